@@ -1,0 +1,299 @@
+"""Measure the worst error of every operation x dtype x instruction set, the peers beside them.
+
+    python benchmarks/accuracy.py                    # the worst errors, and their inputs
+    python benchmarks/accuracy.py --quick            # fewer rows
+    python benchmarks/accuracy.py --markdown         # as it stands in the README
+    python benchmarks/accuracy.py --update-readme    # between its markers
+
+The rows, the exact results and the budgets are those of the tests: tests/rows.py, oracle.py,
+ulp.py.
+"""
+
+from __future__ import annotations
+
+import argparse
+import platform
+import sys
+import warnings
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+ROOT = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(ROOT / "tests"))
+
+import oracle  # noqa: E402
+import rows  # noqa: E402
+import ulp  # noqa: E402
+
+import boltzmax  # noqa: E402
+import boltzmax.testing  # noqa: E402
+
+Array = npt.NDArray[Any]
+# Takes the name of an operation and a matrix, works over its last axis.
+Implementation = Callable[[str, Array], Array]
+
+BEGIN, END = "<!-- accuracy:begin -->", "<!-- accuracy:end -->"
+
+
+# ---- implementations
+
+
+def ours(isa: str) -> Implementation:
+    def run(op: str, x: Array) -> Array:
+        with boltzmax.testing.use_isa(isa):
+            return np.asarray(getattr(boltzmax, op)(x))
+
+    return run
+
+
+def numpy_form(op: str, x: Array) -> Array:
+    """As one writes it with care: shifted, in float32 at least, the largest term left to log1p."""
+    wide = x.astype(np.float32) if x.dtype.itemsize == 2 else x
+    first = np.argmax(wide, axis=-1, keepdims=True)
+    top = np.take_along_axis(wide, first, axis=-1)
+    e = np.exp(wide - top)
+    if op == "softmax":
+        return np.asarray(e / e.sum(axis=-1, keepdims=True)).astype(x.dtype)
+    np.put_along_axis(e, first, 0, axis=-1)
+    log_sum = np.log1p(e.sum(axis=-1, keepdims=True))
+    result = (wide - top) - log_sum if op == "log_softmax" else (top + log_sum)[..., 0]
+    return np.asarray(result).astype(x.dtype)
+
+
+def scipy_form(op: str, x: Array) -> Array:
+    special = import_module("scipy.special")
+    return np.asarray(getattr(special, op)(x, axis=-1))
+
+
+def torch_form(op: str, x: Array) -> Array:
+    torch = import_module("torch")
+    half = x.dtype.itemsize == 2
+    tensor = torch.from_numpy(x.astype(np.float32) if half else x)
+    result = getattr(torch, op)(tensor.to(getattr(torch, x.dtype.name)), -1)
+    return np.asarray((result.float() if half else result).numpy().astype(x.dtype))
+
+
+def implementations() -> dict[str, Implementation]:
+    found = {isa: ours(isa) for isa in boltzmax.available_isas()}
+    found["NumPy"] = numpy_form
+    for name, module, form in (
+        ("SciPy", "scipy.special", scipy_form),
+        ("PyTorch", "torch", torch_form),
+    ):
+        try:
+            import_module(module)
+        except ImportError:
+            continue
+        found[name] = form
+    return found
+
+
+# ---- measuring
+
+
+@dataclass
+class Worst:
+    """The worst of all results of one implementation, as a share of the budget and in units."""
+
+    share: float = -1.0
+    units: float = -1.0
+    what: str = ""
+
+    def see(self, share: Array, units: Array, name: str, x: Array) -> None:
+        """Take note of a matrix of results (of a vector, for logsumexp)."""
+        self.units = max(self.units, float(units.max()))
+        at = np.unravel_index(int(np.argmax(share)), share.shape)
+        if share[at] > self.share:
+            self.share = float(share[at])
+            row = x[at[0]]
+            place = f"row {at[0]}, " if len(x) > 1 else ""
+            if share.ndim == 2:
+                distance = float(row[at[1]]) - float(row.max())
+                place += f"[{at[1]}], x - max = {distance:.6g}"
+            else:
+                place += f"max = {float(row.max()):.6g}"
+            self.what = f"{name}: {place}"
+
+    def __str__(self) -> str:
+        if self.share < 0:
+            return "-"
+        return f"{number(self.units)} ({number(self.share)})"
+
+
+def number(value: float) -> str:
+    if not np.isfinite(value):
+        return "inf"
+    return f"{value:.2f}" if value < 99.5 else f"{value:.0e}"
+
+
+@dataclass
+class Table:
+    """(operation, dtype, implementation) -> the worst."""
+
+    cells: dict[tuple[str, str, str], Worst] = field(default_factory=dict)
+
+    def measure(self, name: str, x: Array, run: dict[str, Implementation]) -> None:
+        """All operations of all implementations on a matrix of rows."""
+        exact = oracle.exact(x)
+        for label, implementation in run.items():
+            for op in ulp.OPS:
+                worst = self.cells.setdefault((op, x.dtype.name, label), Worst())
+                try:
+                    with np.errstate(all="ignore"):
+                        got = implementation(op, x)
+                except (TypeError, ValueError, NotImplementedError):
+                    continue  # not for this dtype
+                if got.dtype != x.dtype:
+                    continue
+                share, units = (f(op, got, exact, x.dtype) for f in (ulp.of_budget, ulp.in_units))
+                worst.see(share, units, name, x)
+
+
+def cases(dtype: np.dtype[Any], quick: bool) -> Iterator[tuple[str, Array]]:
+    """Names (as ``rows.make`` takes them) and matrices."""
+    tails = rows.TAILS[:40:3] if quick else rows.TAILS
+    lengths = [*tails, *rows.LENGTHS, *(() if quick else rows.LONG)]
+    for kind in rows.KINDS:
+        for n in lengths:
+            for seed in range(1 if quick or n > 130 else 3):
+                if oracle.usable(n, dtype):
+                    name = f"{kind}, n = {n}" + (f", seed {seed}" if seed else "")
+                    yield name, rows.make(kind, n, dtype, seed)[None]
+    for n in (2, 3, 5, 8, 17, 33):
+        yield f"many_short, n = {n}", rows.many_short(n, dtype, count=2_000 if quick else 20_000)
+    for n in () if quick else rows.LONGEST:
+        for kind in ("normal", "far_constant", "vanishing"):
+            if oracle.usable(n, dtype):
+                yield f"{kind}, n = {n:,}", rows.make(kind, n, dtype)[None]
+
+
+def dtypes() -> Iterator[np.dtype[Any]]:
+    for name in ulp.DTYPES:
+        try:
+            yield ulp.dtype_of(name)
+        except ImportError:
+            print(f"without {name}: ml_dtypes is not installed", file=sys.stderr)
+
+
+def measure(quick: bool) -> Table:
+    table = Table()
+    run = implementations()
+    for dtype in dtypes():
+        for count, (name, x) in enumerate(cases(dtype, quick), 1):
+            table.measure(name, x, run)
+            if sys.stderr.isatty() and count % 50 == 0:
+                print(f"\r{dtype}: {count} inputs", end="", file=sys.stderr, flush=True)
+        if sys.stderr.isatty():
+            print(file=sys.stderr)
+    return table
+
+
+# ---- showing
+
+
+def columns(table: Table) -> list[str]:
+    return list(dict.fromkeys(label for _, _, label in table.cells))
+
+
+def summary(table: Table) -> list[list[str]]:
+    """One line per operation and dtype, one column per implementation."""
+    labels = columns(table)
+    lines = [["operation", "dtype", *labels]]
+    for op, dtype in dict.fromkeys((op, dtype) for op, dtype, _ in table.cells):
+        lines.append([op, dtype, *(str(table.cells[op, dtype, label]) for label in labels)])
+    order = {op: i for i, op in enumerate(ulp.OPS)}
+    return [lines[0], *sorted(lines[1:], key=lambda line: order[line[0]])]
+
+
+def inputs(table: Table) -> list[list[str]]:
+    """The input of the worst result of every operation, dtype and instruction set of ours."""
+    lines = [["operation", "dtype", "ISA", "of the budget", "its input"]]
+    for op in ulp.OPS:
+        for (name, dtype, label), worst in table.cells.items():
+            if name == op and label in boltzmax.available_isas():
+                lines.append([op, dtype, label, number(worst.share), worst.what])
+    return lines
+
+
+def as_text(lines: list[list[str]]) -> str:
+    widths = [max(len(line[i]) for line in lines) for i in range(len(lines[0]))]
+    rows_of_text = (
+        "  ".join(c.ljust(w) for c, w in zip(line, widths, strict=True)) for line in lines
+    )
+    return "\n".join(line.rstrip() for line in rows_of_text)
+
+
+def as_markdown(lines: list[list[str]]) -> str:
+    rule = ["---"] * len(lines[0])
+    return "\n".join("| " + " | ".join(line) + " |" for line in (lines[0], rule, *lines[1:]))
+
+
+def versions() -> str:
+    found = [f"NumPy {np.__version__}"]
+    for name, module in (("SciPy", "scipy"), ("PyTorch", "torch")):
+        try:
+            found.append(f"{name} {import_module(module).__version__}")
+        except ImportError:
+            continue
+    return f"boltzmax {boltzmax.__version__}, {', '.join(found)}, {platform.machine()}"
+
+
+EXPLANATION = (
+    "Worst error over all inputs: in eps (relative) for softmax, in ULP of the result for the "
+    "others and for half types; in brackets the worst share of the budget, which is kept where it "
+    "is at most 1. NumPy is the shifted formula with log1p, half types in float32."
+)
+
+
+def markdown(table: Table) -> str:
+    details = as_markdown(inputs(table))
+    return (
+        f"{as_markdown(summary(table))}\n\n{EXPLANATION} {versions()}.\n\n"
+        f"<details><summary>The inputs of the worst</summary>\n\n{details}\n\n</details>"
+    )
+
+
+def update(readme: Path, text: str) -> None:
+    """Replace what stands between the markers."""
+    page = readme.read_text(encoding="utf-8")
+    if page.count(BEGIN) != 1 or page.count(END) != 1:
+        raise SystemExit(f"{readme.name} has no line {BEGIN} with {END} below it")
+    before, rest = page.split(BEGIN)
+    _, after = rest.split(END)
+    readme.write_text(f"{before}{BEGIN}\n{text}\n{END}{after}", encoding="utf-8")
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument(
+        "--quick", action="store_true", help="fewer rows, seconds instead of minutes"
+    )
+    parser.add_argument("--markdown", action="store_true", help="print Markdown")
+    parser.add_argument("--update-readme", action="store_true", help="write it into README.md")
+    options = parser.parse_args()
+    warnings.simplefilter("ignore")
+    table = measure(options.quick)
+    if options.update_readme:
+        update(ROOT / "README.md", markdown(table))
+    if options.markdown:
+        print(markdown(table))
+    elif not options.update_readme:
+        print(as_text(summary(table)), EXPLANATION, as_text(inputs(table)), versions(), sep="\n\n")
+    over = [
+        f"{op} {dtype} {label}"
+        for (op, dtype, label), worst in table.cells.items()
+        if label in boltzmax.available_isas() and worst.share > 1
+    ]
+    if over:
+        print("over the budget:", ", ".join(over), file=sys.stderr)
+    return 1 if over else 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -1,0 +1,216 @@
+"""Measure the goals for speed and say which of them this machine reaches.
+
+    python benchmarks/goals.py
+    python benchmarks/goals.py --only "64x1000 float32" --json goals.json
+
+Each goal is a ratio of times that are taken in turns in one process: the median over all rounds
+of our time against the rival's in the same round. One thread, unless the goal says two. All
+caches and thread pools are warm.
+"""
+
+from __future__ import annotations
+
+import argparse
+import math
+import os
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict, dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+import boltzmax
+from boltzmax.cli import bench, peers
+from boltzmax.cli.console import print_table, progress, write_json
+from boltzmax.cli.peers import FUNCTIONS, OURS, Array, Case
+from boltzmax.cli.timing import Task, fastest, interleave
+
+Tasks = dict[str, Task]
+Contest = Callable[[Case], Tasks]  # our task, named OURS, and those of one rival or more
+
+NOISE = 1.03  # what "no slower" allows for
+
+
+def ours(case: Case, x: Array, out: Array | None = None) -> Task:
+    """Return our task, with the result in `out` if that is given."""
+    call = partial(getattr(boltzmax, case.function), x, case.axis, out=out)
+    return Task(call, partial(boltzmax.set_num_threads, case.threads))
+
+
+def against_fastest_peer(case: Case) -> Tasks:
+    """Compare whole calls."""
+    return peers.prepare(case)
+
+
+def against_torch(case: Case) -> Tasks:
+    """Compare whole calls; PyTorch works on its own tensors."""
+    tasks = peers.prepare(case)
+    return {name: tasks[name] for name in (OURS, "torch") if name in tasks}
+
+
+def against_np_exp(case: Case) -> Tasks:
+    """Compare whole calls, both with a fresh result."""
+    return {OURS: peers.prepare(case)[OURS], "np.exp": Task(partial(np.exp, case.data()))}
+
+
+def against_np_copyto(case: Case) -> Tasks:
+    """Compare what both write into the same array; logsumexp has hardly anything to write."""
+    x = case.data()
+    y = np.ones_like(x)
+    out = None if case.function == "logsumexp" else y
+    return {OURS: ours(case, x, out), "np.copyto": Task(partial(np.copyto, y, x))}
+
+
+def against_last_axis(case: Case) -> Tasks:
+    """Compare with ourselves on as many rows of the same length, along the last axis."""
+    shape = list(case.shape)
+    shape.append(shape.pop(case.axis))
+    last = Case(case.function, tuple(shape), case.dtype)
+    return {OURS: ours(case, case.data()), "last axis": ours(last, last.data())}
+
+
+def against_one_thread(case: Case) -> Tasks:
+    """Compare with ourselves; the time is that of the work, not of a fresh result."""
+    x = case.data()
+    out = None if case.function == "logsumexp" else np.ones_like(x)
+    alone = Case(case.function, case.shape, case.dtype)
+    return {OURS: ours(case, x, out), "1 thread": ours(alone, x, out)}
+
+
+def against_out(case: Case) -> Tasks:
+    """Compare a fresh result with one that goes into an array passed as ``out=``."""
+    x = case.data()
+    return {OURS: ours(case, x), "out=": ours(case, x, np.ones_like(x))}
+
+
+@dataclass(frozen=True)
+class Goal:
+    """A bound on the rival's time / ours (`at_least`) or on our time / the rival's (`at_most`)."""
+
+    case: Case
+    contest: Contest
+    at_least: float = 0.0
+    at_most: float = math.inf
+
+    def __str__(self) -> str:
+        return f"{self.case} {self.contest.__name__.replace('_', ' ')}"
+
+    @property
+    def wanted(self) -> str:
+        """The bound in words."""
+        faster = f">= {self.at_least:g}x as fast"
+        return faster if self.at_least else f"<= {self.at_most:g}x the time"
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What was measured for a goal."""
+
+    goal: str
+    wanted: str
+    rival: str
+    measured: float
+    reached: bool
+    seconds: dict[str, float]
+
+
+Shape = tuple[int, ...]
+SMALL: Shape = (10,)
+CACHED: Shape = (64, 1000)
+LARGE: Shape = (256, 32000)
+ONE_ROW: Shape = (10_000_000,)
+HUGE: Shape = (512, 32000)  # more than the 32 MiB above which malloc always asks the system
+
+
+def all_goals() -> Iterator[Goal]:
+    """Yield the goals in the order of the table in which they are published."""
+    for function in FUNCTIONS:
+        yield Goal(Case(function, SMALL), against_np_exp, at_most=1)
+        yield Goal(Case(function, SMALL), against_torch, at_least=5)
+
+    yield Goal(Case("softmax", CACHED), against_fastest_peer, at_least=3.5)
+    yield Goal(Case("log_softmax", CACHED), against_fastest_peer, at_least=3.5)
+    yield Goal(Case("logsumexp", CACHED), against_fastest_peer, at_least=5)
+    yield Goal(Case("softmax", LARGE), against_np_copyto, at_most=1.05)
+    yield Goal(Case("logsumexp", LARGE), against_np_copyto, at_most=0.6)
+
+    for function in FUNCTIONS:
+        for case in Case(function, (1000, 1000), axis=0), Case(function, (64, 50, 100), axis=1):
+            yield Goal(case, against_fastest_peer, at_least=3)
+            yield Goal(case, against_last_axis, at_most=1.5)
+
+    for function in FUNCTIONS:
+        yield Goal(Case(function, CACHED, "float64"), against_fastest_peer, at_least=3)
+        for dtype in sorted({"float16", "bfloat16"}.intersection(peers.available_dtypes())):
+            yield Goal(Case(function, CACHED, dtype), against_torch, at_least=2)
+
+    for function in FUNCTIONS:
+        for shape in LARGE, ONE_ROW:
+            yield Goal(Case(function, shape, threads=2), against_one_thread, at_least=1.8)
+        for shape in SMALL, (8, 100), CACHED:
+            yield Goal(Case(function, shape, threads=2), against_one_thread, at_most=NOISE)
+
+    for function in "softmax", "log_softmax":
+        for shape in LARGE, HUGE:
+            yield Goal(Case(function, shape), against_out, at_most=1.5)
+
+
+def judge(goal: Goal, rounds: int) -> Verdict | None:
+    """Measure a goal; None if there is nothing to compare with."""
+    tasks = goal.contest(goal.case)
+    rivals = [name for name in tasks if name != OURS]
+    if not rivals:
+        return None
+    rest = bench.REST if goal.case.threads > 1 else 0.0
+    times = interleave(tasks, rounds, rest=rest)
+    rival = fastest(times, rivals)
+    speedup = float(np.median(times[rival] / times[OURS]))
+    return Verdict(
+        goal=str(goal),
+        wanted=goal.wanted,
+        rival=rival,
+        measured=speedup if goal.at_least else 1 / speedup,
+        reached=goal.at_least <= speedup and 1 / speedup <= goal.at_most,
+        seconds={name: float(np.median(values)) for name, values in times.items()},
+    )
+
+
+def print_verdicts(verdicts: Sequence[Verdict]) -> None:
+    """Print one row per goal."""
+    rows = [
+        (v.goal, v.wanted, f"{v.measured:.2f}x", v.rival, "yes" if v.reached else "no")
+        for v in verdicts
+    ]
+    reached = sum(v.reached for v in verdicts)
+    header = ("goal", "wanted", ">measured", "rival", "reached")
+    print_table(f"{reached} of {len(verdicts)} goals reached", header, [rows], bold="no")
+
+
+def main() -> None:
+    """Measure the chosen goals."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--only", default="", metavar="TEXT", help="goals whose name has this")
+    parser.add_argument("--rounds", type=int, default=21, help="21 by default")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="- for standard output")
+    args = parser.parse_args()
+
+    cores = os.cpu_count() or 1
+    goals = [g for g in all_goals() if args.only in str(g) and g.case.threads <= cores]
+    verdicts = []
+    with progress("goals", len(goals)) as advance:
+        for goal in goals:
+            advance(0, str(goal))
+            if verdict := judge(goal, args.rounds):
+                verdicts.append(verdict)
+            advance(1)
+    if args.json != Path("-"):
+        print_verdicts(verdicts)
+    if args.json:
+        results: list[dict[str, Any]] = [asdict(verdict) for verdict in verdicts]
+        write_json(args.json, {**bench.environment(), "goals": results})
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,90 @@
+#include "dispatch.hpp"
+
+#include <atomic>
+#include <cstdlib>
+#include <stdexcept>
+
+#include "cpu_features.hpp"
+
+namespace boltzmax {
+
+namespace {
+
+std::vector<const KernelTable*> UsableTables() {
+  std::vector<const KernelTable*> tables;
+#if defined(BOLTZMAX_HAS_AVX512)
+  if (CpuHasAvx512()) tables.push_back(&kAvx512Table);
+#endif
+#if defined(BOLTZMAX_HAS_AVX2)
+  if (CpuHasAvx2()) tables.push_back(&kAvx2Table);
+#endif
+#if defined(BOLTZMAX_HAS_NEON)
+  tables.push_back(&kNeonTable);
+#endif
+  tables.push_back(&kScalarTable);
+  return tables;
+}
+
+std::atomic<const KernelTable*> active{UsableTables().front()};
+
+}  // namespace
+
+size_t ItemSize(DType dtype) {
+  switch (dtype) {
+    case DType::kBool:
+    case DType::kInt8:
+    case DType::kUInt8: return 1;
+    case DType::kFloat16:
+    case DType::kBFloat16:
+    case DType::kInt16:
+    case DType::kUInt16: return 2;
+    case DType::kFloat32:
+    case DType::kInt32:
+    case DType::kUInt32: return 4;
+    default: return 8;
+  }
+}
+
+std::vector<std::string> AvailableIsas() {
+  std::vector<std::string> names;
+  for (const KernelTable* table : UsableTables()) names.emplace_back(table->isa);
+  return names;
+}
+
+const KernelTable& ActiveKernels() { return *active.load(std::memory_order_relaxed); }
+
+const StorageKernels& KernelsFor(DType storage) {
+  const KernelTable& table = ActiveKernels();
+  switch (storage) {
+    case DType::kFloat32: return table.f32;
+    case DType::kFloat64: return table.f64;
+    case DType::kFloat16: return table.f16;
+    case DType::kBFloat16: return table.bf16;
+    default: throw std::logic_error("no kernels for this storage type");
+  }
+}
+
+void SelectIsa(const std::string& name) {
+  std::string valid;
+  for (const KernelTable* table : UsableTables()) {
+    if (name == table->isa) {
+      active.store(table, std::memory_order_relaxed);
+      return;
+    }
+    valid += (valid.empty() ? "" : ", ") + std::string(table->isa);
+  }
+  throw std::invalid_argument("ISA '" + name + "' is unknown or not supported here; valid names: " + valid);
+}
+
+void SelectIsaFromEnvironment() {
+  const char* name = std::getenv("BOLTZMAX_ISA");
+  if (name != nullptr && *name != '\0') {
+    try {
+      SelectIsa(name);
+    } catch (const std::invalid_argument& error) {
+      throw std::invalid_argument(std::string("BOLTZMAX_ISA: ") + error.what());
+    }
+  }
+}
+
+}  // namespace boltzmax

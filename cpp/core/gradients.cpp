@@ -1,0 +1,122 @@
+#include "gradients.hpp"
+
+#include <cstdint>
+#include <vector>
+
+#include "../kernels/row_sum.hpp"
+#include "convert.hpp"
+#include "row_blocks.hpp"
+
+namespace boltzmax {
+
+namespace {
+
+constexpr Operand kDy = kX, kDx = kY, kOutput = kMask;
+
+thread_local Scratch packed_dy, packed_y;
+
+struct Plan {
+  GradProblem p;
+  const StorageKernels* kernels;
+  size_t n, rows, item;
+
+  bool IsSoftmax() const { return p.op == GradOp::kSoftmaxBackward; }
+  Sum Reduce(const GradRow& row) const {
+    return (IsSoftmax() ? kernels->softmax_backward_reduce : kernels->log_softmax_backward_reduce)(row);
+  }
+  void Map(const GradRow& row, const Sum& sum) const {
+    (IsSoftmax() ? kernels->softmax_backward_map : kernels->log_softmax_backward_map)(row, sum);
+  }
+  void RunRows(const GradBatch& batch) const {
+    (IsSoftmax() ? kernels->softmax_backward_rows : kernels->log_softmax_backward_rows)(batch);
+  }
+};
+
+bool IsContiguous(const Plan& plan) {
+  uintptr_t bits = reinterpret_cast<uintptr_t>(plan.p.dy) | reinterpret_cast<uintptr_t>(plan.p.y) |
+                   reinterpret_cast<uintptr_t>(plan.p.dx);
+  for (const Axis& axis : plan.p.outer) {
+    for (const Operand k : {kDy, kOutput, kDx}) bits |= static_cast<uintptr_t>(axis.stride[k]);
+  }
+  if (bits % plan.item != 0 || plan.p.inner.size() > 1) return false;
+  for (const Axis& axis : plan.p.inner) {
+    for (const Operand k : {kDy, kOutput, kDx}) {
+      if (axis.stride[k] != static_cast<ptrdiff_t>(plan.item)) return false;
+    }
+  }
+  return true;
+}
+
+// Elements [begin, begin + n) of the row at `at`, in this thread's buffers.
+GradRow Pack(const Plan& plan, const Offsets& at, size_t begin, size_t n) {
+  const GatherFn gather = Gather(plan.p.storage, plan.p.storage);
+  char* dy = packed_dy.Get(n * plan.item);
+  char* y = packed_y.Get(n * plan.item);
+  GatherLine(gather, plan.p.inner, kDy, plan.p.dy + at[kDy], begin, n, plan.item, dy);
+  GatherLine(gather, plan.p.inner, kOutput, plan.p.y + at[kOutput], begin, n, plan.item, y);
+  return {dy, y, dy, n};
+}
+
+void Unpack(const Plan& plan, const GradRow& row, const Offsets& at, size_t begin) {
+  ScatterLine(Scatter(plan.p.storage), plan.p.inner, kDx, plan.p.dx + at[kDx], begin, row.n, plan.item, row.dx);
+}
+
+// A row of any length, segment by segment; the sums are added up in order whatever the threads.
+void RunLongRow(const Plan& plan, size_t r, bool contiguous) {
+  const Offsets at = OffsetsAt(plan.p.outer, r);
+  const double cost = 2.0 * EstimateNanoseconds(plan.n, plan.p.storage);
+  const size_t length = SegmentLength(plan.p.storage), count = (plan.n + length - 1) / length;
+  const auto segment = [&](size_t s) -> GradRow {
+    const size_t begin = s * length, n = std::min(length, plan.n - begin);
+    if (!contiguous) return Pack(plan, at, begin, n);
+    const auto offset = static_cast<ptrdiff_t>(begin * plan.item);
+    return {plan.p.dy + at[kDy] + offset, plan.p.y + at[kOutput] + offset, plan.p.dx + at[kDx] + offset, n};
+  };
+  std::vector<Sum> sums(count);
+  ParallelFor(count, cost, [&](size_t s) { sums[s] = plan.Reduce(segment(s)); });
+  Sum total = {0.0, 0.0};
+  for (const Sum& sum : sums) {
+    double error;
+    total.hi = TwoSum(total.hi, sum.hi, &error);
+    total.lo += sum.lo + error;
+  }
+  total.hi += total.lo;
+  ParallelFor(count, cost, [&](size_t s) {
+    const GradRow row = segment(s);
+    plan.Map(row, total);
+    if (!contiguous) Unpack(plan, row, at, s * length);
+  });
+}
+
+}  // namespace
+
+void Run(const GradProblem& problem) {
+  Plan plan = {problem, &KernelsFor(problem.storage), CountElements(problem.inner), CountElements(problem.outer),
+               ItemSize(problem.storage)};
+  if (plan.rows == 0 || plan.n == 0) return;
+  plan.p.outer = Coalesce(problem.outer);
+  plan.p.inner = Coalesce(problem.inner);
+  const bool contiguous = IsContiguous(plan);
+  if (plan.n > SegmentLength(problem.storage)) {
+    for (size_t r = 0; r < plan.rows; ++r) RunLongRow(plan, r, contiguous);
+    return;
+  }
+  const double cost = 2.0 * EstimateNanoseconds(plan.rows * plan.n, problem.storage);
+  ForEachRowBlock(plan.rows, plan.n, cost, [&](size_t begin, size_t end) {
+    if (!contiguous) {
+      for (size_t r = begin; r < end; ++r) {
+        const Offsets at = OffsetsAt(plan.p.outer, r);
+        const GradRow row = Pack(plan, at, 0, plan.n);
+        plan.Map(row, plan.Reduce(row));
+        Unpack(plan, row, at, 0);
+      }
+      return;
+    }
+    ForEachRun(plan.p.outer, begin, end, [&](const Offsets& at, size_t run, const Offsets& stride, size_t) {
+      plan.RunRows({plan.p.dy + at[kDy], plan.p.y + at[kOutput], plan.p.dx + at[kDx], stride[kDy], stride[kOutput],
+                    stride[kDx], run, plan.n});
+    });
+  });
+}
+
+}  // namespace boltzmax

@@ -1,0 +1,24 @@
+// The gradients of softmax and log_softmax on arrays of any layout.
+#pragma once
+
+#include "dispatch.hpp"
+#include "strided.hpp"
+
+namespace boltzmax {
+
+enum class GradOp { kSoftmaxBackward, kLogSoftmaxBackward };
+
+// dx from dy and y, all of the type `storage`. In the axes dy is operand kX, y operand kMask and dx operand kY.
+// dx may be dy or y itself, element for element, and must not overlap them otherwise.
+struct GradProblem {
+  GradOp op;
+  DType storage;
+  const char* dy;
+  const char* y;
+  char* dx;
+  Axes outer, inner;
+};
+
+void Run(const GradProblem& problem);
+
+}  // namespace boltzmax

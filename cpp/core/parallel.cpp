@@ -1,0 +1,222 @@
+#include "parallel.hpp"
+
+#include <algorithm>
+#include <atomic>
+#include <chrono>
+#include <condition_variable>
+#include <cstdlib>
+#include <fstream>
+#include <mutex>
+#include <new>
+#include <string>
+#include <thread>
+#include <vector>
+
+#if defined(__linux__)
+#include <sched.h>
+#endif
+#if !defined(_WIN32)
+#include <pthread.h>
+#endif
+
+namespace boltzmax {
+
+namespace {
+
+// ---- how many ----
+
+int FromEnvironment(const char* name) {
+  const char* text = std::getenv(name);
+  if (text == nullptr) return 0;
+  const long n = std::strtol(text, nullptr, 10);  // OMP_NUM_THREADS may be a list: its first number counts
+  return n > 0 && n <= 65536 ? static_cast<int>(n) : 0;
+}
+
+int AffinityCount() {
+#if defined(__linux__)
+  cpu_set_t set;
+  if (sched_getaffinity(0, sizeof set, &set) == 0) return std::max(1, CPU_COUNT(&set));
+#endif
+  return std::max(1, static_cast<int>(std::thread::hardware_concurrency()));
+}
+
+// CPUs' worth of time that the container may use, rounded up; 0 for no limit.
+int CgroupQuota() {
+#if defined(__linux__)
+  double quota = 0, period = 0;
+  std::ifstream unified("/sys/fs/cgroup/cpu.max");
+  if (std::string limit; unified >> limit >> period && limit != "max") {
+    quota = std::strtod(limit.c_str(), nullptr);
+  } else {
+    std::ifstream("/sys/fs/cgroup/cpu/cpu.cfs_quota_us") >> quota;
+    std::ifstream("/sys/fs/cgroup/cpu/cpu.cfs_period_us") >> period;
+  }
+  if (quota > 0 && period > 0) return std::max(1, static_cast<int>((quota + period - 1) / period));
+#endif
+  return 0;
+}
+
+int DefaultThreads() {
+  if (const int n = FromEnvironment("BOLTZMAX_NUM_THREADS")) return n;
+  if (const int n = FromEnvironment("OMP_NUM_THREADS")) return n;
+  const int quota = CgroupQuota();
+  return quota > 0 ? std::min(quota, AffinityCount()) : AffinityCount();
+}
+
+// ---- the pool ----
+
+using Clock = std::chrono::steady_clock;
+constexpr auto kSpin = std::chrono::microseconds(60);
+// Waking a sleeping worker costs some fifty microseconds, one that still spins next to nothing.
+constexpr double kWorthWaking = 300e3;
+constexpr double kWorthSharing = 30e3;
+
+inline void Pause() {
+#if defined(__x86_64__)
+  __builtin_ia32_pause();
+#elif defined(__aarch64__)
+  asm volatile("yield");
+#endif
+}
+
+thread_local bool inside_task = false;
+
+class Pool {
+ public:
+  // Whether a call worth `cost` should be shared, given who is awake.
+  bool Worthwhile(double cost) const {
+    return cost >= (spinning_.load(std::memory_order_relaxed) > 0 ? kWorthSharing : kWorthWaking);
+  }
+
+  // False where the pool is busy.
+  bool Run(size_t tasks, int threads, const std::function<void(size_t)>& task) {
+    std::unique_lock<std::mutex> owner(owner_, std::try_to_lock);
+    if (!owner.owns_lock()) return false;
+    const int helpers = static_cast<int>(std::min<size_t>(static_cast<size_t>(threads), tasks)) - 1;
+    Grow(helpers);
+    {
+      std::lock_guard<std::mutex> lock(mutex_);
+      task_ = &task;
+      tasks_ = tasks;
+      next_.store(0, std::memory_order_relaxed);
+      running_.store(helpers, std::memory_order_relaxed);
+      wanted_.store(helpers, std::memory_order_release);  // from here on helpers may come, with all of the above in sight
+      generation_.fetch_add(1, std::memory_order_release);
+    }
+    wake_.notify_all();
+    Work();
+    // Helpers that have not started by now have nothing left to do: take their places back.
+    const int late = wanted_.exchange(0, std::memory_order_acq_rel);
+    if (late > 0) running_.fetch_sub(late, std::memory_order_acq_rel);
+    while (running_.load(std::memory_order_acquire) > 0) Pause();
+    return true;
+  }
+
+ private:
+  void Grow(int helpers) {
+    for (int have = started_; have < helpers; ++have) {
+      std::thread([this] { Helper(); }).detach();
+      ++started_;
+    }
+  }
+
+  void Work() {
+    inside_task = true;
+    for (;;) {
+      const size_t i = next_.fetch_add(1, std::memory_order_relaxed);
+      if (i >= tasks_) break;
+      (*task_)(i);
+    }
+    inside_task = false;
+  }
+
+  // Takes one of the places that the current call offers.
+  bool Claim() {
+    int wanted = wanted_.load(std::memory_order_acquire);
+    while (wanted > 0) {
+      if (wanted_.compare_exchange_weak(wanted, wanted - 1, std::memory_order_acq_rel)) return true;
+    }
+    return false;
+  }
+
+  void Helper() {
+    unsigned seen = 0;
+    for (;;) {
+      Await(seen);
+      seen = generation_.load(std::memory_order_acquire);
+      while (Claim()) {
+        Work();
+        running_.fetch_sub(1, std::memory_order_acq_rel);
+      }
+    }
+  }
+
+  // Until there is a generation after `seen`: first awake, then asleep.
+  void Await(unsigned seen) {
+    spinning_.fetch_add(1, std::memory_order_relaxed);
+    const auto until = Clock::now() + kSpin;
+    bool arrived = false;
+    while (!(arrived = generation_.load(std::memory_order_acquire) != seen) && Clock::now() < until) {
+      for (int i = 0; i < 32; ++i) Pause();
+    }
+    spinning_.fetch_sub(1, std::memory_order_relaxed);
+    if (arrived) return;
+    std::unique_lock<std::mutex> lock(mutex_);
+    wake_.wait(lock, [&] { return generation_.load(std::memory_order_acquire) != seen; });
+  }
+
+  std::mutex owner_, mutex_;
+  std::condition_variable wake_;
+  const std::function<void(size_t)>* task_ = nullptr;
+  size_t tasks_ = 0;
+  int started_ = 0;
+  std::atomic<size_t> next_{0};
+  std::atomic<int> wanted_{0}, running_{0}, spinning_{0};
+  std::atomic<unsigned> generation_{0};
+};
+
+// Never destroyed: its threads may outlive static destructors. A forked child has none of them, so it begins anew in
+// the same place; the parent's state is dropped, not torn down.
+alignas(Pool) unsigned char pool_storage[sizeof(Pool)];
+Pool& ThePool() {
+  static Pool* const pool = [] {
+    Pool* p = new (pool_storage) Pool;
+#if !defined(_WIN32)
+    pthread_atfork(nullptr, nullptr, [] {
+      new (pool_storage) Pool;
+      inside_task = false;
+    });
+#endif
+    return p;
+  }();
+  return *pool;
+}
+
+std::atomic<int> num_threads{0};
+
+}  // namespace
+
+int NumThreads() {
+  int n = num_threads.load(std::memory_order_relaxed);
+  if (n == 0) {
+    n = DefaultThreads();
+    int unset = 0;
+    if (!num_threads.compare_exchange_strong(unset, n)) n = unset;
+  }
+  return n;
+}
+
+void SetNumThreads(int n) { num_threads.store(std::max(1, n), std::memory_order_relaxed); }
+
+int UsableThreads(double cost) {
+  if (inside_task || NumThreads() == 1 || !ThePool().Worthwhile(cost)) return 1;
+  return NumThreads();
+}
+
+void ParallelFor(size_t tasks, double cost, const std::function<void(size_t)>& task) {
+  const int threads = tasks > 1 ? UsableThreads(cost) : 1;
+  if (threads > 1 && ThePool().Run(tasks, threads, task)) return;
+  for (size_t i = 0; i < tasks; ++i) task(i);
+}
+
+}  // namespace boltzmax

@@ -1,0 +1,58 @@
+// How rows are shared out: blocks of them for threads, batches for packing, segments of long ones; and the memory that a
+// thread works in.
+#pragma once
+
+#include <algorithm>
+#include <memory>
+#include <new>
+
+#include "dispatch.hpp"
+#include "parallel.hpp"
+
+namespace boltzmax {
+
+// How many elements a task has at least, and a batch of packed rows at most.
+inline constexpr size_t kTaskElements = 32768;
+inline constexpr size_t kPackElements = 8192;
+
+inline size_t SegmentLength(DType storage) {
+  return storage == DType::kFloat64 ? kSegment<double> : kSegment<float>;
+}
+
+// The time of one pass over rows in cache, roughly; to decide on threads and on holding the GIL.
+inline double EstimateNanoseconds(size_t elements, DType storage) {
+  return static_cast<double>(elements) * (storage == DType::kFloat64 ? 0.5 : 0.2);
+}
+
+// task(begin, end) for blocks of rows of n elements.
+template <class Task>
+void ForEachRowBlock(size_t rows, size_t n, double cost, Task task) {
+  if (UsableThreads(cost) == 1) return task(size_t{0}, rows);
+  const size_t block = std::max<size_t>(1, kTaskElements / std::max<size_t>(n, 1));
+  ParallelFor((rows + block - 1) / block, cost,
+              [&](size_t i) { task(i * block, std::min(rows, (i + 1) * block)); });
+}
+
+// Memory of the calling thread, kept for its next call. What is asked of it is bounded by a segment.
+class Scratch {
+ public:
+  char* Get(size_t bytes) {
+    if (bytes > size_) {
+      size_ = 0;
+      data_.reset();
+      data_.reset(new (kAlignment) char[bytes]);
+      size_ = bytes;
+    }
+    return data_.get();
+  }
+
+ private:
+  static constexpr std::align_val_t kAlignment{64};
+  struct Free {
+    void operator()(char* p) const { ::operator delete[](p, kAlignment); }
+  };
+  std::unique_ptr<char, Free> data_;
+  size_t size_ = 0;
+};
+
+}  // namespace boltzmax

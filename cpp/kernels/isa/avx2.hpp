@@ -1,0 +1,207 @@
+// AVX2 + FMA + F16C (Haswell, Zen): 8 floats or 4 doubles. 16-bit and mask tails go through a small buffer on the
+// stack; float and double tails are masked loads, which never touch a byte beyond the row.
+#pragma once
+
+#include <immintrin.h>
+
+#include "vec_concept.hpp"
+
+namespace boltzmax::kernels {
+namespace {
+
+// A lane mask: all ones or all zeros in each lane.
+struct Mask32 {
+  __m256 raw;
+};
+struct Mask64 {
+  __m256d raw;
+};
+
+template <>
+struct Vec<float> {
+  using Scalar = float;
+  using Mask = Mask32;
+  static constexpr size_t kLanes = 8;
+  static constexpr size_t kUnroll = 4;
+  static constexpr bool kHasFma = true;
+  __m256 raw;
+};
+
+template <>
+struct Vec<double> {
+  using Scalar = double;
+  using Mask = Mask64;
+  static constexpr size_t kLanes = 4;
+  static constexpr size_t kUnroll = 4;
+  static constexpr bool kHasFma = true;
+  __m256d raw;
+};
+
+using F32 = Vec<float>;
+using F64 = Vec<double>;
+
+template <class V>
+inline V Set(typename V::Scalar x);
+template <>
+inline F32 Set<F32>(float x) { return {_mm256_set1_ps(x)}; }
+template <>
+inline F64 Set<F64>(double x) { return {_mm256_set1_pd(x)}; }
+
+inline F32 operator+(F32 a, F32 b) { return {_mm256_add_ps(a.raw, b.raw)}; }
+inline F32 operator-(F32 a, F32 b) { return {_mm256_sub_ps(a.raw, b.raw)}; }
+inline F32 operator*(F32 a, F32 b) { return {_mm256_mul_ps(a.raw, b.raw)}; }
+inline F32 operator/(F32 a, F32 b) { return {_mm256_div_ps(a.raw, b.raw)}; }
+inline F32 MulAdd(F32 a, F32 b, F32 c) { return {_mm256_fmadd_ps(a.raw, b.raw, c.raw)}; }
+inline F32 NegMulAdd(F32 a, F32 b, F32 c) { return {_mm256_fnmadd_ps(a.raw, b.raw, c.raw)}; }
+inline F32 Max(F32 a, F32 b) { return {_mm256_max_ps(a.raw, b.raw)}; }
+inline F32 Abs(F32 a) { return {_mm256_andnot_ps(_mm256_set1_ps(-0.0f), a.raw)}; }
+inline Mask32 Lt(F32 a, F32 b) { return {_mm256_cmp_ps(a.raw, b.raw, _CMP_LT_OQ)}; }
+inline Mask32 Eq(F32 a, F32 b) { return {_mm256_cmp_ps(a.raw, b.raw, _CMP_EQ_OQ)}; }
+inline F32 IfThenElse(Mask32 m, F32 a, F32 b) { return {_mm256_blendv_ps(b.raw, a.raw, m.raw)}; }
+inline F32 Pow2(F32 t) {
+  return {_mm256_castsi256_ps(_mm256_slli_epi32(_mm256_castps_si256(t.raw), 23))};
+}
+inline float ReduceMax(F32 v) {
+  __m128 m = _mm_max_ps(_mm256_castps256_ps128(v.raw), _mm256_extractf128_ps(v.raw, 1));
+  m = _mm_max_ps(m, _mm_movehl_ps(m, m));
+  return _mm_cvtss_f32(_mm_max_ss(m, _mm_movehdup_ps(m)));
+}
+
+inline F64 operator+(F64 a, F64 b) { return {_mm256_add_pd(a.raw, b.raw)}; }
+inline F64 operator-(F64 a, F64 b) { return {_mm256_sub_pd(a.raw, b.raw)}; }
+inline F64 operator*(F64 a, F64 b) { return {_mm256_mul_pd(a.raw, b.raw)}; }
+inline F64 operator/(F64 a, F64 b) { return {_mm256_div_pd(a.raw, b.raw)}; }
+inline F64 MulAdd(F64 a, F64 b, F64 c) { return {_mm256_fmadd_pd(a.raw, b.raw, c.raw)}; }
+inline F64 NegMulAdd(F64 a, F64 b, F64 c) { return {_mm256_fnmadd_pd(a.raw, b.raw, c.raw)}; }
+inline F64 Max(F64 a, F64 b) { return {_mm256_max_pd(a.raw, b.raw)}; }
+inline F64 Abs(F64 a) { return {_mm256_andnot_pd(_mm256_set1_pd(-0.0), a.raw)}; }
+inline Mask64 Lt(F64 a, F64 b) { return {_mm256_cmp_pd(a.raw, b.raw, _CMP_LT_OQ)}; }
+inline Mask64 Eq(F64 a, F64 b) { return {_mm256_cmp_pd(a.raw, b.raw, _CMP_EQ_OQ)}; }
+inline F64 IfThenElse(Mask64 m, F64 a, F64 b) { return {_mm256_blendv_pd(b.raw, a.raw, m.raw)}; }
+inline F64 Pow2(F64 t) {
+  return {_mm256_castsi256_pd(_mm256_slli_epi64(_mm256_castpd_si256(t.raw), 52))};
+}
+inline double ReduceMax(F64 v) {
+  const __m128d m = _mm_max_pd(_mm256_castpd256_pd128(v.raw), _mm256_extractf128_pd(v.raw, 1));
+  return _mm_cvtsd_f64(_mm_max_sd(m, _mm_unpackhi_pd(m, m)));
+}
+
+inline F64 PromoteLower(F32 v) { return {_mm256_cvtps_pd(_mm256_castps256_ps128(v.raw))}; }
+inline F64 PromoteUpper(F32 v) { return {_mm256_cvtps_pd(_mm256_extractf128_ps(v.raw, 1))}; }
+
+// ---- lanes ----
+
+inline float FirstLane(F32 v) { return _mm256_cvtss_f32(v.raw); }
+inline double FirstLane(F64 v) { return _mm256_cvtsd_f64(v.raw); }
+
+// Orders streamed stores before what follows.
+inline void StreamFence() { _mm_sfence(); }
+
+inline __m256i FirstN32(size_t n) {
+  return _mm256_cmpgt_epi32(_mm256_set1_epi32(static_cast<int>(n)),
+                            _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7));
+}
+inline __m256i FirstN64(size_t n) {
+  return _mm256_cmpgt_epi64(_mm256_set1_epi64x(static_cast<long long>(n)),
+                            _mm256_setr_epi64x(0, 1, 2, 3));
+}
+template <class V>
+inline typename V::Mask FirstN(size_t n);
+template <>
+inline Mask32 FirstN<F32>(size_t n) { return {_mm256_castsi256_ps(FirstN32(n))}; }
+template <>
+inline Mask64 FirstN<F64>(size_t n) { return {_mm256_castsi256_pd(FirstN64(n))}; }
+
+template <class V>
+inline typename V::Mask LoadMask(const uint8_t* p);
+template <>
+inline Mask32 LoadMask<F32>(const uint8_t* p) {
+  const __m128i bytes = _mm_loadl_epi64(reinterpret_cast<const __m128i*>(p));
+  const __m256i lanes = _mm256_cmpgt_epi32(_mm256_cvtepu8_epi32(bytes), _mm256_setzero_si256());
+  return {_mm256_castsi256_ps(lanes)};
+}
+template <>
+inline Mask64 LoadMask<F64>(const uint8_t* p) {
+  int four;
+  memcpy(&four, p, sizeof four);
+  const __m256i wide = _mm256_cvtepu8_epi64(_mm_cvtsi32_si128(four));
+  return {_mm256_castsi256_pd(_mm256_cmpgt_epi64(wide, _mm256_setzero_si256()))};
+}
+template <class V>
+inline typename V::Mask LoadMaskN(const uint8_t* p, size_t n) {
+  uint8_t bytes[V::kLanes] = {};
+  memcpy(bytes, p, n);
+  return LoadMask<V>(bytes);
+}
+
+// ---- float ----
+
+inline F32 Load(const float* p) { return {_mm256_loadu_ps(p)}; }
+inline F32 LoadN(const float* p, size_t n, float fill) {
+  const __m256i lanes = FirstN32(n);
+  return IfThenElse(Mask32{_mm256_castsi256_ps(lanes)}, F32{_mm256_maskload_ps(p, lanes)}, Set<F32>(fill));
+}
+inline void Store(float* p, F32 v) { _mm256_storeu_ps(p, v.raw); }
+inline void StoreN(float* p, F32 v, size_t n) { _mm256_maskstore_ps(p, FirstN32(n), v.raw); }
+inline void Stream(float* p, F32 v) { _mm256_stream_ps(p, v.raw); }
+
+// ---- double ----
+
+inline F64 Load(const double* p) { return {_mm256_loadu_pd(p)}; }
+inline F64 LoadN(const double* p, size_t n, double fill) {
+  const __m256i lanes = FirstN64(n);
+  return IfThenElse(Mask64{_mm256_castsi256_pd(lanes)}, F64{_mm256_maskload_pd(p, lanes)}, Set<F64>(fill));
+}
+inline void Store(double* p, F64 v) { _mm256_storeu_pd(p, v.raw); }
+inline void StoreN(double* p, F64 v, size_t n) { _mm256_maskstore_pd(p, FirstN64(n), v.raw); }
+inline void Stream(double* p, F64 v) { _mm256_stream_pd(p, v.raw); }
+
+// ---- 16-bit storage ----
+
+inline F32 Widen(__m128i bits, Half) { return {_mm256_cvtph_ps(bits)}; }
+inline F32 Widen(__m128i bits, BFloat16) {
+  return {_mm256_castsi256_ps(_mm256_slli_epi32(_mm256_cvtepu16_epi32(bits), 16))};
+}
+inline __m128i Narrow(F32 v, Half) {
+  return _mm256_cvtps_ph(v.raw, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC);
+}
+inline __m128i Narrow(F32 v, BFloat16) {  // round to nearest even; NaN stays NaN
+  const __m256i bits = _mm256_castps_si256(v.raw);
+  const __m256i odd = _mm256_and_si256(_mm256_srli_epi32(bits, 16), _mm256_set1_epi32(1));
+  const __m256i rounded = _mm256_add_epi32(bits, _mm256_add_epi32(odd, _mm256_set1_epi32(0x7fff)));
+  const __m256i nan = _mm256_castps_si256(_mm256_cmp_ps(v.raw, v.raw, _CMP_UNORD_Q));
+  const __m256i quiet = _mm256_or_si256(bits, _mm256_set1_epi32(0x400000));
+  const __m256i high = _mm256_srli_epi32(_mm256_blendv_epi8(rounded, quiet, nan), 16);
+  return _mm_packus_epi32(_mm256_castsi256_si128(high), _mm256_extracti128_si256(high, 1));
+}
+
+template <class S>
+concept Storage16 = sizeof(S) == 2;
+
+template <Storage16 S>
+inline F32 Load(const S* p) {
+  return Widen(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p)), S{});
+}
+template <Storage16 S>
+inline F32 LoadN(const S* p, size_t n, float fill) {
+  S lanes[F32::kLanes] = {};
+  memcpy(lanes, p, n * sizeof(S));
+  return IfThenElse(FirstN<F32>(n), Load(lanes), Set<F32>(fill));
+}
+template <Storage16 S>
+inline void Store(S* p, F32 v) {
+  _mm_storeu_si128(reinterpret_cast<__m128i*>(p), Narrow(v, S{}));
+}
+template <Storage16 S>
+inline void StoreN(S* p, F32 v, size_t n) {
+  S lanes[F32::kLanes];
+  Store(lanes, v);
+  memcpy(p, lanes, n * sizeof(S));
+}
+template <Storage16 S>
+inline void Stream(S* p, F32 v) {
+  _mm_stream_si128(reinterpret_cast<__m128i*>(p), Narrow(v, S{}));
+}
+
+}  // namespace
+}  // namespace boltzmax::kernels

@@ -1,0 +1,171 @@
+// AVX-512 (F, BW, VL, DQ): 16 floats or 8 doubles. Tails are masked loads and stores, which never touch a byte
+// beyond the row.
+#pragma once
+
+#include <immintrin.h>
+
+#include "vec_concept.hpp"
+
+namespace boltzmax::kernels {
+namespace {
+
+template <>
+struct Vec<float> {
+  using Scalar = float;
+  using Mask = __mmask16;
+  static constexpr size_t kLanes = 16;
+  static constexpr size_t kUnroll = 8;
+  static constexpr bool kHasFma = true;
+  __m512 raw;
+};
+
+template <>
+struct Vec<double> {
+  using Scalar = double;
+  using Mask = __mmask8;
+  static constexpr size_t kLanes = 8;
+  static constexpr size_t kUnroll = 8;
+  static constexpr bool kHasFma = true;
+  __m512d raw;
+};
+
+using F32 = Vec<float>;
+using F64 = Vec<double>;
+
+template <class V>
+inline V Set(typename V::Scalar x);
+template <>
+inline F32 Set<F32>(float x) { return {_mm512_set1_ps(x)}; }
+template <>
+inline F64 Set<F64>(double x) { return {_mm512_set1_pd(x)}; }
+
+inline F32 operator+(F32 a, F32 b) { return {_mm512_add_ps(a.raw, b.raw)}; }
+inline F32 operator-(F32 a, F32 b) { return {_mm512_sub_ps(a.raw, b.raw)}; }
+inline F32 operator*(F32 a, F32 b) { return {_mm512_mul_ps(a.raw, b.raw)}; }
+inline F32 operator/(F32 a, F32 b) { return {_mm512_div_ps(a.raw, b.raw)}; }
+inline F32 MulAdd(F32 a, F32 b, F32 c) { return {_mm512_fmadd_ps(a.raw, b.raw, c.raw)}; }
+inline F32 NegMulAdd(F32 a, F32 b, F32 c) { return {_mm512_fnmadd_ps(a.raw, b.raw, c.raw)}; }
+inline F32 Max(F32 a, F32 b) { return {_mm512_max_ps(a.raw, b.raw)}; }
+inline F32 Abs(F32 a) { return {_mm512_abs_ps(a.raw)}; }
+inline __mmask16 Lt(F32 a, F32 b) { return _mm512_cmp_ps_mask(a.raw, b.raw, _CMP_LT_OQ); }
+inline __mmask16 Eq(F32 a, F32 b) { return _mm512_cmp_ps_mask(a.raw, b.raw, _CMP_EQ_OQ); }
+inline F32 IfThenElse(__mmask16 m, F32 a, F32 b) { return {_mm512_mask_blend_ps(m, b.raw, a.raw)}; }
+inline F32 Pow2(F32 t) {
+  return {_mm512_castsi512_ps(_mm512_slli_epi32(_mm512_castps_si512(t.raw), 23))};
+}
+inline float ReduceMax(F32 v) { return _mm512_reduce_max_ps(v.raw); }
+
+inline F64 operator+(F64 a, F64 b) { return {_mm512_add_pd(a.raw, b.raw)}; }
+inline F64 operator-(F64 a, F64 b) { return {_mm512_sub_pd(a.raw, b.raw)}; }
+inline F64 operator*(F64 a, F64 b) { return {_mm512_mul_pd(a.raw, b.raw)}; }
+inline F64 operator/(F64 a, F64 b) { return {_mm512_div_pd(a.raw, b.raw)}; }
+inline F64 MulAdd(F64 a, F64 b, F64 c) { return {_mm512_fmadd_pd(a.raw, b.raw, c.raw)}; }
+inline F64 NegMulAdd(F64 a, F64 b, F64 c) { return {_mm512_fnmadd_pd(a.raw, b.raw, c.raw)}; }
+inline F64 Max(F64 a, F64 b) { return {_mm512_max_pd(a.raw, b.raw)}; }
+inline F64 Abs(F64 a) { return {_mm512_abs_pd(a.raw)}; }
+inline __mmask8 Lt(F64 a, F64 b) { return _mm512_cmp_pd_mask(a.raw, b.raw, _CMP_LT_OQ); }
+inline __mmask8 Eq(F64 a, F64 b) { return _mm512_cmp_pd_mask(a.raw, b.raw, _CMP_EQ_OQ); }
+inline F64 IfThenElse(__mmask8 m, F64 a, F64 b) { return {_mm512_mask_blend_pd(m, b.raw, a.raw)}; }
+inline F64 Pow2(F64 t) {
+  return {_mm512_castsi512_pd(_mm512_slli_epi64(_mm512_castpd_si512(t.raw), 52))};
+}
+inline double ReduceMax(F64 v) { return _mm512_reduce_max_pd(v.raw); }
+
+inline F64 PromoteLower(F32 v) { return {_mm512_cvtps_pd(_mm512_castps512_ps256(v.raw))}; }
+inline F64 PromoteUpper(F32 v) { return {_mm512_cvtps_pd(_mm512_extractf32x8_ps(v.raw, 1))}; }
+
+// ---- lanes ----
+
+inline float FirstLane(F32 v) { return _mm512_cvtss_f32(v.raw); }
+inline double FirstLane(F64 v) { return _mm512_cvtsd_f64(v.raw); }
+
+// Orders streamed stores before what follows.
+inline void StreamFence() { _mm_sfence(); }
+
+template <class V>
+inline typename V::Mask FirstN(size_t n) {
+  return static_cast<typename V::Mask>((1u << n) - 1u);
+}
+template <class V>
+inline typename V::Mask LoadMask(const uint8_t* p);
+template <>
+inline __mmask16 LoadMask<F32>(const uint8_t* p) {
+  const __m128i bytes = _mm_loadu_si128(reinterpret_cast<const __m128i*>(p));
+  return _mm_test_epi8_mask(bytes, bytes);
+}
+template <>
+inline __mmask8 LoadMask<F64>(const uint8_t* p) {
+  const __m128i bytes = _mm_loadl_epi64(reinterpret_cast<const __m128i*>(p));
+  return static_cast<__mmask8>(_mm_test_epi8_mask(bytes, bytes));
+}
+template <class V>
+inline typename V::Mask LoadMaskN(const uint8_t* p, size_t n) {
+  const __m128i bytes = _mm_maskz_loadu_epi8(static_cast<__mmask16>((1u << n) - 1u), p);
+  return static_cast<typename V::Mask>(_mm_test_epi8_mask(bytes, bytes));
+}
+
+// ---- float ----
+
+inline F32 Load(const float* p) { return {_mm512_loadu_ps(p)}; }
+inline F32 LoadN(const float* p, size_t n, float fill) {
+  return {_mm512_mask_loadu_ps(_mm512_set1_ps(fill), FirstN<F32>(n), p)};
+}
+inline void Store(float* p, F32 v) { _mm512_storeu_ps(p, v.raw); }
+inline void StoreN(float* p, F32 v, size_t n) { _mm512_mask_storeu_ps(p, FirstN<F32>(n), v.raw); }
+inline void Stream(float* p, F32 v) { _mm512_stream_ps(p, v.raw); }
+
+// ---- double ----
+
+inline F64 Load(const double* p) { return {_mm512_loadu_pd(p)}; }
+inline F64 LoadN(const double* p, size_t n, double fill) {
+  return {_mm512_mask_loadu_pd(_mm512_set1_pd(fill), FirstN<F64>(n), p)};
+}
+inline void Store(double* p, F64 v) { _mm512_storeu_pd(p, v.raw); }
+inline void StoreN(double* p, F64 v, size_t n) { _mm512_mask_storeu_pd(p, FirstN<F64>(n), v.raw); }
+inline void Stream(double* p, F64 v) { _mm512_stream_pd(p, v.raw); }
+
+// ---- 16-bit storage ----
+
+inline F32 Widen(__m256i bits, Half) { return {_mm512_cvtph_ps(bits)}; }
+inline F32 Widen(__m256i bits, BFloat16) {
+  return {_mm512_castsi512_ps(_mm512_slli_epi32(_mm512_cvtepu16_epi32(bits), 16))};
+}
+inline __m256i Narrow(F32 v, Half) {
+  return _mm512_cvtps_ph(v.raw, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC);
+}
+inline __m256i Narrow(F32 v, BFloat16) {  // round to nearest even; NaN stays NaN
+  const __m512i bits = _mm512_castps_si512(v.raw);
+  const __m512i odd = _mm512_and_si512(_mm512_srli_epi32(bits, 16), _mm512_set1_epi32(1));
+  const __m512i rounded = _mm512_add_epi32(bits, _mm512_add_epi32(odd, _mm512_set1_epi32(0x7fff)));
+  const __mmask16 nan = _mm512_cmp_ps_mask(v.raw, v.raw, _CMP_UNORD_Q);
+  const __m512i quiet = _mm512_or_si512(bits, _mm512_set1_epi32(0x400000));
+  return _mm512_cvtepi32_epi16(_mm512_srli_epi32(_mm512_mask_mov_epi32(rounded, nan, quiet), 16));
+}
+
+template <class S>
+concept Storage16 = sizeof(S) == 2;
+
+template <Storage16 S>
+inline F32 Load(const S* p) {
+  return Widen(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(p)), S{});
+}
+template <Storage16 S>
+inline F32 LoadN(const S* p, size_t n, float fill) {
+  const __mmask16 lanes = FirstN<F32>(n);
+  return IfThenElse(lanes, Widen(_mm256_maskz_loadu_epi16(lanes, p), S{}), Set<F32>(fill));
+}
+template <Storage16 S>
+inline void Store(S* p, F32 v) {
+  _mm256_storeu_si256(reinterpret_cast<__m256i*>(p), Narrow(v, S{}));
+}
+template <Storage16 S>
+inline void StoreN(S* p, F32 v, size_t n) {
+  _mm256_mask_storeu_epi16(p, FirstN<F32>(n), Narrow(v, S{}));
+}
+template <Storage16 S>
+inline void Stream(S* p, F32 v) {
+  _mm256_stream_si256(reinterpret_cast<__m256i*>(p), Narrow(v, S{}));
+}
+
+}  // namespace
+}  // namespace boltzmax::kernels

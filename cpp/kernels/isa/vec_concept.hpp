@@ -1,0 +1,52 @@
+// The vector type that every kernel is written on. One header per ISA defines Vec<float> and Vec<double> with the
+// operations named below (the names are Highway's), inside an anonymous namespace so that no object compiled for one
+// ISA can hand a function to another. Vec<double> has half as many lanes as Vec<float>.
+//
+//   Vec::kLanes, Vec::Mask, Vec::kHasFma       Set(x)                       all lanes x
+//   Vec::kUnroll                               how many vectors a Block of exponentials holds: what the registers allow
+//   Load(p)  LoadN(p, n, fill)                 storage types: float, double, Half, BFloat16; lanes >= n hold fill
+//   Store(p, v)  StoreN(p, v, n)  Stream(p, v) Stream wants p aligned to the bytes it writes, and bypasses the cache
+//   + - *  MulAdd(a, b, c) = a*b + c           NegMulAdd(a, b, c) = c - a*b
+//   Max(a, b)                                  b wherever a or b is NaN
+//   Abs(a)  Lt(a, b)  Eq(a, b)                 masks; IfThenElse(mask, a, b)
+//   FirstN<V>(n)  LoadMask<V>(p)  LoadMaskN<V>(p, n)     lane masks from a count or from NumPy bools
+//   Pow2(t)                                    2^j for t = kRoundingMagic + kBias + j: shifts j into the exponent
+//   ReduceMax(v)                               maximum over the lanes
+//   PromoteLower(v), PromoteUpper(v)           halves of a Vec<float> as Vec<double>
+#pragma once
+
+#include <concepts>
+
+#include <stddef.h>
+#include <stdint.h>
+#include <string.h>
+
+#include "../types.hpp"
+
+// A kernel is one function: everything it calls, lambdas too, is inlined into it. What is rare stays outside.
+#define BOLTZMAX_KERNEL [[gnu::flatten, gnu::noinline]]
+#define BOLTZMAX_RARE [[gnu::flatten, gnu::noinline, gnu::cold]]
+
+namespace boltzmax::kernels {
+namespace {
+
+template <class T>
+struct Vec;
+
+template <class V>
+concept VectorConcept = requires(V v, typename V::Scalar s, typename V::Mask m, const float* p) {
+  { V::kLanes } -> std::convertible_to<size_t>;
+  { Set<V>(s) } -> std::same_as<V>;
+  { v + v } -> std::same_as<V>;
+  { v - v } -> std::same_as<V>;
+  { v * v } -> std::same_as<V>;
+  { MulAdd(v, v, v) } -> std::same_as<V>;
+  { NegMulAdd(v, v, v) } -> std::same_as<V>;
+  { Max(v, v) } -> std::same_as<V>;
+  { IfThenElse(m, v, v) } -> std::same_as<V>;
+  { Pow2(v) } -> std::same_as<V>;
+  { ReduceMax(v) } -> std::same_as<typename V::Scalar>;
+};
+
+}  // namespace
+}  // namespace boltzmax::kernels

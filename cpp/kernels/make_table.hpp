@@ -1,0 +1,210 @@
+// (operations) x (storage types), written once: the constexpr table of one ISA. Included by each kernels_<isa>.cpp
+// after its vector header.
+#pragma once
+
+#include "backward.hpp"
+#include "columns.hpp"
+#include "softmax.hpp"
+
+namespace boltzmax::kernels {
+namespace {
+
+template <bool kValue>
+struct Bool {
+  static constexpr bool value = kValue;
+};
+
+// f(scaled, masked) with its two booleans as types.
+template <class F>
+inline void WithBools(bool scaled, bool masked, F f) {
+  if (scaled) {
+    masked ? f(Bool<true>{}, Bool<true>{}) : f(Bool<true>{}, Bool<false>{});
+  } else {
+    masked ? f(Bool<false>{}, Bool<true>{}) : f(Bool<false>{}, Bool<false>{});
+  }
+}
+
+template <class P, class Byte>
+inline P* Offset(Byte* base, size_t i, ptrdiff_t stride) {
+  return reinterpret_cast<P*>(base + static_cast<ptrdiff_t>(i) * stride);
+}
+
+// Where the exponentials of row r wait.
+template <class S>
+inline Compute<S>* ExpBuffer(const RowBatch& b, size_t r, S* y) {
+  using T = Compute<S>;
+  if constexpr (sizeof(S) == sizeof(T)) {
+    if (!b.stream) return y;
+  }
+  return static_cast<T*>(b.scratch) + (r % 2) * kSegment<S>;
+}
+template <class S>
+inline void Attach(SoftmaxOp<S>* op, const RowBatch& b, size_t r, S* y) {
+  op->y = y;
+  op->e = ExpBuffer(b, r, y);
+}
+template <class Op, class S>
+inline void Attach(Op* op, const RowBatch&, size_t, S* y) {
+  op->y = y;
+}
+
+// Rows of a batch, each one's map after the reduction of the next.
+template <bool kScaled, bool kMasked, class S, class Op>
+BOLTZMAX_KERNEL inline void RunRows(const RowBatch& b) {
+  struct Line {
+    Source<S, kMasked> x;
+    double temperature;
+    Op op;
+  };
+  const auto line = [&b](size_t r) {
+    Line l = {{Offset<const S>(b.x, r, b.x_stride), nullptr}, 1.0, {}};
+    if constexpr (kMasked) l.x.mask = Offset<const uint8_t>(b.mask, r, b.mask_stride);
+    if constexpr (kScaled) {
+      l.temperature = *Offset<const double>(reinterpret_cast<const char*>(b.temperature), r, b.temperature_stride);
+    }
+    Attach(&l.op, b, r, Offset<S>(b.y, r, b.y_stride));
+    return l;
+  };
+  Line previous;
+  for (size_t r = 0; r <= b.rows; ++r) {
+    Line current;
+    if (r < b.rows) {
+      current = line(r);
+      current.op.template Reduce<kScaled>(current.x, b.n, current.temperature);
+    }
+    if (r > 0) previous.op.template Map<kScaled>(previous.x, b.n, previous.temperature, b.stream);
+    previous = current;
+  }
+  if (b.stream) StreamFence();
+}
+
+template <class S, class Op>
+inline void Rows(const RowBatch& b) {
+  WithBools(b.scaled, b.mask != nullptr, [&](auto scaled, auto masked) {
+    RunRows<decltype(scaled)::value, decltype(masked)::value, S, Op>(b);
+  });
+}
+
+// f(scaled, source) for one row or a piece of one.
+template <class S, class F>
+inline void WithRow(const Row& row, F f) {
+  const S* x = static_cast<const S*>(row.x);
+  WithBools(row.temperature != 1.0, row.mask != nullptr, [&](auto scaled, auto masked) {
+    f(scaled, Source<S, decltype(masked)::value>{x, row.mask});
+  });
+}
+
+// f(scaled, strip, y, temperature, lanes) for every strip of kLanes columns.
+template <class S, size_t kYItem, class F>
+inline void ForEachStrip(const ColumnBatch& b, F f) {
+  using V = VecOf<S>;
+  WithBools(b.scaled, false, [&](auto scaled, auto) {
+    const char* t = reinterpret_cast<const char*>(b.temperature);
+    for (size_t c = 0; c < b.columns; c += V::kLanes) {
+      const size_t lanes = b.columns - c < V::kLanes ? b.columns - c : V::kLanes;
+      const char* x = b.x + c * sizeof(S);
+      char* y = b.y + c * kYItem;
+      const StripTemperature<V> temperature(Offset<const double>(t, c, b.temperature_stride), b.temperature_stride, lanes);
+      if (lanes == V::kLanes) {
+        f(scaled, Strip<S, Whole<1>>{x, b.x_stride, {}}, y, temperature, lanes);
+      } else {
+        f(scaled, Strip<S, Partial<1>>{x, b.x_stride, {lanes}}, y, temperature, lanes);
+      }
+    }
+  });
+}
+
+template <class S>
+struct Kernels {
+  using T = Compute<S>;
+
+  static void SoftmaxColumns(const ColumnBatch& b) {
+    ForEachStrip<S, sizeof(S)>(b, [&](auto scaled, const auto& x, char* y, const auto& t, size_t lanes) {
+      SoftmaxStrip<decltype(scaled)::value>(x, y, b.y_stride, b.n, t, lanes);
+    });
+  }
+  static void LogSoftmaxColumns(const ColumnBatch& b) {
+    ForEachStrip<S, sizeof(S)>(b, [&](auto scaled, const auto& x, char* y, const auto& t, size_t lanes) {
+      LogSoftmaxStrip<decltype(scaled)::value>(x, y, b.y_stride, b.n, t, lanes);
+    });
+  }
+  static void LogSumExpColumns(const ColumnBatch& b) {
+    ForEachStrip<S, sizeof(S)>(b, [&](auto scaled, const auto& x, char* y, const auto& t, size_t lanes) {
+      LogSumExpStrip<decltype(scaled)::value>(x, y, b.y_stride, b.n, t, lanes);
+    });
+  }
+
+  BOLTZMAX_KERNEL static RowSum Reduce(const Row& row) {
+    RowSum sum;
+    WithRow<S>(row, [&](auto scaled, const auto& x) {
+      sum = ReduceRow<decltype(scaled)::value>(x, row.n, row.temperature, KeepNothing{});
+    });
+    return sum;
+  }
+  static RestSum ReduceWithoutLargest(const Row& row, const RowSum& sum) {
+    RestSum rest;
+    WithRow<S>(row, [&](auto scaled, const auto& x) {
+      rest = ReduceRest<decltype(scaled)::value>(x, row.n, row.temperature, sum);
+    });
+    return rest;
+  }
+  BOLTZMAX_KERNEL static void MapSoftmax(const Row& row, const RowSum& sum) {
+    WithRow<S>(row, [&](auto scaled, const auto& x) {
+      SoftmaxMap<decltype(scaled)::value>(x, static_cast<S*>(row.y), row.n, row.temperature, sum, row.stream);
+    });
+    if (row.stream) StreamFence();
+  }
+  BOLTZMAX_KERNEL static void MapLogSoftmax(const Row& row, const RowSum& sum, const Sum& log_sum) {
+    WithRow<S>(row, [&](auto scaled, const auto& x) {
+      LogSoftmaxMap<decltype(scaled)::value>(x, static_cast<S*>(row.y), row.n, row.temperature, sum, log_sum, row.stream);
+    });
+    if (row.stream) StreamFence();
+  }
+  static void StoreOne(void* y, double value) { StoreScalar(static_cast<S*>(y), value); }
+
+  using ReduceGrad = Sum (*)(const S*, const S*, size_t);
+  using MapGrad = void (*)(const S*, const S*, S*, size_t, const Sum&);
+  template <ReduceGrad kReduce, MapGrad kMap>
+  static void BackwardRows(const GradBatch& b) {
+    for (size_t r = 0; r < b.rows; ++r) {
+      const S* dy = Offset<const S>(b.dy, r, b.dy_stride);
+      const S* y = Offset<const S>(b.y, r, b.y_stride);
+      kMap(dy, y, Offset<S>(b.dx, r, b.dx_stride), b.n, kReduce(dy, y, b.n));
+    }
+  }
+  template <ReduceGrad kReduce>
+  static Sum BackwardReduce(const GradRow& row) {
+    return kReduce(static_cast<const S*>(row.dy), static_cast<const S*>(row.y), row.n);
+  }
+  template <MapGrad kMap>
+  static void BackwardMap(const GradRow& row, const Sum& sum) {
+    kMap(static_cast<const S*>(row.dy), static_cast<const S*>(row.y), static_cast<S*>(row.dx), row.n, sum);
+  }
+
+  static constexpr StorageKernels kTable = {
+      Rows<S, SoftmaxOp<S>>,
+      Rows<S, LogSoftmaxOp<S>>,
+      Rows<S, LogSumExpOp<S>>,
+      BackwardRows<SoftmaxBackwardReduce<S>, SoftmaxBackwardMap<S>>,
+      BackwardRows<LogSoftmaxBackwardReduce<S>, LogSoftmaxBackwardMap<S>>,
+      SoftmaxColumns,
+      LogSoftmaxColumns,
+      LogSumExpColumns,
+      Reduce,
+      ReduceWithoutLargest,
+      MapSoftmax,
+      MapLogSoftmax,
+      StoreOne,
+      BackwardReduce<SoftmaxBackwardReduce<S>>,
+      BackwardReduce<LogSoftmaxBackwardReduce<S>>,
+      BackwardMap<SoftmaxBackwardMap<S>>,
+      BackwardMap<LogSoftmaxBackwardMap<S>>,
+  };
+};
+
+constexpr KernelTable MakeTable(const char* isa) {
+  return {isa, Kernels<float>::kTable, Kernels<double>::kTable, Kernels<Half>::kTable, Kernels<BFloat16>::kTable};
+}
+
+}  // namespace
+}  // namespace boltzmax::kernels

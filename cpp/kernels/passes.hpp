@@ -1,0 +1,60 @@
+// The passes over a row. An operation is a few of them with lambdas that read like its formula.
+//
+// A lambda is called as f(i, lanes): i is the first element and lanes says how many follow, Whole<U> or Partial<U>; what
+// it loads and returns is a Block<V, U>. The end of a row goes through the same code as its middle.
+#pragma once
+
+#include "block.hpp"
+#include "wide_sum.hpp"
+
+namespace boltzmax::kernels {
+namespace {
+
+// f for every element of a row of n, in blocks of U vectors.
+template <class V, size_t U, class F>
+inline void ForEachBlock(size_t n, F f) {
+  constexpr size_t kStep = U * V::kLanes;
+  size_t i = 0;
+  for (; i + kStep <= n; i += kStep) f(i, Whole<U>{});
+  const size_t rest = n - i;
+  if (rest == 0) return;
+  if (rest <= V::kLanes) return f(i, Partial<1>{rest});
+  if constexpr (U > 4) {
+    if (rest <= 4 * V::kLanes) return f(i, Partial<4>{rest});
+  }
+  f(i, Partial<U>{rest});
+}
+
+// The maximum of f; NaN is passed over.
+template <class V, class F>
+inline typename V::Scalar MaxOver(size_t n, F f) {
+  V max = Set<V>(-static_cast<typename V::Scalar>(__builtin_inff()));
+  ForEachBlock<V, 4>(n, [&](size_t i, auto lanes) { max = MaxOf(f(i, lanes), max); });
+  return ReduceMax(max);
+}
+
+// The sum of f: trees of four vectors, added up in twice the precision. f must be 0 beyond the row.
+template <class V, class F>
+inline Sum SumOver(size_t n, F f) {
+  WideSum<V> sum;
+  ForEachBlock<V, V::kUnroll>(n, [&](size_t i, auto lanes) { AddTrees(&sum, f(i, lanes)); });
+  return sum.Total();
+}
+
+// y = f, element by element. Streaming bypasses the cache, for results that would not stay in it anyway; it writes whole
+// aligned vectors, with ordinary stores before and after.
+template <class V, class S, class F>
+inline void MapTo(S* y, size_t n, bool stream, F f) {
+  const auto store = [&](size_t i, auto lanes) { StoreLanes(y + i, f(i, lanes), lanes); };
+  if (!stream) return ForEachBlock<V, 4>(n, store);
+  constexpr size_t kBytes = V::kLanes * sizeof(S), kStep = 4 * V::kLanes;
+  const size_t to_aligned = (kBytes - reinterpret_cast<uintptr_t>(y) % kBytes) % kBytes / sizeof(S);
+  const size_t head = to_aligned < n ? to_aligned : n;
+  if (head != 0) store(0, Partial<1>{head});
+  size_t i = head;
+  for (; i + kStep <= n; i += kStep) StreamLanes(y + i, f(i, Whole<4>{}), Whole<4>{});
+  ForEachBlock<V, 4>(n - i, [&](size_t j, auto lanes) { store(i + j, lanes); });
+}
+
+}  // namespace
+}  // namespace boltzmax::kernels

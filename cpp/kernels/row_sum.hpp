@@ -1,0 +1,82 @@
+// From the sum of a row to its logarithm. Scalar double arithmetic, shared by the kernels (rows that fit one chunk) and
+// by core/ (rows that do not).
+#pragma once
+
+#include <math.h>
+
+#include "exp_constants.hpp"
+#include "types.hpp"
+
+namespace boltzmax {
+namespace {
+
+inline bool IsFinite(double x) { return x - x == 0.0; }
+
+// exp(a - k ln 2) for a - k ln 2 in [-ln(2)/2, ln(2)/2], to about 2^-58.
+inline Sum ExpReduced(double a, double k) {
+  using C = ExpConstants<double>;
+  const double high = a - k * C::kLn2Hi;  // exact
+  const double low = k * C::kLn2Lo;
+  const double r = high - low;
+  const double r_error = (high - r) - low;
+  double q = C::kPoly[0];
+  for (size_t i = 1; i < sizeof(C::kPoly) / sizeof(C::kPoly[0]); ++i) q = q * r + C::kPoly[i];
+  const double hi = 1.0 + r;
+  return {hi, (r - (hi - 1.0)) + (q * r * r + r_error * hi)};
+}
+
+inline double RoundToInteger(double x) {
+  constexpr double kMagic = ExpConstants<double>::kRoundingMagic;
+  return (x + kMagic) - kMagic;
+}
+
+// 2^k for an integer -1022 <= k <= 1023.
+inline double PowerOfTwo(double k) {
+  return __builtin_bit_cast(double, static_cast<uint64_t>(static_cast<int64_t>(k) + 1023) << 52);
+}
+
+// a + b and what its rounding lost (Knuth).
+template <class V>
+inline V TwoSum(V a, V b, V* error) {
+  const V sum = a + b;
+  const V rest = sum - a;
+  *error = (a - (sum - rest)) + (b - rest);
+  return sum;
+}
+
+// A row without a finite maximum, or with NaN in it.
+inline bool IsDegenerate(const RowSum& sum) { return !IsFinite(sum.max) || sum.hi != sum.hi; }
+
+// Where the largest term is more than half of the sum, the digits of the others have drowned in it: then they are
+// summed again without it (reduce_rest).
+inline bool IsPeaked(const RowSum& sum) { return sum.hi < 2.0 * sum.top; }
+
+// log(sum of exp(x/T)) - offset/T, as a sum of two numbers.
+inline Sum LogOfSum(const RowSum& sum) {
+  using C = ExpConstants<double>;
+  double error;
+  const double hi = TwoSum(sum.exponent * C::kLn2Hi, log(sum.hi), &error);
+  return {hi, error + (sum.exponent * C::kLn2Lo + sum.lo / sum.hi)};
+}
+
+// The same for a peaked row: max + log1p(rest / largest) keeps it all when the rest is tiny. logsumexp([0, -40]) is
+// log1p(exp(-40)), not 0.
+inline Sum LogOfPeakedSum(const RowSum& sum, const RestSum& rest) {
+  const double a = sum.max - sum.offset;
+  const double k = RoundToInteger(a * ExpConstants<double>::kLog2e);
+  const Sum largest = ExpReduced(a, k);
+  const double ratio = (rest.hi + rest.lo) * PowerOfTwo(sum.exponent - k) / largest.hi;
+  const double others = (ratio - ratio * (largest.lo / largest.hi)) + (rest.count - 1.0);
+  double error;
+  const double hi = TwoSum(a, log1p(others), &error);
+  return {hi, error};
+}
+
+// logsumexp, given LogOfSum.
+inline double LogSumExpOf(const RowSum& sum, const Sum& log_sum, double temperature) {
+  if (IsDegenerate(sum)) return sum.hi != sum.hi ? sum.hi : sum.max;
+  return (sum.offset / temperature + log_sum.hi) + log_sum.lo;
+}
+
+}  // namespace
+}  // namespace boltzmax

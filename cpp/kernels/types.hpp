@@ -1,0 +1,156 @@
+// What the kernels and their callers say to each other. Plain structs: no Python, no containers, no threads.
+#pragma once
+
+#include <stddef.h>
+#include <stdint.h>
+
+namespace boltzmax {
+
+// 16-bit storage types. Arithmetic happens in float.
+struct Half {
+  uint16_t bits;
+};
+struct BFloat16 {
+  uint16_t bits;
+};
+
+// Storage -> arithmetic type.
+template <class S>
+struct ComputeOf {
+  using type = float;
+};
+template <>
+struct ComputeOf<double> {
+  using type = double;
+};
+template <class S>
+using Compute = typename ComputeOf<S>::type;
+
+// A longer row is reduced segment by segment, and the sums of the segments are added up in order. The split depends on
+// the row's length alone, so the bits of a result depend on neither threads nor batch nor alignment. The exponentials of
+// a segment fit in a level-2 cache.
+template <class S>
+inline constexpr size_t kSegment = 262144 / sizeof(Compute<S>);
+
+// sum_j exp(x_j / T) = (hi + lo) * 2^exponent * exp(offset / T), of which the largest term, as it was added, is `top`.
+// A reduction that met NaN has hi = NaN; one that met no finite element has max = -inf or +inf.
+struct RowSum {
+  double max;
+  double offset;
+  double exponent;
+  double top;
+  double hi;
+  double lo;
+};
+
+// A sum in twice double's precision.
+struct Sum {
+  double hi;
+  double lo;
+};
+
+// The sum of the terms below the largest, in the unit of RowSum, and how many terms equal the largest.
+struct RestSum {
+  double hi;
+  double lo;
+  double count;
+};
+
+// One row, or a piece of one, contiguous in memory.
+struct Row {
+  const void* x;
+  void* y;
+  const uint8_t* mask;  // NumPy bools, or null
+  size_t n;
+  double temperature;
+  bool stream;  // write y past the cache
+};
+
+// Rows of the same length; strides in bytes. Temperatures are one double per row (stride 0: one for all).
+struct RowBatch {
+  const char* x;
+  char* y;
+  const uint8_t* mask;
+  const double* temperature;
+  ptrdiff_t x_stride;
+  ptrdiff_t y_stride;
+  ptrdiff_t mask_stride;
+  ptrdiff_t temperature_stride;
+  size_t rows;
+  size_t n;
+  void* scratch;  // 2 * kSegment<S> elements of the arithmetic type, where exponentials wait that y cannot hold
+  bool scaled;    // some temperature is not 1
+  bool stream;
+};
+
+// Columns: element i of column j lies at x + i * x_stride + j * itemsize. y is laid out alike, or, for a reduction,
+// holds one element per column.
+struct ColumnBatch {
+  const char* x;
+  char* y;
+  const double* temperature;
+  ptrdiff_t x_stride;
+  ptrdiff_t y_stride;
+  ptrdiff_t temperature_stride;
+  size_t columns;
+  size_t n;
+  bool scaled;
+};
+
+// Gradients: dx from dy and y.
+struct GradBatch {
+  const char* dy;
+  const char* y;
+  char* dx;
+  ptrdiff_t dy_stride;
+  ptrdiff_t y_stride;
+  ptrdiff_t dx_stride;
+  size_t rows;
+  size_t n;
+};
+struct GradRow {
+  const void* dy;
+  const void* y;
+  void* dx;
+  size_t n;
+};
+
+// Every kernel for one storage type.
+struct StorageKernels {
+  // Rows of at most kSegment elements, whole.
+  void (*softmax_rows)(const RowBatch&);
+  void (*log_softmax_rows)(const RowBatch&);
+  void (*logsumexp_rows)(const RowBatch&);
+  void (*softmax_backward_rows)(const GradBatch&);
+  void (*log_softmax_backward_rows)(const GradBatch&);
+  // Columns of at most kSegment elements.
+  void (*softmax_columns)(const ColumnBatch&);
+  void (*log_softmax_columns)(const ColumnBatch&);
+  void (*logsumexp_columns)(const ColumnBatch&);
+  // The two halves of an operation, for longer rows: reduce a segment, then map it with what the whole row gave.
+  RowSum (*reduce)(const Row&);
+  RestSum (*reduce_rest)(const Row&, const RowSum&);
+  void (*softmax_map)(const Row&, const RowSum&);
+  void (*log_softmax_map)(const Row&, const RowSum&, const Sum& log_sum);
+  void (*store_scalar)(void* y, double value);
+  Sum (*softmax_backward_reduce)(const GradRow&);
+  Sum (*log_softmax_backward_reduce)(const GradRow&);
+  void (*softmax_backward_map)(const GradRow&, const Sum&);
+  void (*log_softmax_backward_map)(const GradRow&, const Sum&);
+};
+
+struct KernelTable {
+  const char* isa;
+  StorageKernels f32;
+  StorageKernels f64;
+  StorageKernels f16;
+  StorageKernels bf16;
+};
+
+// One per ISA that this build holds.
+extern const KernelTable kScalarTable;
+extern const KernelTable kAvx2Table;
+extern const KernelTable kAvx512Table;
+extern const KernelTable kNeonTable;
+
+}  // namespace boltzmax

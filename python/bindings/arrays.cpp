@@ -1,0 +1,42 @@
+#include "arrays.hpp"
+
+namespace boltzmax {
+
+namespace {
+int bfloat16_type_number = -1;
+}  // namespace
+
+void SetBFloat16(int type_number) { bfloat16_type_number = type_number; }
+
+std::optional<DType> DTypeOf(PyArrayObject* array) {
+  if (PyArray_ISBYTESWAPPED(array)) return std::nullopt;
+  const int type = PyArray_TYPE(array);
+  switch (type) {
+    case NPY_FLOAT: return DType::kFloat32;
+    case NPY_DOUBLE: return DType::kFloat64;
+    case NPY_HALF: return DType::kFloat16;
+    case NPY_BOOL: return DType::kBool;
+    default: break;
+  }
+  if (type == bfloat16_type_number) return DType::kBFloat16;
+  if (!PyTypeNum_ISINTEGER(type)) return std::nullopt;
+  const bool is_unsigned = PyTypeNum_ISUNSIGNED(type);
+  switch (PyArray_ITEMSIZE(array)) {
+    case 1: return is_unsigned ? DType::kUInt8 : DType::kInt8;
+    case 2: return is_unsigned ? DType::kUInt16 : DType::kInt16;
+    case 4: return is_unsigned ? DType::kUInt32 : DType::kInt32;
+    default: return is_unsigned ? DType::kUInt64 : DType::kInt64;
+  }
+}
+
+PyObject* NewArray(int ndim, const npy_intp* shape, PyArray_Descr* descr, PyArrayObject* like) {
+  Py_INCREF(descr);
+  if (like == nullptr || PyArray_IS_C_CONTIGUOUS(like)) {
+    return PyArray_NewFromDescr(&PyArray_Type, descr, ndim, shape, nullptr, nullptr, 0, nullptr);
+  }
+  return PyArray_NewLikeArray(like, NPY_KEEPORDER, descr, 0);
+}
+
+PyObject* ScalarIfZeroD(PyObject* array) { return PyArray_Return(reinterpret_cast<PyArrayObject*>(array)); }
+
+}  // namespace boltzmax

@@ -1,0 +1,47 @@
+// Between NumPy arrays and the core's view of them.
+#pragma once
+
+#include <optional>
+
+#include "../../cpp/core/dispatch.hpp"
+#include "../../cpp/core/strided.hpp"
+#include "numpy_api.hpp"
+
+namespace boltzmax {
+
+// ml_dtypes.bfloat16 has a type number only once ml_dtypes is imported; Python tells us when it first meets it.
+void SetBFloat16(int type_number);
+
+// The core's name for an array's element type, if it has one and the bytes are in native order.
+std::optional<DType> DTypeOf(PyArrayObject* array);
+
+inline bool HasKernels(DType dtype) {
+  return dtype == DType::kFloat32 || dtype == DType::kFloat64 || dtype == DType::kFloat16 || dtype == DType::kBFloat16;
+}
+
+// A new array for a result: where it is large, in memory that was used before rather than in pages still to be faulted in.
+// `order` is that of `like`. Null with an exception set on failure.
+PyObject* NewArray(int ndim, const npy_intp* shape, PyArray_Descr* descr, PyArrayObject* like);
+
+// The element of a 0-d array as a NumPy scalar, other arrays as they are. Steals the reference.
+PyObject* ScalarIfZeroD(PyObject* array);
+
+// Work for longer than this runs without the GIL.
+inline constexpr double kReleaseGilNanoseconds = 5000.0;
+
+// Runs f, without the GIL if `cost` is more than tiny, and turns C++ exceptions into Python's. False if one is set.
+template <class F>
+bool RunDetached(double cost, F f) {
+  PyThreadState* state = cost > kReleaseGilNanoseconds ? PyEval_SaveThread() : nullptr;
+  bool out_of_memory = false;
+  try {
+    f();
+  } catch (const std::bad_alloc&) {
+    out_of_memory = true;
+  }
+  if (state != nullptr) PyEval_RestoreThread(state);
+  if (out_of_memory) PyErr_NoMemory();
+  return !out_of_memory;
+}
+
+}  // namespace boltzmax

@@ -1,0 +1,58 @@
+// boltzmax._core: a table of contents.
+
+#define BOLTZMAX_IMPORT_NUMPY
+#include "numpy_api.hpp"
+
+#include <pybind11/pybind11.h>
+#include <pybind11/stl.h>
+
+#include "../../cpp/core/cpu_features.hpp"
+#include "../../cpp/core/dispatch.hpp"
+#include "../../cpp/core/parallel.hpp"
+#include "direct.hpp"
+#include "normalized.hpp"
+
+namespace py = pybind11;
+
+namespace {
+
+// Docstrings live in boltzmax/_docs.py; this hangs one on a function of DirectMethods.
+void SetDoc(const std::string& name, const std::string& doc) {
+  for (PyMethodDef* method = boltzmax::DirectMethods(); method->ml_name != nullptr; ++method) {
+    if (name == method->ml_name) {
+      static std::vector<std::string*> kept;  // NumPy's way: ml_doc must outlive the function
+      kept.push_back(new std::string(doc));
+      method->ml_doc = kept.back()->c_str();
+      return;
+    }
+  }
+  throw py::key_error(name);
+}
+
+#if defined(__clang__)
+constexpr const char* kCompiler = "Clang " __clang_version__;
+#elif defined(__GNUC__)
+constexpr const char* kCompiler = "GCC " __VERSION__;
+#else
+constexpr const char* kCompiler = "unknown";
+#endif
+
+}  // namespace
+
+PYBIND11_MODULE(_core, module, py::mod_gil_not_used()) {
+  if (_import_array() < 0) throw py::error_already_set();
+  boltzmax::SelectIsaFromEnvironment();
+
+  if (PyModule_AddFunctions(module.ptr(), boltzmax::DirectMethods()) < 0) throw py::error_already_set();
+  boltzmax::BindNormalized(module);
+  module.def("set_doc", SetDoc, py::arg("name"), py::arg("doc"));
+
+  module.def("num_threads", boltzmax::NumThreads);
+  module.def("set_num_threads", boltzmax::SetNumThreads, py::arg("n"));
+  module.def("isa", [] { return boltzmax::ActiveKernels().isa; });
+  module.def("available_isas", boltzmax::AvailableIsas);
+  module.def("select_isa", boltzmax::SelectIsa, py::arg("name"));
+  module.def("cpu", boltzmax::CpuName);
+  module.attr("compiler") = kCompiler;
+  module.attr("version") = BOLTZMAX_VERSION;
+}

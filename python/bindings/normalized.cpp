@@ -1,0 +1,121 @@
+#include "normalized.hpp"
+
+#include <stdexcept>
+
+#include "../../cpp/core/gradients.hpp"
+#include "../../cpp/core/row_blocks.hpp"
+#include "../../cpp/core/softmax.hpp"
+#include "arrays.hpp"
+
+namespace py = pybind11;
+
+namespace boltzmax {
+
+namespace {
+
+PyArrayObject* AsArray(const py::handle& value, const char* name) {
+  if (!PyArray_Check(value.ptr())) throw py::type_error(std::string(name) + " must be an ndarray");
+  return reinterpret_cast<PyArrayObject*>(value.ptr());
+}
+
+DType RequireDType(PyArrayObject* array) {
+  const auto dtype = DTypeOf(array);
+  if (!dtype) throw py::type_error("no native support for this dtype");
+  return *dtype;
+}
+
+void Require(bool condition, const char* what) {
+  if (!condition) throw py::value_error(what);
+}
+
+npy_intp StrideOr0(PyArrayObject* array, int d) { return array == nullptr ? 0 : PyArray_STRIDE(array, d); }
+
+template <class F>
+void Detached(double cost, F f) {
+  if (!RunDetached(cost, f)) throw py::error_already_set();
+}
+
+// out[outer] or out[outer, inner] = op(x[outer, inner] / temperature[outer]) where mask[outer, inner].
+void RunNormalized(int op, const py::object& x_object, const py::object& out_object, int reduced,
+                   const py::object& mask_object, const py::object& temperature_object) {
+  PyArrayObject* x = AsArray(x_object, "x");
+  PyArrayObject* out = AsArray(out_object, "out");
+  PyArrayObject* mask = mask_object.is_none() ? nullptr : AsArray(mask_object, "mask");
+  PyArrayObject* temperature = temperature_object.is_none() ? nullptr : AsArray(temperature_object, "temperature");
+  const int ndim = PyArray_NDIM(x), outer = ndim - reduced;
+  Require(op >= 0 && op <= 2 && reduced >= 0 && outer >= 0, "op or reduced is out of range");
+  const bool reduces = static_cast<Op>(op) == Op::kLogSumExp;
+  Require(PyArray_NDIM(out) == (reduces ? outer : ndim), "out has the wrong number of axes");
+  Require(mask == nullptr || (PyArray_NDIM(mask) == ndim && PyArray_TYPE(mask) == NPY_BOOL), "mask does not fit x");
+  Require(temperature == nullptr || (PyArray_NDIM(temperature) == outer && PyArray_TYPE(temperature) == NPY_DOUBLE &&
+                                     PyArray_ISALIGNED(temperature)),
+          "temperature does not fit x");
+  Problem problem = {static_cast<Op>(op),
+                     RequireDType(x),
+                     RequireDType(out),
+                     PyArray_BYTES(x),
+                     PyArray_BYTES(out),
+                     mask == nullptr ? nullptr : PyArray_BYTES(mask),
+                     temperature == nullptr ? nullptr : PyArray_BYTES(temperature),
+                     {},
+                     {}};
+  Require(HasKernels(problem.storage) && PyArray_ISWRITEABLE(out), "out cannot be written to");
+  for (int d = 0; d < ndim; ++d) {
+    const npy_intp size = PyArray_DIM(x, d);
+    const bool in_out = d < outer || !reduces;
+    Require(!in_out || PyArray_DIM(out, d) == size, "out has the wrong shape");
+    Require(mask == nullptr || PyArray_DIM(mask, d) == size, "mask has the wrong shape");
+    Require(temperature == nullptr || d >= outer || PyArray_DIM(temperature, d) == size, "temperature has the wrong shape");
+    const Axis axis = {static_cast<size_t>(size),
+                       {PyArray_STRIDE(x, d), in_out ? PyArray_STRIDE(out, d) : 0, StrideOr0(mask, d),
+                        d < outer ? StrideOr0(temperature, d) : 0}};
+    (d < outer ? problem.outer : problem.inner).push_back(axis);
+  }
+  Detached(EstimateNanoseconds(static_cast<size_t>(PyArray_SIZE(x)), problem.storage), [&] { Run(problem); });
+}
+
+void RunNormalizedBackward(int op, const py::object& dy_object, const py::object& y_object, const py::object& dx_object,
+                           int reduced) {
+  PyArrayObject* dy = AsArray(dy_object, "dy");
+  PyArrayObject* y = AsArray(y_object, "y");
+  PyArrayObject* dx = AsArray(dx_object, "dx");
+  const int ndim = PyArray_NDIM(dy);
+  Require(op >= 0 && op <= 1 && reduced >= 0 && reduced <= ndim, "op or reduced is out of range");
+  GradProblem problem = {static_cast<GradOp>(op), RequireDType(dx), PyArray_BYTES(dy), PyArray_BYTES(y),
+                         PyArray_BYTES(dx),       {},               {}};
+  Require(HasKernels(problem.storage) && RequireDType(dy) == problem.storage && RequireDType(y) == problem.storage,
+          "dy, y and dx must have one dtype");
+  Require(PyArray_SAMESHAPE(dy, y) && PyArray_SAMESHAPE(dy, dx) && PyArray_ISWRITEABLE(dx), "dy, y and dx must have one shape");
+  for (int d = 0; d < ndim; ++d) {
+    const Axis axis = {static_cast<size_t>(PyArray_DIM(dy, d)),
+                       {PyArray_STRIDE(dy, d), PyArray_STRIDE(dx, d), PyArray_STRIDE(y, d), 0}};
+    (d < ndim - reduced ? problem.outer : problem.inner).push_back(axis);
+  }
+  Detached(2.0 * EstimateNanoseconds(static_cast<size_t>(PyArray_SIZE(dy)), problem.storage), [&] { Run(problem); });
+}
+
+py::object EmptyLike(const py::object& like_object, const py::object& dtype) {
+  PyArrayObject* like = AsArray(like_object, "like");
+  if (!PyArray_DescrCheck(dtype.ptr())) throw py::type_error("dtype must be a NumPy dtype");
+  PyObject* array = NewArray(PyArray_NDIM(like), PyArray_DIMS(like), reinterpret_cast<PyArray_Descr*>(dtype.ptr()), like);
+  if (array == nullptr) throw py::error_already_set();
+  return py::reinterpret_steal<py::object>(array);
+}
+
+void RegisterBFloat16(const py::object& dtype) {
+  if (!PyArray_DescrCheck(dtype.ptr())) throw py::type_error("dtype must be a NumPy dtype");
+  SetBFloat16(reinterpret_cast<PyArray_Descr*>(dtype.ptr())->type_num);
+}
+
+}  // namespace
+
+void BindNormalized(py::module_& module) {
+  module.def("run", RunNormalized, py::arg("op"), py::arg("x"), py::arg("out"), py::arg("reduced"), py::arg("mask"),
+             py::arg("temperature"));
+  module.def("run_backward", RunNormalizedBackward, py::arg("op"), py::arg("dy"), py::arg("y"), py::arg("dx"),
+             py::arg("reduced"));
+  module.def("empty_like", EmptyLike, py::arg("like"), py::arg("dtype"));
+  module.def("register_bfloat16", RegisterBFloat16, py::arg("dtype"));
+}
+
+}  // namespace boltzmax

@@ -1,0 +1,38 @@
+"""Softmax for NumPy, from one row to ten million classes, at the speed of memory."""
+
+from boltzmax import _docs
+from boltzmax._config import (
+    available_isas,
+    config,
+    get_include,
+    get_num_threads,
+    isa,
+    set_num_threads,
+    show_config,
+)
+from boltzmax._core import (
+    log_softmax,
+    log_softmax_backward,
+    logsumexp,
+    softmax,
+    softmax_backward,
+)
+from boltzmax._core import version as __version__
+
+_docs.install()
+
+__all__ = [
+    "__version__",
+    "available_isas",
+    "config",
+    "get_include",
+    "get_num_threads",
+    "isa",
+    "log_softmax",
+    "log_softmax_backward",
+    "logsumexp",
+    "set_num_threads",
+    "show_config",
+    "softmax",
+    "softmax_backward",
+]

@@ -1,0 +1,8 @@
+"""Run the command line: ``python -m boltzmax``."""
+
+from __future__ import annotations
+
+from boltzmax.cli import main
+
+if __name__ == "__main__":
+    raise SystemExit(main())

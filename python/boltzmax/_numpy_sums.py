@@ -1,0 +1,252 @@
+r"""Sums of exponentials along rows, in NumPy, in double precision or better.
+
+Everything rests on one representation of the sum of a row,
+
+.. math:: \sum_i b_i e^{x_i} = e^m (p u + s),
+
+where :math:`m` is the largest real part, :math:`p u` its term (a weight, and for complex numbers a
+unit phase; 1 and 1 in the plain case) and :math:`s` the sum of all other terms.  With the largest
+term apart, :math:`\log(1 + s)` goes through ``log1p`` and tiny terms survive: Algorithm 4.1 of
+Blanchard, Higham & Higham, "Accurately computing the log-sum-exp and softmax functions", IMA J.
+Numer. Anal. 41(4), 2021, https://doi.org/10.1093/imanum/draa038.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+__all__ = [
+    "Sum",
+    "common_factor",
+    "fields",
+    "log_abs",
+    "merged",
+    "pairwise_sum",
+    "principal_angle",
+    "real_dtype",
+    "scaled",
+    "sign",
+    "spans_too_much",
+    "sum_of_tile",
+    "sum_of_wide_tile",
+]
+
+Array = NDArray[Any]
+
+
+class Sum(NamedTuple):
+    """Row by row, e^m (e + s): the term e = p u of the largest element and the sum s of the others.
+
+    Where the largest element is infinite, so is m; e and s are then relative to m = 0.
+    """
+
+    m: Array
+    e: Array
+    s: Array
+    p: Array
+    u: Array | None  # unit phase of e, complex numbers only
+    nan_if_singular: Array | None  # rows with an infinity or NaN of weight 0, with weights only
+
+    def value(self) -> Array:
+        """Return the sum relative to e^m."""
+        value = self.e + self.s
+        if self.nan_if_singular is not None and self.nan_if_singular.any():
+            singular = (value == 0) | ~np.isfinite(value)
+            value[self.nan_if_singular & singular] = np.nan
+        return value
+
+
+def fields(function: Callable[..., Any], *sums: Sum) -> Sum:
+    """Apply a function field by field."""
+    fields: Any = (None if f[0] is None else function(*f) for f in zip(*sums, strict=True))
+    return Sum(*fields)
+
+
+def sum_of_tile(v: Array, w: Array | None, axis: int) -> Sum:
+    """Sum of w exp(v) along an axis; v is overwritten."""
+    weightless, nan_if_singular = (None, None) if w is None else _drop_weightless(v, w, axis)
+    largest = _first_largest(v.real, axis)
+    m = v.real.reshape(-1)[largest]
+    finite = np.isfinite(m)
+    shifted = v.real
+    np.subtract(shifted, _along(np.where(finite, m, 0.0), axis), out=shifted)
+    if weightless is not None:
+        np.putmask(v, weightless, 0.0)  # exp(0) is fast, exp(-inf) is not
+    np.exp(v, out=v)
+    flat = v.reshape(-1)
+    p, u = _split_phase(flat[largest], finite)
+    if w is not None:
+        np.multiply(v, w, out=v)
+        p = p * w.reshape(-1)[largest]
+    e = flat[largest]
+    flat[largest] = 0.0
+    return Sum(m, e, pairwise_sum(v, axis), p, u, nan_if_singular)
+
+
+def sum_of_wide_tile(v: Array, w: Array, axis: int) -> Sum:
+    """Sum of w exp(v) for weights of very different sizes, where the largest v + log|w| counts.
+
+    Weights are scaled by a power of two, row by row, that brings the one of the largest term into
+    [0.5, 1).
+    """
+    _, nan_if_singular = _drop_weightless(v, w, axis)
+    log_w = np.log(np.abs(w))
+    largest = _first_largest(v.real + log_w, axis)
+    m = v.real.reshape(-1)[largest]
+    finite = np.isfinite(m)
+    shifted = v.real
+    np.subtract(shifted, _along(np.where(finite, m, 0.0), axis), out=shifted)
+    exponent = np.frexp(np.abs(w.reshape(-1)[largest]))[1]
+    log_scale = exponent * np.log(real_dtype(v.dtype).type(2))
+    scaled = w.copy()
+    for part in (scaled.real, scaled.imag) if w.dtype.kind == "c" else (scaled,):
+        np.ldexp(part, -_along(exponent, axis), out=part)
+    # Neither exp nor weight alone need be a number of the format: multiply inside the exponential.
+    log_ratio = log_w - _along(log_scale, axis)
+    extreme = np.abs(log_ratio) > 100
+    scaled[extreme] = np.sign(w[extreme])
+    shifted[extreme] += log_ratio[extreme]
+    np.exp(v, out=v)
+    flat = v.reshape(-1)
+    p, u = _split_phase(flat[largest], finite)
+    p = p * scaled.reshape(-1)[largest]
+    np.multiply(v, scaled, out=v)
+    e = flat[largest]
+    flat[largest] = 0.0
+    return Sum(m + log_scale, e, pairwise_sum(v, axis), p, u, nan_if_singular)
+
+
+def _along(per_row: Array, axis: int) -> Array:
+    """Give numbers per row the length 1 along the row that broadcasting needs."""
+    return per_row[:, None] if axis else per_row
+
+
+def _drop_weightless(v: Array, w: Array, axis: int) -> tuple[Array | None, Array]:
+    """Set v to -inf where w is 0, so that 0 exp(inf) adds nothing; tell rows where that matters.
+
+    In such a row SciPy leaves the element out if the logarithm of the rest is finite; if not, the
+    row is NaN.
+    """
+    weightless = w == 0
+    singular = np.zeros(v.shape[1 - axis], bool)
+    if not weightless.any():
+        return None, singular
+    finite = np.isfinite(v)
+    if not finite.all():
+        singular = (weightless & ~finite & (v.real != -np.inf)).any(axis=axis)
+    np.putmask(v, weightless, -np.inf)
+    return weightless, singular
+
+
+def _first_largest(a: Array, axis: int) -> Array:
+    """Flat index of the first largest element along an axis (of any, where there are NaN)."""
+    if axis == 1:
+        along: Array = a.argmax(axis=1) + np.arange(len(a)) * a.shape[1]
+        return along
+    # argmax across rows is slow in NumPy; of repeated indices the last one counts
+    rows = a.shape[1]
+    first = np.arange(rows)
+    ties = np.flatnonzero(a == a.max(axis=0))[::-1]
+    first[ties % rows] = ties
+    return first
+
+
+def pairwise_sum(v: Array, axis: int) -> Array:
+    """Sum along an axis of a contiguous 2-d array, the same bits however many sums there are."""
+    if axis == 1:
+        total: Array = np.add.reduce(v, axis=1)  # NumPy adds in pairs along contiguous rows
+        return total
+    while (n := len(v)) > 1:
+        half = n // 2
+        odd, v = v[2 * half :], v[:half] + v[half : 2 * half]
+        if len(odd):
+            v[0] += odd[0]
+    first: Array = v[0]
+    return first
+
+
+def _split_phase(largest: Array, finite: Array) -> tuple[Array, Array | None]:
+    """Weight and unit phase of the exponential of the largest (already shifted) element."""
+    if largest.dtype.kind != "c":
+        return largest, None
+    return np.where(finite, 1.0, largest), np.where(finite, largest, 1.0)
+
+
+def spans_too_much(w: Array, pivot: Array) -> bool:
+    """Whether a term could outgrow the one of the largest element by more than exp can express."""
+    info = np.finfo(w.dtype)
+    limit = np.ldexp(info.dtype.type(1), info.maxexp * 7 // 16)
+    largest = np.abs(w).max()
+    pivot = np.abs(pivot)
+    return bool(limit < largest < np.inf or ((pivot > 0) & (pivot * limit < 1)).any())
+
+
+def common_factor(b: Array | None, work: np.dtype[Any]) -> Any:
+    """Return a weight that all elements share, if it may simply multiply the sum."""
+    if b is None or b.size != 1:
+        return None
+    factor = b.reshape(1).astype(work)
+    if not 0 < abs(factor[0]) < np.inf or spans_too_much(factor, factor):
+        return None
+    return factor[0]
+
+
+def scaled(total: Sum, factor: Any) -> Sum:
+    return total._replace(e=total.e * factor, s=total.s * factor, p=total.p * factor)
+
+
+def merged(segments: Sum) -> Sum:
+    """Sum along the first axis of sums."""
+    rows = segments.m.shape[1]
+    largest = segments.m.argmax(axis=0) * rows + np.arange(rows)
+    pivot = fields(lambda a: a.reshape(-1)[largest], segments)
+    gap = np.where(segments.m == pivot.m, 0.0, segments.m - pivot.m)  # inf - inf
+    terms = (segments.e + segments.s) * np.exp(gap)
+    terms.reshape(-1)[largest] = 0.0
+    flags: Any = segments.nan_if_singular
+    flags = None if flags is None else flags.any(axis=0)
+    return pivot._replace(s=pivot.s + pairwise_sum(terms, 0), nan_if_singular=flags)
+
+
+def log_abs(total: Sum) -> Array:
+    """Logarithm of the absolute value of a sum (relative to e^m), without loss around |sum| = 1."""
+    value = total.value()
+    size = np.abs(value)
+    if total.u is None:
+        by_excess = size >= 0.5
+        signs = np.sign(value)
+        log_size: Array = np.log1p((signs * total.p - 1.0) + signs * total.s)
+    else:
+        # |p + q|^2 - 1 with q = s / u, each part without cancellation where p is 1
+        by_excess = (size >= 0.5) & (size <= 2.0)
+        p, q = total.p, total.s * np.conj(total.u)
+        of_p = (np.abs(p.real) - 1.0) * (np.abs(p.real) + 1.0) + p.imag**2
+        of_q = 2.0 * (p.real * q.real + p.imag * q.imag) + (q.real**2 + q.imag**2)
+        log_size = np.log1p(of_p + of_q) / 2.0
+    if by_excess.all():
+        return log_size
+    result: Array = np.where(by_excess, log_size, np.log(size))
+    return result
+
+
+def principal_angle(value: Array) -> Array:
+    """Argument of complex numbers in (-pi, pi]."""
+    angle: Array = np.arctan2(value.imag, value.real)
+    return np.where(angle == -np.arctan2(angle.dtype.type(0), angle.dtype.type(-1)), -angle, angle)
+
+
+def sign(value: Array) -> Array:
+    """Sign, or phase, of a number: NaN for an infinite complex one, as in SciPy."""
+    if value.dtype.kind != "c":
+        return np.sign(value)
+    phase: Array = value / np.abs(value)
+    return np.where(value == 0, 0, phase).astype(value.dtype)
+
+
+def real_dtype(dtype: np.dtype[Any]) -> np.dtype[Any]:
+    """Dtype of the real part."""
+    return np.empty(0, dtype).real.dtype

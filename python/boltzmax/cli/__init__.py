@@ -1,0 +1,56 @@
+"""The command line, ``python -m boltzmax``: a demonstration, benchmarks, facts and files.
+
+Each command is a module with two functions: ``add_parser(commands)`` declares its arguments and
+``run(args)`` does the work. Mistakes are reported in one line, with exit status 2.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+
+import boltzmax
+from boltzmax.cli import apply, bench, demo, info
+from boltzmax.cli.console import CommandError
+
+__all__ = ["main"]
+
+PROGRAM = "python -m boltzmax"
+MAIN_JOB = (["demo"], ["bench", "--quick"])
+
+
+def make_parser() -> argparse.ArgumentParser:
+    """Return the parser of the whole command line."""
+    parser = argparse.ArgumentParser(
+        prog=PROGRAM,
+        description="Softmax for NumPy. Without arguments: demo, then bench --quick.",
+    )
+    parser.add_argument("--version", action="version", version=boltzmax.__version__)
+    commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
+    for command in (demo, bench, info, apply):
+        command.add_parser(commands)
+    return parser
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command line and return its exit status.
+
+    Parameters
+    ----------
+    argv : sequence of str, optional
+        The arguments, ``sys.argv[1:]`` by default.
+    """
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    parser = make_parser()
+    try:
+        for command in [arguments] if arguments else MAIN_JOB:
+            args = parser.parse_args(command)
+            args.run(args)
+    except (CommandError, OSError) as error:
+        print(f"{PROGRAM}: error: {' '.join(str(error).split())}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print(f"{PROGRAM}: interrupted", file=sys.stderr)
+        return 130
+    return 0

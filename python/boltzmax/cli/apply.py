@@ -1,0 +1,182 @@
+"""``apply``: softmax, log_softmax or logsumexp of a ``.npy`` file larger than memory.
+
+Input and output are memory-mapped and worked through block by block. The output is written beside
+its destination as ``.boltzmax-*.tmp`` and takes its name only when it is complete and on disk.
+"""
+
+from __future__ import annotations
+
+import argparse
+import errno
+import itertools
+import math
+import mmap
+import os
+import secrets
+import signal
+import tokenize
+from collections.abc import Collection, Iterator, Sequence
+from contextlib import contextmanager
+from functools import partial
+from pathlib import Path
+from types import EllipsisType, FrameType
+from typing import Any
+
+import numpy as np
+from numpy.lib.array_utils import normalize_axis_tuple
+from numpy.lib.format import open_memmap
+from numpy.typing import NDArray
+
+import boltzmax
+from boltzmax.cli.console import CommandError, output_path, progress
+
+OPERATIONS = ("softmax", "log_softmax", "logsumexp")
+DTYPES = ("float16", "float32", "float64")
+BAD_HEADER = (SyntaxError, tokenize.TokenError)  # what NumPy raises besides ValueError
+
+
+def axis(text: str) -> int | tuple[int, ...] | None:
+    """Parse ``-1``, ``0,2`` or ``none``."""
+    if text.lower() == "none":
+        return None
+    axes = tuple(int(item) for item in text.split(","))
+    return axes if len(axes) > 1 else axes[0]
+
+
+def megabytes(text: str) -> int:
+    """Parse a number of megabytes into bytes."""
+    value = float(text)
+    if not 0 <= value < math.inf:
+        raise ValueError
+    return int(value * 2**20)
+
+
+def add_parser(commands: Any) -> None:
+    """Declare the arguments of ``apply``."""
+    parser = commands.add_parser("apply", help="work on a .npy file larger than memory")
+    parser.set_defaults(run=run)
+    parser.add_argument("op", choices=OPERATIONS, metavar="OP", help=", ".join(OPERATIONS))
+    parser.add_argument("source", type=Path, metavar="IN.npy")
+    parser.add_argument("target", type=output_path, metavar="OUT.npy", help="may be IN.npy too")
+    parser.add_argument("--axis", type=axis, default=-1, help="-1 (default), --axis=0,1 or none")
+    parser.add_argument("--temperature", type=float, default=1.0, metavar="T", help="1 by default")
+    parser.add_argument("--dtype", choices=DTYPES, help="compute in this type and write it")
+    parser.add_argument(
+        "--block-mb",
+        type=megabytes,
+        default=megabytes("64"),
+        metavar="MB",
+        help="megabytes of input at a time, 64 by default",
+    )
+
+
+def run(args: argparse.Namespace) -> None:
+    """Apply the operation to the file."""
+    options = {"axis": args.axis, "temperature": args.temperature, "dtype": args.dtype}
+    try:
+        with sigterm_as_exception():
+            apply(args.op, args.source, args.target, args.block_mb, **options)
+    except (TypeError, ValueError, *BAD_HEADER) as error:
+        raise CommandError(f"{args.source}: {error}") from error
+
+
+def apply(op: str, source: Path, target: Path, block_bytes: int, **options: Any) -> None:
+    """Write ``op(source)`` to `target`, about `block_bytes` of input at a time.
+
+    Parameters
+    ----------
+    op : str
+        One of `OPERATIONS`.
+    source, target : Path
+        The ``.npy`` files; they may be the same.
+    block_bytes : int
+        A row larger than this is a block of its own: mapped, it need not fit in memory.
+    **options
+        ``axis``, ``temperature`` and ``dtype``, as the function takes them.
+    """
+    function = partial(getattr(boltzmax, op), **options)
+    x = open_memmap(source, mode="r")
+    # One element is enough to learn the dtype of the result, or what is wrong with the options.
+    dtype = np.asarray(function(np.zeros((1,) * x.ndim, x.dtype))).dtype
+    every = tuple(range(x.ndim))
+    whole = options["axis"] is None or x.ndim == 0
+    reduced = every if whole else normalize_axis_tuple(options["axis"], x.ndim)
+    kept = [i for i in every if i not in reduced] if op == "logsumexp" else every
+    fortran = not x.flags.c_contiguous
+
+    with replacing(target) as temporary, progress(op, x.size) as advance:
+        y = open_memmap(temporary, "w+", dtype, tuple(x.shape[i] for i in kept), fortran)
+        reserve_disk(temporary)
+        for index in blocks(x, reduced, block_bytes):
+            block = select(x, index)
+            function(block, out=select(y, [index[i] for i in kept]))
+            advance(block.size)
+        y.flush()
+
+
+def select(array: NDArray[Any], slices: Sequence[slice]) -> NDArray[Any]:
+    """Return a part of a mapped array: an array even if there is no axis to slice."""
+    index: tuple[slice | EllipsisType, ...] = (*slices, ...)
+    return np.asarray(array)[index]
+
+
+def blocks(
+    x: NDArray[Any], reduced: Collection[int], block_bytes: int
+) -> Iterator[tuple[slice, ...]]:
+    """Yield the indices of blocks that cover `x` and cut none of its `reduced` axes.
+
+    The outermost axes are cut first, and never into runs shorter than a page of memory: blocks
+    that share their pages would read the file many times over.
+    """
+    steps = [max(1, n) for n in x.shape]
+    nbytes = x.nbytes
+    for i in sorted(set(range(x.ndim)).difference(reduced), key=lambda i: -x.strides[i]):
+        if nbytes <= block_bytes:
+            break
+        nbytes //= x.shape[i]
+        steps[i] = max(1, block_bytes // nbytes, mmap.PAGESIZE // x.strides[i])
+    starts = (range(0, max(1, n), step) for n, step in zip(x.shape, steps, strict=True))
+    for corner in itertools.product(*starts):
+        yield tuple(slice(i, i + step) for i, step in zip(corner, steps, strict=True))
+
+
+@contextmanager
+def replacing(target: Path) -> Iterator[Path]:
+    """Yield a temporary path beside `target`, which it replaces if nothing is raised."""
+    target = target.resolve()  # of a symbolic link, the file it points to is replaced
+    if target.exists() and not target.is_file():
+        raise CommandError(f"not a regular file: {target}")
+    temporary = target.with_name(f".boltzmax-{secrets.token_hex(8)}.tmp")
+    try:
+        yield temporary
+        with temporary.open("rb+") as file:
+            os.fsync(file.fileno())
+        temporary.replace(target)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def reserve_disk(path: Path) -> None:
+    """Allocate the blocks of a sparse file: through a mapping, a full disk would be SIGBUS."""
+    if not hasattr(os, "posix_fallocate"):
+        return
+    with path.open("rb+") as file:
+        try:
+            os.posix_fallocate(file.fileno(), 0, path.stat().st_size)
+        except OSError as error:  # some file systems cannot; that they are full is for the user
+            if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+                raise
+
+
+@contextmanager
+def sigterm_as_exception() -> Iterator[None]:
+    """Let SIGTERM raise SystemExit, so that temporary files are removed."""
+
+    def stop(number: int, frame: FrameType | None) -> None:
+        raise SystemExit(128 + number)
+
+    before = signal.signal(signal.SIGTERM, stop)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)

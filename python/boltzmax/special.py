@@ -1,0 +1,351 @@
+r"""Drop-in replacements for three functions of ``scipy.special``.
+
+`softmax`, `log_softmax` and `logsumexp` here have SciPy's signatures, defaults (``axis=None``),
+result dtypes and shapes, treatment of special values and types of error, so that ::
+
+    from boltzmax.special import logsumexp
+
+can take the place of ``from scipy.special import logsumexp``.  SciPy itself is not needed.
+
+Real arrays without weights go to the compiled kernels; longdouble, complex numbers and weights
+are computed with NumPy.  The differences that are left are deliberate:
+
+* no warning is ever issued;
+* results are more accurate where SciPy loses digits or overflows (tiny terms next to a large one,
+  weights that cancel among the largest elements, weights of very different sizes, differences of
+  integers that wrap around);
+* `logsumexp` of an empty array gives -inf in the right shape for every axis and every tuple of
+  axes, and masked arrays are taken as their data throughout (SciPy ignores the mask, too, but
+  is confused by it in corner cases).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from boltzmax import _numpy_path, _numpy_sums
+from boltzmax import log_softmax as _native_log_softmax
+from boltzmax import logsumexp as _native_logsumexp
+from boltzmax import softmax as _native_softmax
+
+__all__ = ["log_softmax", "logsumexp", "softmax"]
+
+Array = NDArray[Any]
+Axis = int | tuple[int, ...] | None
+
+_ndarray = np.ndarray
+_F16, _F32, _F64 = np.dtype(np.float16), np.dtype(np.float32), np.dtype(np.float64)
+
+
+def softmax(x: ArrayLike, axis: Axis = None) -> Any:
+    r"""Compute the softmax function, :math:`e^{x_i} / \sum_j e^{x_j}`.
+
+    Parameters
+    ----------
+    x : array_like
+        Input array.
+    axis : int or tuple of ints, optional
+        Axis or axes that form a row.  By default all of `x` is one row.
+
+    Returns
+    -------
+    ndarray or scalar
+        An array of the shape of `x` (a scalar if that is 0-d) that sums to 1 along `axis`.  The
+        dtype is that of ``numpy.exp(x)``: floating and complex dtypes are kept, integers become
+        float64 (float16 and float32 if they have 8 and 16 bits).  A row with NaN or +inf, or of
+        -inf alone, is NaN.
+
+    Raises
+    ------
+    TypeError
+        If `x` is boolean or has no exponential.
+    ValueError
+        If a row is empty.
+    numpy.exceptions.AxisError
+        If `axis` is out of bounds.
+
+    See Also
+    --------
+    boltzmax.softmax : the same along the last axis, with a mask, a temperature and ``out``.
+
+    Notes
+    -----
+    Equation (1.4) of Blanchard, Higham & Higham, "Accurately computing the log-sum-exp and softmax
+    functions", IMA J. Numer. Anal. 41(4), 2021, https://doi.org/10.1093/imanum/draa038.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from boltzmax.special import softmax
+    >>> softmax(np.log([[1, 3], [2, 2]]), axis=1).round(12)
+    array([[0.25, 0.75],
+           [0.5 , 0.5 ]])
+    """
+    if (
+        type(x) is _ndarray
+        and ((dtype := x.dtype) is _F64 or dtype is _F32 or dtype is _F16)
+        and x.size > 1
+        and (axis is None or type(axis) is int)
+    ):
+        return _native_softmax(x, axis)
+    return _softmax_like(x, axis, _native_softmax, _numpy_path.softmax, _plain_softmax)
+
+
+def log_softmax(x: ArrayLike, axis: Axis = None) -> Any:
+    r"""Compute the logarithm of the softmax function, :math:`x_i - \log \sum_j e^{x_j}`.
+
+    Parameters
+    ----------
+    x : array_like
+        Input array.
+    axis : int or tuple of ints, optional
+        Axis or axes that form a row.  By default all of `x` is one row.
+
+    Returns
+    -------
+    ndarray or scalar
+        An array of the shape of `x` (a scalar if that is 0-d), with the dtype of ``numpy.exp(x)``
+        as for `softmax`.  In a row with +inf, NaN at +inf and -inf elsewhere; a row with NaN, or
+        of -inf alone, is NaN.
+
+    Raises
+    ------
+    TypeError
+        If `x` is boolean or has no exponential.
+    ValueError
+        If a row is empty.
+    numpy.exceptions.AxisError
+        If `axis` is out of bounds.
+
+    See Also
+    --------
+    boltzmax.log_softmax : the same along the last axis, with a mask, a temperature and ``out``.
+
+    Notes
+    -----
+    `x` minus equation (1.3) of Blanchard, Higham & Higham, "Accurately computing the log-sum-exp
+    and softmax functions", IMA J. Numer. Anal. 41(4), 2021,
+    https://doi.org/10.1093/imanum/draa038, with the logarithm as in their Algorithm 4.1.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from boltzmax.special import log_softmax
+    >>> log_softmax(np.array([1000.0, 1.0]))
+    array([   0., -999.])
+    """
+    if (
+        type(x) is _ndarray
+        and ((dtype := x.dtype) is _F64 or dtype is _F32 or dtype is _F16)
+        and x.size > 1
+        and (axis is None or type(axis) is int)
+    ):
+        return _native_log_softmax(x, axis)
+    return _softmax_like(x, axis, _native_log_softmax, _numpy_path.log_softmax, _plain_log_softmax)
+
+
+def logsumexp(
+    a: ArrayLike,
+    axis: Axis = None,
+    b: ArrayLike | None = None,
+    keepdims: bool = False,
+    return_sign: bool = False,
+) -> Any:
+    r"""Compute the log of the sum of exponentials, :math:`\log \sum_i b_i e^{a_i}`.
+
+    Parameters
+    ----------
+    a : array_like
+        Input array, real or complex; taken as 1-d if it is 0-d.
+    axis : int or tuple of ints, optional
+        Axis or axes over which the sum is taken.  By default all elements are summed.
+    b : array_like, optional
+        Weights of any sign, or complex, that broadcast with `a`.  An element of weight 0 adds
+        nothing, even if it is infinite or NaN, as long as the rest has a finite logarithm.
+    keepdims : bool, optional
+        Leave the summed axes in the result with length 1.
+    return_sign : bool, optional
+        Return the logarithm of the size of the sum and its sign; without it, a negative sum gives
+        NaN.
+
+    Returns
+    -------
+    res : ndarray or scalar
+        The result, in the dtype to which `a`, `b` and a Python float promote (so float64 for
+        integers); a scalar if it would be 0-d.  Imaginary parts are in (-pi, pi].
+    sgn : ndarray or scalar
+        Only if `return_sign` is true: -1, 0 or 1 (-1 for an empty sum), or a complex phase.
+
+    Raises
+    ------
+    TypeError
+        If `a` or `b` is a ``numpy.matrix`` or not numeric.
+    ValueError
+        If `a` and `b` do not broadcast.
+    numpy.exceptions.AxisError
+        If `axis` is out of bounds.
+
+    See Also
+    --------
+    boltzmax.logsumexp : the same along the last axis, with a mask, a temperature and ``out``.
+
+    Notes
+    -----
+    Equation (1.3) and Algorithm 4.1 of Blanchard, Higham & Higham, "Accurately computing the
+    log-sum-exp and softmax functions", IMA J. Numer. Anal. 41(4), 2021,
+    https://doi.org/10.1093/imanum/draa038.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from boltzmax.special import logsumexp
+    >>> a = np.array([0.0, -40.0])
+    >>> print(f"{logsumexp(a):.6e}")
+    4.248354e-18
+    >>> size, sign = logsumexp([1.0, 2.0], b=[1, -1], return_sign=True)
+    >>> print(f"{size:.6f} {sign}")
+    1.541325 -1.0
+    """
+    if (
+        b is None
+        and not return_sign
+        and type(a) is _ndarray
+        and ((dtype := a.dtype) is _F64 or dtype is _F32 or dtype is _F16)
+        and a.size > 1
+        and (axis is None or type(axis) is int)
+    ):
+        if keepdims:
+            return _native_logsumexp(a, axis, keepdims=True)
+        return _native_logsumexp(a, axis)
+    x, weights = _promoted(a, b)
+    axes = _checked_axes(axis, x.ndim)
+    result, sign = _logsumexp(x, axes, weights, bool(keepdims), bool(return_sign))
+    return (result[()], sign[()]) if return_sign else result[()]
+
+
+# --- softmax and log_softmax ----------------------------------------------------------------------
+
+
+def _softmax_like(
+    x: ArrayLike,
+    axis: Axis,
+    native: Callable[..., Any],
+    longdouble: Callable[..., Any],
+    plain: Callable[[Array, Axis], Any],
+) -> Any:
+    """Choose the implementation by dtype, once `x` is an array and `axis` is known to be good."""
+    x = np.asarray(x)
+    axes = _checked_axes(axis, x.ndim)
+    if x.dtype.kind in "iu":
+        x = _differences_kept(x, axes)
+    if not _is_real_float(x.dtype):
+        return plain(x, axis)
+    if x.size == 0:
+        np.max(x, axis=axes, keepdims=True)  # raises NumPy's error if a row is empty
+        return np.empty(x.shape, x.dtype.newbyteorder("="))
+    if x.dtype.type is np.longdouble:
+        return longdouble(x.astype(x.dtype.newbyteorder("="), copy=False), axes)[()]
+    if not axes:  # every element is a row of its own
+        return native(x[..., np.newaxis], -1)[..., 0][()]
+    return native(x, axes if len(axes) > 1 else axes[0])
+
+
+def _differences_kept(x: Array, axes: tuple[int, ...]) -> Array:
+    """Integers in the dtype of their exponential, shifted if too large to be exact in it."""
+    if x.dtype.itemsize < 8:
+        return x.astype(f"f{min(2 * x.dtype.itemsize, 8)}")
+    exact = 2**53
+    if x.size == 0 or (x.max() <= exact and x.min() >= -exact):
+        return x.astype(np.float64)
+    below: Array = np.max(x, axis=axes, keepdims=True) - x  # wraps around to the right number
+    return -below.view(np.uint64).astype(np.float64)
+
+
+def _plain_softmax(x: Array, axis: Axis) -> Any:
+    """SciPy's formula, for dtypes without another path: complex, objects, and all errors."""
+    with np.errstate(all="ignore"):
+        e = np.exp(x - np.max(x, axis=axis, keepdims=True))
+        return e / np.sum(e, axis=axis, keepdims=True)
+
+
+def _plain_log_softmax(x: Array, axis: Axis) -> Any:
+    """SciPy's formula, for dtypes without another path: complex, and all errors."""
+    with np.errstate(all="ignore"):
+        largest = np.asarray(np.max(x, axis=axis, keepdims=True))
+        shifted = x - np.where(np.isfinite(largest), largest, np.zeros((), x.dtype))
+        return shifted - np.log(np.sum(np.exp(shifted), axis=axis, keepdims=True))
+
+
+# --- logsumexp ------------------------------------------------------------------------------------
+
+
+def _logsumexp(
+    x: Array, axes: tuple[int, ...], b: Array | None, keepdims: bool, return_sign: bool
+) -> tuple[Any, Any]:
+    """Logarithm and sign (if asked for) of a promoted array of one dimension or more."""
+    if x.size == 0:
+        return _of_empty_sums(x, axes, keepdims)
+    if b is not None or x.dtype.kind == "c" or x.dtype.type is np.longdouble:
+        result = _numpy_path.logsumexp(x, axes, b=b, keepdims=keepdims, return_sign=return_sign)
+        return result if return_sign else (result, None)
+    if not axes:
+        result = x.copy()
+    else:
+        axis = axes if len(axes) > 1 else axes[0]
+        result = _native_logsumexp(x, axis, keepdims=keepdims)
+    return result, _numpy_path.sign_of_sum(result) if return_sign else None
+
+
+def _of_empty_sums(x: Array, axes: tuple[int, ...], keepdims: bool) -> tuple[Array, Array]:
+    shape = [1 if k in axes else n for k, n in enumerate(x.shape) if keepdims or k not in axes]
+    result = np.full(shape, -np.inf, x.dtype)
+    with np.errstate(all="ignore"):
+        return result, _numpy_sums.sign(result)
+
+
+def _promoted(a: ArrayLike, b: ArrayLike | None) -> tuple[Array, Array | None]:
+    """Arrays of one floating dtype, the first in the shape of both broadcast together.
+
+    Python numbers are weak in the promotion (NEP 50), lists are arrays.
+    """
+    if isinstance(a, np.matrix) or isinstance(b, np.matrix):
+        raise TypeError("logsumexp does not take numpy.matrix; pass numpy.asarray(matrix)")
+    if a is None:
+        raise TypeError("logsumexp needs numbers, not None")
+    given = [a] if b is None else [a, b]
+    given = [np.asarray(v) if np.iterable(v) else v for v in given]
+    try:
+        dtype = np.result_type(*given, 1.0)
+    except TypeError:  # as SciPy: "1.5", dates and the like are read as float64 if they can be
+        floats = [v for v in given if getattr(v, "dtype", np.dtype(float)).kind in "fc"]
+        dtype = np.result_type(*floats, np.float64)
+    arrays = [np.asarray(v, dtype=dtype) for v in given]
+    if dtype.kind not in "fc":
+        raise TypeError(f"logsumexp needs numbers, not an array of dtype {dtype}")
+    if b is None:
+        return np.atleast_1d(arrays[0]), None
+    try:
+        shape = np.broadcast_shapes(*(v.shape for v in arrays))
+    except ValueError as error:
+        raise ValueError("Array shapes are incompatible for broadcasting.") from error
+    return np.broadcast_to(np.atleast_1d(arrays[0]), shape or (1,)), arrays[1]
+
+
+# --- Both -----------------------------------------------------------------------------------------
+
+
+def _checked_axes(axis: Axis, ndim: int) -> tuple[int, ...]:
+    """Axes as a tuple of non-negative numbers; NumPy's own reduction raises NumPy's own errors."""
+    np.add.reduce(np.zeros((1,) * ndim), axis=axis)
+    if axis is None or ndim == 0:
+        return tuple(range(ndim))
+    return tuple(int(k) % ndim for k in (axis if isinstance(axis, tuple) else (axis,)))
+
+
+def _is_real_float(dtype: np.dtype[Any]) -> bool:
+    """Whether there is a kernel or a careful path; bfloat16 comes from outside NumPy."""
+    return dtype.kind == "f" or dtype.name == "bfloat16"

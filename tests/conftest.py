@@ -1,0 +1,100 @@
+"""Fixtures that the tests share."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+sys.path.insert(0, str(Path(__file__).parent))
+
+import ulp  # noqa: E402
+
+import boltzmax  # noqa: E402
+import boltzmax.testing  # noqa: E402
+
+RunPython = Callable[..., subprocess.CompletedProcess[str]]
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption(
+        "--all-floats",
+        action="store_true",
+        help="check the exponential on every non-positive float32 instead of on a sample (minutes)",
+    )
+
+
+def pytest_report_header(config: pytest.Config) -> str:
+    isas = ", ".join(boltzmax.available_isas())
+    return f"boltzmax {boltzmax.__version__}: {isas}; {boltzmax.get_num_threads()} threads"
+
+
+@pytest.fixture(params=tuple(boltzmax.available_isas()))
+def isa(request: pytest.FixtureRequest) -> Iterator[str]:
+    """Run the test once per instruction set that this machine has, with that one in use."""
+    with boltzmax.testing.use_isa(request.param):
+        yield request.param
+
+
+@pytest.fixture(params=ulp.DTYPES)
+def dtype(request: pytest.FixtureRequest) -> np.dtype[Any]:
+    """Every native dtype; bfloat16 where ml_dtypes is installed."""
+    if request.param == "bfloat16":
+        pytest.importorskip("ml_dtypes")
+    return ulp.dtype_of(request.param)
+
+
+@pytest.fixture
+def threads() -> Iterator[Callable[[int], None]]:
+    """`boltzmax.set_num_threads`, undone at the end of the test."""
+    before = boltzmax.get_num_threads()
+    yield boltzmax.set_num_threads
+    boltzmax.set_num_threads(before)
+
+
+@cache
+def _interpreter_starts() -> bool:
+    """Under user-mode emulation the interpreter cannot start itself."""
+    try:
+        subprocess.run([sys.executable, "-c", ""], check=True, timeout=60)
+    except (OSError, subprocess.SubprocessError):
+        return False
+    return True
+
+
+@pytest.fixture
+def run_python(tmp_path: Path) -> RunPython:
+    """Run a script (a path, or code) in a fresh interpreter.
+
+    The environment is that of the tests without the variables of the package, plus `env`.
+    """
+    if not _interpreter_starts():
+        pytest.skip("this interpreter cannot be started as a process (emulation?)")
+
+    def run(
+        script: str | Path,
+        *args: str,
+        env: dict[str, str] | None = None,
+        timeout: float = 60,
+    ) -> subprocess.CompletedProcess[str]:
+        command = [str(script)] if isinstance(script, Path) else ["-c", script]
+        ours = ("BOLTZMAX_ISA", "BOLTZMAX_NUM_THREADS", "OMP_NUM_THREADS")
+        environment = {k: v for k, v in os.environ.items() if k not in ours}
+        return subprocess.run(
+            [sys.executable, "-W", "error", *command, *args],
+            env=environment | (env or {}),
+            cwd=tmp_path,
+            capture_output=True,
+            text=True,
+            timeout=timeout,
+            check=False,
+        )
+
+    return run

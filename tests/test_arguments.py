@@ -1,0 +1,300 @@
+"""Every argument: what it accepts, what it does, and what its errors say."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import oracle
+import pytest
+import ulp
+
+import boltzmax
+
+Array = npt.NDArray[Any]
+BACKWARD = ("softmax_backward", "log_softmax_backward")
+
+
+@pytest.fixture(autouse=True)
+def strict() -> Iterator[None]:
+    with warnings.catch_warnings(), np.errstate(all="raise"):
+        warnings.simplefilter("error")
+        yield
+
+
+def array(*shape: int, dtype: Any = np.float64, seed: int = 0) -> Array:
+    return np.random.default_rng(seed).standard_normal(shape).astype(dtype)
+
+
+def call(op: str, x: Array, **kwargs: Any) -> Any:
+    """Any of the five functions, on x as both arguments of the two that take two."""
+    function = getattr(boltzmax, op)
+    return function(x, x, **kwargs) if op in BACKWARD else function(x, **kwargs)
+
+
+# ---- axis
+
+
+@pytest.mark.parametrize("op", [*ulp.OPS, *BACKWARD])
+def test_axis_errors(op: str) -> None:
+    x = array(3, 4)
+    for axis in (2, -3, 1000, (0, 2)):
+        with pytest.raises(np.exceptions.AxisError, match="out of bounds"):
+            call(op, x, axis=axis)
+    with pytest.raises(ValueError, match=r"duplicate|repeated"):
+        call(op, x, axis=(0, -2))
+    for bad in (1.0, "0", [0.5]):
+        with pytest.raises(TypeError):
+            call(op, x, axis=bad)
+
+
+@pytest.mark.parametrize("op", ulp.OPS)
+def test_axis_kinds(isa: str, op: str) -> None:
+    """None and tuples mean the elements together; NumPy integers and negative numbers are axes."""
+    x = array(3, 4, 5)
+    function = getattr(boltzmax, op)
+    assert np.array_equal(function(x, np.int64(-2)), function(x, axis=1))
+    assert np.array_equal(function(x, (1,)), function(x, 1))
+    flat = np.asarray(function(x.ravel()))
+    assert np.array_equal(np.asarray(function(x, None)).ravel(), flat.ravel())
+    assert np.array_equal(np.asarray(function(x, (2, 0, 1))).ravel(), flat.ravel())
+    together = np.ascontiguousarray(x.transpose(1, 0, 2)).reshape(4, 15)
+    expected = function(together)
+    for axis in ((0, 2), (2, 0), (-1, 0)):
+        got = function(x, axis)
+        got = got if op == "logsumexp" else got.transpose(1, 0, 2).reshape(4, 15)
+        assert np.array_equal(got, expected)
+
+
+@pytest.mark.parametrize("op", ulp.OPS)
+def test_empty_tuple_of_axes_reduces_nothing(op: str) -> None:
+    """As NumPy's reductions: every element is a row of its own."""
+    x = array(2, 3)
+    expected = {"softmax": np.ones((2, 3)), "log_softmax": np.zeros((2, 3)), "logsumexp": x}[op]
+    assert np.array_equal(getattr(boltzmax, op)(x, axis=()), expected)
+
+
+def test_keepdims() -> None:
+    x = array(2, 3, 4)
+    for axis in (0, 1, -1, (0, 2), None):
+        plain = np.asarray(boltzmax.logsumexp(x, axis))
+        kept = boltzmax.logsumexp(x, axis, keepdims=True)
+        assert kept.shape == x.sum(axis, keepdims=True).shape
+        assert np.array_equal(kept.ravel(), plain.ravel())
+
+
+@pytest.mark.parametrize("op", ulp.OPS)
+def test_keywords_and_positions(op: str) -> None:
+    x = array(3, 4)
+    function = getattr(boltzmax, op)
+    assert np.array_equal(function(x=x, axis=0), function(x, 0))
+    with pytest.raises(TypeError):
+        function()
+    with pytest.raises(TypeError):
+        function(x, -1, None)
+    with pytest.raises(TypeError, match="temprature"):
+        function(x, temprature=2)
+    with pytest.raises(TypeError):
+        function(x, axis=-1, x=x)
+
+
+# ---- dtype
+
+
+@pytest.mark.parametrize("op", ulp.OPS)
+@pytest.mark.parametrize("kind", ["?", "b", "B", "h", "H", "i", "I", "l", "L", "q", "Q"])
+def test_integers_and_bools_become_float64(op: str, kind: str) -> None:
+    x = np.array([[1, 0, 1, 1], [0, 0, 0, 1]], kind)
+    got = getattr(boltzmax, op)(x)
+    assert got.dtype == np.float64
+    assert np.array_equal(got, getattr(boltzmax, op)(x.astype(np.float64)))
+
+
+@pytest.mark.parametrize("op", ulp.OPS)
+def test_dtype_computes_in_that_type(isa: str, dtype: np.dtype[Any], op: str) -> None:
+    """``dtype=`` is a cast of the input, without the copy having to be made by the caller."""
+    function = getattr(boltzmax, op)
+    for source in (np.float32, np.float64, np.float16, np.int32, np.bool_):
+        x = (3 * array(5, 40)).astype(source)
+        got = function(x, dtype=dtype)
+        assert got.dtype == dtype
+        assert got.tobytes() == function(x.astype(dtype)).tobytes()
+    x = 3 * array(5, 40)
+    out = np.empty_like(function(x, dtype=dtype))
+    assert function(x, dtype=dtype, out=out) is out
+    assert out.tobytes() == function(x.astype(dtype)).tobytes()
+
+
+def test_dtype_spellings_and_errors() -> None:
+    x = array(5)
+    for spelling in (np.float32, "float32", "f4", np.dtype("<f4"), np.dtype(">f4")):
+        assert boltzmax.softmax(x, dtype=spelling).dtype == np.float32
+    for bad in (np.int64, "U5", object, np.complex128, "datetime64[s]"):
+        with pytest.raises(TypeError) as error:
+            boltzmax.softmax(x, dtype=bad)
+        assert_names(np.dtype(bad), error)
+
+
+def assert_names(dtype: np.dtype[Any], error: pytest.ExceptionInfo[TypeError]) -> None:
+    spellings = (
+        dtype.name,
+        str(dtype),
+        dtype.str,
+        repr(dtype),
+        getattr(dtype.type, "__name__", ""),
+    )
+    assert any(s in str(error.value) for s in spellings), str(error.value)
+
+
+UNSUPPORTED = [
+    np.array([1, "a", None], object),
+    np.array(["a", "b"]),
+    np.array([b"a", b"b"]),
+    np.array([(1, 2.0)], [("a", "i4"), ("b", "f4")]),
+    np.array(["2024-01-01"], "datetime64[D]"),
+    np.array([1, 2], "timedelta64[s]"),
+]
+
+
+@pytest.mark.parametrize("op", [*ulp.OPS, *BACKWARD])
+@pytest.mark.parametrize("x", UNSUPPORTED, ids=lambda x: x.dtype.kind)
+def test_unsupported_dtypes_are_named(op: str, x: Array) -> None:
+    with pytest.raises(TypeError) as error:
+        call(op, x)
+    assert_names(x.dtype, error)
+
+
+@pytest.mark.parametrize("op", ["softmax", "log_softmax", *BACKWARD])
+def test_complex_is_for_logsumexp_alone(op: str) -> None:
+    with pytest.raises(TypeError, match="complex128"):
+        call(op, np.array([1 + 2j, 3]))
+
+
+# ---- temperature
+
+
+@pytest.mark.parametrize("op", ulp.OPS)
+@pytest.mark.parametrize(
+    "bad", [0, 0.0, -1.0, float("nan"), float("inf"), -float("inf"), [1.0, 0.0, 1.0], [1, -2, 3]]
+)
+def test_temperature_must_be_positive(op: str, bad: Any) -> None:
+    with pytest.raises(ValueError, match="temperature"):
+        getattr(boltzmax, op)(array(3, 4), temperature=bad)
+
+
+@pytest.mark.parametrize("op", ulp.OPS)
+def test_temperature_errors(op: str) -> None:
+    function = getattr(boltzmax, op)
+    for bad in ("warm", None, 1j, [[1], [2, 3]], np.array([1, 2, 3], object)):
+        with pytest.raises((TypeError, ValueError)):
+            function(array(3, 4), temperature=bad)
+    # Neither the shape of the reduced result nor that with its axes kept; one per element is not
+    # one per row.
+    for shape in ((4,), (2,), (3, 4), (1, 4), (2, 3, 1)):
+        with pytest.raises(ValueError, match="temperature"):
+            function(array(3, 4), temperature=np.ones(shape))
+
+
+@pytest.mark.parametrize("op", ulp.OPS)
+@pytest.mark.parametrize("temperature", [2.0, 0.25, 1 / 1024, 65536])
+def test_powers_of_two_are_exact(
+    isa: str, dtype: np.dtype[Any], op: str, temperature: float
+) -> None:
+    """Dividing by them rounds nothing, so the result is that of ``x / T`` bit for bit."""
+    x = array(4, 67, dtype=dtype)
+    function = getattr(boltzmax, op)
+    with np.errstate(under="ignore"):
+        scaled = (x.astype(np.float64) / temperature).astype(dtype)
+    # (float16 is too narrow for x / 65536.)
+    if np.array_equal(scaled.astype(np.float64) * temperature, x.astype(np.float64)):
+        assert function(x, temperature=temperature).tobytes() == function(scaled).tobytes()
+    else:
+        assert (dtype.name, temperature) == ("float16", 65536)
+    # The type of the temperature does not decide the type of the result.
+    for t in (
+        np.float64(temperature),
+        np.float32(temperature),
+        np.array(temperature),
+        np.array([temperature]),
+    ):
+        got = function(x, temperature=t)
+        assert got.dtype == dtype
+        assert got.tobytes() == function(x, temperature=temperature).tobytes()
+
+
+@pytest.mark.parametrize("op", ulp.OPS)
+def test_one_temperature_per_row(isa: str, dtype: np.dtype[Any], op: str) -> None:
+    """Each row as if it were alone with its own; with or without the reduced axes in the shape."""
+    x = array(3, 4, 5, dtype=dtype)
+    function = getattr(boltzmax, op)
+    rng = np.random.default_rng(1)
+    for axis, reduced, kept in (
+        (2, (3, 4), (3, 4, 1)),
+        (1, (3, 5), (3, 1, 5)),
+        (0, (4, 5), (1, 4, 5)),
+        ((0, 2), (4,), (1, 4, 1)),
+    ):
+        t = rng.uniform(0.3, 4, reduced)
+        got = function(x, axis, temperature=t)
+        assert got.tobytes() == function(x, axis, temperature=t.reshape(kept)).tobytes()
+        axes = axis if isinstance(axis, tuple) else (axis,)
+        lines = np.moveaxis(x, axes, range(-len(axes), 0)).reshape(*reduced, -1)
+        results = (
+            got
+            if op == "logsumexp"
+            else np.moveaxis(got, axes, range(-len(axes), 0)).reshape(*reduced, -1)
+        )
+        for index in np.ndindex(reduced):
+            alone = np.asarray(function(np.ascontiguousarray(lines[index]), temperature=t[index]))
+            assert np.asarray(results[index]).tobytes() == alone.tobytes()
+    t = rng.uniform(0.3, 4, 4)
+    full = np.broadcast_to(t, (3, 4)).copy()
+    assert function(x, temperature=t).tobytes() == function(x, temperature=full).tobytes()
+    assert function(x, temperature=t.tolist()).tobytes() == function(x, temperature=full).tobytes()
+    assert (
+        function(x, temperature=2).tobytes()
+        == function(x, temperature=np.full((3, 1), 2)).tobytes()
+    )
+
+
+def test_extreme_temperatures(isa: str) -> None:
+    """Cold picks the largest, hot makes uniform, and nothing overflows on the way."""
+    x = np.array([1.0, 3.0, 2.0], np.float32)
+    assert np.array_equal(boltzmax.softmax(x, temperature=1e-30), [0, 1, 0])
+    np.testing.assert_allclose(boltzmax.softmax(x, temperature=1e30), np.full(3, 1 / 3), rtol=1e-6)
+    np.testing.assert_allclose(boltzmax.logsumexp(x, temperature=1e-30), 3e30, rtol=1e-6)
+    # 1/T is not a float32, nor is x/T.
+    x = np.array([0.0, 3.0, 2.0], np.float32)
+    for temperature in (1e-39, 1e-60, 1e-300):
+        assert np.array_equal(boltzmax.softmax(x, temperature=temperature), [0, 1, 0])
+        assert np.array_equal(
+            boltzmax.log_softmax(x, temperature=temperature), [-np.inf, 0, -np.inf]
+        )
+        assert boltzmax.logsumexp(x, temperature=temperature) == np.inf
+
+
+# ---- where
+
+
+@pytest.mark.parametrize("op", ulp.OPS)
+def test_where_errors(op: str) -> None:
+    function = getattr(boltzmax, op)
+    for shape in ((3,), (4, 3), (2, 3, 4), (2, 1, 4)):
+        with pytest.raises(ValueError, match=r"where|broadcast"):
+            function(array(3, 4), where=np.ones(shape, bool))
+    for bad in ("yes", 0.5, np.ones((3, 4)), np.ones((3, 4), np.int64)):
+        with pytest.raises(TypeError, match=r"where|bool"):
+            function(array(3, 4), where=bad)
+
+
+def test_where_and_temperature_together(isa: str) -> None:
+    x = array(6, 50, dtype=np.float32)
+    where = np.random.default_rng(1).random(x.shape) < 0.5
+    t = np.array([0.5, 1, 2, 4, 8, 16])
+    exact = oracle.exact(x, temperature=t[:, None], where=where)
+    for op in ulp.OPS:
+        got = getattr(boltzmax, op)(x, where=where, temperature=t)
+        assert ulp.of_budget(op, got, exact, x.dtype).max() <= 1

@@ -1,0 +1,208 @@
+"""softmax_backward and log_softmax_backward: against the oracle, finite differences and PyTorch."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import oracle
+import pytest
+import ulp
+
+import boltzmax
+
+Array = npt.NDArray[Any]
+OPS = ("softmax_backward", "log_softmax_backward")
+LENGTHS = (*range(1, 131), 255, 256, 257, 1000, 4095, 4096, 4097)
+
+
+@pytest.fixture(autouse=True)
+def strict() -> Iterator[None]:
+    with warnings.catch_warnings(), np.errstate(all="raise"):
+        warnings.simplefilter("error")
+        yield
+
+
+def forward(op: str) -> Callable[..., Any]:
+    function: Callable[..., Any] = getattr(boltzmax, op.removesuffix("_backward"))
+    return function
+
+
+def inputs(
+    op: str, shape: Any, dtype: np.dtype[Any], axis: Any = -1, seed: int = 0
+) -> tuple[Array, Array]:
+    """A gradient, and the result of the forward operation that it belongs to."""
+    rng = np.random.default_rng(seed)
+    with np.errstate(under="ignore"):
+        dy, x = (scale * rng.standard_normal(shape).astype(dtype) for scale in (1, 3))
+    return dy, forward(op)(x.astype(dtype), axis)
+
+
+def worst(op: str, dy: Array, y: Array, got: Array) -> float:
+    """The worst error over the last axis, in eps of the magnitudes that are added up to the result.
+
+    Rounded results are within 1 eps of the magnitudes; the exponential and the sums may cost as
+    much again each.  Whatever the length: a sum that lost digits as rows grow would show.
+    """
+    with np.errstate(all="ignore"):
+        exact, size = getattr(oracle, op)(dy, y)
+        unit = ulp.format_of(dy.dtype).eps * size + ulp.format_of(dy.dtype).smallest
+        return float((np.abs(got.astype(exact.dtype) - exact) / unit).max(initial=0))
+
+
+@pytest.mark.parametrize("op", OPS)
+def test_accuracy(isa: str, dtype: np.dtype[Any], op: str) -> None:
+    function = getattr(boltzmax, op)
+    for n in LENGTHS:
+        dy, y = inputs(op, (3, n), dtype, seed=n)
+        got = function(dy, y)
+        assert (got.dtype, got.shape) == (dtype, dy.shape)
+        assert worst(op, dy, y, got) <= 2, n
+
+
+@pytest.mark.parametrize("op", OPS)
+@pytest.mark.parametrize("name", ["float32", "float64", "float16"])
+def test_long_rows(isa: str, op: str, name: str) -> None:
+    if name == "float64" and not oracle.LONGDOUBLE_IS_WIDER:
+        pytest.skip("long double is no wider than float64 here")
+    for n in (100_000, 1_000_003):
+        dtype = np.dtype(name)
+        dy, y = inputs(op, n, dtype)
+        assert worst(op, dy, y, getattr(boltzmax, op)(dy, y)) <= 2
+        # Gradients of one sign, equal: a running sum in the working precision would stall.
+        dy[...] = 0.3
+        got = getattr(boltzmax, op)(dy, y)
+        assert worst(op, dy, y, got) <= 2
+
+
+@pytest.mark.parametrize("op", OPS)
+def test_axes(isa: str, dtype: np.dtype[Any], op: str) -> None:
+    """Each row as if it were alone."""
+    function = getattr(boltzmax, op)
+    for axis in (0, 1, 2, -1, (0, 2), None):
+        dy, y = inputs(op, (3, 4, 5), dtype, axis)
+        got = function(dy, y, axis)
+        axes = (0, 1, 2) if axis is None else (axis,) if isinstance(axis, int) else axis
+        length = int(np.prod([dy.shape[a] for a in axes]))
+        for u, v, w in zip(*(rows_of(a, axes, length) for a in (dy, y, got)), strict=True):
+            assert w.tobytes() == function(u.copy(), v.copy()).tobytes()
+
+
+def rows_of(x: Array, axes: tuple[int, ...], length: int) -> Array:
+    return np.moveaxis(x, axes, range(-len(axes), 0)).reshape(-1, length)
+
+
+@pytest.mark.parametrize("op", OPS)
+def test_finite_differences(isa: str, op: str) -> None:
+    """The gradient of ``sum(dy * f(x))``, by central differences in float64."""
+    rng = np.random.default_rng(7)
+    step = 1e-5
+    for n in (2, 5, 17):
+        x, dy = rng.standard_normal(n), rng.standard_normal(n)
+        f = forward(op)
+        got = getattr(boltzmax, op)(dy, f(x))
+        moves = step * np.eye(n)
+        expected = ((dy * f(x + moves)).sum(-1) - (dy * f(x - moves)).sum(-1)) / (2 * step)
+        np.testing.assert_allclose(got, expected, rtol=1e-7, atol=1e-9)
+
+
+@pytest.mark.parametrize("op", OPS)
+def test_agrees_with_torch(isa: str, dtype: np.dtype[Any], op: str) -> None:
+    torch = pytest.importorskip("torch")
+    rng = np.random.default_rng(8)
+    for shape, axis in (((6, 35), 1), ((6, 35), 0), ((2, 3, 40), 1)):
+        x, dy = (rng.standard_normal(shape) for _ in range(2))
+        tensor, gradient = (torch.from_numpy(v).to(getattr(torch, dtype.name)) for v in (x, dy))
+        tensor.requires_grad_()
+        y = getattr(torch, op.removesuffix("_backward"))(tensor, axis)
+        y.backward(gradient)
+        ours = [v.detach().to(torch.float64).numpy().astype(dtype) for v in (gradient, y)]
+        got = getattr(boltzmax, op)(*ours, axis).astype(np.float64)
+        scale = 8 * ulp.format_of(dtype).eps
+        np.testing.assert_allclose(
+            got, tensor.grad.to(torch.float64).numpy(), rtol=scale, atol=scale
+        )
+
+
+def test_gradients_of_cross_entropy(isa: str) -> None:
+    """What the two are for: ``dy = -onehot`` through log_softmax is ``softmax - onehot``."""
+    x = np.random.default_rng(9).standard_normal((40, 10))
+    target = np.eye(10)[np.arange(40) % 10]
+    got = boltzmax.log_softmax_backward(-target, boltzmax.log_softmax(x))
+    np.testing.assert_allclose(got, boltzmax.softmax(x) - target, rtol=0, atol=4e-16)
+    # A gradient that is the same for all classes moves nothing through softmax.
+    assert np.abs(boltzmax.softmax_backward(np.ones_like(x), boltzmax.softmax(x))).max() < 4e-16
+
+
+def test_masked_and_saturated_entries(isa: str, dtype: np.dtype[Any]) -> None:
+    """A probability of 0 gets no gradient through softmax, and its own through log_softmax."""
+    for n in (2, 16, 33, 5000):
+        x = np.linspace(-1, 1, n).astype(dtype)
+        x[::2] = -np.inf
+        dy = np.linspace(1, 2, n).astype(dtype)
+        assert (boltzmax.softmax_backward(dy, boltzmax.softmax(x))[::2] == 0).all()
+        assert np.array_equal(
+            boltzmax.log_softmax_backward(dy, boltzmax.log_softmax(x))[::2], dy[::2]
+        )
+
+
+@pytest.mark.parametrize("op", OPS)
+def test_nan_stays_in_its_row(isa: str, dtype: np.dtype[Any], op: str) -> None:
+    dy, y = inputs(op, (5, 33), dtype)
+    clean = getattr(boltzmax, op)(dy, y)
+    for which in (0, 1):
+        arrays = [dy.copy(), y.copy()]
+        arrays[which][2, 7] = np.nan
+        got = getattr(boltzmax, op)(*arrays)
+        assert np.isnan(got[2, 7])
+        if which == 0 or op == "softmax_backward":
+            assert np.isnan(got[2].astype(np.float64)).all()
+        keep = [0, 1, 3, 4]
+        assert got[keep].tobytes() == clean[keep].tobytes()
+
+
+@pytest.mark.parametrize("op", OPS)
+def test_errors(op: str) -> None:
+    function = getattr(boltzmax, op)
+    a = np.ones((3, 4), np.float32)
+    for shape in ((4, 3), (4,), (3, 1), (3, 4, 1)):
+        with pytest.raises(ValueError, match="shape") as error:
+            function(a, np.ones(shape, np.float32))
+        assert str(shape) in str(error.value)
+        assert "(3, 4)" in str(error.value)
+    with pytest.raises(TypeError):
+        function(a)
+    with pytest.raises(TypeError):
+        function(a, a, -1, a)
+    with pytest.raises(TypeError):
+        function(a, a, where=True)
+
+
+@pytest.mark.parametrize("op", OPS)
+def test_different_dtypes_are_never_reinterpreted(op: str) -> None:
+    """Promoted as NumPy does, or refused with both named."""
+    function = getattr(boltzmax, op)
+    dy, y = inputs(op, (3, 40), np.dtype(np.float64))
+    narrow = y.astype(np.float32)
+    try:
+        got = function(dy, narrow)
+    except TypeError as error:
+        assert "float32" in str(error)
+        assert "float64" in str(error)
+    else:
+        np.testing.assert_allclose(
+            got, function(dy, narrow.astype(np.float64)), rtol=1e-6, atol=1e-6
+        )
+
+
+@pytest.mark.parametrize("op", OPS)
+def test_scalars_empty_and_integers(op: str) -> None:
+    function = getattr(boltzmax, op)
+    assert function(np.float32(2), np.float32(1 if op.startswith("soft") else 0)) == 0
+    assert function(np.empty((0, 3)), np.empty((0, 3))).shape == (0, 3)
+    got = function([[1, 2]], [[0, 1]])
+    assert got.dtype == np.float64
+    assert np.array_equal(got, function(np.array([[1.0, 2.0]]), np.array([[0.0, 1.0]])))

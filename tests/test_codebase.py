@@ -1,0 +1,269 @@
+"""The rules that the source keeps: floors, what kernels may use, symbols, versions, sizes."""
+
+from __future__ import annotations
+
+import re
+import shutil
+import subprocess
+import tomllib
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+import boltzmax
+
+ROOT = Path(__file__).parent.parent
+# A file includes its own floor or lower ones.  What lies on the same number side by side (core and
+# cuda) may use only itself and lower ones.
+FLOORS = {
+    "cpp/include": 0,
+    "cpp/kernels": 1,
+    "cpp/core": 2,
+    "cpp/cuda": 2,
+    "python/bindings": 3,
+}
+SUFFIXES = {".h", ".hpp", ".c", ".cpp", ".cu", ".cuh", ".pyx", ".pxd"}
+ISAS = ("scalar", "avx2", "avx512", "neon")
+
+pytestmark = pytest.mark.skipif(
+    not (ROOT / "cpp").is_dir(), reason="the tests are not beside the sources"
+)
+
+
+def sources(*folders: str) -> list[Path]:
+    return [p for f in folders for p in sorted((ROOT / f).rglob("*")) if p.suffix in SUFFIXES]
+
+
+def floor_of(path: Path) -> tuple[str, int] | None:
+    for folder, floor in FLOORS.items():
+        if path.is_relative_to(ROOT / folder):
+            return folder, floor
+    return None
+
+
+def include_directories() -> list[Path]:
+    return [ROOT / "cpp" / "include", ROOT / "cpp", *(ROOT / f for f in FLOORS)]
+
+
+def resolve(include: str, source: Path) -> Path | None:
+    """The file of the project that an include line names, if it is one."""
+    for folder in (source.parent, *include_directories()):
+        candidate = (folder / include).resolve()
+        if candidate.is_file() and candidate.is_relative_to(ROOT):
+            return candidate
+    return None
+
+
+def includes(source: Path) -> Iterator[tuple[int, str, bool]]:
+    """Line number, name, and whether it is in quotation marks."""
+    for number, line in enumerate(source.read_text(encoding="utf-8").splitlines(), 1):
+        match = re.match(r'\s*#\s*include\s*(["<])([^">]+)[">]', line)
+        if match:
+            yield number, match[2], match[1] == '"'
+
+
+def where(source: Path, number: int) -> str:
+    return f"{source.relative_to(ROOT)}:{number}"
+
+
+def test_there_are_sources_on_every_floor() -> None:
+    """Else the checks below would look at nothing."""
+    for folder in ("cpp/include", "cpp/kernels", "cpp/core", "python/bindings"):
+        assert sources(folder), folder
+
+
+def test_includes_go_down_or_stay() -> None:
+    wrong = []
+    for source in sources(*FLOORS):
+        here = floor_of(source)
+        assert here is not None
+        for number, name, quoted in includes(source):
+            target = resolve(name, source)
+            if target is None:
+                # Ours are found: a name in quotation marks that is not a file is a typing error
+                # (generated headers aside), or comes from outside and belongs in angle brackets.
+                assert not quoted, f"{where(source, number)}: no file {name!r}"
+                continue
+            there = floor_of(target)
+            if there is None or there[0] == here[0]:
+                continue
+            if there[1] >= here[1]:
+                wrong.append(f"{where(source, number)} ({here[0]}) includes {name} ({there[0]})")
+    assert not wrong, "\n".join(wrong)
+
+
+# Containers, threads, input and output, allocation: kernels are loops over memory that is given to
+# them.  Templates of std would leave weak symbols compiled for one instruction set.
+FORBIDDEN_HEADERS = re.compile(
+    r"^(Python\.h|numpy/.*|pybind11/.*|vector|string|string_view|map|unordered_map|set|deque|list|"
+    r"array|span|tuple|optional|variant|functional|memory|memory_resource|algorithm|numeric|utility|"
+    r"thread|mutex|atomic|condition_variable|future|semaphore|latch|barrier|shared_mutex|"
+    r"iostream|ostream|istream|fstream|sstream|iterator|ranges|stdexcept|exception|cmath|complex)$"
+)
+FORBIDDEN_WORDS = re.compile(
+    r"\b(new|throw|malloc|calloc|realloc|free|thread_local|static_assert\s*\(\s*false|"
+    r"std::(?!size_t\b|ptrdiff_t\b|u?int(8|16|32|64|ptr)_t\b|uintptr_t\b|bit_cast\b|same_as\b|"
+    r"is_same_v\b|is_[a-z_]+_v\b|convertible_to\b|floating_point\b|conditional_t\b)\w+)"
+)
+
+
+def without_comments_and_strings(text: str) -> str:
+    """The code, with as many lines."""
+
+    def blank(match: re.Match[str]) -> str:
+        return "\n" * match[0].count("\n") + " "
+
+    return re.sub(r'//[^\n]*|/\*.*?\*/|"(?:\\.|[^"\\\n])*"', blank, text, flags=re.S)
+
+
+def test_kernels_use_no_library() -> None:
+    wrong = []
+    for source in sources("cpp/kernels"):
+        for number, name, _ in includes(source):
+            if FORBIDDEN_HEADERS.match(name):
+                wrong.append(f"{where(source, number)}: <{name}>")
+        code = without_comments_and_strings(source.read_text(encoding="utf-8"))
+        for number, line in enumerate(code.splitlines(), 1):
+            if not line.lstrip().startswith("#"):
+                wrong += [
+                    f"{where(source, number)}: {m[0]}" for m in FORBIDDEN_WORDS.finditer(line)
+                ]
+    assert not wrong, "\n".join(wrong)
+
+
+def test_floors_zero_to_two_know_no_python() -> None:
+    wrong = [
+        f"{where(source, number)}: {name}"
+        for source in sources("cpp/include", "cpp/kernels", "cpp/core", "cpp/cuda")
+        for number, name, _ in includes(source)
+        if re.match(r"Python\.h|numpy/|pybind11/", name)
+    ]
+    assert not wrong, "\n".join(wrong)
+
+
+def test_public_headers_are_c() -> None:
+    """Includes of C alone, so that they can be used from anywhere."""
+    for source in sources("cpp/include"):
+        for number, name, quoted in includes(source):
+            assert quoted or name.endswith(".h"), f"{where(source, number)}: <{name}> is not C"
+
+
+# ---- symbols
+
+
+def isa_objects() -> list[Path]:
+    """The newest object file of each instruction set under build/."""
+    newest: dict[str, Path] = {}
+    pattern = re.compile(rf"kernels_({'|'.join(ISAS)})\b.*\.(o|obj)$")
+    for path in (ROOT / "build").rglob("*"):
+        match = pattern.search(path.name)
+        if match and path.stat().st_mtime > (
+            newest[match[1]].stat().st_mtime if match[1] in newest else 0
+        ):
+            newest[match[1]] = path
+    return list(newest.values())
+
+
+def test_one_global_symbol_and_no_weak_one_per_isa_object() -> None:
+    """A weak function compiled with AVX-512 may be the one that the linker keeps for everybody."""
+    nm = shutil.which("nm")
+    objects = isa_objects()
+    if nm is None:
+        pytest.skip("nm is not installed")
+    if not objects:
+        pytest.skip("no objects under build/ (an editable install with a build-dir leaves them)")
+    for path in objects:
+        command = [nm, "--defined-only", "--format=posix", str(path)]
+        listing = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+        symbols = [line.split()[:2] for line in listing.splitlines()]
+        weak = [name for name, kind in symbols if kind in "wWvVuiC"]
+        external = [name for name, kind in symbols if kind.isupper() and name not in weak]
+        # (DW.ref.__gxx_personality_v0 and its like would be weak data of exception handling.)
+        assert not weak, f"{path.name}: {weak}"
+        assert len(external) == 1, f"{path.name}: {external}"
+
+
+def test_isa_objects_need_nothing_from_the_standard_library() -> None:
+    nm = shutil.which("nm")
+    objects = isa_objects()
+    if nm is None or not objects:
+        pytest.skip("no nm, or no objects under build/")
+    for path in objects:
+        command = [nm, "--undefined-only", "--format=posix", str(path)]
+        listing = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+        names = {line.split()[0] for line in listing.splitlines()}
+        allowed = {"memcpy", "memset", "memmove", "_GLOBAL_OFFSET_TABLE_", "__stack_chk_fail"}
+        assert not {n for n in names - allowed if not n.startswith("__asan") and "ubsan" not in n}
+
+
+# ---- the rest
+
+
+def test_versions_agree() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    changelog = (ROOT / "CHANGELOG.md").read_text(encoding="utf-8")
+    if "version" in project:
+        assert boltzmax.__version__ == project["version"]
+    else:
+        assert "version" in project["dynamic"]
+    base = re.match(r"\d+\.\d+\.\d+", boltzmax.__version__)
+    assert base, "three numbers"
+    headings = re.findall(r"^## \[?v?([^\]\s]+)", changelog, re.M)
+    assert headings[0].lower() == "unreleased"
+    assert base[0] in headings or len(headings) == 1, "the changelog knows the version"
+
+
+def text_files() -> Iterator[Path]:
+    """What the project consists of, without what is built or downloaded."""
+    skipped = {"build", "dist", "node_modules", "__pycache__"}
+    kinds = {*SUFFIXES, ".py", ".pyi", ".md", ".toml", ".txt", ".cmake", ".yml", ".yaml", ".sh"}
+    for path in sorted(ROOT.rglob("*")):
+        parts = path.relative_to(ROOT).parts
+        hidden = any(p.startswith(".") and p != ".ci" for p in parts)
+        if path.is_file() and path.suffix in kinds and not hidden and not skipped & set(parts):
+            yield path
+
+
+def test_nothing_is_left_to_do() -> None:
+    marks = re.compile("|".join(("TO" + "DO", "FIX" + "ME", "XX" + "X", "HA" + "CK:")))
+    found = [
+        where(path, number)
+        for path in text_files()
+        for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1)
+        if marks.search(line)
+    ]
+    assert not found, "\n".join(found)
+
+
+def test_sources_are_short() -> None:
+    """One subject each: 400 lines at most."""
+    code = {*SUFFIXES, ".py", ".pyi"}
+    sizes = {
+        str(path.relative_to(ROOT)): len(path.read_text(encoding="utf-8").splitlines())
+        for path in text_files()
+        if path.suffix in code
+    }
+    long = {name: lines for name, lines in sizes.items() if lines > 400}
+    assert not long, long
+
+
+def test_text_is_tidy() -> None:
+    """UTF-8, LF, no tabs outside of make files, no trailing blanks, a newline at the end."""
+    for path in text_files():
+        raw = path.read_bytes()
+        text = raw.decode("utf-8")
+        name = path.relative_to(ROOT)
+        assert b"\r" not in raw, name
+        assert "\t" not in text, name
+        assert raw == b"" or raw.endswith(b"\n"), name
+        lines = text.splitlines()
+        if path.suffix != ".md":
+            assert not [i for i, line in enumerate(lines, 1) if line != line.rstrip()], name
+
+
+def test_build_downloads_nothing_and_lists_its_files() -> None:
+    cmake = (ROOT / "CMakeLists.txt").read_text(encoding="utf-8")
+    code = re.sub(r"#[^\n]*", "", cmake)
+    for word in ("FetchContent", "ExternalProject", "file(DOWNLOAD", "GLOB", "-march=native"):
+        assert word not in code, word

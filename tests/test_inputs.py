@@ -1,0 +1,246 @@
+"""What counts as an array: lists, scalars, subclasses, memory maps, foreign bytes, objects."""
+
+from __future__ import annotations
+
+import gc
+import sys
+import warnings
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+import ulp
+
+import boltzmax
+
+Array = npt.NDArray[Any]
+
+
+@pytest.fixture(autouse=True)
+def strict() -> Iterator[None]:
+    with warnings.catch_warnings(), np.errstate(all="raise"):
+        warnings.simplefilter("error")
+        yield
+
+
+def array(*shape: int, dtype: Any = np.float64) -> Array:
+    return np.random.default_rng(0).standard_normal(shape).astype(dtype)
+
+
+def plain(got: Any, expected: Any) -> None:
+    """A base-class array of the same bits."""
+    assert type(got) is type(expected)
+    assert got.dtype == expected.dtype
+    assert got.dtype.isnative
+    assert got.tobytes() == expected.tobytes()
+
+
+@pytest.mark.parametrize("op", ulp.OPS)
+def test_lists_and_scalars(op: str) -> None:
+    function = getattr(boltzmax, op)
+    likes: list[Any] = [[1, 2, 3], (1.5, 2.5), [[1, 2], [3, 4]], [True, False], range(4), [[]]]
+    likes += [[np.float32(1), np.float32(2)]]
+    for x in likes:
+        plain(function(x), function(np.array(x)) if np.size(x) else function(np.empty(np.shape(x))))
+    assert function([np.float16(1), np.float16(2)]).dtype == np.float16
+    with pytest.raises((TypeError, ValueError)):
+        function([[1, 2], [3]])
+    for bad in (None, "text", {1: 2}, object(), lambda: 0):
+        with pytest.raises(TypeError):
+            function(bad)
+
+
+@pytest.mark.parametrize("op", ulp.OPS)
+@pytest.mark.parametrize("name", ["float16", "float32", "float64", "int32"])
+def test_foreign_byte_order(isa: str, name: str, op: str) -> None:
+    """The result is in the machine's order."""
+    function = getattr(boltzmax, op)
+    x = (4 * array(5, 33)).astype(name)
+    foreign = x.astype(x.dtype.newbyteorder())
+    assert not foreign.dtype.isnative
+    for axis in (0, 1, None):
+        plain(function(foreign, axis), function(x, axis))
+    plain(function(foreign[::-1, ::2]), function(np.ascontiguousarray(x[::-1, ::2])))
+
+
+def test_foreign_byte_order_of_other_arguments() -> None:
+    x = array(4, 5, dtype=np.float32)
+    foreign = x.astype(">f4" if x.dtype.str[0] == "<" else "<f4")
+    t = np.array([1.0, 2.0, 3.0, 4.0])
+    plain(
+        boltzmax.softmax(x, temperature=t.astype(t.dtype.newbyteorder())),
+        boltzmax.softmax(x, temperature=t),
+    )
+    plain(boltzmax.softmax_backward(foreign, foreign), boltzmax.softmax_backward(x, x))
+    plain(boltzmax.log_softmax_backward(foreign, foreign), boltzmax.log_softmax_backward(x, x))
+    # An output of foreign order is either filled correctly or refused; never filled with nonsense.
+    out = np.zeros_like(foreign)
+    try:
+        boltzmax.softmax(x, out=out)
+    except TypeError as error:
+        assert "out" in str(error)
+    else:
+        assert np.array_equal(out, boltzmax.softmax(x))
+
+
+class Subclass(np.ndarray[Any, Any]):
+    """An ndarray with ideas of its own about ufuncs."""
+
+    def __array_ufunc__(self, *args: Any, **kwargs: Any) -> Any:
+        raise AssertionError("a kernel works on the data")
+
+
+@pytest.mark.parametrize("op", ulp.OPS)
+def test_subclasses_come_back_as_plain_arrays(op: str) -> None:
+    function = getattr(boltzmax, op)
+    x = array(3, 4)
+    plain(function(x.view(Subclass)), function(x))
+    plain(function(x.view(np.recarray)), function(x))
+    out = np.empty_like(function(x)).view(Subclass)
+    assert function(x, out=out) is out
+    assert out.tobytes() == function(x).tobytes()
+
+
+@pytest.mark.parametrize("op", ulp.OPS)
+def test_matrix(op: str) -> None:
+    """np.matrix has two axes whatever is done to it, and works as the array that it holds."""
+    x = array(3, 4)
+    with warnings.catch_warnings(action="ignore"):
+        matrix = np.matrix(x)
+    plain(getattr(boltzmax, op)(matrix), getattr(boltzmax, op)(x))
+
+
+@pytest.mark.parametrize("op", ulp.OPS)
+def test_masked_arrays_are_not_read_as_if_they_had_no_mask(op: str) -> None:
+    """Either as ``where=~mask`` or a TypeError that says so: what is masked must not count."""
+    function = getattr(boltzmax, op)
+    x = array(3, 4)
+    mask = np.zeros(x.shape, bool)
+    mask[1, 2] = mask[0, 0] = True
+    masked = np.ma.MaskedArray(np.where(mask, 1e6, x), mask=mask)
+    try:
+        got = function(masked)
+    except TypeError as error:
+        assert "where" in str(error)
+    else:
+        assert np.array_equal(np.asarray(got), function(x, where=~mask))
+
+
+@pytest.mark.parametrize("op", ulp.OPS)
+def test_memory_maps(tmp_path: Path, op: str) -> None:
+    function = getattr(boltzmax, op)
+    x = array(30, 40, dtype=np.float32)
+    np.save(tmp_path / "x.npy", x)
+    for mode in ("r", "r+", "c"):
+        mapped = np.load(tmp_path / "x.npy", mmap_mode=mode)
+        assert isinstance(mapped, np.memmap)
+        got = function(mapped)
+        assert type(got) is np.ndarray
+        plain(got, function(x))
+    if op != "logsumexp":
+        out = np.lib.format.open_memmap(tmp_path / "out.npy", "w+", np.float32, x.shape)
+        assert function(x, out=out) is out
+        out.flush()
+        assert np.array_equal(np.load(tmp_path / "out.npy"), function(x))
+        # In place, on the file.
+        mapped = np.load(tmp_path / "x.npy", mmap_mode="r+")
+        function(mapped, out=mapped)
+        mapped.flush()
+        assert np.array_equal(np.load(tmp_path / "x.npy"), function(x))
+
+
+class Converts:
+    """What a data frame column or a tensor of another library looks like to NumPy."""
+
+    def __init__(self, x: Array) -> None:
+        self.x = x
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> Array:
+        return self.x if dtype is None else self.x.astype(dtype)
+
+
+class Interface:
+    def __init__(self, x: Array) -> None:
+        self.__array_interface__ = x.__array_interface__
+        self.keep = x
+
+
+@pytest.mark.parametrize("op", ulp.OPS)
+@pytest.mark.parametrize("wrap", [Converts, Interface, memoryview], ids=lambda w: w.__name__)
+def test_objects_that_convert_themselves(wrap: Callable[[Array], Any], op: str) -> None:
+    function = getattr(boltzmax, op)
+    x = array(6, 7, dtype=np.float32)
+    plain(function(wrap(x)), function(x))
+    plain(function(wrap(x), axis=0), function(x, axis=0))
+    plain(function(wrap(x), dtype=np.float64), function(x, dtype=np.float64))
+
+
+def test_conversion_errors_are_not_swallowed() -> None:
+    class Broken:
+        def __array__(self, dtype: Any = None, copy: bool | None = None) -> Array:
+            raise RuntimeError("no data today")
+
+    for op in ulp.OPS:
+        with pytest.raises(RuntimeError, match="no data today"):
+            getattr(boltzmax, op)(Broken())
+
+
+@pytest.mark.parametrize("op", ulp.OPS)
+def test_torch_tensors(op: str) -> None:
+    """A tensor on the CPU is an array-like."""
+    torch = pytest.importorskip("torch")
+    x = array(6, 7, dtype=np.float32)
+    plain(getattr(boltzmax, op)(torch.from_numpy(x)), getattr(boltzmax, op)(x))
+
+
+def test_backward_takes_array_likes() -> None:
+    dy, y = [[1.0, 2.0], [3.0, 4.0]], [[0.25, 0.75], [0.5, 0.5]]
+    for op in ("softmax_backward", "log_softmax_backward"):
+        function = getattr(boltzmax, op)
+        plain(function(dy, y), function(np.array(dy), np.array(y)))
+        plain(
+            function(Converts(np.array(dy)), np.array(y).data),
+            function(np.array(dy), np.array(y)),
+        )
+
+
+def test_nothing_is_kept_alive() -> None:
+    """No reference to inputs or outputs is leaked, on success or on error."""
+    x, out, where = array(5, 6), array(5, 6), np.ones((5, 6), bool)
+    temperature = np.ones(5)
+
+    def count() -> list[int]:
+        gc.collect()
+        return [
+            sys.getrefcount(a)
+            for a in (x, out, where, temperature, np.dtype(np.float64), np.dtype(np.float32))
+        ]
+
+    def exercise() -> None:
+        for op in ulp.OPS:
+            function = getattr(boltzmax, op)
+            function(x)
+            function(x, 0)
+            function(x, None, where=where)
+            function(x, temperature=temperature, dtype=np.float32)
+            for bad in (
+                {"out": out[:2]},
+                {"temperature": -1},
+                {"axis": 5},
+                {"where": where[:2]},
+                {"dtype": object},
+            ):
+                with pytest.raises((TypeError, ValueError)):
+                    function(x, **bad)
+        boltzmax.softmax(x, out=out)
+        boltzmax.softmax_backward(x, out)
+        boltzmax.softmax_backward(x, out, out=out)
+
+    exercise()
+    before = count()
+    for _ in range(50):
+        exercise()
+    assert all(abs(a - b) < 10 for a, b in zip(before, count(), strict=True))

@@ -1,0 +1,248 @@
+"""Any strides, any axis: the bits of a contiguous copy of each row."""
+
+from __future__ import annotations
+
+import itertools
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+import ulp
+from conftest import RunPython
+from numpy.lib.stride_tricks import as_strided
+
+import boltzmax
+
+Array = npt.NDArray[Any]
+Axis = int | tuple[int, ...] | None
+
+
+def array(shape: Any, dtype: np.dtype[Any], seed: int = 0) -> Array:
+    return np.asarray(3 * np.random.default_rng(seed).standard_normal(shape)).astype(dtype)
+
+
+def rows_of(x: Array, axis: Axis) -> tuple[Array, tuple[int, ...]]:
+    """What is reduced together as rows of a contiguous matrix, and the shape of the other axes."""
+    axes = range(x.ndim) if axis is None else (axis,) if isinstance(axis, int) else axis
+    reduced = sorted(a % x.ndim for a in axes)
+    moved = np.moveaxis(x, reduced, range(x.ndim - len(reduced), x.ndim))
+    others = moved.shape[: x.ndim - len(reduced)]
+    return np.ascontiguousarray(moved).reshape(int(np.prod(others)), -1), others
+
+
+def as_rows(op: str, got: Any, axis: Axis) -> Array:
+    """The result of `op` over `axis`, in the order of `rows_of`."""
+    return np.asarray(got).reshape(-1) if op == "logsumexp" else rows_of(got, axis)[0]
+
+
+def check(op: str, x: Array, axis: Axis) -> None:
+    got = getattr(boltzmax, op)(x, axis)
+    rows, others = rows_of(x, axis)
+    assert np.shape(got) == (others if op == "logsumexp" else x.shape)
+    expected = np.array([getattr(boltzmax, op)(row) for row in rows], x.dtype)
+    assert as_rows(op, got, axis).tobytes() == expected.tobytes(), (op, axis, x.shape, x.strides)
+
+
+# One and the same array of numbers, laid out in memory in different ways.
+LAYOUTS: dict[str, Callable[[Array], Array]] = {
+    "contiguous": lambda x: x,
+    "Fortran": np.asfortranarray,
+    "all axes reversed": lambda x: flipped(x, range(x.ndim)),
+    "last axis reversed": lambda x: flipped(x, [x.ndim - 1]),
+    "first axis reversed": lambda x: flipped(x, [0]),
+    "every second": lambda x: spread(x, 2),
+    "every third": lambda x: spread(x, 3),
+    "axes rotated": lambda x: np.moveaxis(np.ascontiguousarray(np.moveaxis(x, 0, -1)), -1, 0),
+    "middle of a larger array": lambda x: inside(x),
+    "odd addresses": lambda x: unaligned(x, 1),
+    "one element off": lambda x: unaligned(x, x.itemsize),
+    "odd strides": lambda x: odd_strides(x),
+}
+
+
+def flipped(x: Array, axes: Any) -> Array:
+    axes = list(axes)
+    return np.flip(np.ascontiguousarray(np.flip(x, axes)), axes)
+
+
+def spread(x: Array, step: int) -> Array:
+    large = np.full([step * n for n in x.shape], np.nan, x.dtype)
+    view: Array = large[tuple([slice(None, None, step)] * x.ndim)]
+    view[...] = x
+    return view
+
+
+def inside(x: Array) -> Array:
+    large = np.full([n + 5 for n in x.shape], np.nan, x.dtype)
+    view: Array = large[tuple([slice(2, -3)] * x.ndim)]
+    view[...] = x
+    return view
+
+
+def unaligned(x: Array, offset: int) -> Array:
+    raw = np.zeros(x.nbytes + 64, np.uint8)
+    view: Array = raw[offset : offset + x.nbytes].view(x.dtype).reshape(x.shape)
+    view[...] = x
+    return view
+
+
+def odd_strides(x: Array) -> Array:
+    """A field of a packed structured array: strides that are no multiple of the item size."""
+    packed = np.zeros(x.shape, np.dtype([("pad", "u1"), ("x", x.dtype)]))
+    packed["x"] = x
+    view: Array = packed["x"]
+    return view
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+@pytest.mark.parametrize("op", ulp.OPS)
+def test_layouts_and_axes(isa: str, dtype: np.dtype[Any], op: str, layout: str) -> None:
+    for shape in ((37,), (5, 19), (3, 4, 35), (2, 3, 4, 5)):
+        x = LAYOUTS[layout](array(shape, dtype))
+        assert np.array_equal(x, array(shape, dtype))
+        axes: list[Axis] = [*range(-1, x.ndim), None]
+        axes += itertools.combinations(range(x.ndim), 2)
+        for axis in axes:
+            check(op, x, axis)
+
+
+@pytest.mark.parametrize("op", ulp.OPS)
+def test_zero_strides(isa: str, dtype: np.dtype[Any], op: str) -> None:
+    """Broadcast arrays: along the rows, across them, and both."""
+    row, one = array(33, dtype), array(1, dtype)
+    for x in (
+        np.broadcast_to(row, (5, 33)),
+        np.broadcast_to(row[:, None], (33, 50)),
+        np.broadcast_to(one, (70,)),
+        np.broadcast_to(one, (4, 70)),
+        np.broadcast_to(row[:, None, None], (33, 2, 18)),
+        np.broadcast_to(array((5, 1, 3), dtype), (5, 40, 3)),
+        np.broadcast_to(array((1, 9, 1), dtype), (3, 9, 20))[::-1, ::2],
+    ):
+        for axis in (*range(x.ndim), None):
+            check(op, x, axis)
+
+
+@pytest.mark.parametrize("op", ulp.OPS)
+def test_windows(isa: str, op: str) -> None:
+    """Rows that overlap in memory (the input may)."""
+    for dtype in (np.dtype(np.float32), np.dtype(np.float64)):
+        x = array(400, dtype)
+        for window in (1, 16, 77):
+            view = np.lib.stride_tricks.sliding_window_view(x, window)
+            check(op, view, 1)
+            check(op, view, 0)
+
+
+@pytest.mark.parametrize("op", ulp.OPS)
+def test_every_length_along_every_stride(isa: str, dtype: np.dtype[Any], op: str) -> None:
+    """Lengths 1 to 200 and around blocks: rows of a batch, strided, reversed, as columns."""
+    function = getattr(boltzmax, op)
+    for n in (*range(1, 201), 4095, 4096, 4097, 10_000):
+        x = array((3, n), dtype, seed=n)
+        expected = np.array([function(row) for row in x], dtype).tobytes()
+        assert function(x).tobytes() == expected
+        assert as_rows(op, function(np.asfortranarray(x)), 1).tobytes() == expected
+        assert as_rows(op, function(np.ascontiguousarray(x.T), 0), 0).tobytes() == expected
+        assert as_rows(op, function(spread(x, 2)), 1).tobytes() == expected
+        assert as_rows(op, function(flipped(x, [1])), 1).tobytes() == expected
+
+
+@pytest.mark.parametrize("op", ulp.OPS)
+def test_every_number_of_columns(isa: str, dtype: np.dtype[Any], op: str) -> None:
+    """axis=0 and the middle axis with 1 to 70 columns, whole vectors of them and leftovers."""
+    function = getattr(boltzmax, op)
+    for columns in range(1, 71):
+        for n in (1, 2, 5, 33, 130):
+            x = array((n, columns), dtype, seed=columns)
+            expected = function(np.ascontiguousarray(x.T)).tobytes()
+            assert as_rows(op, function(x, 0), 0).tobytes() == expected, (n, columns)
+        middle = array((2, 7, columns), dtype, seed=columns)
+        expected = function(rows_of(middle, 1)[0]).tobytes()
+        assert as_rows(op, function(middle, 1), 1).tobytes() == expected, columns
+
+
+@pytest.mark.parametrize("op", ulp.OPS)
+@pytest.mark.parametrize(
+    "shape", [(4097, 17), (100_000, 3), (20_000, 1), (300, 1001), (3, 5000, 7)], ids=str
+)
+def test_long_columns(isa: str, op: str, shape: tuple[int, ...]) -> None:
+    """Columns of several blocks."""
+    axis = len(shape) - 2
+    for name in ("float32", "float64", "float16"):
+        x = array(shape, np.dtype(name))
+        expected = getattr(boltzmax, op)(rows_of(x, axis)[0]).tobytes()
+        assert as_rows(op, getattr(boltzmax, op)(x, axis), axis).tobytes() == expected
+
+
+@pytest.mark.parametrize("op", ulp.OPS)
+def test_masks_and_temperatures_of_any_layout(isa: str, dtype: np.dtype[Any], op: str) -> None:
+    function = getattr(boltzmax, op)
+    x = array((6, 5, 36), dtype)
+    where = np.random.default_rng(1).random(x.shape) < 0.6
+    for axis, temperature in (
+        (0, array((5, 36), np.dtype(float))),
+        (1, array((6, 36), np.dtype(float))),
+        (2, array((6, 5), np.dtype(float))),
+    ):
+        t = np.exp(temperature / 10)
+        expected = np.asarray(function(x, axis, where=where, temperature=t)).tobytes()
+        for name in ("Fortran", "all axes reversed", "every second", "axes rotated"):
+            layout = LAYOUTS[name]
+            mask = np.asfortranarray(where) if name != "every second" else as_every_second(where)
+            got = function(layout(x), axis, where=mask, temperature=np.asfortranarray(t))
+            assert np.ascontiguousarray(got).tobytes() == expected, (name, axis)
+
+
+def as_every_second(where: Array) -> Array:
+    large = np.ones([2 * n for n in where.shape], bool)
+    view: Array = large[::2, ::2, ::2]
+    view[...] = where
+    return view
+
+
+@pytest.mark.parametrize("op", ["softmax_backward", "log_softmax_backward"])
+def test_backward(isa: str, dtype: np.dtype[Any], op: str) -> None:
+    """The two inputs and the output, each with a layout of its own."""
+    function = getattr(boltzmax, op)
+    for shape in ((37,), (5, 19), (3, 4, 35)):
+        dy = array(shape, dtype)
+        y = (
+            boltzmax.softmax(array(shape, dtype, 1))
+            if op == "softmax_backward"
+            else boltzmax.log_softmax(array(shape, dtype, 1))
+        )
+        for axis in (*range(len(shape)), None):
+            a, b = rows_of(dy, axis)[0], rows_of(y, axis)[0]
+            expected = np.array([function(u, v) for u, v in zip(a, b, strict=True)])
+            for first, second in zip(LAYOUTS.values(), reversed(LAYOUTS.values()), strict=True):
+                got = function(first(dy), second(y), axis)
+                assert rows_of(got, axis)[0].tobytes() == expected.tobytes()
+                out = first(np.zeros(shape, dtype))
+                assert function(dy, y, axis, out=out) is out
+                assert rows_of(out, axis)[0].tobytes() == expected.tobytes()
+
+
+def test_huge_strides_and_many_dimensions(isa: str) -> None:
+    x = array(10_000_000, np.dtype(np.float32))
+    view = as_strided(x, (3, 70), (4_000_000, 400_000), writeable=False)
+    check("softmax", view, 0)
+    check("softmax", view, 1)
+    deep = array((2,) * 16, np.dtype(np.float64))
+    check("logsumexp", deep[::-1], (0, 3, 15))
+    deepest = array((1,) * 60 + (3, 1, 2, 1), np.dtype(np.float64))
+    check("softmax", deepest, (60, 62))
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="guard pages are set up with mmap and mprotect")
+def test_nothing_outside_of_the_arrays_is_touched(isa: str, run_python: RunPython) -> None:
+    """Every array right before, then right after, a page whose access kills: guard_pages.py."""
+    done = run_python(Path(__file__).parent / "guard_pages.py", isa, timeout=300)
+    assert done.returncode == 0, (
+        f"died with {done.returncode} after: {done.stdout[-300:]}\n{done.stderr[-2000:]}"
+    )
+    assert "all within bounds" in done.stdout

@@ -1,0 +1,123 @@
+"""Forks before and after the pool has been used, worker processes, the end of the interpreter."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+from typing import Any
+
+import numpy as np
+import pytest
+from conftest import RunPython
+
+import boltzmax
+
+needs_fork = pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork on this platform")
+
+FORK = """
+import faulthandler, os, sys
+import numpy as np
+import boltzmax
+faulthandler.dump_traceback_later(40, exit=True)
+x = np.random.default_rng(0).standard_normal((64, 20_000), np.float32)
+long = x.ravel()
+boltzmax.set_num_threads(3)
+{before}
+
+def results():
+    several = boltzmax.softmax(x), boltzmax.logsumexp(long), boltzmax.softmax(x, 0)
+    return [result.tobytes() for result in several]
+
+children = []
+for _ in range(4):
+    child = os.fork()
+    if child == 0:
+        mine = results()
+        grandchild = os.fork()
+        if grandchild == 0:
+            os._exit(0 if results() == mine and boltzmax.get_num_threads() == 3 else 5)
+        _, status = os.waitpid(grandchild, 0)
+        os._exit(0 if status == 0 and mine == results() else 6)
+    children.append(child)
+expected = results()
+statuses = [os.waitpid(child, 0)[1] for child in children]
+assert statuses == [0] * 4, statuses
+assert results() == expected
+print("done")
+"""
+
+
+@needs_fork
+@pytest.mark.parametrize(
+    "before", ["", "boltzmax.softmax(x); boltzmax.logsumexp(long)"], ids=["unused", "used"]
+)
+def test_fork(run_python: RunPython, before: str) -> None:
+    """Before the pool has been used and after, and from a child again."""
+    done = run_python(FORK.format(before=before))
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.split() == ["done"]
+
+
+FORK_UNDER_LOAD = """
+import faulthandler, os, threading, time
+import numpy as np
+import boltzmax
+faulthandler.dump_traceback_later(40, exit=True)
+x = np.random.default_rng(0).standard_normal((64, 20_000), np.float32)
+boltzmax.set_num_threads(3)
+expected = boltzmax.softmax(x).tobytes()
+stop = False
+
+def work():
+    while not stop:
+        boltzmax.softmax(x)
+
+threads = [threading.Thread(target=work) for _ in range(2)]
+[t.start() for t in threads]
+for _ in range(30):
+    child = os.fork()
+    if child == 0:
+        os._exit(0 if boltzmax.softmax(x).tobytes() == expected else 7)
+    assert os.waitpid(child, 0)[1] == 0
+stop = True
+[t.join() for t in threads]
+print("done")
+"""
+
+
+@needs_fork
+def test_fork_while_another_thread_computes(run_python: RunPython) -> None:
+    """The child is left without the other threads, and with whatever locks they held."""
+    done = run_python("import warnings; warnings.simplefilter('ignore')\n" + FORK_UNDER_LOAD)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.split() == ["done"]
+
+
+def square_sum(seed: int) -> float:
+    x = np.random.default_rng(seed).standard_normal((50, 20_000), np.float32)
+    return float(boltzmax.logsumexp(x).sum())
+
+
+@pytest.mark.parametrize("method", multiprocessing.get_all_start_methods())
+def test_multiprocessing(method: str, run_python: RunPython) -> None:
+    """`run_python` is here for its check that processes can be started."""
+    square_sum(0)
+    context: Any = multiprocessing.get_context(method)
+    with context.Pool(2) as pool:
+        got = pool.map_async(square_sum, range(4)).get(timeout=60)
+    assert got == [square_sum(seed) for seed in range(4)]
+
+
+def test_exit_with_work_under_way(run_python: RunPython) -> None:
+    """The interpreter goes away while a daemon thread is inside a call: no hang, no crash."""
+    code = """
+import threading, time, numpy as np, boltzmax
+x = np.ones((400, 50_000), np.float32)
+def work():
+    while True:
+        boltzmax.softmax(x)
+threading.Thread(target=work, daemon=True).start()
+time.sleep(0.2)
+"""
+    done = run_python(code, timeout=30)
+    assert done.returncode == 0, (done.returncode, done.stderr)
