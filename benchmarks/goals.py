@@ -164,7 +164,7 @@ def judge(goal: Goal, rounds: int) -> Verdict | None:
     if not rivals:
         return None
     rest = bench.REST if goal.case.threads > 1 else 0.0
-    times = interleave(tasks, rounds, rest=rest)
+    times = interleave(tasks, rounds, sample=2e-3, rest=rest)
     rival = fastest(times, rivals)
     speedup = float(np.median(times[rival] / times[OURS]))
     return Verdict(
@@ -192,7 +192,7 @@ def main() -> None:
     """Measure the chosen goals."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--only", default="", metavar="TEXT", help="goals whose name has this")
-    parser.add_argument("--rounds", type=int, default=21, help="21 by default")
+    parser.add_argument("--rounds", type=int, default=41, help="41 by default")
     parser.add_argument("--json", type=Path, metavar="FILE", help="- for standard output")
     args = parser.parse_args()
 

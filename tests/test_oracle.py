@@ -114,14 +114,16 @@ def test_budgets_by_hand() -> None:
     y = ulp.softmax_budget(np.array([0.0, -10.0]), np.array([0.5, 0.25]), F32)
     np.testing.assert_allclose(y, [2 * eps * 0.5, 7 * eps * 0.25], rtol=1e-12)
     one = np.array([-1.5])
-    # An exact difference costs nothing; an inexact one half an ULP (of 1.5: eps).
-    assert ulp.log_budget(one, one, np.array(0.0), np.array(0.0), F32) == 1.5 * eps
-    inexact = one + 1e-9
-    assert ulp.log_budget(one, inexact, np.array(0.0), np.array(0.0), F32) == 2.0 * eps
-    # The slack: p = 1/2, 1/2 and d = 0, -(1 + 1e-9), which float32 has to round.
-    d, p = np.array([0.0, -1 - 1e-9]), np.array([0.5, 0.5])
-    assert oracle._slack(d, p, F32) == pytest.approx(0.25 * eps, rel=1e-6)
-    assert oracle._slack(np.array([0.0, -1.0]), p, F32) == 0
+    # log_softmax: 1.5 and 0.5 ULP, of 1.5 (eps) and of 6 (4 eps); logsumexp: 1.5 ULP.
+    none, zero = np.array([0.0]), np.array(0.0)
+    result = np.array([-1.5])
+    assert ulp.log_budget(result, np.array([-6.0]), zero, none, F32) == 1.5 * eps + 2 * eps
+    assert ulp.log_budget(-result, none, zero, none, F32) == 1.5 * eps
+    # The unit of a logsumexp of 0.01 that is left of L = 8: 8 eps.
+    assert ulp.log_budget(np.array([0.01]), none, zero, np.array([8.0]), F32) == 12 * eps
+    # The slack: p = 1/2, 1/4, 1/4 and half an ULP of -1.5 and -6 (nothing of 0).
+    d, p = np.array([0.0, -1.5, -6.0]), np.array([0.5, 0.25, 0.25])
+    assert oracle._slack(d, p, F32) == 0.25 * 0.5 * eps + 0.25 * 2 * eps
 
 
 def worst(op: str, got: Array, x: Array) -> float:

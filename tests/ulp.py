@@ -119,26 +119,20 @@ def softmax_budget(d: Array, y: Array, dtype: np.dtype[Any]) -> Array:
 def log_budget(result: Array, d: Array, slack: Array, unit: Array, dtype: np.dtype[Any]) -> Array:
     """The absolute error allowed for log_softmax and logsumexp.
 
-    It is ``1.5 ULP(result) + 0.5 ULP(d) + slack``.
+    It is ``1.5 ULP(result) + 0.5 ULP(d) + slack``, where
 
-    The terms, one by one:
-
-    * ``1.5 ULP(result)``.
-    * ``0.5 ULP(d)``, the rounding of ``x_i - max``: for log_softmax, whose result contains it; 0
-      for logsumexp (``d = 0``) and wherever the difference is a number of the format.
-    * `slack`: what rounding every ``x_j - max`` can do to the logarithm of the sum.  Rounding moves
-      ``d_j`` by at most ``u |d_j|``, and the derivative of L by ``d_j`` is ``p_j``, so it is ``u *
-      sum(p_j |d_j|)``, over those j alone whose difference is not a number of the format (the
-      others are subtracted without error).  See `oracle.Exact.slack`.
+    * ``0.5 ULP(d)`` is the rounding of ``x_i - max``, for log_softmax, whose result contains it
+      (logsumexp has ``d = 0``);
+    * `slack` is what the same rounding of every ``x_j - max`` does to the logarithm of the sum: it
+      moves d_j by ``0.5 ULP(d_j)`` at most, and the derivative of L by d_j is p_j, so L moves by
+      ``sum(p_j 0.5 ULP(d_j))`` at most (see `oracle.Exact.slack`);
     * `unit` is where ULP(result) is taken.  It is the result itself, but for logsumexp where ``max
       < 0`` and the result is smaller than L: ``max + L`` cancels, an exponential rounded to the
       format cannot give digits relative to what is left, and the unit is that of L.  log_softmax
       (``d - L``, both of one sign) never cancels.
     """
-    rounded = np.where(
-        np.isfinite(d) & (d != 0) & (round_to(d, dtype) != d), 0.5 * ulp(d, dtype), 0
-    )
-    budget: Array = 1.5 * ulp(np.maximum(np.abs(result), unit), dtype) + rounded + slack
+    rounding = np.where(np.isfinite(d) & (d != 0), 0.5 * ulp(d, dtype), 0)
+    budget: Array = 1.5 * ulp(np.maximum(np.abs(result), unit), dtype) + rounding + slack
     return budget
 
 

@@ -19,9 +19,6 @@ inline void ForEachBlock(size_t n, F f) {
   const size_t rest = n - i;
   if (rest == 0) return;
   if (rest <= V::kLanes) return f(i, Partial<1>{rest});
-  if constexpr (U > 4) {
-    if (rest <= 4 * V::kLanes) return f(i, Partial<4>{rest});
-  }
   f(i, Partial<U>{rest});
 }
 

@@ -21,8 +21,10 @@ inline Sum ExpReduced(double a, double k) {
   const double r_error = (high - r) - low;
   double q = C::kPoly[0];
   for (size_t i = 1; i < sizeof(C::kPoly) / sizeof(C::kPoly[0]); ++i) q = q * r + C::kPoly[i];
-  const double hi = 1.0 + r;
-  return {hi, (r - (hi - 1.0)) + (q * r * r + r_error * hi)};
+  const double head = 1.0 + r;
+  const double tail = (r - (head - 1.0)) + (q * r * r + r_error * head);
+  const double hi = head + tail;
+  return {hi, tail - (hi - head)};
 }
 
 inline double RoundToInteger(double x) {
@@ -51,13 +53,22 @@ inline bool IsDegenerate(const RowSum& sum) { return !IsFinite(sum.max) || sum.h
 // summed again without it (reduce_rest).
 inline bool IsPeaked(const RowSum& sum) { return sum.hi < 2.0 * sum.top; }
 
-// log(sum of exp(x/T)) - offset/T, as a sum of two numbers.
-inline Sum LogOfSum(const RowSum& sum) {
+// log((hi + lo) * 2^k) as a sum of two numbers. The power of two is taken out of the number first, so that what libm
+// rounds is at most ln(2)/2.
+inline Sum LogOf(double hi, double lo, double k) {
   using C = ExpConstants<double>;
+  const uint64_t bits = __builtin_bit_cast(uint64_t, hi);
+  const auto exponent = static_cast<double>(static_cast<int64_t>(bits >> 52) - 1023);
+  const double mantissa = __builtin_bit_cast(double, (bits & 0xfffffffffffffu) | 0x3ff0000000000000u);  // [1, 2)
+  const double carry = mantissa > 0x1.6a09e667f3bcdp0 ? 1.0 : 0.0;
+  const double j = k + exponent + carry;
   double error;
-  const double hi = TwoSum(sum.exponent * C::kLn2Hi, log(sum.hi), &error);
-  return {hi, error + (sum.exponent * C::kLn2Lo + sum.lo / sum.hi)};
+  const double sum = TwoSum(j * C::kLn2Hi, log(carry != 0.0 ? 0.5 * mantissa : mantissa), &error);
+  return {sum, error + (j * C::kLn2Lo + lo / hi)};
 }
+
+// log(sum of exp(x/T)) - offset/T, as a sum of two numbers.
+inline Sum LogOfSum(const RowSum& sum) { return LogOf(sum.hi, sum.lo, sum.exponent); }
 
 // The same for a peaked row: max + log1p(rest / largest) keeps it all when the rest is tiny. logsumexp([0, -40]) is
 // log1p(exp(-40)), not 0.
@@ -68,6 +79,12 @@ inline Sum LogOfPeakedSum(const RowSum& sum, const RestSum& rest) {
   const double ratio = (rest.hi + rest.lo) * PowerOfTwo(sum.exponent - k) / largest.hi;
   const double others = (ratio - ratio * (largest.lo / largest.hi)) + (rest.count - 1.0);
   double error;
+  if (others > 0.25) {  // far enough from 0 for a plain logarithm, which is the better one there
+    const double above_one = TwoSum(1.0, others, &error);
+    const Sum log_sum = LogOf(above_one, error, 0.0);
+    const double hi = TwoSum(a, log_sum.hi, &error);
+    return {hi, error + log_sum.lo};
+  }
   const double hi = TwoSum(a, log1p(others), &error);
   return {hi, error};
 }

@@ -187,11 +187,11 @@ def logsumexp(
     magnitude = np.full(rows.kept_shape, -np.inf, real_dtype(rows.work))
     value = np.zeros(rows.kept_shape, rows.work)
     with np.errstate(all="ignore"):
-        for box in rows.boxes() if x.size else ():
-            total = rows.total(box)
+        for box, total in rows.sums() if x.size else ():
+            sums = total.value()
             shape = value[box].shape
-            magnitude[box] = (total.m + log_abs(total)).reshape(shape)
-            value[box] = total.value().reshape(shape)
+            magnitude[box] = (total.m + log_abs(total, sums)).reshape(shape)
+            value[box] = sums.reshape(shape)
         if keepdims:
             shape = tuple(1 if k in axes else n for k, n in enumerate(x.shape))
             magnitude, value = magnitude.reshape(shape), value.reshape(shape)

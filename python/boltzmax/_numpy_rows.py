@@ -29,7 +29,7 @@ from boltzmax._numpy_sums import (
 __all__ = ["SHORT", "TILE", "Box", "Rows", "boxes", "kept_first"]
 
 Array = NDArray[Any]
-Box = tuple[slice, ...]
+Box = tuple[Any, ...]
 
 # Elements worked on at a time (512 KiB of float64), and those of a row that share one maximum.
 TILE = 1 << 16
@@ -47,7 +47,13 @@ class _Parts(NamedTuple):
     temperature: Array | None
 
     def map(self, function: Callable[[Array], Array]) -> _Parts:
-        return _Parts(function(self.x), *(None if a is None else function(a) for a in self[1:]))
+        x, b, where, temperature = self
+        return _Parts(
+            function(x),
+            None if b is None else function(b),
+            None if where is None else function(where),
+            None if temperature is None else function(temperature),
+        )
 
 
 class Rows:
@@ -72,22 +78,27 @@ class Rows:
         n_kept, shape = x.ndim - len(axes), self._parts.x.shape
         self.kept_shape, self._row_shape = shape[:n_kept], shape[n_kept:]
 
-    def boxes(self) -> Iterator[Box]:
-        """Boxes of rows to be summed together."""
-        least = TILE // _SEGMENT
-        return boxes(self.kept_shape, max(least, TILE // max(1, math.prod(self._row_shape))))
+    def sums(self) -> Iterator[tuple[Box, Sum]]:
+        """Sum exponentials: boxes of rows with their sums, which come in C order."""
+        row_length = math.prod(self._row_shape)
+        if row_length <= _SEGMENT and self._parts.x.size <= TILE:
+            yield (...,), self._scaled(_Tiles(self._parts, len(self._row_shape), self.work).total())
+            return
+        for box in boxes(self.kept_shape, max(TILE // _SEGMENT, TILE // row_length)):
+            yield box, self._scaled(self._total(box))
 
-    def total(self, box: Box) -> Sum:
-        """Sum the exponentials of a box of rows; the sums come in C order."""
+    def _total(self, box: Box) -> Sum:
         index: tuple[Any, ...] = (*box, ...)
         parts = self._parts.map(lambda a: a[index])
         pieces = list(_pieces(parts, len(self.kept_shape), self._row_shape))
         sums = [_Tiles(piece, n_row_axes, self.work).total() for piece, n_row_axes in pieces]
-        total = sums[0]
-        if len(pieces) > 1 or pieces[0][0] is not parts:
-            rows = math.prod(parts.x.shape[: len(self.kept_shape)])
-            segments = [fields(lambda a: a.reshape(-1, rows), s) for s in sums]
-            total = merged(fields(lambda *a: np.concatenate(a), *segments))
+        if len(pieces) == 1 and pieces[0][0] is parts:
+            return sums[0]
+        rows = math.prod(parts.x.shape[: len(self.kept_shape)])
+        segments = [fields(lambda a: a.reshape(-1, rows), s) for s in sums]
+        return merged(fields(lambda *a: np.concatenate(a), *segments))
+
+    def _scaled(self, total: Sum) -> Sum:
         return total if self._factor is None else scaled(total, self._factor)
 
 
@@ -103,7 +114,7 @@ class _Tiles:
         n = x.ndim - n_row_axes
         self._shape, self._length = x.shape[:n], math.prod(x.shape[n:])
         self.axis = 1 if self._length >= SHORT else 0
-        if self.axis == 0:
+        if self.axis == 0 and n > 0:
             order = (*range(n, x.ndim), *range(n))
             parts = parts.map(lambda a: a.transpose(order))
         self._parts = parts
@@ -111,14 +122,18 @@ class _Tiles:
 
     def total(self) -> Sum:
         """Sum all segments; the sums come in C order."""
+        if self._parts.x.size <= TILE:
+            return self._total_of_tile(self._parts)
         limit = max(1, TILE // self._length)
-        sums = [self._total_of_tile(box) for box in boxes(self._shape, limit)]
-        return sums[0] if len(sums) == 1 else fields(lambda *a: np.concatenate(a), *sums)
+        sums = [self._total_of_tile(self._tile(box)) for box in boxes(self._shape, limit)]
+        return fields(lambda *a: np.concatenate(a), *sums)
 
-    def _total_of_tile(self, box: Box) -> Sum:
+    def _tile(self, box: Box) -> _Parts:
         whole = (slice(None),) * self._n_row_axes
-        index: tuple[Any, ...] = (*box, ...) if self.axis else (*whole, *box, ...)
-        tile = self._parts.map(lambda a: a[index])
+        index = (*box, ...) if self.axis else (*whole, *box, ...)
+        return self._parts.map(lambda a: a[index])
+
+    def _total_of_tile(self, tile: _Parts) -> Sum:
         w = self._weights(tile)
         total = sum_of_tile(self._load(tile), w, self.axis)
         if w is not None and self._may_span_much and spans_too_much(w, total.p):

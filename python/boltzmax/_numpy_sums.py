@@ -13,6 +13,7 @@ Numer. Anal. 41(4), 2021, https://doi.org/10.1093/imanum/draa038.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -36,6 +37,9 @@ __all__ = [
 ]
 
 Array = NDArray[Any]
+
+# Beyond every logarithm that could matter; four times as much is still a number.
+_HUGE = 1e300
 
 
 class Sum(NamedTuple):
@@ -68,14 +72,20 @@ def fields(function: Callable[..., Any], *sums: Sum) -> Sum:
 
 def sum_of_tile(v: Array, w: Array | None, axis: int) -> Sum:
     """Sum of w exp(v) along an axis; v is overwritten."""
-    weightless, nan_if_singular = (None, None) if w is None else _drop_weightless(v, w, axis)
-    largest = _first_largest(v.real, axis)
-    m = v.real.reshape(-1)[largest]
-    finite = np.isfinite(m)
+    kept, nan_if_singular = (None, None) if w is None else _drop_weightless(v, w, axis)
     shifted = v.real
+    candidates = shifted
+    if kept is not None:
+        candidates = np.multiply(~kept, -4 * _HUGE, dtype=shifted.dtype)
+        candidates += shifted
+    largest = _first_largest(candidates, axis)
+    m = candidates.reshape(-1)[largest]
+    if kept is not None:
+        m[m < -_HUGE] = -np.inf
+    finite = np.isfinite(m)
     np.subtract(shifted, _along(np.where(finite, m, 0.0), axis), out=shifted)
-    if weightless is not None:
-        np.putmask(v, weightless, 0.0)  # exp(0) is fast, exp(-inf) is not
+    if kept is not None:
+        np.multiply(v, kept, out=v)  # exp(0) is fast, and so it does not overflow
     np.exp(v, out=v)
     flat = v.reshape(-1)
     p, u = _split_phase(flat[largest], finite)
@@ -93,7 +103,9 @@ def sum_of_wide_tile(v: Array, w: Array, axis: int) -> Sum:
     Weights are scaled by a power of two, row by row, that brings the one of the largest term into
     [0.5, 1).
     """
-    _, nan_if_singular = _drop_weightless(v, w, axis)
+    kept, nan_if_singular = _drop_weightless(v, w, axis)
+    if kept is not None:
+        np.putmask(v, ~kept, -np.inf)
     log_w = np.log(np.abs(w))
     largest = _first_largest(v.real + log_w, axis)
     m = v.real.reshape(-1)[largest]
@@ -126,20 +138,21 @@ def _along(per_row: Array, axis: int) -> Array:
 
 
 def _drop_weightless(v: Array, w: Array, axis: int) -> tuple[Array | None, Array]:
-    """Set v to -inf where w is 0, so that 0 exp(inf) adds nothing; tell rows where that matters.
+    """Leave out elements of weight 0; tell rows where that matters, if they are not finite.
 
     In such a row SciPy leaves the element out if the logarithm of the rest is finite; if not, the
-    row is NaN.
+    row is NaN.  Among moderate numbers a mask of those to keep is returned, for arithmetic with it:
+    NumPy is slow to assign to elements here and there.  Otherwise v becomes -inf where w is 0.
     """
-    weightless = w == 0
-    singular = np.zeros(v.shape[1 - axis], bool)
-    if not weightless.any():
-        return None, singular
+    kept = w != 0
+    if kept.all():
+        return None, np.zeros(v.shape[1 - axis], bool)
     finite = np.isfinite(v)
-    if not finite.all():
-        singular = (weightless & ~finite & (v.real != -np.inf)).any(axis=axis)
-    np.putmask(v, weightless, -np.inf)
-    return weightless, singular
+    if finite.all() and _largest_size(v.real) < _HUGE:
+        return kept, np.zeros(v.shape[1 - axis], bool)
+    singular = (~kept & ~finite & (v.real != -np.inf)).any(axis=axis)
+    np.putmask(v, ~kept, -np.inf)
+    return None, singular
 
 
 def _first_largest(a: Array, axis: int) -> Array:
@@ -178,11 +191,20 @@ def _split_phase(largest: Array, finite: Array) -> tuple[Array, Array | None]:
 
 def spans_too_much(w: Array, pivot: Array) -> bool:
     """Whether a term could outgrow the one of the largest element by more than exp can express."""
-    info = np.finfo(w.dtype)
-    limit = np.ldexp(info.dtype.type(1), info.maxexp * 7 // 16)
-    largest = np.abs(w).max()
+    limit = _span(w.dtype)
+    largest = _largest_size(w)
     pivot = np.abs(pivot)
     return bool(limit < largest < np.inf or ((pivot > 0) & (pivot * limit < 1)).any())
+
+
+@functools.cache
+def _span(dtype: np.dtype[Any]) -> Any:
+    info = np.finfo(dtype)
+    return np.ldexp(info.dtype.type(1), info.maxexp * 7 // 16)
+
+
+def _largest_size(a: Array) -> Any:
+    return np.abs(a).max() if a.dtype.kind == "c" else max(a.max(), -a.min())
 
 
 def common_factor(b: Array | None, work: np.dtype[Any]) -> Any:
@@ -212,9 +234,8 @@ def merged(segments: Sum) -> Sum:
     return pivot._replace(s=pivot.s + pairwise_sum(terms, 0), nan_if_singular=flags)
 
 
-def log_abs(total: Sum) -> Array:
-    """Logarithm of the absolute value of a sum (relative to e^m), without loss around |sum| = 1."""
-    value = total.value()
+def log_abs(total: Sum, value: Array) -> Array:
+    """Logarithm of the size of a sum, given its value relative to e^m; no loss where that is 1."""
     size = np.abs(value)
     if total.u is None:
         by_excess = size >= 0.5

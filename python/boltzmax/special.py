@@ -89,9 +89,11 @@ def softmax(x: ArrayLike, axis: Axis = None) -> Any:
         type(x) is _ndarray
         and ((dtype := x.dtype) is _F64 or dtype is _F32 or dtype is _F16)
         and x.size > 1
-        and (axis is None or type(axis) is int)
     ):
-        return _native_softmax(x, axis)
+        if type(axis) is int:
+            return _native_softmax(x, axis)
+        if axis is None and x.ndim == 1:
+            return _native_softmax(x)
     return _softmax_like(x, axis, _native_softmax, _numpy_path.softmax, _plain_softmax)
 
 
@@ -142,9 +144,11 @@ def log_softmax(x: ArrayLike, axis: Axis = None) -> Any:
         type(x) is _ndarray
         and ((dtype := x.dtype) is _F64 or dtype is _F32 or dtype is _F16)
         and x.size > 1
-        and (axis is None or type(axis) is int)
     ):
-        return _native_log_softmax(x, axis)
+        if type(axis) is int:
+            return _native_log_softmax(x, axis)
+        if axis is None and x.ndim == 1:
+            return _native_log_softmax(x)
     return _softmax_like(x, axis, _native_log_softmax, _numpy_path.log_softmax, _plain_log_softmax)
 
 
@@ -212,15 +216,15 @@ def logsumexp(
     """
     if (
         b is None
-        and not return_sign
+        and not (return_sign or keepdims)
         and type(a) is _ndarray
         and ((dtype := a.dtype) is _F64 or dtype is _F32 or dtype is _F16)
         and a.size > 1
-        and (axis is None or type(axis) is int)
     ):
-        if keepdims:
-            return _native_logsumexp(a, axis, keepdims=True)
-        return _native_logsumexp(a, axis)
+        if type(axis) is int:
+            return _native_logsumexp(a, axis)
+        if axis is None and a.ndim == 1:
+            return _native_logsumexp(a)
     x, weights = _promoted(a, b)
     axes = _checked_axes(axis, x.ndim)
     result, sign = _logsumexp(x, axes, weights, bool(keepdims), bool(return_sign))
@@ -249,9 +253,8 @@ def _softmax_like(
         return np.empty(x.shape, x.dtype.newbyteorder("="))
     if x.dtype.type is np.longdouble:
         return longdouble(x.astype(x.dtype.newbyteorder("="), copy=False), axes)[()]
-    if not axes:  # every element is a row of its own
-        return native(x[..., np.newaxis], -1)[..., 0][()]
-    return native(x, axes if len(axes) > 1 else axes[0])
+    rows, axis = _rows_along_one_axis(x, axes)
+    return native(rows, axis).reshape(x.shape)[()]
 
 
 def _differences_kept(x: Array, axes: tuple[int, ...]) -> Array:
@@ -289,22 +292,32 @@ def _logsumexp(
     """Logarithm and sign (if asked for) of a promoted array of one dimension or more."""
     if x.size == 0:
         return _of_empty_sums(x, axes, keepdims)
+    if b is not None and x.dtype.char in "efd" and _looks_like_mask(b):
+        mask = b.astype(bool)
+        result = np.asarray(_native_logsumexp(x, axes, where=mask, keepdims=keepdims))
+        if np.isfinite(result).all():  # else what has no weight counts, too
+            return result, np.ones_like(result)
     if b is not None or x.dtype.kind == "c" or x.dtype.type is np.longdouble:
         result = _numpy_path.logsumexp(x, axes, b=b, keepdims=keepdims, return_sign=return_sign)
         return result if return_sign else (result, None)
-    if not axes:
-        result = x.copy()
-    else:
-        axis = axes if len(axes) > 1 else axes[0]
-        result = _native_logsumexp(x, axis, keepdims=keepdims)
+    rows, axis = _rows_along_one_axis(x, axes)
+    result = np.asarray(_native_logsumexp(rows, axis)).reshape(_sum_shape(x, axes, keepdims))
     return result, _numpy_path.sign_of_sum(result) if return_sign else None
 
 
+def _looks_like_mask(b: Array) -> bool:
+    """Whether all weights are 0 or 1, after a glance at the first one."""
+    return b.item(0) in (0, 1) and bool(((b == 0) | (b == 1)).all())
+
+
 def _of_empty_sums(x: Array, axes: tuple[int, ...], keepdims: bool) -> tuple[Array, Array]:
-    shape = [1 if k in axes else n for k, n in enumerate(x.shape) if keepdims or k not in axes]
-    result = np.full(shape, -np.inf, x.dtype)
+    result = np.full(_sum_shape(x, axes, keepdims), -np.inf, x.dtype)
     with np.errstate(all="ignore"):
         return result, _numpy_sums.sign(result)
+
+
+def _sum_shape(x: Array, axes: tuple[int, ...], keepdims: bool) -> tuple[int, ...]:
+    return tuple(1 if k in axes else n for k, n in enumerate(x.shape) if keepdims or k not in axes)
 
 
 def _promoted(a: ArrayLike, b: ArrayLike | None) -> tuple[Array, Array | None]:
@@ -314,6 +327,16 @@ def _promoted(a: ArrayLike, b: ArrayLike | None) -> tuple[Array, Array | None]:
     """
     if isinstance(a, np.matrix) or isinstance(b, np.matrix):
         raise TypeError("logsumexp does not take numpy.matrix; pass numpy.asarray(matrix)")
+    if (
+        isinstance(a, _ndarray)
+        and isinstance(b, _ndarray)
+        and type(a) is type(b) is _ndarray
+        and a.dtype is b.dtype
+        and a.dtype.char in "efdFD"
+        and a.shape == b.shape
+        and a.ndim > 0
+    ):
+        return a, b  # nothing to do
     if a is None:
         raise TypeError("logsumexp needs numbers, not None")
     given = [a] if b is None else [a, b]
@@ -340,10 +363,24 @@ def _promoted(a: ArrayLike, b: ArrayLike | None) -> tuple[Array, Array | None]:
 
 def _checked_axes(axis: Axis, ndim: int) -> tuple[int, ...]:
     """Axes as a tuple of non-negative numbers; NumPy's own reduction raises NumPy's own errors."""
-    np.add.reduce(np.zeros((1,) * ndim), axis=axis)
-    if axis is None or ndim == 0:
+    if axis is None:
         return tuple(range(ndim))
+    if type(axis) is int and -ndim <= axis < ndim:
+        return (axis % ndim,)
+    np.add.reduce(np.zeros((1,) * ndim), axis=axis)
+    if ndim == 0:
+        return ()
     return tuple(int(k) % ndim for k in (axis if isinstance(axis, tuple) else (axis,)))
+
+
+def _rows_along_one_axis(x: Array, axes: tuple[int, ...]) -> tuple[Array, Axis]:
+    """View `x` with each row along a single axis, the faster way to call a kernel, if possible."""
+    if len(axes) == 1:
+        return x, axes[0]
+    outer = x.ndim - len(axes)
+    if not axes or (x.flags.c_contiguous and sorted(axes) == list(range(outer, x.ndim))):
+        return x.reshape((*x.shape[:outer], -1)), outer
+    return x, axes
 
 
 def _is_real_float(dtype: np.dtype[Any]) -> bool:

@@ -1,6 +1,6 @@
-// No ISA at all: 16 floats or 8 doubles in an array, so that a machine without vector instructions runs the very code,
-// tails included, that AVX-512 runs. The compiler makes of the loops what the baseline allows. There is no FMA:
-// MulAdd rounds twice.
+// No ISA in particular: 4 floats or 2 doubles in the compiler's portable vectors, of which it makes what the baseline
+// allows (SSE2 on x86-64). There is no FMA: MulAdd rounds twice. Wider vectors would run the same, but take minutes to
+// compile and megabytes to hold.
 #pragma once
 
 #include "../half.hpp"
@@ -9,102 +9,120 @@
 namespace boltzmax::kernels {
 namespace {
 
-template <class T, size_t N>
-struct ArrayVec {
-  using Scalar = T;
-  struct Mask {
-    bool lane[N];
-  };
-  static constexpr size_t kLanes = N;
+typedef float RawF32 __attribute__((vector_size(16)));
+typedef double RawF64 __attribute__((vector_size(16)));
+typedef int32_t RawMask32 __attribute__((vector_size(16)));
+typedef int64_t RawMask64 __attribute__((vector_size(16)));
+typedef uint32_t RawBits32 __attribute__((vector_size(16)));
+typedef uint64_t RawBits64 __attribute__((vector_size(16)));
+typedef float RawHalfF32 __attribute__((vector_size(8)));
+
+template <>
+struct Vec<float> {
+  using Scalar = float;
+  using Mask = RawMask32;
+  static constexpr size_t kLanes = 4;
   static constexpr size_t kUnroll = 4;
   static constexpr bool kHasFma = false;
-  T lane[N];
+  RawF32 raw;
 };
 
 template <>
-struct Vec<float> : ArrayVec<float, 16> {};
-template <>
-struct Vec<double> : ArrayVec<double, 8> {};
+struct Vec<double> {
+  using Scalar = double;
+  using Mask = RawMask64;
+  static constexpr size_t kLanes = 2;
+  static constexpr size_t kUnroll = 4;
+  static constexpr bool kHasFma = false;
+  RawF64 raw;
+};
 
 using F32 = Vec<float>;
 using F64 = Vec<double>;
 
 template <class V>
-concept ScalarVec = requires { V::kLanes; V{}.lane; };
-
-#define BOLTZMAX_LANES(Result, expression)                            \
-  {                                                                   \
-    Result r;                                                         \
-    for (size_t i = 0; i < V::kLanes; ++i) r.lane[i] = (expression); \
-    return r;                                                         \
-  }
+inline V Set(typename V::Scalar x) {
+  return {x - decltype(V::raw){}};
+}
 
 template <class V>
-inline V Set(typename V::Scalar x) BOLTZMAX_LANES(V, x)
-template <ScalarVec V>
-inline V operator+(const V& a, const V& b) BOLTZMAX_LANES(V, a.lane[i] + b.lane[i])
-template <ScalarVec V>
-inline V operator-(const V& a, const V& b) BOLTZMAX_LANES(V, a.lane[i] - b.lane[i])
-template <ScalarVec V>
-inline V operator*(const V& a, const V& b) BOLTZMAX_LANES(V, a.lane[i] * b.lane[i])
-template <ScalarVec V>
-inline V operator/(const V& a, const V& b) BOLTZMAX_LANES(V, a.lane[i] / b.lane[i])
-template <ScalarVec V>
-inline V MulAdd(const V& a, const V& b, const V& c) BOLTZMAX_LANES(V, a.lane[i] * b.lane[i] + c.lane[i])
-template <ScalarVec V>
-inline V NegMulAdd(const V& a, const V& b, const V& c) BOLTZMAX_LANES(V, c.lane[i] - a.lane[i] * b.lane[i])
-template <ScalarVec V>
-inline V Max(const V& a, const V& b) BOLTZMAX_LANES(V, a.lane[i] > b.lane[i] ? a.lane[i] : b.lane[i])
-template <ScalarVec V>
-inline V Abs(const V& a) BOLTZMAX_LANES(V, a.lane[i] < 0 ? -a.lane[i] : a.lane[i])
-template <ScalarVec V>
-inline typename V::Mask Lt(const V& a, const V& b) BOLTZMAX_LANES(typename V::Mask, a.lane[i] < b.lane[i])
-template <ScalarVec V>
-inline typename V::Mask Eq(const V& a, const V& b) BOLTZMAX_LANES(typename V::Mask, a.lane[i] == b.lane[i])
-template <ScalarVec V>
-inline V IfThenElse(const typename V::Mask& m, const V& a, const V& b)
-    BOLTZMAX_LANES(V, m.lane[i] ? a.lane[i] : b.lane[i])
+concept AnyVec = requires(V v) {
+  v.raw;
+  V::kLanes;
+};
 
-inline F32 Pow2(const F32& t) {
-  using V = F32;
-  BOLTZMAX_LANES(F32, __builtin_bit_cast(float, __builtin_bit_cast(uint32_t, t.lane[i]) << 23))
-}
-inline F64 Pow2(const F64& t) {
-  using V = F64;
-  BOLTZMAX_LANES(F64, __builtin_bit_cast(double, __builtin_bit_cast(uint64_t, t.lane[i]) << 52))
-}
+template <AnyVec V>
+inline V operator+(V a, V b) { return {a.raw + b.raw}; }
+template <AnyVec V>
+inline V operator-(V a, V b) { return {a.raw - b.raw}; }
+template <AnyVec V>
+inline V operator*(V a, V b) { return {a.raw * b.raw}; }
+template <AnyVec V>
+inline V operator/(V a, V b) { return {a.raw / b.raw}; }
+template <AnyVec V>
+inline V MulAdd(V a, V b, V c) { return {a.raw * b.raw + c.raw}; }
+template <AnyVec V>
+inline V NegMulAdd(V a, V b, V c) { return {c.raw - a.raw * b.raw}; }
+template <AnyVec V>
+inline V Max(V a, V b) { return {a.raw > b.raw ? a.raw : b.raw}; }
+template <AnyVec V>
+inline V Abs(V a) { return {a.raw < 0 ? -a.raw : a.raw}; }
+template <AnyVec V>
+inline typename V::Mask Lt(V a, V b) { return a.raw < b.raw; }
+template <AnyVec V>
+inline typename V::Mask Eq(V a, V b) { return a.raw == b.raw; }
+template <AnyVec V>
+inline V IfThenElse(typename V::Mask m, V a, V b) { return {m ? a.raw : b.raw}; }
 
-template <ScalarVec V>
-inline typename V::Scalar ReduceMax(const V& v) {
-  typename V::Scalar max = v.lane[0];
-  for (size_t i = 1; i < V::kLanes; ++i) max = v.lane[i] > max ? v.lane[i] : max;
-  return max;
-}
+inline F32 Pow2(F32 t) { return {reinterpret_cast<RawF32>(reinterpret_cast<RawBits32>(t.raw) << 23)}; }
+inline F64 Pow2(F64 t) { return {reinterpret_cast<RawF64>(reinterpret_cast<RawBits64>(t.raw) << 52)}; }
 
-inline F64 PromoteLower(const F32& v) {
-  using V = F64;
-  BOLTZMAX_LANES(F64, static_cast<double>(v.lane[i]))
+inline F64 PromoteLower(F32 v) {
+  const RawHalfF32 half = __builtin_shufflevector(v.raw, v.raw, 0, 1);
+  return {__builtin_convertvector(half, RawF64)};
 }
-inline F64 PromoteUpper(const F32& v) {
-  using V = F64;
-  BOLTZMAX_LANES(F64, static_cast<double>(v.lane[i + 8]))
+inline F64 PromoteUpper(F32 v) {
+  const RawHalfF32 half = __builtin_shufflevector(v.raw, v.raw, 2, 3);
+  return {__builtin_convertvector(half, RawF64)};
 }
 
 // ---- lanes ----
 
-template <ScalarVec V>
-inline typename V::Scalar FirstLane(const V& v) {
-  return v.lane[0];
+template <AnyVec V>
+inline typename V::Scalar FirstLane(V v) { return v.raw[0]; }
+
+template <AnyVec V>
+inline typename V::Scalar ReduceMax(V v) {
+  typename V::Scalar lanes[V::kLanes];
+  memcpy(lanes, &v.raw, sizeof lanes);
+  typename V::Scalar max = lanes[0];
+  for (size_t i = 1; i < V::kLanes; ++i) max = lanes[i] > max ? lanes[i] : max;
+  return max;
 }
 
 inline void StreamFence() {}
 
+// A mask from one byte per lane.
 template <class V>
-inline typename V::Mask FirstN(size_t n) BOLTZMAX_LANES(typename V::Mask, i < n)
+inline typename V::Mask LoadMask(const uint8_t* p) {
+  V ones;
+  typename V::Scalar lanes[V::kLanes];
+  for (size_t i = 0; i < V::kLanes; ++i) lanes[i] = p[i];
+  memcpy(&ones.raw, lanes, sizeof lanes);
+  return ones.raw != 0;
+}
 template <class V>
-inline typename V::Mask LoadMask(const uint8_t* p) BOLTZMAX_LANES(typename V::Mask, p[i] != 0)
+inline typename V::Mask LoadMaskN(const uint8_t* p, size_t n) {
+  uint8_t bytes[V::kLanes] = {};
+  memcpy(bytes, p, n);
+  return LoadMask<V>(bytes);
+}
 template <class V>
-inline typename V::Mask LoadMaskN(const uint8_t* p, size_t n) BOLTZMAX_LANES(typename V::Mask, i < n && p[i] != 0)
+inline typename V::Mask FirstN(size_t n) {
+  uint8_t bytes[V::kLanes] = {};
+  memset(bytes, 1, n);
+  return LoadMask<V>(bytes);
+}
 
 // ---- memory ----
 
@@ -117,28 +135,46 @@ inline void FromFloat(float x, BFloat16* out) { *out = ToBFloat16(x); }
 inline void FromFloat(float x, Half* out) { *out = ToHalf(x); }
 
 template <class S>
-inline Vec<Compute<S>> Load(const S* p) {
-  using V = Vec<Compute<S>>;
-  BOLTZMAX_LANES(V, ToFloat(p[i]))
-}
-template <class S>
 inline Vec<Compute<S>> LoadN(const S* p, size_t n, Compute<S> fill) {
   using V = Vec<Compute<S>>;
-  BOLTZMAX_LANES(V, i < n ? ToFloat(p[i]) : fill)
+  Compute<S> lanes[V::kLanes];
+  for (size_t i = 0; i < V::kLanes; ++i) lanes[i] = fill;
+  for (size_t i = 0; i < n; ++i) lanes[i] = ToFloat(p[i]);
+  V v;
+  memcpy(&v.raw, lanes, sizeof lanes);
+  return v;
+}
+template <class S>
+inline Vec<Compute<S>> Load(const S* p) {
+  using V = Vec<Compute<S>>;
+  V v;
+  if constexpr (sizeof(S) == sizeof(Compute<S>)) {
+    memcpy(&v.raw, p, sizeof v.raw);
+  } else {
+    Compute<S> lanes[V::kLanes];
+    for (size_t i = 0; i < V::kLanes; ++i) lanes[i] = ToFloat(p[i]);
+    memcpy(&v.raw, lanes, sizeof lanes);
+  }
+  return v;
 }
 template <class S>
 inline void StoreN(S* p, const Vec<Compute<S>>& v, size_t n) {
-  for (size_t i = 0; i < n; ++i) FromFloat(v.lane[i], p + i);
+  Compute<S> lanes[Vec<Compute<S>>::kLanes];
+  memcpy(lanes, &v.raw, sizeof lanes);
+  for (size_t i = 0; i < n; ++i) FromFloat(lanes[i], p + i);
 }
 template <class S>
 inline void Store(S* p, const Vec<Compute<S>>& v) {
-  StoreN(p, v, Vec<Compute<S>>::kLanes);
+  if constexpr (sizeof(S) == sizeof(Compute<S>)) {
+    memcpy(p, &v.raw, sizeof v.raw);
+  } else {
+    StoreN(p, v, Vec<Compute<S>>::kLanes);
+  }
 }
 template <class S>
 inline void Stream(S* p, const Vec<Compute<S>>& v) {
   Store(p, v);
 }
-#undef BOLTZMAX_LANES
 
 }  // namespace
 }  // namespace boltzmax::kernels

@@ -17,7 +17,7 @@ def add_parser(commands: Any) -> None:
 
 def run(args: argparse.Namespace) -> None:
     """Print one fact per line."""
-    config = boltzmax.config()
+    config: dict[str, Any] = boltzmax.config()
     facts = {
         "boltzmax": config["version"],
         "ISA in use": config["isa"],
