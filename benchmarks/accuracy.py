@@ -27,12 +27,12 @@ import numpy.typing as npt
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT / "tests"))
 
-import oracle  # noqa: E402
-import rows  # noqa: E402
-import ulp  # noqa: E402
+import oracle
+import rows
+import ulp
 
-import boltzmax  # noqa: E402
-import boltzmax.testing  # noqa: E402
+import boltzmax
+import boltzmax.testing
 
 Array = npt.NDArray[Any]
 # Takes the name of an operation and a matrix, works over its last axis.

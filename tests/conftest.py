@@ -15,12 +15,20 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).parent))
 
-import ulp  # noqa: E402
+import ulp
 
-import boltzmax  # noqa: E402
-import boltzmax.testing  # noqa: E402
+import boltzmax
+import boltzmax.testing
 
 RunPython = Callable[..., subprocess.CompletedProcess[str]]
+
+
+def attempt(call: Callable[[], Any]) -> tuple[Any, Exception | None]:
+    """What a call returns, and the TypeError or ValueError that it raises instead."""
+    try:
+        return call(), None
+    except (TypeError, ValueError) as error:
+        return None, error
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

@@ -19,10 +19,10 @@ import numpy.typing as npt
 
 sys.path.insert(0, str(Path(__file__).parent))
 
-import ulp  # noqa: E402
+import ulp
 
-import boltzmax  # noqa: E402
-import boltzmax.testing  # noqa: E402
+import boltzmax
+import boltzmax.testing
 
 Array = npt.NDArray[Any]
 LENGTHS = (*range(1, 201), 255, 256, 257, 1000, 1024, 1025, 4095, 4096, 4097, 10_000)

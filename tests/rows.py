@@ -162,6 +162,20 @@ def make(kind: str, n: int, dtype: np.dtype[Any], seed: int = 0) -> Array:
     return KINDS[kind](rng, n, format_of(dtype)).astype(dtype)
 
 
+def uneven(shape: Any, dtype: np.dtype[Any], seed: int = 0) -> Array:
+    """An array of normal numbers with rare ones far above them, the further the later.
+
+    Along any axis, so that whatever takes the first elements of a row for typical is wrong.
+    """
+    rng = np.random.default_rng(seed)
+    x = 3 * rng.standard_normal(shape, np.float32)
+    height = np.full(x.shape, 20, np.float32)
+    for axis, n in enumerate(x.shape):
+        ramp = np.linspace(0, 60, n, dtype=np.float32)
+        height += np.expand_dims(ramp, [a for a in range(x.ndim) if a != axis])
+    return np.asarray(x + height * (rng.random(x.shape, np.float32) < 0.02)).astype(dtype)
+
+
 def many_short(n: int, dtype: np.dtype[Any], seed: int = 0, count: int = 20_000) -> Array:
     """Rows in which no error averages out, of many widths and offsets: a search for the worst."""
     rng = np.random.default_rng([seed, n])

@@ -211,7 +211,8 @@ def test_exponential_float64(isa: str) -> None:
     y = np.concatenate([-rng.uniform(0, 745.1, 100_000), -(10 ** rng.uniform(-300, 2.8, 100_000))])
     if not oracle.LONGDOUBLE_IS_WIDER:
         pytest.skip("long double is no wider than float64 here")
-    assert exponential_error(y) <= 1
+    # Without FMA the polynomial rounds twice as often.
+    assert exponential_error(y) <= (1.25 if isa == "scalar" else 1)
 
 
 def exponential_error(y: Array) -> float:

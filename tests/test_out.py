@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pytest
+import rows
 import ulp
 
 import boltzmax
@@ -21,7 +22,7 @@ SHAPES = [(5,), (64,), (1001,), (70_001,), (7, 5), (40, 67), (3, 9001)]
 
 
 def array(shape: Any, dtype: Any, seed: int = 0) -> Array:
-    return np.asarray(np.random.default_rng(seed).standard_normal(shape)).astype(dtype)
+    return rows.uneven(shape, np.dtype(dtype), seed)
 
 
 @pytest.mark.parametrize("op", ELEMENTWISE)

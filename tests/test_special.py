@@ -119,6 +119,14 @@ INPUTS: dict[str, Any] = {
 }
 
 
+try:
+    from ml_dtypes import bfloat16
+except ImportError:
+    pass
+else:
+    INPUTS["bfloat16"] = sample("float64").astype(bfloat16)
+
+
 def coarse(key: str) -> float | None:
     """SciPy computes half precision in half precision."""
     return 1e-3 if any(word in key for word in ("16", "int8")) else None

@@ -49,6 +49,7 @@ LongSum Combine(const std::vector<RowSum>& segments, double temperature, bool wa
   }
   Sum total = others;
   AddTo(&total, top.hi, top.lo);
+  total.hi = TwoSum(total.hi, total.lo, &total.lo);
   LongSum result = {{top.max, top.offset, top.exponent, top.top, total.hi, total.lo}, {0.0, 0.0}};
   if (!want_log) return result;
   if (!IsPeaked(result.total)) {

@@ -71,21 +71,21 @@ inline Sum LogOf(double hi, double lo, double k) {
 inline Sum LogOfSum(const RowSum& sum) { return LogOf(sum.hi, sum.lo, sum.exponent); }
 
 // The same for a peaked row: max + log1p(rest / largest) keeps it all when the rest is tiny. logsumexp([0, -40]) is
-// log1p(exp(-40)), not 0.
+// log1p(exp(-40)), not 0. A rest that is not small is better added to the largest term, itself taken to twice the
+// precision here.
 inline Sum LogOfPeakedSum(const RowSum& sum, const RestSum& rest) {
   const double a = sum.max - sum.offset;
   const double k = RoundToInteger(a * ExpConstants<double>::kLog2e);
+  const double unit = PowerOfTwo(sum.exponent - k);
   const Sum largest = ExpReduced(a, k);
-  const double ratio = (rest.hi + rest.lo) * PowerOfTwo(sum.exponent - k) / largest.hi;
-  const double others = (ratio - ratio * (largest.lo / largest.hi)) + (rest.count - 1.0);
+  const double others = rest.hi * unit + (rest.count - 1.0) * largest.hi;
   double error;
-  if (others > 0.25) {  // far enough from 0 for a plain logarithm, which is the better one there
-    const double above_one = TwoSum(1.0, others, &error);
-    const Sum log_sum = LogOf(above_one, error, 0.0);
-    const double hi = TwoSum(a, log_sum.hi, &error);
-    return {hi, error + log_sum.lo};
+  if (others > 0.25 * largest.hi) {
+    const double hi = TwoSum(largest.hi, others, &error);
+    return LogOf(hi, error + largest.lo + rest.lo * unit, k);
   }
-  const double hi = TwoSum(a, log1p(others), &error);
+  const double ratio = others / largest.hi;
+  const double hi = TwoSum(a, log1p(ratio - ratio * (largest.lo / largest.hi)), &error);
   return {hi, error};
 }
 
