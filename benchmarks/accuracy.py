@@ -24,16 +24,15 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-ROOT = Path(__file__).resolve().parent.parent
-sys.path.insert(0, str(ROOT / "tests"))
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "tests"))
 
+import boltzmax
+import boltzmax.testing
 import oracle
 import rows
 import ulp
 
-import boltzmax
-import boltzmax.testing
-
+ROOT = Path(__file__).resolve().parent.parent
 Array = npt.NDArray[Any]
 # Takes the name of an operation and a matrix, works over its last axis.
 Implementation = Callable[[str, Array], Array]

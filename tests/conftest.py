@@ -15,10 +15,9 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).parent))
 
-import ulp
-
 import boltzmax
 import boltzmax.testing
+import ulp
 
 RunPython = Callable[..., subprocess.CompletedProcess[str]]
 

@@ -19,10 +19,9 @@ import numpy.typing as npt
 
 sys.path.insert(0, str(Path(__file__).parent))
 
-import ulp
-
 import boltzmax
 import boltzmax.testing
+import ulp
 
 Array = npt.NDArray[Any]
 LENGTHS = (*range(1, 201), 255, 256, 257, 1000, 1024, 1025, 4095, 4096, 4097, 10_000)

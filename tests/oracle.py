@@ -66,6 +66,7 @@ def usable(n: int, dtype: np.dtype[Any]) -> bool:
     return LONGDOUBLE_IS_WIDER or dtype.itemsize <= 4 or n <= MPMATH_LIMIT
 
 
+@np.errstate(all="ignore")
 def exact(
     x: Array,
     *,
@@ -172,6 +173,7 @@ def exact_row(x: Array, temperature: Array | None = None, kept: Array | None = N
         return ExactRow(d, p, log_softmax, top + log_sum, log_sum)
 
 
+@np.errstate(all="ignore")
 def softmax_backward(dy: Array, y: Array) -> tuple[Array, Array]:
     """``y * (dy - sum(dy * y))`` over the last axis, and the sum of the magnitudes in it."""
     kind = wide(y.dtype)
@@ -182,6 +184,7 @@ def softmax_backward(dy: Array, y: Array) -> tuple[Array, Array]:
     return y * (dy - dot), size
 
 
+@np.errstate(all="ignore")
 def log_softmax_backward(dy: Array, y: Array) -> tuple[Array, Array]:
     """``dy - exp(y) * sum(dy)`` over the last axis, and the sum of the magnitudes in it."""
     kind = wide(y.dtype)

@@ -9,12 +9,13 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import oracle
 import pytest
-import rows
-import ulp
 
 import boltzmax
+import boltzmax.testing
+import oracle
+import rows
+import ulp
 
 Array = npt.NDArray[Any]
 

@@ -9,12 +9,12 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import oracle
 import pytest
-import ulp
-from conftest import attempt
 
 import boltzmax
+import oracle
+import ulp
+from conftest import attempt
 
 Array = npt.NDArray[Any]
 BACKWARD = ("softmax_backward", "log_softmax_backward")
@@ -211,7 +211,8 @@ def test_powers_of_two(isa: str, dtype: np.dtype[Any], op: str, temperature: flo
     # (float16 is too narrow for x / 65536.)
     if np.array_equal(scaled.astype(np.float64) * temperature, x.astype(np.float64)):
         got = function(x, temperature=temperature)
-        assert ulp.of_budget(op, got, oracle.exact(scaled), dtype).max() <= 1
+        # x - max is rounded once here.
+        assert ulp.of_budget(op, got, oracle.exact(scaled), dtype).max() <= 1.25
     else:
         assert (dtype.name, temperature) == ("float16", 65536)
     # The type of the temperature does not decide the type of the result.

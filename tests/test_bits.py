@@ -8,10 +8,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pytest
-import rows
-import ulp
 
 import boltzmax
+import rows
+import ulp
 
 Array = npt.NDArray[Any]
 BACKWARD = ("softmax_backward", "log_softmax_backward")

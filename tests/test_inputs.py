@@ -12,9 +12,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pytest
-import ulp
 
 import boltzmax
+import ulp
+from conftest import attempt
 
 Array = npt.NDArray[Any]
 
@@ -78,9 +79,8 @@ def test_foreign_byte_order_of_other_arguments() -> None:
     plain(boltzmax.log_softmax_backward(foreign, foreign), boltzmax.log_softmax_backward(x, x))
     # An output of foreign order is either filled correctly or refused; never filled with nonsense.
     out = np.zeros_like(foreign)
-    try:
-        boltzmax.softmax(x, out=out)
-    except TypeError as error:
+    _, error = attempt(lambda: boltzmax.softmax(x, out=out))
+    if error:
         assert "out" in str(error)
     else:
         assert np.array_equal(out, boltzmax.softmax(x))
@@ -121,9 +121,8 @@ def test_masked_arrays_are_not_read_as_if_they_had_no_mask(op: str) -> None:
     mask = np.zeros(x.shape, bool)
     mask[1, 2] = mask[0, 0] = True
     masked = np.ma.MaskedArray(np.where(mask, 1e6, x), mask=mask)
-    try:
-        got = function(masked)
-    except TypeError as error:
+    got, error = attempt(lambda: function(masked))
+    if error:
         assert "where" in str(error)
     else:
         assert np.array_equal(np.asarray(got), function(x, where=~mask))

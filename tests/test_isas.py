@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import pytest
-from conftest import RunPython
 
 import boltzmax
 import boltzmax.testing
+from conftest import RunPython
 
 
 def test_isa_names() -> None:

@@ -11,12 +11,12 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pytest
-import rows
-import ulp
-from conftest import RunPython
 from numpy.lib.stride_tricks import as_strided
 
 import boltzmax
+import rows
+import ulp
+from conftest import RunPython
 
 Array = npt.NDArray[Any]
 Axis = int | tuple[int, ...] | None

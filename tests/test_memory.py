@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+
 from conftest import RunPython
 
 # Prints "name: growth in MiB" for calls on arrays of 64 MiB.

@@ -8,8 +8,9 @@ from typing import Any
 import mpmath
 import numpy as np
 import numpy.typing as npt
-import oracle
 import pytest
+
+import oracle
 import rows
 import ulp
 
@@ -113,7 +114,6 @@ def test_budgets_by_hand() -> None:
     eps = 2.0**-23
     y = ulp.softmax_budget(np.array([0.0, -10.0]), np.array([0.5, 0.25]), F32)
     np.testing.assert_allclose(y, [2 * eps * 0.5, 7 * eps * 0.25], rtol=1e-12)
-    one = np.array([-1.5])
     # log_softmax: 1.5 and 0.5 ULP, of 1.5 (eps) and of 6 (4 eps); logsumexp: 1.5 ULP.
     none, zero = np.array([0.0]), np.array(0.0)
     result = np.array([-1.5])
@@ -144,7 +144,6 @@ def test_correctly_rounded_results_are_within_a_third_of_the_logs_budget(
 @pytest.mark.parametrize("dtype", [F32, F64], ids=str)
 def test_naive_formulas_exceed_the_budget(dtype: np.dtype[Any]) -> None:
     """The mistakes that the kinds of rows are there for are caught by them."""
-    one = dtype.type(1)
 
     def parts(kind: str, n: int) -> tuple[Array, Any, Array, Any]:
         x = rows.make(kind, n, dtype)
@@ -165,7 +164,7 @@ def test_naive_formulas_exceed_the_budget(dtype: np.dtype[Any]) -> None:
     # Subnormal results flushed to zero.
     x, _, e, s = parts("subnormal_results", 1000)
     y = e / s
-    assert worst("softmax", np.where(y < np.finfo(dtype).tiny, 0 * one, y), x) > 1
+    assert worst("softmax", np.where(y < np.finfo(dtype).tiny, dtype.type(0), y), x) > 1
     # log(softmax) has only the digits that are left in a softmax near 1.
     x, _, e, s = parts("peaked", 1000)
     assert worst("log_softmax", np.log(e / s), x) > 1

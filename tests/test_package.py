@@ -8,12 +8,13 @@ import re
 import shutil
 import subprocess
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
-from conftest import RunPython
 
 import boltzmax
+from conftest import RunPython
 
 FUNCTIONS = (
     "softmax",
@@ -32,7 +33,7 @@ FUNCTIONS = (
 
 
 def test_config() -> None:
-    config = boltzmax.config()
+    config: dict[str, Any] = boltzmax.config()
     assert set(config) >= {
         "version",
         "isa",

@@ -8,11 +8,11 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import oracle
 import pytest
-import ulp
 
 import boltzmax
+import oracle
+import ulp
 
 Array = npt.NDArray[Any]
 NAN, INF = float("nan"), float("inf")

@@ -12,11 +12,11 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pytest
-import ulp
-from conftest import RunPython
 
 import boltzmax
 import boltzmax.testing
+import ulp
+from conftest import RunPython
 
 Array = npt.NDArray[Any]
 

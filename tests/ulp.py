@@ -154,6 +154,7 @@ def cancelled(op: str, exact: Exact) -> Array:
     return np.where(np.abs(value) < unit, unit, 0)
 
 
+@np.errstate(all="ignore")
 def budget(op: str, got: Array, exact: Exact, dtype: np.dtype[Any]) -> Array:
     """The absolute error allowed for every element of ``op(x)``."""
     value = exact.result(op)
@@ -169,18 +170,19 @@ def budget(op: str, got: Array, exact: Exact, dtype: np.dtype[Any]) -> Array:
     return allowed + exact.own_error * ulp(value, dtype)
 
 
+@np.errstate(all="ignore")
 def error(op: str, got: Array, exact: Exact, dtype: np.dtype[Any]) -> Array:
     """``|got - exact|``; infinite where one of them is not finite and they differ."""
     value = exact.result(op)
     if dtype.name in HALF:
         value = round_to(value, dtype)
     wide = np.asarray(got).astype(value.dtype)
-    with np.errstate(invalid="ignore"):
-        distance = np.abs(wide - value)
+    distance = np.abs(wide - value)
     same = (wide == round_to(value, dtype)) & ~np.isfinite(wide)
     return np.where(same, 0, np.where(np.isfinite(distance), distance, np.inf))
 
 
+@np.errstate(all="ignore")
 def of_budget(op: str, got: Array, exact: Exact, dtype: np.dtype[Any]) -> Array:
     """The error of every element as a fraction of its budget: 1 at most."""
     shape = exact.result(op).shape
@@ -194,6 +196,7 @@ def of_budget(op: str, got: Array, exact: Exact, dtype: np.dtype[Any]) -> Array:
     return np.concatenate([of_budget(op, part, piece, dtype) for part, piece in pieces], axis=-1)
 
 
+@np.errstate(all="ignore")
 def in_units(op: str, got: Array, exact: Exact, dtype: np.dtype[Any]) -> Array:
     """The error of every element: in eps for softmax (relative), in ULP of the result otherwise.
 

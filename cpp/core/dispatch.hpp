@@ -9,7 +9,21 @@
 namespace boltzmax {
 
 // The element types of arrays. The first four have kernels; the others are converted as they are read.
-enum class DType { kFloat32, kFloat64, kFloat16, kBFloat16, kBool, kInt8, kUInt8, kInt16, kUInt16, kInt32, kUInt32, kInt64, kUInt64 };
+enum class DType {
+  kFloat32,
+  kFloat64,
+  kFloat16,
+  kBFloat16,
+  kBool,
+  kInt8,
+  kUInt8,
+  kInt16,
+  kUInt16,
+  kInt32,
+  kUInt32,
+  kInt64,
+  kUInt64
+};
 
 size_t ItemSize(DType dtype);
 

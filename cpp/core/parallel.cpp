@@ -100,7 +100,8 @@ class Pool {
       tasks_ = tasks;
       next_.store(0, std::memory_order_relaxed);
       running_.store(helpers, std::memory_order_relaxed);
-      wanted_.store(helpers, std::memory_order_release);  // from here on helpers may come, with all of the above in sight
+      wanted_.store(helpers,
+                    std::memory_order_release);  // from here on helpers may come, with all of the above in sight
       generation_.fetch_add(1, std::memory_order_release);
     }
     wake_.notify_all();

@@ -15,9 +15,7 @@ namespace boltzmax {
 inline constexpr size_t kTaskElements = 32768;
 inline constexpr size_t kPackElements = 8192;
 
-inline size_t SegmentLength(DType storage) {
-  return storage == DType::kFloat64 ? kSegment<double> : kSegment<float>;
-}
+inline size_t SegmentLength(DType storage) { return storage == DType::kFloat64 ? kSegment<double> : kSegment<float>; }
 
 // The time of one pass over rows in cache, roughly; to decide on threads and on holding the GIL.
 inline double EstimateNanoseconds(size_t elements, DType storage) {
@@ -29,8 +27,7 @@ template <class Task>
 void ForEachRowBlock(size_t rows, size_t n, double cost, Task task) {
   if (UsableThreads(cost) == 1) return task(size_t{0}, rows);
   const size_t block = std::max<size_t>(1, kTaskElements / std::max<size_t>(n, 1));
-  ParallelFor((rows + block - 1) / block, cost,
-              [&](size_t i) { task(i * block, std::min(rows, (i + 1) * block)); });
+  ParallelFor((rows + block - 1) / block, cost, [&](size_t i) { task(i * block, std::min(rows, (i + 1) * block)); });
 }
 
 // Memory of the calling thread, kept for its next call. What is asked of it is bounded by a segment.

@@ -50,8 +50,7 @@ void RunRows(const Plan& plan, const RowBatch& batch) {
 
 void* ExponentialsFor(const Plan& plan) {
   const bool needed = plan.p.op == Op::kSoftmax && (plan.stream || plan.YSize() != ComputeSize(plan.p.storage));
-  // Rows take turns in two halves a fixed distance apart.
-  return needed ? exponentials.Get(2 * SegmentLength(plan.p.storage) * ComputeSize(plan.p.storage)) : nullptr;
+  return needed ? exponentials.Get(2 * kKept * ComputeSize(plan.p.storage)) : nullptr;
 }
 
 // ---- rows that lie contiguous in memory ----
@@ -77,10 +76,10 @@ bool IsAligned(const Plan& plan) {
 void RunContiguousRows(const Plan& plan, size_t begin, size_t end) {
   void* scratch = ExponentialsFor(plan);
   ForEachRun(plan.p.outer, begin, end, [&](const Offsets& at, size_t run, const Offsets& stride, size_t) {
-    RunRows(plan, {plan.p.x + at[kX], plan.p.y + at[kY], plan.MaskAt(at),
-                   plan.scaled ? reinterpret_cast<const double*>(plan.p.temperature + at[kTemperature]) : &kOne,
-                   stride[kX], stride[kY], stride[kMask], stride[kTemperature], run, plan.n, scratch, plan.scaled,
-                   plan.stream});
+    RunRows(plan,
+            {plan.p.x + at[kX], plan.p.y + at[kY], plan.MaskAt(at),
+             plan.scaled ? reinterpret_cast<const double*>(plan.p.temperature + at[kTemperature]) : &kOne, stride[kX],
+             stride[kY], stride[kMask], stride[kTemperature], run, plan.n, scratch, plan.scaled, plan.stream});
   });
 }
 
@@ -191,8 +190,12 @@ void RunLongRow(const Plan& plan, size_t r, bool contiguous) {
     const auto offset = static_cast<ptrdiff_t>(begin * item);
     if (contiguous) {
       const uint8_t* mask = plan.MaskAt(at);
-      return {plan.p.x + at[kX] + offset, plan.p.y + at[kY] + (plan.Reduces() ? 0 : offset),
-              mask == nullptr ? nullptr : mask + begin, n, temperature, plan.stream};
+      return {plan.p.x + at[kX] + offset,
+              plan.p.y + at[kY] + (plan.Reduces() ? 0 : offset),
+              mask == nullptr ? nullptr : mask + begin,
+              n,
+              temperature,
+              plan.stream};
     }
     char* x = packed.Get(length * item);
     uint8_t* mask = plan.masked ? reinterpret_cast<uint8_t*>(packed_mask.Get(length)) : nullptr;
@@ -222,8 +225,13 @@ void RunLongRow(const Plan& plan, size_t r, bool contiguous) {
 }  // namespace
 
 void Run(const Problem& problem) {
-  Plan plan = {problem, &KernelsFor(problem.storage), CountElements(problem.inner), CountElements(problem.outer),
-               problem.mask != nullptr, problem.temperature != nullptr, false};
+  Plan plan = {problem,
+               &KernelsFor(problem.storage),
+               CountElements(problem.inner),
+               CountElements(problem.outer),
+               problem.mask != nullptr,
+               problem.temperature != nullptr,
+               false};
   if (plan.rows == 0 || (plan.n == 0 && !plan.Reduces())) return;
   plan.p.outer = Coalesce(problem.outer);
   plan.p.inner = Coalesce(problem.inner);
@@ -257,8 +265,8 @@ void RunContiguous(const Problem& problem, size_t rows, size_t n) {
     return Run(strided);
   }
   const Plan plan = {problem, &KernelsFor(problem.storage), n, rows, false, scaled, false};
-  RunRows(plan, {problem.x, problem.y, nullptr, scaled ? reinterpret_cast<const double*>(problem.temperature) : &kOne, row,
-                 reduces ? item : row, 0, 0, rows, n, ExponentialsFor(plan), scaled, false});
+  RunRows(plan, {problem.x, problem.y, nullptr, scaled ? reinterpret_cast<const double*>(problem.temperature) : &kOne,
+                 row, reduces ? item : row, 0, 0, rows, n, ExponentialsFor(plan), scaled, false});
 }
 
 }  // namespace boltzmax

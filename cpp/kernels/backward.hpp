@@ -16,9 +16,8 @@ using VecOf = Vec<Compute<S>>;
 template <class S>
 BOLTZMAX_KERNEL inline Sum SoftmaxBackwardReduce(const S* dy, const S* y, size_t n) {
   using V = VecOf<S>;
-  return SumOver<V>(n, [&](size_t i, auto lanes) {
-    return LoadLanes<V>(dy + i, lanes, 0) * LoadLanes<V>(y + i, lanes, 0);
-  });
+  return SumOver<V>(
+      n, [&](size_t i, auto lanes) { return LoadLanes<V>(dy + i, lanes, 0) * LoadLanes<V>(y + i, lanes, 0); });
 }
 
 template <class S>

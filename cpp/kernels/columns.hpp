@@ -100,9 +100,12 @@ inline void ReduceColumns(const StripType& x, size_t n, V largest, const ExpShif
   Store(exponent, shift.exponent);
   Store(top, ScaledExp(largest, shift));
   for (size_t j = 0; j < V::kLanes; ++j) {
-    out[j] = {static_cast<double>(max[j]),           static_cast<double>(offset[j]),
-              static_cast<double>(exponent[j]),      static_cast<double>(top[j]) * ExpConstants<T>::kUnscale,
-              sums[j].hi * ExpConstants<T>::kUnscale,             sums[j].lo * ExpConstants<T>::kUnscale};
+    out[j] = {static_cast<double>(max[j]),
+              static_cast<double>(offset[j]),
+              static_cast<double>(exponent[j]),
+              static_cast<double>(top[j]) * ExpConstants<T>::kUnscale,
+              sums[j].hi * ExpConstants<T>::kUnscale,
+              sums[j].lo * ExpConstants<T>::kUnscale};
   }
 }
 struct KeepNoColumn {
@@ -128,7 +131,8 @@ BOLTZMAX_RARE inline void ReduceColumnsRest(const StripType& x, size_t n, V max,
   T counts[V::kLanes];
   Store(counts, count);
   for (size_t j = 0; j < V::kLanes; ++j) {
-    out[j] = {sums[j].hi * ExpConstants<T>::kUnscale, sums[j].lo * ExpConstants<T>::kUnscale, static_cast<double>(counts[j])};
+    out[j] = {sums[j].hi * ExpConstants<T>::kUnscale, sums[j].lo * ExpConstants<T>::kUnscale,
+              static_cast<double>(counts[j])};
   }
 }
 
@@ -141,8 +145,8 @@ BOLTZMAX_RARE inline void MarkDegenerate(const StripType& x, size_t n, RowSum* s
   if (!any) return;
   T nan[V::kLanes];
   Store(nan, ColumnMax<V>(n, [&]<size_t U>(size_t i, size_t step, RowCount<U>) {
-    return IsNan<V>(x.template Rows<U>(i, step));
-  }));
+          return IsNan<V>(x.template Rows<U>(i, step));
+        }));
   for (size_t j = 0; j < lanes; ++j) {
     if (IsFinite(sums[j].max)) continue;
     sums[j].hi = nan[j] > T(0) ? __builtin_nan("") : (sums[j].max > 0 ? sums[j].max : 0.0);

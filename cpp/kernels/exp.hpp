@@ -14,8 +14,8 @@
 // Error of the bracket against exp, worst over all x (tests/test_accuracy.py repeats it): float 0.93 ulp, double 0.94.
 #pragma once
 
-#include "exp_constants.hpp"
 #include "block.hpp"
+#include "exp_constants.hpp"
 
 namespace boltzmax::kernels {
 namespace {

@@ -45,10 +45,9 @@ struct ExpConstants<double> {
   static constexpr double kHeadroom = 16.0;
   static constexpr double kFloor = -kBias;
   // Relative error 9.7e-18.
-  static constexpr double kPoly[] = {0x1.ad7f02ab63935p-26, 0x1.28adce7339679p-22, 0x1.71df262c451e1p-19,
-                                     0x1.a01999adcb23bp-16, 0x1.a01a0129b4612p-13, 0x1.6c16c1844b01cp-10,
-                                     0x1.1111111127e83p-7,  0x1.55555555507f1p-5,  0x1.55555555554f9p-3,
-                                     0x1.000000000000ap-1};
+  static constexpr double kPoly[] = {
+      0x1.ad7f02ab63935p-26, 0x1.28adce7339679p-22, 0x1.71df262c451e1p-19, 0x1.a01999adcb23bp-16, 0x1.a01a0129b4612p-13,
+      0x1.6c16c1844b01cp-10, 0x1.1111111127e83p-7,  0x1.55555555507f1p-5,  0x1.55555555554f9p-3,  0x1.000000000000ap-1};
 };
 
 }  // namespace

@@ -29,14 +29,14 @@ inline P* Offset(Byte* base, size_t i, ptrdiff_t stride) {
   return reinterpret_cast<P*>(base + static_cast<ptrdiff_t>(i) * stride);
 }
 
-// Where the exponentials of row r wait.
+// Where the exponentials of row r wait; null if nowhere.
 template <class S>
 inline Compute<S>* ExpBuffer(const RowBatch& b, size_t r, S* y) {
   using T = Compute<S>;
   if constexpr (sizeof(S) == sizeof(T)) {
     if (!b.stream) return y;
   }
-  return static_cast<T*>(b.scratch) + (r % 2) * kSegment<S>;
+  return b.n <= kKept ? static_cast<T*>(b.scratch) + (r % 2) * kKept : nullptr;
 }
 template <class S>
 inline void Attach(SoftmaxOp<S>* op, const RowBatch& b, size_t r, S* y) {
@@ -80,18 +80,16 @@ BOLTZMAX_KERNEL inline void RunRows(const RowBatch& b) {
 
 template <class S, class Op>
 inline void Rows(const RowBatch& b) {
-  WithBools(b.scaled, b.mask != nullptr, [&](auto scaled, auto masked) {
-    RunRows<decltype(scaled)::value, decltype(masked)::value, S, Op>(b);
-  });
+  WithBools(b.scaled, b.mask != nullptr,
+            [&](auto scaled, auto masked) { RunRows<decltype(scaled)::value, decltype(masked)::value, S, Op>(b); });
 }
 
 // f(scaled, source) for one row or a piece of one.
 template <class S, class F>
 inline void WithRow(const Row& row, F f) {
   const S* x = static_cast<const S*>(row.x);
-  WithBools(row.temperature != 1.0, row.mask != nullptr, [&](auto scaled, auto masked) {
-    f(scaled, Source<S, decltype(masked)::value>{x, row.mask});
-  });
+  WithBools(row.temperature != 1.0, row.mask != nullptr,
+            [&](auto scaled, auto masked) { f(scaled, Source<S, decltype(masked)::value>{x, row.mask}); });
 }
 
 // f(scaled, strip, y, temperature, lanes) for every strip of kLanes columns.
@@ -104,7 +102,8 @@ inline void ForEachStrip(const ColumnBatch& b, F f) {
       const size_t lanes = b.columns - c < V::kLanes ? b.columns - c : V::kLanes;
       const char* x = b.x + c * sizeof(S);
       char* y = b.y + c * kYItem;
-      const StripTemperature<V> temperature(Offset<const double>(t, c, b.temperature_stride), b.temperature_stride, lanes);
+      const StripTemperature<V> temperature(Offset<const double>(t, c, b.temperature_stride), b.temperature_stride,
+                                            lanes);
       if (lanes == V::kLanes) {
         f(scaled, Strip<S, Whole<1>>{x, b.x_stride, {}}, y, temperature, lanes);
       } else {
@@ -156,7 +155,8 @@ struct Kernels {
   }
   BOLTZMAX_KERNEL static void MapLogSoftmax(const Row& row, const RowSum& sum, const Sum& log_sum) {
     WithRow<S>(row, [&](auto scaled, const auto& x) {
-      LogSoftmaxMap<decltype(scaled)::value>(x, static_cast<S*>(row.y), row.n, row.temperature, sum, log_sum, row.stream);
+      LogSoftmaxMap<decltype(scaled)::value>(x, static_cast<S*>(row.y), row.n, row.temperature, sum, log_sum,
+                                             row.stream);
     });
     if (row.stream) StreamFence();
   }

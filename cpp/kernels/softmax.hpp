@@ -118,16 +118,17 @@ BOLTZMAX_RARE inline RowSum ReduceKnowingMax(const Src& x, size_t n, const Tempe
 //
 // One pass will do: the terms are scaled by a power of two, and any power near that of the maximum is as good as its
 // own, to the last bit. The maximum of the row's first block is nearly always near enough; if not, the sum is taken
-// again, now that the maximum is known.
+// again, now that the maximum is known. Where keep overwrites x there is no second time: then `known` asks for the
+// maximum of the whole row first.
 template <bool kScaled, class Src, class Keep>
-inline RowSum ReduceRow(const Src& x, size_t n, double temperature, Keep keep) {
+inline RowSum ReduceRow(const Src& x, size_t n, double temperature, Keep keep, bool known = false) {
   using V = typename Src::V;
   using T = typename Src::T;
   using C = ExpConstants<T>;
   const auto t = MakeTemperature<V>(temperature);
   const auto is_direct = [](T v) { return v < C::kDirectLimit && v > -C::kDirectLimit; };
   constexpr size_t kHead = V::kUnroll * V::kLanes;
-  const T head = MaxOver<V>(!kScaled && n > kHead ? kHead : n, x);
+  const T head = MaxOver<V>(kScaled || known || n < kHead ? n : kHead, x);
   T max = head;
   if constexpr (!kScaled) {
     if (is_direct(head)) {
@@ -248,8 +249,8 @@ inline B DegenerateLog(const B& x, bool all_nan) {
 inline bool IsAllNan(const RowSum& sum) { return sum.hi != sum.hi || sum.max < 0; }
 
 template <bool kScaled, class Src, class S>
-inline void LogSoftmaxMap(const Src& x, S* y, size_t n, double temperature, const RowSum& sum,
-                          const Sum& log_sum, bool stream) {
+inline void LogSoftmaxMap(const Src& x, S* y, size_t n, double temperature, const RowSum& sum, const Sum& log_sum,
+                          bool stream) {
   using V = typename Src::V;
   using T = typename Src::T;
   if (IsDegenerate(sum)) {
@@ -261,8 +262,7 @@ inline void LogSoftmaxMap(const Src& x, S* y, size_t n, double temperature, cons
   const auto shift = LogShift<T>::template Make<kScaled>(sum, log_sum);
   const V offset = Set<V>(shift.offset), high = Set<V>(shift.high), low = Set<V>(shift.low);
   const auto t = MakeTemperature<V>(temperature);
-  MapTo<V>(y, n, stream,
-           [&](size_t i, auto lanes) { return SubtractLog<kScaled>(x(i, lanes), offset, high, low, t); });
+  MapTo<V>(y, n, stream, [&](size_t i, auto lanes) { return SubtractLog<kScaled>(x(i, lanes), offset, high, low, t); });
 }
 
 // ---- whole rows ----
@@ -275,16 +275,22 @@ struct SoftmaxOp {
   using T = Compute<S>;
   using V = Vec<T>;
   S* y;
-  T* e;  // where the exponentials wait: y itself, or scratch if y is too narrow for them or not to be read back
+  T* e;  // where the exponentials wait: y itself or scratch; null to compute them again
   RowSum sum;
 
   template <bool kScaled, class Src>
   void Reduce(const Src& x, size_t n, double temperature) {
-    sum = ReduceRow<kScaled>(x, n, temperature,
-                             [this](size_t i, auto lanes, const auto& v) { StoreLanes(e + i, v, lanes); });
+    if (e == nullptr) {
+      sum = ReduceRow<kScaled>(x, n, temperature, KeepNothing{});
+    } else {
+      const bool overwrites = static_cast<const void*>(e) == static_cast<const void*>(x.x);
+      sum = ReduceRow<kScaled>(
+          x, n, temperature, [this](size_t i, auto lanes, const auto& v) { StoreLanes(e + i, v, lanes); }, overwrites);
+    }
   }
   template <bool kScaled, class Src>
-  void Map(const Src& x, size_t n, double, bool stream) const {
+  void Map(const Src& x, size_t n, double temperature, bool stream) const {
+    if (e == nullptr) return SoftmaxMap<kScaled>(x, y, n, temperature, sum, stream);
     if (IsDegenerate(sum)) return SoftmaxMapDegenerate(x, y, n);
     const Divisor<V> divisor(sum);
     const V hi = Set<V>(divisor.hi), lo = Set<V>(divisor.lo);

@@ -27,10 +27,13 @@ template <class S>
 using Compute = typename ComputeOf<S>::type;
 
 // A longer row is reduced segment by segment, and the sums of the segments are added up in order. The split depends on
-// the row's length alone, so the bits of a result depend on neither threads nor batch nor alignment. The exponentials of
-// a segment fit in a level-2 cache.
+// the row's length alone, so the bits of a result depend on neither threads nor batch nor alignment.
 template <class S>
 inline constexpr size_t kSegment = 262144 / sizeof(Compute<S>);
+
+// Rows up to this length keep their exponentials in scratch memory, in L1, between the sum and the division, if the result
+// cannot hold them. For longer ones computing them again is cheaper than a trip to L2 and back.
+inline constexpr size_t kKept = 4096;
 
 // sum_j exp(x_j / T) = (hi + lo) * 2^exponent * exp(offset / T), of which the largest term, as it was added, is `top`.
 // A reduction that met NaN has hi = NaN; one that met no finite element has max = -inf or +inf.
@@ -78,7 +81,7 @@ struct RowBatch {
   ptrdiff_t temperature_stride;
   size_t rows;
   size_t n;
-  void* scratch;  // 2 * kSegment<S> elements of the arithmetic type, where exponentials wait that y cannot hold
+  void* scratch;  // 2 * kKept elements of the arithmetic type, where exponentials wait that y cannot hold
   bool scaled;    // some temperature is not 1
   bool stream;
 };

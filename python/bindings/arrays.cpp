@@ -1,5 +1,7 @@
 #include "arrays.hpp"
 
+#include "recycling.hpp"
+
 namespace boltzmax {
 
 namespace {
@@ -31,6 +33,7 @@ std::optional<DType> DTypeOf(PyArrayObject* array) {
 
 PyObject* NewArray(int ndim, const npy_intp* shape, PyArray_Descr* descr, PyArrayObject* like) {
   Py_INCREF(descr);
+  const RecyclingScope scope(PyArray_MultiplyList(shape, ndim) * PyDataType_ELSIZE(descr) >= kRecycledBytes);
   if (like == nullptr || PyArray_IS_C_CONTIGUOUS(like)) {
     return PyArray_NewFromDescr(&PyArray_Type, descr, ndim, shape, nullptr, nullptr, 0, nullptr);
   }

@@ -28,8 +28,14 @@ PyObject* CallGeneral(const char* name, PyObject* const* args, Py_ssize_t nargs,
 
 bool IsDefault(PyObject* value) { return value == nullptr || value == Py_None; }
 
+constexpr int kAllAxes = -1;
+
 bool ReadAxis(PyObject* value, int ndim, int* axis) {
   long a = -1;
+  if (value == Py_None) {
+    *axis = kAllAxes;
+    return true;
+  }
   if (value != nullptr) {
     if (!PyLong_CheckExact(value)) return false;
     int overflow;
@@ -77,7 +83,8 @@ bool MayOverlap(PyArrayObject* a, PyArrayObject* b) {
 
 bool SameElements(PyArrayObject* a, PyArrayObject* b) {
   return PyArray_BYTES(a) == PyArray_BYTES(b) &&
-         std::memcmp(PyArray_STRIDES(a), PyArray_STRIDES(b), sizeof(npy_intp) * static_cast<size_t>(PyArray_NDIM(a))) == 0;
+         std::memcmp(PyArray_STRIDES(a), PyArray_STRIDES(b), sizeof(npy_intp) * static_cast<size_t>(PyArray_NDIM(a))) ==
+             0;
 }
 
 // An out of x's shape and type that is x itself or apart from it.
@@ -101,12 +108,17 @@ struct Arguments {
   PyObject** Slot(PyObject* name) {
     struct Entry {
       const char* name;
-      PyObject* Arguments::*slot;
+      PyObject* Arguments::* slot;
     };
-    static constexpr Entry kEntries[] = {
-        {"axis", &Arguments::axis},         {"temperature", &Arguments::temperature}, {"out", &Arguments::out},
-        {"keepdims", &Arguments::keepdims}, {"where", &Arguments::where},             {"dtype", &Arguments::dtype},
-        {"x", &Arguments::x},               {"b", &Arguments::b},                     {"return_sign", &Arguments::return_sign}};
+    static constexpr Entry kEntries[] = {{"axis", &Arguments::axis},
+                                         {"temperature", &Arguments::temperature},
+                                         {"out", &Arguments::out},
+                                         {"keepdims", &Arguments::keepdims},
+                                         {"where", &Arguments::where},
+                                         {"dtype", &Arguments::dtype},
+                                         {"x", &Arguments::x},
+                                         {"b", &Arguments::b},
+                                         {"return_sign", &Arguments::return_sign}};
     for (const Entry& entry : kEntries) {
       if (PyUnicode_CompareWithASCIIString(name, entry.name) == 0) return &(this->*entry.slot);
     }
@@ -126,9 +138,20 @@ struct Arguments {
     }
     return x != nullptr && IsDefault(where) && IsDefault(dtype) && IsDefault(b) &&
            (return_sign == nullptr || return_sign == Py_False) &&
-           (keepdims == nullptr || keepdims == Py_False);
+           (keepdims == nullptr || keepdims == Py_False || keepdims == Py_True);
   }
 };
+
+// An array for the result of a reduction along an axis or all of them.
+PyObject* NewReduced(PyArrayObject* x, int axis, bool keepdims) {
+  npy_intp shape[NPY_MAXDIMS];
+  int kept = 0;
+  for (int d = 0; d < PyArray_NDIM(x); ++d) {
+    const bool reduced = d == axis || axis == kAllAxes;
+    if (!reduced || keepdims) shape[kept++] = reduced ? 1 : PyArray_DIM(x, d);
+  }
+  return NewArray(kept, shape, PyArray_DESCR(x), nullptr);
+}
 
 // The usual call, or null without an exception if this is not one.
 PyObject* TryDirect(Op op, PyObject* const* args, Py_ssize_t nargs, PyObject* kwnames) {
@@ -146,17 +169,14 @@ PyObject* TryDirect(Op op, PyObject* const* args, Py_ssize_t nargs, PyObject* kw
   if (!reduces && (a.keepdims != nullptr || a.b != nullptr || a.return_sign != nullptr)) return nullptr;
 
   const int ndim = PyArray_NDIM(x);
+  const bool keepdims = a.keepdims == Py_True;
   PyObject* y;
   if (!IsDefault(a.out)) {
     y = reinterpret_cast<PyObject*>(ReadOut(a.out, x, dtype));
     if (y == nullptr) return nullptr;
     Py_INCREF(y);
   } else if (reduces) {
-    npy_intp shape[NPY_MAXDIMS];
-    for (int d = 0, k = 0; d < ndim; ++d) {
-      if (d != axis) shape[k++] = PyArray_DIM(x, d);
-    }
-    y = NewArray(ndim - 1, shape, PyArray_DESCR(x), nullptr);
+    y = NewReduced(x, axis, keepdims);
   } else {
     y = NewArray(ndim, PyArray_DIMS(x), PyArray_DESCR(x), x);
   }
@@ -167,16 +187,17 @@ PyObject* TryDirect(Op op, PyObject* const* args, Py_ssize_t nargs, PyObject* kw
   const bool done = RunDetached(cost, [&] {
     Problem problem = {op, dtype, dtype, PyArray_BYTES(x), PyArray_BYTES(out), nullptr, nullptr, {}, {}};
     if (temperature != 1.0) problem.temperature = reinterpret_cast<const char*>(&temperature);
-    if (PyArray_IS_C_CONTIGUOUS(x) && PyArray_IS_C_CONTIGUOUS(out) && axis == ndim - 1) {
-      const npy_intp n = PyArray_DIM(x, axis);
-      const npy_intp rows = n == 0 ? PyArray_SIZE(out) : PyArray_SIZE(x) / n;
+    if (PyArray_IS_C_CONTIGUOUS(x) && PyArray_IS_C_CONTIGUOUS(out) && (axis == ndim - 1 || axis == kAllAxes)) {
+      const npy_intp n = axis == kAllAxes ? PyArray_SIZE(x) : PyArray_DIM(x, axis);
+      const npy_intp rows = axis == kAllAxes ? 1 : (n == 0 ? PyArray_SIZE(out) : PyArray_SIZE(x) / n);
       return RunContiguous(problem, static_cast<size_t>(rows), static_cast<size_t>(n));
     }
     problem.outer.reserve(static_cast<size_t>(ndim));
     for (int d = 0, k = 0; d < ndim; ++d) {
       const npy_intp size = PyArray_DIM(x, d), stride = PyArray_STRIDE(x, d);
-      if (d == axis) {
+      if (d == axis || axis == kAllAxes) {
         problem.inner.push_back(MakeAxis(size, stride, reduces ? 0 : PyArray_STRIDE(out, d)));
+        k += keepdims ? 1 : 0;
       } else {
         problem.outer.push_back(MakeAxis(size, stride, PyArray_STRIDE(out, reduces ? k++ : d)));
       }
@@ -187,7 +208,7 @@ PyObject* TryDirect(Op op, PyObject* const* args, Py_ssize_t nargs, PyObject* kw
     Py_DECREF(y);
     return nullptr;
   }
-  return reduces ? ScalarIfZeroD(y) : y;
+  return reduces && !keepdims ? ScalarIfZeroD(y) : y;
 }
 
 template <Op kOp>
@@ -215,7 +236,7 @@ PyObject* TryDirectBackward(GradOp op, PyObject* const* args, Py_ssize_t nargs, 
   const bool done = RunDetached(cost, [&] {
     GradProblem problem = {op, dtype, PyArray_BYTES(dy), PyArray_BYTES(y), PyArray_BYTES(dx), {}, {}};
     for (int d = 0; d < PyArray_NDIM(dy); ++d) {
-      Axes& axes = d == axis ? problem.inner : problem.outer;
+      Axes& axes = d == axis || axis == kAllAxes ? problem.inner : problem.outer;
       axes.push_back(MakeAxis(PyArray_DIM(dy, d), PyArray_STRIDE(dy, d), PyArray_STRIDE(dx, d), PyArray_STRIDE(y, d)));
     }
     Run(problem);

@@ -11,6 +11,7 @@
 #include "../../cpp/core/parallel.hpp"
 #include "direct.hpp"
 #include "normalized.hpp"
+#include "recycling.hpp"
 
 namespace py = pybind11;
 
@@ -41,6 +42,7 @@ constexpr const char* kCompiler = "unknown";
 
 PYBIND11_MODULE(_core, module, py::mod_gil_not_used()) {
   if (_import_array() < 0) throw py::error_already_set();
+  if (!boltzmax::InitRecycling()) throw py::error_already_set();
   boltzmax::SelectIsaFromEnvironment();
 
   if (PyModule_AddFunctions(module.ptr(), boltzmax::DirectMethods()) < 0) throw py::error_already_set();

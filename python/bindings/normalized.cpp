@@ -65,7 +65,8 @@ void RunNormalized(int op, const py::object& x_object, const py::object& out_obj
     const bool in_out = d < outer || !reduces;
     Require(!in_out || PyArray_DIM(out, d) == size, "out has the wrong shape");
     Require(mask == nullptr || PyArray_DIM(mask, d) == size, "mask has the wrong shape");
-    Require(temperature == nullptr || d >= outer || PyArray_DIM(temperature, d) == size, "temperature has the wrong shape");
+    Require(temperature == nullptr || d >= outer || PyArray_DIM(temperature, d) == size,
+            "temperature has the wrong shape");
     const Axis axis = {static_cast<size_t>(size),
                        {PyArray_STRIDE(x, d), in_out ? PyArray_STRIDE(out, d) : 0, StrideOr0(mask, d),
                         d < outer ? StrideOr0(temperature, d) : 0}};
@@ -81,11 +82,12 @@ void RunNormalizedBackward(int op, const py::object& dy_object, const py::object
   PyArrayObject* dx = AsArray(dx_object, "dx");
   const int ndim = PyArray_NDIM(dy);
   Require(op >= 0 && op <= 1 && reduced >= 0 && reduced <= ndim, "op or reduced is out of range");
-  GradProblem problem = {static_cast<GradOp>(op), RequireDType(dx), PyArray_BYTES(dy), PyArray_BYTES(y),
-                         PyArray_BYTES(dx),       {},               {}};
+  GradProblem problem = {
+      static_cast<GradOp>(op), RequireDType(dx), PyArray_BYTES(dy), PyArray_BYTES(y), PyArray_BYTES(dx), {}, {}};
   Require(HasKernels(problem.storage) && RequireDType(dy) == problem.storage && RequireDType(y) == problem.storage,
           "dy, y and dx must have one dtype");
-  Require(PyArray_SAMESHAPE(dy, y) && PyArray_SAMESHAPE(dy, dx) && PyArray_ISWRITEABLE(dx), "dy, y and dx must have one shape");
+  Require(PyArray_SAMESHAPE(dy, y) && PyArray_SAMESHAPE(dy, dx) && PyArray_ISWRITEABLE(dx),
+          "dy, y and dx must have one shape");
   for (int d = 0; d < ndim; ++d) {
     const Axis axis = {static_cast<size_t>(PyArray_DIM(dy, d)),
                        {PyArray_STRIDE(dy, d), PyArray_STRIDE(dx, d), PyArray_STRIDE(y, d), 0}};
@@ -97,7 +99,8 @@ void RunNormalizedBackward(int op, const py::object& dy_object, const py::object
 py::object EmptyLike(const py::object& like_object, const py::object& dtype) {
   PyArrayObject* like = AsArray(like_object, "like");
   if (!PyArray_DescrCheck(dtype.ptr())) throw py::type_error("dtype must be a NumPy dtype");
-  PyObject* array = NewArray(PyArray_NDIM(like), PyArray_DIMS(like), reinterpret_cast<PyArray_Descr*>(dtype.ptr()), like);
+  PyObject* array =
+      NewArray(PyArray_NDIM(like), PyArray_DIMS(like), reinterpret_cast<PyArray_Descr*>(dtype.ptr()), like);
   if (array == nullptr) throw py::error_already_set();
   return py::reinterpret_steal<py::object>(array);
 }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import operator
 from pathlib import Path
 from typing import SupportsIndex
@@ -110,8 +111,11 @@ def get_include() -> str:
     >>> (pathlib.Path(boltzmax.get_include()) / "boltzmax" / "version.h").is_file()
     True
     """
-    installed = Path(_core.__file__).parent / "include"
-    return str(installed)
+    # Beside the compiled module, which an editable install keeps apart from the sources.
+    spec = importlib.util.find_spec("boltzmax._core")
+    assert spec is not None
+    assert spec.origin is not None
+    return str(Path(spec.origin).parent / "include")
 
 
 def config() -> dict[str, object]:

@@ -4,7 +4,6 @@ from typing import Any, overload
 import numpy as np
 from numpy.typing import ArrayLike, DTypeLike, NDArray
 
-__file__: str
 compiler: str
 version: str
 

@@ -144,8 +144,8 @@ Examples
 >>> import boltzmax
 >>> float(boltzmax.logsumexp([1000.0, 1000.0]).round(6))
 1000.693147
->>> float(boltzmax.logsumexp([0.0, -40.0])) == np.log1p(np.exp(-40.0))
-True
+>>> float(boltzmax.logsumexp([0.0, -40.0]))
+4.248354255291589e-18
 """
 
 _BACKWARD = """

@@ -43,9 +43,13 @@ using F64 = Vec<double>;
 template <class V>
 inline V Set(typename V::Scalar x);
 template <>
-inline F32 Set<F32>(float x) { return {_mm256_set1_ps(x)}; }
+inline F32 Set<F32>(float x) {
+  return {_mm256_set1_ps(x)};
+}
 template <>
-inline F64 Set<F64>(double x) { return {_mm256_set1_pd(x)}; }
+inline F64 Set<F64>(double x) {
+  return {_mm256_set1_pd(x)};
+}
 
 inline F32 operator+(F32 a, F32 b) { return {_mm256_add_ps(a.raw, b.raw)}; }
 inline F32 operator-(F32 a, F32 b) { return {_mm256_sub_ps(a.raw, b.raw)}; }
@@ -58,9 +62,7 @@ inline F32 Abs(F32 a) { return {_mm256_andnot_ps(_mm256_set1_ps(-0.0f), a.raw)};
 inline Mask32 Lt(F32 a, F32 b) { return {_mm256_cmp_ps(a.raw, b.raw, _CMP_LT_OQ)}; }
 inline Mask32 Eq(F32 a, F32 b) { return {_mm256_cmp_ps(a.raw, b.raw, _CMP_EQ_OQ)}; }
 inline F32 IfThenElse(Mask32 m, F32 a, F32 b) { return {_mm256_blendv_ps(b.raw, a.raw, m.raw)}; }
-inline F32 Pow2(F32 t) {
-  return {_mm256_castsi256_ps(_mm256_slli_epi32(_mm256_castps_si256(t.raw), 23))};
-}
+inline F32 Pow2(F32 t) { return {_mm256_castsi256_ps(_mm256_slli_epi32(_mm256_castps_si256(t.raw), 23))}; }
 inline float ReduceMax(F32 v) {
   __m128 m = _mm_max_ps(_mm256_castps256_ps128(v.raw), _mm256_extractf128_ps(v.raw, 1));
   m = _mm_max_ps(m, _mm_movehl_ps(m, m));
@@ -78,9 +80,7 @@ inline F64 Abs(F64 a) { return {_mm256_andnot_pd(_mm256_set1_pd(-0.0), a.raw)}; 
 inline Mask64 Lt(F64 a, F64 b) { return {_mm256_cmp_pd(a.raw, b.raw, _CMP_LT_OQ)}; }
 inline Mask64 Eq(F64 a, F64 b) { return {_mm256_cmp_pd(a.raw, b.raw, _CMP_EQ_OQ)}; }
 inline F64 IfThenElse(Mask64 m, F64 a, F64 b) { return {_mm256_blendv_pd(b.raw, a.raw, m.raw)}; }
-inline F64 Pow2(F64 t) {
-  return {_mm256_castsi256_pd(_mm256_slli_epi64(_mm256_castpd_si256(t.raw), 52))};
-}
+inline F64 Pow2(F64 t) { return {_mm256_castsi256_pd(_mm256_slli_epi64(_mm256_castpd_si256(t.raw), 52))}; }
 inline double ReduceMax(F64 v) {
   const __m128d m = _mm_max_pd(_mm256_castpd256_pd128(v.raw), _mm256_extractf128_pd(v.raw, 1));
   return _mm_cvtsd_f64(_mm_max_sd(m, _mm_unpackhi_pd(m, m)));
@@ -98,19 +98,21 @@ inline double FirstLane(F64 v) { return _mm256_cvtsd_f64(v.raw); }
 inline void StreamFence() { _mm_sfence(); }
 
 inline __m256i FirstN32(size_t n) {
-  return _mm256_cmpgt_epi32(_mm256_set1_epi32(static_cast<int>(n)),
-                            _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7));
+  return _mm256_cmpgt_epi32(_mm256_set1_epi32(static_cast<int>(n)), _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7));
 }
 inline __m256i FirstN64(size_t n) {
-  return _mm256_cmpgt_epi64(_mm256_set1_epi64x(static_cast<long long>(n)),
-                            _mm256_setr_epi64x(0, 1, 2, 3));
+  return _mm256_cmpgt_epi64(_mm256_set1_epi64x(static_cast<long long>(n)), _mm256_setr_epi64x(0, 1, 2, 3));
 }
 template <class V>
 inline typename V::Mask FirstN(size_t n);
 template <>
-inline Mask32 FirstN<F32>(size_t n) { return {_mm256_castsi256_ps(FirstN32(n))}; }
+inline Mask32 FirstN<F32>(size_t n) {
+  return {_mm256_castsi256_ps(FirstN32(n))};
+}
 template <>
-inline Mask64 FirstN<F64>(size_t n) { return {_mm256_castsi256_pd(FirstN64(n))}; }
+inline Mask64 FirstN<F64>(size_t n) {
+  return {_mm256_castsi256_pd(FirstN64(n))};
+}
 
 template <class V>
 inline typename V::Mask LoadMask(const uint8_t* p);
@@ -162,9 +164,7 @@ inline F32 Widen(__m128i bits, Half) { return {_mm256_cvtph_ps(bits)}; }
 inline F32 Widen(__m128i bits, BFloat16) {
   return {_mm256_castsi256_ps(_mm256_slli_epi32(_mm256_cvtepu16_epi32(bits), 16))};
 }
-inline __m128i Narrow(F32 v, Half) {
-  return _mm256_cvtps_ph(v.raw, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC);
-}
+inline __m128i Narrow(F32 v, Half) { return _mm256_cvtps_ph(v.raw, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC); }
 inline __m128i Narrow(F32 v, BFloat16) {  // round to nearest even; NaN stays NaN
   const __m256i bits = _mm256_castps_si256(v.raw);
   const __m256i odd = _mm256_and_si256(_mm256_srli_epi32(bits, 16), _mm256_set1_epi32(1));

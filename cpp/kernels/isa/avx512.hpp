@@ -35,9 +35,13 @@ using F64 = Vec<double>;
 template <class V>
 inline V Set(typename V::Scalar x);
 template <>
-inline F32 Set<F32>(float x) { return {_mm512_set1_ps(x)}; }
+inline F32 Set<F32>(float x) {
+  return {_mm512_set1_ps(x)};
+}
 template <>
-inline F64 Set<F64>(double x) { return {_mm512_set1_pd(x)}; }
+inline F64 Set<F64>(double x) {
+  return {_mm512_set1_pd(x)};
+}
 
 inline F32 operator+(F32 a, F32 b) { return {_mm512_add_ps(a.raw, b.raw)}; }
 inline F32 operator-(F32 a, F32 b) { return {_mm512_sub_ps(a.raw, b.raw)}; }
@@ -50,9 +54,7 @@ inline F32 Abs(F32 a) { return {_mm512_abs_ps(a.raw)}; }
 inline __mmask16 Lt(F32 a, F32 b) { return _mm512_cmp_ps_mask(a.raw, b.raw, _CMP_LT_OQ); }
 inline __mmask16 Eq(F32 a, F32 b) { return _mm512_cmp_ps_mask(a.raw, b.raw, _CMP_EQ_OQ); }
 inline F32 IfThenElse(__mmask16 m, F32 a, F32 b) { return {_mm512_mask_blend_ps(m, b.raw, a.raw)}; }
-inline F32 Pow2(F32 t) {
-  return {_mm512_castsi512_ps(_mm512_slli_epi32(_mm512_castps_si512(t.raw), 23))};
-}
+inline F32 Pow2(F32 t) { return {_mm512_castsi512_ps(_mm512_slli_epi32(_mm512_castps_si512(t.raw), 23))}; }
 inline float ReduceMax(F32 v) { return _mm512_reduce_max_ps(v.raw); }
 
 inline F64 operator+(F64 a, F64 b) { return {_mm512_add_pd(a.raw, b.raw)}; }
@@ -66,9 +68,7 @@ inline F64 Abs(F64 a) { return {_mm512_abs_pd(a.raw)}; }
 inline __mmask8 Lt(F64 a, F64 b) { return _mm512_cmp_pd_mask(a.raw, b.raw, _CMP_LT_OQ); }
 inline __mmask8 Eq(F64 a, F64 b) { return _mm512_cmp_pd_mask(a.raw, b.raw, _CMP_EQ_OQ); }
 inline F64 IfThenElse(__mmask8 m, F64 a, F64 b) { return {_mm512_mask_blend_pd(m, b.raw, a.raw)}; }
-inline F64 Pow2(F64 t) {
-  return {_mm512_castsi512_pd(_mm512_slli_epi64(_mm512_castpd_si512(t.raw), 52))};
-}
+inline F64 Pow2(F64 t) { return {_mm512_castsi512_pd(_mm512_slli_epi64(_mm512_castpd_si512(t.raw), 52))}; }
 inline double ReduceMax(F64 v) { return _mm512_reduce_max_pd(v.raw); }
 
 inline F64 PromoteLower(F32 v) { return {_mm512_cvtps_pd(_mm512_castps512_ps256(v.raw))}; }
@@ -130,9 +130,7 @@ inline F32 Widen(__m256i bits, Half) { return {_mm512_cvtph_ps(bits)}; }
 inline F32 Widen(__m256i bits, BFloat16) {
   return {_mm512_castsi512_ps(_mm512_slli_epi32(_mm512_cvtepu16_epi32(bits), 16))};
 }
-inline __m256i Narrow(F32 v, Half) {
-  return _mm512_cvtps_ph(v.raw, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC);
-}
+inline __m256i Narrow(F32 v, Half) { return _mm512_cvtps_ph(v.raw, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC); }
 inline __m256i Narrow(F32 v, BFloat16) {  // round to nearest even; NaN stays NaN
   const __m512i bits = _mm512_castps_si512(v.raw);
   const __m512i odd = _mm512_and_si512(_mm512_srli_epi32(bits, 16), _mm512_set1_epi32(1));

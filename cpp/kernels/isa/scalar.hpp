@@ -52,27 +52,49 @@ concept AnyVec = requires(V v) {
 };
 
 template <AnyVec V>
-inline V operator+(V a, V b) { return {a.raw + b.raw}; }
+inline V operator+(V a, V b) {
+  return {a.raw + b.raw};
+}
 template <AnyVec V>
-inline V operator-(V a, V b) { return {a.raw - b.raw}; }
+inline V operator-(V a, V b) {
+  return {a.raw - b.raw};
+}
 template <AnyVec V>
-inline V operator*(V a, V b) { return {a.raw * b.raw}; }
+inline V operator*(V a, V b) {
+  return {a.raw * b.raw};
+}
 template <AnyVec V>
-inline V operator/(V a, V b) { return {a.raw / b.raw}; }
+inline V operator/(V a, V b) {
+  return {a.raw / b.raw};
+}
 template <AnyVec V>
-inline V MulAdd(V a, V b, V c) { return {a.raw * b.raw + c.raw}; }
+inline V MulAdd(V a, V b, V c) {
+  return {a.raw * b.raw + c.raw};
+}
 template <AnyVec V>
-inline V NegMulAdd(V a, V b, V c) { return {c.raw - a.raw * b.raw}; }
+inline V NegMulAdd(V a, V b, V c) {
+  return {c.raw - a.raw * b.raw};
+}
 template <AnyVec V>
-inline V Max(V a, V b) { return {a.raw > b.raw ? a.raw : b.raw}; }
+inline V Max(V a, V b) {
+  return {a.raw > b.raw ? a.raw : b.raw};
+}
 template <AnyVec V>
-inline V Abs(V a) { return {a.raw < 0 ? -a.raw : a.raw}; }
+inline V Abs(V a) {
+  return {a.raw < 0 ? -a.raw : a.raw};
+}
 template <AnyVec V>
-inline typename V::Mask Lt(V a, V b) { return a.raw < b.raw; }
+inline typename V::Mask Lt(V a, V b) {
+  return a.raw < b.raw;
+}
 template <AnyVec V>
-inline typename V::Mask Eq(V a, V b) { return a.raw == b.raw; }
+inline typename V::Mask Eq(V a, V b) {
+  return a.raw == b.raw;
+}
 template <AnyVec V>
-inline V IfThenElse(typename V::Mask m, V a, V b) { return {m ? a.raw : b.raw}; }
+inline V IfThenElse(typename V::Mask m, V a, V b) {
+  return {m ? a.raw : b.raw};
+}
 
 inline F32 Pow2(F32 t) { return {reinterpret_cast<RawF32>(reinterpret_cast<RawBits32>(t.raw) << 23)}; }
 inline F64 Pow2(F64 t) { return {reinterpret_cast<RawF64>(reinterpret_cast<RawBits64>(t.raw) << 52)}; }
@@ -89,7 +111,9 @@ inline F64 PromoteUpper(F32 v) {
 // ---- lanes ----
 
 template <AnyVec V>
-inline typename V::Scalar FirstLane(V v) { return v.raw[0]; }
+inline typename V::Scalar FirstLane(V v) {
+  return v.raw[0];
+}
 
 template <AnyVec V>
 inline typename V::Scalar ReduceMax(V v) {

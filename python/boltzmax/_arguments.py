@@ -1,0 +1,156 @@
+"""Reading the arguments of the public functions: what is wrong with them is said here."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, DTypeLike, NDArray
+
+from boltzmax import _core
+
+Array = NDArray[Any]
+Axis = Any
+
+# Outside of this range 1/T or T times a score leaves float32.
+_LEAST_TEMPERATURE, _LARGEST_TEMPERATURE = 1e-30, 1e30
+
+SUPPORTED = "float16, float32, float64, longdouble, bfloat16, integers and bool"
+
+
+def is_bfloat16(dtype: np.dtype[Any]) -> bool:
+    if dtype.name != "bfloat16" or dtype.itemsize != 2:
+        return False
+    _core.register_bfloat16(dtype)
+    return True
+
+
+def is_native_float(dtype: np.dtype[Any]) -> bool:
+    return dtype.char in "efd" or is_bfloat16(dtype)
+
+
+def as_input(x: ArrayLike, name: str = "x") -> Array:
+    """Return `x` as an ndarray in native byte order."""
+    if isinstance(x, np.ma.MaskedArray):
+        raise TypeError(f"{name} is a masked array; pass its data, and where=~mask")
+    array = np.asarray(x)
+    return array if array.dtype.isnative else array.astype(array.dtype.newbyteorder("="))
+
+
+def working_dtype(array: Array, dtype: DTypeLike | None, function: str) -> np.dtype[Any]:
+    """Return the dtype to compute in and return."""
+    kind = array.dtype.kind
+    complex_too = function == "logsumexp"
+    if kind not in "biuf" and not is_bfloat16(array.dtype) and not (kind == "c" and complex_too):
+        also = " and complex" if complex_too else ""
+        raise TypeError(
+            f"{function} does not support dtype {array.dtype}; it takes {SUPPORTED}{also}"
+        )
+    if dtype is None:
+        return np.dtype(np.float64) if kind in "biu" else array.dtype
+    wanted = np.dtype(dtype)
+    if kind == "c" and wanted.kind == "c":
+        return wanted
+    if kind == "c" or not (wanted.kind == "f" or is_bfloat16(wanted)):
+        raise TypeError(
+            f"{function} cannot compute in dtype {wanted} from {array.dtype}; dtype must be "
+            "float16, float32, float64, longdouble or bfloat16"
+        )
+    return wanted.newbyteorder("=")
+
+
+def normalized_axes(axis: Axis, ndim: int) -> tuple[int, ...]:
+    if axis is None:
+        return tuple(range(ndim))
+    if ndim == 0 and isinstance(axis, int) and axis in (0, -1):  # as NumPy's reductions allow
+        return ()
+    # In C order, so that a row is the same row however its axes were listed.
+    return tuple(sorted(np.lib.array_utils.normalize_axis_tuple(axis, ndim, argname="axis")))
+
+
+def broadcast_mask(where: ArrayLike | None, x: Array) -> NDArray[np.bool_] | None:
+    if where is None:
+        return None
+    mask = np.asarray(where)
+    if mask.dtype != np.bool_:
+        raise TypeError(f"where must be an array of bool, got dtype {mask.dtype}")
+    try:
+        return np.broadcast_to(mask, x.shape)
+    except ValueError:
+        raise ValueError(
+            f"where of shape {mask.shape} does not broadcast to x of shape {x.shape}"
+        ) from None
+
+
+def row_temperature(
+    temperature: ArrayLike, x: Array, axes: tuple[int, ...]
+) -> NDArray[np.float64] | None:
+    """Return `temperature` with one element per row, in the shape of `x` without `axes`."""
+    try:
+        t = np.asarray(temperature)
+        if t.dtype.kind not in "biuf" and not is_bfloat16(t.dtype):
+            raise TypeError
+        t = t.astype(np.float64)
+    except (TypeError, ValueError):
+        raise TypeError(
+            f"temperature must be a real number or an array of them, got {temperature!r}"
+        ) from None
+    good = (t >= _LEAST_TEMPERATURE) & (t <= _LARGEST_TEMPERATURE)
+    if not good.all():
+        bad = t[~good].flat[0]
+        raise ValueError(
+            f"temperature must be > 0 (from {_LEAST_TEMPERATURE:g} to {_LARGEST_TEMPERATURE:g}), "
+            f"got {bad:g}"
+        )
+    if t.ndim == 0 and t == 1.0:
+        return None
+    kept = tuple(d for d in range(x.ndim) if d not in axes)
+    rows = tuple(x.shape[d] for d in kept)
+    if t.ndim == x.ndim and all(t.shape[d] == 1 for d in axes):
+        t = t.transpose(kept + axes).reshape(tuple(t.shape[d] for d in kept))
+    try:
+        return np.broadcast_to(t, rows)
+    except ValueError:
+        raise ValueError(
+            f"temperature of shape {np.shape(temperature)} does not broadcast to one per row, "
+            f"{rows}"
+        ) from None
+
+
+def checked_out(out: Any, shape: tuple[int, ...], dtype: np.dtype[Any]) -> Array:
+    if not isinstance(out, np.ndarray):
+        raise TypeError(f"out must be an ndarray, got {type(out).__name__}")
+    if out.shape != shape:
+        raise ValueError(f"out has shape {out.shape}, but the result has shape {shape}")
+    if out.dtype != dtype:
+        raise TypeError(f"out has dtype {out.dtype}, but the result has dtype {dtype}")
+    if not out.flags.writeable:
+        raise ValueError("out is read-only")
+    return np.asarray(out)
+
+
+def _same_elements(a: Array, b: Array) -> bool:
+    """Return whether element i of one is element i of the other, for every i."""
+    return (
+        a.dtype == b.dtype
+        and a.shape == b.shape
+        and a.strides == b.strides
+        and a.__array_interface__["data"] == b.__array_interface__["data"]
+    )
+
+
+def clashes(out: Array, operand: Array | None, elementwise: bool) -> bool:
+    """Return whether writing `out` could spoil `operand` before it is read."""
+    if operand is None or (elementwise and _same_elements(out, operand)):
+        return False
+    if not np.may_share_memory(out, operand):
+        return False
+    try:
+        return np.shares_memory(out, operand, max_work=10_000)  # type: ignore[arg-type]
+    except np.exceptions.TooHardError:
+        return True
+
+
+def repeats_elements(out: Array) -> bool:
+    """Return whether two elements of `out` lie in the same place, as in a broadcast view."""
+    return any(s == 0 and n > 1 for s, n in zip(out.strides, out.shape, strict=True))
