@@ -25,11 +25,14 @@ namespace {
 
 // ---- how many ----
 
+// 0 for nothing, or nothing that makes sense. OMP_NUM_THREADS may be a list: its first number counts.
 int FromEnvironment(const char* name) {
   const char* text = std::getenv(name);
   if (text == nullptr) return 0;
-  const long n = std::strtol(text, nullptr, 10);  // OMP_NUM_THREADS may be a list: its first number counts
-  return n > 0 && n <= 65536 ? static_cast<int>(n) : 0;
+  char* end;
+  const long n = std::strtol(text, &end, 10);
+  const bool whole = end != text && (*end == '\0' || *end == ',');
+  return whole && n > 0 && n <= 65536 ? static_cast<int>(n) : 0;
 }
 
 int AffinityCount() {

@@ -117,23 +117,30 @@ template <bool kScaled, class V, class StripType>
 BOLTZMAX_RARE inline void ReduceColumnsRest(const StripType& x, size_t n, V max, const ExpShift<V, kScaled>& shift,
                                             RestSum* out) {
   using T = typename V::Scalar;
-  V count = Set<V>(T(0));
-  Sum sums[V::kLanes];
+  const V zero = Set<V>(T(0));
+  V count = zero;
+  Sum sums[V::kLanes], errors[V::kLanes] = {};
   ColumnSum<V>(
       n,
       [&]<size_t U>(size_t i, size_t step, RowCount<U>) {
         const auto v = x.template Rows<U>(i, step);
         const auto largest = Eq(v, max);
-        for (const auto& part : largest.part) count = count + IfThenElse(part, Set<V>(T(1)), Set<V>(T(0)));
-        return IfThenElse(largest, Set<V>(T(0)), ScaledExp(v, shift));
+        for (const auto& part : largest.part) count = count + IfThenElse(part, Set<V>(T(1)), zero);
+        return IfThenElse(largest, zero, ScaledExp(v, shift));
       },
       sums);
+  RestErrors<V>(
+      [&](auto f) {
+        ColumnSum<V>(n, f, errors);
+        return Sum{};
+      },
+      [&]<size_t U>(size_t i, size_t step, RowCount<U>) {
+        const auto v = x.template Rows<U>(i, step);
+        return IfThenElse(Eq(v, max), zero, ExpTermsOf(v, shift).Error());
+      });
   T counts[V::kLanes];
   Store(counts, count);
-  for (size_t j = 0; j < V::kLanes; ++j) {
-    out[j] = {sums[j].hi * ExpConstants<T>::kUnscale, sums[j].lo * ExpConstants<T>::kUnscale,
-              static_cast<double>(counts[j])};
-  }
+  for (size_t j = 0; j < V::kLanes; ++j) out[j] = MakeRest<T>(sums[j], errors[j], static_cast<double>(counts[j]));
 }
 
 // Columns without a finite maximum: DegenerateSum, lane by lane.

@@ -88,9 +88,18 @@ struct ExpShift {
   }
 };
 
-// kScale * exp((x - offset) / T) * 2^-K, for a vector or a block of them.
+// kScale * exp((x - offset) / T) * 2^-K = scale + part * q, for a vector or a block of them.
+template <class B>
+struct ExpTerms {
+  B q, part, scale;
+
+  B Value() const { return MulAdd(q, part, scale); }
+  // What rounding Value() lost.
+  B Error() const { return MulAdd(q, part, scale - Value()); }
+};
+
 template <class B, class V, bool kScaled>
-inline B ScaledExp(const B& x, const ExpShift<V, kScaled>& shift) {
+inline ExpTerms<B> ExpTermsOf(const B& x, const ExpShift<V, kScaled>& shift) {
   using C = ExpConstants<typename V::Scalar>;
   const B a = shift.Argument(x);
   const B t = MulAdd(a, Set<V>(C::kLog2e), shift.magic);
@@ -102,7 +111,12 @@ inline B ScaledExp(const B& x, const ExpShift<V, kScaled>& shift) {
   for (size_t i = 1; i < sizeof(C::kPoly) / sizeof(C::kPoly[0]); ++i) q = MulAdd(q, r, Set<V>(C::kPoly[i]));
   q = MulAdd(q, r, Set<V>(1));
   const B scale = Pow2(t);
-  return MulAdd(q, r * scale, scale);
+  return {q, r * scale, scale};
+}
+
+template <class B, class V, bool kScaled>
+inline B ScaledExp(const B& x, const ExpShift<V, kScaled>& shift) {
+  return ExpTermsOf(x, shift).Value();
 }
 
 }  // namespace

@@ -154,6 +154,18 @@ struct KeepNothing {
   void operator()(size_t, Lanes, const B&) const {}
 };
 
+// In double the rounding of the exponentials themselves shows in the logarithm of a sum of few: it is added up as well.
+// (Floats are summed in double, and their logarithms have room enough.)
+template <class V, class SumFunction, class F>
+inline Sum RestErrors(SumFunction sum_over, F f) {
+  if constexpr (sizeof(typename V::Scalar) == sizeof(double)) return sum_over(f);
+  return {0.0, 0.0};
+}
+template <class T>
+inline RestSum MakeRest(const Sum& sum, const Sum& errors, double count) {
+  return {sum.hi * ExpConstants<T>::kUnscale, (sum.lo + errors.hi) * ExpConstants<T>::kUnscale, count};
+}
+
 // How many lanes of a block's mask are set.
 template <class V, class Mask>
 inline double CountTrue(const Mask& mask) {
@@ -172,15 +184,21 @@ BOLTZMAX_RARE inline RestSum ReduceRest(const Src& x, size_t n, double temperatu
   using T = typename Src::T;
   const V max = Set<V>(static_cast<T>(row.max));
   const ExpShift<V, kScaled> shift(row, MakeTemperature<V>(temperature));
+  const V zero = Set<V>(T(0));
   double count = 0.0;
   const Sum sum = SumOver<V>(n, [&](size_t i, auto lanes) {
     const auto v = x(i, lanes);
-    const auto e = ScaledExp(v, shift);
     const auto largest = Eq(v, max);
     count += CountTrue<V>(largest);
-    return IfThenElse(largest, Set<V>(T(0)), e);
+    return IfThenElse(largest, zero, ScaledExp(v, shift));
   });
-  return {sum.hi * ExpConstants<T>::kUnscale, sum.lo * ExpConstants<T>::kUnscale, count};
+  const Sum errors = RestErrors<V>(
+      [&](auto f) { return SumOver<V>(n, f); },
+      [&](size_t i, auto lanes) {
+        const auto v = x(i, lanes);
+        return IfThenElse(Eq(v, max), zero, ExpTermsOf(v, shift).Error());
+      });
+  return MakeRest<T>(sum, errors, count);
 }
 
 // log(sum exp(x/T)) - offset/T

@@ -109,12 +109,13 @@ def row_temperature(
     if t.ndim == x.ndim and all(t.shape[d] == 1 for d in axes):
         t = t.transpose(kept + axes).reshape(tuple(t.shape[d] for d in kept))
     try:
-        return np.broadcast_to(t, rows)
+        broadcast = np.broadcast_to(t, rows)
     except ValueError:
         raise ValueError(
             f"temperature of shape {np.shape(temperature)} does not broadcast to one per row, "
             f"{rows}"
         ) from None
+    return None if (t == 1.0).all() else broadcast
 
 
 def checked_out(out: Any, shape: tuple[int, ...], dtype: np.dtype[Any]) -> Array:
