@@ -105,7 +105,7 @@ def test_more_elements_than_an_int_counts() -> None:
     assert abs(float(boltzmax.logsumexp(x)) - expected) <= 1.5 * float(ulp.ulp(expected, x.dtype))
 
 
-@pytest.mark.parametrize("n", [2, 3, 8, 17])
+@pytest.mark.parametrize("n", [2, 3, 5, 8, 17, 33])
 @pytest.mark.parametrize("op", ulp.OPS)
 @pytest.mark.parametrize("name", ["float32", "float64"])
 def test_many_short_rows(isa: str, name: str, op: str, n: int) -> None:

@@ -47,6 +47,7 @@ struct Block {
     for (size_t u = 0; u < U; ++u) part[u] = v;
   }
 
+  // clang-format off
 #define BOLTZMAX_EACH(Result, expression)                    \
   {                                                          \
     Result r;                                                \
@@ -54,22 +55,22 @@ struct Block {
     for (size_t u = 0; u < U; ++u) r.part[u] = (expression); \
     return r;                                                \
   }
-  friend Block operator+(const Block& a, const Block& b)
-      BOLTZMAX_EACH(Block, a.part[u] + b.part[u]) friend Block operator-(const Block& a, const Block& b)
-          BOLTZMAX_EACH(Block, a.part[u] - b.part[u]) friend Block operator*(const Block& a, const Block& b)
-              BOLTZMAX_EACH(Block, a.part[u] * b.part[u]) friend Block operator/(const Block& a, const Block& b)
-                  BOLTZMAX_EACH(Block, a.part[u] / b.part[u]) friend Block
-      MulAdd(const Block& a, const Block& b, const Block& c)
-          BOLTZMAX_EACH(Block, MulAdd(a.part[u], b.part[u], c.part[u])) friend Block
-      NegMulAdd(const Block& a, const Block& b, const Block& c)
-          BOLTZMAX_EACH(Block, NegMulAdd(a.part[u], b.part[u], c.part[u])) friend Block
-      Max(const Block& a, const Block& b) BOLTZMAX_EACH(Block, Max(a.part[u], b.part[u])) friend Block
-      Pow2(const Block& t) BOLTZMAX_EACH(Block, Pow2(t.part[u])) friend Mask Eq(const Block& a, const Block& b)
-          BOLTZMAX_EACH(Mask, Eq(a.part[u], b.part[u])) friend Mask Lt(const Block& a, const Block& b)
-              BOLTZMAX_EACH(Mask, Lt(a.part[u], b.part[u])) friend Block
-      IfThenElse(const Mask& m, const Block& a, const Block& b)
-          BOLTZMAX_EACH(Block, IfThenElse(m.part[u], a.part[u], b.part[u]))
+  friend Block operator+(const Block& a, const Block& b) BOLTZMAX_EACH(Block, a.part[u] + b.part[u])
+  friend Block operator-(const Block& a, const Block& b) BOLTZMAX_EACH(Block, a.part[u] - b.part[u])
+  friend Block operator*(const Block& a, const Block& b) BOLTZMAX_EACH(Block, a.part[u] * b.part[u])
+  friend Block operator/(const Block& a, const Block& b) BOLTZMAX_EACH(Block, a.part[u] / b.part[u])
+  friend Block MulAdd(const Block& a, const Block& b, const Block& c)
+      BOLTZMAX_EACH(Block, MulAdd(a.part[u], b.part[u], c.part[u]))
+  friend Block NegMulAdd(const Block& a, const Block& b, const Block& c)
+      BOLTZMAX_EACH(Block, NegMulAdd(a.part[u], b.part[u], c.part[u]))
+  friend Block Max(const Block& a, const Block& b) BOLTZMAX_EACH(Block, Max(a.part[u], b.part[u]))
+  friend Block Pow2(const Block& t) BOLTZMAX_EACH(Block, Pow2(t.part[u]))
+  friend Mask Eq(const Block& a, const Block& b) BOLTZMAX_EACH(Mask, Eq(a.part[u], b.part[u]))
+  friend Mask Lt(const Block& a, const Block& b) BOLTZMAX_EACH(Mask, Lt(a.part[u], b.part[u]))
+  friend Block IfThenElse(const Mask& m, const Block& a, const Block& b)
+      BOLTZMAX_EACH(Block, IfThenElse(m.part[u], a.part[u], b.part[u]))
 #undef BOLTZMAX_EACH
+  // clang-format on
 };
 
 // Max over the vectors of a block, joined to m; NaN is passed over.

@@ -11,7 +11,7 @@
 // Where |m| exceeds kDirectLimit the two-constant reduction would lose digits; there x - m is exact for every term that
 // counts (Sterbenz), and is taken first (`offset`). A temperature does the same: (x - m) / T.
 //
-// Error of the bracket against exp, worst over all x (tests/test_accuracy.py repeats it): float 0.93 ulp, double 0.94.
+// Error of exp(x), measured by tests/test_accuracy.py: at most 1 ulp, and 1.25 ulp in double without FMA.
 #pragma once
 
 #include "block.hpp"

@@ -49,9 +49,9 @@ inline V TwoSum(V a, V b, V* error) {
 // A row without a finite maximum, or with NaN in it.
 inline bool IsDegenerate(const RowSum& sum) { return !IsFinite(sum.max) || sum.hi != sum.hi; }
 
-// Where the largest term is more than half of the sum, the digits of the others have drowned in it: then they are
+// Where the largest term is more than a third of the sum, the digits of the others have drowned in it: then they are
 // summed again without it (reduce_rest).
-inline bool IsPeaked(const RowSum& sum) { return sum.hi < 2.0 * sum.top; }
+inline bool IsPeaked(const RowSum& sum) { return sum.hi < 3.0 * sum.top; }
 
 // log((hi + lo) * 2^k) as a sum of two numbers. The power of two is taken out of the number first, so that what libm
 // rounds is at most ln(2)/2.
@@ -85,8 +85,9 @@ inline Sum LogOfPeakedSum(const RowSum& sum, const RestSum& rest) {
     return LogOf(hi, error + largest.lo + rest.lo * unit, k);
   }
   const double ratio = others / largest.hi;
-  const double hi = TwoSum(a, log1p(ratio - ratio * (largest.lo / largest.hi)), &error);
-  return {hi, error};
+  const double correction = (rest.lo * unit - ratio * largest.lo) / largest.hi;
+  const double hi = TwoSum(a, log1p(ratio), &error);
+  return {hi, error + correction / (1.0 + ratio)};
 }
 
 // logsumexp, given LogOfSum.

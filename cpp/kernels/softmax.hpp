@@ -192,12 +192,11 @@ BOLTZMAX_RARE inline RestSum ReduceRest(const Src& x, size_t n, double temperatu
     count += CountTrue<V>(largest);
     return IfThenElse(largest, zero, ScaledExp(v, shift));
   });
-  const Sum errors = RestErrors<V>(
-      [&](auto f) { return SumOver<V>(n, f); },
-      [&](size_t i, auto lanes) {
-        const auto v = x(i, lanes);
-        return IfThenElse(Eq(v, max), zero, ExpTermsOf(v, shift).Error());
-      });
+  const Sum errors = RestErrors<V>([&](auto f) { return SumOver<V>(n, f); },
+                                   [&](size_t i, auto lanes) {
+                                     const auto v = x(i, lanes);
+                                     return IfThenElse(Eq(v, max), zero, ExpTermsOf(v, shift).Error());
+                                   });
   return MakeRest<T>(sum, errors, count);
 }
 

@@ -89,7 +89,7 @@ bool SameElements(PyArrayObject* a, PyArrayObject* b) {
 
 // An out of x's shape and type that is x itself or apart from it.
 PyArrayObject* ReadOut(PyObject* value, PyArrayObject* x, DType dtype) {
-  DType out_dtype;
+  DType out_dtype{};
   PyArrayObject* out = ReadArray(value, &out_dtype);
   if (out == nullptr || out_dtype != dtype || !PyArray_ISWRITEABLE(out) || !PyArray_SAMESHAPE(out, x)) return nullptr;
   return SameElements(out, x) || !MayOverlap(out, x) ? out : nullptr;
@@ -156,7 +156,7 @@ PyObject* NewReduced(PyArrayObject* x, int axis, bool keepdims) {
 // The usual call, or null without an exception if this is not one.
 PyObject* TryDirect(Op op, PyObject* const* args, Py_ssize_t nargs, PyObject* kwnames) {
   Arguments a;
-  DType dtype;
+  DType dtype{};
   int axis;
   double temperature;
   if (!a.Read(args, nargs, kwnames)) return nullptr;
@@ -222,7 +222,7 @@ PyObject* Direct(PyObject*, PyObject* const* args, Py_ssize_t nargs, PyObject* k
 // ---- gradients ----
 
 PyObject* TryDirectBackward(GradOp op, PyObject* const* args, Py_ssize_t nargs, PyObject* kwnames) {
-  DType dtype, y_dtype;
+  DType dtype{}, y_dtype{};
   int axis;
   if (nargs < 2 || nargs > 3 || kwnames != nullptr) return nullptr;
   PyArrayObject* dy = ReadArray(args[0], &dtype);

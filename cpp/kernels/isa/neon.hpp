@@ -36,9 +36,13 @@ using F64 = Vec<double>;
 template <class V>
 inline V Set(typename V::Scalar x);
 template <>
-inline F32 Set<F32>(float x) { return {vdupq_n_f32(x)}; }
+inline F32 Set<F32>(float x) {
+  return {vdupq_n_f32(x)};
+}
 template <>
-inline F64 Set<F64>(double x) { return {vdupq_n_f64(x)}; }
+inline F64 Set<F64>(double x) {
+  return {vdupq_n_f64(x)};
+}
 
 inline F32 operator+(F32 a, F32 b) { return {vaddq_f32(a.raw, b.raw)}; }
 inline F32 operator-(F32 a, F32 b) { return {vsubq_f32(a.raw, b.raw)}; }
@@ -141,9 +145,7 @@ inline void Store(double* p, F64 v) { vst1q_f64(p, v.raw); }
 // ---- 16-bit storage ----
 
 inline F32 Widen(uint16x4_t bits, Half) { return {vcvt_f32_f16(vreinterpret_f16_u16(bits))}; }
-inline F32 Widen(uint16x4_t bits, BFloat16) {
-  return {vreinterpretq_f32_u32(vshlq_n_u32(vmovl_u16(bits), 16))};
-}
+inline F32 Widen(uint16x4_t bits, BFloat16) { return {vreinterpretq_f32_u32(vshlq_n_u32(vmovl_u16(bits), 16))}; }
 inline uint16x4_t Narrow(F32 v, Half) { return vreinterpret_u16_f16(vcvt_f16_f32(v.raw)); }
 inline uint16x4_t Narrow(F32 v, BFloat16) {  // round to nearest even; NaN stays NaN
   const uint32x4_t bits = vreinterpretq_u32_f32(v.raw);
