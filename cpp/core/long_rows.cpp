@@ -52,7 +52,7 @@ LongSum Combine(const std::vector<RowSum>& segments, double temperature, bool wa
   total.hi = TwoSum(total.hi, total.lo, &total.lo);
   LongSum result = {{top.max, top.offset, top.exponent, top.top, total.hi, total.lo}, {0.0, 0.0}};
   if (!want_log) return result;
-  if (!IsPeaked(result.total)) {
+  if (!IsPeaked(result.total, kPeakedDouble)) {
     result.log_sum = LogOfSum(result.total);
   } else {
     const RestSum below = rest(largest);

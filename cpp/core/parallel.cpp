@@ -118,10 +118,27 @@ class Pool {
 
  private:
   void Grow(int helpers) {
-    for (int have = started_; have < helpers; ++have) {
-      std::thread([this] { Helper(); }).detach();
-      ++started_;
+    while (static_cast<int>(helpers_.size()) < helpers) {
+      std::thread helper([this] { Helper(); });
+      helpers_.push_back(helper.native_handle());
+      helper.detach();
+      avoided_cpu_ = -1;
     }
+    KeepOffCallersCpu();
+  }
+
+  // A woken thread tends to land on its waker's processor, where it waits until the caller, who spins, is done. So
+  // helpers may run anywhere but there.
+  void KeepOffCallersCpu() {
+#if defined(__linux__)
+    const int cpu = sched_getcpu();
+    if (cpu < 0 || cpu == avoided_cpu_) return;
+    cpu_set_t allowed;
+    if (sched_getaffinity(0, sizeof allowed, &allowed) != 0 || CPU_COUNT(&allowed) < 2) return;
+    CPU_CLR(static_cast<size_t>(cpu), &allowed);
+    for (const auto helper : helpers_) pthread_setaffinity_np(helper, sizeof allowed, &allowed);
+    avoided_cpu_ = cpu;
+#endif
   }
 
   void Work() {
@@ -173,7 +190,8 @@ class Pool {
   std::condition_variable wake_;
   const std::function<void(size_t)>* task_ = nullptr;
   size_t tasks_ = 0;
-  int started_ = 0;
+  std::vector<std::thread::native_handle_type> helpers_;
+  int avoided_cpu_ = -1;
   std::atomic<size_t> next_{0};
   std::atomic<int> wanted_{0}, running_{0}, spinning_{0};
   std::atomic<unsigned> generation_{0};

@@ -168,13 +168,13 @@ inline void ColumnLogSums(const StripType& x, size_t n, V max, const ExpShift<V,
   bool any_peaked = false;
   for (size_t j = 0; j < lanes; ++j) {
     out[j] = LogOfSum(sums[j]);
-    any_peaked = any_peaked || IsPeaked(sums[j]);
+    any_peaked = any_peaked || IsPeakedFor<typename V::Scalar>(sums[j]);
   }
   if (!any_peaked) return;
   RestSum rest[V::kLanes];
   ReduceColumnsRest<kScaled>(x, n, max, shift, rest);
   for (size_t j = 0; j < lanes; ++j) {
-    if (IsPeaked(sums[j]) && !IsDegenerate(sums[j])) out[j] = LogOfPeakedSum(sums[j], rest[j]);
+    if (IsPeakedFor<typename V::Scalar>(sums[j]) && !IsDegenerate(sums[j])) out[j] = LogOfPeakedSum(sums[j], rest[j]);
   }
 }
 

@@ -49,9 +49,14 @@ inline V TwoSum(V a, V b, V* error) {
 // A row without a finite maximum, or with NaN in it.
 inline bool IsDegenerate(const RowSum& sum) { return !IsFinite(sum.max) || sum.hi != sum.hi; }
 
-// Where the largest term is more than a third of the sum, the digits of the others have drowned in it: then they are
-// summed again without it (reduce_rest).
-inline bool IsPeaked(const RowSum& sum) { return sum.hi < 3.0 * sum.top; }
+// Where the largest term is a large share of the sum, the digits of the others have drowned in it: then they are summed
+// again without it (reduce_rest). Floats, summed in double, can bear a half; doubles a third.
+inline constexpr double kPeakedFloat = 2.0, kPeakedDouble = 3.0;
+inline bool IsPeaked(const RowSum& sum, double limit) { return sum.hi < limit * sum.top; }
+template <class T>
+inline bool IsPeakedFor(const RowSum& sum) {
+  return IsPeaked(sum, sizeof(T) == sizeof(float) ? kPeakedFloat : kPeakedDouble);
+}
 
 // log((hi + lo) * 2^k) as a sum of two numbers. The power of two is taken out of the number first, so that what libm
 // rounds is at most ln(2)/2.

@@ -166,30 +166,18 @@ inline RestSum MakeRest(const Sum& sum, const Sum& errors, double count) {
   return {sum.hi * ExpConstants<T>::kUnscale, (sum.lo + errors.hi) * ExpConstants<T>::kUnscale, count};
 }
 
-// How many lanes of a block's mask are set.
-template <class V, class Mask>
-inline double CountTrue(const Mask& mask) {
-  double count = 0.0;
-  for (const auto& part : mask.part) {
-    typename V::Scalar lanes[V::kLanes];
-    Store(lanes, IfThenElse(part, Set<V>(1), Set<V>(0)));
-    for (const auto lane : lanes) count += static_cast<double>(lane);
-  }
-  return count;
-}
-
 template <bool kScaled, class Src>
-BOLTZMAX_RARE inline RestSum ReduceRest(const Src& x, size_t n, double temperature, const RowSum& row) {
+BOLTZMAX_KERNEL inline RestSum ReduceRest(const Src& x, size_t n, double temperature, const RowSum& row) {
   using V = typename Src::V;
   using T = typename Src::T;
   const V max = Set<V>(static_cast<T>(row.max));
   const ExpShift<V, kScaled> shift(row, MakeTemperature<V>(temperature));
   const V zero = Set<V>(T(0));
-  double count = 0.0;
+  V count = zero;
   const Sum sum = SumOver<V>(n, [&](size_t i, auto lanes) {
     const auto v = x(i, lanes);
     const auto largest = Eq(v, max);
-    count += CountTrue<V>(largest);
+    for (const auto& part : largest.part) count = count + IfThenElse(part, Set<V>(T(1)), zero);
     return IfThenElse(largest, zero, ScaledExp(v, shift));
   });
   const Sum errors = RestErrors<V>([&](auto f) { return SumOver<V>(n, f); },
@@ -197,14 +185,18 @@ BOLTZMAX_RARE inline RestSum ReduceRest(const Src& x, size_t n, double temperatu
                                      const auto v = x(i, lanes);
                                      return IfThenElse(Eq(v, max), zero, ExpTermsOf(v, shift).Error());
                                    });
-  return MakeRest<T>(sum, errors, count);
+  T counts[V::kLanes];
+  Store(counts, count);
+  double total = 0.0;
+  for (const T lane : counts) total += static_cast<double>(lane);
+  return MakeRest<T>(sum, errors, total);
 }
 
 // log(sum exp(x/T)) - offset/T
 template <bool kScaled, class Src>
 inline Sum LogSum(const Src& x, size_t n, double temperature, const RowSum& sum) {
   if (IsDegenerate(sum)) return {0.0, 0.0};
-  if (IsPeaked(sum)) return LogOfPeakedSum(sum, ReduceRest<kScaled>(x, n, temperature, sum));
+  if (IsPeakedFor<typename Src::T>(sum)) return LogOfPeakedSum(sum, ReduceRest<kScaled>(x, n, temperature, sum));
   return LogOfSum(sum);
 }
 
