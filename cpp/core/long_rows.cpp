@@ -30,8 +30,8 @@ RowSum Degenerate(double max, bool nan) {
 
 }  // namespace
 
-LongSum Combine(const std::vector<RowSum>& segments, double temperature, bool want_log,
-                const std::function<RestSum(size_t)>& rest) {
+LongSum Combine(const std::vector<RowSum>& segments, double temperature, bool want_log, const StorageKernels& kernels,
+                const std::function<Sum(size_t)>& rest) {
   size_t largest = 0;
   bool nan = false;
   for (size_t s = 0; s < segments.size(); ++s) {
@@ -52,12 +52,12 @@ LongSum Combine(const std::vector<RowSum>& segments, double temperature, bool wa
   total.hi = TwoSum(total.hi, total.lo, &total.lo);
   LongSum result = {{top.max, top.offset, top.exponent, top.top, total.hi, total.lo}, {0.0, 0.0}};
   if (!want_log) return result;
-  if (!IsPeaked(result.total, kPeakedDouble)) {
-    result.log_sum = LogOfSum(result.total);
+  if (!IsPeaked(result.total, kPeakedWithoutFma)) {
+    result.log_sum = kernels.log_of_sum(result.total);
   } else {
-    const RestSum below = rest(largest);
+    const Sum below = rest(largest);
     AddTo(&others, below.hi, below.lo);
-    result.log_sum = LogOfPeakedSum(result.total, {others.hi, others.lo, below.count});
+    result.log_sum = kernels.log_of_peaked_sum(result.total, others);
   }
   return result;
 }

@@ -11,12 +11,12 @@
 namespace boltzmax {
 
 // The sum of a whole row from those of its segments, and its logarithm. `rest(s)` is asked for the sum of segment s
-// without its largest elements where the largest is more than half of everything.
+// without its largest element where that is a large share of everything.
 struct LongSum {
   RowSum total;
   Sum log_sum;  // of total; only if wanted
 };
-LongSum Combine(const std::vector<RowSum>& segments, double temperature, bool want_log,
-                const std::function<RestSum(size_t)>& rest);
+LongSum Combine(const std::vector<RowSum>& segments, double temperature, bool want_log, const StorageKernels& kernels,
+                const std::function<Sum(size_t)>& rest);
 
 }  // namespace boltzmax

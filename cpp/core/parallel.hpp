@@ -19,6 +19,10 @@ void SetNumThreads(int n);
 // what is too little to repay waking a worker runs on the caller alone.
 void ParallelFor(size_t tasks, double cost, const std::function<void(size_t)>& task);
 
+// task(begin, end) for blocks of [0, count) of at least `least` each: as large as leaves every thread eight, so that
+// neighbours stay together and a thread that is late still finds its share taken.
+void ParallelBlocks(size_t count, size_t least, double cost, const std::function<void(size_t, size_t)>& task);
+
 // How many threads ParallelFor would use now; 1 inside a task.
 int UsableThreads(double cost);
 

@@ -25,9 +25,7 @@ inline double EstimateNanoseconds(size_t elements, DType storage) {
 // task(begin, end) for blocks of rows of n elements.
 template <class Task>
 void ForEachRowBlock(size_t rows, size_t n, double cost, Task task) {
-  if (UsableThreads(cost) == 1) return task(size_t{0}, rows);
-  const size_t block = std::max<size_t>(1, kTaskElements / std::max<size_t>(n, 1));
-  ParallelFor((rows + block - 1) / block, cost, [&](size_t i) { task(i * block, std::min(rows, (i + 1) * block)); });
+  ParallelBlocks(rows, std::max<size_t>(1, kTaskElements / std::max<size_t>(n, 1)), cost, task);
 }
 
 // Memory of the calling thread, kept for its next call. What is asked of it is bounded by a segment.

@@ -16,6 +16,9 @@ namespace {
 // Results larger than this leave the cache before anyone reads them: write them past it.
 constexpr size_t kStreamBytes = size_t{16} << 20;
 
+// Input larger than this comes from beyond the second-level cache.
+constexpr size_t kFarBytes = size_t{1} << 20;
+
 size_t ComputeSize(DType storage) { return storage == DType::kFloat64 ? sizeof(double) : sizeof(float); }
 
 thread_local Scratch exponentials, packed, packed_mask;
@@ -27,7 +30,7 @@ struct Plan {
   Problem p;
   const StorageKernels* kernels;
   size_t n, rows;
-  bool masked, scaled, stream;
+  bool masked, scaled, far, stream;
 
   double TemperatureAt(const Offsets& at) const {
     return scaled ? *reinterpret_cast<const double*>(p.temperature + at[kTemperature]) : 1.0;
@@ -79,7 +82,7 @@ void RunContiguousRows(const Plan& plan, size_t begin, size_t end) {
     RunRows(plan,
             {plan.p.x + at[kX], plan.p.y + at[kY], plan.MaskAt(at),
              plan.scaled ? reinterpret_cast<const double*>(plan.p.temperature + at[kTemperature]) : &kOne, stride[kX],
-             stride[kY], stride[kMask], stride[kTemperature], run, plan.n, scratch, plan.scaled, plan.stream});
+             stride[kY], stride[kMask], stride[kTemperature], run, plan.n, scratch, plan.scaled, plan.far, plan.stream});
   });
 }
 
@@ -163,7 +166,7 @@ void RunPackedRows(const Plan& plan, size_t begin, size_t end) {
       temperatures[r] = plan.TemperatureAt(at);
     }
     RunRows(plan, {x, results, mask, temperatures.data(), row_bytes, plan.Reduces() ? item_bytes : row_bytes,
-                   static_cast<ptrdiff_t>(n), sizeof(double), rows, n, scratch, plan.scaled, false});
+                   static_cast<ptrdiff_t>(n), sizeof(double), rows, n, scratch, plan.scaled, false, false});
     for (size_t r = 0; r < rows; ++r) {
       const Offsets at = OffsetsAt(plan.p.outer, first + r);
       if (plan.Reduces()) {
@@ -195,23 +198,29 @@ void RunLongRow(const Plan& plan, size_t r, bool contiguous) {
               mask == nullptr ? nullptr : mask + begin,
               n,
               temperature,
+              plan.far,
               plan.stream};
     }
     char* x = packed.Get(length * item);
     uint8_t* mask = plan.masked ? reinterpret_cast<uint8_t*>(packed_mask.Get(length)) : nullptr;
     packer.Pack(at, begin, n, x, mask);
-    return {x, x, mask, n, temperature, false};
+    return {x, x, mask, n, temperature, false, false};
   };
 
   std::vector<RowSum> sums(count);
-  ParallelFor(count, cost, [&](size_t s) { sums[s] = plan.kernels->reduce(segment(s)); });
-  const LongSum sum = Combine(sums, temperature, plan.p.op != Op::kSoftmax,
+  const auto for_each_segment = [&](const auto& task) {
+    ParallelBlocks(count, 1, cost, [&](size_t begin, size_t end) {
+      for (size_t s = begin; s < end; ++s) task(s);
+    });
+  };
+  for_each_segment([&](size_t s) { sums[s] = plan.kernels->reduce(segment(s)); });
+  const LongSum sum = Combine(sums, temperature, plan.p.op != Op::kSoftmax, *plan.kernels,
                               [&](size_t s) { return plan.kernels->reduce_rest(segment(s), sums[s]); });
   if (plan.Reduces()) {
     plan.kernels->store_scalar(plan.p.y + at[kY], LogSumExpOf(sum.total, sum.log_sum, temperature));
     return;
   }
-  ParallelFor(count, cost, [&](size_t s) {
+  for_each_segment([&](size_t s) {
     const Row row = segment(s);
     if (plan.p.op == Op::kSoftmax) {
       plan.kernels->softmax_map(row, sum.total);
@@ -231,10 +240,12 @@ void Run(const Problem& problem) {
                CountElements(problem.outer),
                problem.mask != nullptr,
                problem.temperature != nullptr,
+               false,
                false};
   if (plan.rows == 0 || (plan.n == 0 && !plan.Reduces())) return;
   plan.p.outer = Coalesce(problem.outer);
   plan.p.inner = Coalesce(problem.inner);
+  plan.far = plan.rows * plan.n * plan.XSize() > kFarBytes;
   plan.stream = !plan.Reduces() && problem.x != problem.y && plan.rows * plan.n * plan.YSize() > kStreamBytes;
 
   const bool contiguous = IsContiguous(plan) && IsAligned(plan);
@@ -264,9 +275,9 @@ void RunContiguous(const Problem& problem, size_t rows, size_t n) {
     strided.inner = {{n, {item, reduces ? 0 : item, 0, 0}}};
     return Run(strided);
   }
-  const Plan plan = {problem, &KernelsFor(problem.storage), n, rows, false, scaled, false};
+  const Plan plan = {problem, &KernelsFor(problem.storage), n, rows, false, scaled, false, false};
   RunRows(plan, {problem.x, problem.y, nullptr, scaled ? reinterpret_cast<const double*>(problem.temperature) : &kOne,
-                 row, reduces ? item : row, 0, 0, rows, n, ExponentialsFor(plan), scaled, false});
+                 row, reduces ? item : row, 0, 0, rows, n, ExponentialsFor(plan), scaled, false, false});
 }
 
 }  // namespace boltzmax

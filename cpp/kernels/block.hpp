@@ -70,6 +70,18 @@ struct Block {
   friend Block IfThenElse(const Mask& m, const Block& a, const Block& b)
       BOLTZMAX_EACH(Block, IfThenElse(m.part[u], a.part[u], b.part[u]))
 #undef BOLTZMAX_EACH
+  friend Block SplitExponent(const Block& x, Block* mantissa) {
+    Block exponent;
+    BOLTZMAX_UNROLL
+    for (size_t u = 0; u < U; ++u) exponent.part[u] = SplitExponent(x.part[u], &mantissa->part[u]);
+    return exponent;
+  }
+  friend bool Any(const Mask& m) {
+    bool any = false;
+    BOLTZMAX_UNROLL
+    for (size_t u = 0; u < U; ++u) any = any || Any(m.part[u]);
+    return any;
+  }
   // clang-format on
 };
 

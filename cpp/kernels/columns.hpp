@@ -17,6 +17,7 @@ struct Strip {
   using V = Vec<T>;
   const char* x;
   ptrdiff_t stride;
+  size_t n;
   Lanes lanes;
 
   const S* At(size_t i) const { return reinterpret_cast<const S*>(x + static_cast<ptrdiff_t>(i) * stride); }
@@ -33,163 +34,204 @@ struct Strip {
 template <size_t U>
 struct RowCount {};
 
-template <class V, class F>
-inline V ColumnMax(size_t n, F f) {
-  V max = Set<V>(-static_cast<typename V::Scalar>(__builtin_inff()));
-  size_t i = 0;
-  for (; i + 4 <= n; i += 4) max = MaxOf(f(i, 1, RowCount<4>{}), max);
-  for (; i < n; ++i) max = MaxOf(f(i, 1, RowCount<1>{}), max);
-  return max;
-}
-
-// SumOver for columns: out[j] has the bits that SumOver gives for column j.
-template <class V, class F>
-inline void ColumnSum(size_t n, F f, Sum* out) {
-  constexpr size_t kLanes = V::kLanes;
-  WideSum<V> sums[kLanes];
-  for (size_t lane = 0; lane < kLanes && lane < n; ++lane) {
-    WideSum<V> sum;
-    size_t i = lane;
-    for (; i + 3 * kLanes < n; i += 4 * kLanes) AddTrees(&sum, f(i, kLanes, RowCount<4>{}));
-    Block<V, 4> tail = Set<V>(0);
-    for (size_t j = 0; i < n; ++j, i += kLanes) tail.part[j] = f(i, kLanes, RowCount<1>{}).part[0];
-    AddTrees(&sum, tail);
-    sums[lane] = sum;
-  }
-  for (size_t half = kLanes / 2; half > 0; half /= 2) {
-    for (size_t i = 0; i < half; ++i) sums[i].Fold(sums[i + half]);
-  }
-  sums[0].Lanes(out);
-}
-
-// A strip's temperatures, one per lane.
-template <class V>
-struct StripTemperature {
-  using T = typename V::Scalar;
-  double value[V::kLanes];
-  Temperature<V> vector;
-
-  StripTemperature(const double* first, ptrdiff_t stride, size_t lanes) {
-    T t[V::kLanes], hi[V::kLanes], lo[V::kLanes];
-    for (size_t j = 0; j < V::kLanes; ++j) {
-      const char* p = reinterpret_cast<const char*>(first) + static_cast<ptrdiff_t>(j < lanes ? j : 0) * stride;
-      value[j] = *reinterpret_cast<const double*>(p);
-      t[j] = static_cast<T>(value[j]);
-      InvertTemperature(value[j], &hi[j], &lo[j]);
-    }
-    vector = {Load(t), Load(hi), Load(lo)};
-  }
-};
-
-template <bool kScaled, class V, class StripType, class Keep>
-inline void ReduceColumns(const StripType& x, size_t n, V largest, const ExpShift<V, kScaled>& shift, Keep keep,
-                          RowSum* out) {
-  using T = typename V::Scalar;
-  Sum sums[V::kLanes];
-  ColumnSum<V>(
-      n,
-      [&]<size_t U>(size_t i, size_t step, RowCount<U>) {
-        const auto e = ScaledExp(x.template Rows<U>(i, step), shift);
-        keep(i, step, e);
-        return e;
-      },
-      sums);
-  T offset[V::kLanes], exponent[V::kLanes], top[V::kLanes], max[V::kLanes];
-  Store(max, largest);
-  Store(offset, shift.offset);
-  Store(exponent, shift.exponent);
-  Store(top, ScaledExp(largest, shift));
-  for (size_t j = 0; j < V::kLanes; ++j) {
-    out[j] = {static_cast<double>(max[j]),
-              static_cast<double>(offset[j]),
-              static_cast<double>(exponent[j]),
-              static_cast<double>(top[j]) * ExpConstants<T>::kUnscale,
-              sums[j].hi * ExpConstants<T>::kUnscale,
-              sums[j].lo * ExpConstants<T>::kUnscale};
-  }
-}
-struct KeepNoColumn {
-  template <class B>
-  void operator()(size_t, size_t, const B&) const {}
-};
-
-template <bool kScaled, class V, class StripType>
-BOLTZMAX_RARE inline void ReduceColumnsRest(const StripType& x, size_t n, V max, const ExpShift<V, kScaled>& shift,
-                                            RestSum* out) {
-  using T = typename V::Scalar;
-  const V zero = Set<V>(T(0));
-  V count = zero;
-  Sum sums[V::kLanes], errors[V::kLanes] = {};
-  ColumnSum<V>(
-      n,
-      [&]<size_t U>(size_t i, size_t step, RowCount<U>) {
-        const auto v = x.template Rows<U>(i, step);
-        const auto largest = Eq(v, max);
-        for (const auto& part : largest.part) count = count + IfThenElse(part, Set<V>(T(1)), zero);
-        return IfThenElse(largest, zero, ScaledExp(v, shift));
-      },
-      sums);
-  RestErrors<V>(
-      [&](auto f) {
-        ColumnSum<V>(n, f, errors);
-        return Sum{};
-      },
-      [&]<size_t U>(size_t i, size_t step, RowCount<U>) {
-        const auto v = x.template Rows<U>(i, step);
-        return IfThenElse(Eq(v, max), zero, ExpTermsOf(v, shift).Error());
-      });
-  T counts[V::kLanes];
-  Store(counts, count);
-  for (size_t j = 0; j < V::kLanes; ++j) out[j] = MakeRest<T>(sums[j], errors[j], static_cast<double>(counts[j]));
-}
-
-// Columns without a finite maximum: DegenerateSum, lane by lane.
-template <class V, class StripType>
-BOLTZMAX_RARE inline void MarkDegenerate(const StripType& x, size_t n, RowSum* sums, size_t lanes) {
-  using T = typename V::Scalar;
-  bool any = false;
-  for (size_t j = 0; j < lanes; ++j) any = any || !IsFinite(sums[j].max);
-  if (!any) return;
-  T nan[V::kLanes];
-  Store(nan, ColumnMax<V>(n, [&]<size_t U>(size_t i, size_t step, RowCount<U>) {
-          return IsNan<V>(x.template Rows<U>(i, step));
-        }));
-  for (size_t j = 0; j < lanes; ++j) {
-    if (IsFinite(sums[j].max)) continue;
-    sums[j].hi = nan[j] > T(0) ? __builtin_nan("") : (sums[j].max > 0 ? sums[j].max : 0.0);
-    sums[j].lo = 0.0;
-  }
-}
-
-// log(sum exp(x/T)) - offset/T for every column.
-template <bool kScaled, class V, class StripType>
-inline void ColumnLogSums(const StripType& x, size_t n, V max, const ExpShift<V, kScaled>& shift, const RowSum* sums,
-                          size_t lanes, Sum* out) {
-  bool any_peaked = false;
-  for (size_t j = 0; j < lanes; ++j) {
-    out[j] = LogOfSum(sums[j]);
-    any_peaked = any_peaked || IsPeakedFor<typename V::Scalar>(sums[j]);
-  }
-  if (!any_peaked) return;
-  RestSum rest[V::kLanes];
-  ReduceColumnsRest<kScaled>(x, n, max, shift, rest);
-  for (size_t j = 0; j < lanes; ++j) {
-    if (IsPeakedFor<typename V::Scalar>(sums[j]) && !IsDegenerate(sums[j])) out[j] = LogOfPeakedSum(sums[j], rest[j]);
-  }
-}
-
-template <class Strip>
-inline auto StripMax(const Strip& x, size_t n) {
-  return ColumnMax<typename Strip::V>(
-      n, [&]<size_t U>(size_t i, size_t step, RowCount<U>) { return x.template Rows<U>(i, step); });
-}
-
 // f for every row of a strip, four at a time: f(i, RowCount<U>).
 template <class F>
 inline void ForEachStripRow(size_t n, F f) {
   size_t i = 0;
   for (; i + 4 <= n; i += 4) f(i, RowCount<4>{});
   for (; i < n; ++i) f(i, RowCount<1>{});
+}
+
+// The maximum of f over the first n rows; NaN is passed over.
+template <class V, class F>
+inline V ColumnMax(size_t n, F f) {
+  V max = Set<V>(-static_cast<typename V::Scalar>(__builtin_inff()));
+  ForEachStripRow(n, [&](size_t i, auto count) { max = MaxOf(f(i, count), max); });
+  return max;
+}
+template <class StripType>
+inline auto StripMax(const StripType& x, size_t n) {
+  return ColumnMax<typename StripType::V>(n, [&]<size_t U>(size_t i, RowCount<U>) { return x.template Rows<U>(i, 1); });
+}
+
+// SumOver for columns, with the bits that SumOver gives for each: f(i, step, RowCount<U>).
+template <class V, class F>
+inline Pair<Wide<V>> ColumnSum(size_t n, F f) {
+  constexpr size_t kLanes = V::kLanes;
+  WideSum<V> sums[kLanes];
+  for (size_t lane = 0; lane < kLanes && lane < n; ++lane) {
+    WideSum<V> sum;
+    size_t i = lane;
+    for (; i + 3 * kLanes < n; i += 4 * kLanes) AddTrees(&sum, f(i, kLanes, RowCount<4>{}));
+    if (i < n) {
+      Block<V, 4> tail = Set<V>(0);
+      for (size_t j = 0; i < n; ++j, i += kLanes) tail.part[j] = f(i, kLanes, RowCount<1>{}).part[0];
+      AddTrees(&sum, tail);
+    }
+    sums[lane] = sum;
+  }
+  for (size_t half = kLanes / 2; half > 0; half /= 2) {
+    for (size_t i = 0; i < half; ++i) sums[i].Fold(sums[i + half]);
+  }
+  return sums[0].Lanes();
+}
+
+// A strip's temperatures, one per lane.
+template <class V>
+struct StripTemperature {
+  using T = typename V::Scalar;
+  Wide<V> value;
+  Temperature<V> vector;
+
+  StripTemperature(const double* first, ptrdiff_t stride, size_t lanes) {
+    double values[V::kLanes];
+    T t[V::kLanes], hi[V::kLanes], lo[V::kLanes];
+    for (size_t j = 0; j < V::kLanes; ++j) {
+      const char* p = reinterpret_cast<const char*>(first) + static_cast<ptrdiff_t>(j < lanes ? j : 0) * stride;
+      values[j] = *reinterpret_cast<const double*>(p);
+      t[j] = static_cast<T>(values[j]);
+      InvertTemperature(values[j], &hi[j], &lo[j]);
+    }
+    value = LoadLanes<F64>(values, Whole<V::kLanes / F64::kLanes>{}, 0.0);
+    vector = {Load(t), Load(hi), Load(lo)};
+  }
+};
+
+// What a strip was reduced to.
+template <class V, bool kScaled>
+struct StripSum {
+  V max;
+  ExpShift<V, kScaled> shift;
+  SumOfExp<Wide<V>> sum;
+};
+
+template <class V, bool kScaled>
+inline StripSum<V, kScaled> MakeStripSum(V max, const ExpShift<V, kScaled>& shift, const Pair<Wide<V>>& sum) {
+  const Wide<V> unscale = Const(ExpConstants<typename V::Scalar>::kUnscale);
+  return {max,
+          shift,
+          {Promote(max), Promote(shift.offset), Promote(shift.exponent), Promote(ScaledExp(max, shift)) * unscale,
+           sum.hi * unscale, sum.lo * unscale}};
+}
+
+struct KeepNoColumn {
+  template <class B>
+  void operator()(size_t, size_t, const B&) const {}
+};
+
+// ReduceRow for columns: the exponentials go to keep(i, step, e). Here too the maximum of the first rows will do in
+// place of the columns' own, unless `known` asks for that.
+template <bool kScaled, class V, class StripType, class Keep>
+inline StripSum<V, kScaled> ReduceStrip(const StripType& x, const Temperature<V>& t, Keep keep, bool known = false) {
+  using C = ExpConstants<typename V::Scalar>;
+  constexpr size_t kHead = 16;
+  const size_t n = x.n;
+  if (!kScaled && !known) {
+    const V guess = StripMax(x, n < kHead ? n : kHead);
+    const auto is_direct = [&](V v) { return ReduceMax(Abs(v)) < C::kDirectLimit; };
+    if (is_direct(guess)) {
+      const ExpShift<V, kScaled> shift(guess, t);
+      V max = guess;
+      const auto sum = ColumnSum<V>(n, [&]<size_t U>(size_t i, size_t step, RowCount<U>) {
+        const auto v = x.template Rows<U>(i, step);
+        max = MaxOf(v, max);
+        const auto e = ScaledExp(v, shift);
+        keep(i, step, e);
+        return e;
+      });
+      if (ReduceMax(max - guess) <= C::kHeadroom && is_direct(max)) return MakeStripSum(max, shift, sum);
+    }
+  }
+  const V max = StripMax(x, n);
+  const ExpShift<V, kScaled> shift(max, t);
+  const auto sum = ColumnSum<V>(n, [&]<size_t U>(size_t i, size_t step, RowCount<U>) {
+    const auto e = ScaledExp(x.template Rows<U>(i, step), shift);
+    keep(i, step, e);
+    return e;
+  });
+  return MakeStripSum(max, shift, sum);
+}
+
+// Columns without a finite maximum: DegenerateSum, lane by lane.
+template <class V, bool kScaled, class StripType>
+BOLTZMAX_RARE inline void MarkDegenerate(const StripType& x, StripSum<V, kScaled>* strip) {
+  using D = Wide<V>;
+  const V nan = ColumnMax<V>(x.n, [&]<size_t U>(size_t i, RowCount<U>) { return IsNan<V>(x.template Rows<U>(i, 1)); });
+  const D zero = Const(0), one = Const(1), not_a_number = Const(__builtin_nan(""));
+  const D max = strip->sum.max;
+  const D special = IfThenElse(Eq(Promote(nan), one), not_a_number, Max(zero, max));
+  const auto finite = Eq(max - max, zero);
+  strip->sum.hi = IfThenElse(finite, strip->sum.hi, special);
+  strip->sum.lo = IfThenElse(finite, strip->sum.lo, zero);
+}
+
+// 1 in the lanes of columns without a finite maximum or with NaN, else 0.
+template <class D>
+inline D IsDegenerate(const SumOfExp<D>& sum) {
+  const D zero = Const(0), one = Const(1);
+  return IfThenElse(Eq(sum.max - sum.max, zero), IfThenElse(Eq(sum.hi, sum.hi), zero, one), one);
+}
+
+// The last row in which each column has its maximum.
+template <class V, class StripType>
+inline V FindLastRows(const StripType& x, V max) {
+  using T = typename V::Scalar;
+  V last = Set<V>(0);
+  ForEachStripRow(x.n, [&]<size_t U>(size_t i, RowCount<U>) {
+    const auto v = x.template Rows<U>(i, 1);
+    BOLTZMAX_UNROLL
+    for (size_t u = 0; u < U; ++u) last = IfThenElse(Eq(v.part[u], max), Set<V>(static_cast<T>(i + u)), last);
+  });
+  return last;
+}
+
+// ReduceRest for columns.
+template <class V, bool kScaled, class StripType>
+BOLTZMAX_KERNEL inline Pair<Wide<V>> ReduceStripRest(const StripType& x, const StripSum<V, kScaled>& strip,
+                                                     size_t lanes) {
+  using T = typename V::Scalar;
+  using D = Wide<V>;
+  constexpr size_t kLanes = V::kLanes;
+  T last[kLanes], slot[kLanes] = {}, four[4][kLanes];
+  Store(last, FindLastRows<V>(x, strip.max));
+  for (auto& row : four) {
+    for (T& element : row) element = -static_cast<T>(__builtin_inff());
+  }
+  for (size_t j = 0; j < lanes; ++j) {
+    const auto at = static_cast<size_t>(last[j]);
+    const size_t s = at % (4 * kLanes) / kLanes, first = at - s * kLanes;
+    slot[j] = static_cast<T>(s);
+    for (size_t u = 0; u < 4 && first + u * kLanes < x.n; ++u) {
+      four[u][j] = FirstLane(LoadN(x.At(first + u * kLanes) + j, 1, T(0)));
+    }
+  }
+  Block<V, 4> v;
+  for (size_t u = 0; u < 4; ++u) v.part[u] = Load(four[u]);
+  auto rest = WithoutLargest<kScaled, V>({strip.sum.hi, strip.sum.lo}, v, Load(slot), strip.shift);
+
+  const auto tiny = Lt(rest.hi, strip.sum.top * Const(kTinyRest<T>));
+  if (!Any(tiny)) return rest;
+  const D unscale = Const(ExpConstants<T>::kUnscale);
+  const auto again = ColumnSum<V>(x.n, [&]<size_t U>(size_t i, size_t step, RowCount<U>) {
+    const auto b = x.template Rows<U>(i, step);
+    return IfThenElse(Eq(b, Block<V, U>(strip.max)), Set<V>(0), ScaledExp(b, strip.shift));
+  });
+  rest.hi = IfThenElse(tiny, again.hi * unscale, rest.hi);
+  rest.lo = IfThenElse(tiny, again.lo * unscale, rest.lo);
+  return rest;
+}
+
+// log(sum exp(x/T)) - offset/T for every column.
+template <class V, bool kScaled, class StripType>
+inline Pair<Wide<V>> StripLogSum(const StripType& x, const StripSum<V, kScaled>& strip, size_t lanes) {
+  using T = typename V::Scalar;
+  const auto usual = LogPartsOfSum<T>(strip.sum);
+  const auto is_peaked = Lt(strip.sum.hi, strip.sum.top * Const(kPeakedHere));
+  if (!Any(is_peaked)) return Join<T>(usual);
+  const auto peaked = LogPartsOfPeakedSum<T>(strip.sum, ReduceStripRest(x, strip, lanes));
+  const auto choose = [&](const Wide<V>& a, const Wide<V>& b) { return IfThenElse(is_peaked, a, b); };
+  return Join<T>(
+      LogParts<Wide<V>>{choose(peaked.base, usual.base), choose(peaked.f, usual.f), choose(peaked.extra, usual.extra)});
 }
 
 // Where a strip's results go: rows i, i + step, ... of the columns.
@@ -204,100 +246,77 @@ struct StripOut {
   template <class V, size_t U>
   void Store(size_t i, size_t step, const Block<V, U>& b) const {
     BOLTZMAX_UNROLL
-    for (size_t u = 0; u < U; ++u) {
-      Block<V, 1> row = b.part[u];
-      StoreLanes(At(i + u * step), row, lanes);
-    }
+    for (size_t u = 0; u < U; ++u) StoreLanes(At(i + u * step), Block<V, 1>(b.part[u]), lanes);
   }
 };
 
 template <bool kScaled, class S, class Lanes>
-BOLTZMAX_KERNEL inline void SoftmaxStrip(const Strip<S, Lanes>& x, char* y, ptrdiff_t y_stride, size_t n,
+BOLTZMAX_KERNEL inline void SoftmaxStrip(const Strip<S, Lanes>& x, char* y, ptrdiff_t y_stride,
                                          const StripTemperature<Vec<Compute<S>>>& t, size_t) {
   using V = typename Strip<S, Lanes>::V;
-  using T = Compute<S>;
-  constexpr bool kHoldsExp = sizeof(S) == sizeof(T);  // else the exponentials are computed again
+  constexpr bool kHoldsExp = sizeof(S) == sizeof(Compute<S>);  // else the exponentials are computed again
   const StripOut<S, Lanes> out = {y, y_stride, x.lanes};
-  const V max = StripMax(x, n);
-  const ExpShift<V, kScaled> shift(max, t.vector);
-  RowSum sums[V::kLanes];
-  ReduceColumns<kScaled>(
-      x, n, max, shift,
-      [&](size_t i, size_t step, const auto& e) {
-        if constexpr (kHoldsExp) out.Store(i, step, e);
-      },
-      sums);
-  T his[V::kLanes], los[V::kLanes];
-  for (size_t j = 0; j < V::kLanes; ++j) {
-    const Divisor<V> divisor(sums[j]);
-    his[j] = divisor.hi;
-    los[j] = divisor.lo;
-  }
-  const V hi = Load(his), lo = Load(los);
-  const Strip<S, Lanes> kept = {y, y_stride, x.lanes};
-  ForEachStripRow(n, [&]<size_t U>(size_t i, RowCount<U>) {
+  const auto keep = [&](size_t i, size_t step, const auto& e) {
+    if constexpr (kHoldsExp) out.Store(i, step, e);
+  };
+  const auto strip = ReduceStrip<kScaled, V>(x, t.vector, keep, kHoldsExp && y == x.x);
+  const Divisor<V> divisor(strip.sum.hi, strip.sum.lo);
+  const Strip<S, Lanes> kept = {y, y_stride, x.n, x.lanes};
+  ForEachStripRow(x.n, [&]<size_t U>(size_t i, RowCount<U>) {
     if constexpr (kHoldsExp) {
-      out.Store(i, 1, Divide(kept.template Rows<U>(i, 1), hi, lo));
+      out.Store(i, 1, Divide(kept.template Rows<U>(i, 1), divisor));
     } else {
-      out.Store(i, 1, Divide(ScaledExp(x.template Rows<U>(i, 1), shift), hi, lo));
+      out.Store(i, 1, Divide(ScaledExp(x.template Rows<U>(i, 1), strip.shift), divisor));
     }
   });
 }
 
 template <bool kScaled, class S, class Lanes>
-BOLTZMAX_KERNEL inline void LogSoftmaxStrip(const Strip<S, Lanes>& x, char* y, ptrdiff_t y_stride, size_t n,
-                                            const StripTemperature<Vec<Compute<S>>>& t, size_t lanes) {
+BOLTZMAX_RARE inline void LogSoftmaxDegenerateStrip(const Strip<S, Lanes>& x, const StripOut<S, Lanes>& out,
+                                                    const LogShift<Vec<Compute<S>>>& shift,
+                                                    const StripTemperature<Vec<Compute<S>>>& t,
+                                                    const SumOfExp<Wide<Vec<Compute<S>>>>& sum) {
   using V = typename Strip<S, Lanes>::V;
-  using T = Compute<S>;
-  const V max = StripMax(x, n);
-  const ExpShift<V, kScaled> shift(max, t.vector);
-  RowSum sums[V::kLanes];
-  ReduceColumns<kScaled>(x, n, max, shift, KeepNoColumn{}, sums);
-  MarkDegenerate<V>(x, n, sums, lanes);
-  Sum log_sums[V::kLanes];
-  ColumnLogSums<kScaled>(x, n, max, shift, sums, lanes, log_sums);
-  T offsets[V::kLanes] = {}, highs[V::kLanes] = {}, lows[V::kLanes] = {};
-  T degenerate[V::kLanes] = {}, all_nan[V::kLanes] = {};
-  bool any_degenerate = false;
-  for (size_t j = 0; j < lanes; ++j) {
-    const auto s = LogShift<T>::template Make<kScaled>(sums[j], log_sums[j]);
-    offsets[j] = s.offset;
-    highs[j] = s.high;
-    lows[j] = s.low;
-    degenerate[j] = IsDegenerate(sums[j]) ? T(1) : T(0);
-    all_nan[j] = IsAllNan(sums[j]) ? T(1) : T(0);
-    any_degenerate = any_degenerate || IsDegenerate(sums[j]);
-  }
-  const V offset = Load(offsets), high = Load(highs), low = Load(lows), one = Set<V>(T(1));
-  const StripOut<S, Lanes> out = {y, y_stride, x.lanes};
-  if (!any_degenerate) {
-    return ForEachStripRow(n, [&]<size_t U>(size_t i, RowCount<U>) {
-      out.Store(i, 1, SubtractLog<kScaled>(x.template Rows<U>(i, 1), offset, high, low, t.vector));
-    });
-  }
-  const auto is_degenerate = Eq(Load(degenerate), one), is_nan = Eq(Load(all_nan), one);
-  for (size_t i = 0; i < n; ++i) {
+  const V zero = Set<V>(0), one = Set<V>(1);
+  const auto is_usual = Eq(Demote(IsDegenerate(sum)), zero);
+  const Wide<V> none = Const(0), all = Const(1);
+  const auto is_nan = Eq(Demote(IfThenElse(Eq(sum.hi, sum.hi), IfThenElse(Lt(sum.max, none), all, none), all)), one);
+  for (size_t i = 0; i < x.n; ++i) {
     const V v = x.template Rows<1>(i, 1).part[0];
-    const V usual = SubtractLog<kScaled>(v, offset, high, low, t.vector);
     const V special = IfThenElse(is_nan, DegenerateLog<V>(v, true), DegenerateLog<V>(v, false));
-    out.Store(i, 1, Block<V, 1>(IfThenElse(is_degenerate, special, usual)));
+    out.Store(i, 1, Block<V, 1>(IfThenElse(is_usual, SubtractLog<kScaled>(v, shift, t.vector), special)));
   }
 }
 
 template <bool kScaled, class S, class Lanes>
-BOLTZMAX_KERNEL inline void LogSumExpStrip(const Strip<S, Lanes>& x, char* y, ptrdiff_t, size_t n,
+BOLTZMAX_KERNEL inline void LogSoftmaxStrip(const Strip<S, Lanes>& x, char* y, ptrdiff_t y_stride,
+                                            const StripTemperature<Vec<Compute<S>>>& t, size_t lanes) {
+  using V = typename Strip<S, Lanes>::V;
+  auto strip = ReduceStrip<kScaled, V>(x, t.vector, KeepNoColumn{});
+  const bool any_degenerate = Any(Eq(IsDegenerate(strip.sum), Wide<V>(Const(1))));
+  if (any_degenerate) MarkDegenerate<V, kScaled>(x, &strip);
+  const auto shift = LogShift<V>::template Make<kScaled>(strip.sum.offset, StripLogSum(x, strip, lanes));
+  const StripOut<S, Lanes> out = {y, y_stride, x.lanes};
+  if (any_degenerate) return LogSoftmaxDegenerateStrip<kScaled>(x, out, shift, t, strip.sum);
+  ForEachStripRow(x.n, [&]<size_t U>(size_t i, RowCount<U>) {
+    out.Store(i, 1, SubtractLog<kScaled>(x.template Rows<U>(i, 1), shift, t.vector));
+  });
+}
+
+template <bool kScaled, class S, class Lanes>
+BOLTZMAX_KERNEL inline void LogSumExpStrip(const Strip<S, Lanes>& x, char* y, ptrdiff_t,
                                            const StripTemperature<Vec<Compute<S>>>& t, size_t lanes) {
   using V = typename Strip<S, Lanes>::V;
-  const V max = StripMax(x, n);
-  const ExpShift<V, kScaled> shift(max, t.vector);
-  RowSum sums[V::kLanes];
-  ReduceColumns<kScaled>(x, n, max, shift, KeepNoColumn{}, sums);
-  MarkDegenerate<V>(x, n, sums, lanes);
-  Sum log_sums[V::kLanes];
-  ColumnLogSums<kScaled>(x, n, max, shift, sums, lanes, log_sums);
-  for (size_t j = 0; j < lanes; ++j) {
-    StoreScalar(reinterpret_cast<S*>(y) + j, LogSumExpOf(sums[j], log_sums[j], t.value[j]));
-  }
+  using D = Wide<V>;
+  auto strip = ReduceStrip<kScaled, V>(x, t.vector, KeepNoColumn{});
+  const auto is_degenerate = Eq(IsDegenerate(strip.sum), D(Const(1)));
+  if (Any(is_degenerate)) MarkDegenerate<V, kScaled>(x, &strip);
+  const auto log_sum = StripLogSum(x, strip, lanes);
+  const auto& sum = strip.sum;
+  const D usual = (sum.offset / t.value + log_sum.hi) + log_sum.lo;
+  const D special = IfThenElse(Eq(sum.hi, sum.hi), sum.max, sum.hi);
+  const V result = Demote(IfThenElse(is_degenerate, special, usual));
+  StoreLanes(reinterpret_cast<S*>(y), Block<V, 1>(result), x.lanes);
 }
 
 }  // namespace

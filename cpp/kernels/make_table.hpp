@@ -48,32 +48,40 @@ inline void Attach(Op* op, const RowBatch&, size_t, S* y) {
   op->y = y;
 }
 
-// Rows of a batch, each one's map after the reduction of the next.
+// Rows of a batch in three overlapping steps: guess the maximum of one row, reduce the row before it, map the one before
+// that. What a step hands to the next comes from a long chain of instructions, which ends while another row is read.
 template <bool kScaled, bool kMasked, class S, class Op>
 BOLTZMAX_KERNEL inline void RunRows(const RowBatch& b) {
   struct Line {
     Source<S, kMasked> x;
+    Compute<S> guess;
     double temperature;
     Op op;
   };
-  const auto line = [&b](size_t r) {
-    Line l = {{Offset<const S>(b.x, r, b.x_stride), nullptr}, 1.0, {}};
-    if constexpr (kMasked) l.x.mask = Offset<const uint8_t>(b.mask, r, b.mask_stride);
+  Line lines[4];
+  const auto begin = [&](size_t r) {
+    Line& line = lines[r % 4];
+    line.x.x = Offset<const S>(b.x, r, b.x_stride);
+    line.x.mask = nullptr;
+    if constexpr (kMasked) line.x.mask = Offset<const uint8_t>(b.mask, r, b.mask_stride);
+    line.temperature = 1.0;
     if constexpr (kScaled) {
-      l.temperature = *Offset<const double>(reinterpret_cast<const char*>(b.temperature), r, b.temperature_stride);
+      line.temperature = *Offset<const double>(reinterpret_cast<const char*>(b.temperature), r, b.temperature_stride);
     }
-    Attach(&l.op, b, r, Offset<S>(b.y, r, b.y_stride));
-    return l;
+    Attach(&line.op, b, r, Offset<S>(b.y, r, b.y_stride));
+    line.guess = GuessMax(line.x, b.n);
   };
-  Line previous;
+  if (b.rows > 0) begin(0);
   for (size_t r = 0; r <= b.rows; ++r) {
-    Line current;
+    if (r + 1 < b.rows) begin(r + 1);
     if (r < b.rows) {
-      current = line(r);
-      current.op.template Reduce<kScaled>(current.x, b.n, current.temperature);
+      Line& line = lines[r % 4];
+      line.op.template Reduce<kScaled>(line.x, b.n, line.temperature, line.guess, b.far);
     }
-    if (r > 0) previous.op.template Map<kScaled>(previous.x, b.n, previous.temperature, b.stream);
-    previous = current;
+    if (r > 0) {
+      const Line& line = lines[(r - 1) % 4];
+      line.op.template Map<kScaled>(line.x, b.n, line.temperature, b.stream);
+    }
   }
   if (b.stream) StreamFence();
 }
@@ -105,9 +113,9 @@ inline void ForEachStrip(const ColumnBatch& b, F f) {
       const StripTemperature<V> temperature(Offset<const double>(t, c, b.temperature_stride), b.temperature_stride,
                                             lanes);
       if (lanes == V::kLanes) {
-        f(scaled, Strip<S, Whole<1>>{x, b.x_stride, {}}, y, temperature, lanes);
+        f(scaled, Strip<S, Whole<1>>{x, b.x_stride, b.n, {}}, y, temperature, lanes);
       } else {
-        f(scaled, Strip<S, Partial<1>>{x, b.x_stride, {lanes}}, y, temperature, lanes);
+        f(scaled, Strip<S, Partial<1>>{x, b.x_stride, b.n, {lanes}}, y, temperature, lanes);
       }
     }
   });
@@ -119,29 +127,29 @@ struct Kernels {
 
   static void SoftmaxColumns(const ColumnBatch& b) {
     ForEachStrip<S, sizeof(S)>(b, [&](auto scaled, const auto& x, char* y, const auto& t, size_t lanes) {
-      SoftmaxStrip<decltype(scaled)::value>(x, y, b.y_stride, b.n, t, lanes);
+      SoftmaxStrip<decltype(scaled)::value>(x, y, b.y_stride, t, lanes);
     });
   }
   static void LogSoftmaxColumns(const ColumnBatch& b) {
     ForEachStrip<S, sizeof(S)>(b, [&](auto scaled, const auto& x, char* y, const auto& t, size_t lanes) {
-      LogSoftmaxStrip<decltype(scaled)::value>(x, y, b.y_stride, b.n, t, lanes);
+      LogSoftmaxStrip<decltype(scaled)::value>(x, y, b.y_stride, t, lanes);
     });
   }
   static void LogSumExpColumns(const ColumnBatch& b) {
     ForEachStrip<S, sizeof(S)>(b, [&](auto scaled, const auto& x, char* y, const auto& t, size_t lanes) {
-      LogSumExpStrip<decltype(scaled)::value>(x, y, b.y_stride, b.n, t, lanes);
+      LogSumExpStrip<decltype(scaled)::value>(x, y, b.y_stride, t, lanes);
     });
   }
 
   BOLTZMAX_KERNEL static RowSum Reduce(const Row& row) {
     RowSum sum;
     WithRow<S>(row, [&](auto scaled, const auto& x) {
-      sum = ReduceRow<decltype(scaled)::value>(x, row.n, row.temperature, KeepNothing{});
+      sum = ReduceRow<decltype(scaled)::value>(x, row.n, row.temperature, GuessMax(x, row.n), KeepNothing{}, row.far);
     });
     return sum;
   }
-  static RestSum ReduceWithoutLargest(const Row& row, const RowSum& sum) {
-    RestSum rest;
+  static Sum ReduceWithoutLargest(const Row& row, const RowSum& sum) {
+    Sum rest;
     WithRow<S>(row, [&](auto scaled, const auto& x) {
       rest = ReduceRest<decltype(scaled)::value>(x, row.n, row.temperature, sum);
     });
@@ -192,6 +200,8 @@ struct Kernels {
       LogSumExpColumns,
       Reduce,
       ReduceWithoutLargest,
+      LogOfSum<T>,
+      LogOfPeakedSum<T>,
       MapSoftmax,
       MapLogSoftmax,
       StoreOne,

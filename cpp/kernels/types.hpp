@@ -37,26 +37,21 @@ inline constexpr size_t kKept = 4096;
 
 // sum_j exp(x_j / T) = (hi + lo) * 2^exponent * exp(offset / T), of which the largest term, as it was added, is `top`.
 // A reduction that met NaN has hi = NaN; one that met no finite element has max = -inf or +inf.
-struct RowSum {
-  double max;
-  double offset;
-  double exponent;
-  double top;
-  double hi;
-  double lo;
+template <class D>
+struct SumOfExp {
+  D max;
+  D offset;
+  D exponent;
+  D top;
+  D hi;
+  D lo;
 };
+using RowSum = SumOfExp<double>;
 
 // A sum in twice double's precision.
 struct Sum {
   double hi;
   double lo;
-};
-
-// The sum of the terms below the largest, in the unit of RowSum, and how many terms equal the largest.
-struct RestSum {
-  double hi;
-  double lo;
-  double count;
 };
 
 // One row, or a piece of one, contiguous in memory.
@@ -66,6 +61,7 @@ struct Row {
   const uint8_t* mask;  // NumPy bools, or null
   size_t n;
   double temperature;
+  bool far;     // x lies beyond the nearest caches: fetch ahead
   bool stream;  // write y past the cache
 };
 
@@ -83,7 +79,7 @@ struct RowBatch {
   size_t n;
   void* scratch;  // 2 * kKept elements of the arithmetic type, where exponentials wait that y cannot hold
   bool scaled;    // some temperature is not 1
-  bool stream;
+  bool far, stream;
 };
 
 // Columns: element i of column j lies at x + i * x_stride + j * itemsize. y is laid out alike, or, for a reduction,
@@ -132,7 +128,10 @@ struct StorageKernels {
   void (*logsumexp_columns)(const ColumnBatch&);
   // The two halves of an operation, for longer rows: reduce a segment, then map it with what the whole row gave.
   RowSum (*reduce)(const Row&);
-  RestSum (*reduce_rest)(const Row&, const RowSum&);
+  // The sum without its largest term, in the same unit; and the logarithm of a sum, less offset / T.
+  Sum (*reduce_rest)(const Row&, const RowSum&);
+  Sum (*log_of_sum)(const RowSum&);
+  Sum (*log_of_peaked_sum)(const RowSum&, const Sum& rest);
   void (*softmax_map)(const Row&, const RowSum&);
   void (*log_softmax_map)(const Row&, const RowSum&, const Sum& log_sum);
   void (*store_scalar)(void* y, double value);

@@ -5,16 +5,10 @@
 // row-lane and folds them in the same order, which gives a column the bits of the same numbers in a row.
 #pragma once
 
-#include "block.hpp"
-#include "row_sum.hpp"
+#include "log_sum.hpp"
 
 namespace boltzmax::kernels {
 namespace {
-
-template <class V>
-struct Pair {
-  V hi, lo;
-};
 
 template <class V>
 inline Pair<V> Merge(Pair<V> a, Pair<V> b) {
@@ -23,11 +17,37 @@ inline Pair<V> Merge(Pair<V> a, Pair<V> b) {
   return {hi, (a.lo + b.lo) + error};
 }
 
-inline Sum Normalize(Pair<double> sum) {
-  double error;
-  const double hi = TwoSum(sum.hi, sum.lo, &error);
+template <class D>
+inline Pair<D> Normalize(const Pair<D>& sum) {
+  D error;
+  const D hi = TwoSum(sum.hi, sum.lo, &error);
   return {hi, error};
 }
+
+// Halves onto halves; the result is in lanes[0].
+template <size_t kHalf, class Lane, class Add>
+inline void FoldLanes(Lane* lanes, Add add) {
+  if constexpr (kHalf > 0) {
+    BOLTZMAX_UNROLL
+    for (size_t i = 0; i < kHalf; ++i) lanes[i] = add(lanes[i], lanes[i + kHalf]);
+    FoldLanes<kHalf / 2>(lanes, add);
+  }
+}
+
+// A vector's lanes as doubles.
+template <class V>
+using Wide = Block<F64, V::kLanes / F64::kLanes>;
+
+inline Wide<F32> Promote(F32 v) {
+  Wide<F32> wide;
+  wide.part[0] = PromoteLower(v);
+  wide.part[1] = PromoteUpper(v);
+  return wide;
+}
+inline Wide<F64> Promote(F64 v) { return v; }
+
+inline F32 Demote(const Wide<F32>& wide) { return Demote(wide.part[0], wide.part[1]); }
+inline F64 Demote(const Wide<F64>& wide) { return wide.part[0]; }
 
 // The sum of each four vectors of a block, paired so that equal terms add without rounding.
 template <class V>
@@ -66,17 +86,15 @@ struct WideSum<Vec<float>> {
   Sum Total() const {
     double lanes[F64::kLanes];
     Store(lanes, lower + upper);
-    for (size_t half = F64::kLanes / 2; half > 0; half /= 2) {
-      for (size_t i = 0; i < half; ++i) lanes[i] += lanes[i + half];
-    }
+    FoldLanes<F64::kLanes / 2>(lanes, [](double a, double b) { return a + b; });
     return {lanes[0], 0.0};
   }
   // The sum in each lane, for columns.
-  void Lanes(Sum* out) const {
-    double lanes[F32::kLanes];
-    Store(lanes, lower);
-    Store(lanes + F64::kLanes, upper);
-    for (size_t i = 0; i < F32::kLanes; ++i) out[i] = {lanes[i], 0.0};
+  Pair<Wide<F32>> Lanes() const {
+    Wide<F32> sum;
+    sum.part[0] = lower;
+    sum.part[1] = upper;
+    return {sum, Set<F64>(0.0)};
   }
 };
 
@@ -92,26 +110,16 @@ struct WideSum<Vec<double>> {
   }
   void Fold(const WideSum& other) { sum = Merge(sum, other.sum); }
   Sum Total() const {
-    Pair<double> lanes[F64::kLanes];
-    Unpack(lanes);
-    for (size_t half = F64::kLanes / 2; half > 0; half /= 2) {
-      for (size_t i = 0; i < half; ++i) lanes[i] = Merge(lanes[i], lanes[i + half]);
-    }
-    return Normalize(lanes[0]);
-  }
-  void Lanes(Sum* out) const {
-    Pair<double> lanes[F64::kLanes];
-    Unpack(lanes);
-    for (size_t i = 0; i < F64::kLanes; ++i) out[i] = Normalize(lanes[i]);
-  }
-
- private:
-  void Unpack(Pair<double>* lanes) const {
     double hi[F64::kLanes], lo[F64::kLanes];
     Store(hi, sum.hi);
     Store(lo, sum.lo);
+    Pair<double> lanes[F64::kLanes];
     for (size_t i = 0; i < F64::kLanes; ++i) lanes[i] = {hi[i], lo[i]};
+    FoldLanes<F64::kLanes / 2>(lanes, Merge<double>);
+    const auto total = Normalize(lanes[0]);
+    return {total.hi, total.lo};
   }
+  Pair<Wide<F64>> Lanes() const { return Normalize(Pair<Wide<F64>>{sum.hi, sum.lo}); }
 };
 
 }  // namespace

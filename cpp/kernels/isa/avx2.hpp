@@ -81,6 +81,16 @@ inline Mask64 Lt(F64 a, F64 b) { return {_mm256_cmp_pd(a.raw, b.raw, _CMP_LT_OQ)
 inline Mask64 Eq(F64 a, F64 b) { return {_mm256_cmp_pd(a.raw, b.raw, _CMP_EQ_OQ)}; }
 inline F64 IfThenElse(Mask64 m, F64 a, F64 b) { return {_mm256_blendv_pd(b.raw, a.raw, m.raw)}; }
 inline F64 Pow2(F64 t) { return {_mm256_castsi256_pd(_mm256_slli_epi64(_mm256_castpd_si256(t.raw), 52))}; }
+inline bool Any(Mask32 m) { return _mm256_movemask_ps(m.raw) != 0; }
+inline bool Any(Mask64 m) { return _mm256_movemask_pd(m.raw) != 0; }
+inline F64 SplitExponent(F64 x, F64* mantissa) {
+  const __m256i bits = _mm256_castpd_si256(x.raw);
+  const __m256d fraction = _mm256_and_pd(x.raw, _mm256_castsi256_pd(_mm256_set1_epi64x(0xfffffffffffff)));
+  mantissa->raw = _mm256_or_pd(fraction, _mm256_set1_pd(1.0));
+  // The exponent's bits below those of 2^52 make the number 2^52 + exponent.
+  const __m256i biased = _mm256_or_si256(_mm256_srli_epi64(bits, 52), _mm256_castpd_si256(_mm256_set1_pd(0x1p52)));
+  return {_mm256_sub_pd(_mm256_castsi256_pd(biased), _mm256_set1_pd(0x1p52 + 1023.0))};
+}
 inline double ReduceMax(F64 v) {
   const __m128d m = _mm_max_pd(_mm256_castpd256_pd128(v.raw), _mm256_extractf128_pd(v.raw, 1));
   return _mm_cvtsd_f64(_mm_max_sd(m, _mm_unpackhi_pd(m, m)));
@@ -88,6 +98,9 @@ inline double ReduceMax(F64 v) {
 
 inline F64 PromoteLower(F32 v) { return {_mm256_cvtps_pd(_mm256_castps256_ps128(v.raw))}; }
 inline F64 PromoteUpper(F32 v) { return {_mm256_cvtps_pd(_mm256_extractf128_ps(v.raw, 1))}; }
+inline F32 Demote(F64 lower, F64 upper) {
+  return {_mm256_set_m128(_mm256_cvtpd_ps(upper.raw), _mm256_cvtpd_ps(lower.raw))};
+}
 
 // ---- lanes ----
 

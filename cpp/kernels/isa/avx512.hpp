@@ -70,9 +70,19 @@ inline __mmask8 Eq(F64 a, F64 b) { return _mm512_cmp_pd_mask(a.raw, b.raw, _CMP_
 inline F64 IfThenElse(__mmask8 m, F64 a, F64 b) { return {_mm512_mask_blend_pd(m, b.raw, a.raw)}; }
 inline F64 Pow2(F64 t) { return {_mm512_castsi512_pd(_mm512_slli_epi64(_mm512_castpd_si512(t.raw), 52))}; }
 inline double ReduceMax(F64 v) { return _mm512_reduce_max_pd(v.raw); }
+inline F64 SplitExponent(F64 x, F64* mantissa) {
+  mantissa->raw = _mm512_getmant_pd(x.raw, _MM_MANT_NORM_1_2, _MM_MANT_SIGN_src);
+  return {_mm512_getexp_pd(x.raw)};
+}
+
+inline bool Any(__mmask16 m) { return m != 0; }
+inline bool Any(__mmask8 m) { return m != 0; }
 
 inline F64 PromoteLower(F32 v) { return {_mm512_cvtps_pd(_mm512_castps512_ps256(v.raw))}; }
 inline F64 PromoteUpper(F32 v) { return {_mm512_cvtps_pd(_mm512_extractf32x8_ps(v.raw, 1))}; }
+inline F32 Demote(F64 lower, F64 upper) {
+  return {_mm512_insertf32x8(_mm512_castps256_ps512(_mm512_cvtpd_ps(lower.raw)), _mm512_cvtpd_ps(upper.raw), 1)};
+}
 
 // ---- lanes ----
 

@@ -72,9 +72,19 @@ inline uint64x2_t Eq(F64 a, F64 b) { return vceqq_f64(a.raw, b.raw); }
 inline F64 IfThenElse(uint64x2_t m, F64 a, F64 b) { return {vbslq_f64(m, a.raw, b.raw)}; }
 inline F64 Pow2(F64 t) { return {vreinterpretq_f64_u64(vshlq_n_u64(vreinterpretq_u64_f64(t.raw), 52))}; }
 inline double ReduceMax(F64 v) { return vmaxnmvq_f64(v.raw); }
+inline F64 SplitExponent(F64 x, F64* mantissa) {
+  const uint64x2_t bits = vreinterpretq_u64_f64(x.raw);
+  const uint64x2_t fraction = vandq_u64(bits, vdupq_n_u64(0xfffffffffffff));
+  mantissa->raw = vreinterpretq_f64_u64(vorrq_u64(fraction, vdupq_n_u64(0x3ff0000000000000)));
+  return {vsubq_f64(vcvtq_f64_u64(vshrq_n_u64(bits, 52)), vdupq_n_f64(1023.0))};
+}
+
+inline bool Any(uint32x4_t m) { return vmaxvq_u32(m) != 0; }
+inline bool Any(uint64x2_t m) { return vmaxvq_u32(vreinterpretq_u32_u64(m)) != 0; }
 
 inline F64 PromoteLower(F32 v) { return {vcvt_f64_f32(vget_low_f32(v.raw))}; }
 inline F64 PromoteUpper(F32 v) { return {vcvt_high_f64_f32(v.raw)}; }
+inline F32 Demote(F64 lower, F64 upper) { return {vcvt_high_f32_f64(vcvt_f32_f64(lower.raw), upper.raw)}; }
 
 // ---- lanes ----
 

@@ -99,6 +99,16 @@ inline V IfThenElse(typename V::Mask m, V a, V b) {
 inline F32 Pow2(F32 t) { return {reinterpret_cast<RawF32>(reinterpret_cast<RawBits32>(t.raw) << 23)}; }
 inline F64 Pow2(F64 t) { return {reinterpret_cast<RawF64>(reinterpret_cast<RawBits64>(t.raw) << 52)}; }
 
+inline F64 SplitExponent(F64 x, F64* mantissa) {
+  const RawBits64 bits = reinterpret_cast<RawBits64>(x.raw);
+  mantissa->raw = reinterpret_cast<RawF64>((bits & 0xfffffffffffffu) | 0x3ff0000000000000u);
+  // The exponent's bits below those of 2^52 make the number 2^52 + exponent.
+  return {reinterpret_cast<RawF64>((bits >> 52) | 0x4330000000000000u) - (0x1p52 + 1023.0)};
+}
+
+inline bool Any(RawMask32 m) { return (m[0] | m[1] | m[2] | m[3]) != 0; }
+inline bool Any(RawMask64 m) { return (m[0] | m[1]) != 0; }
+
 inline F64 PromoteLower(F32 v) {
   const RawHalfF32 half = __builtin_shufflevector(v.raw, v.raw, 0, 1);
   return {__builtin_convertvector(half, RawF64)};
@@ -106,6 +116,11 @@ inline F64 PromoteLower(F32 v) {
 inline F64 PromoteUpper(F32 v) {
   const RawHalfF32 half = __builtin_shufflevector(v.raw, v.raw, 2, 3);
   return {__builtin_convertvector(half, RawF64)};
+}
+inline F32 Demote(F64 lower, F64 upper) {
+  const RawHalfF32 low = __builtin_convertvector(lower.raw, RawHalfF32);
+  const RawHalfF32 high = __builtin_convertvector(upper.raw, RawHalfF32);
+  return {__builtin_shufflevector(low, high, 0, 1, 2, 3)};
 }
 
 // ---- lanes ----
