@@ -245,8 +245,7 @@ void ParallelBlocks(size_t count, size_t least, double cost, const std::function
   const auto threads = static_cast<size_t>(UsableThreads(cost));
   if (threads == 1) return task(0, count);
   const size_t block = std::max(least, count / (8 * threads));
-  ParallelFor((count + block - 1) / block, cost,
-              [&](size_t i) { task(i * block, std::min(count, (i + 1) * block)); });
+  ParallelFor((count + block - 1) / block, cost, [&](size_t i) { task(i * block, std::min(count, (i + 1) * block)); });
 }
 
 }  // namespace boltzmax

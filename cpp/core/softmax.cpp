@@ -79,10 +79,10 @@ bool IsAligned(const Plan& plan) {
 void RunContiguousRows(const Plan& plan, size_t begin, size_t end) {
   void* scratch = ExponentialsFor(plan);
   ForEachRun(plan.p.outer, begin, end, [&](const Offsets& at, size_t run, const Offsets& stride, size_t) {
-    RunRows(plan,
-            {plan.p.x + at[kX], plan.p.y + at[kY], plan.MaskAt(at),
-             plan.scaled ? reinterpret_cast<const double*>(plan.p.temperature + at[kTemperature]) : &kOne, stride[kX],
-             stride[kY], stride[kMask], stride[kTemperature], run, plan.n, scratch, plan.scaled, plan.far, plan.stream});
+    RunRows(plan, {plan.p.x + at[kX], plan.p.y + at[kY], plan.MaskAt(at),
+                   plan.scaled ? reinterpret_cast<const double*>(plan.p.temperature + at[kTemperature]) : &kOne,
+                   stride[kX], stride[kY], stride[kMask], stride[kTemperature], run, plan.n, scratch, plan.scaled,
+                   plan.far, plan.stream});
   });
 }
 

@@ -54,21 +54,38 @@ inline auto StripMax(const StripType& x, size_t n) {
   return ColumnMax<typename StripType::V>(n, [&]<size_t U>(size_t i, RowCount<U>) { return x.template Rows<U>(i, 1); });
 }
 
-// SumOver for columns, with the bits that SumOver gives for each: f(i, step, RowCount<U>).
+// SumOver for columns, with the bits that SumOver gives for each: f(i, step, RowCount<U>). The rows come in their order,
+// trees of four at a time, so that those of one tree are near each other in memory.
 template <class V, class F>
 inline Pair<Wide<V>> ColumnSum(size_t n, F f) {
-  constexpr size_t kLanes = V::kLanes;
+  constexpr size_t kLanes = V::kLanes, kTrees = 4 * kLanes;
   WideSum<V> sums[kLanes];
-  for (size_t lane = 0; lane < kLanes && lane < n; ++lane) {
-    WideSum<V> sum;
-    size_t i = lane;
-    for (; i + 3 * kLanes < n; i += 4 * kLanes) AddTrees(&sum, f(i, kLanes, RowCount<4>{}));
-    if (i < n) {
-      Block<V, 4> tail = Set<V>(0);
-      for (size_t j = 0; i < n; ++j, i += kLanes) tail.part[j] = f(i, kLanes, RowCount<1>{}).part[0];
-      AddTrees(&sum, tail);
+  size_t first = 0;
+  for (; first + kTrees <= n; first += kTrees) {
+    for (size_t lane = 0; lane < kLanes; ++lane) AddTrees(&sums[lane], f(first + lane, kLanes, RowCount<4>{}));
+  }
+  // The last trees have count elements or one less.
+  const auto add = [&]<size_t U>(size_t begin, size_t end, RowCount<U> count) {
+    for (size_t lane = begin; lane < end; ++lane) {
+      const auto terms = f(first + lane, kLanes, count);
+      Block<V, 4> tree = Set<V>(0);
+      BOLTZMAX_UNROLL
+      for (size_t u = 0; u < U; ++u) tree.part[u] = terms.part[u];
+      AddTrees(&sums[lane], tree);
     }
-    sums[lane] = sum;
+  };
+  const size_t whole = (n - first) / kLanes, longer = (n - first) % kLanes;
+  if (whole == 3) {
+    add(0, longer, RowCount<4>{});
+    add(longer, kLanes, RowCount<3>{});
+  } else if (whole == 2) {
+    add(0, longer, RowCount<3>{});
+    add(longer, kLanes, RowCount<2>{});
+  } else if (whole == 1) {
+    add(0, longer, RowCount<2>{});
+    add(longer, kLanes, RowCount<1>{});
+  } else {
+    add(0, longer, RowCount<1>{});
   }
   for (size_t half = kLanes / 2; half > 0; half /= 2) {
     for (size_t i = 0; i < half; ++i) sums[i].Fold(sums[i + half]);
@@ -83,6 +100,8 @@ struct StripTemperature {
   Wide<V> value;
   Temperature<V> vector;
 
+  // Temperature 1.
+  StripTemperature() : value(Const(1)), vector(MakeTemperature<V>(1)) {}
   StripTemperature(const double* first, ptrdiff_t stride, size_t lanes) {
     double values[V::kLanes];
     T t[V::kLanes], hi[V::kLanes], lo[V::kLanes];

@@ -110,8 +110,8 @@ inline void ForEachStrip(const ColumnBatch& b, F f) {
       const size_t lanes = b.columns - c < V::kLanes ? b.columns - c : V::kLanes;
       const char* x = b.x + c * sizeof(S);
       char* y = b.y + c * kYItem;
-      const StripTemperature<V> temperature(Offset<const double>(t, c, b.temperature_stride), b.temperature_stride,
-                                            lanes);
+      StripTemperature<V> temperature;
+      if (b.scaled) temperature = {Offset<const double>(t, c, b.temperature_stride), b.temperature_stride, lanes};
       if (lanes == V::kLanes) {
         f(scaled, Strip<S, Whole<1>>{x, b.x_stride, b.n, {}}, y, temperature, lanes);
       } else {

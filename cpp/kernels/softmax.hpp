@@ -132,8 +132,8 @@ struct SoftmaxOp {
     } else {
       const bool overwrites = static_cast<const void*>(e) == static_cast<const void*>(x.x);
       sum = ReduceRow<kScaled>(
-          x, n, temperature, guess, [this](size_t i, auto lanes, const auto& v) { StoreLanes(e + i, v, lanes); },
-          far, overwrites);
+          x, n, temperature, guess, [this](size_t i, auto lanes, const auto& v) { StoreLanes(e + i, v, lanes); }, far,
+          overwrites);
     }
   }
   template <bool kScaled, class Src>
