@@ -29,6 +29,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "tests"))
 import boltzmax
 import boltzmax.testing
 import oracle
+import readme
 import rows
 import ulp
 
@@ -36,8 +37,6 @@ ROOT = Path(__file__).resolve().parent.parent
 Array = npt.NDArray[Any]
 # Takes the name of an operation and a matrix, works over its last axis.
 Implementation = Callable[[str, Array], Array]
-
-BEGIN, END = "<!-- accuracy:begin -->", "<!-- accuracy:end -->"
 
 
 # ---- implementations
@@ -262,16 +261,6 @@ def markdown(table: Table) -> str:
     )
 
 
-def update(readme: Path, text: str) -> None:
-    """Replace what stands between the markers."""
-    page = readme.read_text(encoding="utf-8")
-    if page.count(BEGIN) != 1 or page.count(END) != 1:
-        raise SystemExit(f"{readme.name} has no line {BEGIN} with {END} below it")
-    before, rest = page.split(BEGIN)
-    _, after = rest.split(END)
-    readme.write_text(f"{before}{BEGIN}\n{text}\n{END}{after}", encoding="utf-8")
-
-
 def main() -> int:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument(
@@ -283,7 +272,7 @@ def main() -> int:
     warnings.simplefilter("ignore")
     table = measure(options.quick)
     if options.update_readme:
-        update(ROOT / "README.md", markdown(table))
+        readme.update("accuracy", markdown(table))
     if options.markdown:
         print(markdown(table))
     elif not options.update_readme:

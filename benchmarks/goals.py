@@ -2,6 +2,7 @@
 
     python benchmarks/goals.py
     python benchmarks/goals.py --only "64x1000 float32" --json goals.json
+    python benchmarks/goals.py --update-readme
 
 Each goal is a ratio of times that are taken in turns in one process: the median over all rounds
 of our time against the rival's in the same round. One thread, unless the goal says two. All
@@ -15,6 +16,7 @@ import math
 import os
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
+from datetime import date
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -22,6 +24,7 @@ from typing import Any
 import numpy as np
 
 import boltzmax
+import readme
 from boltzmax.cli import bench, peers
 from boltzmax.cli.console import print_table, progress, write_json
 from boltzmax.cli.peers import FUNCTIONS, OURS, Array, Case
@@ -163,8 +166,7 @@ def judge(goal: Goal, rounds: int) -> Verdict | None:
     rivals = [name for name in tasks if name != OURS]
     if not rivals:
         return None
-    rest = bench.REST if goal.case.threads > 1 else 0.0
-    times = interleave(tasks, rounds, sample=2e-3, rest=rest)
+    times = interleave(tasks, rounds, sample=1e-2 if goal.case.threads > 1 else 2e-3)
     rival = fastest(times, rivals)
     speedup = float(np.median(times[rival] / times[OURS]))
     return Verdict(
@@ -188,12 +190,31 @@ def print_verdicts(verdicts: Sequence[Verdict]) -> None:
     print_table(f"{reached} of {len(verdicts)} goals reached", header, [rows], bold="no")
 
 
+def markdown(verdicts: Sequence[Verdict]) -> str:
+    """Return the table as it stands in the README."""
+    found = bench.environment()
+    versions = ", ".join(f"{name} {version}" for name, version in found["versions"].items())
+    reached = sum(v.reached for v in verdicts)
+    lines = [
+        f"On {date.today()}, {os.cpu_count()} shared cores, {boltzmax.isa()}; {versions}; "
+        f"one thread unless said. {reached} of {len(verdicts)} goals reached.",
+        "",
+        "| case | wanted | measured | rival |",
+        "| --- | --- | --- | --- |",
+    ]
+    for v in verdicts:
+        note = "" if v.reached else " (not reached)"
+        lines.append(f"| {v.goal} | {v.wanted} | {v.measured:.2f}x{note} | {v.rival} |")
+    return "\n".join(lines)
+
+
 def main() -> None:
     """Measure the chosen goals."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--only", default="", metavar="TEXT", help="goals whose name has this")
     parser.add_argument("--rounds", type=int, default=41, help="41 by default")
     parser.add_argument("--json", type=Path, metavar="FILE", help="- for standard output")
+    parser.add_argument("--update-readme", action="store_true", help="write the table there")
     args = parser.parse_args()
 
     cores = os.cpu_count() or 1
@@ -207,6 +228,8 @@ def main() -> None:
             advance(1)
     if args.json != Path("-"):
         print_verdicts(verdicts)
+    if args.update_readme:
+        readme.update("speed", markdown(verdicts))
     if args.json:
         results: list[dict[str, Any]] = [asdict(verdict) for verdict in verdicts]
         write_json(args.json, {**bench.environment(), "goals": results})

@@ -105,6 +105,19 @@ def test_more_elements_than_an_int_counts() -> None:
     assert abs(float(boltzmax.logsumexp(x)) - expected) <= 1.5 * float(ulp.ulp(expected, x.dtype))
 
 
+@pytest.mark.parametrize("n", [16, 33, 100, 257])
+@pytest.mark.parametrize("name", ["float32", "float64"])
+def test_few_terms_count(isa: str, name: str, n: int) -> None:
+    """A large and a second term, of which the roundings show in the logarithm of their sum."""
+    rng = np.random.default_rng(n)
+    for scale in (1, 4, 10):
+        x = (scale * rng.standard_normal((2_000, n))).astype(name)
+        exact = oracle.exact(x)
+        for op in ("log_softmax", "logsumexp"):
+            share = ulp.of_budget(op, getattr(boltzmax, op)(x), exact, x.dtype)
+            assert share.max() <= 1, (op, scale, np.unravel_index(np.argmax(share), share.shape))
+
+
 @pytest.mark.parametrize("n", [2, 3, 5, 8, 17, 33])
 @pytest.mark.parametrize("op", ulp.OPS)
 @pytest.mark.parametrize("name", ["float32", "float64"])

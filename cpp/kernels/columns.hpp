@@ -54,6 +54,15 @@ inline auto StripMax(const StripType& x, size_t n) {
   return ColumnMax<typename StripType::V>(n, [&]<size_t U>(size_t i, RowCount<U>) { return x.template Rows<U>(i, 1); });
 }
 
+// One sum for each row-lane, folded as those of a row are: halves onto halves.
+template <class V>
+inline Pair<Wide<V>> FoldColumnSums(WideSum<V>* sums) {
+  for (size_t half = V::kLanes / 2; half > 0; half /= 2) {
+    for (size_t i = 0; i < half; ++i) sums[i].Fold(sums[i + half]);
+  }
+  return sums[0].Lanes();
+}
+
 // SumOver for columns, with the bits that SumOver gives for each: f(i, step, RowCount<U>). The rows come in their order,
 // trees of four at a time, so that those of one tree are near each other in memory.
 template <class V, class F>
@@ -87,10 +96,7 @@ inline Pair<Wide<V>> ColumnSum(size_t n, F f) {
   } else {
     add(0, longer, RowCount<1>{});
   }
-  for (size_t half = kLanes / 2; half > 0; half /= 2) {
-    for (size_t i = 0; i < half; ++i) sums[i].Fold(sums[i + half]);
-  }
-  return sums[0].Lanes();
+  return FoldColumnSums(sums);
 }
 
 // A strip's temperatures, one per lane.
@@ -138,6 +144,30 @@ struct KeepNoColumn {
   void operator()(size_t, size_t, const B&) const {}
 };
 
+// SumOfTerms for columns: terms(i, step, RowCount<U>).
+template <class V, class Keep, class F>
+inline Pair<Wide<V>> ColumnSumOfTerms(size_t n, Keep keep, F terms) {
+  if constexpr (std::is_same_v<Keep, KeepNoColumn>) {
+    if (n <= kShort) {
+      WideSum<V> sums[V::kLanes];
+      ForEachStripRow(n, [&]<size_t U>(size_t i, RowCount<U> count) {
+        const auto t = terms(i, 1, count);
+        const Block<V, U> values = t.Value(), errors = t.Error();
+        BOLTZMAX_UNROLL
+        for (size_t u = 0; u < U; ++u) {
+          AddEach(&sums[(i + u) % V::kLanes], Block<V, 1>(values.part[u]), Block<V, 1>(errors.part[u]));
+        }
+      });
+      return FoldColumnSums(sums);
+    }
+  }
+  return ColumnSum<V>(n, [&](size_t i, size_t step, auto count) {
+    const auto e = terms(i, step, count).Value();
+    keep(i, step, e);
+    return e;
+  });
+}
+
 // ReduceRow for columns: the exponentials go to keep(i, step, e). Here too the maximum of the first rows will do in
 // place of the columns' own, unless `known` asks for that.
 template <bool kScaled, class V, class StripType, class Keep>
@@ -151,22 +181,18 @@ inline StripSum<V, kScaled> ReduceStrip(const StripType& x, const Temperature<V>
     if (is_direct(guess)) {
       const ExpShift<V, kScaled> shift(guess, t);
       V max = guess;
-      const auto sum = ColumnSum<V>(n, [&]<size_t U>(size_t i, size_t step, RowCount<U>) {
+      const auto sum = ColumnSumOfTerms<V>(n, keep, [&]<size_t U>(size_t i, size_t step, RowCount<U>) {
         const auto v = x.template Rows<U>(i, step);
         max = MaxOf(v, max);
-        const auto e = ScaledExp(v, shift);
-        keep(i, step, e);
-        return e;
+        return ExpTermsOf(v, shift);
       });
       if (ReduceMax(max - guess) <= C::kHeadroom && is_direct(max)) return MakeStripSum(max, shift, sum);
     }
   }
   const V max = StripMax(x, n);
   const ExpShift<V, kScaled> shift(max, t);
-  const auto sum = ColumnSum<V>(n, [&]<size_t U>(size_t i, size_t step, RowCount<U>) {
-    const auto e = ScaledExp(x.template Rows<U>(i, step), shift);
-    keep(i, step, e);
-    return e;
+  const auto sum = ColumnSumOfTerms<V>(n, keep, [&]<size_t U>(size_t i, size_t step, RowCount<U>) {
+    return ExpTermsOf(x.template Rows<U>(i, step), shift);
   });
   return MakeStripSum(max, shift, sum);
 }
@@ -204,12 +230,10 @@ inline V FindLastRows(const StripType& x, V max) {
   return last;
 }
 
-// ReduceRest for columns.
+// WithoutLargest for columns: gathers the four of each column's tree.
 template <class V, bool kScaled, class StripType>
-BOLTZMAX_KERNEL inline Pair<Wide<V>> ReduceStripRest(const StripType& x, const StripSum<V, kScaled>& strip,
-                                                     size_t lanes) {
+inline Pair<Wide<V>> StripWithoutLargest(const StripType& x, const StripSum<V, kScaled>& strip, size_t lanes) {
   using T = typename V::Scalar;
-  using D = Wide<V>;
   constexpr size_t kLanes = V::kLanes;
   T last[kLanes], slot[kLanes] = {}, four[4][kLanes];
   Store(last, FindLastRows<V>(x, strip.max));
@@ -226,11 +250,18 @@ BOLTZMAX_KERNEL inline Pair<Wide<V>> ReduceStripRest(const StripType& x, const S
   }
   Block<V, 4> v;
   for (size_t u = 0; u < 4; ++u) v.part[u] = Load(four[u]);
-  auto rest = WithoutLargest<kScaled, V>({strip.sum.hi, strip.sum.lo}, v, Load(slot), strip.shift);
+  return WithoutLargest<kScaled, V>({strip.sum.hi, strip.sum.lo}, v, Load(slot), strip.shift);
+}
 
-  const auto tiny = Lt(rest.hi, strip.sum.top * Const(kTinyRest<T>));
+// ReduceRest for columns.
+template <class V, bool kScaled, class StripType>
+BOLTZMAX_KERNEL inline Pair<Wide<V>> ReduceStripRest(const StripType& x, const StripSum<V, kScaled>& strip,
+                                                     size_t lanes) {
+  auto rest = x.n <= kShort ? WithoutLargestOfShort<kScaled, V>({strip.sum.hi, strip.sum.lo}, strip.max, strip.shift)
+                            : StripWithoutLargest(x, strip, lanes);
+  const auto tiny = Lt(rest.hi, strip.sum.top * Const(kTinyRest<typename V::Scalar>));
   if (!Any(tiny)) return rest;
-  const D unscale = Const(ExpConstants<T>::kUnscale);
+  const Wide<V> unscale = Const(ExpConstants<typename V::Scalar>::kUnscale);
   const auto again = ColumnSum<V>(x.n, [&]<size_t U>(size_t i, size_t step, RowCount<U>) {
     const auto b = x.template Rows<U>(i, step);
     return IfThenElse(Eq(b, Block<V, U>(strip.max)), Set<V>(0), ScaledExp(b, strip.shift));

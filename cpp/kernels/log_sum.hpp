@@ -37,7 +37,8 @@ inline D Remainder(const D& c, const D& a, const D& b) {
   }
 }
 
-inline constexpr double kPeakedHere = F64::kHasFma ? kPeaked : kPeakedWithoutFma;
+// Of a short row, more terms meet in one tree where there are few lanes.
+inline constexpr double kPeakedHere = F64::kHasFma && F64::kLanes > 2 ? kPeaked : kPeakedWithoutFma;
 
 // Doubles need their logarithm to a little more than double precision; floats have digits to spare, and do without the
 // low parts.

@@ -2,6 +2,8 @@
 // decided here.
 #pragma once
 
+#include <type_traits>
+
 #include "exp.hpp"
 #include "passes.hpp"
 #include "row_sum.hpp"
@@ -69,17 +71,42 @@ inline RowSum MakeRowSum(typename V::Scalar max, const ExpShift<V, kScaled>& shi
           sum.lo * ExpConstants<typename V::Scalar>::kUnscale};
 }
 
+struct KeepNothing {
+  template <class Lanes, class B>
+  void operator()(size_t, Lanes, const B&) const {}
+};
+
+// Rows this short have few terms for their roundings to cancel. Where the logarithm of their sum is wanted, every term is
+// added on its own, with what its rounding lost.
+inline constexpr size_t kShort = 128;
+
+// The sum of terms(i, lanes), each an ExpTerms: in a short row exact to the last bits of a WideSum, otherwise by trees.
+template <class V, class Keep, class F>
+inline Sum SumOfTerms(size_t n, Keep keep, F terms) {
+  if constexpr (std::is_same_v<Keep, KeepNothing>) {
+    if (n <= kShort) {
+      WideSum<V> sum;
+      ForEachBlock<V, 4>(n, [&](size_t i, auto lanes) {
+        const auto t = terms(i, lanes);
+        AddEach(&sum, t.Value(), t.Error());
+      });
+      return sum.Total();
+    }
+  }
+  return SumOver<V>(n, [&](size_t i, auto lanes) {
+    const auto e = terms(i, lanes).Value();
+    keep(i, lanes, e);
+    return e;
+  });
+}
+
 template <bool kScaled, class Src, class Keep>
 BOLTZMAX_RARE inline RowSum ReduceKnowingMax(const Src& x, size_t n, const Temperature<typename Src::V>& t,
                                              typename Src::T max, Keep keep) {
   using V = typename Src::V;
   if (!IsFinite(static_cast<double>(max))) return DegenerateSum(x, n, static_cast<double>(max));
   const ExpShift<V, kScaled> shift(Set<V>(max), t);
-  const Sum sum = SumOver<V>(n, [&](size_t i, auto lanes) {
-    const auto e = ScaledExp(x(i, lanes), shift);
-    keep(i, lanes, e);
-    return e;
-  });
+  const Sum sum = SumOfTerms<V>(n, keep, [&](size_t i, auto lanes) { return ExpTermsOf(x(i, lanes), shift); });
   return MakeRowSum(max, shift, sum);
 }
 
@@ -116,23 +143,17 @@ inline RowSum ReduceRow(const Src& x, size_t n, double temperature, typename Src
   if (!kScaled && !known && is_direct(guess)) {
     const ExpShift<V, kScaled> shift(Set<V>(guess), t);
     V running = Set<V>(Src::kLowest);
-    const Sum sum = SumOver<V>(n, [&](size_t i, auto lanes) {
+    const Sum sum = SumOfTerms<V>(n, keep, [&](size_t i, auto lanes) {
       const auto v = x(i, lanes);
       if (far) PrefetchAhead(x.x + i, lanes);
       running = MaxOf(v, running);
-      const auto e = ScaledExp(v, shift);
-      keep(i, lanes, e);
-      return e;
+      return ExpTermsOf(v, shift);
     });
     const T max = ReduceMax(running);
     if (max - guess <= C::kHeadroom && is_direct(max)) return MakeRowSum(max, shift, sum);
   }
   return ReduceKnowingMax<kScaled>(x, n, t, MaxOver<V>(n, x), keep);
 }
-struct KeepNothing {
-  template <class Lanes, class B>
-  void operator()(size_t, Lanes, const B&) const {}
-};
 
 }  // namespace
 }  // namespace boltzmax::kernels

@@ -74,6 +74,16 @@ inline size_t FindLast(const Src& x, size_t n, typename Src::V max) {
   return begin + static_cast<size_t>(ReduceMax(last));
 }
 
+// A short row's sum was taken without trees: its largest term can be taken out as it went in.
+template <bool kScaled, class V>
+inline Pair<Wide<V>> WithoutLargestOfShort(const Pair<Wide<V>>& sum, V max, const ExpShift<V, kScaled>& shift) {
+  const Wide<V> unscale = Const(ExpConstants<typename V::Scalar>::kUnscale), zero = Const(0);
+  const auto largest = ExpTermsOf(max, shift);
+  Wide<V> error;
+  const Wide<V> hi = TwoSum(sum.hi, zero - Promote(largest.Value()) * unscale, &error);
+  return Normalize(Pair<Wide<V>>{hi, (sum.lo + error) - Promote(largest.Error()) * unscale});
+}
+
 template <bool kScaled, class Src>
 BOLTZMAX_RARE inline Sum SumRest(const Src& x, size_t n, typename Src::V max,
                                  const ExpShift<typename Src::V, kScaled>& shift) {
@@ -92,15 +102,19 @@ BOLTZMAX_KERNEL inline Sum ReduceRest(const Src& x, size_t n, double temperature
   using T = typename Src::T;
   const V max = Set<V>(static_cast<T>(row.max));
   const ExpShift<V, kScaled> shift(row, MakeTemperature<V>(temperature));
+  const auto choose = [&](const Pair<Wide<V>>& rest) -> Sum {
+    const Sum sum = {FirstLane(rest.hi.part[0]), FirstLane(rest.lo.part[0])};
+    return sum.hi > kTinyRest<T> * row.top ? sum : SumRest<kScaled>(x, n, max, shift);
+  };
+  const Pair<Wide<V>> whole = {Const(row.hi), Const(row.lo)};
+  if (n <= kShort) return choose(WithoutLargestOfShort(whole, max, shift));
   const size_t at = FindLast(x, n, max);
   const size_t slot = at % (4 * V::kLanes) / V::kLanes, first = at - slot * V::kLanes;
   Block<V, 4> v = Set<V>(Src::kLowest);
   for (size_t u = 0; u < 4 && first + u * V::kLanes < n; ++u) {
     v.part[u] = Set<V>(FirstLane(x(first + u * V::kLanes, Partial<1>{1}).part[0]));
   }
-  const auto rest = WithoutLargest<kScaled, V>({Const(row.hi), Const(row.lo)}, v, Set<V>(static_cast<T>(slot)), shift);
-  const Sum sum = {FirstLane(rest.hi.part[0]), FirstLane(rest.lo.part[0])};
-  return sum.hi > kTinyRest<T> * row.top ? sum : SumRest<kScaled>(x, n, max, shift);
+  return choose(WithoutLargest<kScaled, V>(whole, v, Set<V>(static_cast<T>(slot)), shift));
 }
 
 inline SumOfExp<F64> Broadcast(const RowSum& sum) {

@@ -18,8 +18,6 @@
 //   Demote(lower, upper)                       and back, rounded
 #pragma once
 
-#include <concepts>
-
 #include <stddef.h>
 #include <stdint.h>
 #include <string.h>
@@ -35,21 +33,6 @@ namespace {
 
 template <class T>
 struct Vec;
-
-template <class V>
-concept VectorConcept = requires(V v, typename V::Scalar s, typename V::Mask m, const float* p) {
-  { V::kLanes } -> std::convertible_to<size_t>;
-  { Set<V>(s) } -> std::same_as<V>;
-  { v + v } -> std::same_as<V>;
-  { v - v } -> std::same_as<V>;
-  { v * v } -> std::same_as<V>;
-  { MulAdd(v, v, v) } -> std::same_as<V>;
-  { NegMulAdd(v, v, v) } -> std::same_as<V>;
-  { Max(v, v) } -> std::same_as<V>;
-  { IfThenElse(m, v, v) } -> std::same_as<V>;
-  { Pow2(v) } -> std::same_as<V>;
-  { ReduceMax(v) } -> std::same_as<typename V::Scalar>;
-};
 
 }  // namespace
 }  // namespace boltzmax::kernels
