@@ -161,6 +161,13 @@ struct Kernels {
     });
     if (row.stream) StreamFence();
   }
+  BOLTZMAX_KERNEL static void MapAffineSoftmax(const Row& row, const RowSum& sum, double gain, double add) {
+    WithRow<S>(row, [&](auto scaled, const auto& x) {
+      AffineSoftmaxMap<decltype(scaled)::value>(x, static_cast<S*>(row.y), row.n, row.temperature, sum, gain, add,
+                                                row.stream);
+    });
+    if (row.stream) StreamFence();
+  }
   BOLTZMAX_KERNEL static void MapLogSoftmax(const Row& row, const RowSum& sum, const Sum& log_sum) {
     WithRow<S>(row, [&](auto scaled, const auto& x) {
       LogSoftmaxMap<decltype(scaled)::value>(x, static_cast<S*>(row.y), row.n, row.temperature, sum, log_sum,
@@ -203,6 +210,7 @@ struct Kernels {
       LogOfSum<T>,
       LogOfPeakedSum<T>,
       MapSoftmax,
+      MapAffineSoftmax,
       MapLogSoftmax,
       StoreOne,
       BackwardReduce<SoftmaxBackwardReduce<S>>,

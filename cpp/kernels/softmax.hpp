@@ -60,6 +60,22 @@ inline void SoftmaxMap(const Src& x, S* y, size_t n, double temperature, const R
   MapTo<V>(y, n, stream, [&](size_t i, auto lanes) { return Divide(ScaledExp(x(i, lanes), shift), divisor); });
 }
 
+// y = gain * softmax(x) + add. Degenerate rows are NaN, masked elements too: there is nothing to learn from either.
+template <bool kScaled, class Src, class S>
+inline void AffineSoftmaxMap(const Src& x, S* y, size_t n, double temperature, const RowSum& sum, double gain,
+                             double add, bool stream) {
+  using V = typename Src::V;
+  using T = typename Src::T;
+  if (IsDegenerate(sum)) return SoftmaxMapDegenerate(x, y, n);
+  const ExpShift<V, kScaled> shift(sum, MakeTemperature<V>(temperature));
+  const Divisor<V> divisor(sum);
+  const V slope = Set<V>(static_cast<T>(gain)), offset = Set<V>(static_cast<T>(add));
+  MapTo<V>(y, n, stream, [&](size_t i, auto lanes) {
+    const auto p = Divide(ScaledExp(x(i, lanes), shift), divisor);
+    return MulAdd(p, decltype(p)(slope), decltype(p)(offset));
+  });
+}
+
 // What log_softmax subtracts: x/T - logsumexp = ((x - offset)/T - high) - low, where high + low has twice the
 // precision. Without a temperature the offset is 0, and x - max is never rounded.
 template <class V>

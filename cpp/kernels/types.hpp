@@ -133,6 +133,8 @@ struct StorageKernels {
   Sum (*log_of_sum)(const RowSum&);
   Sum (*log_of_peaked_sum)(const RowSum&, const Sum& rest);
   void (*softmax_map)(const Row&, const RowSum&);
+  // y = gain * softmax(x) + add, of which losses make their gradients.
+  void (*affine_softmax_map)(const Row&, const RowSum&, double gain, double add);
   void (*log_softmax_map)(const Row&, const RowSum&, const Sum& log_sum);
   void (*store_scalar)(void* y, double value);
   Sum (*softmax_backward_reduce)(const GradRow&);

@@ -10,6 +10,7 @@
 #include "../../cpp/core/dispatch.hpp"
 #include "../../cpp/core/parallel.hpp"
 #include "direct.hpp"
+#include "losses.hpp"
 #include "normalized.hpp"
 #include "recycling.hpp"
 
@@ -47,6 +48,7 @@ PYBIND11_MODULE(_core, module, py::mod_gil_not_used()) {
 
   if (PyModule_AddFunctions(module.ptr(), boltzmax::DirectMethods()) < 0) throw py::error_already_set();
   boltzmax::BindNormalized(module);
+  boltzmax::BindLosses(module);
   module.def("set_doc", SetDoc, py::arg("name"), py::arg("doc"));
 
   module.def("num_threads", boltzmax::NumThreads);

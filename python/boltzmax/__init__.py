@@ -18,6 +18,8 @@ from boltzmax._core import (
     softmax_backward,
 )
 from boltzmax._core import version as __version__
+from boltzmax._cross_entropy import cross_entropy, cross_entropy_with_grad
+from boltzmax._focal import focal_loss, focal_loss_with_grad
 
 _docs.install()
 
@@ -25,6 +27,10 @@ __all__ = [
     "__version__",
     "available_isas",
     "config",
+    "cross_entropy",
+    "cross_entropy_with_grad",
+    "focal_loss",
+    "focal_loss_with_grad",
     "get_include",
     "get_num_threads",
     "isa",

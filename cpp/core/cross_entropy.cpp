@@ -1,0 +1,92 @@
+#include "cross_entropy.hpp"
+
+#include <algorithm>
+#include <cmath>
+#include <cstring>
+#include <vector>
+
+#include "../kernels/row_sum.hpp"
+#include "convert.hpp"
+#include "long_rows.hpp"
+#include "row_blocks.hpp"
+
+namespace boltzmax {
+
+namespace {
+
+// Gradients larger than this leave the cache before anyone reads them.
+constexpr size_t kStreamBytes = size_t{16} << 20;
+
+struct Plan {
+  CrossEntropyProblem p;
+  const StorageKernels* kernels;
+  size_t item, length;
+  bool far, stream;
+
+  Row Segment(size_t r, size_t s) const {
+    const size_t begin = s * length;
+    const auto offset = static_cast<ptrdiff_t>(begin * item), row = static_cast<ptrdiff_t>(r);
+    return {p.logits + row * p.logits_stride + offset,
+            p.gradient == nullptr ? nullptr : p.gradient + row * p.gradient_stride + offset,
+            nullptr,
+            std::min(length, p.n - begin),
+            p.temperature,
+            far,
+            stream};
+  }
+  double Logit(size_t r, int64_t c) const {
+    double value;
+    Gather(p.storage, DType::kFloat64)(
+        p.logits + static_cast<ptrdiff_t>(r) * p.logits_stride + c * static_cast<ptrdiff_t>(item), 0, 1,
+        reinterpret_cast<char*>(&value));
+    return value;
+  }
+};
+
+void RunRow(const Plan& plan, size_t r, std::vector<RowSum>* sums) {
+  const CrossEntropyProblem& p = plan.p;
+  const int64_t target = p.target[r];
+  if (target < 0) {
+    p.lse[r] = p.log_prob[r] = 0.0;
+    if (p.gradient != nullptr)
+      std::memset(p.gradient + static_cast<ptrdiff_t>(r) * p.gradient_stride, 0, p.n * plan.item);
+    return;
+  }
+  for (size_t s = 0; s < sums->size(); ++s) (*sums)[s] = plan.kernels->reduce(plan.Segment(r, s));
+  const LongSum sum = Combine(*sums, p.temperature, true, *plan.kernels,
+                              [&](size_t s) { return plan.kernels->reduce_rest(plan.Segment(r, s), (*sums)[s]); });
+  p.lse[r] = LogSumExpOf(sum.total, sum.log_sum, p.temperature);
+  const double from_offset = (plan.Logit(r, target) - sum.total.offset) / p.temperature;
+  p.log_prob[r] = IsDegenerate(sum.total) ? std::nan("") : (from_offset - sum.log_sum.hi) - sum.log_sum.lo;
+  if (p.gradient == nullptr) return;
+  const double gain = p.gain[r] + p.lse_gain[r] * p.lse[r];
+  for (size_t s = 0; s < sums->size(); ++s) {
+    plan.kernels->affine_softmax_map(plan.Segment(r, s), sum.total, gain, p.add[r]);
+  }
+  // gain p - target_gain, where they nearly cancel.
+  const double at_target = gain * std::expm1(p.log_prob[r]) + (gain - p.target_gain[r]) + p.add[r];
+  plan.kernels->store_scalar(
+      p.gradient + static_cast<ptrdiff_t>(r) * p.gradient_stride + target * static_cast<ptrdiff_t>(plan.item),
+      at_target);
+}
+
+}  // namespace
+
+void Run(const CrossEntropyProblem& problem) {
+  if (problem.rows == 0 || problem.n == 0) return;
+  const size_t item = ItemSize(problem.storage), bytes = problem.rows * problem.n * item;
+  const Plan plan = {problem,
+                     &KernelsFor(problem.storage),
+                     item,
+                     SegmentLength(problem.storage),
+                     bytes > (size_t{1} << 20),
+                     bytes > kStreamBytes && problem.gradient != nullptr && problem.gradient != problem.logits};
+  const size_t segments = (problem.n + plan.length - 1) / plan.length;
+  const double cost = 2.0 * EstimateNanoseconds(problem.rows * problem.n, problem.storage);
+  ForEachRowBlock(problem.rows, problem.n, cost, [&](size_t begin, size_t end) {
+    std::vector<RowSum> sums(segments);
+    for (size_t r = begin; r < end; ++r) RunRow(plan, r, &sums);
+  });
+}
+
+}  // namespace boltzmax

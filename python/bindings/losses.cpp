@@ -1,0 +1,90 @@
+#include "losses.hpp"
+
+#include <stdexcept>
+#include <string>
+
+#include "../../cpp/core/cross_entropy.hpp"
+#include "../../cpp/core/row_blocks.hpp"
+#include "arrays.hpp"
+
+namespace py = pybind11;
+
+namespace boltzmax {
+
+namespace {
+
+void Require(bool condition, const char* what) {
+  if (!condition) throw py::value_error(what);
+}
+
+PyArrayObject* AsArray(const py::handle& value) {
+  if (!PyArray_Check(value.ptr())) throw py::type_error("an ndarray is needed");
+  return reinterpret_cast<PyArrayObject*>(value.ptr());
+}
+
+// Rows of contiguous, aligned elements with kernels.
+PyArrayObject* AsMatrix(const py::handle& value) {
+  PyArrayObject* array = AsArray(value);
+  Require(PyArray_NDIM(array) == 2 && PyArray_ISALIGNED(array), "an aligned matrix is needed");
+  const auto dtype = DTypeOf(array);
+  Require(dtype && HasKernels(*dtype), "a floating dtype is needed");
+  Require(PyArray_DIM(array, 1) < 2 || PyArray_STRIDE(array, 1) == PyArray_ITEMSIZE(array),
+          "contiguous rows are needed");
+  return array;
+}
+
+// One contiguous number per row; null for None.
+template <class T>
+T* AsColumn(const py::handle& value, npy_intp rows, int type) {
+  if (value.is_none()) return nullptr;
+  PyArrayObject* array = AsArray(value);
+  Require(PyArray_NDIM(array) == 1 && PyArray_DIM(array, 0) == rows && PyArray_TYPE(array) == type &&
+              PyArray_ISCARRAY_RO(array),
+          "one contiguous number per row is needed");
+  return static_cast<T*>(PyArray_DATA(array));
+}
+
+void RunCrossEntropy(const py::object& logits_object, const py::object& target, double temperature,
+                     const py::object& lse, const py::object& log_prob, const py::object& gradient_object,
+                     const py::object& gain, const py::object& lse_gain, const py::object& add,
+                     const py::object& target_gain) {
+  PyArrayObject* logits = AsMatrix(logits_object);
+  PyArrayObject* gradient = gradient_object.is_none() ? nullptr : AsMatrix(gradient_object);
+  const npy_intp rows = PyArray_DIM(logits, 0), n = PyArray_DIM(logits, 1);
+  Require(gradient == nullptr || (PyArray_SAMESHAPE(logits, gradient) && PyArray_ISWRITEABLE(gradient) &&
+                                  PyArray_TYPE(logits) == PyArray_TYPE(gradient)),
+          "the gradient does not fit the logits");
+  const CrossEntropyProblem problem = {*DTypeOf(logits),
+                                       PyArray_BYTES(logits),
+                                       PyArray_STRIDE(logits, 0),
+                                       static_cast<size_t>(rows),
+                                       static_cast<size_t>(n),
+                                       AsColumn<int64_t>(target, rows, NPY_INT64),
+                                       temperature,
+                                       AsColumn<double>(lse, rows, NPY_DOUBLE),
+                                       AsColumn<double>(log_prob, rows, NPY_DOUBLE),
+                                       gradient == nullptr ? nullptr : PyArray_BYTES(gradient),
+                                       gradient == nullptr ? 0 : PyArray_STRIDE(gradient, 0),
+                                       AsColumn<double>(gain, rows, NPY_DOUBLE),
+                                       AsColumn<double>(lse_gain, rows, NPY_DOUBLE),
+                                       AsColumn<double>(add, rows, NPY_DOUBLE),
+                                       AsColumn<double>(target_gain, rows, NPY_DOUBLE)};
+  Require(problem.target != nullptr && problem.lse != nullptr && problem.log_prob != nullptr, "a column is missing");
+  Require(gradient == nullptr || (problem.gain != nullptr && problem.lse_gain != nullptr && problem.add != nullptr &&
+                                  problem.target_gain != nullptr),
+          "a column of the gradient is missing");
+  for (npy_intp r = 0; r < rows; ++r) Require(problem.target[r] < n, "a target is out of range");
+  if (!RunDetached(2.0 * EstimateNanoseconds(static_cast<size_t>(rows * n), problem.storage), [&] { Run(problem); })) {
+    throw py::error_already_set();
+  }
+}
+
+}  // namespace
+
+void BindLosses(py::module_& module) {
+  module.def("cross_entropy", RunCrossEntropy, py::arg("logits"), py::arg("target"), py::arg("temperature"),
+             py::arg("lse"), py::arg("log_prob"), py::arg("gradient"), py::arg("gain"), py::arg("lse_gain"),
+             py::arg("add"), py::arg("target_gain"));
+}
+
+}  // namespace boltzmax

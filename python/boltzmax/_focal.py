@@ -1,0 +1,176 @@
+"""Focal loss: cross-entropy that looks away from what is already right."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from boltzmax._cross_entropy import Rows, losses, read
+from boltzmax._loss_arguments import check_number, read_logits, result_array
+from boltzmax._targets import REDUCTIONS, check_scalar
+
+Array = NDArray[Any]
+Doubles = NDArray[np.float64]
+
+
+def _focus(log_prob: Doubles, gamma: float) -> tuple[Doubles, Doubles]:
+    """Return (1 - p)^gamma (-log p) and its derivative by -log p, given log p."""
+    p, miss = np.exp(log_prob), -np.expm1(log_prob)
+    with np.errstate(all="ignore"):
+        power = np.power(miss, gamma)
+        slope = np.where(miss > 0, gamma * p * np.power(miss, gamma - 1) * -log_prob, 0.0)
+        return np.where(power == 0, 0.0, -power * log_prob), power + slope
+
+
+def _evaluate(
+    function: str,
+    logits: ArrayLike,
+    target: ArrayLike,
+    gamma: float,
+    options: dict[str, Any],
+    with_grad: bool = False,
+    out: Array | None = None,
+) -> tuple[Any, Array | None]:
+    """Return the loss and the gradient, if that is wanted."""
+    check_number("gamma", gamma, 0)
+    if np.asarray(target).dtype.kind not in "iu":
+        raise TypeError(f"{function}: target must be integers, got {np.asarray(target).dtype}")
+    rows, reduce = read(function, logits, target, label_smoothing=0.0, **options)
+    # The weight does not count in the mean: as in the paper, it balances the classes.
+    reduce = replace(reduce, used=reduce.sample * reduce.counted)
+    alpha = rows.hard
+    plain = replace(rows, hard=np.ones(len(alpha)), mass=np.ones(len(alpha)))
+    if with_grad:
+        check_scalar(reduce.name, REDUCTIONS)
+    each, slope = _focus(-losses(plain, 1.0, 0.0, None), gamma)
+    gradient: Array | None = None
+    if with_grad:
+        gradient, inside = result_array(out, read_logits(function, logits))
+        losses(_sloped(plain, reduce.scale() * alpha * slope), 1.0, 0.0, inside)
+        if not np.may_share_memory(gradient, inside):
+            gradient[...] = inside.reshape(gradient.shape)
+    return reduce(alpha * each), gradient
+
+
+def _sloped(rows: Rows, scale: Doubles) -> Rows:
+    """Return the rows with another scale of their gradients."""
+    return replace(rows, scale=np.where(rows.label < 0, 0.0, scale))
+
+
+def focal_loss(
+    logits: ArrayLike,
+    target: ArrayLike,
+    *,
+    gamma: float = 2.0,
+    alpha: ArrayLike | None = None,
+    ignore_index: int = -100,
+    reduction: str = "mean",
+    sample_weight: ArrayLike | None = None,
+) -> Any:
+    """Focal loss: -alpha_t (1 - p_t)^gamma log p_t with p = softmax(logits).
+
+    Examples that the model has right count little, so that the many easy ones of a frequent class
+    do not outweigh the few hard ones of a rare class. With gamma = 0 it is the cross-entropy.
+
+    Parameters
+    ----------
+    logits : array_like, shape (..., K)
+        float16, float32, float64 or bfloat16; integers become float64.
+    target : array_like of int, shape (...)
+        The classes.
+    gamma : float, default 2.0
+        At least 0.
+    alpha : array_like, shape (K,), optional
+        A weight for each class. The mean does not divide by it.
+    ignore_index : int, default -100
+        Rows with this target are left out.
+    reduction : {"mean", "sum", "none"}
+        "mean" divides by the sum of the sample weights of the rows that count.
+    sample_weight : array_like, optional
+        A weight for each row; broadcasts to shape (...).
+
+    Returns
+    -------
+    float32 or float64 scalar, or array of shape (...) for "none"
+        In nats.
+
+    Raises
+    ------
+    IndexError
+        For a target out of range; it names the first.
+    TypeError, ValueError
+        For what else does not make sense.
+
+    References
+    ----------
+    Lin, Goyal, Girshick, He & Dollar, "Focal loss for dense object detection", ICCV 2017.
+
+    Examples
+    --------
+    >>> import boltzmax
+    >>> float(boltzmax.focal_loss([[2.0, 0.0], [0.0, 0.0]], [0, 1]))
+    0.0875450...
+    """
+    options = {
+        "weight": alpha,
+        "ignore_index": ignore_index,
+        "reduction": reduction,
+        "sample_weight": sample_weight,
+    }
+    return _evaluate("focal_loss", logits, target, gamma, options)[0]
+
+
+def focal_loss_with_grad(
+    logits: ArrayLike,
+    target: ArrayLike,
+    *,
+    gamma: float = 2.0,
+    alpha: ArrayLike | None = None,
+    ignore_index: int = -100,
+    reduction: str = "mean",
+    sample_weight: ArrayLike | None = None,
+    out: Array | None = None,
+) -> tuple[Any, Array]:
+    """Focal loss and its gradient by the logits.
+
+    Parameters
+    ----------
+    logits, target, gamma, alpha, ignore_index, sample_weight
+        As for `focal_loss`.
+    reduction : {"mean", "sum"}
+        A gradient needs a scalar.
+    out : ndarray, optional
+        Where the gradient goes: of the shape and dtype of the logits, or the logits themselves.
+
+    Returns
+    -------
+    loss : scalar
+        As from `focal_loss`.
+    d_logits : ndarray
+        Its gradient: zero in ignored rows.
+
+    Raises
+    ------
+    IndexError, TypeError, ValueError
+        As for `focal_loss`, before anything is written.
+
+    Examples
+    --------
+    >>> import boltzmax
+    >>> loss, d_logits = boltzmax.focal_loss_with_grad([[0.0, 0.0]], [1], gamma=0.0)
+    >>> d_logits
+    array([[ 0.5, -0.5]])
+    """
+    options = {
+        "weight": alpha,
+        "ignore_index": ignore_index,
+        "reduction": reduction,
+        "sample_weight": sample_weight,
+    }
+    arguments = "focal_loss_with_grad", logits, target, gamma, options, True, out
+    loss, gradient = _evaluate(*arguments)
+    assert gradient is not None
+    return loss, gradient

@@ -1,0 +1,207 @@
+"""What the losses share: reading targets and weights, reducing losses, writing gradients."""
+
+from __future__ import annotations
+
+import operator
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from boltzmax._arguments import as_input, checked_out, is_bfloat16, is_native_float
+
+Array = NDArray[Any]
+Floats = NDArray[np.float64]
+
+REDUCTIONS = ("mean", "sum", "none")
+
+
+def unmasked(x: ArrayLike, name: str) -> Array:
+    """Return `x` as an ndarray in native byte order, if that tells all there is to it."""
+    if isinstance(x, np.ma.MaskedArray):
+        raise TypeError(f"{name} is a masked array; pass its data, and a weight of 0 at the mask")
+    return as_input(x, name)
+
+
+def real_numbers(x: ArrayLike, name: str) -> Floats:
+    """Return `x` in float64."""
+    array = unmasked(x, name)
+    if array.dtype.kind not in "biuf" and not is_bfloat16(array.dtype):
+        raise TypeError(f"{name} must be real numbers, got dtype {array.dtype}")
+    return array.astype(np.float64, copy=False)
+
+
+def numbers_of_shape(x: ArrayLike, shape: tuple[int, ...], name: str, what: str) -> Floats:
+    """Return `x` in float64 if its shape is the one that `what` describes."""
+    array = real_numbers(x, name)
+    if array.shape != shape:
+        raise ValueError(f"{name} must have {what}, {shape}, got shape {array.shape}")
+    return array
+
+
+def checked_reduction(reduction: str, allowed: tuple[str, ...] = REDUCTIONS) -> str:
+    """Return `reduction` if it is one of `allowed`."""
+    if reduction not in allowed:
+        names = ", ".join(map(repr, allowed))
+        raise ValueError(f"reduction must be one of {names}, got {reduction!r}")
+    return reduction
+
+
+def checked_targets(
+    target: ArrayLike, shape: tuple[int, ...], n_classes: int, ignore_index: int
+) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
+    """Read one class for each row, whatever the integer dtype.
+
+    Parameters
+    ----------
+    target : array_like of int
+        The classes.
+    shape : tuple of int
+        The shape that `target` must have: one element for each row.
+    n_classes : int
+        Classes are from 0 to below this.
+    ignore_index : int
+        Rows of this class do not count; it may lie in or out of the range.
+
+    Returns
+    -------
+    classes : ndarray of int64
+        The class of every row in C order, 0 where it does not count; never a view of `target`.
+    counted : ndarray of bool
+        Which rows count.
+    """
+    array = _integers(target)
+    if array.shape != shape:
+        raise ValueError(
+            f"target must have one class for each row, shape {shape}, got shape {array.shape}"
+        )
+    try:
+        ignored = operator.index(ignore_index)
+    except TypeError:
+        raise TypeError(f"ignore_index must be an integer, got {ignore_index!r}") from None
+    flat = array.reshape(-1)
+    counted = np.asarray(flat != ignored, np.bool_)
+    bad = counted & ((flat < 0) | (flat >= n_classes))
+    if bad.any():
+        raise IndexError(_out_of_range(array, int(bad.argmax()), n_classes, ignored))
+    return np.where(counted, flat, np.zeros((), array.dtype)).astype(np.int64), counted
+
+
+def _integers(target: ArrayLike) -> Array:
+    if isinstance(target, np.ma.MaskedArray):
+        raise TypeError("target is a masked array; pass its data, and ignore_index at the mask")
+    array = as_input(target, "target")
+    if array.size == 0 and not hasattr(target, "dtype"):  # a list without numbers
+        return array.astype(np.int64)
+    if array.dtype.kind not in "iu":
+        raise TypeError(f"target must be integers, got dtype {array.dtype}")
+    return array
+
+
+def _out_of_range(array: Array, first: int, n_classes: int, ignored: int) -> str:
+    index = tuple(int(i) for i in np.unravel_index(first, array.shape))
+    place = f" at position {index[0] if array.ndim == 1 else index}" if index else ""
+    return (
+        f"target {array.reshape(-1)[first]}{place} is out of range for {n_classes} classes "
+        f"(and not ignore_index, {ignored})"
+    )
+
+
+def loss_dtype(dtype: np.dtype[Any]) -> np.dtype[Any]:
+    """Return the dtype of a loss for input of `dtype`: float32 at least."""
+    return np.dtype(np.float32) if dtype.itemsize < 4 else dtype
+
+
+def reduced(losses: Floats, reduction: str, divisor: float, dtype: np.dtype[Any]) -> Any:
+    """Return weighted `losses`, their sum, or (any other reduction) that over `divisor`.
+
+    The sum is taken in float64; the result has the dtype of a loss for input of `dtype`.
+    """
+    result = loss_dtype(dtype)
+    with np.errstate(all="ignore"):
+        if reduction == "none":
+            return np.asarray(losses).astype(result)[()]
+        total = np.sum(losses, dtype=np.float64)
+        return result.type(total if reduction == "sum" else total / np.float64(divisor))
+
+
+def reduce_loss(
+    losses: Floats,
+    weights: Floats,
+    counted: NDArray[np.bool_],
+    reduction: str,
+    shape: tuple[int, ...],
+    dtype: np.dtype[Any],
+) -> Any:
+    """Reduce the losses of rows as PyTorch does.
+
+    Parameters
+    ----------
+    losses : ndarray of float64
+        The loss of each row, with its weight in it already.
+    weights : ndarray of float64
+        The weight of each row; "mean" divides by the sum of those that count.
+    counted : ndarray of bool
+        Which rows count; the others lose nothing.
+    reduction : {"mean", "sum", "none"}
+        What to return; the mean of no rows is NaN.
+    shape : tuple of int
+        The shape of the result of "none".
+    dtype : dtype
+        That of the scores; half precision gives float32.
+
+    Returns
+    -------
+    ndarray or scalar
+        The loss.
+    """
+    checked_reduction(reduction)
+    kept = np.where(counted, losses, 0.0).reshape(shape)
+    divisor = float(weights[counted].sum()) if reduction == "mean" else 1.0
+    return reduced(kept, reduction, divisor, dtype)
+
+
+def product(weights: Floats, losses: Floats) -> Floats:
+    """Multiply so that an infinite loss of weight 0 is no loss; NaN stays NaN."""
+    with np.errstate(all="ignore"):
+        result = weights * losses
+        return np.where((weights == 0.0) & np.isinf(losses), 0.0, result)
+
+
+def check_scalar(reduction: str, allowed: tuple[str, ...]) -> None:
+    """Check the `reduction` of a function that returns a gradient."""
+    if checked_reduction(reduction, allowed) == "none":
+        raise ValueError("a gradient needs a scalar: reduction must not be 'none'")
+
+
+def floating(x: ArrayLike, name: str) -> Array:
+    """Return `x` as an ndarray of a dtype that losses are computed for."""
+    array = unmasked(x, name)
+    if not is_native_float(array.dtype):
+        raise TypeError(
+            f"{name} must be float16, float32, float64 or bfloat16, got dtype {array.dtype}"
+        )
+    return array
+
+
+def broadcast(x: ArrayLike, shape: tuple[int, ...], name: str, other: str) -> Floats:
+    """Return `x` in float64 and in `shape`, which is that of `other`."""
+    array = real_numbers(x, name)
+    try:
+        return np.broadcast_to(array, shape)
+    except ValueError:
+        raise ValueError(
+            f"{name} of shape {array.shape} does not broadcast to {other} of shape {shape}"
+        ) from None
+
+
+def room_for(x: Array, out: Array | None) -> Array:
+    """Return where to write the gradient by `x`: `out` if there is one that fits."""
+    return np.empty(x.shape, x.dtype) if out is None else checked_out(out, x.shape, x.dtype)
+
+
+def stored(values: Floats, gradient: Array) -> Array:
+    """Write `values` into `gradient` and return that."""
+    with np.errstate(all="ignore"):
+        np.copyto(gradient, values, casting="unsafe")
+    return gradient
