@@ -299,6 +299,28 @@ def test_demo_learns(capsys: pytest.CaptureFixture[str]) -> None:
     assert accuracy[1] > 93  # test
 
 
+def test_text_learns(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """On a text that repeats itself the next word is sure."""
+    (folder / "text.txt").write_text("the cat sat on the mat . " * 200, encoding="utf-8")
+    argv = ["text", "--file", "text.txt", "--epochs", "3", "--prompt", "Cat sat on"]
+    assert main(argv) == 0
+    output = capsys.readouterr().out
+    assert "1,400 words, 7" in output
+    after = output[output.index("after") :].splitlines()
+    assert after[1].split()[0] == "the"
+    assert float(after[1].split()[1].rstrip("%")) > 90
+
+
+def test_text_names_what_is_wrong(folder: Path, failure: Fail) -> None:
+    """A file that is missing, short, or not text."""
+    (folder / "short.txt").write_text("too short")
+    (folder / "bytes.txt").write_bytes(b"\xff\xfe\xfa" * 100)
+    assert "missing.txt" in failure("text", "--file", "missing.txt")
+    assert "too short" in failure("text", "--file", "short.txt")
+    assert "not UTF-8" in failure("text", "--file", "bytes.txt")
+    assert "--vocabulary" in failure("text", "--vocabulary", "1")
+
+
 def test_demo_says_what_to_install(failure: Fail, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "sklearn", None)
     monkeypatch.setitem(sys.modules, "sklearn.datasets", None)

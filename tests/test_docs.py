@@ -96,7 +96,7 @@ def test_docstring_sections(name: str) -> None:
         assert "Parameters" in sections
     for parameter in parameters:
         assert re.search(rf"^(\w+, )*{parameter}(, \w+)* : ", doc, re.M), parameter
-    if name not in ("set_num_threads", "show_config"):
+    if name not in ("set_num_threads", "show_config") and not inspect.isclass(function):
         assert "Returns" in sections
     assert "Examples" in sections
 

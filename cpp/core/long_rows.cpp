@@ -10,13 +10,6 @@ namespace boltzmax {
 
 namespace {
 
-// What a segment's sum counts in the unit of another.
-double UnitRatio(const RowSum& from, const RowSum& to, double temperature) {
-  const double k = from.exponent - to.exponent;
-  if (from.offset == to.offset) return std::ldexp(1.0, static_cast<int>(k));
-  return std::exp((from.offset - to.offset) / temperature + k * ExpConstants<double>::kLn2);
-}
-
 void AddTo(Sum* total, double hi, double lo) {
   double error;
   total->hi = TwoSum(total->hi, hi, &error);
@@ -29,6 +22,14 @@ RowSum Degenerate(double max, bool nan) {
 }
 
 }  // namespace
+
+double UnitRatio(const RowSum& from, const RowSum& to, double temperature) {
+  const double k = from.exponent - to.exponent;
+  if (from.offset == to.offset) return std::ldexp(1.0, static_cast<int>(k));
+  // Two large numbers that nearly cancel: k times the high part of ln 2 is exact.
+  using C = ExpConstants<double>;
+  return std::exp(((from.offset - to.offset) / temperature + k * C::kLn2Hi) + k * C::kLn2Lo);
+}
 
 LongSum Combine(const std::vector<RowSum>& segments, double temperature, bool want_log, const StorageKernels& kernels,
                 const std::function<Sum(size_t)>& rest) {

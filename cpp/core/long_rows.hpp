@@ -10,6 +10,9 @@
 
 namespace boltzmax {
 
+// What the sum of one segment counts in the unit of another.
+double UnitRatio(const RowSum& from, const RowSum& to, double temperature);
+
 // The sum of a whole row from those of its segments, and its logarithm. `rest(s)` is asked for the sum of segment s
 // without its largest element where that is a large share of everything.
 struct LongSum {

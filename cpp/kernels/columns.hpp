@@ -212,7 +212,7 @@ BOLTZMAX_RARE inline void MarkDegenerate(const StripType& x, StripSum<V, kScaled
 
 // 1 in the lanes of columns without a finite maximum or with NaN, else 0.
 template <class D>
-inline D IsDegenerate(const SumOfExp<D>& sum) {
+inline D DegenerateLanes(const SumOfExp<D>& sum) {
   const D zero = Const(0), one = Const(1);
   return IfThenElse(Eq(sum.max - sum.max, zero), IfThenElse(Eq(sum.hi, sum.hi), zero, one), one);
 }
@@ -328,7 +328,7 @@ BOLTZMAX_RARE inline void LogSoftmaxDegenerateStrip(const Strip<S, Lanes>& x, co
                                                     const SumOfExp<Wide<Vec<Compute<S>>>>& sum) {
   using V = typename Strip<S, Lanes>::V;
   const V zero = Set<V>(0), one = Set<V>(1);
-  const auto is_usual = Eq(Demote(IsDegenerate(sum)), zero);
+  const auto is_usual = Eq(Demote(DegenerateLanes(sum)), zero);
   const Wide<V> none = Const(0), all = Const(1);
   const auto is_nan = Eq(Demote(IfThenElse(Eq(sum.hi, sum.hi), IfThenElse(Lt(sum.max, none), all, none), all)), one);
   for (size_t i = 0; i < x.n; ++i) {
@@ -343,7 +343,7 @@ BOLTZMAX_KERNEL inline void LogSoftmaxStrip(const Strip<S, Lanes>& x, char* y, p
                                             const StripTemperature<Vec<Compute<S>>>& t, size_t lanes) {
   using V = typename Strip<S, Lanes>::V;
   auto strip = ReduceStrip<kScaled, V>(x, t.vector, KeepNoColumn{});
-  const bool any_degenerate = Any(Eq(IsDegenerate(strip.sum), Wide<V>(Const(1))));
+  const bool any_degenerate = Any(Eq(DegenerateLanes(strip.sum), Wide<V>(Const(1))));
   if (any_degenerate) MarkDegenerate<V, kScaled>(x, &strip);
   const auto shift = LogShift<V>::template Make<kScaled>(strip.sum.offset, StripLogSum(x, strip, lanes));
   const StripOut<S, Lanes> out = {y, y_stride, x.lanes};
@@ -359,7 +359,7 @@ BOLTZMAX_KERNEL inline void LogSumExpStrip(const Strip<S, Lanes>& x, char* y, pt
   using V = typename Strip<S, Lanes>::V;
   using D = Wide<V>;
   auto strip = ReduceStrip<kScaled, V>(x, t.vector, KeepNoColumn{});
-  const auto is_degenerate = Eq(IsDegenerate(strip.sum), D(Const(1)));
+  const auto is_degenerate = Eq(DegenerateLanes(strip.sum), D(Const(1)));
   if (Any(is_degenerate)) MarkDegenerate<V, kScaled>(x, &strip);
   const auto log_sum = StripLogSum(x, strip, lanes);
   const auto& sum = strip.sum;

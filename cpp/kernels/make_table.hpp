@@ -5,6 +5,7 @@
 #include "backward.hpp"
 #include "columns.hpp"
 #include "softmax.hpp"
+#include "statistics.hpp"
 
 namespace boltzmax::kernels {
 namespace {
@@ -155,6 +156,23 @@ struct Kernels {
     });
     return rest;
   }
+  BOLTZMAX_KERNEL static RowSum ReduceToMean(const Row& row, double* mean) {
+    RowSum sum;
+    WithRow<S>(row, [&](auto scaled, const auto& x) {
+      sum = ReduceMean<decltype(scaled)::value>(x, row.n, row.temperature, row.far, mean);
+    });
+    return sum;
+  }
+  static size_t CountGreater(const Row& row, double limit) {
+    return CountAbove(Source<S, false>{static_cast<const S*>(row.x), nullptr}, row.n, limit);
+  }
+  static size_t GroupMaxima(const Row& row, double* maxima) {
+    return MaximaOfGroups(Source<S, false>{static_cast<const S*>(row.x), nullptr}, row.n, maxima);
+  }
+  static size_t FindGreater(const Row& row, double limit, size_t begin, size_t most, Element* found, size_t* count) {
+    const Source<S, false> x = {static_cast<const S*>(row.x), nullptr};
+    return FindAbove(x, row.n, limit, begin, most, found, count);
+  }
   BOLTZMAX_KERNEL static void MapSoftmax(const Row& row, const RowSum& sum) {
     WithRow<S>(row, [&](auto scaled, const auto& x) {
       SoftmaxMap<decltype(scaled)::value>(x, static_cast<S*>(row.y), row.n, row.temperature, sum, row.stream);
@@ -207,6 +225,10 @@ struct Kernels {
       LogSumExpColumns,
       Reduce,
       ReduceWithoutLargest,
+      ReduceToMean,
+      CountGreater,
+      GroupMaxima,
+      FindGreater,
       LogOfSum<T>,
       LogOfPeakedSum<T>,
       MapSoftmax,

@@ -54,6 +54,15 @@ struct Sum {
   double lo;
 };
 
+// Into how many groups group_maxima parts a row at most.
+inline constexpr size_t kGroups = 64;
+
+// An element of a row.
+struct Element {
+  double score;
+  size_t index;
+};
+
 // One row, or a piece of one, contiguous in memory.
 struct Row {
   const void* x;
@@ -130,6 +139,13 @@ struct StorageKernels {
   RowSum (*reduce)(const Row&);
   // The sum without its largest term, in the same unit; and the logarithm of a sum, less offset / T.
   Sum (*reduce_rest)(const Row&, const RowSum&);
+  // The same, and in `mean` the mean of x under softmax(x), for the entropy; not for a degenerate row.
+  RowSum (*reduce_mean)(const Row&, double* mean);
+  // How many elements of a row exceed a number; and the first `most` of them, by index, in their order, from `begin` on:
+  // returns where it stopped.
+  size_t (*count_above)(const Row&, double limit);
+  size_t (*group_maxima)(const Row&, double* maxima);  // of up to kGroups groups of elements, no two in common
+  size_t (*find_above)(const Row&, double limit, size_t begin, size_t most, Element* found, size_t* count);
   Sum (*log_of_sum)(const RowSum&);
   Sum (*log_of_peaked_sum)(const RowSum&, const Sum& rest);
   void (*softmax_map)(const Row&, const RowSum&);

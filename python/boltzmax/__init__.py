@@ -20,12 +20,39 @@ from boltzmax._core import (
 from boltzmax._core import version as __version__
 from boltzmax._cross_entropy import cross_entropy, cross_entropy_with_grad
 from boltzmax._focal import focal_loss, focal_loss_with_grad
+from boltzmax._imbalance import (
+    balanced_softmax,
+    class_weights,
+    logit_adjustment,
+    resample_indices,
+)
+from boltzmax._linear import linear_cross_entropy, linear_cross_entropy_with_grad
+from boltzmax._linear_queries import (
+    linear_log_prob,
+    linear_logsumexp,
+    linear_sample,
+    linear_topk,
+)
+from boltzmax._point_losses import (
+    binary_cross_entropy_with_logits,
+    binary_cross_entropy_with_logits_with_grad,
+    kl_divergence,
+    kl_divergence_with_grad,
+    nll_loss,
+    nll_loss_with_grad,
+)
+from boltzmax._row_stats import RowStats, row_stats
 
 _docs.install()
 
 __all__ = [
+    "RowStats",
     "__version__",
     "available_isas",
+    "balanced_softmax",
+    "binary_cross_entropy_with_logits",
+    "binary_cross_entropy_with_logits_with_grad",
+    "class_weights",
     "config",
     "cross_entropy",
     "cross_entropy_with_grad",
@@ -34,9 +61,22 @@ __all__ = [
     "get_include",
     "get_num_threads",
     "isa",
+    "kl_divergence",
+    "kl_divergence_with_grad",
+    "linear_cross_entropy",
+    "linear_cross_entropy_with_grad",
+    "linear_log_prob",
+    "linear_logsumexp",
+    "linear_sample",
+    "linear_topk",
     "log_softmax",
     "log_softmax_backward",
+    "logit_adjustment",
     "logsumexp",
+    "nll_loss",
+    "nll_loss_with_grad",
+    "resample_indices",
+    "row_stats",
     "set_num_threads",
     "show_config",
     "softmax",

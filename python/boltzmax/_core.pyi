@@ -90,3 +90,15 @@ def cross_entropy(
     add: NDArray[np.float64] | None,
     target_gain: NDArray[np.float64] | None,
 ) -> None: ...
+def row_stats(
+    logits: NDArray[Any],
+    target: NDArray[np.int64] | None,
+    temperature: float,
+    k: int,
+    lse: NDArray[np.float64],
+    entropy: NDArray[np.float64] | None,
+    top_id: NDArray[np.int64] | None,
+    top_log_prob: NDArray[np.float64] | None,
+    target_log_prob: NDArray[np.float64] | None,
+    target_rank: NDArray[np.int64] | None,
+) -> None: ...

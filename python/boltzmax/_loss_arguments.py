@@ -10,7 +10,15 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from boltzmax import _core
-from boltzmax._arguments import as_input, checked_out, clashes, is_native_float, working_dtype
+from boltzmax._arguments import (
+    as_input,
+    checked_out,
+    clashes,
+    is_native_float,
+    repeats_elements,
+    working_dtype,
+)
+from boltzmax._targets import product, real_numbers
 
 Array = NDArray[Any]
 Doubles = NDArray[np.float64]
@@ -47,7 +55,7 @@ class Reduction:
 
     def __call__(self, losses: Doubles) -> Any:
         """Return the mean over the weights used, the sum, or every loss."""
-        losses = np.where(self.counted, self.sample * losses, 0.0)
+        losses = np.where(self.counted, product(self.sample, losses), 0.0)
         if self.name == "none":
             return losses.reshape(self.shape).astype(self.dtype)[()]
         with np.errstate(all="ignore"):
@@ -70,15 +78,15 @@ def read_logits(function: str, logits: ArrayLike) -> Array:
 
 
 def as_rows(array: Array) -> Array:
-    """Return a matrix whose rows are contiguous: a view if there is one."""
-    return np.ascontiguousarray(array).reshape(-1, array.shape[-1])
+    """Return a matrix whose rows are contiguous and aligned: a view if there is one."""
+    return np.require(array, requirements=("C", "A")).reshape(-1, array.shape[-1])
 
 
 def per_class(weight: ArrayLike | None, classes: int, name: str = "weight") -> Doubles | None:
     """Return one weight for each class."""
     if weight is None:
         return None
-    array = np.asarray(weight, dtype=np.float64)
+    array = real_numbers(weight, name)
     if array.shape != (classes,):
         raise ValueError(f"{name} must have one number per class, {(classes,)}; got {array.shape}")
     return array
@@ -88,9 +96,9 @@ def per_row(weight: ArrayLike | None, shape: tuple[int, ...]) -> Doubles:
     """Return one weight for each row."""
     if weight is None:
         return np.ones(int(np.prod(shape)))
-    array = np.asarray(weight, dtype=np.float64)
+    array = real_numbers(weight, "sample_weight")
     try:
-        return np.ascontiguousarray(np.broadcast_to(array, shape)).reshape(-1)
+        return np.broadcast_to(array, shape).flatten()  # a copy: out may be where it came from
     except ValueError:
         raise ValueError(
             f"sample_weight of shape {array.shape} does not broadcast to one per row, {shape}"
@@ -110,5 +118,6 @@ def result_array(out: Any, logits: Array) -> tuple[Array, Array]:
         out = _core.empty_like(logits, logits.dtype)
     else:
         checked_out(out, logits.shape, logits.dtype)
-    direct = out.flags.c_contiguous and not clashes(out, logits, elementwise=True)
+    fits = out.flags.c_contiguous and out.flags.aligned and not repeats_elements(out)
+    direct = fits and not clashes(out, logits, elementwise=True)
     return out, out.reshape(-1, out.shape[-1]) if direct else np.empty_like(as_rows(logits))

@@ -11,7 +11,7 @@ import sys
 from collections.abc import Sequence
 
 import boltzmax
-from boltzmax.cli import apply, bench, demo, info
+from boltzmax.cli import apply, bench, demo, info, text
 from boltzmax.cli.console import CommandError
 
 __all__ = ["main"]
@@ -28,7 +28,7 @@ def make_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--version", action="version", version=boltzmax.__version__)
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
-    for command in (demo, bench, info, apply):
+    for command in (demo, text, bench, info, apply):
         command.add_parser(commands)
     return parser
 

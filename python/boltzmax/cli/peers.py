@@ -124,7 +124,6 @@ def _scipy(case: Case, x: Array) -> Task:
 def _torch(case: Case, x: Array) -> Task:
     import torch
 
-    torch.set_grad_enabled(False)
     tensor = torch.from_numpy(x.astype(np.float64)).to(getattr(torch, case.dtype))
     call = partial(getattr(torch, case.function), tensor, case.axis)
     return Task(call, partial(torch.set_num_threads, case.threads))

@@ -1,0 +1,114 @@
+"""Cross-entropy of a linear layer with gradients, beside its matrix products and PyTorch.
+
+``python benchmarks/bench_linear.py`` prints the time, the ratio to the four products that cannot
+be avoided without the logits, and the peak of extra memory.  Set OPENBLAS_NUM_THREADS=1 first.
+"""
+
+from __future__ import annotations
+
+import time
+import tracemalloc
+from collections.abc import Callable
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from boltzmax._linear import linear_cross_entropy_with_grad
+from boltzmax.cli.timing import Task
+
+if TYPE_CHECKING:
+    from conftest import Measure
+
+Floats = NDArray[np.float32]
+
+N, D, V = 2048, 256, 50000
+SMALL = (512, 128, 10000)
+
+
+def layer(n: int, d: int, v: int) -> tuple[Floats, Floats, NDArray[np.int64]]:
+    rng = np.random.default_rng(0)
+    hidden = rng.standard_normal((n, d), dtype=np.float32)
+    weight = rng.standard_normal((v, d), dtype=np.float32) * np.float32(0.1)
+    return hidden, weight, rng.integers(0, v, n)
+
+
+def four_products(hidden: Floats, weight: Floats) -> Callable[[], None]:
+    """Return a function that computes logits twice, and both gradients from them."""
+    logits = np.empty((len(hidden), len(weight)), np.float32)
+    d_hidden, d_weight = np.empty_like(hidden), np.empty_like(weight)
+
+    def run() -> None:
+        np.matmul(hidden, weight.T, out=logits)
+        np.matmul(hidden, weight.T, out=logits)
+        np.matmul(logits, weight, out=d_hidden)
+        np.matmul(logits.T, hidden, out=d_weight)
+
+    return run
+
+
+def eager(hidden: Floats, weight: Floats, target: NDArray[np.int64]) -> Callable[[], None]:
+    """Return PyTorch's unfused loss and gradients."""
+    torch: Any = pytest.importorskip("torch")
+    torch.set_num_threads(1)
+    h, w = (torch.tensor(a, requires_grad=True) for a in (hidden, weight))
+    t = torch.tensor(target)
+
+    def run() -> None:
+        h.grad = w.grad = None
+        torch.nn.functional.cross_entropy(h @ w.T, t).backward()
+
+    return run
+
+
+def test_boltzmax(measure: Measure) -> None:
+    measure("linear", Task(partial(linear_cross_entropy_with_grad, *layer(*SMALL))))
+
+
+def test_four_products(measure: Measure) -> None:
+    measure("linear", Task(four_products(*layer(*SMALL)[:2])))
+
+
+def test_torch(measure: Measure) -> None:
+    measure("linear", Task(eager(*layer(*SMALL))))
+
+
+def best(run: Callable[[], Any], repeats: int = 4) -> float:
+    """Return the seconds of the fastest of some runs."""
+    times = []
+    for _ in range(repeats):
+        start = time.perf_counter()
+        run()
+        times.append(time.perf_counter() - start)
+    return min(times)
+
+
+def extra_memory(hidden: Floats, weight: Floats, target: NDArray[np.int64]) -> int:
+    """Return the peak of the memory that is neither an argument nor a result."""
+    tracemalloc.start()
+    before = tracemalloc.get_traced_memory()[0]
+    linear_cross_entropy_with_grad(hidden, weight, target)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    return peak - before - hidden.nbytes - weight.nbytes
+
+
+def main() -> None:
+    hidden, weight, target = layer(N, D, V)
+    products = best(four_products(hidden, weight))
+    ours = best(partial(linear_cross_entropy_with_grad, hidden, weight, target))
+    share = extra_memory(hidden, weight, target) / (N * V * hidden.itemsize)
+    print(f"N={N} D={D} V={V} float32")
+    print(f"four products  {products:6.3f} s")
+    print(f"boltzmax       {ours:6.3f} s  ratio {ours / products:.3f}")
+    try:
+        print(f"torch eager    {best(eager(hidden, weight, target)):6.3f} s")
+    except pytest.skip.Exception:
+        print("torch eager    not installed")
+    print(f"extra memory   {100 * share:6.2f} % of the logits")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,181 @@
+#include "row_stats.hpp"
+
+#include <algorithm>
+#include <cmath>
+#include <functional>
+#include <limits>
+#include <vector>
+
+#include "../kernels/row_sum.hpp"
+#include "convert.hpp"
+#include "long_rows.hpp"
+#include "row_blocks.hpp"
+
+namespace boltzmax {
+
+namespace {
+
+constexpr size_t kPieceBytes = 32768;
+constexpr size_t kFound = 8;  // how many candidates are taken before the bar is raised
+
+struct Candidate {
+  double score;
+  int64_t id;
+};
+
+// The k largest of what it is shown, the largest first; of equal ones the first.
+class Top {
+ public:
+  explicit Top(size_t k) : k_(k) { best_.reserve(k + 1); }
+  // Begins anew; at least k elements will exceed `bar`.
+  void Clear(double bar) {
+    bar_ = bar;
+    best_.clear();
+  }
+  // What an element has to exceed.
+  double Bar() const { return best_.size() < k_ ? bar_ : best_.back().score; }
+  void Offer(double score, int64_t id) {
+    if (best_.size() == k_ && !(score > best_.back().score)) return;
+    const auto below = [](const Candidate& c, double s) { return c.score >= s; };
+    best_.insert(std::lower_bound(best_.begin(), best_.end(), score, below), {score, id});
+    if (best_.size() > k_) best_.pop_back();
+  }
+  std::vector<Candidate>& Best() { return best_; }
+
+ private:
+  size_t k_;
+  double bar_ = 0.0;
+  std::vector<Candidate> best_;
+};
+
+class Worker {
+ public:
+  explicit Worker(const RowStatsProblem& problem)
+      : p_(problem),
+        kernels_(KernelsFor(problem.storage)),
+        item_(ItemSize(problem.storage)),
+        piece_(kPieceBytes / item_),
+        load_(Gather(problem.storage, DType::kFloat64)),
+        sums_((problem.n + piece_ - 1) / piece_),
+        means_(sums_.size()),
+        top_(problem.k) {}
+
+  void Run(size_t r) {
+    top_.Clear(p_.k == 0 ? 0.0 : FirstBar(Piece(r, 0)));
+    const bool has_target = p_.target != nullptr;
+    const double at_target = has_target ? Logit(r, p_.target[r]) : 0.0;
+    size_t rank = 1;
+    for (size_t s = 0; s < sums_.size(); ++s) {
+      const Row piece = Piece(r, s);
+      sums_[s] = p_.entropy == nullptr ? kernels_.reduce(piece) : kernels_.reduce_mean(piece, &means_[s]);
+      // Most pieces hold nothing that counts, as their maximum tells.
+      if (p_.k > 0 && sums_[s].max > top_.Bar()) OfferAll(piece, s * piece_);
+      if (has_target && sums_[s].max > at_target) rank += kernels_.count_above(piece, at_target);
+    }
+    const LongSum sum = Combine(sums_, p_.temperature, true, kernels_,
+                                [&](size_t s) { return kernels_.reduce_rest(Piece(r, s), sums_[s]); });
+    p_.lse[r] = LogSumExpOf(sum.total, sum.log_sum, p_.temperature);
+    const auto log_prob = [&](double logit) {
+      if (IsDegenerate(sum.total)) return std::nan("");
+      return ((logit - sum.total.offset) / p_.temperature - sum.log_sum.hi) - sum.log_sum.lo;
+    };
+    if (p_.entropy != nullptr) p_.entropy[r] = IsDegenerate(sum.total) ? std::nan("") : -log_prob(Mean(sum.total));
+    if (has_target) {
+      p_.target_log_prob[r] = log_prob(at_target);
+      p_.target_rank[r] = static_cast<int64_t>(rank);
+    }
+    if (p_.k > 0) StoreTop(r, log_prob);
+  }
+
+ private:
+  Row Piece(size_t r, size_t s) const {
+    const size_t begin = s * piece_;
+    return {p_.logits + static_cast<ptrdiff_t>(r) * p_.stride + static_cast<ptrdiff_t>(begin * item_),
+            nullptr,
+            nullptr,
+            std::min(piece_, p_.n - begin),
+            p_.temperature,
+            true,
+            false};
+  }
+  double Load(const void* x) const {
+    double value;
+    load_(static_cast<const char*>(x), 0, 1, &value);
+    return value;
+  }
+  double Logit(size_t r, int64_t c) const {
+    return Load(p_.logits + static_cast<ptrdiff_t>(r) * p_.stride + c * static_cast<ptrdiff_t>(item_));
+  }
+
+  // A number that at least k elements exceed: just below the k-th largest maximum of groups of the first piece. Every
+  // candidate costs some mispredicted branches, and most would come while the bar is still low.
+  double FirstBar(const Row& piece) const {
+    double maxima[kGroups];
+    const size_t count = kernels_.group_maxima(piece, maxima);
+    const double lowest = -std::numeric_limits<double>::infinity();
+    if (p_.k > count) return lowest;
+    std::nth_element(maxima, maxima + (p_.k - 1), maxima + count, std::greater<>());
+    const double bar = maxima[p_.k - 1];
+    return bar - bar == 0.0 ? bar - (std::abs(bar) * 0x1p-7 + 0x1p-100) : lowest;
+  }
+
+  void OfferAll(const Row& piece, size_t first) {
+    Element found[kFound];
+    for (size_t i = 0; i < piece.n;) {
+      size_t count;
+      i = kernels_.find_above(piece, top_.Bar(), i, kFound, found, &count);
+      for (size_t j = 0; j < count; ++j) {
+        top_.Offer(found[j].score, static_cast<int64_t>(first + found[j].index));
+      }
+    }
+  }
+
+  // The mean score of the row from those of its pieces.
+  double Mean(const RowSum& total) const {
+    double weighted = 0.0, weights = 0.0;
+    for (size_t s = 0; s < sums_.size(); ++s) {
+      if (!(sums_[s].hi > 0.0)) continue;
+      const double weight = sums_[s].hi * UnitRatio(sums_[s], total, p_.temperature);
+      weights += weight;
+      weighted += weight * (means_[s] - total.max);
+    }
+    return total.max + weighted / weights;
+  }
+
+  template <class LogProb>
+  void StoreTop(size_t r, LogProb log_prob) {
+    // Elements of -inf or NaN exceed nothing: they fill what is left, in their order.
+    std::vector<Candidate>& best = top_.Best();
+    for (size_t c = 0; best.size() < p_.k; ++c) {
+      const auto id = static_cast<int64_t>(c);
+      if (std::none_of(best.begin(), best.end(), [&](const Candidate& b) { return b.id == id; })) {
+        best.push_back({Logit(r, id), id});
+      }
+    }
+    for (size_t j = 0; j < p_.k; ++j) {
+      p_.top_id[r * p_.k + j] = best[j].id;
+      p_.top_log_prob[r * p_.k + j] = log_prob(best[j].score);
+    }
+  }
+
+  const RowStatsProblem& p_;
+  const StorageKernels& kernels_;
+  size_t item_, piece_;
+  GatherFn load_;
+  std::vector<RowSum> sums_;
+  std::vector<double> means_;
+  Top top_;
+};
+
+}  // namespace
+
+void Run(const RowStatsProblem& problem) {
+  if (problem.rows == 0 || problem.n == 0) return;
+  ForEachRowBlock(problem.rows, problem.n, EstimateNanoseconds(problem.rows * problem.n, problem.storage),
+                  [&](size_t begin, size_t end) {
+                    Worker worker(problem);
+                    for (size_t r = begin; r < end; ++r) worker.Run(r);
+                  });
+}
+
+}  // namespace boltzmax

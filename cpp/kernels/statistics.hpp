@@ -1,0 +1,115 @@
+// What else one reading of a row tells: the mean score, how many elements exceed another, and which.
+#pragma once
+
+#include "reduce.hpp"
+
+namespace boltzmax::kernels {
+namespace {
+
+// sum_j x_j exp(x_j) / sum_j exp(x_j), about a number near the maximum so that nothing cancels: about the guess, and
+// where that was poor, or where -inf was multiplied by 0, about the maximum itself (kCareful).
+template <bool kScaled, bool kCareful = false, class Src>
+inline RowSum ReduceMean(const Src& x, size_t n, double temperature, bool far, double* mean) {
+  using V = typename Src::V;
+  using T = typename Src::T;
+  using C = ExpConstants<T>;
+  const T guess = kCareful ? MaxOver<V>(n, x) : GuessMax(x, n);
+  const V center = Set<V>(guess - guess == T(0) ? guess : T(0));
+  WideSum<V> moment;
+  const RowSum sum = ReduceRow<kScaled>(
+      x, n, temperature, guess,
+      [&](size_t i, auto lanes, const auto& e) {
+        if (i == 0) moment = {};  // the row is begun anew where the guess was poor
+        auto distance = x(i, lanes) - center;
+        if constexpr (kCareful) {
+          // Where a term has vanished, so has its share, however far away.
+          const decltype(distance) zero = Set<V>(0);
+          distance = IfThenElse(Eq(e, zero), zero, distance);
+        }
+        AddTrees(&moment, e * distance);
+      },
+      far);
+  const double total = moment.Total().hi;
+  const bool poor =
+      !(sum.max - static_cast<double>(guess) <= 64.0 * (kScaled ? temperature : 1.0)) || total - total != 0.0;
+  if constexpr (!kCareful) {
+    if (poor && !IsDegenerate(sum)) return ReduceMean<kScaled, true>(x, n, temperature, far, mean);
+  }
+  *mean = static_cast<double>(FirstLane(center)) + total * C::kUnscale / sum.hi;
+  return sum;
+}
+
+template <class Src>
+inline size_t CountAbove(const Src& x, size_t n, double limit) {
+  using V = typename Src::V;
+  using T = typename Src::T;
+  // Ones add up exactly as long as a row fits a segment.
+  V count = Set<V>(0);
+  ForEachBlock<V, 4>(n, [&](size_t i, auto lanes) {
+    const auto above = Lt(decltype(x(i, lanes))(Set<V>(static_cast<T>(limit))), x(i, lanes));
+    for (const auto& part : above.part) count = count + IfThenElse(part, Set<V>(1), Set<V>(0));
+  });
+  T lanes[V::kLanes];
+  Store(lanes, count);
+  T total = 0;
+  for (const T lane : lanes) total += lane;
+  return static_cast<size_t>(total);
+}
+
+// The maxima of groups of elements, one for each lane of four vectors: the k-th largest of them bounds the k-th largest
+// element from below. What is left after the last four vectors is in no group.
+template <class Src>
+inline size_t MaximaOfGroups(const Src& x, size_t n, double* maxima) {
+  using V = typename Src::V;
+  using T = typename Src::T;
+  constexpr size_t kStep = 4 * V::kLanes;
+  static_assert(kStep <= kGroups);
+  Block<V, 4> max = Set<V>(Src::kLowest);
+  for (size_t i = 0; i + kStep <= n; i += kStep) max = Max(x(i, Whole<4>{}), max);
+  T lanes[kStep];
+  StoreLanes(lanes, max, Whole<4>{});
+  for (size_t i = 0; i < kStep; ++i) maxima[i] = static_cast<double>(lanes[i]);
+  return kStep;
+}
+
+// The maximum of eight vectors; NaN is passed over as far as Max does.
+template <class V>
+inline V MaxOfEight(const Block<V, 8>& b) {
+  const V low = Max(Max(b.part[0], b.part[1]), Max(b.part[2], b.part[3]));
+  return Max(low, Max(Max(b.part[4], b.part[5]), Max(b.part[6], b.part[7])));
+}
+
+template <class Src>
+inline size_t FindAbove(const Src& x, size_t n, double limit, size_t begin, size_t most, Element* found,
+                        size_t* count) {
+  using V = typename Src::V;
+  using T = typename Src::T;
+  constexpr size_t kStep = 8 * V::kLanes;
+  const V bound = Set<V>(static_cast<T>(limit));
+  *count = 0;
+  while (begin < n) {
+    // Most blocks hold none: one maximum and one comparison for all of it.
+    if (begin + kStep <= n && !Any(Lt(bound, MaxOfEight(x(begin, Whole<8>{}))))) {
+      begin += kStep;
+      continue;
+    }
+    const size_t end = n - begin < kStep ? n : begin + kStep;
+    for (; begin < end; begin += V::kLanes) {
+      const size_t step = end - begin < V::kLanes ? end - begin : V::kLanes;
+      const V v = x(begin, Partial<1>{step}).part[0];
+      if (!Any(Lt(bound, v))) continue;
+      T elements[V::kLanes];
+      Store(elements, v);
+      for (size_t i = 0; i < step; ++i) {
+        if (!(elements[i] > static_cast<T>(limit))) continue;
+        found[(*count)++] = {static_cast<double>(elements[i]), begin + i};
+        if (*count == most) return begin + i + 1;
+      }
+    }
+    if (begin > end) begin = end;
+  }
+  return n;
+}
+
+}  // namespace
+}  // namespace boltzmax::kernels

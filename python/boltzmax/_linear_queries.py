@@ -1,0 +1,278 @@
+"""Questions to the classes of a linear layer, answered without its matrix of logits."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from boltzmax import _core
+from boltzmax._linear_scores import FEW_ROWS, Scores, at_targets, merged
+from boltzmax._targets import checked_targets
+
+Array = NDArray[Any]
+Floats = NDArray[np.float64]
+
+
+def linear_logsumexp(
+    hidden: ArrayLike,
+    weight: ArrayLike,
+    bias: ArrayLike | None = None,
+    *,
+    temperature: float = 1.0,
+    softcap: float | None = None,
+) -> Array:
+    r"""Compute :math:`\log \sum_c e^{s_{ic}}` for the scores :math:`s` of a linear layer.
+
+    Parameters
+    ----------
+    hidden : array_like, shape (..., D)
+        One row for each result.
+    weight : array_like, shape (V, D)
+        One row for each class; a memory map is read tile by tile.
+    bias : array_like, shape (V,), optional
+        Added to the logits ``hidden @ weight.T``.
+    temperature : float, optional
+        Divides the scores.
+    softcap : float, optional
+        Caps the logits to ``softcap * tanh(logits / softcap)`` before that.
+
+    Returns
+    -------
+    ndarray, shape (...)
+        In float64 if `hidden` or `weight` is (or is of integers), otherwise float32.
+
+    Raises
+    ------
+    TypeError
+        If an argument has an unsupported dtype.
+    ValueError
+        If shapes do not match, there are no classes, or `temperature` or `softcap` is not > 0.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from boltzmax import linear_logsumexp
+    >>> linear_logsumexp(np.eye(2), [[0.0, 1.0], [0.0, 1.0]]).round(6)
+    array([0.693147, 1.693147])
+    """
+    scores = Scores(hidden, weight, bias, temperature, softcap)
+    result = np.empty(scores.n_rows, scores.dtype)
+    with np.errstate(all="ignore"):
+        for where, x in scores.blocks():
+            result[where] = scores.logsumexp(x)
+    return result.reshape(scores.shape)
+
+
+def linear_log_prob(
+    hidden: ArrayLike,
+    weight: ArrayLike,
+    target: ArrayLike,
+    bias: ArrayLike | None = None,
+    *,
+    temperature: float = 1.0,
+    softcap: float | None = None,
+) -> Array:
+    r"""Compute :math:`s_{i t_i} - \log \sum_c e^{s_{ic}}`, the logarithm of a probability.
+
+    Parameters
+    ----------
+    hidden, weight, bias, temperature, softcap : see `linear_logsumexp`
+    target : array_like of int, shape (...)
+        The class of each row.  The result is 0 where it is -100.
+
+    Returns
+    -------
+    ndarray, shape (...)
+        Of the dtype of `linear_logsumexp`.
+
+    Raises
+    ------
+    TypeError
+        If an argument has an unsupported dtype.
+    ValueError
+        If shapes do not match, there are no classes, or `temperature` or `softcap` is not > 0.
+    IndexError
+        If a target is not a class.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from boltzmax import linear_log_prob
+    >>> linear_log_prob(np.eye(2), [[0.0, 0.0], [0.0, 1.0]], [0, 1]).round(6)
+    array([-0.693147, -0.313262])
+    """
+    scores = Scores(hidden, weight, bias, temperature, softcap)
+    classes, counted = checked_targets(target, scores.shape, scores.n_classes, -100)
+    scores.plan(counted)
+    result = np.zeros(len(classes), scores.dtype)
+    with np.errstate(all="ignore"):
+        for where, x in scores.blocks():
+            total, own = np.full(len(x), -np.inf), np.empty(len(x))
+            for tile in scores.tiles:
+                s = scores.tile(x, tile)
+                total = merged(total, s)
+                index = at_targets(s, tile, classes[where])
+                own[index[0]] = s[index]
+            result[where] = own - total
+    return result.reshape(scores.shape)
+
+
+def linear_topk(
+    hidden: ArrayLike, weight: ArrayLike, k: int, bias: ArrayLike | None = None
+) -> tuple[NDArray[np.int64], Array]:
+    r"""Find the `k` most probable classes of each row, and the logarithms of their probabilities.
+
+    Parameters
+    ----------
+    hidden, weight, bias : see `linear_logsumexp`
+    k : int
+        How many classes, from 1 to V.
+
+    Returns
+    -------
+    ids : ndarray of int64, shape (..., k)
+        Classes by decreasing logit, and by increasing class where logits are equal.
+    log_probs : ndarray, shape (..., k)
+        Of the dtype of `linear_logsumexp`.
+
+    Raises
+    ------
+    TypeError
+        If an argument has an unsupported dtype.
+    ValueError
+        If shapes do not match or `k` is out of range.
+
+    Examples
+    --------
+    >>> from boltzmax import linear_topk
+    >>> ids, log_probs = linear_topk([[1.0]], [[0.0], [2.0], [1.0], [2.0]], k=3)
+    >>> ids
+    array([[1, 3, 2]])
+    """
+    scores = Scores(hidden, weight, bias)
+    if not 1 <= k <= scores.n_classes:
+        raise ValueError(f"k must be from 1 to {scores.n_classes}, got {k}")
+    scores.plan(least_classes=k)
+    ids = np.empty((scores.n_rows, k), np.int64)
+    log_probs = np.empty((scores.n_rows, k), scores.dtype)
+    with np.errstate(all="ignore"):
+        for where, x in scores.blocks():
+            total = np.full(len(x), -np.inf)
+            for tile in scores.tiles:
+                s = scores.tile(x, tile)
+                total = merged(total, s)
+                if tile.start == 0:
+                    best, value = _largest(s, k)
+                else:
+                    _improve(best, value, s, tile.start)
+            ids[where], log_probs[where] = best, value - total[:, None]
+    return ids.reshape(*scores.shape, k), log_probs.reshape(*scores.shape, k)
+
+
+def _largest(scores: Array, k: int) -> tuple[NDArray[np.int64], Array]:
+    """Return the columns of the `k` largest scores of each row, and these."""
+    least = np.partition(scores, scores.shape[1] - k, axis=1)[:, -k]
+    rows, columns = np.nonzero(~(scores < least[:, None]))
+    return _first(rows, columns, scores[rows, columns], k)
+
+
+def _improve(best: NDArray[np.int64], value: Array, scores: Array, start: int) -> None:
+    """Let those scores that are larger than the last of the best take their places."""
+    rows, columns = np.nonzero(scores > value[:, -1:])
+    changed, rank = np.unique(rows, return_inverse=True)
+    if not len(changed):
+        return
+    k = best.shape[1]
+    every = np.concatenate((np.repeat(np.arange(len(changed)), k), rank))
+    classes = np.concatenate((best[changed].reshape(-1), columns + start))
+    values = np.concatenate((value[changed].reshape(-1), scores[rows, columns]))
+    best[changed], value[changed] = _first(every, classes, values, k)
+
+
+def _first(
+    rows: NDArray[np.int64], classes: NDArray[np.int64], values: Array, k: int
+) -> tuple[NDArray[np.int64], Array]:
+    """Return the first `k` of each row (0, 1, ...) by decreasing value, then by class."""
+    order = np.lexsort((classes, -values, rows))
+    starts = np.searchsorted(rows[order], np.arange(rows.max() + 1))
+    chosen = order[starts[:, None] + np.arange(k)]
+    return classes[chosen], values[chosen]
+
+
+def linear_sample(
+    hidden: ArrayLike,
+    weight: ArrayLike,
+    rng: np.random.Generator | int | None = None,
+    bias: ArrayLike | None = None,
+    *,
+    temperature: float = 1.0,
+) -> NDArray[np.int64]:
+    r"""Draw a class for each row with the probabilities of the softmax of its scores.
+
+    Parameters
+    ----------
+    hidden, weight, bias, temperature : see `linear_logsumexp`
+    rng : numpy.random.Generator or int, optional
+        Where random numbers come from, or a seed; by default from the operating system.
+
+    Returns
+    -------
+    ndarray of int64, shape (...)
+        The classes; -1 where a row has no probabilities (NaN, +inf, or -inf alone).
+
+    Raises
+    ------
+    TypeError
+        If an argument has an unsupported dtype.
+    ValueError
+        If shapes do not match, there are no classes, or `temperature` is not > 0.
+
+    Notes
+    -----
+    One uniform number is drawn for each row, and the class is where the sum of the probabilities
+    first exceeds it.  Results depend on the seed alone and not on the tiles, other than by
+    rounding where a number falls on the border of two classes.
+
+    Examples
+    --------
+    >>> from boltzmax import linear_sample
+    >>> linear_sample([[1.0], [-1.0]], [[-99.0], [99.0]], rng=0)
+    array([1, 0])
+    """
+    scores = Scores(hidden, weight, bias, temperature)
+    level = np.random.default_rng(rng).random(scores.n_rows)
+    ids = np.empty(scores.n_rows, np.int64)
+    with np.errstate(all="ignore"):
+        for where, x in scores.blocks():
+            sums = np.empty((len(x), len(scores.tiles)))
+            for j, tile in enumerate(scores.tiles):
+                sums[:, j] = _core.logsumexp(scores.tile(x, tile), -1, dtype=np.float64)
+            ids[where] = _drawn(scores, x, sums, level[where])
+    return ids.reshape(scores.shape)
+
+
+def _drawn(scores: Scores, x: Array, sums: Floats, level: Floats) -> NDArray[np.int64]:
+    """Draw a tile for each row, then a class in that tile, which is computed again."""
+    share = _core.softmax(sums, -1)
+    chosen, rest = _inverse(share, level)
+    ids = np.full(len(x), -1, np.int64)
+    valid = ~np.isnan(share[:, 0])
+    for j in np.unique(chosen[valid]):
+        rows, tile = np.flatnonzero(valid & (chosen == j)), scores.tiles[j]
+        for r in range(0, len(rows), FEW_ROWS):
+            some = rows[r : r + FEW_ROWS]
+            probabilities = _core.softmax(scores.tile(x[some], tile).astype(np.float64), -1)
+            ids[some] = tile.start + _inverse(probabilities, rest[some] / share[some, j])[0]
+    return ids
+
+
+def _inverse(probabilities: Floats, level: Floats) -> tuple[NDArray[np.int64], Floats]:
+    """Return where the running sum of each row exceeds `level`, and what is left of that."""
+    running = np.cumsum(probabilities, axis=1)
+    last = probabilities.shape[1] - 1 - (probabilities[:, ::-1] > 0).argmax(axis=1)
+    chosen = np.minimum((running <= level[:, None]).sum(axis=1), last)
+    rows = np.arange(len(level))
+    before = running[rows, chosen] - probabilities[rows, chosen]
+    return chosen, np.maximum(level - before, 0.0)

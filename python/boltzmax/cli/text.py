@@ -1,0 +1,166 @@
+"""``text``: a small model learns to guess the next word of the English that ships with Python."""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import re
+from collections import Counter
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+import boltzmax
+from boltzmax.cli.console import CommandError, print_table, progress
+
+Array = NDArray[np.float32]
+Ids = NDArray[np.int64]
+
+CONTEXT = 3  # words that the next one is guessed from
+FEATURES = 64
+BATCH = 256
+LEARNING_RATE = 0.05
+UNKNOWN = "<unknown>"
+
+
+def add_parser(commands: Any) -> None:
+    """Declare the arguments of ``text``."""
+    parser = commands.add_parser("text", help="train a next-word model on English text")
+    parser.set_defaults(run=run)
+    parser.add_argument("--file", type=Path, help="UTF-8 text; Python's help topics by default")
+    parser.add_argument("--epochs", type=int, default=3, help="3 by default")
+    parser.add_argument("--vocabulary", type=int, default=5000, help="words at most, 5000")
+    parser.add_argument("--prompt", default="the value of the", help="what to go on from")
+    parser.add_argument("--seed", type=int, default=0, help="of the weights and the order, 0")
+
+
+def split(text: str) -> list[str]:
+    """Return the words and stops of a text, in lower case."""
+    return re.findall(r"\w+(?:'\w+)?|[.,;:!?]", text.lower())
+
+
+def read_words(path: Path | None) -> list[str]:
+    """Return the words of a file, or of the text that ships with Python."""
+    if path is None:
+        topics: dict[str, str] = importlib.import_module("pydoc_data.topics").topics
+        text = "\n".join(topics[name] for name in sorted(topics))
+    else:
+        try:
+            text = path.read_text(encoding="utf-8")
+        except UnicodeDecodeError:
+            raise CommandError(f"{path} is not UTF-8 text") from None
+    return split(text)
+
+
+@dataclass
+class Vocabulary:
+    """The words that are known; the first stands for all others."""
+
+    words: list[str]
+    ids: dict[str, int]
+
+    @staticmethod
+    def of(words: list[str], limit: int) -> Vocabulary:
+        """Return the most frequent words."""
+        known = [UNKNOWN, *(word for word, _ in Counter(words).most_common(limit - 1))]
+        return Vocabulary(known, {word: i for i, word in enumerate(known)})
+
+    def encode(self, words: list[str]) -> Ids:
+        """Return the numbers of words."""
+        return np.array([self.ids.get(word, 0) for word in words], np.int64)
+
+
+class Model:
+    """Next-word logits: a linear layer on tanh of the sum of the context's vectors."""
+
+    def __init__(self, words: int, rng: np.random.Generator) -> None:
+        def normal(*shape: int) -> Array:
+            return (0.1 * rng.standard_normal(shape)).astype(np.float32)
+
+        self.vectors = [normal(words, FEATURES) for _ in range(CONTEXT)]
+        self.weight = normal(words, FEATURES)
+        self.bias = np.zeros(words, np.float32)
+        self.sizes = [np.full(len(p), 1e-8, np.float32) for p in (*self.vectors, self.weight)]
+
+    def hidden(self, context: Ids) -> Array:
+        """Return the features of contexts, one row each."""
+        total = sum(vectors[context[:, i]] for i, vectors in enumerate(self.vectors))
+        return np.asarray(np.tanh(total), np.float32)
+
+    def loss(self, context: Ids, target: Ids) -> float:
+        """Return the mean cross-entropy: the logits are never built."""
+        hidden = self.hidden(context)
+        return float(boltzmax.linear_cross_entropy(hidden, self.weight, target, self.bias))
+
+    def step(self, context: Ids, target: Ids) -> float:
+        """Follow the gradient downwards, by Adagrad with one rate per word; return the loss."""
+        hidden = self.hidden(context)
+        loss, d_hidden, d_weight, d_bias = boltzmax.linear_cross_entropy_with_grad(
+            hidden, self.weight, target, self.bias
+        )
+        d_hidden = d_hidden * (1 - hidden * hidden)
+        for i, vectors in enumerate(self.vectors):
+            d_vectors = np.zeros_like(vectors)
+            np.add.at(d_vectors, context[:, i], d_hidden)
+            self.sizes[i] += np.square(d_vectors).mean(axis=1)
+            vectors -= LEARNING_RATE * d_vectors / np.sqrt(self.sizes[i])[:, None]
+        self.sizes[-1] += np.square(d_weight).mean(axis=1)
+        self.weight -= LEARNING_RATE * d_weight / np.sqrt(self.sizes[-1])[:, None]
+        assert d_bias is not None
+        self.bias -= LEARNING_RATE * d_bias
+        return float(loss)
+
+    def guess(self, context: Ids, k: int) -> tuple[Ids, Array]:
+        """Return the likeliest next words and their probabilities."""
+        ids, log_p = boltzmax.linear_topk(self.hidden(context[None]), self.weight, k, self.bias)
+        return ids[0], np.exp(log_p[0])
+
+
+def run(args: argparse.Namespace) -> None:
+    """Train, report the perplexity of every epoch, and go on from a prompt."""
+    words = read_words(args.file)
+    if len(words) < 10 * CONTEXT:
+        raise CommandError(f"a text of {len(words)} words is too short")
+    if args.vocabulary < 2:
+        raise CommandError(f"--vocabulary must be at least 2, got {args.vocabulary}")
+    vocabulary = Vocabulary.of(words, args.vocabulary)
+    ids = vocabulary.encode(words)
+    contexts = np.lib.stride_tricks.sliding_window_view(ids, CONTEXT)[:-1]
+    targets = ids[CONTEXT:]
+    held = len(targets) // 10  # the last tenth is not trained on
+    rng = np.random.default_rng(args.seed)
+    model = Model(len(vocabulary.words), rng)
+    rows = []
+    for epoch in range(1, args.epochs + 1):
+        train = run_epoch(model, contexts[:-held], targets[:-held], rng, f"epoch {epoch}")
+        test = model.loss(contexts[-held:], targets[-held:])
+        rows.append((str(epoch), f"{np.exp(train):.1f}", f"{np.exp(test):.1f}"))
+    title = f"next-word model: {len(words):,} words, {len(vocabulary.words):,} of them different"
+    print_table(title, ("epoch", ">perplexity", ">held out"), [rows])
+    show(model, vocabulary, args.prompt)
+
+
+def run_epoch(
+    model: Model, contexts: Ids, targets: Ids, rng: np.random.Generator, title: str
+) -> float:
+    """Train on everything once, in random order; return the mean loss."""
+    order = rng.permutation(len(targets))
+    total = 0.0
+    with progress(title, len(targets)) as advance:
+        for start in range(0, len(order), BATCH):
+            batch = order[start : start + BATCH]
+            total += len(batch) * model.step(contexts[batch], targets[batch])
+            advance(len(batch), f"perplexity {np.exp(total / (start + len(batch))):.0f}")
+    return total / len(order)
+
+
+def show(model: Model, vocabulary: Vocabulary, prompt: str) -> None:
+    """Print the likeliest words after a prompt."""
+    words = [UNKNOWN] * CONTEXT + split(prompt)
+    ids, p = model.guess(vocabulary.encode(words[-CONTEXT:]), min(5, len(vocabulary.words)))
+    print(f"after {prompt!r}:")
+    for i, share in zip(ids, p, strict=True):
+        print(f"  {vocabulary.words[i]:16} {share:6.1%}")

@@ -1,0 +1,121 @@
+"""Corners of the losses and of row_stats that were wrong once."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+import boltzmax
+
+INF, NAN = np.inf, np.nan
+
+
+@pytest.mark.parametrize("low", [-1e4, -1e5, -1e9, -3e38])
+def test_entropy_of_padded_rows(isa: str, low: float) -> None:
+    """A row that begins far below its maximum."""
+    x = np.random.default_rng(0).standard_normal(400).astype(np.float32)
+    x[:128] = low
+    expected = boltzmax.row_stats(x[128:].astype(np.float64)).entropy
+    assert boltzmax.row_stats(x).entropy == pytest.approx(expected, rel=1e-6)
+
+
+def test_entropy_of_extremes() -> None:
+    """Differences that overflow belong to terms that have vanished."""
+    for dtype, big in (("float32", 3e38), ("float64", 1.7e308)):
+        x = np.full(400, -big, dtype)
+        x[300:] = big
+        assert boltzmax.row_stats(x).entropy == pytest.approx(np.log(100), rel=1e-6)
+
+
+def test_soft_targets_do_not_cancel() -> None:
+    """Logits may be huge, or one class nearly sure."""
+    huge = np.full((1, 3), 1e30, np.float32)
+    for options in ({"label_smoothing": 0.1}, {}):
+        target = [0] if options else [[0.2, 0.3, 0.5]]
+        assert boltzmax.cross_entropy(huge, target, **options) == pytest.approx(np.log(3))
+    loss = boltzmax.cross_entropy([[1e15, 1e15 + 1]], [0], label_smoothing=0.1)
+    assert loss == pytest.approx(1.2632616875, rel=1e-9)
+    sure = boltzmax.cross_entropy([[30.0, -10.0]], [[1.0, 0.0]])
+    assert sure == pytest.approx(np.exp(-40), rel=1e-9)
+
+
+def test_out_over_the_sample_weights() -> None:
+    """They are read before the gradient is written."""
+    logits, memory = np.array([[0.1, 0.2, 0.9], [1, 2, 3.0]]), np.array([0.5, 2, 0, 0, 0, 0])
+    for function in (boltzmax.cross_entropy_with_grad, boltzmax.focal_loss_with_grad):
+        expected = function(logits, [1, 2], sample_weight=[0.5, 2])[0]
+        m = memory.copy()
+        assert function(logits, [1, 2], sample_weight=m[:2], out=m.reshape(2, 3))[0] == expected
+
+
+def test_ignored_rows_do_not_matter() -> None:
+    """Neither their logits nor their weights."""
+    bad = [[NAN, INF, 1], [1, 2, 3.0]]
+    _, gradient = boltzmax.cross_entropy_with_grad(bad, [-100, 1], softcap=3.0)
+    assert not gradient[0].any()
+    logits = [[0.0, 1, 2], [1.0, 0, 0]]
+    expected = boltzmax.cross_entropy(logits, [-100, 1])
+    for options in ({"weight": [NAN, 1, 1]}, {"weight": [INF, 1, 1]}, {"sample_weight": [NAN, 1]}):
+        assert boltzmax.cross_entropy(logits, [-100, 1], **options) == expected
+    _, gradient = boltzmax.cross_entropy_with_grad(
+        logits, [-100, 1], weight=[INF, 1, 1], label_smoothing=0.1, reduction="sum"
+    )
+    assert not gradient[0].any()
+
+
+def test_unaligned() -> None:
+    """Memory at odd addresses is copied."""
+    odd = np.zeros(56, np.uint8)[1:49].view(np.float64).reshape(2, 3)
+    assert boltzmax.cross_entropy(odd, [0, 0]) == pytest.approx(np.log(3))
+    assert boltzmax.row_stats(odd).lse == pytest.approx(np.log(3))
+    _, gradient = boltzmax.cross_entropy_with_grad(odd, [0, 0], out=odd)
+    assert gradient is odd
+    assert odd[0, 0] == pytest.approx(-1 / 3)
+
+
+def test_impossible_targets() -> None:
+    """At -inf the loss is infinite, its gradient is not; of weight 0 there is no loss."""
+    for gamma in (0.0, 2.0):
+        _, gradient = boltzmax.focal_loss_with_grad([[0.0, -INF]], [1], gamma=gamma)
+        np.testing.assert_array_equal(gradient, [[1, -1]])
+    logits = [[0.0, -INF], [0.0, 1.0]]
+    weighted = boltzmax.cross_entropy(logits, [1, 1], sample_weight=[0, 1.0])
+    assert weighted == boltzmax.cross_entropy([[0.0, 1.0]], [1])
+    assert boltzmax.cross_entropy(logits, [1, 1], label_smoothing=0.1) == INF
+    assert np.isnan(boltzmax.cross_entropy([[NAN, 0.0]], [0], weight=[0, 1.0], reduction="sum"))
+
+
+def test_segments_on_both_sides_of_the_limit() -> None:
+    """Their units differ by a power of two and an offset that nearly cancel."""
+    x = np.zeros((1, 140_000))
+    x[0, :65536] = 2.0**19 - 1
+    x[0, 65536:] = 2.0**19 + 1
+    expected = -2 - np.log(65536 * np.exp(-2) + 140_000 - 65536)
+    assert boltzmax.log_softmax(x)[0, 0] == pytest.approx(expected, rel=4e-16)
+
+
+def test_more_errors() -> None:
+    """What cannot be meant is refused."""
+    masked = np.ma.array([0, 1], mask=[0, 1])
+    logits = np.zeros((2, 2))
+    with pytest.raises(TypeError, match="masked"):
+        boltzmax.cross_entropy(logits, masked)
+    with pytest.raises(TypeError, match="masked"):
+        boltzmax.cross_entropy(logits, [0, 1], sample_weight=np.ma.array([1.0, 2.0]))
+    with pytest.raises(TypeError, match="real"):
+        boltzmax.cross_entropy(logits, [0, 1], sample_weight=["1", "5"])
+    with pytest.raises(ValueError, match="softcap"):
+        boltzmax.cross_entropy(logits, [0, 1], softcap=1e39)
+    with pytest.raises(ValueError, match="gamma"):
+        boltzmax.focal_loss(logits, [0, 1], gamma=INF)
+    with pytest.raises(IndexError):
+        boltzmax.row_stats(logits, np.array([0, -(2**63)]))
+    assert np.isnan(boltzmax.cross_entropy(np.zeros((0, 2)), []))
+
+
+def test_half_gradients_are_rounded_once() -> None:
+    """Probabilities as targets: what is left of two numbers that nearly cancel."""
+    x = np.full((1, 3), 0.5, np.float16)
+    _, gradient = boltzmax.cross_entropy_with_grad(x, [[0.3333, 0.3333, 0.3334]])
+    expected = 1 / 3 - np.array([[0.3333, 0.3333, 0.3334]])
+    np.testing.assert_allclose(gradient.astype(float), expected, rtol=2e-3)

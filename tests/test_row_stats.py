@@ -1,0 +1,119 @@
+"""What a row knows, against NumPy in float64."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+import boltzmax
+import ulp
+
+Array = npt.NDArray[Any]
+
+
+def log_probs(logits: Array, temperature: float = 1.0) -> Array:
+    """Return the logarithm of the softmax, in float64."""
+    s = logits.astype(np.float64) / temperature
+    s = s - s.max(-1, keepdims=True)
+    return np.asarray(s - np.log(np.exp(s).sum(-1, keepdims=True)))
+
+
+def check(logits: Array, target: Array, k: int, temperature: float, rtol: float) -> None:
+    """Compare everything."""
+    stats = boltzmax.row_stats(logits, target, k, temperature=temperature)
+    wide = logits.astype(np.float64)
+    expected = log_probs(logits, temperature)
+    k = min(k, logits.shape[-1])
+    ids = np.argsort(-wide, axis=-1, kind="stable")[..., :k]
+    np.testing.assert_array_equal(stats.top_ids, ids)
+    close = {"rtol": rtol, "atol": rtol}
+    np.testing.assert_allclose(stats.top_log_probs, np.take_along_axis(expected, ids, -1), **close)
+    np.testing.assert_allclose(stats.lse, boltzmax.logsumexp(wide / temperature), **close)
+    np.testing.assert_allclose(stats.energy, -temperature * np.asarray(stats.lse), **close)
+    np.testing.assert_allclose(stats.entropy, -(np.exp(expected) * expected).sum(-1), **close)
+    at = np.asarray(target)[..., None]
+    own = np.take_along_axis(expected, at, -1)[..., 0]
+    np.testing.assert_allclose(stats.target_log_prob, own, **close)
+    rank = 1 + (wide > np.take_along_axis(wide, at, -1)).sum(-1)
+    np.testing.assert_array_equal(stats.target_rank, rank)
+
+
+@pytest.mark.parametrize("name", ["float32", "float64", "float16", "bfloat16"])
+@pytest.mark.parametrize("shape", [(3, 1), (4, 7), (2, 3, 64), (5, 1000), (2, 20_001), (1, 70_000)])
+def test_all(isa: str, name: str, shape: tuple[int, ...]) -> None:
+    """Every statistic of every dtype, on every instruction set; ties by the lower class."""
+    rng = np.random.default_rng(0)
+    logits = (3 * rng.standard_normal(shape)).round(1).astype(ulp.dtype_of(name))
+    target = rng.integers(shape[-1], size=shape[:-1])
+    check(logits, target, 5, 1.0, 1e-12 if name == "float64" else 3e-6)
+
+
+@pytest.mark.parametrize("offset", [0.0, 1e4, -3e4])
+@pytest.mark.parametrize("temperature", [0.5, 1.0, 3.0])
+def test_far_away(offset: float, temperature: float) -> None:
+    """An offset cancels, and does not cost the entropy its digits."""
+    rng = np.random.default_rng(1)
+    logits = (offset + 2 * rng.standard_normal((3, 30_000))).astype(np.float32)
+    logits[:, :5] -= 100  # a poor guess at the maximum
+    check(logits, np.zeros(3, int), 3, temperature, 1e-5)
+
+
+@given(st.integers(1, 30), st.integers(1, 12), st.integers(0, 2**32 - 1))
+def test_any_k(n: int, k: int, seed: int) -> None:
+    """Also more than there are."""
+    rng = np.random.default_rng(seed)
+    check(rng.integers(-3, 3, (4, n)).astype(float), rng.integers(n, size=4), k, 1.0, 1e-12)
+
+
+def test_special_values() -> None:
+    """-inf is a class like another, if the last; NaN and +inf leave nothing known."""
+    stats = boltzmax.row_stats([[-np.inf, 1.0, -np.inf]], [0], k=3)
+    assert stats.top_ids is not None
+    assert stats.top_ids.tolist() == [[1, 0, 2]]
+    assert stats.target_rank == 2
+    assert stats.target_log_prob == -np.inf
+    assert stats.entropy == 0
+    for bad in ([[np.nan, 1.0]], [[np.inf, 1.0]], [[-np.inf, -np.inf]]):
+        assert np.isnan(boltzmax.row_stats(bad).entropy).all()
+
+
+def test_parts() -> None:
+    """What is not wanted is not there."""
+    stats = boltzmax.row_stats([[1.0, 2.0]], k=0, entropy=False)
+    assert stats.top_ids is None
+    assert stats.entropy is None
+    assert stats.margin is None
+    assert stats.target_rank is None
+    assert boltzmax.row_stats(np.zeros((0, 3))).lse.shape == (0,)
+    stats = boltzmax.row_stats([3.0, 1.0, 2.0], k=2)
+    assert (stats.argmax, stats.margin) == (0, 1.0)
+    assert stats.max == pytest.approx(3.0)
+
+
+def test_errors() -> None:
+    """They say what was got."""
+    with pytest.raises(IndexError, match="target 2"):
+        boltzmax.row_stats([[1.0, 2.0]], [2])
+    with pytest.raises(IndexError, match="target -100"):
+        boltzmax.row_stats([[1.0, 2.0]], [-100])
+    with pytest.raises(ValueError, match="k must"):
+        boltzmax.row_stats([[1.0, 2.0]], k=-1)
+    with pytest.raises(ValueError, match="temperature"):
+        boltzmax.row_stats([[1.0, 2.0]], temperature=0.0)
+
+
+def test_threads_do_not_matter() -> None:
+    """The bits are the same whatever their number."""
+    logits = np.random.default_rng(0).standard_normal((64, 20_000), np.float32)
+    before = boltzmax.get_num_threads()
+    results = []
+    for n in (1, 2, 3):
+        boltzmax.set_num_threads(n)
+        results.append(boltzmax.row_stats(logits).entropy)
+    boltzmax.set_num_threads(before)
+    assert all(np.array_equal(results[0], r) for r in results)
