@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from boltzmax._linear import linear_cross_entropy_with_grad
+from boltzmax import linear_cross_entropy_with_grad
 from boltzmax.cli.timing import Task
 
 if TYPE_CHECKING:

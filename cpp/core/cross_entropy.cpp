@@ -14,9 +14,6 @@ namespace boltzmax {
 
 namespace {
 
-// Gradients larger than this leave the cache before anyone reads them.
-constexpr size_t kStreamBytes = size_t{16} << 20;
-
 struct Plan {
   CrossEntropyProblem p;
   const StorageKernels* kernels;
@@ -79,7 +76,7 @@ void Run(const CrossEntropyProblem& problem) {
                      &KernelsFor(problem.storage),
                      item,
                      SegmentLength(problem.storage),
-                     bytes > (size_t{1} << 20),
+                     bytes > kFarBytes,
                      bytes > kStreamBytes && problem.gradient != nullptr && problem.gradient != problem.logits};
   const size_t segments = (problem.n + plan.length - 1) / plan.length;
   const double cost = 2.0 * EstimateNanoseconds(problem.rows * problem.n, problem.storage);

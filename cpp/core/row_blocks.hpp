@@ -15,6 +15,12 @@ namespace boltzmax {
 inline constexpr size_t kTaskElements = 32768;
 inline constexpr size_t kPackElements = 8192;
 
+// Results larger than this leave the cache before anyone reads them: write them past it.
+inline constexpr size_t kStreamBytes = size_t{16} << 20;
+
+// Input larger than this comes from beyond the second-level cache.
+inline constexpr size_t kFarBytes = size_t{1} << 20;
+
 inline size_t SegmentLength(DType storage) { return storage == DType::kFloat64 ? kSegment<double> : kSegment<float>; }
 
 // The time of one pass over rows in cache, roughly; to decide on threads and on holding the GIL.

@@ -13,12 +13,6 @@ namespace boltzmax {
 
 namespace {
 
-// Results larger than this leave the cache before anyone reads them: write them past it.
-constexpr size_t kStreamBytes = size_t{16} << 20;
-
-// Input larger than this comes from beyond the second-level cache.
-constexpr size_t kFarBytes = size_t{1} << 20;
-
 size_t ComputeSize(DType storage) { return storage == DType::kFloat64 ? sizeof(double) : sizeof(float); }
 
 thread_local Scratch exponentials, packed, packed_mask;

@@ -7,6 +7,7 @@
 #include "../../cpp/core/row_blocks.hpp"
 #include "../../cpp/core/row_stats.hpp"
 #include "arrays.hpp"
+#include "checks.hpp"
 
 namespace py = pybind11;
 
@@ -14,18 +15,9 @@ namespace boltzmax {
 
 namespace {
 
-void Require(bool condition, const char* what) {
-  if (!condition) throw py::value_error(what);
-}
-
-PyArrayObject* AsArray(const py::handle& value) {
-  if (!PyArray_Check(value.ptr())) throw py::type_error("an ndarray is needed");
-  return reinterpret_cast<PyArrayObject*>(value.ptr());
-}
-
 // Rows of contiguous, aligned elements with kernels.
 PyArrayObject* AsMatrix(const py::handle& value) {
-  PyArrayObject* array = AsArray(value);
+  PyArrayObject* array = AsArray(value, "an operand");
   Require(PyArray_NDIM(array) == 2 && PyArray_ISALIGNED(array), "an aligned matrix is needed");
   const auto dtype = DTypeOf(array);
   Require(dtype && HasKernels(*dtype), "a floating dtype is needed");
@@ -38,7 +30,7 @@ PyArrayObject* AsMatrix(const py::handle& value) {
 template <class T>
 T* AsColumn(const py::handle& value, npy_intp rows, int type) {
   if (value.is_none()) return nullptr;
-  PyArrayObject* array = AsArray(value);
+  PyArrayObject* array = AsArray(value, "an operand");
   Require(PyArray_NDIM(array) == 1 && PyArray_DIM(array, 0) == rows && PyArray_TYPE(array) == type &&
               PyArray_ISCARRAY_RO(array),
           "one contiguous number per row is needed");

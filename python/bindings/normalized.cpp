@@ -6,6 +6,7 @@
 #include "../../cpp/core/row_blocks.hpp"
 #include "../../cpp/core/softmax.hpp"
 #include "arrays.hpp"
+#include "checks.hpp"
 
 namespace py = pybind11;
 
@@ -13,19 +14,10 @@ namespace boltzmax {
 
 namespace {
 
-PyArrayObject* AsArray(const py::handle& value, const char* name) {
-  if (!PyArray_Check(value.ptr())) throw py::type_error(std::string(name) + " must be an ndarray");
-  return reinterpret_cast<PyArrayObject*>(value.ptr());
-}
-
 DType RequireDType(PyArrayObject* array) {
   const auto dtype = DTypeOf(array);
   if (!dtype) throw py::type_error("no native support for this dtype");
   return *dtype;
-}
-
-void Require(bool condition, const char* what) {
-  if (!condition) throw py::value_error(what);
 }
 
 npy_intp StrideOr0(PyArrayObject* array, int d) { return array == nullptr ? 0 : PyArray_STRIDE(array, d); }

@@ -1,6 +1,6 @@
-"""Cross-entropy and focal loss on logits, each with its gradient.
+"""Cross-entropy on logits and its gradient; focal loss is made of it.
 
-Every loss here is, per row, with p = softmax(s), s = softcap(logits) / T and t the target,
+The loss is, per row, with p = softmax(s), s = softcap(logits) / T and t the target,
 
     w_r (sum_c a_c (lse - s_c) + z_loss lse^2),     d/ds = w_r ((A + 2 z_loss lse) p - a)
 
@@ -22,6 +22,7 @@ from boltzmax._loss_arguments import (
     Reduction,
     as_rows,
     check_number,
+    deliver,
     per_class,
     per_row,
     read_logits,
@@ -134,14 +135,7 @@ def read(
         )
     # What belongs to an ignored row must not matter, be it NaN.
     hard, mass, own, sample = (np.where(counted, a, 0.0) for a in (hard, mass, own, sample))
-    reduce = Reduction(
-        reduction,
-        shape,
-        loss_dtype(array.dtype),
-        counted,
-        sample,
-        own * sample,
-    )
+    reduce = Reduction(reduction, shape, loss_dtype(array.dtype), counted, sample, own * sample)
     return Rows(as_rows(array), label, hard, soft, mass, reduce.scale() / temperature), reduce
 
 
@@ -236,8 +230,8 @@ def _evaluate(
         each = _widened_losses(rows, softcap, temperature, z_loss, inside)
     else:
         each = losses(rows, temperature, z_loss, inside)
-    if gradient is not None and inside is not None and not np.may_share_memory(gradient, inside):
-        gradient[...] = inside.reshape(gradient.shape)
+    if gradient is not None and inside is not None:
+        deliver(inside, gradient)
     return reduce(each), gradient
 
 

@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from boltzmax._cross_entropy import Rows, losses, read
-from boltzmax._loss_arguments import check_number, read_logits, result_array
+from boltzmax._cross_entropy import losses, read
+from boltzmax._loss_arguments import check_number, deliver, read_logits, result_array
 from boltzmax._targets import REDUCTIONS, check_scalar, product
 
 Array = NDArray[Any]
@@ -42,7 +42,7 @@ def _evaluate(
         raise TypeError(f"{function}: target must be integers, got {wanted.dtype}")
     rows, reduce = read(function, logits, target, label_smoothing=0.0, **options)
     # The weight does not count in the mean: as in the paper, it balances the classes.
-    reduce = replace(reduce, used=np.where(reduce.counted, reduce.sample, 0.0))
+    reduce = replace(reduce, used=reduce.sample)
     alpha = rows.hard
     plain = replace(rows, hard=np.ones(len(alpha)), mass=np.ones(len(alpha)))
     if with_grad:
@@ -51,15 +51,9 @@ def _evaluate(
     gradient: Array | None = None
     if with_grad:
         gradient, inside = result_array(out, read_logits(function, logits))
-        losses(_sloped(plain, reduce.scale() * alpha * slope), 1.0, 0.0, inside)
-        if not np.may_share_memory(gradient, inside):
-            gradient[...] = inside.reshape(gradient.shape)
+        losses(replace(plain, scale=reduce.scale() * alpha * slope), 1.0, 0.0, inside)
+        deliver(inside, gradient)
     return reduce(product(alpha, each)), gradient
-
-
-def _sloped(rows: Rows, scale: Doubles) -> Rows:
-    """Return the rows with another scale of their gradients."""
-    return replace(rows, scale=np.where(rows.label < 0, 0.0, scale))
 
 
 def focal_loss(

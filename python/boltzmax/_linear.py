@@ -15,6 +15,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from boltzmax._linear_scores import Rows, Scores, at_targets, merged
 from boltzmax._targets import (
+    REDUCTIONS,
     broadcast,
     check_scalar,
     checked_reduction,
@@ -27,7 +28,6 @@ from boltzmax._targets import (
 Array = NDArray[Any]
 Floats = NDArray[np.float64]
 
-_REDUCTIONS = ("mean", "sum", "none")
 _SCRATCH = 2**17  # numbers in the buffer for a product that is added to something
 
 
@@ -112,7 +112,7 @@ def linear_cross_entropy(
     terms = _terms(
         scores, target, ignore_index, label_smoothing, z_loss, class_weight, sample_weight
     )
-    checked_reduction(reduction, _REDUCTIONS)
+    checked_reduction(reduction, REDUCTIONS)
     with np.errstate(all="ignore"):
         for where, x in scores.blocks():
             _lose(scores, terms, where, x)
@@ -184,7 +184,7 @@ def linear_cross_entropy_with_grad(
     terms = _terms(
         scores, target, ignore_index, label_smoothing, z_loss, class_weight, sample_weight
     )
-    check_scalar(reduction, _REDUCTIONS)
+    check_scalar(reduction, REDUCTIONS)
     gradients = _Gradients(scores)
     with np.errstate(all="ignore"):
         scale = terms.sample_weight / (terms.divisor() if reduction == "mean" else 1.0)

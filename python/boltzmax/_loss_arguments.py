@@ -121,3 +121,9 @@ def result_array(out: Any, logits: Array) -> tuple[Array, Array]:
     fits = out.flags.c_contiguous and out.flags.aligned and not repeats_elements(out)
     direct = fits and not clashes(out, logits, elementwise=True)
     return out, out.reshape(-1, out.shape[-1]) if direct else np.empty_like(as_rows(logits))
+
+
+def deliver(inside: Array, gradient: Array) -> None:
+    """Copy the matrix of `result_array` into the gradient, if that is not where it lies."""
+    if not np.may_share_memory(gradient, inside):
+        gradient[...] = inside.reshape(gradient.shape)

@@ -104,8 +104,8 @@ def row_stats(
     Returns
     -------
     RowStats
-        In float64 if the logits are, else float32. A row with NaN, or without a finite maximum,
-        has NaN everywhere but in lse and energy.
+        In float64 if the logits are, else float32. In a row with NaN, or without a finite
+        maximum, the log-probabilities and the entropy are NaN.
 
     Raises
     ------
