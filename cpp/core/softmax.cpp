@@ -95,15 +95,16 @@ int ColumnAxis(const Plan& plan) {
 }
 
 void RunColumns(const Plan& plan, int column_axis) {
-  constexpr size_t kStrip = 64;  // columns a task takes: whole cache lines of every type
+  constexpr size_t kLine = 64;  // columns: whole cache lines of every type
   const Axis columns = plan.p.outer[static_cast<size_t>(column_axis)];
   Axes others = plan.p.outer;
   others.erase(others.begin() + column_axis);
-  const size_t strips = (columns.size + kStrip - 1) / kStrip;
+  const size_t width = std::max<size_t>(1, kTaskElements / (plan.n * kLine)) * kLine;  // columns a task takes
+  const size_t strips = (columns.size + width - 1) / width;
   const Axis& inner = plan.p.inner[0];
   ParallelFor(CountElements(others) * strips, EstimateNanoseconds(plan.rows * plan.n, plan.p.storage), [&](size_t i) {
     const Offsets at = OffsetsAt(others, i / strips);
-    const size_t first = i % strips * kStrip;
+    const size_t first = i % strips * width;
     const auto shift = [&](Operand k) { return at[k] + static_cast<ptrdiff_t>(first) * columns.stride[k]; };
     const ColumnBatch batch = {
         plan.p.x + shift(kX),
@@ -112,7 +113,7 @@ void RunColumns(const Plan& plan, int column_axis) {
         inner.stride[kX],
         inner.stride[kY],
         plan.scaled ? columns.stride[kTemperature] : 0,
-        std::min(kStrip, columns.size - first),
+        std::min(width, columns.size - first),
         plan.n,
         plan.scaled};
     switch (plan.p.op) {

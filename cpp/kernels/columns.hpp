@@ -69,12 +69,8 @@ template <class V, class F>
 inline Pair<Wide<V>> ColumnSum(size_t n, F f) {
   constexpr size_t kLanes = V::kLanes, kTrees = 4 * kLanes;
   WideSum<V> sums[kLanes];
-  size_t first = 0;
-  for (; first + kTrees <= n; first += kTrees) {
-    for (size_t lane = 0; lane < kLanes; ++lane) AddTrees(&sums[lane], f(first + lane, kLanes, RowCount<4>{}));
-  }
-  // The last trees have count elements or one less.
-  const auto add = [&]<size_t U>(size_t begin, size_t end, RowCount<U> count) {
+  // Trees of at most U rows, beginning at rows first + [begin, end).
+  const auto add = [&]<size_t U>(size_t first, size_t begin, size_t end, RowCount<U> count) {
     for (size_t lane = begin; lane < end; ++lane) {
       const auto terms = f(first + lane, kLanes, count);
       Block<V, 4> tree = Set<V>(0);
@@ -83,18 +79,20 @@ inline Pair<Wide<V>> ColumnSum(size_t n, F f) {
       AddTrees(&sums[lane], tree);
     }
   };
+  size_t first = 0;
+  for (; first + kTrees <= n; first += kTrees) add(first, 0, kLanes, RowCount<4>{});
   const size_t whole = (n - first) / kLanes, longer = (n - first) % kLanes;
   if (whole == 3) {
-    add(0, longer, RowCount<4>{});
-    add(longer, kLanes, RowCount<3>{});
+    add(first, 0, longer, RowCount<4>{});
+    add(first, longer, kLanes, RowCount<3>{});
   } else if (whole == 2) {
-    add(0, longer, RowCount<3>{});
-    add(longer, kLanes, RowCount<2>{});
+    add(first, 0, longer, RowCount<3>{});
+    add(first, longer, kLanes, RowCount<2>{});
   } else if (whole == 1) {
-    add(0, longer, RowCount<2>{});
-    add(longer, kLanes, RowCount<1>{});
+    add(first, 0, longer, RowCount<2>{});
+    add(first, longer, kLanes, RowCount<1>{});
   } else {
-    add(0, longer, RowCount<1>{});
+    add(first, 0, longer, RowCount<1>{});
   }
   return FoldColumnSums(sums);
 }
@@ -152,11 +150,12 @@ inline Pair<Wide<V>> ColumnSumOfTerms(size_t n, Keep keep, F terms) {
       WideSum<V> sums[V::kLanes];
       ForEachStripRow(n, [&]<size_t U>(size_t i, RowCount<U> count) {
         const auto t = terms(i, 1, count);
-        const Block<V, U> values = t.Value(), errors = t.Error();
-        BOLTZMAX_UNROLL
-        for (size_t u = 0; u < U; ++u) {
-          AddEach(&sums[(i + u) % V::kLanes], Block<V, 1>(values.part[u]), Block<V, 1>(errors.part[u]));
-        }
+        const auto add = [&](const Block<V, U>& b) {
+          BOLTZMAX_UNROLL
+          for (size_t u = 0; u < U; ++u) sums[(i + u) % V::kLanes].Add(b.part[u]);
+        };
+        add(t.Value());
+        if (n < kTiny) add(t.Error());
       });
       return FoldColumnSums(sums);
     }
@@ -257,7 +256,7 @@ inline Pair<Wide<V>> StripWithoutLargest(const StripType& x, const StripSum<V, k
 template <class V, bool kScaled, class StripType>
 BOLTZMAX_KERNEL inline Pair<Wide<V>> ReduceStripRest(const StripType& x, const StripSum<V, kScaled>& strip,
                                                      size_t lanes) {
-  auto rest = x.n <= kShort ? WithoutLargestOfShort<kScaled, V>({strip.sum.hi, strip.sum.lo}, strip.max, strip.shift)
+  auto rest = x.n <= kShort ? WithoutLargestOfShort<kScaled, V>({strip.sum.hi, strip.sum.lo}, x.n, strip.max, strip.shift)
                             : StripWithoutLargest(x, strip, lanes);
   const auto tiny = Lt(rest.hi, strip.sum.top * Const(kTinyRest<typename V::Scalar>));
   if (!Any(tiny)) return rest;

@@ -88,6 +88,22 @@ struct ExpShift {
   }
 };
 
+// c - a * b, rounded once.
+template <class B>
+inline B Remainder(const B& c, const B& a, const B& b) {
+  using T = typename B::Scalar;
+  if constexpr (Vec<T>::kHasFma) {
+    return NegMulAdd(a, b, c);
+  } else {  // Dekker: halves, whose products are exact
+    const B split = Set<Vec<T>>(sizeof(T) == 4 ? T(4097) : T(134217729));
+    const B product = a * b, ca = a * split, cb = b * split;
+    const B a_hi = ca - (ca - a), b_hi = cb - (cb - b);
+    const B a_lo = a - a_hi, b_lo = b - b_hi;
+    const B error = ((a_hi * b_hi - product) + a_hi * b_lo + a_lo * b_hi) + a_lo * b_lo;
+    return (c - product) - error;
+  }
+}
+
 // kScale * exp((x - offset) / T) * 2^-K = scale + part * q, for a vector or a block of them.
 template <class B>
 struct ExpTerms {
@@ -95,7 +111,7 @@ struct ExpTerms {
 
   B Value() const { return MulAdd(q, part, scale); }
   // What rounding Value() lost.
-  B Error() const { return MulAdd(q, part, scale - Value()); }
+  B Error() const { return Remainder(scale - Value(), B(Set<Vec<typename B::Scalar>>(0)) - q, part); }
 };
 
 template <class B, class V, bool kScaled>

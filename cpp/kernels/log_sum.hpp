@@ -23,20 +23,6 @@ struct Pair {
 
 inline F64 Const(double x) { return Set<F64>(x); }
 
-// c - a * b, rounded once.
-template <class D>
-inline D Remainder(const D& c, const D& a, const D& b) {
-  if constexpr (F64::kHasFma) {
-    return NegMulAdd(a, b, c);
-  } else {  // Dekker: halves of 26 bits, whose products are exact
-    const D product = a * b, ca = a * Const(134217729.0), cb = b * Const(134217729.0);
-    const D a_hi = ca - (ca - a), b_hi = cb - (cb - b);
-    const D a_lo = a - a_hi, b_lo = b - b_hi;
-    const D error = ((a_hi * b_hi - product) + a_hi * b_lo + a_lo * b_hi) + a_lo * b_lo;
-    return (c - product) - error;
-  }
-}
-
 // Of a short row, more terms meet in one tree where there are few lanes.
 inline constexpr double kPeakedHere = F64::kHasFma && F64::kLanes > 2 ? kPeaked : kPeakedWithoutFma;
 

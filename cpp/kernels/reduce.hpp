@@ -71,24 +71,44 @@ inline RowSum MakeRowSum(typename V::Scalar max, const ExpShift<V, kScaled>& shi
           sum.lo * ExpConstants<typename V::Scalar>::kUnscale};
 }
 
+// What becomes of the exponentials beside their sum; and whether the logarithm of that is wanted.
 struct KeepNothing {
+  static constexpr bool kForLog = true;
   template <class Lanes, class B>
   void operator()(size_t, Lanes, const B&) const {}
 };
+template <class T>
+struct KeepAll {
+  static constexpr bool kForLog = false;
+  T* e;
+  template <class Lanes, class B>
+  void operator()(size_t i, Lanes lanes, const B& b) const {
+    StoreLanes(e + i, b, lanes);
+  }
+};
+template <class F>
+struct KeepForLog : F {
+  static constexpr bool kForLog = true;
+};
+template <class F>
+KeepForLog(F) -> KeepForLog<F>;
 
 // Rows this short have few terms for their roundings to cancel. Where the logarithm of their sum is wanted, every term is
-// added on its own, with what its rounding lost.
-inline constexpr size_t kShort = 128;
+// added on its own; and with what its rounding lost, in rows so short that a term or two make up all of the sum.
+inline constexpr size_t kShort = 512, kTiny = 8;
 
-// The sum of terms(i, lanes), each an ExpTerms: in a short row exact to the last bits of a WideSum, otherwise by trees.
+// The sum of terms(i, lanes), each an ExpTerms: one by one in a short row, otherwise by trees.
 template <class V, class Keep, class F>
 inline Sum SumOfTerms(size_t n, Keep keep, F terms) {
-  if constexpr (std::is_same_v<Keep, KeepNothing>) {
+  if constexpr (Keep::kForLog) {
     if (n <= kShort) {
       WideSum<V> sum;
       ForEachBlock<V, 4>(n, [&](size_t i, auto lanes) {
         const auto t = terms(i, lanes);
-        AddEach(&sum, t.Value(), t.Error());
+        const auto e = t.Value();
+        keep(i, lanes, e);
+        AddEach(&sum, e);
+        if (n < kTiny) AddEach(&sum, t.Error());
       });
       return sum.Total();
     }

@@ -76,12 +76,14 @@ inline size_t FindLast(const Src& x, size_t n, typename Src::V max) {
 
 // A short row's sum was taken without trees: its largest term can be taken out as it went in.
 template <bool kScaled, class V>
-inline Pair<Wide<V>> WithoutLargestOfShort(const Pair<Wide<V>>& sum, V max, const ExpShift<V, kScaled>& shift) {
+inline Pair<Wide<V>> WithoutLargestOfShort(const Pair<Wide<V>>& sum, size_t n, V max,
+                                           const ExpShift<V, kScaled>& shift) {
   const Wide<V> unscale = Const(ExpConstants<typename V::Scalar>::kUnscale), zero = Const(0);
   const auto largest = ExpTermsOf(max, shift);
   Wide<V> error;
   const Wide<V> hi = TwoSum(sum.hi, zero - Promote(largest.Value()) * unscale, &error);
-  return Normalize(Pair<Wide<V>>{hi, (sum.lo + error) - Promote(largest.Error()) * unscale});
+  const Wide<V> lost = n < kTiny ? Promote(largest.Error()) * unscale : zero;
+  return Normalize(Pair<Wide<V>>{hi, (sum.lo + error) - lost});
 }
 
 template <bool kScaled, class Src>
@@ -107,7 +109,7 @@ BOLTZMAX_KERNEL inline Sum ReduceRest(const Src& x, size_t n, double temperature
     return sum.hi > kTinyRest<T> * row.top ? sum : SumRest<kScaled>(x, n, max, shift);
   };
   const Pair<Wide<V>> whole = {Const(row.hi), Const(row.lo)};
-  if (n <= kShort) return choose(WithoutLargestOfShort(whole, max, shift));
+  if (n <= kShort) return choose(WithoutLargestOfShort(whole, n, max, shift));
   const size_t at = FindLast(x, n, max);
   const size_t slot = at % (4 * V::kLanes) / V::kLanes, first = at - slot * V::kLanes;
   Block<V, 4> v = Set<V>(Src::kLowest);

@@ -147,9 +147,7 @@ struct SoftmaxOp {
       sum = ReduceRow<kScaled>(x, n, temperature, guess, KeepNothing{}, far);
     } else {
       const bool overwrites = static_cast<const void*>(e) == static_cast<const void*>(x.x);
-      sum = ReduceRow<kScaled>(
-          x, n, temperature, guess, [this](size_t i, auto lanes, const auto& v) { StoreLanes(e + i, v, lanes); }, far,
-          overwrites);
+      sum = ReduceRow<kScaled>(x, n, temperature, guess, KeepAll<T>{e}, far, overwrites);
     }
   }
   template <bool kScaled, class Src>

@@ -18,7 +18,7 @@ inline RowSum ReduceMean(const Src& x, size_t n, double temperature, bool far, d
   WideSum<V> moment;
   const RowSum sum = ReduceRow<kScaled>(
       x, n, temperature, guess,
-      [&](size_t i, auto lanes, const auto& e) {
+      KeepForLog{[&](size_t i, auto lanes, const auto& e) {
         if (i == 0) moment = {};  // the row is begun anew where the guess was poor
         auto distance = x(i, lanes) - center;
         if constexpr (kCareful) {
@@ -27,7 +27,7 @@ inline RowSum ReduceMean(const Src& x, size_t n, double temperature, bool far, d
           distance = IfThenElse(Eq(e, zero), zero, distance);
         }
         AddTrees(&moment, e * distance);
-      },
+      }},
       far);
   const double total = moment.Total().hi;
   const bool poor =

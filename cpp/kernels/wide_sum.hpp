@@ -122,14 +122,11 @@ struct WideSum<Vec<double>> {
   Pair<Wide<F64>> Lanes() const { return Normalize(Pair<Wide<F64>>{sum.hi, sum.lo}); }
 };
 
-// Every vector on its own, no trees: and what the terms lost.
+// Every vector on its own, no trees.
 template <class V, size_t U>
-inline void AddEach(WideSum<V>* sum, const Block<V, U>& values, const Block<V, U>& errors) {
+inline void AddEach(WideSum<V>* sum, const Block<V, U>& b) {
   BOLTZMAX_UNROLL
-  for (size_t u = 0; u < U; ++u) {
-    sum->Add(values.part[u]);
-    sum->Add(errors.part[u]);
-  }
+  for (size_t u = 0; u < U; ++u) sum->Add(b.part[u]);
 }
 
 }  // namespace
