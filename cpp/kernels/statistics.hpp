@@ -16,19 +16,17 @@ inline RowSum ReduceMean(const Src& x, size_t n, double temperature, bool far, d
   const T guess = kCareful ? MaxOver<V>(n, x) : GuessMax(x, n);
   const V center = Set<V>(guess - guess == T(0) ? guess : T(0));
   WideSum<V> moment;
-  const RowSum sum = ReduceRow<kScaled>(
-      x, n, temperature, guess,
-      KeepForLog{[&](size_t i, auto lanes, const auto& e) {
-        if (i == 0) moment = {};  // the row is begun anew where the guess was poor
-        auto distance = x(i, lanes) - center;
-        if constexpr (kCareful) {
-          // Where a term has vanished, so has its share, however far away.
-          const decltype(distance) zero = Set<V>(0);
-          distance = IfThenElse(Eq(e, zero), zero, distance);
-        }
-        AddTrees(&moment, e * distance);
-      }},
-      far);
+  const RowSum sum = ReduceRow<kScaled>(x, n, temperature, guess, KeepForLog{[&](size_t i, auto lanes, const auto& e) {
+                                          if (i == 0) moment = {};  // the row is begun anew where the guess was poor
+                                          auto distance = x(i, lanes) - center;
+                                          if constexpr (kCareful) {
+                                            // Where a term has vanished, so has its share, however far away.
+                                            const decltype(distance) zero = Set<V>(0);
+                                            distance = IfThenElse(Eq(e, zero), zero, distance);
+                                          }
+                                          AddTrees(&moment, e * distance);
+                                        }},
+                                        far);
   const double total = moment.Total().hi;
   const bool poor =
       !(sum.max - static_cast<double>(guess) <= 64.0 * (kScaled ? temperature : 1.0)) || total - total != 0.0;
