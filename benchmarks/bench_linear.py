@@ -16,7 +16,12 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from boltzmax import linear_cross_entropy_with_grad
+from boltzmax import (
+    linear_cross_entropy_with_grad,
+    linear_logsumexp,
+    linear_sample,
+    linear_topk,
+)
 from boltzmax.cli.timing import Task
 
 if TYPE_CHECKING:
@@ -49,16 +54,25 @@ def four_products(hidden: Floats, weight: Floats) -> Callable[[], None]:
     return run
 
 
-def eager(hidden: Floats, weight: Floats, target: NDArray[np.int64]) -> Callable[[], None]:
-    """Return PyTorch's unfused loss and gradients."""
+def in_torch(
+    hidden: Floats, weight: Floats, target: NDArray[np.int64], *, chunked: bool = False
+) -> Callable[[], None]:
+    """Return PyTorch's loss and gradients: unfused, or in chunks where this PyTorch can."""
     torch: Any = pytest.importorskip("torch")
+    functional = torch.nn.functional
+    if chunked and not hasattr(functional, "linear_cross_entropy"):
+        pytest.skip("this PyTorch has no linear_cross_entropy")
     torch.set_num_threads(1)
     h, w = (torch.tensor(a, requires_grad=True) for a in (hidden, weight))
     t = torch.tensor(target)
 
     def run() -> None:
         h.grad = w.grad = None
-        torch.nn.functional.cross_entropy(h @ w.T, t).backward()
+        if chunked:
+            options = torch.nn.LinearCrossEntropyOptions()
+            functional.linear_cross_entropy(h, w, t, options=options).backward()
+        else:
+            functional.cross_entropy(h @ w.T, t).backward()
 
     return run
 
@@ -72,7 +86,7 @@ def test_four_products(measure: Measure) -> None:
 
 
 def test_torch(measure: Measure) -> None:
-    measure("linear", Task(eager(*layer(*SMALL))))
+    measure("linear", Task(in_torch(*layer(*SMALL))))
 
 
 def best(run: Callable[[], Any], repeats: int = 4) -> float:
@@ -83,6 +97,12 @@ def best(run: Callable[[], Any], repeats: int = 4) -> float:
         run()
         times.append(time.perf_counter() - start)
     return min(times)
+
+
+def report(name: str, run: Callable[[], Any], reference: float) -> None:
+    """Print the time of `run`, and as a multiple of a reference."""
+    seconds = best(run)
+    print(f"{name:20}{seconds:7.3f} s {seconds / reference:7.3f}x")
 
 
 def extra_memory(hidden: Floats, weight: Floats, target: NDArray[np.int64]) -> int:
@@ -98,15 +118,20 @@ def extra_memory(hidden: Floats, weight: Floats, target: NDArray[np.int64]) -> i
 def main() -> None:
     hidden, weight, target = layer(N, D, V)
     products = best(four_products(hidden, weight))
-    ours = best(partial(linear_cross_entropy_with_grad, hidden, weight, target))
     share = extra_memory(hidden, weight, target) / (N * V * hidden.itemsize)
-    print(f"N={N} D={D} V={V} float32")
-    print(f"four products  {products:6.3f} s")
-    print(f"boltzmax       {ours:6.3f} s  ratio {ours / products:.3f}")
-    try:
-        print(f"torch eager    {best(eager(hidden, weight, target)):6.3f} s")
-    except pytest.skip.Exception:
-        print("torch eager    not installed")
+    print(f"N={N} D={D} V={V} float32, as a multiple of four products, {products:.3f} s")
+    report("boltzmax", partial(linear_cross_entropy_with_grad, hidden, weight, target), products)
+    for chunked in False, True:
+        name = "torch chunked" if chunked else "torch eager"
+        try:
+            report(name, in_torch(hidden, weight, target, chunked=chunked), products)
+        except pytest.skip.Exception as reason:
+            print(f"{name:20}{reason}")
+    print("queries, as a multiple of one product")
+    one = best(partial(np.matmul, hidden, weight.T, out=np.empty((N, V), np.float32)))
+    report("linear_logsumexp", partial(linear_logsumexp, hidden, weight), one)
+    report("linear_topk, k = 10", partial(linear_topk, hidden, weight, 10), one)
+    report("linear_sample", partial(linear_sample, hidden, weight, np.random.default_rng(0)), one)
     print(f"extra memory   {100 * share:6.2f} % of the logits")
 
 

@@ -45,6 +45,7 @@ void RunRow(const Plan& plan, size_t r, std::vector<RowSum>* sums) {
   const int64_t target = p.target[r];
   if (target < 0) {
     p.lse[r] = p.log_prob[r] = 0.0;
+    if (p.distances != nullptr) p.distances[r] = 0.0;
     if (p.gradient != nullptr)
       std::memset(p.gradient + static_cast<ptrdiff_t>(r) * p.gradient_stride, 0, p.n * plan.item);
     return;
@@ -53,7 +54,14 @@ void RunRow(const Plan& plan, size_t r, std::vector<RowSum>* sums) {
   const LongSum sum = Combine(*sums, p.temperature, true, *plan.kernels,
                               [&](size_t s) { return plan.kernels->reduce_rest(plan.Segment(r, s), (*sums)[s]); });
   p.lse[r] = LogSumExpOf(sum.total, sum.log_sum, p.temperature);
-  const double from_offset = (plan.Logit(r, target) - sum.total.offset) / p.temperature;
+  const double at_target = plan.Logit(r, target);
+  if (p.distances != nullptr) {
+    p.distances[r] = 0.0;
+    for (size_t s = 0; s < sums->size(); ++s) {
+      p.distances[r] += plan.kernels->sum_distances(plan.Segment(r, s), at_target);
+    }
+  }
+  const double from_offset = (at_target - sum.total.offset) / p.temperature;
   p.log_prob[r] = IsDegenerate(sum.total) ? std::nan("") : (from_offset - sum.log_sum.hi) - sum.log_sum.lo;
   if (p.gradient == nullptr) return;
   const double gain = p.gain[r] + p.lse_gain[r] * p.lse[r];
@@ -61,10 +69,9 @@ void RunRow(const Plan& plan, size_t r, std::vector<RowSum>* sums) {
     plan.kernels->affine_softmax_map(plan.Segment(r, s), sum.total, gain, p.add[r]);
   }
   // gain p - target_gain, where they nearly cancel.
-  const double at_target = gain * std::expm1(p.log_prob[r]) + (gain - p.target_gain[r]) + p.add[r];
+  const double slope = gain * std::expm1(p.log_prob[r]) + (gain - p.target_gain[r]) + p.add[r];
   plan.kernels->store_scalar(
-      p.gradient + static_cast<ptrdiff_t>(r) * p.gradient_stride + target * static_cast<ptrdiff_t>(plan.item),
-      at_target);
+      p.gradient + static_cast<ptrdiff_t>(r) * p.gradient_stride + target * static_cast<ptrdiff_t>(plan.item), slope);
 }
 
 }  // namespace

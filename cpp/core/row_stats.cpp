@@ -48,6 +48,15 @@ class Top {
   std::vector<Candidate> best_;
 };
 
+// A number that at least k elements exceed, k of whose number have these maxima: just below the k-th largest.
+double BarBelow(std::vector<double>& maxima, size_t k) {
+  const double lowest = -std::numeric_limits<double>::infinity();
+  if (k > maxima.size()) return lowest;
+  std::nth_element(maxima.begin(), maxima.begin() + static_cast<ptrdiff_t>(k - 1), maxima.end(), std::greater<>());
+  const double bar = maxima[k - 1];
+  return bar - bar == 0.0 ? bar - (std::abs(bar) * 0x1p-7 + 0x1p-100) : lowest;
+}
+
 class Worker {
  public:
   explicit Worker(const RowStatsProblem& problem)
@@ -61,15 +70,12 @@ class Worker {
         top_(problem.k) {}
 
   void Run(size_t r) {
-    top_.Clear(p_.k == 0 ? 0.0 : FirstBar(Piece(r, 0)));
     const bool has_target = p_.target != nullptr;
     const double at_target = has_target ? Logit(r, p_.target[r]) : 0.0;
     size_t rank = 1;
     for (size_t s = 0; s < sums_.size(); ++s) {
       const Row piece = Piece(r, s);
       sums_[s] = p_.entropy == nullptr ? kernels_.reduce(piece) : kernels_.reduce_mean(piece, &means_[s]);
-      // Most pieces hold nothing that counts, as their maximum tells.
-      if (p_.k > 0 && sums_[s].max > top_.Bar()) OfferAll(piece, s * piece_);
       if (has_target && sums_[s].max > at_target) rank += kernels_.count_above(piece, at_target);
     }
     const LongSum sum = Combine(sums_, p_.temperature, true, kernels_,
@@ -84,7 +90,10 @@ class Worker {
       p_.target_log_prob[r] = log_prob(at_target);
       p_.target_rank[r] = static_cast<int64_t>(rank);
     }
-    if (p_.k > 0) StoreTop(r, log_prob);
+    if (p_.k > 0) {
+      FindTop(r);
+      StoreTop(r, log_prob);
+    }
   }
 
  private:
@@ -107,16 +116,24 @@ class Worker {
     return Load(p_.logits + static_cast<ptrdiff_t>(r) * p_.stride + c * static_cast<ptrdiff_t>(item_));
   }
 
-  // A number that at least k elements exceed: just below the k-th largest maximum of groups of the first piece. Every
-  // candidate costs some mispredicted branches, and most would come while the bar is still low.
-  double FirstBar(const Row& piece) const {
-    double maxima[kGroups];
-    const size_t count = kernels_.group_maxima(piece, maxima);
-    const double lowest = -std::numeric_limits<double>::infinity();
-    if (p_.k > count) return lowest;
-    std::nth_element(maxima, maxima + (p_.k - 1), maxima + count, std::greater<>());
-    const double bar = maxima[p_.k - 1];
-    return bar - bar == 0.0 ? bar - (std::abs(bar) * 0x1p-7 + 0x1p-100) : lowest;
+  // Every candidate costs some mispredicted branches, and most would come while the bar is still low. So it begins high:
+  // at the k-th largest maximum of the pieces, or, where these are few, of groups of elements in the best piece. Few
+  // pieces reach it; those are read again, from the second-level cache.
+  double FirstBar(size_t r) {
+    maxima_.clear();
+    for (const RowSum& sum : sums_) maxima_.push_back(sum.max);
+    if (p_.k > maxima_.size()) {
+      const auto best = std::max_element(maxima_.begin(), maxima_.end()) - maxima_.begin();
+      maxima_.resize(kGroups);
+      maxima_.resize(kernels_.group_maxima(Piece(r, static_cast<size_t>(best)), maxima_.data()));
+    }
+    return BarBelow(maxima_, p_.k);
+  }
+  void FindTop(size_t r) {
+    top_.Clear(FirstBar(r));
+    for (size_t s = 0; s < sums_.size(); ++s) {
+      if (sums_[s].max > top_.Bar()) OfferAll(Piece(r, s), s * piece_);
+    }
   }
 
   void OfferAll(const Row& piece, size_t first) {
@@ -163,7 +180,7 @@ class Worker {
   size_t item_, piece_;
   GatherFn load_;
   std::vector<RowSum> sums_;
-  std::vector<double> means_;
+  std::vector<double> means_, maxima_;
   Top top_;
 };
 

@@ -256,8 +256,9 @@ inline Pair<Wide<V>> StripWithoutLargest(const StripType& x, const StripSum<V, k
 template <class V, bool kScaled, class StripType>
 BOLTZMAX_KERNEL inline Pair<Wide<V>> ReduceStripRest(const StripType& x, const StripSum<V, kScaled>& strip,
                                                      size_t lanes) {
-  auto rest = x.n <= kShort ? WithoutLargestOfShort<kScaled, V>({strip.sum.hi, strip.sum.lo}, x.n, strip.max, strip.shift)
-                            : StripWithoutLargest(x, strip, lanes);
+  auto rest = x.n <= kShort
+                  ? WithoutLargestOfShort<kScaled, V>({strip.sum.hi, strip.sum.lo}, x.n, strip.max, strip.shift)
+                  : StripWithoutLargest(x, strip, lanes);
   const auto tiny = Lt(rest.hi, strip.sum.top * Const(kTinyRest<typename V::Scalar>));
   if (!Any(tiny)) return rest;
   const Wide<V> unscale = Const(ExpConstants<typename V::Scalar>::kUnscale);

@@ -163,6 +163,9 @@ struct Kernels {
     });
     return sum;
   }
+  BOLTZMAX_KERNEL static double SumDistances(const Row& row, double from) {
+    return SumOfDistances(Source<S, false>{static_cast<const S*>(row.x), nullptr}, row.n, from);
+  }
   static size_t CountGreater(const Row& row, double limit) {
     return CountAbove(Source<S, false>{static_cast<const S*>(row.x), nullptr}, row.n, limit);
   }
@@ -226,6 +229,7 @@ struct Kernels {
       Reduce,
       ReduceWithoutLargest,
       ReduceToMean,
+      SumDistances,
       CountGreater,
       GroupMaxima,
       FindGreater,

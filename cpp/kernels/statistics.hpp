@@ -6,6 +6,19 @@
 namespace boltzmax::kernels {
 namespace {
 
+// a_0 b_0 + a_1 b_1 + ..., rounded a few times.
+template <class V, size_t U>
+inline V SumOfProducts(const Block<V, U>& a, const Block<V, U>& b) {
+  if constexpr (U == 1) return a.part[0] * b.part[0];
+  V even = a.part[0] * b.part[0], odd = a.part[1] * b.part[1];
+  BOLTZMAX_UNROLL
+  for (size_t u = 2; u < U; u += 2) {
+    even = MulAdd(a.part[u], b.part[u], even);
+    odd = MulAdd(a.part[u + 1], b.part[u + 1], odd);
+  }
+  return even + odd;
+}
+
 // sum_j x_j exp(x_j) / sum_j exp(x_j), about a number near the maximum so that nothing cancels: about the guess, and
 // where that was poor, or where -inf was multiplied by 0, about the maximum itself (kCareful).
 template <bool kScaled, bool kCareful = false, class Src>
@@ -18,13 +31,13 @@ inline RowSum ReduceMean(const Src& x, size_t n, double temperature, bool far, d
   WideSum<V> moment;
   const RowSum sum = ReduceRow<kScaled>(x, n, temperature, guess, KeepForLog{[&](size_t i, auto lanes, const auto& e) {
                                           if (i == 0) moment = {};  // the row is begun anew where the guess was poor
-                                          auto distance = x(i, lanes) - center;
+                                          auto distance = ZeroBeyond(x(i, lanes) - center, lanes);
                                           if constexpr (kCareful) {
                                             // Where a term has vanished, so has its share, however far away.
                                             const decltype(distance) zero = Set<V>(0);
                                             distance = IfThenElse(Eq(e, zero), zero, distance);
                                           }
-                                          AddTrees(&moment, e * distance);
+                                          moment.Add(SumOfProducts(e, distance));
                                         }},
                                         far);
   const double total = moment.Total().hi;
@@ -37,18 +50,34 @@ inline RowSum ReduceMean(const Src& x, size_t n, double temperature, bool far, d
   return sum;
 }
 
+// sum_c (from - x_c), so that large scores do not cancel.
+template <class Src>
+inline double SumOfDistances(const Src& x, size_t n, double from) {
+  using V = typename Src::V;
+  const V origin = Set<V>(static_cast<typename Src::T>(from));
+  const Sum sum = SumOver<V>(n, [&](size_t i, auto lanes) {
+    const auto v = x(i, lanes);
+    return ZeroBeyond(decltype(v)(origin) - v, lanes);
+  });
+  return IsFinite(sum.hi) ? sum.hi + sum.lo : sum.hi;
+}
+
 template <class Src>
 inline size_t CountAbove(const Src& x, size_t n, double limit) {
   using V = typename Src::V;
   using T = typename Src::T;
   // Ones add up exactly as long as a row fits a segment.
-  V count = Set<V>(0);
+  Block<V, 4> counts = Set<V>(0);
+  const V bound = Set<V>(static_cast<T>(limit)), one = Set<V>(1);
   ForEachBlock<V, 4>(n, [&](size_t i, auto lanes) {
-    const auto above = Lt(decltype(x(i, lanes))(Set<V>(static_cast<T>(limit))), x(i, lanes));
-    for (const auto& part : above.part) count = count + IfThenElse(part, Set<V>(1), Set<V>(0));
+    const auto v = x(i, lanes);
+    BOLTZMAX_UNROLL
+    for (size_t u = 0; u < lanes.kVectors; ++u) {
+      counts.part[u] = IfThenElse(Lt(bound, v.part[u]), counts.part[u] + one, counts.part[u]);
+    }
   });
   T lanes[V::kLanes];
-  Store(lanes, count);
+  Store(lanes, Tree(counts.part[0], counts.part[1], counts.part[2], counts.part[3]));
   T total = 0;
   for (const T lane : lanes) total += lane;
   return static_cast<size_t>(total);

@@ -141,6 +141,8 @@ struct StorageKernels {
   Sum (*reduce_rest)(const Row&, const RowSum&);
   // The same, and in `mean` the mean of x under softmax(x), for the entropy; not for a degenerate row.
   RowSum (*reduce_mean)(const Row&, double* mean);
+  // sum_c (from - x_c); infinite if some x_c is.
+  double (*sum_distances)(const Row&, double from);
   // How many elements of a row exceed a number; and the first `most` of them, by index, in their order, from `begin` on:
   // returns where it stopped.
   size_t (*count_above)(const Row&, double limit);

@@ -38,9 +38,9 @@ T* AsColumn(const py::handle& value, npy_intp rows, int type) {
 }
 
 void RunCrossEntropy(const py::object& logits_object, const py::object& target, double temperature,
-                     const py::object& lse, const py::object& log_prob, const py::object& gradient_object,
-                     const py::object& gain, const py::object& lse_gain, const py::object& add,
-                     const py::object& target_gain) {
+                     const py::object& lse, const py::object& log_prob, const py::object& distances,
+                     const py::object& gradient_object, const py::object& gain, const py::object& lse_gain,
+                     const py::object& add, const py::object& target_gain) {
   PyArrayObject* logits = AsMatrix(logits_object);
   PyArrayObject* gradient = gradient_object.is_none() ? nullptr : AsMatrix(gradient_object);
   const npy_intp rows = PyArray_DIM(logits, 0), n = PyArray_DIM(logits, 1);
@@ -56,6 +56,7 @@ void RunCrossEntropy(const py::object& logits_object, const py::object& target, 
                                        temperature,
                                        AsColumn<double>(lse, rows, NPY_DOUBLE),
                                        AsColumn<double>(log_prob, rows, NPY_DOUBLE),
+                                       AsColumn<double>(distances, rows, NPY_DOUBLE),
                                        gradient == nullptr ? nullptr : PyArray_BYTES(gradient),
                                        gradient == nullptr ? 0 : PyArray_STRIDE(gradient, 0),
                                        AsColumn<double>(gain, rows, NPY_DOUBLE),
@@ -108,8 +109,8 @@ void RunRowStats(const py::object& logits_object, const py::object& target, doub
 
 void BindLosses(py::module_& module) {
   module.def("cross_entropy", RunCrossEntropy, py::arg("logits"), py::arg("target"), py::arg("temperature"),
-             py::arg("lse"), py::arg("log_prob"), py::arg("gradient"), py::arg("gain"), py::arg("lse_gain"),
-             py::arg("add"), py::arg("target_gain"));
+             py::arg("lse"), py::arg("log_prob"), py::arg("distances"), py::arg("gradient"), py::arg("gain"),
+             py::arg("lse_gain"), py::arg("add"), py::arg("target_gain"));
   module.def("row_stats", RunRowStats, py::arg("logits"), py::arg("target"), py::arg("temperature"), py::arg("k"),
              py::arg("lse"), py::arg("entropy"), py::arg("top_id"), py::arg("top_log_prob"), py::arg("target_log_prob"),
              py::arg("target_rank"));

@@ -157,9 +157,11 @@ def _soft_distances(rows: Rows) -> Doubles:
 
 def losses(rows: Rows, temperature: float, z_loss: float, gradient: Array | None) -> Doubles:
     """Return the loss of every row, and write their gradient, which may be the logits."""
-    # Before the gradient may overwrite the logits.
-    soft = _soft_distances(rows) / temperature if rows.is_soft else None
     lse, log_prob = np.empty(len(rows.logits)), np.empty(len(rows.logits))
+    soft = None
+    if rows.is_soft:
+        # Here, if they are weighted: the gradient may overwrite the logits.
+        soft = np.empty_like(lse) if rows.even else _soft_distances(rows)
     scale = rows.scale
     _core.cross_entropy(
         rows.logits,
@@ -167,7 +169,8 @@ def losses(rows: Rows, temperature: float, z_loss: float, gradient: Array | None
         temperature,
         lse,
         log_prob,
-        gradient,
+        distances=soft if rows.even else None,
+        gradient=gradient,
         gain=scale * rows.mass,
         lse_gain=scale * (2 * z_loss),
         add=-scale * (rows.soft if rows.even else 0.0),
@@ -183,7 +186,8 @@ def losses(rows: Rows, temperature: float, z_loss: float, gradient: Array | None
     with np.errstate(all="ignore"):
         result = product(rows.mass, -log_prob)
         if soft is not None:
-            result = np.where(np.isposinf(result), result, result + soft)
+            share = (rows.soft if rows.even else 1.0) / temperature
+            result = np.where(np.isposinf(result), result, result + share * soft)
         return np.asarray(result + (z_loss * np.square(lse) if z_loss else 0.0))
 
 
