@@ -6,6 +6,7 @@
 #include "columns.hpp"
 #include "softmax.hpp"
 #include "statistics.hpp"
+#include "units.hpp"
 
 namespace boltzmax::kernels {
 namespace {
@@ -246,8 +247,18 @@ struct Kernels {
   };
 };
 
+template <class T>
+constexpr UnitKernels<T> kUnits = {DotRows<T>, AddRows<T>, AddToRows<T>, StepRows<T>};
+
 constexpr KernelTable MakeTable(const char* isa) {
-  return {isa, Kernels<float>::kTable, Kernels<double>::kTable, Kernels<Half>::kTable, Kernels<BFloat16>::kTable};
+  return {isa,
+          Kernels<float>::kTable,
+          Kernels<double>::kTable,
+          Kernels<Half>::kTable,
+          Kernels<BFloat16>::kTable,
+          kUnits<float>,
+          kUnits<double>,
+          LogSigmoid};
 }
 
 }  // namespace

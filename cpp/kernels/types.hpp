@@ -161,12 +161,29 @@ struct StorageKernels {
   void (*log_softmax_backward_map)(const GradRow&, const Sum&);
 };
 
+// A layer of which only some units are looked at: rows of its weight matrix, n elements each, of float or double.
+template <class T>
+struct UnitKernels {
+  // z_j = h . rows_j
+  void (*dot_rows)(const T* h, const T* const* rows, size_t m, size_t n, double* z);
+  // sum += gain_0 rows_0 + gain_1 rows_1 + ...
+  void (*add_rows)(T* sum, const T* const* rows, const double* gain, size_t m, size_t n);
+  // rows_j += gain_j h
+  void (*add_to_rows)(const T* h, T* const* rows, const double* gain, size_t m, size_t n);
+  // add_rows(dh, rows, gain), then add_to_rows(h, rows, step)
+  void (*step_rows)(const T* h, T* dh, T* const* rows, const double* gain, const double* step, size_t m, size_t n);
+};
+
 struct KernelTable {
   const char* isa;
   StorageKernels f32;
   StorageKernels f64;
   StorageKernels f16;
   StorageKernels bf16;
+  UnitKernels<float> units_f32;
+  UnitKernels<double> units_f64;
+  // log sigma(z_i) and sigma(-z_i)
+  void (*log_sigmoid)(const double* z, size_t n, double* log_p, double* q);
 };
 
 // One per ISA that this build holds.

@@ -13,6 +13,7 @@
 #include "losses.hpp"
 #include "normalized.hpp"
 #include "recycling.hpp"
+#include "trees.hpp"
 
 namespace py = pybind11;
 
@@ -49,6 +50,7 @@ PYBIND11_MODULE(_core, module, py::mod_gil_not_used()) {
   if (PyModule_AddFunctions(module.ptr(), boltzmax::DirectMethods()) < 0) throw py::error_already_set();
   boltzmax::BindNormalized(module);
   boltzmax::BindLosses(module);
+  boltzmax::BindTrees(module);
   module.def("set_doc", SetDoc, py::arg("name"), py::arg("doc"));
 
   module.def("num_threads", boltzmax::NumThreads);

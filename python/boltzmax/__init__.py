@@ -20,6 +20,7 @@ from boltzmax._core import (
 from boltzmax._core import version as __version__
 from boltzmax._cross_entropy import cross_entropy, cross_entropy_with_grad
 from boltzmax._focal import focal_loss, focal_loss_with_grad
+from boltzmax._hierarchical import HierarchicalSoftmax
 from boltzmax._imbalance import (
     balanced_softmax,
     class_weights,
@@ -42,11 +43,14 @@ from boltzmax._point_losses import (
     nll_loss_with_grad,
 )
 from boltzmax._row_stats import RowStats, row_stats
+from boltzmax._tree import Tree
 
 _docs.install()
 
 __all__ = [
+    "HierarchicalSoftmax",
     "RowStats",
+    "Tree",
     "__version__",
     "available_isas",
     "balanced_softmax",

@@ -103,3 +103,84 @@ def row_stats(
     target_log_prob: NDArray[np.float64] | None,
     target_rank: NDArray[np.int64] | None,
 ) -> None: ...
+
+_I32 = NDArray[np.int32]
+_I64 = NDArray[np.int64]
+_F64 = NDArray[np.float64]
+_Tree = tuple[_I32, _I32, _I64, _I32, _I64]
+
+def make_tree(parents: _I64) -> tuple[_I32, _I32, _I64, _I32, _I64, _I32, _I32]: ...
+def huffman_parents(counts: _F64, arity: int) -> _I64: ...
+def balanced_parents(n: int, arity: int) -> _I64: ...
+def touched_units(tree: _Tree, target: _I64) -> _I64: ...
+def layer_log_prob(
+    tree: _Tree,
+    weight: NDArray[Any],
+    bias: NDArray[Any] | None,
+    hidden: NDArray[Any],
+    target: _I64,
+    out: _F64,
+) -> None: ...
+def layer_log_prob_of_nodes(
+    tree: _Tree,
+    weight: NDArray[Any],
+    bias: NDArray[Any] | None,
+    hidden: NDArray[Any],
+    out: NDArray[Any],
+) -> None: ...
+def layer_loss_gradient(
+    tree: _Tree,
+    weight: NDArray[Any],
+    bias: NDArray[Any] | None,
+    hidden: NDArray[Any],
+    target: _I64,
+    scale: _F64,
+    loss: _F64,
+    d_hidden: NDArray[Any],
+    units: _I64,
+    d_weight: NDArray[Any],
+    d_bias: NDArray[Any] | None,
+) -> None: ...
+def layer_descend(
+    tree: _Tree,
+    weight: NDArray[Any],
+    bias: NDArray[Any] | None,
+    hidden: NDArray[Any],
+    target: _I64,
+    scale: _F64,
+    rate: float,
+    squares: _F64 | None,
+    epsilon: float,
+    lock_free: bool,
+    loss: _F64,
+    d_hidden: NDArray[Any],
+) -> None: ...
+def layer_topk(
+    tree: _Tree,
+    weight: NDArray[Any],
+    bias: NDArray[Any] | None,
+    hidden: NDArray[Any],
+    k: int,
+    beam: int,
+    min_log_prob: float,
+    ids: _I64,
+    log_probs: NDArray[Any],
+    visited: _I64,
+) -> None: ...
+def layer_sample(
+    tree: _Tree,
+    weight: NDArray[Any],
+    bias: NDArray[Any] | None,
+    hidden: NDArray[Any],
+    seed: NDArray[np.uint64],
+    out: _I64,
+) -> None: ...
+def layer_sure_nodes(
+    tree: _Tree,
+    weight: NDArray[Any],
+    bias: NDArray[Any] | None,
+    hidden: NDArray[Any],
+    min_log_prob: float,
+    nodes: _I64,
+    log_probs: NDArray[Any],
+) -> None: ...

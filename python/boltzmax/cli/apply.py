@@ -12,7 +12,6 @@ import itertools
 import math
 import mmap
 import os
-import secrets
 import signal
 import tokenize
 from collections.abc import Collection, Iterator, Sequence
@@ -28,6 +27,7 @@ from numpy.lib.format import open_memmap
 from numpy.typing import NDArray
 
 import boltzmax
+from boltzmax._files import replacing
 from boltzmax.cli.console import CommandError, output_path, progress
 
 OPERATIONS = ("softmax", "log_softmax", "logsumexp")
@@ -138,22 +138,6 @@ def blocks(
     starts = (range(0, max(1, n), step) for n, step in zip(x.shape, steps, strict=True))
     for corner in itertools.product(*starts):
         yield tuple(slice(i, i + step) for i, step in zip(corner, steps, strict=True))
-
-
-@contextmanager
-def replacing(target: Path) -> Iterator[Path]:
-    """Yield a temporary path beside `target`, which it replaces if nothing is raised."""
-    target = target.resolve()  # of a symbolic link, the file it points to is replaced
-    if target.exists() and not target.is_file():
-        raise CommandError(f"not a regular file: {target}")
-    temporary = target.with_name(f".boltzmax-{secrets.token_hex(8)}.tmp")
-    try:
-        yield temporary
-        with temporary.open("rb+") as file:
-            os.fsync(file.fileno())
-        temporary.replace(target)
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 def reserve_disk(path: Path) -> None:

@@ -1,0 +1,255 @@
+#include "trees.hpp"
+
+#include <algorithm>
+#include <memory>
+#include <optional>
+#include <stdexcept>
+#include <vector>
+
+#include "../../cpp/core/hierarchical.hpp"
+#include "arrays.hpp"
+#include "checks.hpp"
+
+#include <pybind11/numpy.h>
+#include <pybind11/stl.h>
+
+namespace py = pybind11;
+
+namespace boltzmax {
+
+namespace {
+
+template <class T>
+using Array = py::array_t<T, py::array::c_style>;
+using Targets = Array<int64_t>;
+using Doubles = Array<double>;
+
+// The vector's memory, without a copy.
+template <class T>
+py::array_t<T> ToArray(std::vector<T>&& values) {
+  auto owner = std::make_unique<std::vector<T>>(std::move(values));
+  std::vector<T>* kept = owner.release();
+  const py::capsule free(kept, [](void* p) { delete static_cast<std::vector<T>*>(p); });
+  return py::array_t<T>(static_cast<py::ssize_t>(kept->size()), kept->data(), free);
+}
+
+// Work without the GIL if it is long enough for that.
+template <class F>
+void Detached(double cost, F f) {
+  if (!RunDetached(cost, f)) throw py::error_already_set();
+}
+
+py::tuple BuildTree(const Array<int64_t>& parents) {
+  TreeArrays tree = [&] {
+    const py::gil_scoped_release release;
+    return MakeTree(parents.data(), static_cast<size_t>(parents.size()));
+  }();
+  return py::make_tuple(ToArray(std::move(tree.parent)), ToArray(std::move(tree.slot)),
+                        ToArray(std::move(tree.child_begin)), ToArray(std::move(tree.child)),
+                        ToArray(std::move(tree.unit_begin)), ToArray(std::move(tree.depth)),
+                        ToArray(std::move(tree.origin)));
+}
+
+py::array_t<int64_t> BuildHuffman(const Doubles& counts, size_t arity) {
+  Require(counts.size() > 0 && arity > 1, "counts and an arity of 2 at least are needed");
+  std::vector<int64_t> parents = [&] {
+    const py::gil_scoped_release release;
+    return HuffmanParents(counts.data(), static_cast<size_t>(counts.size()), arity);
+  }();
+  return ToArray(std::move(parents));
+}
+
+py::array_t<int64_t> BuildBalanced(size_t n, size_t arity) {
+  Require(n > 0 && arity > 1, "a class and an arity of 2 at least are needed");
+  return ToArray(BalancedParents(n, arity));
+}
+
+// parent, slot, child_begin, child, unit_begin
+using TreeTuple = std::tuple<Array<int32_t>, Array<int32_t>, Array<int64_t>, Array<int32_t>, Array<int64_t>>;
+
+TreeView ViewOf(const TreeTuple& tree) {
+  const auto& [parent, slot, child_begin, child, unit_begin] = tree;
+  const auto nodes = parent.size(), inner = child_begin.size() - 1;
+  Require(
+      inner > 0 && nodes > inner && slot.size() == nodes && child.size() == nodes - 1 && unit_begin.size() == inner + 1,
+      "the arrays of the tree do not fit each other");
+  return {parent.data(),
+          slot.data(),
+          child_begin.data(),
+          child.data(),
+          unit_begin.data(),
+          static_cast<size_t>(nodes - inner),
+          static_cast<size_t>(inner)};
+}
+
+void CheckTargets(const TreeView& tree, const Targets& target) {
+  const auto n = static_cast<int64_t>(tree.classes);
+  Require(std::all_of(target.data(), target.data() + target.size(), [n](int64_t c) { return c >= 0 && c < n; }),
+          "a target is out of range");
+}
+
+// A layer and rows for it, with the arrays that they live in.
+template <class T>
+struct Question {
+  TreeTuple tree;
+  Array<T> weight;
+  std::optional<Array<T>> bias;
+  Array<T> hidden;
+
+  size_t Rows() const { return static_cast<size_t>(hidden.shape(0)); }
+  Layer<T> AsLayer() {
+    const TreeView view = ViewOf(tree);
+    const auto units = std::get<4>(tree).data()[view.inner];
+    Require(weight.ndim() == 2 && hidden.ndim() == 2 && weight.shape(0) == units && weight.shape(1) == hidden.shape(1),
+            "weight, hidden and the tree do not fit each other");
+    Require(!bias || bias->size() == units, "one bias for each unit is needed");
+    return {view, const_cast<T*>(weight.data()), bias ? const_cast<T*>(bias->data()) : nullptr,
+            static_cast<size_t>(weight.shape(1))};
+  }
+  Hidden<T> AsHidden() const { return {hidden.data(), Rows()}; }
+  // Every row has one of these, so many wide.
+  template <class Values>
+  void RequireRows(const Values& values, size_t width = 1) const {
+    Require(static_cast<size_t>(values.size()) == Rows() * width, "one for each row is needed");
+  }
+};
+
+template <class T>
+double Cost(const Question<T>& q) {
+  return static_cast<double>(q.hidden.size()) * 10.0;
+}
+
+template <class T>
+void RunLogProb(const TreeTuple& tree, const Array<T>& weight, const std::optional<Array<T>>& bias,
+                const Array<T>& hidden, const Targets& target, Doubles out) {
+  Question<T> q = {tree, weight, bias, hidden};
+  const Layer<T> layer = q.AsLayer();
+  q.RequireRows(target);
+  q.RequireRows(out);
+  CheckTargets(layer.tree, target);
+  double* to = out.mutable_data();
+  Detached(Cost(q), [&] { LogProb(layer, q.AsHidden(), target.data(), to); });
+}
+
+template <class T>
+void RunLogProbOfNodes(const TreeTuple& tree, const Array<T>& weight, const std::optional<Array<T>>& bias,
+                       const Array<T>& hidden, Array<T> out) {
+  Question<T> q = {tree, weight, bias, hidden};
+  const Layer<T> layer = q.AsLayer();
+  Require(out.ndim() == 2, "a matrix is needed");
+  const auto nodes = static_cast<size_t>(out.shape(1));
+  q.RequireRows(out, nodes);
+  Require(nodes <= layer.tree.classes + layer.tree.inner, "there are not so many nodes");
+  T* to = out.mutable_data();
+  Detached(static_cast<double>(out.size()) * 10.0, [&] { LogProbOfNodes(layer, q.AsHidden(), nodes, to); });
+}
+
+py::array_t<int64_t> RunTouchedUnits(const TreeTuple& tree, const Targets& target) {
+  const TreeView view = ViewOf(tree);
+  CheckTargets(view, target);
+  return ToArray(TouchedUnits(view, target.data(), static_cast<size_t>(target.size())));
+}
+
+template <class T>
+void RunLossGradient(const TreeTuple& tree, const Array<T>& weight, const std::optional<Array<T>>& bias,
+                     const Array<T>& hidden, const Targets& target, const Doubles& scale, Doubles loss,
+                     Array<T> d_hidden, const Targets& units, Array<T> d_weight, std::optional<Array<T>> d_bias) {
+  Question<T> q = {tree, weight, bias, hidden};
+  const Layer<T> layer = q.AsLayer();
+  for (const auto* column : {&scale, static_cast<const Doubles*>(&loss)}) q.RequireRows(*column);
+  q.RequireRows(target);
+  q.RequireRows(d_hidden, layer.features);
+  CheckTargets(layer.tree, target);
+  Require(d_weight.size() == units.size() * static_cast<py::ssize_t>(layer.features) &&
+              (!d_bias || d_bias->size() == units.size()),
+          "the gradient does not fit the units");
+  const Gradient<T> gradient = {d_hidden.mutable_data(), units.data(), static_cast<size_t>(units.size()),
+                                d_weight.mutable_data(), d_bias ? d_bias->mutable_data() : nullptr};
+  double* to = loss.mutable_data();
+  Detached(Cost(q), [&] { LossGradient(layer, q.AsHidden(), target.data(), scale.data(), to, gradient); });
+}
+
+template <class T>
+void RunDescend(const TreeTuple& tree, Array<T> weight, std::optional<Array<T>> bias, const Array<T>& hidden,
+                const Targets& target, const Doubles& scale, double rate, std::optional<Doubles> squares,
+                double epsilon, bool lock_free, Doubles loss, Array<T> d_hidden) {
+  Question<T> q = {tree, weight, bias, hidden};
+  const Layer<T> layer = q.AsLayer();
+  Require(weight.writeable() && (!bias || bias->writeable()), "the layer is read-only");
+  for (const auto* column : {&scale, static_cast<const Doubles*>(&loss)}) q.RequireRows(*column);
+  q.RequireRows(target);
+  q.RequireRows(d_hidden, layer.features);
+  CheckTargets(layer.tree, target);
+  Require(!squares || squares->size() == weight.shape(0), "one sum of squares for each unit is needed");
+  const Descent<T> descent = {rate, squares ? squares->mutable_data() : nullptr, epsilon, lock_free};
+  double* to = loss.mutable_data();
+  T* d_to = d_hidden.mutable_data();
+  Detached(Cost(q), [&] { DescendRows(layer, q.AsHidden(), target.data(), scale.data(), descent, to, d_to); });
+}
+
+template <class T>
+void RunTop(const TreeTuple& tree, const Array<T>& weight, const std::optional<Array<T>>& bias, const Array<T>& hidden,
+            size_t k, size_t beam, double min_log_prob, Targets ids, Array<T> log_probs, Targets visited) {
+  Question<T> q = {tree, weight, bias, hidden};
+  const Layer<T> layer = q.AsLayer();
+  q.RequireRows(ids, k);
+  q.RequireRows(log_probs, k);
+  q.RequireRows(visited);
+  int64_t *to = ids.mutable_data(), *count = visited.mutable_data();
+  T* log_to = log_probs.mutable_data();
+  Detached(Cost(q), [&] { TopClasses(layer, q.AsHidden(), {k, beam, min_log_prob}, to, log_to, count); });
+}
+
+template <class T>
+void RunSample(const TreeTuple& tree, const Array<T>& weight, const std::optional<Array<T>>& bias,
+               const Array<T>& hidden, const Array<uint64_t>& seed, Targets out) {
+  Question<T> q = {tree, weight, bias, hidden};
+  const Layer<T> layer = q.AsLayer();
+  q.RequireRows(seed);
+  q.RequireRows(out);
+  int64_t* to = out.mutable_data();
+  Detached(Cost(q), [&] { SampleClasses(layer, q.AsHidden(), seed.data(), to); });
+}
+
+template <class T>
+void RunSureNodes(const TreeTuple& tree, const Array<T>& weight, const std::optional<Array<T>>& bias,
+                  const Array<T>& hidden, double min_log_prob, Targets nodes, Array<T> log_probs) {
+  Question<T> q = {tree, weight, bias, hidden};
+  const Layer<T> layer = q.AsLayer();
+  q.RequireRows(nodes);
+  q.RequireRows(log_probs);
+  int64_t* to = nodes.mutable_data();
+  T* log_to = log_probs.mutable_data();
+  Detached(Cost(q), [&] { SureNodes(layer, q.AsHidden(), min_log_prob, to, log_to); });
+}
+
+template <class T>
+void BindLayer(py::module_& m) {
+  const auto tree = py::arg("tree"), weight = py::arg("weight").noconvert(), bias = py::arg("bias").noconvert(),
+             hidden = py::arg("hidden").noconvert(), target = py::arg("target").noconvert();
+  const auto exact = [](const char* name) { return py::arg(name).noconvert(); };
+  m.def("layer_log_prob", RunLogProb<T>, tree, weight, bias, hidden, target, exact("out"));
+  m.def("layer_log_prob_of_nodes", RunLogProbOfNodes<T>, tree, weight, bias, hidden, exact("out"));
+  m.def("layer_loss_gradient", RunLossGradient<T>, tree, weight, bias, hidden, target, exact("scale"), exact("loss"),
+        exact("d_hidden"), exact("units"), exact("d_weight"), exact("d_bias"));
+  m.def("layer_descend", RunDescend<T>, tree, weight, bias, hidden, target, exact("scale"), py::arg("rate"),
+        exact("squares"), py::arg("epsilon"), py::arg("lock_free"), exact("loss"), exact("d_hidden"));
+  m.def("layer_topk", RunTop<T>, tree, weight, bias, hidden, py::arg("k"), py::arg("beam"), py::arg("min_log_prob"),
+        exact("ids"), exact("log_probs"), exact("visited"));
+  m.def("layer_sample", RunSample<T>, tree, weight, bias, hidden, exact("seed"), exact("out"));
+  m.def("layer_sure_nodes", RunSureNodes<T>, tree, weight, bias, hidden, py::arg("min_log_prob"), exact("nodes"),
+        exact("log_probs"));
+}
+
+}  // namespace
+
+void BindTrees(py::module_& m) {
+  m.def("make_tree", BuildTree, py::arg("parents").noconvert());
+  m.def("huffman_parents", BuildHuffman, py::arg("counts").noconvert(), py::arg("arity"));
+  m.def("balanced_parents", BuildBalanced, py::arg("n"), py::arg("arity"));
+  m.def("touched_units", RunTouchedUnits, py::arg("tree"), py::arg("target").noconvert());
+  BindLayer<float>(m);
+  BindLayer<double>(m);
+}
+
+}  // namespace boltzmax

@@ -1,0 +1,119 @@
+"""The layer's weights on their tree: how they begin, what comes in, and how they are kept."""
+
+from __future__ import annotations
+
+import math
+import operator
+from os import PathLike
+from typing import Any, Self
+
+import numpy as np
+from numpy.typing import ArrayLike, DTypeLike, NDArray
+
+from boltzmax._arguments import is_bfloat16
+from boltzmax._files import read_npz, write_npz
+from boltzmax._loss_arguments import per_row
+from boltzmax._targets import checked_targets, unmasked
+from boltzmax._tree import Tree
+
+Array = NDArray[Any]
+Doubles = NDArray[np.float64]
+
+KIND = "boltzmax hierarchical softmax, version 1"
+NO_CLASS = 2**64  # no integer that a target can hold: none is ignored
+
+
+class TreeLayer:
+    """Units for the inner nodes of a tree: see `HierarchicalSoftmax`."""
+
+    def __init__(
+        self,
+        tree: Tree,
+        n_features: int,
+        *,
+        bias: bool = True,
+        dtype: DTypeLike = np.float32,
+        seed: int | np.random.Generator | None = None,
+    ) -> None:
+        if not isinstance(tree, Tree):
+            raise TypeError(f"tree must be a boltzmax.Tree, got {type(tree).__name__}")
+        self.tree = tree
+        self.n_features = operator.index(n_features)
+        if self.n_features < 1:
+            raise ValueError(f"n_features must be at least 1, got {n_features}")
+        self.dtype = np.dtype(dtype)
+        if self.dtype not in (np.float32, np.float64):
+            raise TypeError(f"dtype must be float32 or float64, got {self.dtype}")
+        shape = (tree.n_units, self.n_features)
+        self.weight: Array = np.zeros(shape, self.dtype)
+        if seed is not None:
+            rng = np.random.default_rng(seed)
+            rng.standard_normal(dtype=self.dtype, out=self.weight)
+            self.weight /= math.sqrt(self.n_features)
+        self.bias: Array | None = np.zeros(tree.n_units, self.dtype) if bias else None
+        self._squares: Doubles | None = None  # Adagrad's, once that is used
+
+    # ---- what goes in ----
+
+    def _layer(self) -> tuple[Any, Array, Array | None]:
+        t = self.tree
+        arrays = (t.parent, t.slot, t.child_offset, t.child, t.unit_offset)
+        return arrays, self.weight, self.bias
+
+    def _hidden(self, hidden: ArrayLike) -> Array:
+        array = unmasked(hidden, "hidden")
+        if array.dtype.kind not in "fiub" and not is_bfloat16(array.dtype):
+            raise TypeError(f"hidden must be real numbers, got dtype {array.dtype}")
+        if array.ndim != 2 or array.shape[1] != self.n_features:
+            raise ValueError(f"hidden must be (N, {self.n_features}), got shape {array.shape}")
+        return np.ascontiguousarray(array, self.dtype)
+
+    def _target(self, target: ArrayLike, rows: int) -> NDArray[np.int64]:
+        return checked_targets(target, (rows,), self.tree.n_classes, NO_CLASS)[0]
+
+    def _scale(self, sample_weight: ArrayLike | None, rows: int) -> Doubles:
+        return np.ascontiguousarray(per_row(sample_weight, (rows,)))
+
+    # ---- files ----
+
+    def save(self, path: str | PathLike[str]) -> None:
+        """Write the layer and its tree to one ``.npz``, which takes its name when complete."""
+        write_npz(path, KIND, self._arrays())
+
+    @classmethod
+    def load(cls, path: str | PathLike[str]) -> Self:
+        """Read what `save` wrote; ValueError if the file is damaged or something else."""
+        return cls._from_arrays(read_npz(path, KIND))
+
+    def _arrays(self) -> dict[str, Any]:
+        arrays = {f"tree_{name}": array for name, array in self.tree.to_arrays().items()}
+        arrays["weight"] = self.weight
+        if self.bias is not None:
+            arrays["bias"] = self.bias
+        if self._squares is not None:
+            arrays["squares"] = self._squares
+        return arrays
+
+    @classmethod
+    def _from_arrays(cls, arrays: dict[str, Array]) -> Self:
+        tree = Tree.from_arrays(
+            {name[5:]: array for name, array in arrays.items() if name.startswith("tree_")}
+        )
+        weight, bias, squares = (arrays.get(name) for name in ("weight", "bias", "squares"))
+        if weight is None or weight.ndim != 2 or weight.dtype not in (np.float32, np.float64):
+            raise ValueError("not a layer: no matrix of weights")
+        if len(weight) != tree.n_units or weight.shape[1] < 1:
+            raise ValueError(f"not a layer: weights of shape {weight.shape} do not fit the tree")
+        for name, array, dtype in (("bias", bias, weight.dtype), ("squares", squares, np.float64)):
+            if array is not None and (array.shape != (tree.n_units,) or array.dtype != dtype):
+                raise ValueError(f"not a layer: its {name} does not fit the tree")
+        layer = cls(tree, weight.shape[1], bias=False, dtype=weight.dtype)
+        layer.weight = np.ascontiguousarray(weight)
+        layer.bias, layer._squares = bias, squares
+        return layer
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self)._from_arrays, (self._arrays(),)
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({self.tree!r}, {self.n_features}, dtype={self.dtype})"
