@@ -12,7 +12,8 @@ void LogProb(const Layer<T>& layer, const Hidden<T>& hidden, const int64_t* targ
   ForEachRow(layer, hidden.rows, UsualPath(layer.tree), [&](Walker<T>& walker, size_t r) {
     walker.Find(target[r]);
     walker.Ask(hidden.x + r * layer.features);
-    out[r] = walker.Judge(false);
+    walker.Judge(false);
+    out[r] = walker.LogProb();
   });
 }
 
@@ -77,7 +78,8 @@ void LossGradient(const Layer<T>& layer, const Hidden<T>& hidden, const int64_t*
       std::fill(d_hidden, d_hidden + n, T(0));
       walker.Find(target[r]);
       walker.Ask(hidden.x + r * n);
-      loss[r] = -walker.Judge(true);
+      walker.Judge(true);
+      loss[r] = -walker.LogProb();
       pull.gain = walker.Gain();
       for (double& g : pull.gain) g *= scale[r];
       pull.place.clear();
@@ -107,50 +109,154 @@ void LossGradient(const Layer<T>& layer, const Hidden<T>& hidden, const int64_t*
   }
 }
 
+namespace {
+
+// Rows of one target.
+template <class T>
+struct Group {
+  std::vector<const T*> hidden;
+  std::vector<double> scale;
+  std::vector<T*> d_hidden;
+
+  size_t Size() const { return hidden.size(); }
+  void Clear() {
+    hidden.clear();
+    scale.clear();
+    d_hidden.clear();
+  }
+};
+
+// What a thread descends with.
+template <class T>
+class Descender {
+ public:
+  Descender(const Layer<T>& layer, const Descent<T>& descent) : layer_(layer), descent_(descent) {}
+
+  // While one group is at work, the units of the next come from memory.
+  void Expect(int64_t target) {
+    next_ = 1 - next_;
+    walkers_[next_].Find(target);
+    walkers_[next_].Prefetch();
+  }
+  void Begin() { now_ = next_; }
+
+  // Moves the units on the way to the target; gives the losses of the rows, and scale * gradient in their d_hidden.
+  void Step(const Group<T>& group, double* loss) {
+    Walker<T>& walker = walkers_[now_];
+    const size_t n = layer_.features, units = walker.Count(), m = group.Size();
+    gain_.resize(m * units);
+    step_.resize(units * m);
+    for (size_t i = 0; i < m; ++i) walker.Ask(group.hidden[i], i, m);
+    walker.Judge(true, m);
+    for (size_t i = 0; i < m; ++i) {
+      loss[i] = -walker.LogProb(i);
+      for (size_t j = 0; j < units; ++j) {
+        const double gain = walker.Gain()[i * units + j] * group.scale[i];
+        gain_[i * units + j] = gain;
+        step_[j * m + i] = -descent_.rate * gain;
+      }
+      std::fill(group.d_hidden[i], group.d_hidden[i] + n, T(0));
+    }
+    if (descent_.squares != nullptr) Adapt(group);
+    T* const* rows = walker.Rows();
+    if (m == 1) {
+      Units<T>().step_rows(group.hidden[0], group.d_hidden[0], rows, gain_.data(), step_.data(), units, n);
+    } else {
+      for (size_t i = 0; i < m; ++i) Units<T>().add_rows(group.d_hidden[i], rows, &gain_[i * units], units, n);
+      for (size_t j = 0; j < units; ++j) Units<T>().add_rows(rows[j], group.hidden.data(), &step_[j * m], m, n);
+    }
+    if (layer_.bias == nullptr) return;
+    for (size_t j = 0; j < units; ++j) {
+      for (size_t i = 0; i < m; ++i) layer_.bias[walker.UnitIds()[j]] += static_cast<T>(step_[j * m + i]);
+    }
+  }
+
+ private:
+  void Adapt(const Group<T>& group) {
+    const Walker<T>& walker = walkers_[now_];
+    const size_t units = walker.Count(), m = group.Size();
+    // A bias is the weight of one more feature, which is always 1.
+    const double extra = layer_.bias == nullptr ? 0.0 : 1.0;
+    squares_.resize(m);
+    for (size_t i = 0; i < m; ++i) {
+      Units<T>().dot_rows(group.hidden[i], &group.hidden[i], 1, layer_.features, &squares_[i]);
+      squares_[i] = (squares_[i] + extra) / (static_cast<double>(layer_.features) + extra);
+    }
+    for (size_t j = 0; j < units; ++j) {
+      double& sum = descent_.squares[walker.UnitIds()[j]];
+      for (size_t i = 0; i < m; ++i) sum += gain_[i * units + j] * gain_[i * units + j] * squares_[i];
+      const double root = std::sqrt(sum) + descent_.epsilon;
+      for (size_t i = 0; i < m; ++i) step_[j * m + i] /= root > 0.0 ? root : 1.0;
+    }
+  }
+
+  const Layer<T>& layer_;
+  const Descent<T>& descent_;
+  Walker<T> walkers_[2] = {Walker<T>(layer_), Walker<T>(layer_)};
+  size_t now_ = 0, next_ = 0;
+  std::vector<double> gain_, step_, squares_;  // row by row; unit by unit; row by row
+};
+
+// step(descender, begin, end) for groups of neighbours of one target: in their order, or by all threads.
+template <class T, class Step>
+void Descend(const Layer<T>& layer, const Descent<T>& descent, size_t rows, const int64_t* target, Step step) {
+  const auto run = [&](size_t begin, size_t end) {
+    Descender<T> descender(layer, descent);
+    if (begin < end) descender.Expect(target[begin]);
+    while (begin < end) {
+      size_t after = begin + 1;
+      while (after < end && after - begin < descent.together && target[after] == target[begin]) ++after;
+      descender.Begin();
+      if (after < end) descender.Expect(target[after]);
+      step(descender, begin, after);
+      begin = after;
+    }
+  };
+  if (!descent.lock_free) return run(0, rows);
+  ParallelBlocks(rows, 16, static_cast<double>(rows) * CostOfRow(layer.features, UsualPath(layer.tree)), run);
+}
+
+}  // namespace
+
 template <class T>
 void DescendRows(const Layer<T>& layer, const Hidden<T>& hidden, const int64_t* target, const double* scale,
                  const Descent<T>& descent, double* loss, T* d_hidden) {
   const size_t n = layer.features;
-  const auto descend = [&](size_t begin, size_t end) {
-    // While one row is at work, the units of the next come from memory.
-    Walker<T> walkers[2] = {Walker<T>(layer), Walker<T>(layer)};
-    std::vector<double> step;
-    if (begin < end) walkers[begin % 2].Find(target[begin]);
+  Descend(layer, descent, hidden.rows, target, [&](Descender<T>& descender, size_t begin, size_t end) {
+    thread_local Group<T> group;
+    group.Clear();
     for (size_t r = begin; r < end; ++r) {
-      Walker<T>& walker = walkers[r % 2];
-      if (r + 1 < end) {
-        walkers[(r + 1) % 2].Find(target[r + 1]);
-        walkers[(r + 1) % 2].Prefetch();
-      }
-      const T* h = hidden.x + r * n;
-      walker.Ask(h);
-      loss[r] = -walker.Judge(true);
-      std::vector<double>& gain = walker.Gain();
-      step.resize(gain.size());
-      double square = 0.0;
-      if (descent.squares != nullptr) {
-        Units<T>().dot_rows(h, &h, 1, n, &square);
-        square /= static_cast<double>(n);
-      }
-      for (size_t j = 0; j < gain.size(); ++j) {
-        gain[j] *= scale[r];
-        double rate = descent.rate;
-        if (descent.squares != nullptr) {
-          double& sum = descent.squares[walker.UnitIds()[j]];
-          sum += gain[j] * gain[j] * square;
-          rate /= std::sqrt(sum) + descent.epsilon;
-        }
-        step[j] = -rate * gain[j];
-      }
-      T* dh = d_hidden + r * n;
-      std::fill(dh, dh + n, T(0));
-      Units<T>().step_rows(h, dh, walker.Rows(), gain.data(), step.data(), walker.Count(), n);
-      if (layer.bias == nullptr) continue;
-      for (size_t j = 0; j < step.size(); ++j) layer.bias[walker.UnitIds()[j]] += static_cast<T>(step[j]);
+      group.hidden.push_back(hidden.x + r * n);
+      group.scale.push_back(scale[r]);
+      group.d_hidden.push_back(d_hidden + r * n);
     }
-  };
-  if (!descent.lock_free) return descend(0, hidden.rows);
-  ParallelBlocks(hidden.rows, 16, static_cast<double>(hidden.rows) * CostOfRow(n, UsualPath(layer.tree)), descend);
+    descender.Step(group, loss + begin);
+  });
+}
+
+template <class T>
+void DescendPairs(const Layer<T>& layer, T* table, const int64_t* ids, size_t rows, const int64_t* target,
+                  const Descent<T>& descent, double* loss) {
+  const size_t n = layer.features;
+  const double rate = -descent.rate;
+  const auto row = [&](size_t r) { return table + static_cast<size_t>(ids[r]) * n; };
+  Descend(layer, descent, rows, target, [&](Descender<T>& descender, size_t begin, size_t end) {
+    thread_local Group<T> group;
+    thread_local std::vector<T> gradients;
+    group.Clear();
+    gradients.resize((end - begin) * n);
+    for (size_t r = begin; r < end; ++r) {
+      group.hidden.push_back(row(r));
+      group.scale.push_back(1.0);
+      group.d_hidden.push_back(gradients.data() + (r - begin) * n);
+    }
+    for (size_t r = end; r < std::min(rows, 2 * end - begin); ++r) Prefetch(row(r), n);
+    descender.Step(group, loss + begin);
+    for (size_t r = begin; r < end; ++r) {
+      T* const learnt = row(r);
+      Units<T>().add_to_rows(group.d_hidden[r - begin], &learnt, &rate, 1, n);
+    }
+  });
 }
 
 #define BOLTZMAX_INSTANTIATE(T)                                                                                     \
@@ -159,7 +265,9 @@ void DescendRows(const Layer<T>& layer, const Hidden<T>& hidden, const int64_t* 
   template void LossGradient<T>(const Layer<T>&, const Hidden<T>&, const int64_t*, const double*, double*,          \
                                 const Gradient<T>&);                                                                \
   template void DescendRows<T>(const Layer<T>&, const Hidden<T>&, const int64_t*, const double*, const Descent<T>&, \
-                               double*, T*);
+                               double*, T*);                                                                        \
+  template void DescendPairs<T>(const Layer<T>&, T*, const int64_t*, size_t, const int64_t*, const Descent<T>&,     \
+                                double*);
 BOLTZMAX_INSTANTIATE(float)
 BOLTZMAX_INSTANTIATE(double)
 #undef BOLTZMAX_INSTANTIATE

@@ -57,20 +57,28 @@ template <class T>
 void LossGradient(const Layer<T>& layer, const Hidden<T>& hidden, const int64_t* target, const double* scale,
                   double* loss, const Gradient<T>& gradient);
 
-// One step of gradient descent for every row, in their order, each with the weights that the last has left. With `rate`
-// alone plain descent; with `squares`, one for each unit, row-wise Adagrad: there the mean square of each unit's gradient
-// is added up, and the rate is divided by its root. Lock-free: rows in no order, by all threads (Niu et al., Hogwild!,
-// NIPS 2011).
+// One step of gradient descent for every row, in their order, each with the weights that the last has left. Neighbours of
+// the same target, up to `together` of them, take theirs at once: their scores then do not wait for each other (Ji,
+// Satish, Li & Dubey, arXiv:1604.04661). With `squares`, one for each unit, row-wise Adagrad: there the mean square of each
+// unit's gradient is added up, and the rate is divided by its root. Lock-free: rows in no order, by all threads (Niu et
+// al., Hogwild!, NIPS 2011).
 template <class T>
 struct Descent {
   double rate;
   double* squares;
   double epsilon;
   bool lock_free;
+  size_t together;
 };
 template <class T>
 void DescendRows(const Layer<T>& layer, const Hidden<T>& hidden, const int64_t* target, const double* scale,
                  const Descent<T>& descent, double* loss, T* d_hidden);
+
+// The same where the hidden rows are themselves learnt: row i is number ids[i] of a table, and takes its step too, at the
+// plain rate.
+template <class T>
+void DescendPairs(const Layer<T>& layer, T* table, const int64_t* ids, size_t rows, const int64_t* target,
+                  const Descent<T>& descent, double* loss);
 
 // The k likeliest classes of each row, ties in favour of the lower number, of at least min_log_prob; -1 where there are
 // no more. `beam` > 0 follows only the best nodes of each level. `visited` counts the nodes whose probability was asked.

@@ -5,11 +5,14 @@
 #include <chrono>
 #include <condition_variable>
 #include <cstdlib>
+#include <exception>
 #include <fstream>
 #include <mutex>
 #include <new>
 #include <string>
+#include <system_error>
 #include <thread>
+#include <utility>
 #include <vector>
 
 #if defined(__linux__)
@@ -95,13 +98,13 @@ class Pool {
   bool Run(size_t tasks, int threads, const std::function<void(size_t)>& task) {
     std::unique_lock<std::mutex> owner(owner_, std::try_to_lock);
     if (!owner.owns_lock()) return false;
-    const int helpers = static_cast<int>(std::min<size_t>(static_cast<size_t>(threads), tasks)) - 1;
-    Grow(helpers);
+    const int helpers = Grow(static_cast<int>(std::min<size_t>(static_cast<size_t>(threads), tasks)) - 1);
     {
       std::lock_guard<std::mutex> lock(mutex_);
       task_ = &task;
       tasks_ = tasks;
       next_.store(0, std::memory_order_relaxed);
+      failure_ = nullptr;
       running_.store(helpers, std::memory_order_relaxed);
       wanted_.store(helpers,
                     std::memory_order_release);  // from here on helpers may come, with all of the above in sight
@@ -113,18 +116,26 @@ class Pool {
     const int late = wanted_.exchange(0, std::memory_order_acq_rel);
     if (late > 0) running_.fetch_sub(late, std::memory_order_acq_rel);
     while (running_.load(std::memory_order_acquire) > 0) Pause();
+    if (failure_) std::rethrow_exception(std::exchange(failure_, nullptr));
     return true;
   }
 
  private:
-  void Grow(int helpers) {
+  // Returns how many of so many helpers there are: fewer where the system refuses another thread.
+  int Grow(int helpers) {
+    helpers_.reserve(static_cast<size_t>(helpers));
     while (static_cast<int>(helpers_.size()) < helpers) {
-      std::thread helper([this] { Helper(); });
-      helpers_.push_back(helper.native_handle());
-      helper.detach();
+      try {
+        std::thread helper([this] { Helper(); });
+        helpers_.push_back(helper.native_handle());
+        helper.detach();
+      } catch (const std::system_error&) {
+        break;
+      }
       avoided_cpu_ = -1;
     }
     KeepOffCallersCpu();
+    return std::min(helpers, static_cast<int>(helpers_.size()));
   }
 
   // A woken thread tends to land on its waker's processor, where it waits until the caller, who spins, is done. So
@@ -141,12 +152,19 @@ class Pool {
 #endif
   }
 
+  // The first exception, of whichever thread, ends the work of all, and is for the caller.
   void Work() {
     inside_task = true;
-    for (;;) {
-      const size_t i = next_.fetch_add(1, std::memory_order_relaxed);
-      if (i >= tasks_) break;
-      (*task_)(i);
+    try {
+      for (;;) {
+        const size_t i = next_.fetch_add(1, std::memory_order_relaxed);
+        if (i >= tasks_) break;
+        (*task_)(i);
+      }
+    } catch (...) {
+      next_.store(tasks_, std::memory_order_relaxed);
+      const std::lock_guard<std::mutex> lock(mutex_);
+      if (!failure_) failure_ = std::current_exception();
     }
     inside_task = false;
   }
@@ -190,6 +208,7 @@ class Pool {
   std::condition_variable wake_;
   const std::function<void(size_t)>* task_ = nullptr;
   size_t tasks_ = 0;
+  std::exception_ptr failure_;
   std::vector<std::thread::native_handle_type> helpers_;
   int avoided_cpu_ = -1;
   std::atomic<size_t> next_{0};

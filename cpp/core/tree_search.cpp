@@ -21,7 +21,8 @@ class Podium {
  public:
   Podium(const TopQuery& query, const TreeView& tree) : query_(query), tree_(tree) {}
   void Clear() { found_.clear(); }
-  bool Admits(double log_prob) const { return !(log_prob < query_.min_log_prob); }
+  // NaN, of NaN in the row, is not admitted.
+  bool Admits(double log_prob) const { return log_prob >= query_.min_log_prob; }
   void Add(const Place& place) { found_.push_back(place); }
   const std::vector<Place>& Found() const { return found_; }
   // Results are rounded to T, and ties are ties of what the caller sees: all that round to the k-th are candidates.
@@ -51,9 +52,7 @@ void Expand(Walker<T>& walker, const TreeView& tree, const T* h, const Place& at
   const std::vector<double>& log_probs = walker.Children(h, at.node);
   const int32_t* children = tree.Children(at.node);
   for (size_t s = 0; s < log_probs.size(); ++s) {
-    // NaN, of NaN in the input, would never be found.
-    const double log_prob = at.log_prob + log_probs[s];
-    f(Place{log_prob == log_prob ? log_prob : -kInfinity, children[s]});
+    f(Place{at.log_prob + log_probs[s], children[s]});
   }
 }
 

@@ -34,6 +34,14 @@ inline void LogSoftmax(std::vector<double>& z) {
       {data, data, nullptr, &one, 0, 0, 0, 0, 1, z.size(), nullptr, false, false, false});
 }
 
+// Asks for the first kilobyte of a row.
+template <class T>
+void Prefetch(const T* row, size_t n) {
+  constexpr size_t kLine = 64, kMost = 1024;
+  const char* bytes = reinterpret_cast<const char*>(row);
+  for (size_t b = 0; b < std::min(n * sizeof(T), kMost); b += kLine) __builtin_prefetch(bytes + b);
+}
+
 // The choices at a node, and on the way to a leaf. One per thread: its memory is used again and again.
 template <class T>
 class Walker {
@@ -52,9 +60,9 @@ class Walker {
       z[1] = -z[0];
       ActiveKernels().log_sigmoid(z, 2, children_.data(), q);
     } else {
-      rows_.resize(count);
-      for (size_t j = 0; j < count; ++j) rows_[j] = layer_.Row(first + static_cast<int64_t>(j));
-      Units<T>().dot_rows(h, rows_.data(), count, layer_.features, children_.data());
+      children_rows_.resize(count);
+      for (size_t j = 0; j < count; ++j) children_rows_[j] = layer_.Row(first + static_cast<int64_t>(j));
+      Units<T>().dot_rows(h, children_rows_.data(), count, layer_.features, children_.data());
       for (size_t j = 0; j < count; ++j) children_[j] += Bias(first + static_cast<int64_t>(j));
       LogSoftmax(children_);
     }
@@ -63,72 +71,69 @@ class Walker {
 
   // ---- the way to a leaf: Find it, Ask the units for their scores, and Judge these ----
 
-  struct Choice {
-    size_t begin, units;  // which of `units`
-    size_t slot;
-  };
-
   void Find(int64_t target) {
-    choices_.clear();
-    units_.clear();
-    rows_.clear();
+    if (target == found_) return;
+    found_ = target;
     const TreeView& tree = layer_.tree;
-    const int32_t* parent = tree.parent;
-    way_.clear();
-    for (auto node = static_cast<int32_t>(target); node != tree.Root(); node = parent[node]) way_.push_back(node);
-    for (size_t i = way_.size(); i-- > 0;) {
-      const int32_t node = way_[i], above = parent[node];
-      const int64_t first = tree.FirstUnit(above);
-      const auto units = static_cast<size_t>(tree.unit_begin[tree.Inner(above) + 1] - first);
-      if (units == 0) continue;
-      choices_.push_back({units_.size(), units, static_cast<size_t>(tree.slot[node])});
-      for (size_t j = 0; j < units; ++j) {
-        units_.push_back(first + static_cast<int64_t>(j));
-        rows_.push_back(layer_.Row(units_.back()));
+    size_t depth = 0, units = 0;
+    for (auto node = static_cast<int32_t>(target); node != tree.Root(); node = tree.parent[node]) {
+      if (depth == way_.size()) way_.resize(2 * depth + 64);
+      way_[depth++] = node;
+      const size_t i = tree.Inner(tree.parent[node]);
+      units += static_cast<size_t>(tree.unit_begin[i + 1] - tree.unit_begin[i]);
+    }
+    units_.resize(units);
+    rows_.resize(units);
+    sign_.resize(units);
+    softmaxes_.clear();
+    size_t next = 0;
+    for (size_t d = depth; d-- > 0;) {
+      const int32_t node = way_[d], above = d + 1 < depth ? way_[d + 1] : tree.Root();
+      const size_t i = tree.Inner(above);
+      const int64_t first = tree.unit_begin[i], end = tree.unit_begin[i + 1];
+      const int32_t slot = tree.slot[node];
+      const bool is_softmax = end - first > 1;
+      if (is_softmax) softmaxes_.push_back({next, static_cast<size_t>(end - first), static_cast<size_t>(slot)});
+      for (int64_t unit = first; unit < end; ++unit, ++next) {
+        units_[next] = unit;
+        rows_[next] = layer_.Row(unit);
+        sign_[next] = is_softmax ? 0.0 : (slot == 0 ? 1.0 : -1.0);
       }
     }
   }
   void Prefetch() const {
-    constexpr size_t kLine = 64, kMost = 64;
-    for (size_t j = 0; j < std::min(rows_.size(), kMost); ++j) {
-      const char* row = reinterpret_cast<const char*>(rows_[j]);
-      for (size_t b = 0; b < std::min<size_t>(layer_.features * sizeof(T), 1024); b += kLine)
-        __builtin_prefetch(row + b);
-    }
+    constexpr size_t kMost = 64;
+    for (size_t j = 0; j < std::min(rows_.size(), kMost); ++j) boltzmax::Prefetch(rows_[j], layer_.features);
   }
-  void Ask(const T* h) {
-    z_.resize(units_.size());
-    Units<T>().dot_rows(h, rows_.data(), rows_.size(), layer_.features, z_.data());
+  // The units' scores for row i of so many that go this way.
+  void Ask(const T* h, size_t i = 0, size_t rows = 1) {
+    const size_t n = units_.size();
+    z_.resize(n * rows);
+    double* z = z_.data() + i * n;
+    Units<T>().dot_rows(h, rows_.data(), n, layer_.features, z);
     if (layer_.bias != nullptr) {
-      for (size_t j = 0; j < units_.size(); ++j) z_[j] += Bias(units_[j]);
+      for (size_t j = 0; j < n; ++j) z[j] += Bias(units_[j]);
     }
   }
-  // log p(target); gain[j] = d(-log p) / dz_j if that is wanted.
-  double Judge(bool want_gain) {
-    signed_.clear();
-    for (const Choice& c : choices_) {
-      if (c.units == 1) signed_.push_back(c.slot == 0 ? z_[c.begin] : -z_[c.begin]);
+  // Makes log-probabilities and gains of the scores of so many rows.
+  void Judge(bool want_gain, size_t rows = 1) {
+    const size_t n = units_.size(), all = n * rows;
+    log_p_.resize(all);
+    gain_.resize(all);
+    signed_.resize(all);
+    for (size_t i = 0; i < all; i += n) {
+      for (size_t j = 0; j < n; ++j) signed_[i + j] = sign_[j] * z_[i + j];
     }
-    log_p_.resize(signed_.size());
-    q_.resize(signed_.size());
-    ActiveKernels().log_sigmoid(signed_.data(), signed_.size(), log_p_.data(), q_.data());
-    gain_.resize(want_gain ? units_.size() : 0);
+    ActiveKernels().log_sigmoid(signed_.data(), all, log_p_.data(), gain_.data());
+    for (size_t i = 0; i < all; i += n) {
+      for (size_t j = 0; j < n; ++j) gain_[i + j] *= -sign_[j];
+      for (const Softmax& s : softmaxes_) JudgeSoftmax(s, i, want_gain);
+    }
+  }
+  // log p(target) of row i; and d(-log p) / dz_j of all rows, one after the other.
+  double LogProb(size_t i = 0) const {
     double total = 0.0;
-    size_t logistic = 0;
-    for (const Choice& c : choices_) {
-      if (c.units == 1) {
-        if (want_gain) gain_[c.begin] = c.slot == 0 ? -q_[logistic] : q_[logistic];
-        total += log_p_[logistic++];
-        continue;
-      }
-      softmax_.assign(z_.begin() + static_cast<ptrdiff_t>(c.begin),
-                      z_.begin() + static_cast<ptrdiff_t>(c.begin + c.units));
-      LogSoftmax(softmax_);
-      total += softmax_[c.slot];
-      if (!want_gain) continue;
-      for (size_t j = 0; j < c.units; ++j) gain_[c.begin + j] = std::exp(softmax_[j]);
-      gain_[c.begin + c.slot] = std::expm1(softmax_[c.slot]);
-    }
+    for (size_t j = 0; j < units_.size(); ++j) total += log_p_[i * units_.size() + j];
     return total;
   }
 
@@ -146,12 +151,31 @@ class Walker {
     return z + Bias(unit);
   }
 
+  // A node of more than two children: these of the units, and which child is on the way.
+  struct Softmax {
+    size_t begin, units, slot;
+  };
+  // Its log-probability takes the place of its first unit's, and 0 that of the others'. The row's numbers begin at `row`.
+  void JudgeSoftmax(const Softmax& s, size_t row, bool want_gain) {
+    const double* z = z_.data() + row + s.begin;
+    double *log_p = log_p_.data() + row + s.begin, *gain = gain_.data() + row + s.begin;
+    softmax_.assign(z, z + s.units);
+    LogSoftmax(softmax_);
+    std::fill(log_p, log_p + s.units, 0.0);
+    log_p[0] = softmax_[s.slot];
+    if (!want_gain) return;
+    for (size_t j = 0; j < s.units; ++j) gain[j] = std::exp(softmax_[j]);
+    gain[s.slot] = std::expm1(softmax_[s.slot]);
+  }
+
   const Layer<T>& layer_;
+  int64_t found_ = -1;
   std::vector<int32_t> way_;
-  std::vector<Choice> choices_;
+  std::vector<Softmax> softmaxes_;
   std::vector<int64_t> units_;
-  std::vector<T*> rows_;
-  std::vector<double> z_, signed_, log_p_, q_, gain_, softmax_, children_;
+  std::vector<T*> rows_, children_rows_;
+  std::vector<double> sign_;  // of a logistic unit's score in the probability of the child on the way; else 0
+  std::vector<double> z_, signed_, log_p_, gain_, softmax_, children_;
 };
 
 // f(walker, r) for every row.

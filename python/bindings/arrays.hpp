@@ -1,6 +1,8 @@
 // Between NumPy arrays and the core's view of them.
 #pragma once
 
+#include <exception>
+#include <new>
 #include <optional>
 
 #include "../../cpp/core/dispatch.hpp"
@@ -33,15 +35,22 @@ inline constexpr double kReleaseGilNanoseconds = 5000.0;
 template <class F>
 bool RunDetached(double cost, F f) {
   PyThreadState* state = cost > kReleaseGilNanoseconds ? PyEval_SaveThread() : nullptr;
-  bool out_of_memory = false;
+  std::exception_ptr failure;
   try {
     f();
-  } catch (const std::bad_alloc&) {
-    out_of_memory = true;
+  } catch (...) {
+    failure = std::current_exception();
   }
   if (state != nullptr) PyEval_RestoreThread(state);
-  if (out_of_memory) PyErr_NoMemory();
-  return !out_of_memory;
+  if (!failure) return true;
+  try {
+    std::rethrow_exception(failure);
+  } catch (const std::bad_alloc&) {
+    PyErr_NoMemory();
+  } catch (const std::exception& error) {
+    PyErr_SetString(PyExc_RuntimeError, error.what());
+  }
+  return false;
 }
 
 }  // namespace boltzmax

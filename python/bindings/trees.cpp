@@ -172,7 +172,7 @@ void RunLossGradient(const TreeTuple& tree, const Array<T>& weight, const std::o
 template <class T>
 void RunDescend(const TreeTuple& tree, Array<T> weight, std::optional<Array<T>> bias, const Array<T>& hidden,
                 const Targets& target, const Doubles& scale, double rate, std::optional<Doubles> squares,
-                double epsilon, bool lock_free, Doubles loss, Array<T> d_hidden) {
+                double epsilon, bool lock_free, size_t together, Doubles loss, Array<T> d_hidden) {
   Question<T> q = {tree, weight, bias, hidden};
   const Layer<T> layer = q.AsLayer();
   Require(weight.writeable() && (!bias || bias->writeable()), "the layer is read-only");
@@ -181,10 +181,30 @@ void RunDescend(const TreeTuple& tree, Array<T> weight, std::optional<Array<T>> 
   q.RequireRows(d_hidden, layer.features);
   CheckTargets(layer.tree, target);
   Require(!squares || squares->size() == weight.shape(0), "one sum of squares for each unit is needed");
-  const Descent<T> descent = {rate, squares ? squares->mutable_data() : nullptr, epsilon, lock_free};
+  const Descent<T> descent = {rate, squares ? squares->mutable_data() : nullptr, epsilon, lock_free, together};
   double* to = loss.mutable_data();
   T* d_to = d_hidden.mutable_data();
   Detached(Cost(q), [&] { DescendRows(layer, q.AsHidden(), target.data(), scale.data(), descent, to, d_to); });
+}
+
+template <class T>
+void RunDescendPairs(const TreeTuple& tree, Array<T> weight, std::optional<Array<T>> bias, Array<T> table,
+                     const Targets& ids, const Targets& target, double rate, std::optional<Doubles> squares,
+                     double epsilon, bool lock_free, size_t together, Doubles loss) {
+  Question<T> q = {tree, weight, bias, table};
+  const Layer<T> layer = q.AsLayer();
+  Require(weight.writeable() && (!bias || bias->writeable()) && table.writeable(), "what is learnt is read-only");
+  Require(ids.size() == target.size() && ids.size() == loss.size(), "one for each pair is needed");
+  CheckTargets(layer.tree, target);
+  const auto n = static_cast<int64_t>(q.Rows());
+  Require(std::all_of(ids.data(), ids.data() + ids.size(), [n](int64_t i) { return i >= 0 && i < n; }),
+          "an id is out of range");
+  Require(!squares || squares->size() == weight.shape(0), "one sum of squares for each unit is needed");
+  const Descent<T> descent = {rate, squares ? squares->mutable_data() : nullptr, epsilon, lock_free, together};
+  double* to = loss.mutable_data();
+  T* rows = table.mutable_data();
+  Detached(static_cast<double>(ids.size()) * 100.0,
+           [&] { DescendPairs(layer, rows, ids.data(), static_cast<size_t>(ids.size()), target.data(), descent, to); });
 }
 
 template <class T>
@@ -233,7 +253,11 @@ void BindLayer(py::module_& m) {
   m.def("layer_loss_gradient", RunLossGradient<T>, tree, weight, bias, hidden, target, exact("scale"), exact("loss"),
         exact("d_hidden"), exact("units"), exact("d_weight"), exact("d_bias"));
   m.def("layer_descend", RunDescend<T>, tree, weight, bias, hidden, target, exact("scale"), py::arg("rate"),
-        exact("squares"), py::arg("epsilon"), py::arg("lock_free"), exact("loss"), exact("d_hidden"));
+        exact("squares"), py::arg("epsilon"), py::arg("lock_free"), py::arg("together"), exact("loss"),
+        exact("d_hidden"));
+  m.def("layer_descend_pairs", RunDescendPairs<T>, tree, weight, bias, exact("table"), exact("ids"), target,
+        py::arg("rate"), exact("squares"), py::arg("epsilon"), py::arg("lock_free"), py::arg("together"),
+        exact("loss"));
   m.def("layer_topk", RunTop<T>, tree, weight, bias, hidden, py::arg("k"), py::arg("beam"), py::arg("min_log_prob"),
         exact("ids"), exact("log_probs"), exact("visited"));
   m.def("layer_sample", RunSample<T>, tree, weight, bias, hidden, exact("seed"), exact("out"));

@@ -152,8 +152,23 @@ def layer_descend(
     squares: _F64 | None,
     epsilon: float,
     lock_free: bool,
+    together: int,
     loss: _F64,
     d_hidden: NDArray[Any],
+) -> None: ...
+def layer_descend_pairs(
+    tree: _Tree,
+    weight: NDArray[Any],
+    bias: NDArray[Any] | None,
+    table: NDArray[Any],
+    ids: _I64,
+    target: _I64,
+    rate: float,
+    squares: _F64 | None,
+    epsilon: float,
+    lock_free: bool,
+    together: int,
+    loss: _F64,
 ) -> None: ...
 def layer_topk(
     tree: _Tree,

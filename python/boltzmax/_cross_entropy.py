@@ -186,8 +186,8 @@ def losses(rows: Rows, temperature: float, z_loss: float, gradient: Array | None
     with np.errstate(all="ignore"):
         result = product(rows.mass, -log_prob)
         if soft is not None:
-            share = (rows.soft if rows.even else 1.0) / temperature
-            result = np.where(np.isposinf(result), result, result + share * soft)
+            each = (rows.soft if rows.even else 1.0) / temperature
+            result = np.where(np.isposinf(result), result, result + each * soft)
         return np.asarray(result + (z_loss * np.square(lse) if z_loss else 0.0))
 
 

@@ -33,20 +33,21 @@ def replacing(target: Path) -> Iterator[Path]:
 
 def write_npz(path: FileName, kind: str, arrays: Mapping[str, Any]) -> None:
     """Write arrays of some kind to one file, which takes its name when it is complete."""
+    header: dict[str, Any] = {"kind": kind, "contents": " ".join(sorted(arrays))}
     with replacing(Path(path)) as temporary, temporary.open("wb") as file:
-        np.savez(file, allow_pickle=False, kind=np.array(kind), **arrays)
+        np.savez(file, **header, **arrays)
 
 
 def read_npz(path: FileName, kind: str) -> dict[str, NDArray[Any]]:
     """Return what `write_npz` wrote; ValueError if the file is damaged or of another kind."""
-    try:
-        with np.load(path, allow_pickle=False) as file:
-            arrays: dict[str, NDArray[Any]] = {name: file[name] for name in file.files}
-    except OSError:
-        raise
-    except Exception as error:  # zipfile, zlib, struct and NumPy have many ways to say it
-        raise ValueError(f"{os.fspath(path)} is damaged, or no file of a {kind}: {error}") from None
-    found = arrays.pop("kind", None)
-    if found is None or found.ndim != 0 or str(found) != kind:
-        raise ValueError(f"{os.fspath(path)} is not the file of a {kind}")
+    with Path(path).open("rb") as file:
+        try:
+            with np.load(file, allow_pickle=False) as npz:
+                arrays: dict[str, NDArray[Any]] = {name: npz[name] for name in npz.files}
+        except Exception as error:  # zipfile, zlib, struct and NumPy have many ways to say it
+            raise ValueError(f"{os.fspath(path)} is damaged, or no {kind}: {error}") from None
+    found, contents = (str(arrays.pop(name, "")) for name in ("kind", "contents"))
+    # An entry that has lost its place in the archive is missed here.
+    if found != kind or contents != " ".join(sorted(arrays)):
+        raise ValueError(f"{os.fspath(path)} is damaged, or no {kind}")
     return arrays

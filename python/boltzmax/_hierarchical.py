@@ -10,7 +10,8 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from boltzmax import _core
-from boltzmax._tree_layer import Array, Doubles, TreeLayer
+from boltzmax._tree_descent import DescendingLayer, mean_loss
+from boltzmax._tree_layer import Array
 
 
 class SparseGradient(NamedTuple):
@@ -35,7 +36,7 @@ class TopClasses(NamedTuple):
         return self.ids, self.log_probs
 
 
-class HierarchicalSoftmax(TreeLayer):
+class HierarchicalSoftmax(DescendingLayer):
     """A softmax over the leaves of a tree.
 
     The probability of a class is the product of the choices on the way to its leaf::
@@ -132,7 +133,7 @@ class HierarchicalSoftmax(TreeLayer):
         x = self._hidden(hidden)
         each = np.empty(len(x))
         _core.layer_log_prob(*self._layer(), x, self._target(target, len(x)), each)
-        return _mean(-each, self._scale(sample_weight, len(x)))
+        return mean_loss(-each, self._scale(sample_weight, len(x)))
 
     def loss_with_grad(
         self, hidden: ArrayLike, target: ArrayLike, sample_weight: ArrayLike | None = None
@@ -168,109 +169,7 @@ class HierarchicalSoftmax(TreeLayer):
         _core.layer_loss_gradient(
             *layer, x, classes, scale, each, d_hidden, units, d_weight, d_bias
         )
-        return SparseGradient(_mean(each, weights), d_hidden, units, d_weight, d_bias)
-
-    def sgd_step(
-        self,
-        hidden: ArrayLike,
-        target: ArrayLike,
-        lr: float,
-        sample_weight: ArrayLike | None = None,
-        *,
-        update: str = "sequential",
-    ) -> tuple[float, Array]:
-        """Descend along the gradient of each row, in place.
-
-        Parameters
-        ----------
-        hidden : array_like, shape (N, D)
-        target : array_like of int, shape (N,)
-        lr : float
-            The rate: ``weight -= lr * gradient of -log p(target)``, for every row by itself.
-        sample_weight : array_like, shape (N,), optional
-            Multiplies the gradient of each row.
-        update : {"sequential", "batch", "hogwild"}
-            "sequential": row after row, each with the weights that the last has left, on one
-            thread; the same bits every time. "batch": one step along the sum of the gradients of
-            all rows, on all threads; the same bits for any number of them. "hogwild": as
-            "sequential", but rows are shared by all threads, which write without locks (Niu et
-            al., NIPS 2011): the fastest, and never quite the same twice.
-
-        Returns
-        -------
-        loss : float
-            The mean of -log p(target) as each row met it, weighted.
-        d_hidden : ndarray, shape (N, D)
-            The gradient of each row's loss (its `sample_weight` times it) by its hidden vector.
-        """
-        return self._descend(hidden, target, lr, sample_weight, update, None, 0.0)
-
-    def adagrad_step(
-        self,
-        hidden: ArrayLike,
-        target: ArrayLike,
-        lr: float,
-        sample_weight: ArrayLike | None = None,
-        *,
-        eps: float = 1e-10,
-        update: str = "sequential",
-    ) -> tuple[float, Array]:
-        """Descend as `sgd_step` does, with a rate of its own for every unit.
-
-        Row-wise Adagrad: the mean square of each unit's gradient is added up over the steps, and
-        its rate is ``lr / (sqrt(sum) + eps)``. So the units of rare classes, which seldom get a
-        step, take large ones (Duchi, Hazan & Singer, JMLR 2011), for one number a unit.
-
-        Parameters
-        ----------
-        hidden, target, lr, sample_weight : see `sgd_step`
-        eps : float, default 1e-10
-            Keeps the first steps finite.
-        update : {"sequential", "hogwild"}
-            See `sgd_step`.
-        """
-        if update == "batch":
-            raise ValueError("adagrad_step updates 'sequential' or 'hogwild', not 'batch'")
-        if self._squares is None:
-            self._squares = np.zeros(self.tree.n_units)
-        return self._descend(hidden, target, lr, sample_weight, update, self._squares, eps)
-
-    def _descend(
-        self,
-        hidden: ArrayLike,
-        target: ArrayLike,
-        lr: float,
-        sample_weight: ArrayLike | None,
-        update: str,
-        squares: Doubles | None,
-        eps: float,
-    ) -> tuple[float, Array]:
-        rate = float(lr)
-        if not math.isfinite(rate):
-            raise ValueError(f"lr must be finite, got {lr}")
-        if update not in ("sequential", "batch", "hogwild"):
-            raise ValueError(f"update must be 'sequential', 'batch' or 'hogwild', got {update!r}")
-        x = self._hidden(hidden)
-        classes = self._target(target, len(x))
-        weights = self._scale(sample_weight, len(x))
-        each, d_hidden = np.empty(len(x)), np.empty_like(x)
-        layer = self._layer()
-        if update == "batch":
-            units = _core.touched_units(layer[0], classes)
-            d_weight = np.zeros((len(units), self.n_features), self.dtype)
-            d_bias = None if self.bias is None else np.zeros(len(units), self.dtype)
-            _core.layer_loss_gradient(
-                *layer, x, classes, weights, each, d_hidden, units, d_weight, d_bias
-            )
-            self.weight[units] -= rate * d_weight  # a Python float keeps float32 what it is
-            if self.bias is not None and d_bias is not None:
-                self.bias[units] -= rate * d_bias
-        else:
-            lock_free = update == "hogwild"
-            _core.layer_descend(
-                *layer, x, classes, weights, rate, squares, float(eps), lock_free, each, d_hidden
-            )
-        return _mean(each, weights), d_hidden
+        return SparseGradient(mean_loss(each, weights), d_hidden, units, d_weight, d_bias)
 
     # ---- questions ----
 
@@ -326,6 +225,7 @@ class HierarchicalSoftmax(TreeLayer):
         width = 0 if beam is None else operator.index(beam)
         if beam is not None and width < 1:
             raise ValueError(f"beam must be at least 1, got {beam}")
+        width = min(width, self.tree.n_nodes)
         x = self._hidden(hidden)
         ids = np.empty((len(x), count), np.int64)
         log_probs = np.empty((len(x), count), self.dtype)
@@ -373,11 +273,6 @@ class HierarchicalSoftmax(TreeLayer):
         out = np.empty(len(x), np.int64)
         _core.layer_sample(*self._layer(), x, seeds, out)
         return out
-
-
-def _mean(losses: Doubles, weights: Doubles) -> float:
-    with np.errstate(all="ignore"):
-        return float(np.float64(losses @ weights) / weights.sum())
 
 
 def _log_of_probability(p: float) -> float:

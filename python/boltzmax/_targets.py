@@ -13,6 +13,7 @@ from boltzmax._arguments import as_input, checked_out, is_bfloat16, is_native_fl
 Array = NDArray[Any]
 Floats = NDArray[np.float64]
 
+NO_CLASS = 2**64  # an ignore_index that no target can be: none is ignored
 REDUCTIONS = ("mean", "sum", "none")
 
 
@@ -99,11 +100,11 @@ def _integers(target: ArrayLike) -> Array:
 
 
 def _out_of_range(array: Array, first: int, n_classes: int, ignored: int) -> str:
+    besides = f" (and not ignore_index, {ignored})" if ignored < NO_CLASS else ""
     index = tuple(int(i) for i in np.unravel_index(first, array.shape))
     place = f" at position {index[0] if array.ndim == 1 else index}" if index else ""
     return (
-        f"target {array.reshape(-1)[first]}{place} is out of range for {n_classes} classes "
-        f"(and not ignore_index, {ignored})"
+        f"target {array.reshape(-1)[first]}{place} is out of range for {n_classes} classes{besides}"
     )
 
 

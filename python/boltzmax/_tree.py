@@ -13,7 +13,8 @@ from numpy.typing import ArrayLike, NDArray
 
 from boltzmax import _core, _tree_builders, _tree_text
 from boltzmax._files import read_npz, write_npz
-from boltzmax._targets import real_numbers
+from boltzmax._targets import unmasked
+from boltzmax._tree_builders import checked_counts
 
 Ids = NDArray[np.int32]
 Offsets = NDArray[np.int64]
@@ -95,7 +96,9 @@ class Tree:
         >>> boltzmax.Tree.from_parents([3, 3, 4, 4, -1]).leaf_path(1).tolist()
         [3, 4, 1]
         """
-        array = np.asarray(parents)
+        array = unmasked(parents, "parents")
+        if array.size == 0 and not hasattr(parents, "dtype"):  # a list without numbers
+            array = array.astype(np.int64)
         if array.dtype.kind not in "iu":
             raise TypeError(f"parents must be integers, got dtype {array.dtype}")
         if array.ndim != 1:
@@ -107,20 +110,27 @@ class Tree:
     @classmethod
     def _build(cls, parents: NDArray[np.int64], names: Sequence[str] | None = None) -> Tree:
         parent, slot, child_offset, child, unit_offset, depth, origin = _core.make_tree(parents)
-        tree = object.__new__(cls)
-        tree.parent, tree.slot, tree.node_depth, tree.child = parent, slot, depth, child
-        tree.child_offset, tree.unit_offset = child_offset, unit_offset
-        for array in (parent, slot, depth, child, child_offset, unit_offset):
+        arrays: dict[str, Any] = {"parent": parent, "slot": slot, "node_depth": depth}
+        arrays |= {"child": child, "child_offset": child_offset, "unit_offset": unit_offset}
+        for array in arrays.values():
             array.flags.writeable = False
-        tree.names = None
+        ordered = None
         if names is not None:
             if len(names) != len(parents):
                 raise ValueError(f"{len(parents)} nodes need as many names, got {len(names)}")
             for name in names:
                 if not isinstance(name, str):
                     raise TypeError(f"names must be strings, got {name!r}")
-            tree.names = tuple(names[i] for i in origin)
+            ordered = tuple(names[i] for i in origin)
+        tree = object.__new__(cls)
+        tree.__dict__.update(arrays, names=ordered)  # past __setattr__
         return tree
+
+    def __setattr__(self, name: str, value: object) -> None:
+        raise AttributeError(f"a Tree is immutable: {name} cannot be set")
+
+    def __delattr__(self, name: str) -> None:
+        raise AttributeError(f"a Tree is immutable: {name} cannot be deleted")
 
     @classmethod
     def huffman(cls, counts: ArrayLike, arity: int = 2) -> Tree:
@@ -145,7 +155,7 @@ class Tree:
         >>> boltzmax.Tree.huffman([1, 1, 1, 1, 1], arity=3).depth
         2
         """
-        return cls._build(_core.huffman_parents(_counts(counts), _arity(arity)))
+        return cls._build(_core.huffman_parents(checked_counts(counts), _arity(arity)))
 
     @classmethod
     def balanced(cls, n_classes: int, arity: int = 2) -> Tree:
@@ -187,7 +197,7 @@ class Tree:
         >>> boltzmax.Tree.two_level([1] * 100).depth
         2
         """
-        return cls._build(_tree_builders.parents_of_two_levels(_counts(counts)))
+        return cls._build(_tree_builders.parents_of_two_levels(checked_counts(counts)))
 
     @classmethod
     def from_clusters(cls, class_vectors: ArrayLike, arity: int = 2, seed: int = 0) -> Tree:
@@ -269,13 +279,13 @@ class Tree:
 
     def expected_depth(self, counts: ArrayLike) -> float:
         """Return the mean depth of the leaves under the counts of the classes."""
-        weight = _counts(counts)
+        weight = checked_counts(counts)
         if len(weight) != self.n_classes:
             raise ValueError(f"counts must have {self.n_classes} elements, got {len(weight)}")
-        total = weight.sum()
-        if not total > 0:
+        if not weight.any():
             raise ValueError("counts must not all be zero")
-        return float(weight @ self.node_depth[: self.n_classes] / total)
+        weight = weight / weight.max()  # so that no sum of them overflows
+        return float(weight @ self.node_depth[: self.n_classes] / weight.sum())
 
     def children(self, node: int) -> Ids:
         """Return the children of a node; a leaf has none."""
@@ -352,8 +362,10 @@ class Tree:
         parent, packed = arrays.get("parent"), arrays.get("names")
         if parent is None or parent.ndim != 1 or parent.dtype != np.int32:
             raise ValueError("not a tree: no array of parents")
+        if packed is not None and (packed.ndim != 1 or packed.dtype != np.uint8):
+            raise ValueError("not a tree: its names are no text")
         try:
-            names = None if packed is None else json.loads(packed.astype(np.uint8).tobytes())
+            names = None if packed is None else json.loads(packed.tobytes())
             if not isinstance(names, list | None):
                 raise TypeError("its names are no list")
             tree = cls._build(parent.astype(np.int64), names)
@@ -376,17 +388,6 @@ class Tree:
 
     def __repr__(self) -> str:
         return f"<Tree of {self.n_classes} classes, {self.n_inner} inner nodes, depth {self.depth}>"
-
-
-def _counts(counts: ArrayLike) -> NDArray[np.float64]:
-    array = np.ascontiguousarray(real_numbers(counts, "counts"))
-    if array.ndim != 1 or array.size == 0:
-        raise ValueError(f"counts must be one number per class, got shape {array.shape}")
-    bad = ~(np.isfinite(array) & (array >= 0))
-    if bad.any():
-        at = int(bad.argmax())
-        raise ValueError(f"counts must be finite and not negative, got {array[at]} at {at}")
-    return array
 
 
 def _arity(arity: int) -> int:

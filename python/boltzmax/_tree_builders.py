@@ -331,7 +331,8 @@ def parents_of_two_levels(counts: ArrayLike) -> Indices:
     >>> parents_of_two_levels([1, 90, 1, 1, 2, 1, 2, 2])  # class 1 alone, the others in a group
     array([ 9,  8,  9,  9,  9,  9,  9,  9, -1,  8])
     """
-    n = _checked_counts(counts)
+    n = checked_counts(counts)
+    n = n if n.any() else np.ones_like(n)
     order = np.argsort(-n, kind="stable")
     shares = n[order] / n.max()  # no overflow of the sum
     cuts = _cheapest_cuts(shares / shares.sum())
@@ -344,7 +345,7 @@ def parents_of_two_levels(counts: ArrayLike) -> Indices:
     return parents
 
 
-def _checked_counts(counts: ArrayLike) -> Floats:
+def checked_counts(counts: ArrayLike) -> Floats:
     with np.errstate(all="ignore"):
         n = real_numbers(counts, "counts")
     if n.ndim != 1 or n.size == 0:
@@ -353,7 +354,7 @@ def _checked_counts(counts: ArrayLike) -> Floats:
     if not good.all():
         c = int(good.argmin())
         raise ValueError(f"counts must be finite and not negative, got {n[c]} for class {c}")
-    return n if n.any() else np.ones_like(n)
+    return np.ascontiguousarray(n)
 
 
 def _cheapest_cuts(p: Floats) -> Indices:

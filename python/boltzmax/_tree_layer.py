@@ -13,14 +13,13 @@ from numpy.typing import ArrayLike, DTypeLike, NDArray
 from boltzmax._arguments import is_bfloat16
 from boltzmax._files import read_npz, write_npz
 from boltzmax._loss_arguments import per_row
-from boltzmax._targets import checked_targets, unmasked
+from boltzmax._targets import NO_CLASS, checked_targets, unmasked
 from boltzmax._tree import Tree
 
 Array = NDArray[Any]
 Doubles = NDArray[np.float64]
 
 KIND = "boltzmax hierarchical softmax, version 1"
-NO_CLASS = 2**64  # no integer that a target can hold: none is ignored
 
 
 class TreeLayer:
@@ -48,7 +47,8 @@ class TreeLayer:
         self.weight: Array = np.zeros(shape, self.dtype)
         if seed is not None:
             rng = np.random.default_rng(seed)
-            rng.standard_normal(dtype=self.dtype, out=self.weight)
+            kind = np.float32 if self.dtype == np.float32 else np.float64
+            self.weight = rng.standard_normal(shape, kind)
             self.weight /= math.sqrt(self.n_features)
         self.bias: Array | None = np.zeros(tree.n_units, self.dtype) if bias else None
         self._squares: Doubles | None = None  # Adagrad's, once that is used
@@ -58,7 +58,26 @@ class TreeLayer:
     def _layer(self) -> tuple[Any, Array, Array | None]:
         t = self.tree
         arrays = (t.parent, t.slot, t.child_offset, t.child, t.unit_offset)
+        self._check("weight", self.weight, (t.n_units, self.n_features))
+        if self.bias is not None:
+            self._check("bias", self.bias, (t.n_units,))
         return arrays, self.weight, self.bias
+
+    def _check(self, name: str, array: Array, shape: tuple[int, ...]) -> None:
+        """Refuse what somebody has put in the place of the weights, if it is not like them."""
+        if not isinstance(array, np.ndarray) or isinstance(array, np.ma.MaskedArray):
+            raise TypeError(f"{name} must be an ndarray, got {type(array).__name__}")
+        if array.dtype != self.dtype:
+            raise TypeError(f"{name} must be {self.dtype}, got {array.dtype}")
+        if array.shape != shape or not (array.flags.c_contiguous and array.flags.aligned):
+            raise ValueError(
+                f"{name} must be C-contiguous and aligned, of shape {shape}; got {array.shape}"
+            )
+
+    def _check_writeable(self) -> None:
+        for name, array in (("weight", self.weight), ("bias", self.bias)):
+            if array is not None and not array.flags.writeable:
+                raise ValueError(f"{name} is read-only")
 
     def _hidden(self, hidden: ArrayLike) -> Array:
         array = unmasked(hidden, "hidden")
@@ -66,7 +85,8 @@ class TreeLayer:
             raise TypeError(f"hidden must be real numbers, got dtype {array.dtype}")
         if array.ndim != 2 or array.shape[1] != self.n_features:
             raise ValueError(f"hidden must be (N, {self.n_features}), got shape {array.shape}")
-        return np.ascontiguousarray(array, self.dtype)
+        with np.errstate(all="ignore"):
+            return np.ascontiguousarray(array, self.dtype)
 
     def _target(self, target: ArrayLike, rows: int) -> NDArray[np.int64]:
         return checked_targets(target, (rows,), self.tree.n_classes, NO_CLASS)[0]

@@ -68,6 +68,11 @@ inline float ReduceMax(F32 v) {
   m = _mm_max_ps(m, _mm_movehl_ps(m, m));
   return _mm_cvtss_f32(_mm_max_ss(m, _mm_movehdup_ps(m)));
 }
+inline float ReduceAdd(F32 v) {
+  __m128 m = _mm_add_ps(_mm256_castps256_ps128(v.raw), _mm256_extractf128_ps(v.raw, 1));
+  m = _mm_add_ps(m, _mm_movehl_ps(m, m));
+  return _mm_cvtss_f32(_mm_add_ss(m, _mm_movehdup_ps(m)));
+}
 
 inline F64 operator+(F64 a, F64 b) { return {_mm256_add_pd(a.raw, b.raw)}; }
 inline F64 operator-(F64 a, F64 b) { return {_mm256_sub_pd(a.raw, b.raw)}; }
@@ -94,6 +99,10 @@ inline F64 SplitExponent(F64 x, F64* mantissa) {
 inline double ReduceMax(F64 v) {
   const __m128d m = _mm_max_pd(_mm256_castpd256_pd128(v.raw), _mm256_extractf128_pd(v.raw, 1));
   return _mm_cvtsd_f64(_mm_max_sd(m, _mm_unpackhi_pd(m, m)));
+}
+inline double ReduceAdd(F64 v) {
+  const __m128d m = _mm_add_pd(_mm256_castpd256_pd128(v.raw), _mm256_extractf128_pd(v.raw, 1));
+  return _mm_cvtsd_f64(_mm_add_sd(m, _mm_unpackhi_pd(m, m)));
 }
 
 inline F64 PromoteLower(F32 v) { return {_mm256_cvtps_pd(_mm256_castps256_ps128(v.raw))}; }

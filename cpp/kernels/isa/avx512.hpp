@@ -56,6 +56,7 @@ inline __mmask16 Eq(F32 a, F32 b) { return _mm512_cmp_ps_mask(a.raw, b.raw, _CMP
 inline F32 IfThenElse(__mmask16 m, F32 a, F32 b) { return {_mm512_mask_blend_ps(m, b.raw, a.raw)}; }
 inline F32 Pow2(F32 t) { return {_mm512_castsi512_ps(_mm512_slli_epi32(_mm512_castps_si512(t.raw), 23))}; }
 inline float ReduceMax(F32 v) { return _mm512_reduce_max_ps(v.raw); }
+inline float ReduceAdd(F32 v) { return _mm512_reduce_add_ps(v.raw); }
 
 inline F64 operator+(F64 a, F64 b) { return {_mm512_add_pd(a.raw, b.raw)}; }
 inline F64 operator-(F64 a, F64 b) { return {_mm512_sub_pd(a.raw, b.raw)}; }
@@ -70,6 +71,7 @@ inline __mmask8 Eq(F64 a, F64 b) { return _mm512_cmp_pd_mask(a.raw, b.raw, _CMP_
 inline F64 IfThenElse(__mmask8 m, F64 a, F64 b) { return {_mm512_mask_blend_pd(m, b.raw, a.raw)}; }
 inline F64 Pow2(F64 t) { return {_mm512_castsi512_pd(_mm512_slli_epi64(_mm512_castpd_si512(t.raw), 52))}; }
 inline double ReduceMax(F64 v) { return _mm512_reduce_max_pd(v.raw); }
+inline double ReduceAdd(F64 v) { return _mm512_reduce_add_pd(v.raw); }
 inline F64 SplitExponent(F64 x, F64* mantissa) {
   mantissa->raw = _mm512_getmant_pd(x.raw, _MM_MANT_NORM_1_2, _MM_MANT_SIGN_src);
   return {_mm512_getexp_pd(x.raw)};

@@ -139,6 +139,14 @@ inline typename V::Scalar ReduceMax(V v) {
   return max;
 }
 
+template <AnyVec V>
+inline typename V::Scalar ReduceAdd(V v) {
+  typename V::Scalar lanes[V::kLanes], sum = 0;
+  memcpy(lanes, &v.raw, sizeof lanes);
+  for (size_t i = 0; i < V::kLanes; ++i) sum += lanes[i];
+  return sum;
+}
+
 inline void StreamFence() {}
 
 // A mask from one byte per lane.
