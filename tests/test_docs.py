@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import doctest
 import importlib
+import importlib.util
 import inspect
 import re
 from itertools import pairwise
@@ -46,7 +47,9 @@ PUBLIC = sorted(name for name in boltzmax.__all__ if callable(getattr(boltzmax, 
 def documented() -> list[Any]:
     """Every public function, and the module pages themselves."""
     found: list[Any] = [pytest.param(boltzmax, id="boltzmax")]
-    for module_name in ("boltzmax", "boltzmax.special", "boltzmax.testing"):
+    for module_name in ("boltzmax", "boltzmax.special", "boltzmax.testing", "boltzmax.sklearn"):
+        if module_name == "boltzmax.sklearn" and importlib.util.find_spec("sklearn") is None:
+            continue
         module = importlib.import_module(module_name)
         if module is not boltzmax:
             found.append(pytest.param(module, id=module_name))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import importlib
 import re
+import time
 from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
@@ -31,6 +32,7 @@ def add_parser(commands: Any) -> None:
     parser = commands.add_parser("text", help="train a next-word model on English text")
     parser.set_defaults(run=run)
     parser.add_argument("--file", type=Path, help="UTF-8 text; Python's help topics by default")
+    parser.add_argument("--output", choices=["full", "tree", "both"], default="both")
     parser.add_argument("--epochs", type=int, default=3, help="3 by default")
     parser.add_argument("--vocabulary", type=int, default=5000, help="words at most, 5000")
     parser.add_argument("--prompt", default="the value of the", help="what to go on from")
@@ -73,17 +75,72 @@ class Vocabulary:
         return np.array([self.ids.get(word, 0) for word in words], np.int64)
 
 
+class FullSoftmax:
+    """A score for every word: the logits of a batch are never built."""
+
+    def __init__(self, counts: Ids, rng: np.random.Generator) -> None:
+        self.weight = normal(rng, len(counts), FEATURES)
+        self.bias = np.zeros(len(counts), np.float32)
+        self.sizes = np.full(len(counts), 1e-8, np.float32)
+
+    def loss(self, hidden: Array, target: Ids) -> float:
+        """Return the mean cross-entropy."""
+        return float(boltzmax.linear_cross_entropy(hidden, self.weight, target, self.bias))
+
+    def step(self, hidden: Array, target: Ids) -> tuple[float, Array]:
+        """Follow the gradient downwards, by Adagrad; return the loss and the gradient of hidden."""
+        loss, d_hidden, d_weight, d_bias = boltzmax.linear_cross_entropy_with_grad(
+            hidden, self.weight, target, self.bias
+        )
+        descend(self.weight, d_weight, self.sizes)
+        assert d_bias is not None
+        self.bias -= LEARNING_RATE * d_bias
+        return float(loss), d_hidden
+
+    def guess(self, hidden: Array, k: int) -> tuple[Ids, Array]:
+        """Return the likeliest words of each row and the logarithms of their probabilities."""
+        return boltzmax.linear_topk(hidden, self.weight, k, self.bias)
+
+
+class TreeSoftmax:
+    """A choice at every node of the way to a word: frequent ones lie near the root."""
+
+    def __init__(self, counts: Ids, rng: np.random.Generator) -> None:
+        self.layer = boltzmax.HierarchicalSoftmax(boltzmax.Tree.huffman(counts), FEATURES)
+        self.loss = self.layer.loss
+        self.guess = self.layer.topk
+
+    def step(self, hidden: Array, target: Ids) -> tuple[float, Array]:
+        """Follow the gradient of each row downwards; return the loss and the mean's gradient."""
+        loss, d_hidden = self.layer.adagrad_step(hidden, target, LEARNING_RATE)
+        return loss, (d_hidden / len(hidden)).astype(np.float32)
+
+
+OUTPUTS: dict[str, type[FullSoftmax] | type[TreeSoftmax]] = {
+    "full": FullSoftmax,
+    "tree": TreeSoftmax,
+}
+
+
+def normal(rng: np.random.Generator, *shape: int) -> Array:
+    """Return small random numbers."""
+    return (0.1 * rng.standard_normal(shape)).astype(np.float32)
+
+
+def descend(parameters: Array, gradient: Array, sizes: Array) -> None:
+    """Follow the gradient downwards, by Adagrad with one rate per word."""
+    sizes += np.square(gradient).mean(axis=1)
+    parameters -= LEARNING_RATE * gradient / np.sqrt(sizes)[:, None]
+
+
 class Model:
-    """Next-word logits: a linear layer on tanh of the sum of the context's vectors."""
+    """The next word from tanh of the sum of the context's vectors."""
 
-    def __init__(self, words: int, rng: np.random.Generator) -> None:
-        def normal(*shape: int) -> Array:
-            return (0.1 * rng.standard_normal(shape)).astype(np.float32)
-
-        self.vectors = [normal(words, FEATURES) for _ in range(CONTEXT)]
-        self.weight = normal(words, FEATURES)
-        self.bias = np.zeros(words, np.float32)
-        self.sizes = [np.full(len(p), 1e-8, np.float32) for p in (*self.vectors, self.weight)]
+    def __init__(self, output: str, counts: Ids, seed: int) -> None:
+        rng = np.random.default_rng(seed)
+        self.vectors = [normal(rng, len(counts), FEATURES) for _ in range(CONTEXT)]
+        self.sizes = [np.full(len(counts), 1e-8, np.float32) for _ in range(CONTEXT)]
+        self.output = OUTPUTS[output](counts, rng)
 
     def hidden(self, context: Ids) -> Array:
         """Return the features of contexts, one row each."""
@@ -91,31 +148,23 @@ class Model:
         return np.asarray(np.tanh(total), np.float32)
 
     def loss(self, context: Ids, target: Ids) -> float:
-        """Return the mean cross-entropy: the logits are never built."""
-        hidden = self.hidden(context)
-        return float(boltzmax.linear_cross_entropy(hidden, self.weight, target, self.bias))
+        """Return the mean cross-entropy."""
+        return self.output.loss(self.hidden(context), target)
 
     def step(self, context: Ids, target: Ids) -> float:
-        """Follow the gradient downwards, by Adagrad with one rate per word; return the loss."""
+        """Learn from some words; return the loss."""
         hidden = self.hidden(context)
-        loss, d_hidden, d_weight, d_bias = boltzmax.linear_cross_entropy_with_grad(
-            hidden, self.weight, target, self.bias
-        )
+        loss, d_hidden = self.output.step(hidden, target)
         d_hidden = d_hidden * (1 - hidden * hidden)
         for i, vectors in enumerate(self.vectors):
             d_vectors = np.zeros_like(vectors)
             np.add.at(d_vectors, context[:, i], d_hidden)
-            self.sizes[i] += np.square(d_vectors).mean(axis=1)
-            vectors -= LEARNING_RATE * d_vectors / np.sqrt(self.sizes[i])[:, None]
-        self.sizes[-1] += np.square(d_weight).mean(axis=1)
-        self.weight -= LEARNING_RATE * d_weight / np.sqrt(self.sizes[-1])[:, None]
-        assert d_bias is not None
-        self.bias -= LEARNING_RATE * d_bias
-        return float(loss)
+            descend(vectors, d_vectors, self.sizes[i])
+        return loss
 
     def guess(self, context: Ids, k: int) -> tuple[Ids, Array]:
         """Return the likeliest next words and their probabilities."""
-        ids, log_p = boltzmax.linear_topk(self.hidden(context[None]), self.weight, k, self.bias)
+        ids, log_p = self.output.guess(self.hidden(context[None]), k)
         return ids[0], np.exp(log_p[0])
 
 
@@ -131,16 +180,26 @@ def run(args: argparse.Namespace) -> None:
     contexts = np.lib.stride_tricks.sliding_window_view(ids, CONTEXT)[:-1]
     targets = ids[CONTEXT:]
     held = len(targets) // 10  # the last tenth is not trained on
-    rng = np.random.default_rng(args.seed)
-    model = Model(len(vocabulary.words), rng)
-    rows = []
-    for epoch in range(1, args.epochs + 1):
-        train = run_epoch(model, contexts[:-held], targets[:-held], rng, f"epoch {epoch}")
-        test = model.loss(contexts[-held:], targets[-held:])
-        rows.append((str(epoch), f"{np.exp(train):.1f}", f"{np.exp(test):.1f}"))
+    counts = np.bincount(targets[:-held], minlength=len(vocabulary.words))
+    outputs = list(OUTPUTS) if args.output == "both" else [args.output]
+    models = {name: Model(name, counts, args.seed) for name in outputs}
+    tables = []
+    for name, model in models.items():
+        rows = []
+        rng = np.random.default_rng(args.seed)
+        for epoch in range(1, args.epochs + 1):
+            start = time.perf_counter()
+            train = run_epoch(model, contexts[:-held], targets[:-held], rng, f"{name}, {epoch}")
+            speed = (len(targets) - held) / (time.perf_counter() - start)
+            test = model.loss(contexts[-held:], targets[-held:])
+            losses = f"{np.exp(train):.1f}", f"{np.exp(test):.1f}"
+            rows.append((name, str(epoch), f"{speed:,.0f}", *losses))
+        tables.append(rows)
     title = f"next-word model: {len(words):,} words, {len(vocabulary.words):,} of them different"
-    print_table(title, ("epoch", ">perplexity", ">held out"), [rows])
-    show(model, vocabulary, args.prompt)
+    header = ("softmax", "epoch", ">words/s", ">perplexity", ">held out")
+    print_table(title, header, tables)
+    for name, model in models.items():
+        show(model, vocabulary, args.prompt, name)
 
 
 def run_epoch(
@@ -157,10 +216,10 @@ def run_epoch(
     return total / len(order)
 
 
-def show(model: Model, vocabulary: Vocabulary, prompt: str) -> None:
+def show(model: Model, vocabulary: Vocabulary, prompt: str, name: str) -> None:
     """Print the likeliest words after a prompt."""
     words = [UNKNOWN] * CONTEXT + split(prompt)
     ids, p = model.guess(vocabulary.encode(words[-CONTEXT:]), min(5, len(vocabulary.words)))
-    print(f"after {prompt!r}:")
+    print(f"after {prompt!r}, {name} softmax:")
     for i, share in zip(ids, p, strict=True):
         print(f"  {vocabulary.words[i]:16} {share:6.1%}")
