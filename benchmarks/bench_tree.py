@@ -154,12 +154,12 @@ def compare_training(sentences: int) -> None:
     ours.layer_only(hidden[:BATCH], target[:BATCH])
     rate = {}
     rate["layer alone"] = len(hidden) / seconds(
-        partial(ours.layer_only, hidden, target[: len(hidden)])
+        partial(ours.layer_only, hidden, target[: len(hidden)]), 3
     )
     ours.whole(context[:BATCH], target[:BATCH])
-    rate["with input vectors"] = len(target) / seconds(partial(ours.whole, context, target))
+    rate["with input vectors"] = len(target) / seconds(partial(ours.whole, context, target), 3)
     try:
-        rate["gensim"] = len(target) / seconds(gensim_pass(words))
+        rate["gensim"] = len(target) / seconds(gensim_pass(words), 3)
     except pytest.skip.Exception:
         print("gensim is not installed")
     try:

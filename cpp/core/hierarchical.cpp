@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <vector>
 
+#include "row_blocks.hpp"
 #include "walker.hpp"
 
 namespace boltzmax {
@@ -241,20 +242,23 @@ void DescendPairs(const Layer<T>& layer, T* table, const int64_t* ids, size_t ro
   const double rate = -descent.rate;
   const auto row = [&](size_t r) { return table + static_cast<size_t>(ids[r]) * n; };
   Descend(layer, descent, rows, target, [&](Descender<T>& descender, size_t begin, size_t end) {
+    // The vectors are read a dozen times: from copies that no vector register meets across a cache line.
     thread_local Group<T> group;
-    thread_local std::vector<T> gradients;
+    thread_local Scratch memory;
+    const size_t m = end - begin;
+    T* copies = reinterpret_cast<T*>(memory.Get(2 * m * n * sizeof(T)));
     group.Clear();
-    gradients.resize((end - begin) * n);
-    for (size_t r = begin; r < end; ++r) {
-      group.hidden.push_back(row(r));
+    for (size_t i = 0; i < m; ++i) {
+      const T* from = row(begin + i);
+      group.hidden.push_back(std::copy(from, from + n, copies + i * n) - n);
       group.scale.push_back(1.0);
-      group.d_hidden.push_back(gradients.data() + (r - begin) * n);
+      group.d_hidden.push_back(copies + (m + i) * n);
     }
-    for (size_t r = end; r < std::min(rows, 2 * end - begin); ++r) Prefetch(row(r), n);
+    for (size_t r = end; r < std::min(rows, end + m); ++r) Prefetch(row(r), n);
     descender.Step(group, loss + begin);
-    for (size_t r = begin; r < end; ++r) {
-      T* const learnt = row(r);
-      Units<T>().add_to_rows(group.d_hidden[r - begin], &learnt, &rate, 1, n);
+    for (size_t i = 0; i < m; ++i) {
+      T* const learnt = row(begin + i);
+      Units<T>().add_to_rows(group.d_hidden[i], &learnt, &rate, 1, n);
     }
   });
 }

@@ -188,7 +188,7 @@ class DescendingLayer(TreeLayer):
         _core.layer_descend_pairs(
             *layer, vectors, index, classes, rate, None, 0.0, lock_free, together, each
         )
-        return mean_loss(each, np.ones(len(each)))
+        return float(each.mean()) if len(each) else math.nan
 
     def _rate(self, lr: float) -> float:
         rate = float(lr)
@@ -217,8 +217,7 @@ def _row_numbers(ids: ArrayLike, rows: int) -> NDArray[np.int64]:
     array = unmasked(ids, "ids")
     if array.dtype.kind not in "iu" or array.ndim != 1:
         raise TypeError(f"ids must be integers, (N,); got {array.dtype} of shape {array.shape}")
-    bad = (array < 0) | (array >= rows)
-    if bad.any():
-        at = int(bad.argmax())
+    if array.size and (array.min() < 0 or array.max() >= rows):
+        at = int(((array < 0) | (array >= rows)).argmax())
         raise IndexError(f"ids: {array[at]} at position {at} is out of range for {rows} vectors")
     return np.ascontiguousarray(array, np.int64)

@@ -22,6 +22,14 @@ Doubles = NDArray[np.float64]
 KIND = "boltzmax hierarchical softmax, version 1"
 
 
+def _aligned_zeros(shape: tuple[int, int], dtype: np.dtype[Any]) -> Array:
+    """Return zeros that begin a cache line: rows are read by vectors as wide as that."""
+    line, size = 64, shape[0] * shape[1] * dtype.itemsize
+    room = np.zeros(size + line, np.uint8)
+    begin = -room.ctypes.data % line
+    return room[begin : begin + size].view(dtype).reshape(shape)
+
+
 class TreeLayer:
     """Units for the inner nodes of a tree: see `HierarchicalSoftmax`."""
 
@@ -44,11 +52,11 @@ class TreeLayer:
         if self.dtype not in (np.float32, np.float64):
             raise TypeError(f"dtype must be float32 or float64, got {self.dtype}")
         shape = (tree.n_units, self.n_features)
-        self.weight: Array = np.zeros(shape, self.dtype)
+        self.weight: Array = _aligned_zeros(shape, self.dtype)
         if seed is not None:
             rng = np.random.default_rng(seed)
             kind = np.float32 if self.dtype == np.float32 else np.float64
-            self.weight = rng.standard_normal(shape, kind)
+            self.weight[:] = rng.standard_normal(shape, kind)
             self.weight /= math.sqrt(self.n_features)
         self.bias: Array | None = np.zeros(tree.n_units, self.dtype) if bias else None
         self._squares: Doubles | None = None  # Adagrad's, once that is used
@@ -128,7 +136,7 @@ class TreeLayer:
             if array is not None and (array.shape != (tree.n_units,) or array.dtype != dtype):
                 raise ValueError(f"not a layer: its {name} does not fit the tree")
         layer = cls(tree, weight.shape[1], bias=False, dtype=weight.dtype)
-        layer.weight = np.ascontiguousarray(weight)
+        layer.weight[:] = weight
         layer.bias, layer._squares = bias, squares
         return layer
 
