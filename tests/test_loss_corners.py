@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import math
+from typing import Any
+
 import numpy as np
 import pytest
 
@@ -119,3 +122,31 @@ def test_half_gradients_are_rounded_once() -> None:
     _, gradient = boltzmax.cross_entropy_with_grad(x, [[0.3333, 0.3333, 0.3334]])
     expected = 1 / 3 - np.array([[0.3333, 0.3333, 0.3334]])
     np.testing.assert_allclose(gradient.astype(float), expected, rtol=2e-3)
+
+
+@pytest.mark.parametrize(
+    ("logits", "dtype"),
+    [
+        ([[2e38, -2e38, -2e38]], np.float32),
+        ([[-2e38, 2e38, 0.0]], np.float32),
+        ([[1e307] + 999 * [-1e307]], np.float64),
+    ],
+)
+def test_smoothing_of_huge_logits(logits: list[list[float]], dtype: type[np.floating[Any]]) -> None:
+    """A finite loss is finite, however large the distances that are added up for it."""
+    x = np.array(logits, dtype)
+    options: dict[str, Any] = {"label_smoothing": 0.1, "temperature": 4.0}
+    even = boltzmax.cross_entropy(x, [0], **options)
+    weighted = boltzmax.cross_entropy(x, [0], weight=np.ones(x.shape[1]), **options)
+    assert np.isfinite(even)
+    np.testing.assert_allclose(even, weighted, rtol=1e-6)
+
+
+def test_entropy_of_a_sure_row() -> None:
+    """It is not lost beside a large maximum, and never negative."""
+    exact = 40 * math.exp(-40) + math.exp(-40)
+    for shift in (0.0, 100.0, 1e6):
+        entropy = boltzmax.row_stats([[shift, shift - 40.0]]).entropy
+        np.testing.assert_allclose(entropy, exact, rtol=1e-9)
+    x = 30 * np.random.default_rng(0).standard_normal((4000, 50))
+    assert np.all(boltzmax.row_stats(x).entropy >= 0)

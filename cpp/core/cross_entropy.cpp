@@ -40,12 +40,27 @@ struct Plan {
   }
 };
 
+// The mean of from - x_c where the kernel's type cannot hold their sum.
+double MeanOfLargeDistances(const Plan& plan, size_t r, double from) {
+  constexpr size_t kPiece = 1024;
+  const GatherFn load = Gather(plan.p.storage, DType::kFloat64);
+  const char* row = plan.p.logits + static_cast<ptrdiff_t>(r) * plan.p.logits_stride;
+  double x[kPiece];
+  long double sum = 0.0L;
+  for (size_t begin = 0; begin < plan.p.n; begin += kPiece) {
+    const size_t n = std::min(kPiece, plan.p.n - begin);
+    load(row + begin * plan.item, static_cast<ptrdiff_t>(plan.item), n, x);
+    for (size_t i = 0; i < n; ++i) sum += static_cast<long double>(from) - static_cast<long double>(x[i]);
+  }
+  return static_cast<double>(sum / static_cast<long double>(plan.p.n));
+}
+
 void RunRow(const Plan& plan, size_t r, std::vector<RowSum>* sums) {
   const CrossEntropyProblem& p = plan.p;
   const int64_t target = p.target[r];
   if (target < 0) {
     p.lse[r] = p.log_prob[r] = 0.0;
-    if (p.distances != nullptr) p.distances[r] = 0.0;
+    if (p.distance != nullptr) p.distance[r] = 0.0;
     if (p.gradient != nullptr)
       std::memset(p.gradient + static_cast<ptrdiff_t>(r) * p.gradient_stride, 0, p.n * plan.item);
     return;
@@ -55,11 +70,13 @@ void RunRow(const Plan& plan, size_t r, std::vector<RowSum>* sums) {
                               [&](size_t s) { return plan.kernels->reduce_rest(plan.Segment(r, s), (*sums)[s]); });
   p.lse[r] = LogSumExpOf(sum.total, sum.log_sum, p.temperature);
   const double at_target = plan.Logit(r, target);
-  if (p.distances != nullptr) {
-    p.distances[r] = 0.0;
+  if (p.distance != nullptr) {
+    double sum_of_distances = 0.0;
     for (size_t s = 0; s < sums->size(); ++s) {
-      p.distances[r] += plan.kernels->sum_distances(plan.Segment(r, s), at_target);
+      sum_of_distances += plan.kernels->sum_distances(plan.Segment(r, s), at_target);
     }
+    p.distance[r] = IsFinite(sum_of_distances) || IsDegenerate(sum.total) ? sum_of_distances / static_cast<double>(p.n)
+                                                                          : MeanOfLargeDistances(plan, r, at_target);
   }
   const double from_offset = (at_target - sum.total.offset) / p.temperature;
   p.log_prob[r] = IsDegenerate(sum.total) ? std::nan("") : (from_offset - sum.log_sum.hi) - sum.log_sum.lo;

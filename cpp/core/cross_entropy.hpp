@@ -23,7 +23,7 @@ struct CrossEntropyProblem {
   double temperature;
   double* lse;
   double* log_prob;
-  double* distances;  // sum_c (logits[t] - logits[c]), before any temperature; null for none
+  double* distance;  // the mean of logits[t] - logits[c], before any temperature; null for none
   char* gradient;     // null for none; may be logits themselves
   ptrdiff_t gradient_stride;
   const double* gain;  // these four are not looked at without a gradient

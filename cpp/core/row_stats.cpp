@@ -16,6 +16,7 @@ namespace boltzmax {
 namespace {
 
 constexpr size_t kPieceBytes = 32768;
+constexpr double kInfinity = std::numeric_limits<double>::infinity();
 constexpr size_t kFound = 8;  // how many candidates are taken before the bar is raised
 
 struct Candidate {
@@ -50,11 +51,10 @@ class Top {
 
 // A number that at least k elements exceed, k of whose number have these maxima: just below the k-th largest.
 double BarBelow(std::vector<double>& maxima, size_t k) {
-  const double lowest = -std::numeric_limits<double>::infinity();
-  if (k > maxima.size()) return lowest;
+  if (k > maxima.size()) return -kInfinity;
   std::nth_element(maxima.begin(), maxima.begin() + static_cast<ptrdiff_t>(k - 1), maxima.end(), std::greater<>());
   const double bar = maxima[k - 1];
-  return bar - bar == 0.0 ? bar - (std::abs(bar) * 0x1p-7 + 0x1p-100) : lowest;
+  return bar - bar == 0.0 ? bar - (std::abs(bar) * 0x1p-7 + 0x1p-100) : -kInfinity;
 }
 
 class Worker {
@@ -85,7 +85,7 @@ class Worker {
       if (IsDegenerate(sum.total)) return std::nan("");
       return ((logit - sum.total.offset) / p_.temperature - sum.log_sum.hi) - sum.log_sum.lo;
     };
-    if (p_.entropy != nullptr) p_.entropy[r] = IsDegenerate(sum.total) ? std::nan("") : -log_prob(Mean(sum.total));
+    if (p_.entropy != nullptr) p_.entropy[r] = IsDegenerate(sum.total) ? std::nan("") : Entropy(sum);
     if (has_target) {
       p_.target_log_prob[r] = log_prob(at_target);
       p_.target_rank[r] = static_cast<int64_t>(rank);
@@ -121,7 +121,7 @@ class Worker {
   // pieces reach it; those are read again, from the second-level cache.
   double FirstBar(size_t r) {
     maxima_.clear();
-    for (const RowSum& sum : sums_) maxima_.push_back(sum.max);
+    for (const RowSum& sum : sums_) maxima_.push_back(sum.hi == sum.hi ? sum.max : -kInfinity);
     if (p_.k > maxima_.size()) {
       const auto best = std::max_element(maxima_.begin(), maxima_.end()) - maxima_.begin();
       maxima_.resize(kGroups);
@@ -147,16 +147,21 @@ class Worker {
     }
   }
 
-  // The mean score of the row from those of its pieces.
-  double Mean(const RowSum& total) const {
+  // lse less the mean score. Both are nearly the maximum where the entropy is small: it is never added to them.
+  double Entropy(const LongSum& sum) const {
+    const double to_max = sum.log_sum.hi - (sum.total.max - sum.total.offset) / p_.temperature;
+    return std::max(0.0, (to_max - MeanBelowMax(sum.total) / p_.temperature) + sum.log_sum.lo);
+  }
+  // The mean of score - max in the row, from those of its pieces.
+  double MeanBelowMax(const RowSum& total) const {
     double weighted = 0.0, weights = 0.0;
     for (size_t s = 0; s < sums_.size(); ++s) {
       if (!(sums_[s].hi > 0.0)) continue;
       const double weight = sums_[s].hi * UnitRatio(sums_[s], total, p_.temperature);
       weights += weight;
-      weighted += weight * (means_[s] - total.max);
+      weighted += weight * ((sums_[s].max - total.max) + means_[s]);
     }
-    return total.max + weighted / weights;
+    return weighted / weights;
   }
 
   template <class LogProb>

@@ -19,7 +19,7 @@ inline V SumOfProducts(const Block<V, U>& a, const Block<V, U>& b) {
   return even + odd;
 }
 
-// sum_j x_j exp(x_j) / sum_j exp(x_j), about a number near the maximum so that nothing cancels: about the guess, and
+// sum_j x_j exp(x_j) / sum_j exp(x_j) - max, taken about a number near the maximum so that nothing cancels: about the guess, and
 // where that was poor, or where -inf was multiplied by 0, about the maximum itself (kCareful).
 template <bool kScaled, bool kCareful = false, class Src>
 inline RowSum ReduceMean(const Src& x, size_t n, double temperature, bool far, double* mean) {
@@ -46,7 +46,7 @@ inline RowSum ReduceMean(const Src& x, size_t n, double temperature, bool far, d
   if constexpr (!kCareful) {
     if (poor && !IsDegenerate(sum)) return ReduceMean<kScaled, true>(x, n, temperature, far, mean);
   }
-  *mean = static_cast<double>(FirstLane(center)) + total * C::kUnscale / sum.hi;
+  *mean = (static_cast<double>(FirstLane(center)) - sum.max) + total * C::kUnscale / sum.hi;
   return sum;
 }
 

@@ -139,7 +139,7 @@ struct StorageKernels {
   RowSum (*reduce)(const Row&);
   // The sum without its largest term, in the same unit; and the logarithm of a sum, less offset / T.
   Sum (*reduce_rest)(const Row&, const RowSum&);
-  // The same, and in `mean` the mean of x under softmax(x), for the entropy; not for a degenerate row.
+  // The same, and in `mean` the mean of x - max under softmax(x), for the entropy; not for a degenerate row.
   RowSum (*reduce_mean)(const Row&, double* mean);
   // sum_c (from - x_c); infinite if some x_c is.
   double (*sum_distances)(const Row&, double from);

@@ -38,7 +38,7 @@ T* AsColumn(const py::handle& value, npy_intp rows, int type) {
 }
 
 void RunCrossEntropy(const py::object& logits_object, const py::object& target, double temperature,
-                     const py::object& lse, const py::object& log_prob, const py::object& distances,
+                     const py::object& lse, const py::object& log_prob, const py::object& distance,
                      const py::object& gradient_object, const py::object& gain, const py::object& lse_gain,
                      const py::object& add, const py::object& target_gain) {
   PyArrayObject* logits = AsMatrix(logits_object);
@@ -56,7 +56,7 @@ void RunCrossEntropy(const py::object& logits_object, const py::object& target, 
                                        temperature,
                                        AsColumn<double>(lse, rows, NPY_DOUBLE),
                                        AsColumn<double>(log_prob, rows, NPY_DOUBLE),
-                                       AsColumn<double>(distances, rows, NPY_DOUBLE),
+                                       AsColumn<double>(distance, rows, NPY_DOUBLE),
                                        gradient == nullptr ? nullptr : PyArray_BYTES(gradient),
                                        gradient == nullptr ? 0 : PyArray_STRIDE(gradient, 0),
                                        AsColumn<double>(gain, rows, NPY_DOUBLE),
@@ -109,7 +109,7 @@ void RunRowStats(const py::object& logits_object, const py::object& target, doub
 
 void BindLosses(py::module_& module) {
   module.def("cross_entropy", RunCrossEntropy, py::arg("logits"), py::arg("target"), py::arg("temperature"),
-             py::arg("lse"), py::arg("log_prob"), py::arg("distances"), py::arg("gradient"), py::arg("gain"),
+             py::arg("lse"), py::arg("log_prob"), py::arg("distance"), py::arg("gradient"), py::arg("gain"),
              py::arg("lse_gain"), py::arg("add"), py::arg("target_gain"));
   module.def("row_stats", RunRowStats, py::arg("logits"), py::arg("target"), py::arg("temperature"), py::arg("k"),
              py::arg("lse"), py::arg("entropy"), py::arg("top_id"), py::arg("top_log_prob"), py::arg("target_log_prob"),

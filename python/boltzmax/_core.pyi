@@ -84,7 +84,7 @@ def cross_entropy(
     temperature: float,
     lse: NDArray[np.float64],
     log_prob: NDArray[np.float64],
-    distances: NDArray[np.float64] | None,
+    distance: NDArray[np.float64] | None,
     gradient: NDArray[Any] | None,
     gain: NDArray[np.float64] | None,
     lse_gain: NDArray[np.float64] | None,

@@ -169,7 +169,7 @@ def losses(rows: Rows, temperature: float, z_loss: float, gradient: Array | None
         temperature,
         lse,
         log_prob,
-        distances=soft if rows.even else None,
+        distance=soft if rows.even else None,
         gradient=gradient,
         gain=scale * rows.mass,
         lse_gain=scale * (2 * z_loss),
@@ -186,7 +186,8 @@ def losses(rows: Rows, temperature: float, z_loss: float, gradient: Array | None
     with np.errstate(all="ignore"):
         result = product(rows.mass, -log_prob)
         if soft is not None:
-            each = (rows.soft if rows.even else 1.0) / temperature
+            # Where all shares are the same, the mean distance is known instead of their sum.
+            each = (rows.soft * rows.logits.shape[-1] if rows.even else 1.0) / temperature
             result = np.where(np.isposinf(result), result, result + each * soft)
         return np.asarray(result + (z_loss * np.square(lse) if z_loss else 0.0))
 

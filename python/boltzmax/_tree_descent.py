@@ -179,7 +179,7 @@ class DescendingLayer(TreeLayer):
             raise ValueError(f"vectors must be (M, {self.n_features}), got shape {vectors.shape}")
         if not (vectors.flags.c_contiguous and vectors.flags.writeable):
             raise ValueError("vectors must be C-contiguous and writeable")
-        if np.may_share_memory(vectors, self.weight):
+        if any(np.may_share_memory(vectors, a) for a in (self.weight, self.bias) if a is not None):
             raise ValueError("vectors must not share memory with the layer's weights")
         index = _row_numbers(ids, len(vectors))
         classes = self._target(target, len(index))

@@ -137,7 +137,8 @@ class TreeLayer:
                 raise ValueError(f"not a layer: its {name} does not fit the tree")
         layer = cls(tree, weight.shape[1], bias=False, dtype=weight.dtype)
         layer.weight[:] = weight
-        layer.bias, layer._squares = bias, squares
+        layer.bias = None if bias is None else np.array(bias)
+        layer._squares = None if squares is None else np.array(squares)
         return layer
 
     def __reduce__(self) -> tuple[Any, ...]:
