@@ -24,7 +24,7 @@ struct CrossEntropyProblem {
   double* lse;
   double* log_prob;
   double* distance;  // the mean of logits[t] - logits[c], before any temperature; null for none
-  char* gradient;     // null for none; may be logits themselves
+  char* gradient;    // null for none; may be logits themselves
   ptrdiff_t gradient_stride;
   const double* gain;  // these four are not looked at without a gradient
   const double* lse_gain;
