@@ -19,12 +19,10 @@ struct Place {
 template <class T>
 class Podium {
  public:
-  Podium(const TopQuery& query, const TreeView& tree) : query_(query), tree_(tree) {}
-  void Clear() { found_.clear(); }
+  explicit Podium(const TopQuery& query) : query_(query) {}
   // NaN, of NaN in the row, is not admitted.
   bool Admits(double log_prob) const { return log_prob >= query_.min_log_prob; }
   void Add(const Place& place) { found_.push_back(place); }
-  const std::vector<Place>& Found() const { return found_; }
   // Results are rounded to T, and ties are ties of what the caller sees: all that round to the k-th are candidates.
   bool IsFull(double next) const {
     return found_.size() >= query_.k && static_cast<T>(next) < static_cast<T>(found_[query_.k - 1].log_prob);
@@ -42,7 +40,6 @@ class Podium {
 
  private:
   const TopQuery& query_;
-  const TreeView& tree_;
   std::vector<Place> found_;
 };
 
@@ -127,7 +124,7 @@ void TopClasses(const Layer<T>& layer, const Hidden<T>& hidden, const TopQuery& 
   const double units = static_cast<double>(query.k) * UsualPath(layer.tree);
   ForEachRow(layer, hidden.rows, units, [&](Walker<T>& walker, size_t r) {
     const T* h = hidden.x + r * layer.features;
-    Podium<T> podium(query, layer.tree);
+    Podium<T> podium(query);
     visited[r] = 0;
     if (query.beam == 0) {
       SearchBestFirst(walker, layer.tree, h, &podium, &visited[r]);

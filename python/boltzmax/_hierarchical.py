@@ -159,16 +159,9 @@ class HierarchicalSoftmax(DescendingLayer):
         x = self._hidden(hidden)
         classes = self._target(target, len(x))
         weights = self._scale(sample_weight, len(x))
-        layer = self._layer()
-        units = _core.touched_units(layer[0], classes)
-        each, d_hidden = np.empty(len(x)), np.empty_like(x)
-        d_weight = np.zeros((len(units), self.n_features), self.dtype)
-        d_bias = None if self.bias is None else np.zeros(len(units), self.dtype)
         with np.errstate(all="ignore"):
             scale = weights / weights.sum()
-        _core.layer_loss_gradient(
-            *layer, x, classes, scale, each, d_hidden, units, d_weight, d_bias
-        )
+        each, d_hidden, units, d_weight, d_bias = self._gradient(x, classes, scale)
         return SparseGradient(mean_loss(each, weights), d_hidden, units, d_weight, d_bias)
 
     # ---- questions ----

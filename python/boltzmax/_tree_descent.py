@@ -106,12 +106,7 @@ class DescendingLayer(TreeLayer):
         weights = self._scale(sample_weight, len(x))
         each, d_hidden = np.empty(len(x)), np.empty_like(x)
         if update == "batch":
-            units = _core.touched_units(layer[0], classes)
-            d_weight = np.zeros((len(units), self.n_features), self.dtype)
-            d_bias = None if self.bias is None else np.zeros(len(units), self.dtype)
-            _core.layer_loss_gradient(
-                *layer, x, classes, weights, each, d_hidden, units, d_weight, d_bias
-            )
+            each, d_hidden, units, d_weight, d_bias = self._gradient(x, classes, weights)
             with np.errstate(all="ignore"):
                 self.weight[units] -= rate * d_weight  # a Python float keeps float32 what it is
                 if self.bias is not None and d_bias is not None:

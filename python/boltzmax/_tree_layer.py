@@ -10,6 +10,7 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import ArrayLike, DTypeLike, NDArray
 
+from boltzmax import _core
 from boltzmax._arguments import is_bfloat16
 from boltzmax._files import read_npz, write_npz
 from boltzmax._loss_arguments import per_row
@@ -70,6 +71,20 @@ class TreeLayer:
         if self.bias is not None:
             self._check("bias", self.bias, (t.n_units,))
         return arrays, self.weight, self.bias
+
+    def _gradient(
+        self, x: Array, classes: NDArray[np.int64], scale: Doubles
+    ) -> tuple[Doubles, Array, NDArray[np.int64], Array, Array | None]:
+        """Return the losses of rows, and the gradient of their sum, each times its scale."""
+        layer = self._layer()
+        units = _core.touched_units(layer[0], classes)
+        each, d_hidden = np.empty(len(x)), np.empty_like(x)
+        d_weight = np.zeros((len(units), self.n_features), self.dtype)
+        d_bias = None if self.bias is None else np.zeros(len(units), self.dtype)
+        _core.layer_loss_gradient(
+            *layer, x, classes, scale, each, d_hidden, units, d_weight, d_bias
+        )
+        return each, d_hidden, units, d_weight, d_bias
 
     def _check(self, name: str, array: Array, shape: tuple[int, ...]) -> None:
         """Refuse what somebody has put in the place of the weights, if it is not like them."""
