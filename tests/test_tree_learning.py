@@ -137,6 +137,24 @@ def test_infinite_losses_of_weight_zero() -> None:
     assert layer.sgd_step(hidden, [1, 1], 0.0, [0, 1])[0] == want
 
 
+@pytest.mark.parametrize("update", ["sequential", "grouped", "batch", "hogwild"])
+@pytest.mark.parametrize("bad", [np.inf, np.nan])
+def test_rows_of_weight_zero_need_not_be_finite(update: str, bad: float) -> None:
+    """Nothing is learnt from them, as if they were not there; a loss that is NaN is told."""
+    layer, other = layer_on(TREES["mixed"]), layer_on(TREES["mixed"])
+    hidden, target = rows_for(layer, 6)
+    target[:] = target[0]
+    hidden[[0, 3]] = bad
+    keep = np.isfinite(hidden).all(1)
+    for part in layer.loss_with_grad(hidden, target, keep)[1:]:
+        assert np.isfinite(part).all()
+    _, d_hidden = layer.sgd_step(hidden, target, 0.1, keep, update=update)
+    _, want = other.sgd_step(hidden[keep], target[keep], 0.1, update=update)
+    np.testing.assert_array_equal(layer.weight, other.weight)
+    np.testing.assert_array_equal(d_hidden[keep], want)
+    assert not d_hidden[~keep].any()
+
+
 @pytest.mark.parametrize("weight", [[1, 2], np.ones((6, 1)), np.ones(7)])
 def test_weights_of_other_shapes(weight: Any) -> None:
     layer = layer_on(TREES["mixed"])

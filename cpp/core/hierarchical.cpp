@@ -12,9 +12,7 @@ template <class T>
 void LogProb(const Layer<T>& layer, const Hidden<T>& hidden, const int64_t* target, double* out) {
   ForEachRow(layer, hidden.rows, UsualPath(layer.tree), [&](Walker<T>& walker, size_t r) {
     walker.Find(target[r]);
-    walker.Ask(hidden.x + r * layer.features);
-    walker.Judge(false);
-    out[r] = walker.LogProb();
+    out[r] = -walker.Loss(hidden.x + r * layer.features);
   });
 }
 
@@ -67,7 +65,7 @@ void LossGradient(const Layer<T>& layer, const Hidden<T>& hidden, const int64_t*
   const size_t n = layer.features, slices = (n + kFeatures - 1) / kFeatures;
   struct Pull {
     std::vector<int64_t> place;  // of each unit among gradient.units
-    std::vector<double> gain;
+    std::vector<T> gain;
   };
   std::vector<Pull> pulls(kRows);
   for (size_t first = 0; first < hidden.rows; first += kRows) {
@@ -76,18 +74,23 @@ void LossGradient(const Layer<T>& layer, const Hidden<T>& hidden, const int64_t*
       const size_t r = first + i;
       T* d_hidden = gradient.d_hidden + r * n;
       Pull& pull = pulls[i];
-      std::fill(d_hidden, d_hidden + n, T(0));
+      std::fill_n(d_hidden, n, T(0));
+      pull.gain.clear();
+      pull.place.clear();
       walker.Find(target[r]);
+      if (scale[r] == 0.0) {  // 0 times what is not finite would not be 0
+        loss[r] = walker.Loss(hidden.x + r * n);
+        return;
+      }
       walker.Ask(hidden.x + r * n);
       walker.Judge(true);
       loss[r] = -walker.LogProb();
-      pull.gain = walker.Gain();
-      for (double& g : pull.gain) g *= scale[r];
-      pull.place.clear();
-      for (const int64_t unit : walker.UnitIds()) {
-        pull.place.push_back(std::lower_bound(gradient.units, gradient.units + gradient.count, unit) - gradient.units);
+      for (size_t j = 0; j < walker.Count(); ++j) {
+        pull.gain.push_back(static_cast<T>(walker.Gain()[j] * scale[r]));
+        const int64_t* end = gradient.units + gradient.count;
+        pull.place.push_back(std::lower_bound(gradient.units, end, walker.UnitIds()[j]) - gradient.units);
       }
-      Units<T>().add_rows(d_hidden, walker.Rows(), pull.gain.data(), walker.Count(), n);
+      Units<T>().add_rows(&d_hidden, 1, walker.Rows(), walker.Count(), {pull.gain.data(), 0, 1}, n);
     });
     ParallelFor(slices, static_cast<double>(rows) * CostOfRow(n, UsualPath(layer.tree)), [&](size_t s) {
       const size_t begin = s * kFeatures, width = std::min(kFeatures, n - begin);
@@ -98,13 +101,14 @@ void LossGradient(const Layer<T>& layer, const Hidden<T>& hidden, const int64_t*
         for (const int64_t place : pull.place) {
           outs.push_back(gradient.d_weight + static_cast<size_t>(place) * n + begin);
         }
-        Units<T>().add_to_rows(hidden.x + (first + i) * n + begin, outs.data(), pull.gain.data(), outs.size(), width);
+        const T* const h = hidden.x + (first + i) * n + begin;
+        Units<T>().add_rows(outs.data(), outs.size(), &h, 1, {pull.gain.data(), 1, 0}, width);
       }
     });
     if (gradient.d_bias == nullptr) continue;
     for (size_t i = 0; i < rows; ++i) {
       for (size_t j = 0; j < pulls[i].place.size(); ++j) {
-        gradient.d_bias[pulls[i].place[j]] += static_cast<T>(pulls[i].gain[j]);
+        gradient.d_bias[pulls[i].place[j]] += pulls[i].gain[j];
       }
     }
   }
@@ -112,18 +116,26 @@ void LossGradient(const Layer<T>& layer, const Hidden<T>& hidden, const int64_t*
 
 namespace {
 
-// Rows of one target.
+template <class T>
+using Stepper = Walker<T, T>;
+
+// Rows of one target, and where what they learn is added: `pull` times the gradient of each.
 template <class T>
 struct Group {
-  std::vector<const T*> hidden;
-  std::vector<double> scale;
-  std::vector<T*> d_hidden;
+  static constexpr size_t kMost = 16;
+  size_t size;
+  double pull;
+  const T* hidden[kMost];
+  double scale[kMost];
+  T* learner[kMost];
+  double* loss[kMost];
 
-  size_t Size() const { return hidden.size(); }
-  void Clear() {
-    hidden.clear();
-    scale.clear();
-    d_hidden.clear();
+  explicit Group(double p) : size(0), pull(p) {}
+  void Add(const T* h, double s, T* l, double* where) {
+    hidden[size] = h;
+    scale[size] = s;
+    learner[size] = l;
+    loss[size++] = where;
   }
 };
 
@@ -133,84 +145,131 @@ class Descender {
  public:
   Descender(const Layer<T>& layer, const Descent<T>& descent) : layer_(layer), descent_(descent) {}
 
-  // While one group is at work, the units of the next come from memory.
-  void Expect(int64_t target) {
-    next_ = 1 - next_;
-    walkers_[next_].Find(target);
-    walkers_[next_].Prefetch();
-  }
-  void Begin() { now_ = next_; }
-
-  // Moves the units on the way to the target; gives the losses of the rows, and scale * gradient in their d_hidden.
-  void Step(const Group<T>& group, double* loss) {
-    Walker<T>& walker = walkers_[now_];
-    const size_t n = layer_.features, units = walker.Count(), m = group.Size();
-    gain_.resize(m * units);
-    step_.resize(units * m);
-    for (size_t i = 0; i < m; ++i) walker.Ask(group.hidden[i], i, m);
+  // Moves the units on the way to the target, and the learners; gives the losses of the rows.
+  void Step(Stepper<T>& walker, const Group<T>& group) {
+    const size_t n = layer_.features, units = walker.Count(), m = group.size;
+    const T pull = static_cast<T>(group.pull), step = static_cast<T>(-descent_.rate);
+    walker.Ask(group.hidden, m);
     walker.Judge(true, m);
+    if (m * units > gain_.size()) {
+      gain_.resize(m * units);
+      step_.resize(m * units);
+      pull_.resize(m * units);
+    }
     for (size_t i = 0; i < m; ++i) {
-      loss[i] = -walker.LogProb(i);
-      for (size_t j = 0; j < units; ++j) {
-        const double gain = walker.Gain()[i * units + j] * group.scale[i];
-        gain_[i * units + j] = gain;
-        step_[j * m + i] = -descent_.rate * gain;
+      *group.loss[i] = -walker.LogProb(i);
+      const auto scale = static_cast<T>(group.scale[i]);
+      for (size_t k = i * units; k < (i + 1) * units; ++k) {
+        gain_[k] = walker.Gain()[k] * scale;
+        pull_[k] = gain_[k] * pull;
+        step_[k] = gain_[k] * step;
       }
-      std::fill(group.d_hidden[i], group.d_hidden[i] + n, T(0));
     }
-    if (descent_.squares != nullptr) Adapt(group);
-    T* const* rows = walker.Rows();
-    if (m == 1) {
-      Units<T>().step_rows(group.hidden[0], group.d_hidden[0], rows, gain_.data(), step_.data(), units, n);
-    } else {
-      for (size_t i = 0; i < m; ++i) Units<T>().add_rows(group.d_hidden[i], rows, &gain_[i * units], units, n);
-      for (size_t j = 0; j < units; ++j) Units<T>().add_rows(rows[j], group.hidden.data(), &step_[j * m], m, n);
-    }
+    if (descent_.squares != nullptr) Adapt(walker, group);
+    // The learners first: they want the units as they were. `hidden` is no learner.
+    Units<T>().add_rows(group.learner, m, walker.Rows(), units, {pull_.data(), units, 1}, n);
+    Units<T>().add_rows(walker.Rows(), units, group.hidden, m, {step_.data(), 1, units}, n);
     if (layer_.bias == nullptr) return;
     for (size_t j = 0; j < units; ++j) {
-      for (size_t i = 0; i < m; ++i) layer_.bias[walker.UnitIds()[j]] += static_cast<T>(step_[j * m + i]);
+      for (size_t i = 0; i < m; ++i) layer_.bias[walker.UnitIds()[j]] += step_[i * units + j];
     }
   }
 
  private:
-  void Adapt(const Group<T>& group) {
-    const Walker<T>& walker = walkers_[now_];
-    const size_t units = walker.Count(), m = group.Size();
+  void Adapt(const Stepper<T>& walker, const Group<T>& group) {
+    const size_t units = walker.Count(), m = group.size;
     // A bias is the weight of one more feature, which is always 1.
     const double extra = layer_.bias == nullptr ? 0.0 : 1.0;
     squares_.resize(m);
     for (size_t i = 0; i < m; ++i) {
-      Units<T>().dot_rows(group.hidden[i], &group.hidden[i], 1, layer_.features, &squares_[i]);
-      squares_[i] = (squares_[i] + extra) / (static_cast<double>(layer_.features) + extra);
+      T square;
+      Units<T>().dot_rows(&group.hidden[i], 1, &group.hidden[i], 1, layer_.features, &square);
+      squares_[i] = (static_cast<double>(square) + extra) / (static_cast<double>(layer_.features) + extra);
     }
     for (size_t j = 0; j < units; ++j) {
       double& sum = descent_.squares[walker.UnitIds()[j]];
-      for (size_t i = 0; i < m; ++i) sum += gain_[i * units + j] * gain_[i * units + j] * squares_[i];
-      const double root = std::sqrt(sum) + descent_.epsilon;
-      for (size_t i = 0; i < m; ++i) step_[j * m + i] /= root > 0.0 ? root : 1.0;
+      for (size_t i = 0; i < m; ++i) {
+        const auto gain = static_cast<double>(gain_[i * units + j]);
+        sum += gain * gain * squares_[i];
+      }
+      const double root = std::sqrt(sum) + descent_.epsilon, rate = descent_.rate / (root > 0.0 ? root : 1.0);
+      for (size_t i = 0; i < m; ++i) step_[i * units + j] = static_cast<T>(-rate) * gain_[i * units + j];
     }
   }
 
   const Layer<T>& layer_;
   const Descent<T>& descent_;
-  Walker<T> walkers_[2] = {Walker<T>(layer_), Walker<T>(layer_)};
-  size_t now_ = 0, next_ = 0;
-  std::vector<double> gain_, step_, squares_;  // row by row; unit by unit; row by row
+  std::vector<T> gain_, step_, pull_;  // of each row and unit; row by row
+  std::vector<double> squares_;
 };
 
-// step(descender, begin, end) for groups of neighbours of one target: in their order, or by all threads.
+// The next few groups of neighbours of one target, and the ways of their targets.
+template <class T>
+class Flight {
+ public:
+  explicit Flight(const Layer<T>& layer) : layer_(layer), walkers_(kGroups, Stepper<T>(layer)) {}
+
+  // Takes groups of at most `together` rows from `begin` on; gives where the next flight begins.
+  size_t Take(const int64_t* target, size_t begin, size_t end, size_t together) {
+    const size_t most = std::min(together, Group<T>::kMost);
+    size_t ways = 0;
+    for (size_ = 0; size_ < kGroups && begin < end; ++size_) {
+      size_t after = begin + 1;
+      while (after < end && after - begin < most && target[after] == target[begin]) ++after;
+      if (ways == 0 || targets_[ways - 1] != target[begin]) targets_[ways++] = target[begin];
+      groups_[size_] = {begin, after, ways - 1};
+      begin = after;
+    }
+    Climb(layer_.tree, targets_, ways, ways_);
+    return begin;
+  }
+
+  // Asks for what group k will need.
+  void Prepare(size_t k) {
+    const size_t way = groups_[k].way;
+    if (k > 0 && way == groups_[k - 1].way) return;
+    walkers_[way].Follow(targets_[way], ways_[way]);
+    walkers_[way].Prefetch();
+  }
+
+  size_t Size() const { return size_; }
+  size_t Begin(size_t k) const { return groups_[k].begin; }
+  size_t End(size_t k) const { return groups_[k].end; }
+  Stepper<T>& At(size_t k) { return walkers_[groups_[k].way]; }
+
+ private:
+  static constexpr size_t kGroups = 8;
+  struct Place {
+    size_t begin, end, way;
+  };
+  const Layer<T>& layer_;
+  std::vector<Stepper<T>> walkers_;
+  int64_t targets_[kGroups];
+  Way ways_[kGroups];
+  Place groups_[kGroups];
+  size_t size_ = 0;
+};
+
+// step(descender, walker, begin, end) for groups of neighbours of one target: in their order, or by all threads. While one
+// is at work, the units of the next come from memory.
 template <class T, class Step>
 void Descend(const Layer<T>& layer, const Descent<T>& descent, size_t rows, const int64_t* target, Step step) {
   const auto run = [&](size_t begin, size_t end) {
     Descender<T> descender(layer, descent);
-    if (begin < end) descender.Expect(target[begin]);
-    while (begin < end) {
-      size_t after = begin + 1;
-      while (after < end && after - begin < descent.together && target[after] == target[begin]) ++after;
-      descender.Begin();
-      if (after < end) descender.Expect(target[after]);
-      step(descender, begin, after);
-      begin = after;
+    Flight<T> flights[2] = {Flight<T>(layer), Flight<T>(layer)};
+    size_t next = flights[0].Take(target, begin, end, descent.together);
+    if (flights[0].Size() != 0) flights[0].Prepare(0);
+    for (size_t now = 0; flights[now].Size() != 0; now = 1 - now) {
+      Flight<T>&flight = flights[now], &later = flights[1 - now];
+      for (size_t k = 0; k < flight.Size(); ++k) {
+        if (k + 1 < flight.Size()) {
+          flight.Prepare(k + 1);
+        } else {
+          next = later.Take(target, next, end, descent.together);
+          if (later.Size() != 0) later.Prepare(0);
+        }
+        step(descender, flight.At(k), flight.Begin(k), flight.End(k));
+      }
     }
   };
   if (!descent.lock_free) return run(0, rows);
@@ -223,43 +282,39 @@ template <class T>
 void DescendRows(const Layer<T>& layer, const Hidden<T>& hidden, const int64_t* target, const double* scale,
                  const Descent<T>& descent, double* loss, T* d_hidden) {
   const size_t n = layer.features;
-  Descend(layer, descent, hidden.rows, target, [&](Descender<T>& descender, size_t begin, size_t end) {
-    thread_local Group<T> group;
-    group.Clear();
-    for (size_t r = begin; r < end; ++r) {
-      group.hidden.push_back(hidden.x + r * n);
-      group.scale.push_back(scale[r]);
-      group.d_hidden.push_back(d_hidden + r * n);
-    }
-    descender.Step(group, loss + begin);
-  });
+  Descend(layer, descent, hidden.rows, target,
+          [&](Descender<T>& descender, Stepper<T>& walker, size_t begin, size_t end) {
+            Group<T> group(1.0);
+            for (size_t r = begin; r < end; ++r) {
+              const T* h = hidden.x + r * n;
+              T* d_h = d_hidden + r * n;
+              std::fill_n(d_h, n, T(0));
+              if (scale[r] == 0.0) {
+                loss[r] = walker.Loss(h);
+              } else {
+                group.Add(h, scale[r], d_h, loss + r);
+              }
+            }
+            descender.Step(walker, group);
+          });
 }
 
 template <class T>
 void DescendPairs(const Layer<T>& layer, T* table, const int64_t* ids, size_t rows, const int64_t* target,
                   const Descent<T>& descent, double* loss) {
   const size_t n = layer.features;
-  const double rate = -descent.rate;
   const auto row = [&](size_t r) { return table + static_cast<size_t>(ids[r]) * n; };
-  Descend(layer, descent, rows, target, [&](Descender<T>& descender, size_t begin, size_t end) {
-    // The vectors are read a dozen times: from copies that no vector register meets across a cache line.
-    thread_local Group<T> group;
+  Descend(layer, descent, rows, target, [&](Descender<T>& descender, Stepper<T>& walker, size_t begin, size_t end) {
+    // The units learn from the vectors as they were: from copies, which no vector register meets across a cache line.
+    Group<T> group(-descent.rate);
     thread_local Scratch memory;
-    const size_t m = end - begin;
-    T* copies = reinterpret_cast<T*>(memory.Get(2 * m * n * sizeof(T)));
-    group.Clear();
-    for (size_t i = 0; i < m; ++i) {
-      const T* from = row(begin + i);
-      group.hidden.push_back(std::copy(from, from + n, copies + i * n) - n);
-      group.scale.push_back(1.0);
-      group.d_hidden.push_back(copies + (m + i) * n);
+    T* copies = reinterpret_cast<T*>(memory.Get((end - begin) * n * sizeof(T)));
+    for (size_t r = begin; r < end; ++r, copies += n) {
+      std::copy_n(row(r), n, copies);
+      group.Add(copies, 1.0, row(r), loss + r);
     }
-    for (size_t r = end; r < std::min(rows, end + m); ++r) Prefetch(row(r), n);
-    descender.Step(group, loss + begin);
-    for (size_t i = 0; i < m; ++i) {
-      T* const learnt = row(begin + i);
-      Units<T>().add_to_rows(group.d_hidden[i], &learnt, &rate, 1, n);
-    }
+    for (size_t r = end; r < std::min(rows, end + group.size); ++r) Prefetch(row(r), n);
+    descender.Step(walker, group);
   });
 }
 

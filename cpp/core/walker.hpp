@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <cmath>
 #include <limits>
+#include <type_traits>
 #include <vector>
 
 #include "dispatch.hpp"
@@ -27,11 +28,12 @@ inline constexpr double kInfinity = std::numeric_limits<double>::infinity();
 inline double CostOfRow(size_t features, double units) { return units * (20.0 + 0.1 * static_cast<double>(features)); }
 
 // log softmax(z), in place.
-inline void LogSoftmax(std::vector<double>& z) {
+template <class S>
+void LogSoftmax(std::vector<S>& z) {
   const double one = 1.0;
   char* data = reinterpret_cast<char*>(z.data());
-  ActiveKernels().f64.log_softmax_rows(
-      {data, data, nullptr, &one, 0, 0, 0, 0, 1, z.size(), nullptr, false, false, false});
+  const StorageKernels& kernels = std::is_same_v<S, float> ? ActiveKernels().f32 : ActiveKernels().f64;
+  kernels.log_softmax_rows({data, data, nullptr, &one, 0, 0, 0, 0, 1, z.size(), nullptr, false, false, false});
 }
 
 // Asks for the first kilobyte of a row.
@@ -42,28 +44,71 @@ void Prefetch(const T* row, size_t n) {
   for (size_t b = 0; b < std::min(n * sizeof(T), kMost); b += kLine) __builtin_prefetch(bytes + b);
 }
 
-// The choices at a node, and on the way to a leaf. One per thread: its memory is used again and again.
-template <class T>
+// The nodes on the way from a leaf up to the root, without the root.
+class Way {
+ public:
+  void Begin(int64_t leaf) {
+    size_ = 0;
+    Push(static_cast<int32_t>(leaf));
+  }
+  void Push(int32_t node) {
+    if (size_ == nodes_.size()) nodes_.resize(2 * size_ + 32);
+    nodes_[size_++] = node;
+  }
+  size_t Size() const { return size_; }
+  int32_t Last() const { return nodes_[size_ - 1]; }
+  int32_t operator[](size_t i) const { return nodes_[i]; }
+
+ private:
+  std::vector<int32_t> nodes_;
+  size_t size_ = 0;
+};
+
+// The ways of several leaves. Each is a chain of reads from far memory, which would otherwise be waited for one by one: they
+// are climbed side by side, and what `Walker::Follow` will read is asked for.
+inline void Climb(const TreeView& tree, const int64_t* targets, size_t count, Way* ways) {
+  for (size_t k = 0; k < count; ++k) ways[k].Begin(targets[k]);
+  for (bool going = true; going;) {
+    going = false;
+    for (size_t k = 0; k < count; ++k) {
+      const int32_t above = tree.parent[ways[k].Last()];
+      if (above == tree.Root()) continue;
+      ways[k].Push(above);
+      going = true;
+      __builtin_prefetch(tree.slot + above);
+      __builtin_prefetch(tree.unit_begin + tree.Inner(above));
+    }
+  }
+}
+
+// The choices at a node, and on the way to a leaf. One per thread: its memory is used again and again. S is what the scores
+// are worked on in: float for a step, whose gains end as floats, else double.
+template <class T, class S = double>
 class Walker {
  public:
   explicit Walker(const Layer<T>& layer) : layer_(layer) {}
 
   // Log-probabilities of a node's children, given the node.
-  const std::vector<double>& Children(const T* h, int32_t node) {
+  const std::vector<S>& Children(const T* h, int32_t node) {
     const size_t count = layer_.tree.CountChildren(node);
     const int64_t first = layer_.tree.FirstUnit(node);
     children_.resize(count);
     if (count == 1) {
-      children_[0] = 0.0;
+      children_[0] = S(0);
     } else if (count == 2) {
-      double z[2] = {Score(h, first), 0.0}, q[2];
+      S z[2], q[2];
+      const T* const row = layer_.Row(first);
+      Scores(&h, 1, &row, 1, &first, z);
       z[1] = -z[0];
-      ActiveKernels().log_sigmoid(z, 2, children_.data(), q);
+      Units<S>().log_sigmoid(z, 2, children_.data(), q);
     } else {
-      children_rows_.resize(count);
-      for (size_t j = 0; j < count; ++j) children_rows_[j] = layer_.Row(first + static_cast<int64_t>(j));
-      Units<T>().dot_rows(h, children_rows_.data(), count, layer_.features, children_.data());
-      for (size_t j = 0; j < count; ++j) children_[j] += Bias(first + static_cast<int64_t>(j));
+      children_rows_.clear();
+      children_units_.clear();
+      for (int64_t unit = first; unit < first + static_cast<int64_t>(count); ++unit) {
+        children_rows_.push_back(layer_.Row(unit));
+        children_units_.push_back(unit);
+      }
+      Scores(&h, 1, children_rows_.data(), count, children_units_.data(), children_.data());
       LogSoftmax(children_);
     }
     return children_;
@@ -73,82 +118,97 @@ class Walker {
 
   void Find(int64_t target) {
     if (target == found_) return;
+    Climb(layer_.tree, &target, 1, &way_);
+    Follow(target, way_);
+  }
+  // Find, when the way is known.
+  void Follow(int64_t target, const Way& way) {
     found_ = target;
     const TreeView& tree = layer_.tree;
-    size_t depth = 0, units = 0;
-    for (auto node = static_cast<int32_t>(target); node != tree.Root(); node = tree.parent[node]) {
-      if (depth == way_.size()) way_.resize(2 * depth + 64);
-      way_[depth++] = node;
-      const size_t i = tree.Inner(tree.parent[node]);
-      units += static_cast<size_t>(tree.unit_begin[i + 1] - tree.unit_begin[i]);
-    }
-    units_.resize(units);
-    rows_.resize(units);
-    sign_.resize(units);
+    count_ = 0;
     softmaxes_.clear();
-    size_t next = 0;
-    for (size_t d = depth; d-- > 0;) {
-      const int32_t node = way_[d], above = d + 1 < depth ? way_[d + 1] : tree.Root();
-      const size_t i = tree.Inner(above);
+    for (size_t d = way.Size(); d-- > 0;) {
+      const size_t i = tree.Inner(d + 1 < way.Size() ? way[d + 1] : tree.Root());
       const int64_t first = tree.unit_begin[i], end = tree.unit_begin[i + 1];
-      const int32_t slot = tree.slot[node];
+      const int32_t slot = tree.slot[way[d]];
       const bool is_softmax = end - first > 1;
-      if (is_softmax) softmaxes_.push_back({next, static_cast<size_t>(end - first), static_cast<size_t>(slot)});
-      for (int64_t unit = first; unit < end; ++unit, ++next) {
-        units_[next] = unit;
-        rows_[next] = layer_.Row(unit);
-        sign_[next] = is_softmax ? 0.0 : (slot == 0 ? 1.0 : -1.0);
+      if (is_softmax) softmaxes_.push_back({count_, static_cast<size_t>(end - first), static_cast<size_t>(slot)});
+      for (int64_t unit = first; unit < end; ++unit, ++count_) {
+        if (count_ == units_.size()) MakeRoom();
+        units_[count_] = unit;
+        rows_[count_] = layer_.Row(unit);
+        sign_[count_] = is_softmax ? S(0) : (slot == 0 ? S(1) : S(-1));
       }
     }
   }
   void Prefetch() const {
     constexpr size_t kMost = 64;
-    for (size_t j = 0; j < std::min(rows_.size(), kMost); ++j) boltzmax::Prefetch(rows_[j], layer_.features);
+    for (size_t j = 0; j < std::min(count_, kMost); ++j) boltzmax::Prefetch(rows_[j], layer_.features);
   }
-  // The units' scores for row i of so many that go this way.
-  void Ask(const T* h, size_t i = 0, size_t rows = 1) {
-    const size_t n = units_.size();
-    z_.resize(n * rows);
-    double* z = z_.data() + i * n;
-    Units<T>().dot_rows(h, rows_.data(), n, layer_.features, z);
-    if (layer_.bias != nullptr) {
-      for (size_t j = 0; j < n; ++j) z[j] += Bias(units_[j]);
-    }
+  // The units' scores for one row, or so many that go this way.
+  void Ask(const T* h) { Ask(&h, 1); }
+  void Ask(const T* const* h, size_t rows) {
+    if (count_ * rows > z_.size()) z_.resize(count_ * rows);
+    Scores(h, rows, rows_.data(), count_, units_.data(), z_.data());
   }
   // Makes log-probabilities and gains of the scores of so many rows.
   void Judge(bool want_gain, size_t rows = 1) {
-    const size_t n = units_.size(), all = n * rows;
-    log_p_.resize(all);
-    gain_.resize(all);
-    signed_.resize(all);
+    const size_t n = count_, all = n * rows;
+    if (all > gain_.size()) {
+      log_p_.resize(all);
+      gain_.resize(all);
+      signed_.resize(all);
+    }
     for (size_t i = 0; i < all; i += n) {
       for (size_t j = 0; j < n; ++j) signed_[i + j] = sign_[j] * z_[i + j];
     }
-    ActiveKernels().log_sigmoid(signed_.data(), all, log_p_.data(), gain_.data());
+    Units<S>().log_sigmoid(signed_.data(), all, log_p_.data(), gain_.data());
     for (size_t i = 0; i < all; i += n) {
       for (size_t j = 0; j < n; ++j) gain_[i + j] *= -sign_[j];
       for (const Softmax& s : softmaxes_) JudgeSoftmax(s, i, want_gain);
     }
   }
-  // log p(target) of row i; and d(-log p) / dz_j of all rows, one after the other.
+  // log p(target) of row i.
   double LogProb(size_t i = 0) const {
     double total = 0.0;
-    for (size_t j = 0; j < units_.size(); ++j) total += log_p_[i * units_.size() + j];
+    for (size_t j = 0; j < count_; ++j) total += static_cast<double>(log_p_[i * count_ + j]);
     return total;
   }
 
-  size_t Count() const { return units_.size(); }
-  const std::vector<int64_t>& UnitIds() const { return units_; }
+  // -log p(target) for a row.
+  double Loss(const T* h) {
+    Ask(h);
+    Judge(false);
+    return -LogProb();
+  }
+
+  // How many units there are on the way, which, and their rows of weights; and d(-log p) / dz_j, row after row.
+  size_t Count() const { return count_; }
+  const int64_t* UnitIds() const { return units_.data(); }
   T* const* Rows() const { return rows_.data(); }
-  std::vector<double>& Gain() { return gain_; }
+  const S* Gain() const { return gain_.data(); }
 
  private:
-  double Bias(int64_t unit) const { return layer_.bias == nullptr ? 0.0 : static_cast<double>(layer_.bias[unit]); }
-  double Score(const T* h, int64_t unit) const {
-    const T* row = layer_.Row(unit);
-    double z;
-    Units<T>().dot_rows(h, &row, 1, layer_.features, &z);
-    return z + Bias(unit);
+  void MakeRoom() {
+    const size_t room = 2 * count_ + 32;
+    units_.resize(room);
+    rows_.resize(room);
+    sign_.resize(room);
+  }
+
+  // z[c * m + j] = x_c . rows_j + bias of units_j
+  void Scores(const T* const* x, size_t count, const T* const* rows, size_t m, const int64_t* units, S* z) {
+    if constexpr (std::is_same_v<S, T>) {
+      Units<T>().dot_rows(x, count, rows, m, layer_.features, z);
+    } else {
+      if (count * m > dots_.size()) dots_.resize(count * m);
+      Units<T>().dot_rows(x, count, rows, m, layer_.features, dots_.data());
+      std::copy_n(dots_.begin(), count * m, z);
+    }
+    if (layer_.bias == nullptr) return;
+    for (size_t c = 0; c < count; ++c) {
+      for (size_t j = 0; j < m; ++j) z[c * m + j] += static_cast<S>(layer_.bias[units[j]]);
+    }
   }
 
   // A node of more than two children: these of the units, and which child is on the way.
@@ -157,11 +217,11 @@ class Walker {
   };
   // Its log-probability takes the place of its first unit's, and 0 that of the others'. The row's numbers begin at `row`.
   void JudgeSoftmax(const Softmax& s, size_t row, bool want_gain) {
-    const double* z = z_.data() + row + s.begin;
-    double *log_p = log_p_.data() + row + s.begin, *gain = gain_.data() + row + s.begin;
+    const S* z = z_.data() + row + s.begin;
+    S *log_p = log_p_.data() + row + s.begin, *gain = gain_.data() + row + s.begin;
     softmax_.assign(z, z + s.units);
     LogSoftmax(softmax_);
-    std::fill(log_p, log_p + s.units, 0.0);
+    std::fill_n(log_p, s.units, S(0));
     log_p[0] = softmax_[s.slot];
     if (!want_gain) return;
     for (size_t j = 0; j < s.units; ++j) gain[j] = std::exp(softmax_[j]);
@@ -170,12 +230,17 @@ class Walker {
 
   const Layer<T>& layer_;
   int64_t found_ = -1;
-  std::vector<int32_t> way_;
+  Way way_;
   std::vector<Softmax> softmaxes_;
+  size_t count_ = 0;
+  // Of at least so many elements, which are not all in use: they shrink and grow with every way.
   std::vector<int64_t> units_;
-  std::vector<T*> rows_, children_rows_;
-  std::vector<double> sign_;  // of a logistic unit's score in the probability of the child on the way; else 0
-  std::vector<double> z_, signed_, log_p_, gain_, softmax_, children_;
+  std::vector<T*> rows_;
+  std::vector<S> sign_;  // of a logistic unit's score in the probability of the child on the way; else 0
+  std::vector<S> z_, signed_, log_p_, gain_, softmax_, children_;
+  std::vector<T> dots_;
+  std::vector<const T*> children_rows_;
+  std::vector<int64_t> children_units_;
 };
 
 // f(walker, r) for every row.

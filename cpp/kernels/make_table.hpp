@@ -248,17 +248,12 @@ struct Kernels {
 };
 
 template <class T>
-constexpr UnitKernels<T> kUnits = {DotRows<T>, AddRows<T>, AddToRows<T>, StepRows<T>};
+constexpr UnitKernels<T> kUnits = {DotRows<T>, AddRows<T>, LogSigmoid<T>};
 
 constexpr KernelTable MakeTable(const char* isa) {
-  return {isa,
-          Kernels<float>::kTable,
-          Kernels<double>::kTable,
-          Kernels<Half>::kTable,
-          Kernels<BFloat16>::kTable,
-          kUnits<float>,
-          kUnits<double>,
-          LogSigmoid};
+  return {
+      isa,           Kernels<float>::kTable, Kernels<double>::kTable, Kernels<Half>::kTable, Kernels<BFloat16>::kTable,
+      kUnits<float>, kUnits<double>};
 }
 
 }  // namespace

@@ -161,17 +161,25 @@ struct StorageKernels {
   void (*log_softmax_backward_map)(const GradRow&, const Sum&);
 };
 
+// A matrix of coefficients, wherever they lie.
+template <class T>
+struct Coefficients {
+  const T* at;
+  size_t by_sum, by_row;
+
+  T operator()(size_t sum, size_t row) const { return at[sum * by_sum + row * by_row]; }
+  Coefficients From(size_t sum) const { return {at + sum * by_sum, by_sum, by_row}; }
+};
+
 // A layer of which only some units are looked at: rows of its weight matrix, n elements each, of float or double.
 template <class T>
 struct UnitKernels {
-  // z_j = h . rows_j
-  void (*dot_rows)(const T* h, const T* const* rows, size_t m, size_t n, double* z);
-  // sum += gain_0 rows_0 + gain_1 rows_1 + ...
-  void (*add_rows)(T* sum, const T* const* rows, const double* gain, size_t m, size_t n);
-  // rows_j += gain_j h
-  void (*add_to_rows)(const T* h, T* const* rows, const double* gain, size_t m, size_t n);
-  // add_rows(dh, rows, gain), then add_to_rows(h, rows, step)
-  void (*step_rows)(const T* h, T* dh, T* const* rows, const double* gain, const double* step, size_t m, size_t n);
+  // z[c * m + j] = x_c . rows_j
+  void (*dot_rows)(const T* const* x, size_t count, const T* const* rows, size_t m, size_t n, T* z);
+  // sums_s += gain(s, 0) rows_0 + gain(s, 1) rows_1 + ...; the same row may be several of the sums, but none of the rows
+  void (*add_rows)(T* const* sums, size_t count, const T* const* rows, size_t m, const Coefficients<T>& gain, size_t n);
+  // log sigma(z_i) and sigma(-z_i)
+  void (*log_sigmoid)(const T* z, size_t n, T* log_p, T* q);
 };
 
 struct KernelTable {
@@ -182,8 +190,6 @@ struct KernelTable {
   StorageKernels bf16;
   UnitKernels<float> units_f32;
   UnitKernels<double> units_f64;
-  // log sigma(z_i) and sigma(-z_i)
-  void (*log_sigmoid)(const double* z, size_t n, double* log_p, double* q);
 };
 
 // One per ISA that this build holds.

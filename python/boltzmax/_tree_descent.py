@@ -210,7 +210,8 @@ def _together(update: str) -> int:
 
 def _row_numbers(ids: ArrayLike, rows: int) -> NDArray[np.int64]:
     array = unmasked(ids, "ids")
-    if array.dtype.kind not in "iu" or array.ndim != 1:
+    integral = array.dtype.kind in "iu" or array.size == 0  # [] is an array of float64
+    if not integral or array.ndim != 1:
         raise TypeError(f"ids must be integers, (N,); got {array.dtype} of shape {array.shape}")
     if array.size and (array.min() < 0 or array.max() >= rows):
         at = int(((array < 0) | (array >= rows)).argmax())

@@ -68,10 +68,16 @@ inline float ReduceMax(F32 v) {
   m = _mm_max_ps(m, _mm_movehl_ps(m, m));
   return _mm_cvtss_f32(_mm_max_ss(m, _mm_movehdup_ps(m)));
 }
-inline float ReduceAdd(F32 v) {
-  __m128 m = _mm_add_ps(_mm256_castps256_ps128(v.raw), _mm256_extractf128_ps(v.raw, 1));
-  m = _mm_add_ps(m, _mm_movehl_ps(m, m));
-  return _mm_cvtss_f32(_mm_add_ss(m, _mm_movehdup_ps(m)));
+inline void ReduceAdd4(const F32 (&v)[4], float* sums) {
+  const auto fold = [](__m256 a, __m256 b) {
+    return _mm256_add_ps(_mm256_permute2f128_ps(a, b, 0x20), _mm256_permute2f128_ps(a, b, 0x31));
+  };
+  const __m256 ab = fold(v[0].raw, v[1].raw), cd = fold(v[2].raw, v[3].raw);
+  // a a c c | b b d d, then every sum twice.
+  __m256 all = _mm256_add_ps(_mm256_shuffle_ps(ab, cd, 0x44), _mm256_shuffle_ps(ab, cd, 0xee));
+  all = _mm256_add_ps(all, _mm256_permute_ps(all, 0xb1));
+  const __m128 ac = _mm256_castps256_ps128(all), bd = _mm256_extractf128_ps(all, 1);
+  _mm_storeu_ps(sums, _mm_unpacklo_ps(_mm_shuffle_ps(ac, ac, 0x88), _mm_shuffle_ps(bd, bd, 0x88)));
 }
 
 inline F64 operator+(F64 a, F64 b) { return {_mm256_add_pd(a.raw, b.raw)}; }
@@ -100,9 +106,13 @@ inline double ReduceMax(F64 v) {
   const __m128d m = _mm_max_pd(_mm256_castpd256_pd128(v.raw), _mm256_extractf128_pd(v.raw, 1));
   return _mm_cvtsd_f64(_mm_max_sd(m, _mm_unpackhi_pd(m, m)));
 }
-inline double ReduceAdd(F64 v) {
-  const __m128d m = _mm_add_pd(_mm256_castpd256_pd128(v.raw), _mm256_extractf128_pd(v.raw, 1));
-  return _mm_cvtsd_f64(_mm_add_sd(m, _mm_unpackhi_pd(m, m)));
+inline void ReduceAdd4(const F64 (&v)[4], double* sums) {
+  const auto fold = [](__m256d a, __m256d b) {
+    return _mm256_add_pd(_mm256_permute2f128_pd(a, b, 0x20), _mm256_permute2f128_pd(a, b, 0x31));
+  };
+  const __m256d ab = fold(v[0].raw, v[1].raw), cd = fold(v[2].raw, v[3].raw);
+  const __m256d acbd = _mm256_add_pd(_mm256_unpacklo_pd(ab, cd), _mm256_unpackhi_pd(ab, cd));
+  _mm256_storeu_pd(sums, _mm256_permute4x64_pd(acbd, 0xd8));
 }
 
 inline F64 PromoteLower(F32 v) { return {_mm256_cvtps_pd(_mm256_castps256_ps128(v.raw))}; }

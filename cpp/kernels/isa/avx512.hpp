@@ -56,7 +56,17 @@ inline __mmask16 Eq(F32 a, F32 b) { return _mm512_cmp_ps_mask(a.raw, b.raw, _CMP
 inline F32 IfThenElse(__mmask16 m, F32 a, F32 b) { return {_mm512_mask_blend_ps(m, b.raw, a.raw)}; }
 inline F32 Pow2(F32 t) { return {_mm512_castsi512_ps(_mm512_slli_epi32(_mm512_castps_si512(t.raw), 23))}; }
 inline float ReduceMax(F32 v) { return _mm512_reduce_max_ps(v.raw); }
-inline float ReduceAdd(F32 v) { return _mm512_reduce_add_ps(v.raw); }
+// Halves onto halves, two vectors in one: [a b] from a and b, then [a b c d], each in a quarter.
+inline void ReduceAdd4(const F32 (&v)[4], float* sums) {
+  const auto fold = [](__m512 a, __m512 b) {
+    return _mm512_add_ps(_mm512_shuffle_f32x4(a, b, 0x44), _mm512_shuffle_f32x4(a, b, 0xee));
+  };
+  const __m512 ab = fold(v[0].raw, v[1].raw), cd = fold(v[2].raw, v[3].raw);
+  __m512 all = _mm512_add_ps(_mm512_shuffle_f32x4(ab, cd, 0x88), _mm512_shuffle_f32x4(ab, cd, 0xdd));
+  all = _mm512_add_ps(all, _mm512_permute_ps(all, 0x4e));
+  all = _mm512_add_ps(all, _mm512_permute_ps(all, 0xb1));
+  _mm_storeu_ps(sums, _mm512_castps512_ps128(_mm512_maskz_compress_ps(0x1111, all)));
+}
 
 inline F64 operator+(F64 a, F64 b) { return {_mm512_add_pd(a.raw, b.raw)}; }
 inline F64 operator-(F64 a, F64 b) { return {_mm512_sub_pd(a.raw, b.raw)}; }
@@ -71,7 +81,15 @@ inline __mmask8 Eq(F64 a, F64 b) { return _mm512_cmp_pd_mask(a.raw, b.raw, _CMP_
 inline F64 IfThenElse(__mmask8 m, F64 a, F64 b) { return {_mm512_mask_blend_pd(m, b.raw, a.raw)}; }
 inline F64 Pow2(F64 t) { return {_mm512_castsi512_pd(_mm512_slli_epi64(_mm512_castpd_si512(t.raw), 52))}; }
 inline double ReduceMax(F64 v) { return _mm512_reduce_max_pd(v.raw); }
-inline double ReduceAdd(F64 v) { return _mm512_reduce_add_pd(v.raw); }
+inline void ReduceAdd4(const F64 (&v)[4], double* sums) {
+  const auto fold = [](__m512d a, __m512d b) {
+    return _mm512_add_pd(_mm512_shuffle_f64x2(a, b, 0x44), _mm512_shuffle_f64x2(a, b, 0xee));
+  };
+  const __m512d ab = fold(v[0].raw, v[1].raw), cd = fold(v[2].raw, v[3].raw);
+  __m512d all = _mm512_add_pd(_mm512_shuffle_f64x2(ab, cd, 0x88), _mm512_shuffle_f64x2(ab, cd, 0xdd));
+  all = _mm512_add_pd(all, _mm512_permute_pd(all, 0x55));
+  _mm256_storeu_pd(sums, _mm512_castpd512_pd256(_mm512_maskz_compress_pd(0x55, all)));
+}
 inline F64 SplitExponent(F64 x, F64* mantissa) {
   mantissa->raw = _mm512_getmant_pd(x.raw, _MM_MANT_NORM_1_2, _MM_MANT_SIGN_src);
   return {_mm512_getexp_pd(x.raw)};

@@ -58,7 +58,9 @@ inline uint32x4_t Eq(F32 a, F32 b) { return vceqq_f32(a.raw, b.raw); }
 inline F32 IfThenElse(uint32x4_t m, F32 a, F32 b) { return {vbslq_f32(m, a.raw, b.raw)}; }
 inline F32 Pow2(F32 t) { return {vreinterpretq_f32_u32(vshlq_n_u32(vreinterpretq_u32_f32(t.raw), 23))}; }
 inline float ReduceMax(F32 v) { return vmaxnmvq_f32(v.raw); }
-inline float ReduceAdd(F32 v) { return vaddvq_f32(v.raw); }
+inline void ReduceAdd4(const F32 (&v)[4], float* sums) {
+  vst1q_f32(sums, vpaddq_f32(vpaddq_f32(v[0].raw, v[1].raw), vpaddq_f32(v[2].raw, v[3].raw)));
+}
 
 inline F64 operator+(F64 a, F64 b) { return {vaddq_f64(a.raw, b.raw)}; }
 inline F64 operator-(F64 a, F64 b) { return {vsubq_f64(a.raw, b.raw)}; }
@@ -73,7 +75,10 @@ inline uint64x2_t Eq(F64 a, F64 b) { return vceqq_f64(a.raw, b.raw); }
 inline F64 IfThenElse(uint64x2_t m, F64 a, F64 b) { return {vbslq_f64(m, a.raw, b.raw)}; }
 inline F64 Pow2(F64 t) { return {vreinterpretq_f64_u64(vshlq_n_u64(vreinterpretq_u64_f64(t.raw), 52))}; }
 inline double ReduceMax(F64 v) { return vmaxnmvq_f64(v.raw); }
-inline double ReduceAdd(F64 v) { return vaddvq_f64(v.raw); }
+inline void ReduceAdd4(const F64 (&v)[4], double* sums) {
+  vst1q_f64(sums, vpaddq_f64(v[0].raw, v[1].raw));
+  vst1q_f64(sums + 2, vpaddq_f64(v[2].raw, v[3].raw));
+}
 inline F64 SplitExponent(F64 x, F64* mantissa) {
   const uint64x2_t bits = vreinterpretq_u64_f64(x.raw);
   const uint64x2_t fraction = vandq_u64(bits, vdupq_n_u64(0xfffffffffffff));

@@ -140,11 +140,13 @@ inline typename V::Scalar ReduceMax(V v) {
 }
 
 template <AnyVec V>
-inline typename V::Scalar ReduceAdd(V v) {
-  typename V::Scalar lanes[V::kLanes], sum = 0;
-  memcpy(lanes, &v.raw, sizeof lanes);
-  for (size_t i = 0; i < V::kLanes; ++i) sum += lanes[i];
-  return sum;
+inline void ReduceAdd4(const V (&v)[4], typename V::Scalar* sums) {
+  for (size_t j = 0; j < 4; ++j) {
+    typename V::Scalar lanes[V::kLanes];
+    memcpy(lanes, &v[j].raw, sizeof lanes);
+    sums[j] = 0;
+    for (size_t i = 0; i < V::kLanes; ++i) sums[j] += lanes[i];
+  }
 }
 
 inline void StreamFence() {}

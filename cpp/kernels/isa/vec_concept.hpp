@@ -12,7 +12,8 @@
 //   FirstN<V>(n)  LoadMask<V>(p)  LoadMaskN<V>(p, n)     lane masks from a count or from NumPy bools
 //   Pow2(t)                                    2^j for t = kRoundingMagic + kBias + j: shifts j into the exponent
 //   SplitExponent(v, &mantissa)                v = mantissa * 2^exponent, 1 <= mantissa < 2, for a normal v > 0 (double)
-//   ReduceMax(v)  ReduceAdd(v)                 maximum and sum over the lanes, the latter in an order of the ISA's own
+//   ReduceMax(v)                               maximum over the lanes
+//   ReduceAdd4(v, sums)                        sums over the lanes of four vectors, in an order of the ISA's own
 //   Any(mask)                                  whether any lane is set
 //   PromoteLower(v), PromoteUpper(v)           halves of a Vec<float> as Vec<double>
 //   Demote(lower, upper)                       and back, rounded
