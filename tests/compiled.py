@@ -1,4 +1,4 @@
-"""Consumers of the package's headers and .pxd, compiled as anybody would, in a folder of their own."""
+"""Consumers of the package's headers and .pxd, compiled as anybody would."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""An extension module in C99 that includes boltzmax.h: it works, or says which versions do not go together."""
+"""An extension module in C99: it works, or says which versions do not go together."""
 
 from __future__ import annotations
 
@@ -22,12 +22,13 @@ static const boltzmax_api* bm;
 
 static PyObject* softmax(PyObject* self, PyObject* args) {
   Py_buffer x, y;
-  Py_ssize_t rows;
+  Py_ssize_t rows, n;
   int status;
   (void)self;
   if (!PyArg_ParseTuple(args, "y*nw*", &x, &rows, &y)) return NULL;
   Py_BEGIN_ALLOW_THREADS
-  status = bm->softmax_f32((const float*)x.buf, rows, x.len / 4 / (rows > 0 ? rows : 1), (float*)y.buf);
+  n = rows > 0 ? x.len / 4 / rows : 0;
+  status = bm->softmax_f32((const float*)x.buf, rows, n, (float*)y.buf);
   Py_END_ALLOW_THREADS
   PyBuffer_Release(&x);
   PyBuffer_Release(&y);
@@ -40,7 +41,9 @@ static PyObject* state(PyObject* self, PyObject* none) {
 }
 
 static PyMethodDef methods[] = {
-    {"softmax", softmax, METH_VARARGS, NULL}, {"state", state, METH_NOARGS, NULL}, {NULL, NULL, 0, NULL}};
+    {"softmax", softmax, METH_VARARGS, NULL},
+    {"state", state, METH_NOARGS, NULL},
+    {NULL, NULL, 0, NULL}};
 static struct PyModuleDef definition = {
     PyModuleDef_HEAD_INIT, "NAME", NULL, -1, methods, NULL, NULL, NULL, NULL};
 
@@ -117,7 +120,7 @@ def test_no_package_or_no_table_is_an_import_error(
 
 
 def test_readme_example(tmp_path: Path) -> None:
-    """It compiles as it stands, and as C++."""
+    """It compiles as it stands."""
     example = compiled.readme_block("c", "boltzmax_import")
     caller = "int call(float* x);\nint call(float* x) { return softmax_in_place(x, 1, 1); }\n"
     compiled.build_c("readme", example + caller, tmp_path, f"-I{boltzmax.get_include()}")
