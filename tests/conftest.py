@@ -36,6 +36,10 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         action="store_true",
         help="check the exponential on every non-positive float32 instead of on a sample (minutes)",
     )
+    parser.addoption(
+        "--library-prefix",
+        help="where `cmake --install` has left the library for programs without Python",
+    )
 
 
 def pytest_report_header(config: pytest.Config) -> str:
