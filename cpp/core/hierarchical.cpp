@@ -16,29 +16,6 @@ void LogProb(const Layer<T>& layer, const Hidden<T>& hidden, const int64_t* targ
   });
 }
 
-template <class T>
-void LogProbOfNodes(const Layer<T>& layer, const Hidden<T>& hidden, size_t nodes, T* out) {
-  const TreeView& tree = layer.tree;
-  const auto units = static_cast<double>(tree.classes);
-  ForEachRow(layer, hidden.rows, units, [&](Walker<T>& walker, size_t r) {
-    thread_local std::vector<double> inner;
-    inner.resize(tree.inner);
-    inner[0] = 0.0;
-    T* row = out + r * nodes;
-    const auto store = [&](size_t node, double log_prob) {
-      if (node < nodes) row[node] = static_cast<T>(log_prob);
-      if (node >= tree.classes) inner[node - tree.classes] = log_prob;
-    };
-    store(tree.classes, 0.0);
-    for (size_t i = 0; i < tree.inner; ++i) {
-      const auto node = static_cast<int32_t>(tree.classes + i);
-      const std::vector<double>& log_probs = walker.Children(hidden.x + r * layer.features, node);
-      const int32_t* children = tree.Children(node);
-      for (size_t s = 0; s < log_probs.size(); ++s) store(static_cast<size_t>(children[s]), inner[i] + log_probs[s]);
-    }
-  });
-}
-
 std::vector<int64_t> TouchedUnits(const TreeView& tree, const int64_t* target, size_t rows) {
   std::vector<bool> seen(tree.inner);
   std::vector<size_t> nodes;
@@ -320,7 +297,6 @@ void DescendPairs(const Layer<T>& layer, T* table, const int64_t* ids, size_t ro
 
 #define BOLTZMAX_INSTANTIATE(T)                                                                                     \
   template void LogProb<T>(const Layer<T>&, const Hidden<T>&, const int64_t*, double*);                             \
-  template void LogProbOfNodes<T>(const Layer<T>&, const Hidden<T>&, size_t, T*);                                   \
   template void LossGradient<T>(const Layer<T>&, const Hidden<T>&, const int64_t*, const double*, double*,          \
                                 const Gradient<T>&);                                                                \
   template void DescendRows<T>(const Layer<T>&, const Hidden<T>&, const int64_t*, const double*, const Descent<T>&, \
