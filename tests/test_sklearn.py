@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+import re
 from collections.abc import Callable
 from functools import partial
 from typing import Any
@@ -12,6 +13,7 @@ import pytest
 
 import boltzmax
 from classifier_samples import Array, Make, Split, halves
+from conftest import RunPython
 
 pytest.importorskip("sklearn")
 
@@ -30,17 +32,35 @@ BOTH = pytest.mark.parametrize("make", [SoftmaxClassifier, HierarchicalSoftmaxCl
 SOLVERS = pytest.mark.parametrize("solver", ["lbfgs", "adam"])
 
 
-@parametrize_with_checks(  # type: ignore[untyped-decorator]
-    [
-        SoftmaxClassifier(),
-        SoftmaxClassifier("focal_loss"),
-        SoftmaxClassifier("balanced_softmax"),
-        HierarchicalSoftmaxClassifier(),
-        HierarchicalSoftmaxClassifier("clusters", arity=3),
-    ]
-)
+ESTIMATORS = [
+    SoftmaxClassifier(),
+    SoftmaxClassifier("focal_loss"),
+    SoftmaxClassifier("balanced_softmax"),
+    HierarchicalSoftmaxClassifier(),
+    HierarchicalSoftmaxClassifier("clusters", arity=3),
+]
+
+
+@parametrize_with_checks(ESTIMATORS)  # type: ignore[untyped-decorator]
 def test_what_scikit_learn_asks_of_estimators(estimator: Any, check: Callable[..., None]) -> None:
     check(estimator)
+
+
+CHECK_IN_FULL = """
+import warnings
+from sklearn.utils.estimator_checks import check_estimator
+from boltzmax.sklearn import HierarchicalSoftmaxClassifier, SoftmaxClassifier
+warnings.simplefilter("ignore")  # of estimators that are stopped early
+for estimator in (SoftmaxClassifier(), HierarchicalSoftmaxClassifier()):
+    results = check_estimator(estimator, on_skip=None)
+    print(len(results), {result["status"] for result in results})
+"""
+
+
+def test_no_check_of_scikit_learn_is_left_out(run_python: RunPython) -> None:
+    """Some want pandas, and one that SciPy was imported with the array API."""
+    done = run_python(CHECK_IN_FULL, env={"SCIPY_ARRAY_API": "1"}, timeout=300)
+    assert re.fullmatch(r"(\d{2,} \{'passed'\}\n){2}", done.stdout), done
 
 
 @pytest.fixture(scope="module")
