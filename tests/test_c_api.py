@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import concurrent.futures
 import ctypes
+import os
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -14,6 +16,7 @@ import pytest
 import boltzmax
 import c_table
 from c_table import SUFFIX, same
+from conftest import RunPython
 
 Array = npt.NDArray[Any]
 
@@ -212,3 +215,31 @@ def test_many_callers_without_the_lock(threads: Callable[[int], None]) -> None:
 
     with concurrent.futures.ThreadPoolExecutor(8) as pool:
         assert all(pool.map(call, range(40)))
+
+
+FORK = """
+import faulthandler, os
+import numpy as np, c_table
+faulthandler.dump_traceback_later(40, exit=True)
+api = c_table.table()
+x = np.random.default_rng(0).standard_normal((64, 20_000), np.float32)
+def result():
+    y = np.empty_like(x)
+    assert api.softmax_f32(x.ctypes.data, *x.shape, y.ctypes.data) == 0
+    return y.tobytes()
+api.set_num_threads(3)
+expected = result()
+child = os.fork()
+if child == 0:
+    os._exit(0 if result() == expected and api.get_num_threads() == 3 else 5)
+assert result() == expected
+assert os.waitpid(child, 0)[1] == 0
+print("done")
+"""
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork on this platform")
+def test_fork(run_python: RunPython) -> None:
+    done = run_python(FORK, env={"PYTHONPATH": str(Path(__file__).parent)})
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.split() == ["done"]

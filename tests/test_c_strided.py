@@ -107,6 +107,18 @@ def test_conversions(kind: str, result: Any) -> None:
     assert same(y, boltzmax.softmax(x.astype(result)))
 
 
+@pytest.mark.parametrize("n", [9, 70_000])
+@pytest.mark.parametrize("op", OPERATIONS)
+def test_misaligned_results(op: str, n: int, dtype: Any, isa: str) -> None:
+    x = numbers((3, n), np.float32).astype(dtype)
+    shape = (3, 1) if op == "logsumexp" else x.shape
+    y = np.ndarray(shape, x.dtype, bytearray(8 + x.nbytes), 1)
+    assert not y.flags.aligned
+    assert API.run_strided(ctypes.byref(call_of(op, x, y, (1,)))) == 0
+    options = {"keepdims": True} if op == "logsumexp" else {}
+    assert same(y.copy(), getattr(boltzmax, op)(x, **options))
+
+
 def test_in_place_and_no_dimension() -> None:
     x = numbers((6, 5, 4), np.float32).transpose(1, 0, 2)
     expected = boltzmax.softmax(x, axis=1)

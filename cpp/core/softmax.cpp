@@ -212,7 +212,9 @@ void RunLongRow(const Plan& plan, size_t r, bool contiguous) {
   const LongSum sum = Combine(sums, temperature, plan.p.op != Op::kSoftmax, *plan.kernels,
                               [&](size_t s) { return plan.kernels->reduce_rest(segment(s), sums[s]); });
   if (plan.Reduces()) {
-    plan.kernels->store_scalar(plan.p.y + at[kY], LogSumExpOf(sum.total, sum.log_sum, temperature));
+    double value;  // room for any storage type: y may not be aligned
+    plan.kernels->store_scalar(&value, LogSumExpOf(sum.total, sum.log_sum, temperature));
+    packer.scatter(&value, 1, plan.p.y + at[kY], 0);
     return;
   }
   for_each_segment([&](size_t s) {
