@@ -6,6 +6,7 @@
 #include <pybind11/pybind11.h>
 #include <pybind11/stl.h>
 
+#include "../../cpp/core/cgroup.hpp"
 #include "../../cpp/core/cpu_features.hpp"
 #include "../../cpp/core/dispatch.hpp"
 #include "../../cpp/core/parallel.hpp"
@@ -55,6 +56,7 @@ PYBIND11_MODULE(_core, module, py::mod_gil_not_used()) {
 
   module.def("num_threads", boltzmax::NumThreads);
   module.def("set_num_threads", boltzmax::SetNumThreads, py::arg("n"));
+  module.def("cpu_quota", boltzmax::CpuQuota, py::arg("root"));
   module.def("isa", [] { return boltzmax::ActiveKernels().isa; });
   module.def("available_isas", boltzmax::AvailableIsas);
   module.def("select_isa", boltzmax::SelectIsa, py::arg("name"));
