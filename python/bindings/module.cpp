@@ -33,6 +33,14 @@ void SetDoc(const std::string& name, const std::string& doc) {
   throw py::key_error(name);
 }
 
+// NumPy has one state for all interpreters and refuses a second one, or works by halves; pybind11, before Python 3.12,
+// waits there for a lock that it holds itself. So this module is for the main interpreter.
+bool RefuseSubInterpreter() {
+  if (PyInterpreterState_Get() == PyInterpreterState_Main()) return false;
+  PyErr_SetString(PyExc_ImportError, "boltzmax does not work in sub-interpreters, as NumPy does not");
+  return true;
+}
+
 #if defined(__clang__)
 constexpr const char* kCompiler = "Clang " __clang_version__;
 #elif defined(__GNUC__)
@@ -43,7 +51,8 @@ constexpr const char* kCompiler = "unknown";
 
 }  // namespace
 
-PYBIND11_MODULE(_core, module, py::mod_gil_not_used()) {
+PYBIND11_MODULE(core_of_main_interpreter, module, py::mod_gil_not_used()) {
+  if (RefuseSubInterpreter()) throw py::error_already_set();
   if (_import_array() < 0) throw py::error_already_set();
   if (!boltzmax::InitRecycling()) throw py::error_already_set();
   boltzmax::SelectIsaFromEnvironment();
@@ -64,3 +73,7 @@ PYBIND11_MODULE(_core, module, py::mod_gil_not_used()) {
   module.attr("compiler") = kCompiler;
   module.attr("version") = BOLTZMAX_VERSION;
 }
+
+// Python calls this before pybind11 does anything.
+extern "C" PYBIND11_EXPORT PyObject* PyInit__core();
+PyObject* PyInit__core() { return RefuseSubInterpreter() ? nullptr : PyInit_core_of_main_interpreter(); }
