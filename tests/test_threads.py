@@ -112,7 +112,7 @@ def test_importing_starts_no_thread(run_python: RunPython) -> None:
 def test_many_callers_at_once(threads: Callable[[int], None]) -> None:
     """Python threads that all call at once; small and large arrays, every operation."""
     threads(2)
-    inputs = [array(*shape) for shape in ((10,), (64, 1000), (4, 100_000), (1_000_000,))]
+    inputs = [array(*shape) for shape in ((10,), (64, 1000), (4, 600_000), (2_000_000,))]
     jobs = [(op, x) for op in ulp.OPS for x in inputs]
     expected = [np.asarray(getattr(boltzmax, op)(x)).tobytes() for op, x in jobs]
     with concurrent.futures.ThreadPoolExecutor(8) as pool:
@@ -121,6 +121,44 @@ def test_many_callers_at_once(threads: Callable[[int], None]) -> None:
                 lambda job: np.asarray(getattr(boltzmax, job[0])(job[1])).tobytes(), jobs
             )
             assert list(results) == expected
+
+
+def test_different_functions_at_once(threads: Callable[[int], None]) -> None:
+    """Callers that share the pool, or find it taken and do without: the bits of a call on its own."""
+    threads(3)
+    x, half = array(120, 20_000), array(120, 20_000, dtype=np.float16)
+    target = np.arange(120)
+    hidden, weight = array(200, 16), array(3000, 16)
+    layer = boltzmax.HierarchicalSoftmax(boltzmax.Tree.balanced(3000), 16, seed=0)
+    y = boltzmax.softmax(x)
+    jobs: list[Callable[[], Any]] = [
+        lambda: boltzmax.softmax(x),
+        lambda: boltzmax.softmax(x, 0),
+        lambda: boltzmax.softmax(x, where=x > 0, temperature=3.0),
+        lambda: boltzmax.log_softmax(half),
+        lambda: boltzmax.log_softmax(x.T, dtype=np.float64),
+        lambda: boltzmax.logsumexp(x, None),
+        lambda: boltzmax.softmax_backward(x, y),
+        lambda: boltzmax.cross_entropy_with_grad(x, target),
+        lambda: boltzmax.row_stats(x, target, k=3).top_ids,
+        lambda: boltzmax.linear_logsumexp(hidden, weight),
+        lambda: boltzmax.linear_topk(hidden, weight, 3),
+        lambda: layer.log_prob_all(hidden),
+        lambda: layer.topk(hidden, 5),
+        lambda: layer.sample(hidden, rng=0),
+    ]
+
+    def bits(job: Callable[[], Any]) -> list[bytes]:
+        result = job()
+        parts = result if isinstance(result, tuple) else (result,)
+        return [np.asarray(part).tobytes() for part in parts]
+
+    threads(1)
+    expected = [bits(job) for job in jobs]
+    threads(3)
+    with concurrent.futures.ThreadPoolExecutor(6) as pool:
+        for _ in range(3):
+            assert list(pool.map(bits, jobs)) == expected
 
 
 def test_changing_the_number_of_threads_under_load(threads: Callable[[int], None]) -> None:

@@ -6,14 +6,14 @@
 #include <condition_variable>
 #include <cstdlib>
 #include <exception>
-#include <fstream>
 #include <mutex>
 #include <new>
-#include <string>
 #include <system_error>
 #include <thread>
 #include <utility>
 #include <vector>
+
+#include "cgroup.hpp"
 
 #if defined(__linux__)
 #include <sched.h>
@@ -46,26 +46,10 @@ int AffinityCount() {
   return std::max(1, static_cast<int>(std::thread::hardware_concurrency()));
 }
 
-// CPUs' worth of time that the container may use, rounded up; 0 for no limit.
-int CgroupQuota() {
-#if defined(__linux__)
-  double quota = 0, period = 0;
-  std::ifstream unified("/sys/fs/cgroup/cpu.max");
-  if (std::string limit; unified >> limit >> period && limit != "max") {
-    quota = std::strtod(limit.c_str(), nullptr);
-  } else {
-    std::ifstream("/sys/fs/cgroup/cpu/cpu.cfs_quota_us") >> quota;
-    std::ifstream("/sys/fs/cgroup/cpu/cpu.cfs_period_us") >> period;
-  }
-  if (quota > 0 && period > 0) return std::max(1, static_cast<int>((quota + period - 1) / period));
-#endif
-  return 0;
-}
-
 int DefaultThreads() {
   if (const int n = FromEnvironment("BOLTZMAX_NUM_THREADS")) return n;
   if (const int n = FromEnvironment("OMP_NUM_THREADS")) return n;
-  const int quota = CgroupQuota();
+  const int quota = CpuQuota();
   return quota > 0 ? std::min(quota, AffinityCount()) : AffinityCount();
 }
 
@@ -127,6 +111,9 @@ class Pool {
     while (static_cast<int>(helpers_.size()) < helpers) {
       try {
         std::thread helper([this] { Helper(); });
+#if defined(__linux__)
+        pthread_setname_np(helper.native_handle(), "boltzmax");  // for who looks with top or a debugger
+#endif
         helpers_.push_back(helper.native_handle());
         helper.detach();
       } catch (const std::system_error&) {
@@ -217,21 +204,18 @@ class Pool {
 };
 
 // Never destroyed: its threads may outlive static destructors. A forked child has none of them, so it begins anew in
-// the same place; the parent's state is dropped, not torn down.
+// the same place; the parent's state is dropped, not torn down. There is one from the start: were it made at its first
+// use, a fork in the middle of that would leave the child waiting for a thread that it does not have.
 alignas(Pool) unsigned char pool_storage[sizeof(Pool)];
-Pool& ThePool() {
-  static Pool* const pool = [] {
-    Pool* p = new (pool_storage) Pool;
+Pool& the_pool = []() -> Pool& {
 #if !defined(_WIN32)
-    pthread_atfork(nullptr, nullptr, [] {
-      new (pool_storage) Pool;
-      inside_task = false;
-    });
+  pthread_atfork(nullptr, nullptr, [] {
+    new (pool_storage) Pool;
+    inside_task = false;
+  });
 #endif
-    return p;
-  }();
-  return *pool;
-}
+  return *new (pool_storage) Pool;
+}();
 
 std::atomic<int> num_threads{0};
 
@@ -250,13 +234,13 @@ int NumThreads() {
 void SetNumThreads(int n) { num_threads.store(std::max(1, n), std::memory_order_relaxed); }
 
 int UsableThreads(double cost) {
-  if (inside_task || NumThreads() == 1 || !ThePool().Worthwhile(cost)) return 1;
+  if (inside_task || NumThreads() == 1 || !the_pool.Worthwhile(cost)) return 1;
   return NumThreads();
 }
 
 void ParallelFor(size_t tasks, double cost, const std::function<void(size_t)>& task) {
   const int threads = tasks > 1 ? UsableThreads(cost) : 1;
-  if (threads > 1 && ThePool().Run(tasks, threads, task)) return;
+  if (threads > 1 && the_pool.Run(tasks, threads, task)) return;
   for (size_t i = 0; i < tasks; ++i) task(i);
 }
 

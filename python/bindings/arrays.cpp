@@ -1,14 +1,16 @@
 #include "arrays.hpp"
 
+#include <atomic>
+
 #include "recycling.hpp"
 
 namespace boltzmax {
 
 namespace {
-int bfloat16_type_number = -1;
+std::atomic<int> bfloat16_type_number{-1};
 }  // namespace
 
-void SetBFloat16(int type_number) { bfloat16_type_number = type_number; }
+void SetBFloat16(int type_number) { bfloat16_type_number.store(type_number, std::memory_order_relaxed); }
 
 std::optional<DType> DTypeOf(PyArrayObject* array) {
   if (PyArray_ISBYTESWAPPED(array)) return std::nullopt;
@@ -20,7 +22,7 @@ std::optional<DType> DTypeOf(PyArrayObject* array) {
     case NPY_BOOL: return DType::kBool;
     default: break;
   }
-  if (type == bfloat16_type_number) return DType::kBFloat16;
+  if (type == bfloat16_type_number.load(std::memory_order_relaxed)) return DType::kBFloat16;
   if (!PyTypeNum_ISINTEGER(type)) return std::nullopt;
   const bool is_unsigned = PyTypeNum_ISUNSIGNED(type);
   switch (PyArray_ITEMSIZE(array)) {

@@ -1,5 +1,6 @@
 #include "direct.hpp"
 
+#include <atomic>
 #include <cmath>
 #include <cstring>
 
@@ -14,9 +15,14 @@ namespace {
 
 // boltzmax._general.<name>(*args, **kwargs)
 PyObject* CallGeneral(const char* name, PyObject* const* args, Py_ssize_t nargs, PyObject* kwnames) {
-  static PyObject* module = nullptr;
-  if (module == nullptr) module = PyImport_ImportModule("boltzmax._general");
-  if (module == nullptr) return nullptr;
+  // Kept for good. Where threads are free and several come first, each imports the same module.
+  static std::atomic<PyObject*> kept{nullptr};
+  PyObject* module = kept.load(std::memory_order_acquire);
+  if (module == nullptr) {
+    module = PyImport_ImportModule("boltzmax._general");
+    if (module == nullptr) return nullptr;
+    kept.store(module, std::memory_order_release);
+  }
   PyObject* function = PyObject_GetAttrString(module, name);
   if (function == nullptr) return nullptr;
   PyObject* result = PyObject_Vectorcall(function, args, static_cast<size_t>(nargs), kwnames);

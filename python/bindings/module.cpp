@@ -7,6 +7,7 @@
 #include <pybind11/stl.h>
 
 #include "../../cpp/core/api.hpp"
+#include "../../cpp/core/cgroup.hpp"
 #include "../../cpp/core/cpu_features.hpp"
 #include "../../cpp/core/dispatch.hpp"
 #include "../../cpp/core/parallel.hpp"
@@ -33,6 +34,14 @@ void SetDoc(const std::string& name, const std::string& doc) {
   throw py::key_error(name);
 }
 
+// NumPy has one state for all interpreters and refuses a second one, or works by halves; pybind11, before Python 3.12,
+// waits there for a lock that it holds itself. So this module is for the main interpreter.
+bool RefuseSubInterpreter() {
+  if (PyInterpreterState_Get() == PyInterpreterState_Main()) return false;
+  PyErr_SetString(PyExc_ImportError, "boltzmax does not work in sub-interpreters, as NumPy does not");
+  return true;
+}
+
 #if defined(__clang__)
 constexpr const char* kCompiler = "Clang " __clang_version__;
 #elif defined(__GNUC__)
@@ -43,7 +52,8 @@ constexpr const char* kCompiler = "unknown";
 
 }  // namespace
 
-PYBIND11_MODULE(_core, module, py::mod_gil_not_used()) {
+PYBIND11_MODULE(core_of_main_interpreter, module, py::mod_gil_not_used()) {
+  if (RefuseSubInterpreter()) throw py::error_already_set();
   if (_import_array() < 0) throw py::error_already_set();
   if (!boltzmax::InitRecycling()) throw py::error_already_set();
   boltzmax::SelectIsaFromEnvironment();
@@ -56,6 +66,7 @@ PYBIND11_MODULE(_core, module, py::mod_gil_not_used()) {
 
   module.def("num_threads", boltzmax::NumThreads);
   module.def("set_num_threads", boltzmax::SetNumThreads, py::arg("n"));
+  module.def("cpu_quota", boltzmax::CpuQuota, py::arg("root"));
   module.def("isa", [] { return boltzmax::ActiveKernels().isa; });
   module.def("available_isas", boltzmax::AvailableIsas);
   module.def("select_isa", boltzmax::SelectIsa, py::arg("name"));
@@ -65,3 +76,7 @@ PYBIND11_MODULE(_core, module, py::mod_gil_not_used()) {
   // What other compiled modules call: see cpp/include/boltzmax/boltzmax.h.
   module.attr("_C_API") = py::capsule(boltzmax_get_api(BOLTZMAX_ABI_VERSION), BOLTZMAX_CAPSULE);
 }
+
+// Python calls this before pybind11 does anything.
+extern "C" PYBIND11_EXPORT PyObject* PyInit__core();
+PyObject* PyInit__core() { return RefuseSubInterpreter() ? nullptr : PyInit_core_of_main_interpreter(); }

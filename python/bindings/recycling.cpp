@@ -8,8 +8,20 @@
 #include <vector>
 
 #if defined(__unix__) || defined(__APPLE__)
+#include <pthread.h>
 #include <sys/mman.h>
 #define BOLTZMAX_HAS_MMAP
+#endif
+
+#if defined(__SANITIZE_ADDRESS__)
+#define BOLTZMAX_ASAN
+#elif defined(__has_feature)
+#if __has_feature(address_sanitizer)
+#define BOLTZMAX_ASAN
+#endif
+#endif
+#if defined(BOLTZMAX_ASAN)
+#include <sanitizer/asan_interface.h>
 #endif
 
 namespace boltzmax {
@@ -26,8 +38,14 @@ struct Block {
 };
 
 std::mutex mutex;
-std::vector<Block>* kept = nullptr;  // never destroyed: arrays may die after static objects do
+std::vector<Block>& kept = *new std::vector<Block>;  // never destroyed: arrays may die after static objects do
 size_t kept_bytes = 0, kept_limit = size_t{256} << 20;
+
+#if defined(BOLTZMAX_HAS_MMAP)
+// A forked child has one thread. Had another been at the blocks just then, nobody would ever let go of them.
+[[maybe_unused]] const int forks_wait =
+    pthread_atfork([] { mutex.lock(); }, [] { mutex.unlock(); }, [] { mutex.unlock(); });
+#endif
 
 void* Obtain(size_t bytes) {
 #if defined(BOLTZMAX_HAS_MMAP)
@@ -42,7 +60,22 @@ void* Obtain(size_t bytes) {
 #endif
 }
 
+// AddressSanitizer knows nothing of memory from mmap: it is told what nobody may touch.
+
+void Forbid([[maybe_unused]] const void* from, [[maybe_unused]] size_t bytes) {
+#if defined(BOLTZMAX_ASAN)
+  __asan_poison_memory_region(from, bytes);
+#endif
+}
+
+void Permit([[maybe_unused]] const void* from, [[maybe_unused]] size_t bytes) {
+#if defined(BOLTZMAX_ASAN)
+  __asan_unpoison_memory_region(from, bytes);
+#endif
+}
+
 void Return(Block block) {
+  Permit(block.base, block.bytes);
 #if defined(BOLTZMAX_HAS_MMAP)
   munmap(block.base, block.bytes);
 #else
@@ -50,28 +83,35 @@ void Return(Block block) {
 #endif
 }
 
-void* DataOf(Block block) {
+// Opens so many bytes of a block.
+void* DataOf(Block block, size_t size) {
+  Permit(block.base, kHeader + size);
   std::memcpy(block.base, &block.bytes, sizeof block.bytes);
-  return static_cast<char*>(block.base) + kHeader;
+  char* data = static_cast<char*>(block.base) + kHeader;
+  Forbid(block.base, kHeader);
+  Forbid(data + size, block.bytes - kHeader - size);
+  return data;
 }
 
 Block BlockOf(void* data) {
   Block block = {static_cast<char*>(data) - kHeader, 0};
+  Permit(block.base, kHeader);
   std::memcpy(&block.bytes, block.base, sizeof block.bytes);
+  Forbid(block.base, kHeader);
   return block;
 }
 
 // The smallest kept block that fits without wasting a quarter of it, if there is one.
 bool TakeKept(size_t bytes, Block* found) {
   const std::lock_guard<std::mutex> lock(mutex);
-  size_t best = kept->size();
-  for (size_t i = 0; i < kept->size(); ++i) {
-    const size_t size = (*kept)[i].bytes;
-    if (size >= bytes && size - bytes <= size / 4 && (best == kept->size() || size < (*kept)[best].bytes)) best = i;
+  size_t best = kept.size();
+  for (size_t i = 0; i < kept.size(); ++i) {
+    const size_t size = kept[i].bytes;
+    if (size >= bytes && size - bytes <= size / 4 && (best == kept.size() || size < kept[best].bytes)) best = i;
   }
-  if (best == kept->size()) return false;
-  *found = (*kept)[best];
-  kept->erase(kept->begin() + static_cast<std::ptrdiff_t>(best));
+  if (best == kept.size()) return false;
+  *found = kept[best];
+  kept.erase(kept.begin() + static_cast<std::ptrdiff_t>(best));
   kept_bytes -= found->bytes;
   return true;
 }
@@ -81,25 +121,26 @@ void* Allocate(void*, size_t size) {
   Block block = {nullptr, bytes};
   if (bytes < size) return nullptr;
   if (!TakeKept(bytes, &block)) block.base = Obtain(bytes);
-  return block.base == nullptr ? nullptr : DataOf(block);
+  return block.base == nullptr ? nullptr : DataOf(block, size);
 }
 
 void Free(void*, void* data, size_t) {
   if (data == nullptr) return;
   const Block block = BlockOf(data);
+  Forbid(block.base, block.bytes);
   std::vector<Block> surplus;
   {
     const std::lock_guard<std::mutex> lock(mutex);
     if (block.bytes > kept_limit) {
       surplus.push_back(block);
     } else {
-      kept->push_back(block);
+      kept.push_back(block);
       kept_bytes += block.bytes;
     }
     while (kept_bytes > kept_limit) {  // the oldest goes first
-      kept_bytes -= kept->front().bytes;
-      surplus.push_back(kept->front());
-      kept->erase(kept->begin());
+      kept_bytes -= kept.front().bytes;
+      surplus.push_back(kept.front());
+      kept.erase(kept.begin());
     }
   }
   for (const Block& old : surplus) Return(old);
@@ -114,9 +155,10 @@ void* AllocateZeroed(void* context, size_t count, size_t item) {
 void* Reallocate(void* context, void* data, size_t size) {
   if (data == nullptr) return Allocate(context, size);
   const size_t room = BlockOf(data).bytes - kHeader;
-  if (size <= room) return data;
+  if (size <= room) return DataOf(BlockOf(data), size);
   void* moved = Allocate(context, size);
   if (moved == nullptr) return nullptr;
+  Permit(data, room);  // all of it, as what was asked for is forgotten
   std::memcpy(moved, data, room);
   Free(context, data, room);
   return moved;
@@ -128,7 +170,7 @@ PyObject* handler_capsule = nullptr;
 }  // namespace
 
 bool InitRecycling() {
-  kept = new std::vector<Block>;
+  if (handler_capsule != nullptr) return true;  // of an earlier interpreter
   if (const char* text = std::getenv("BOLTZMAX_CACHE_MB"); text != nullptr && *text != '\0') {
     char* end;
     const unsigned long long megabytes = std::strtoull(text, &end, 10);

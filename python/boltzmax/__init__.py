@@ -1,6 +1,6 @@
 """Softmax for NumPy, from one row to ten million classes, at the speed of memory."""
 
-from boltzmax import _docs
+from boltzmax import _docs, _threadpools
 from boltzmax._config import (
     available_isas,
     config,
@@ -47,6 +47,7 @@ from boltzmax._row_stats import RowStats, row_stats
 from boltzmax._tree import Tree
 
 _docs.install()
+_threadpools.install()
 
 __all__ = [
     "HierarchicalSoftmax",

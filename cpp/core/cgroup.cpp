@@ -1,0 +1,69 @@
+#include "cgroup.hpp"
+
+#include <algorithm>
+#include <cmath>
+#include <cstdlib>
+#include <fstream>
+#include <limits>
+
+namespace boltzmax {
+
+namespace {
+
+// Microseconds that may be used in each period, as CPUs: many times a CPU's worth on several, a fraction of one alike.
+int Cpus(double quota, double period) {
+  if (!(quota > 0 && period > 0)) return 0;
+  const double cpus = std::min(std::ceil(quota / period), double{std::numeric_limits<int>::max()});
+  return std::max(1, static_cast<int>(cpus));
+}
+
+// Version 2: "max 100000", or a number in the place of "max".
+int UnifiedLimit(const std::string& group) {
+  std::ifstream file(group + "/cpu.max");
+  std::string quota;
+  double period = 0;
+  file >> quota >> period;
+  return Cpus(std::strtod(quota.c_str(), nullptr), period);
+}
+
+// Version 1: a quota of -1 is none.
+int LegacyLimit(const std::string& group) {
+  double quota = 0, period = 0;
+  std::ifstream(group + "/cpu.cfs_quota_us") >> quota;
+  std::ifstream(group + "/cpu.cfs_period_us") >> period;
+  return Cpus(quota, period);
+}
+
+int Stricter(int a, int b) { return a == 0 || b == 0 ? std::max(a, b) : std::min(a, b); }
+
+// Of the group `path` and of every one that it lies in, up to the mount. A container may see the path that its host
+// sees, but only its own group: that one is then the mount itself.
+int Strictest(const std::string& mount, std::string path, int (*limit)(const std::string&)) {
+  int strictest = limit(mount);
+  while (path.size() > 1 && path.front() == '/') {
+    strictest = Stricter(strictest, limit(mount + path));
+    path.resize(path.rfind('/'));
+  }
+  return strictest;
+}
+
+bool Lists(const std::string& controllers, const std::string& name) {
+  return ("," + controllers + ",").find("," + name + ",") != std::string::npos;
+}
+
+}  // namespace
+
+int CpuQuota(const std::string& root) {
+  const std::string mounts = root + "/sys/fs/cgroup";
+  int strictest = Stricter(UnifiedLimit(mounts), LegacyLimit(mounts + "/cpu"));
+  // Lines are number:controllers:path; version 2 has no controllers in its line.
+  std::ifstream groups(root + "/proc/self/cgroup");
+  for (std::string number, controllers, path;
+       std::getline(groups, number, ':') && std::getline(groups, controllers, ':') && std::getline(groups, path);) {
+    if (controllers.empty()) strictest = Stricter(strictest, Strictest(mounts, path, UnifiedLimit));
+    if (Lists(controllers, "cpu")) strictest = Stricter(strictest, Strictest(mounts + "/cpu", path, LegacyLimit));
+  }
+  return strictest;
+}
+
+}  // namespace boltzmax
