@@ -35,6 +35,7 @@ SIGNATURES = {
     "available_isas": "()",
     "show_config": "()",
     "get_include": "()",
+    "get_cmake_dir": "()",
 }
 SPECIAL_SIGNATURES = {
     "softmax": "(x, axis=None)",

@@ -45,9 +45,9 @@ size_t ItemSize(DType dtype) {
   }
 }
 
-std::vector<std::string> AvailableIsas() {
-  std::vector<std::string> names;
-  for (const KernelTable* table : UsableTables()) names.emplace_back(table->isa);
+std::vector<const char*> AvailableIsas() {
+  std::vector<const char*> names;
+  for (const KernelTable* table : UsableTables()) names.push_back(table->isa);
   return names;
 }
 

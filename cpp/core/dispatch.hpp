@@ -28,7 +28,7 @@ enum class DType {
 size_t ItemSize(DType dtype);
 
 // ISAs that this build holds and this processor runs, best first.
-std::vector<std::string> AvailableIsas();
+std::vector<const char*> AvailableIsas();
 
 // The active table.
 const KernelTable& ActiveKernels();

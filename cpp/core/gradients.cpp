@@ -119,4 +119,19 @@ void Run(const GradProblem& problem) {
   });
 }
 
+void RunContiguous(const GradProblem& problem, size_t rows, size_t n) {
+  constexpr size_t kSmall = 4096;  // too few elements for threads
+  const size_t item = ItemSize(problem.storage);
+  const auto step = static_cast<ptrdiff_t>(item), row = static_cast<ptrdiff_t>(n * item);
+  if (rows == 0 || n == 0) return;
+  if (rows * n > kSmall) {
+    GradProblem strided = problem;
+    strided.outer = {{rows, {row, row, row, 0}}};
+    strided.inner = {{n, {step, step, step, 0}}};
+    return Run(strided);
+  }
+  const Plan plan = {problem, &KernelsFor(problem.storage), n, rows, item};
+  plan.RunRows({problem.dy, problem.y, problem.dx, row, row, row, rows, n});
+}
+
 }  // namespace boltzmax

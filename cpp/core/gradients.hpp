@@ -21,4 +21,8 @@ struct GradProblem {
 
 void Run(const GradProblem& problem);
 
+// The same for aligned, C-contiguous operands, `rows` times `n`; the axes of the problem are not looked at. Small ones go
+// straight to a kernel.
+void RunContiguous(const GradProblem& problem, size_t rows, size_t n);
+
 }  // namespace boltzmax

@@ -6,6 +6,7 @@
 #include <pybind11/pybind11.h>
 #include <pybind11/stl.h>
 
+#include "../../cpp/core/api.hpp"
 #include "../../cpp/core/cpu_features.hpp"
 #include "../../cpp/core/dispatch.hpp"
 #include "../../cpp/core/parallel.hpp"
@@ -61,4 +62,6 @@ PYBIND11_MODULE(_core, module, py::mod_gil_not_used()) {
   module.def("cpu", boltzmax::CpuName);
   module.attr("compiler") = kCompiler;
   module.attr("version") = BOLTZMAX_VERSION;
+  // What other compiled modules call: see cpp/include/boltzmax/boltzmax.h.
+  module.attr("_C_API") = py::capsule(boltzmax_get_api(BOLTZMAX_ABI_VERSION), BOLTZMAX_CAPSULE);
 }

@@ -4,6 +4,7 @@ from boltzmax import _docs
 from boltzmax._config import (
     available_isas,
     config,
+    get_cmake_dir,
     get_include,
     get_num_threads,
     isa,
@@ -62,6 +63,7 @@ __all__ = [
     "cross_entropy_with_grad",
     "focal_loss",
     "focal_loss_with_grad",
+    "get_cmake_dir",
     "get_include",
     "get_num_threads",
     "isa",

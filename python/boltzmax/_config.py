@@ -103,19 +103,52 @@ def get_include() -> str:
     Returns
     -------
     str
-        ``#include <boltzmax/version.h>`` is found there.
+        ``#include <boltzmax/boltzmax.h>`` is found there.
+
+    See Also
+    --------
+    get_cmake_dir : The same for CMake.
 
     Examples
     --------
     >>> import boltzmax, pathlib
-    >>> (pathlib.Path(boltzmax.get_include()) / "boltzmax" / "version.h").is_file()
+    >>> (pathlib.Path(boltzmax.get_include()) / "boltzmax" / "boltzmax.h").is_file()
     True
     """
-    # Beside the compiled module, which an editable install keeps apart from the sources.
+    return str(_compiled_folder() / "include")
+
+
+def get_cmake_dir() -> str:
+    """Return the directory of the package's CMake files.
+
+    With ``-Dboltzmax_DIR=`` that directory, ``find_package(boltzmax)`` defines
+    ``boltzmax::headers``. Builds by scikit-build-core find it unasked; for pkg-config,
+    ``pkgconfig`` lies beside it.
+
+    Returns
+    -------
+    str
+        ``boltzmaxConfig.cmake`` is found there.
+
+    See Also
+    --------
+    get_include : The headers themselves.
+
+    Examples
+    --------
+    >>> import boltzmax, pathlib
+    >>> (pathlib.Path(boltzmax.get_cmake_dir()) / "boltzmaxConfig.cmake").is_file()
+    True
+    """
+    return str(_compiled_folder() / "cmake")
+
+
+def _compiled_folder() -> Path:
+    """Return where the compiled modules lie: an editable install keeps them from the sources."""
     spec = importlib.util.find_spec("boltzmax._core")
     assert spec is not None
     assert spec.origin is not None
-    return str(Path(spec.origin).parent / "include")
+    return Path(spec.origin).parent
 
 
 def config() -> dict[str, object]:

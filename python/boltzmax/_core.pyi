@@ -6,6 +6,7 @@ from numpy.typing import ArrayLike, DTypeLike, NDArray
 
 compiler: str
 version: str
+_C_API: object
 
 _Axis = int | Sequence[int] | None
 
