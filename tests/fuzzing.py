@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Callable
 from typing import Any
 
 import hypothesis
@@ -41,6 +42,16 @@ def register_profiles() -> None:
     hypothesis.settings.register_profile("default", max_examples=100, **quiet)
     hypothesis.settings.register_profile("long", max_examples=5_000, **quiet)
     hypothesis.settings.load_profile("default")
+
+
+def attempt(call: Callable[[], Any], *errors: type[Exception]) -> tuple[Any, Exception | None]:
+    """What a call returns, and which of the errors it raises instead; they say something."""
+    try:
+        return call(), None
+    except errors as error:
+        if not str(error):
+            raise AssertionError(f"{error!r} says nothing") from error
+        return None, error
 
 
 # ---- inputs
