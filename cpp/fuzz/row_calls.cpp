@@ -150,7 +150,7 @@ void CrossEntropyCall(const boltzmax_api& api, Bytes& bytes) {
 
 void WrongCall(const boltzmax_api& api, Bytes& bytes) {
   const auto operation = static_cast<int>(bytes.Below(3)), dtype = static_cast<int>(bytes.Below(4));
-  const ptrdiff_t rows = 1 + static_cast<ptrdiff_t>(bytes.Below(4)), n = 2 + static_cast<ptrdiff_t>(bytes.Below(40));
+  const ptrdiff_t rows = 1 + static_cast<ptrdiff_t>(bytes.Below(4)), n = 3 + static_cast<ptrdiff_t>(bytes.Below(40));
   Array x(dtype, {rows, n}), y(dtype, {rows, n});
   x.Fill(bytes, true);
   y.Mark();
