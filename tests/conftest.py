@@ -17,7 +17,10 @@ sys.path.insert(0, str(Path(__file__).parent))
 
 import boltzmax
 import boltzmax.testing
+import fuzzing
 import ulp
+
+fuzzing.register_profiles()
 
 RunPython = Callable[..., subprocess.CompletedProcess[str]]
 
@@ -45,6 +48,12 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 def pytest_report_header(config: pytest.Config) -> str:
     isas = ", ".join(boltzmax.available_isas())
     return f"boltzmax {boltzmax.__version__}: {isas}; {boltzmax.get_num_threads()} threads"
+
+
+def pytest_terminal_summary(terminalreporter: Any) -> None:
+    if fuzzing.seen:
+        each = ", ".join(f"{name} {count:,}" for name, count in sorted(fuzzing.seen.items()))
+        terminalreporter.write_line(f"inputs seen by fuzzing: {fuzzing.seen.total():,} ({each})")
 
 
 @pytest.fixture(params=tuple(boltzmax.available_isas()))

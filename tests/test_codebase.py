@@ -21,6 +21,7 @@ FLOORS = {
     "cpp/kernels": 1,
     "cpp/core": 2,
     "cpp/cuda": 2,
+    "cpp/fuzz": 3,
     "python/bindings": 3,
 }
 SUFFIXES = {".h", ".hpp", ".c", ".cpp", ".cu", ".cuh", ".pyx", ".pxd"}
@@ -69,7 +70,7 @@ def where(source: Path, number: int) -> str:
 
 def test_there_are_sources_on_every_floor() -> None:
     """Else the checks below would look at nothing."""
-    for folder in ("cpp/include", "cpp/kernels", "cpp/core", "python/bindings"):
+    for folder in ("cpp/include", "cpp/kernels", "cpp/core", "cpp/fuzz", "python/bindings"):
         assert sources(folder), folder
 
 
@@ -142,6 +143,30 @@ def test_floors_zero_to_two_know_no_python() -> None:
     assert not wrong, "\n".join(wrong)
 
 
+def test_the_fuzzer_knows_the_public_header_alone() -> None:
+    """It is a caller like any other, and its reference shares nothing with what it judges."""
+    for source in sources("cpp/fuzz"):
+        for number, name, _ in includes(source):
+            target = resolve(name, source)
+            folder = None if target is None else floor_of(target)
+            assert folder is None or folder[0] in ("cpp/fuzz", "cpp/include"), where(source, number)
+
+
+def test_imports_go_down_or_stay() -> None:
+    """Of the package, the command line and scikit-learn's estimators stand on top of the rest."""
+    top = {"cli", "sklearn", "__main__"}
+    wrong = []
+    for source in sorted((ROOT / "python" / "boltzmax").rglob("*.py")):
+        parts = source.relative_to(ROOT / "python" / "boltzmax").parts
+        if parts[0].removesuffix(".py") in top or parts[0].startswith("_sklearn"):
+            continue
+        text = source.read_text(encoding="utf-8")
+        for match in re.finditer(r"^\s*(?:from|import) boltzmax\.(\w+)", text, re.M):
+            if match[1] in top or match[1].startswith("_sklearn"):
+                wrong.append(f"{source.relative_to(ROOT)}: {match[0].strip()}")
+    assert not wrong, "\n".join(wrong)
+
+
 def test_public_headers_are_c() -> None:
     """Includes of C alone, so that they can be used from anywhere."""
     for source in sources("cpp/include"):
@@ -153,10 +178,12 @@ def test_public_headers_are_c() -> None:
 
 
 def isa_objects() -> list[Path]:
-    """The newest object file of each instruction set under build/."""
+    """The newest object file of each instruction set under build/, but for those of the fuzzer."""
     newest: dict[str, Path] = {}
     pattern = re.compile(rf"kernels_({'|'.join(ISAS)})\b.*\.(o|obj)$")
     for path in (ROOT / "build").rglob("*"):
+        if path.is_relative_to(ROOT / "build" / "fuzz"):
+            continue
         match = pattern.search(path.name)
         if match and path.stat().st_mtime > (
             newest[match[1]].stat().st_mtime if match[1] in newest else 0
@@ -208,6 +235,12 @@ def test_versions_agree() -> None:
         assert boltzmax.__version__ == project["version"]
     else:
         assert "version" in project["dynamic"]
+    cmake = (ROOT / "CMakeLists.txt").read_text(encoding="utf-8")
+    header = (ROOT / "cpp/include/boltzmax/version.h").read_text(encoding="utf-8")
+    declared = re.search(r"^project\(boltzmax VERSION ([\d.]+)", cmake, re.M)
+    assert declared is not None
+    assert declared[1] == project["version"]
+    assert re.findall(r'VERSION_STRING "([^"]+)"', header) == [project["version"]]
     base = re.match(r"\d+\.\d+\.\d+", boltzmax.__version__)
     assert base, "three numbers"
     headings = re.findall(r"^## \[?v?([^\]\s]+)", changelog, re.M)

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 import boltzmax
 import ulp
+from loss_samples import cross_entropy as reference
 
 Array = npt.NDArray[Any]
 
@@ -44,31 +45,6 @@ def problem(
     if options.get("sample_weight"):
         options["sample_weight"] = rng.uniform(0.1, 2, shape[:-1])
     return logits, target, options
-
-
-def reference(logits: Array, target: Array, options: dict[str, Any]) -> float:
-    """Return the loss by its definition, in float64."""
-    k = logits.shape[-1]
-    o = {"weight": np.ones(k), "sample_weight": np.ones(target.shape[: logits.ndim - 1])} | options
-    s = logits.astype(np.float64)
-    if "softcap" in o:
-        s = o["softcap"] * np.tanh(s / o["softcap"])
-    s = s / o.get("temperature", 1.0)
-    lse = np.log(np.exp(s).sum(-1))
-    e = o.get("label_smoothing", 0.0)
-    if target.dtype.kind == "f":
-        counted, own = np.ones(target.shape[:-1], bool), 1.0
-        share = target
-    else:
-        counted = target != -100
-        t = np.where(counted, target, 0)
-        own, share = o["weight"][t], np.zeros(logits.shape)
-        np.put_along_axis(share, t[..., None], 1.0, axis=-1)
-    a = o["weight"] * ((1 - e) * share + e / k)
-    each = (a * (lse[..., None] - s)).sum(-1) + o.get("z_loss", 0.0) * lse**2
-    total = (each * o["sample_weight"])[counted].sum()
-    mean = o.get("reduction", "mean") == "mean"
-    return float(total / ((own * o["sample_weight"])[counted].sum() if mean else 1.0))
 
 
 def differences(f: Any, x: Array, step: float = 1e-5) -> Array:

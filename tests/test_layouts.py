@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import itertools
 import sys
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -17,27 +16,13 @@ import boltzmax
 import rows
 import ulp
 from conftest import RunPython
+from layouts import LAYOUTS, Axis, as_rows, flipped, rows_of, spread
 
 Array = npt.NDArray[Any]
-Axis = int | tuple[int, ...] | None
 
 
 def array(shape: Any, dtype: np.dtype[Any], seed: int = 0) -> Array:
     return rows.uneven(shape, dtype, seed)
-
-
-def rows_of(x: Array, axis: Axis) -> tuple[Array, tuple[int, ...]]:
-    """What is reduced together as rows of a contiguous matrix, and the shape of the other axes."""
-    axes = range(x.ndim) if axis is None else (axis,) if isinstance(axis, int) else axis
-    reduced = sorted(a % x.ndim for a in axes)
-    moved = np.moveaxis(x, reduced, range(x.ndim - len(reduced), x.ndim))
-    others = moved.shape[: x.ndim - len(reduced)]
-    return np.ascontiguousarray(moved).reshape(int(np.prod(others)), -1), others
-
-
-def as_rows(op: str, got: Any, axis: Axis) -> Array:
-    """The result of `op` over `axis`, in the order of `rows_of`."""
-    return np.asarray(got).reshape(-1) if op == "logsumexp" else rows_of(got, axis)[0]
 
 
 def check(op: str, x: Array, axis: Axis) -> None:
@@ -46,57 +31,6 @@ def check(op: str, x: Array, axis: Axis) -> None:
     assert np.shape(got) == (others if op == "logsumexp" else x.shape)
     expected = np.array([getattr(boltzmax, op)(line) for line in lines], x.dtype)
     assert as_rows(op, got, axis).tobytes() == expected.tobytes(), (op, axis, x.shape, x.strides)
-
-
-# One and the same array of numbers, laid out in memory in different ways.
-LAYOUTS: dict[str, Callable[[Array], Array]] = {
-    "contiguous": lambda x: x,
-    "Fortran": np.asfortranarray,
-    "all axes reversed": lambda x: flipped(x, range(x.ndim)),
-    "last axis reversed": lambda x: flipped(x, [x.ndim - 1]),
-    "first axis reversed": lambda x: flipped(x, [0]),
-    "every second": lambda x: spread(x, 2),
-    "every third": lambda x: spread(x, 3),
-    "axes rotated": lambda x: np.moveaxis(np.ascontiguousarray(np.moveaxis(x, 0, -1)), -1, 0),
-    "middle of a larger array": lambda x: inside(x),
-    "odd addresses": lambda x: unaligned(x, 1),
-    "one element off": lambda x: unaligned(x, x.itemsize),
-    "odd strides": lambda x: odd_strides(x),
-}
-
-
-def flipped(x: Array, axes: Any) -> Array:
-    axes = list(axes)
-    return np.flip(np.ascontiguousarray(np.flip(x, axes)), axes)
-
-
-def spread(x: Array, step: int) -> Array:
-    large = np.full([step * n for n in x.shape], np.nan, x.dtype)
-    view: Array = large[tuple([slice(None, None, step)] * x.ndim)]
-    view[...] = x
-    return view
-
-
-def inside(x: Array) -> Array:
-    large = np.full([n + 5 for n in x.shape], np.nan, x.dtype)
-    view: Array = large[tuple([slice(2, -3)] * x.ndim)]
-    view[...] = x
-    return view
-
-
-def unaligned(x: Array, offset: int) -> Array:
-    raw = np.zeros(x.nbytes + 64, np.uint8)
-    view: Array = raw[offset : offset + x.nbytes].view(x.dtype).reshape(x.shape)
-    view[...] = x
-    return view
-
-
-def odd_strides(x: Array) -> Array:
-    """A field of a packed structured array: strides that are no multiple of the item size."""
-    packed = np.zeros(x.shape, np.dtype([("pad", "u1"), ("x", x.dtype)]))
-    packed["x"] = x
-    view: Array = packed["x"]
-    return view
 
 
 @pytest.mark.parametrize("layout", LAYOUTS)
@@ -178,6 +112,18 @@ def test_long_columns(isa: str, op: str, shape: tuple[int, ...]) -> None:
         x = array(shape, np.dtype(name))
         expected = getattr(boltzmax, op)(rows_of(x, axis)[0]).tobytes()
         assert as_rows(op, getattr(boltzmax, op)(x, axis), axis).tobytes() == expected
+
+
+@pytest.mark.parametrize("op", ulp.OPS)
+def test_columns_without_elements(isa: str, dtype: np.dtype[Any], op: str) -> None:
+    """In the middle of a larger array, so that the strides are not those of no elements."""
+    for x in (np.zeros((5, 8), dtype)[2:2, 2:5], np.zeros((2, 5, 8), dtype)[:, 2:2, 2:5]):
+        got = getattr(boltzmax, op)(x, -2)
+        if op == "logsumexp":
+            assert got.shape == (*x.shape[:-2], 3)
+            assert (got == -np.inf).all()
+        else:
+            assert got.shape == x.shape
 
 
 @pytest.mark.parametrize("op", ulp.OPS)

@@ -12,35 +12,9 @@ from hypothesis import strategies as st
 
 import boltzmax
 import ulp
+from loss_samples import check_row_stats as check
 
 Array = npt.NDArray[Any]
-
-
-def log_probs(logits: Array, temperature: float = 1.0) -> Array:
-    """Return the logarithm of the softmax, in float64."""
-    s = logits.astype(np.float64) / temperature
-    s = s - s.max(-1, keepdims=True)
-    return np.asarray(s - np.log(np.exp(s).sum(-1, keepdims=True)))
-
-
-def check(logits: Array, target: Array, k: int, temperature: float, rtol: float) -> None:
-    """Compare everything."""
-    stats = boltzmax.row_stats(logits, target, k, temperature=temperature)
-    wide = logits.astype(np.float64)
-    expected = log_probs(logits, temperature)
-    k = min(k, logits.shape[-1])
-    ids = np.argsort(-wide, axis=-1, kind="stable")[..., :k]
-    np.testing.assert_array_equal(stats.top_ids, ids)
-    close = {"rtol": rtol, "atol": rtol}
-    np.testing.assert_allclose(stats.top_log_probs, np.take_along_axis(expected, ids, -1), **close)
-    np.testing.assert_allclose(stats.lse, boltzmax.logsumexp(wide / temperature), **close)
-    np.testing.assert_allclose(stats.energy, -temperature * np.asarray(stats.lse), **close)
-    np.testing.assert_allclose(stats.entropy, -(np.exp(expected) * expected).sum(-1), **close)
-    at = np.asarray(target)[..., None]
-    own = np.take_along_axis(expected, at, -1)[..., 0]
-    np.testing.assert_allclose(stats.target_log_prob, own, **close)
-    rank = 1 + (wide > np.take_along_axis(wide, at, -1)).sum(-1)
-    np.testing.assert_array_equal(stats.target_rank, rank)
 
 
 @pytest.mark.parametrize("name", ["float32", "float64", "float16", "bfloat16"])

@@ -276,3 +276,15 @@ def test_agrees_with_torch(isa: str, dtype: np.dtype[Any], op: str) -> None:
             expected = peer(tensor, axis).to(torch.float64).numpy()
             got = np.asarray(getattr(boltzmax, op)(x, axis=axis)).astype(np.float64)
             np.testing.assert_allclose(got, expected, rtol=tolerance, atol=tolerance)
+
+
+@pytest.mark.parametrize("name", ["float32", "float64", "float16"])
+def test_tiny_temperatures(isa: str, name: str) -> None:
+    """Where (x - max) / T overflows the logarithm is -inf: the small half of 1/T adds no NaN."""
+    x = np.array([[-np.inf, 1.5, 0.5, -60000.0, 1.5], [0, -np.inf, -np.inf, 0, -3]], name)
+    for temperature in np.geomspace(1e-30, 1e-3, 80):
+        for layout in (x, np.asfortranarray(x)):
+            y = boltzmax.log_softmax(layout, temperature=temperature)
+            assert not np.isnan(y).any(), temperature
+            assert (y[np.isneginf(x)] == -np.inf).all()
+        assert boltzmax.softmax(x, temperature=temperature)[0, 1] == 0.5

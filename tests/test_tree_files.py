@@ -227,6 +227,8 @@ BAD_LAYERS = {
     "short squares": change(squares=np.zeros(1)),
     "float squares": change(squares=np.zeros(UNITS, np.float32)),
     "pickles": change(bias=np.zeros(UNITS, object)),
+    "no magic number": change(bias=b"\0NUMPY"),
+    "nothing at all": change(squares=b""),
 }
 
 

@@ -126,7 +126,7 @@ int RunStrided(const boltzmax_strided* call) noexcept {
   for (size_t k = 0; k < kOperands; ++k) {
     const bool absent = (k == kMask || k == kTemperature) && operands[k].data == nullptr;
     if (absent) continue;
-    Strided operand = operands[k];
+    const Strided operand = operands[k];
     const Shape single = {0, 0, nullptr};
     const bool one_for_all = k == kTemperature && operand.strides == nullptr;
     if (const int status = operand.Check(one_for_all ? single : shape)) return status;

@@ -54,7 +54,7 @@ std::string CpuName() {
   char name[49] = {};
   for (uint32_t i = 0; i < 3; ++i) {
     const Registers r = Cpuid(0x80000002u + i);
-    std::memcpy(name + 16 * i, &r, sizeof r);
+    std::memcpy(name + size_t{16} * i, &r, sizeof r);
   }
   const std::string text = name;
   const auto first = text.find_first_not_of(' ');

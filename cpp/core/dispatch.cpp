@@ -25,6 +25,7 @@ std::vector<const KernelTable*> UsableTables() {
   return tables;
 }
 
+// NOLINTNEXTLINE(bugprone-throwing-static-initialization): without memory for four pointers nobody is there to catch
 std::atomic<const KernelTable*> active{UsableTables().front()};
 
 }  // namespace
@@ -77,6 +78,7 @@ void SelectIsa(const std::string& name) {
 }
 
 void SelectIsaFromEnvironment() {
+  // NOLINTNEXTLINE(concurrency-mt-unsafe): at import, before there are threads of ours
   const char* name = std::getenv("BOLTZMAX_ISA");
   if (name != nullptr && *name != '\0') {
     try {

@@ -30,7 +30,7 @@ namespace {
 
 // 0 for nothing, or nothing that makes sense. OMP_NUM_THREADS may be a list: its first number counts.
 int FromEnvironment(const char* name) {
-  const char* text = std::getenv(name);
+  const char* text = std::getenv(name);  // NOLINT(concurrency-mt-unsafe): the environment is not ours to guard
   if (text == nullptr) return 0;
   char* end;
   const long n = std::strtol(text, &end, 10);

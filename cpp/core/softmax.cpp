@@ -85,7 +85,7 @@ void RunContiguousRows(const Plan& plan, size_t begin, size_t end) {
 // The outer axis along which x and y are both contiguous; -1 if there is none.
 int ColumnAxis(const Plan& plan) {
   if (plan.p.input != plan.p.storage || plan.masked || plan.p.inner.size() != 1) return -1;
-  if (plan.n > SegmentLength(plan.p.storage)) return -1;
+  if (plan.n == 0 || plan.n > SegmentLength(plan.p.storage)) return -1;
   for (size_t d = plan.p.outer.size(); d-- > 0;) {
     const auto& stride = plan.p.outer[d].stride;
     const auto item = static_cast<ptrdiff_t>(plan.YSize());

@@ -11,7 +11,15 @@
 // Where |m| exceeds kDirectLimit the two-constant reduction would lose digits; there x - m is exact for every term that
 // counts (Sterbenz), and is taken first (`offset`). A temperature does the same: (x - m) / T.
 //
-// Error of exp(x), measured by tests/test_accuracy.py: at most 1 ulp, and 1.25 ulp in double without FMA.
+// Error of exp(x), in ULP of the result. Over all 2^31 non-positive floats (tests/exponential.py) it is at most
+//
+//     float, FMA:      0.8914 ULP at -0x1.765026p+2
+//     float, scalar:   1.1761 ULP at -0x1.df6e9ep+5
+//
+// and over 2^26 doubles, drawn and chosen,
+//
+//     double, FMA:     0.9083 ULP at -0x1.46a45a1f17a25p+9
+//     double, scalar:  1.2002 ULP at -0x1.40e961ea3cce5p+7
 #pragma once
 
 #include "block.hpp"

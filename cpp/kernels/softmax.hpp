@@ -96,9 +96,10 @@ struct LogShift {
 template <bool kScaled, class B, class V>
 inline B SubtractLog(B x, const LogShift<V>& shift, const Temperature<V>& t) {
   if constexpr (kScaled) {
-    // -inf * 0 would be NaN: the small half of 1/T multiplies a finite number.
+    // Where d / T overflows, be it -inf or finite, the product with the small half of 1/T must not: it could be +inf.
+    const V lowest = Set<V>(-ExpConstants<typename V::Scalar>::kHuge);
     const B d = x - shift.offset;
-    const B finite = Max(B(Set<V>(-ExpConstants<typename V::Scalar>::kHuge)), d);
+    const B finite = Max(B(Max(lowest, lowest * t.value)), d);
     x = MulAdd(d, t.inverse_hi, finite * t.inverse_lo);
   }
   return (x - shift.high) - shift.low;

@@ -1,0 +1,70 @@
+"""The worst error of the vector exponential: a sample of all floats, and what is written of it.
+
+All of them: ``python tests/exponential.py``, or ``python -m pytest tests/test_exponential.py
+--all-floats``.
+"""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import exponential
+import oracle
+
+ROOT = Path(__file__).parent.parent
+
+
+def needs_reference(name: str) -> None:
+    if name == "float64" and not oracle.LONGDOUBLE_IS_WIDER:
+        pytest.skip("long double is no wider than float64 here")
+
+
+@pytest.mark.parametrize("name", exponential.WORST)
+def test_sample(isa: str, name: str, request: pytest.FixtureRequest) -> None:
+    """No number of the sample is worse than the worst; NaN, -inf and -0 are as they should be."""
+    needs_reference(name)
+    everything = request.config.getoption("--all-floats")
+    numbers = exponential.numbers(name, 1 if everything else 4099 if name == "float32" else 128)
+    worst, _ = exponential.measure(numbers, [isa])
+    known, at = exponential.WORST[name][exponential.arithmetic(isa)]
+    assert worst[isa].error <= known, f"{worst[isa].error:.4f} ULP at {worst[isa].at.hex()}"
+    if everything and name == "float32":
+        assert worst[isa].at == at
+
+
+@pytest.mark.parametrize("name", exponential.WORST)
+def test_worst_inputs(isa: str, name: str) -> None:
+    """The number of each instruction set is that of its input, and not only a bound."""
+    needs_reference(name)
+    known, at = exponential.WORST[name][exponential.arithmetic(isa)]
+    worst, _ = exponential.measure([np.full(40, at, name)], [isa])
+    assert known - 1e-4 <= worst[isa].error <= known
+
+
+def test_special_values(isa: str) -> None:
+    for name in exponential.WORST:
+        y = np.array([-0.0, -np.inf, np.nan, -1e4, -5e-324], name)
+        assert exponential.exponential(y)[[0, 1, 3, 4]].tolist() == [1, 0, 0, 1]
+        assert np.isnan(exponential.exponential(y)[2])
+
+
+def worst_in(text: str) -> list[tuple[float, float]]:
+    """Every "<number> ULP at <hexadecimal float>" of a text."""
+    plain = re.sub(r"\n//|\s+|`", " ", text)
+    found = re.findall(r"(\d\.\d+) ULP at +(-0x1\.\w+p[+-]\d+)", re.sub(" +", " ", plain))
+    return [(float(error), float.fromhex(at)) for error, at in found]
+
+
+@pytest.mark.parametrize("page", ["README.md", "cpp/kernels/exp.hpp"])
+def test_the_numbers_are_written_down(page: str) -> None:
+    """All of them, and no other."""
+    path = ROOT / page
+    if not path.exists():
+        pytest.skip("the tests are not beside the sources")
+    known = {pair for name in exponential.WORST for pair in exponential.WORST[name].values()}
+    written = worst_in(path.read_text(encoding="utf-8"))
+    assert sorted(set(written)) == sorted(known)
