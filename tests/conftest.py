@@ -36,6 +36,12 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         action="store_true",
         help="check the exponential on every non-positive float32 instead of on a sample (minutes)",
     )
+    parser.addoption(
+        "--objects",
+        type=Path,
+        metavar="FOLDER",
+        help="look for the objects of the kernels there, and insist on them (default: build/)",
+    )
 
 
 def pytest_report_header(config: pytest.Config) -> str:
@@ -68,12 +74,14 @@ def threads() -> Iterator[Callable[[int], None]]:
 
 @cache
 def _interpreter_starts() -> bool:
-    """Under user-mode emulation the interpreter cannot start itself."""
+    """Under emulation the interpreter cannot start itself, or not on the same processor."""
+    code = "import boltzmax; print(*boltzmax.available_isas())"
+    command = [sys.executable, "-c", code]
     try:
-        subprocess.run([sys.executable, "-c", ""], check=True, timeout=60)
+        done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
     except (OSError, subprocess.SubprocessError):
         return False
-    return True
+    return done.returncode != 0 or done.stdout.split() == list(boltzmax.available_isas())
 
 
 @pytest.fixture
@@ -83,7 +91,7 @@ def run_python(tmp_path: Path) -> RunPython:
     The environment is that of the tests without the variables of the package, plus `env`.
     """
     if not _interpreter_starts():
-        pytest.skip("this interpreter cannot be started as a process (emulation?)")
+        pytest.skip("a process of this interpreter would not run on the processor emulated here")
 
     def run(
         script: str | Path,
