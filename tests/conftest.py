@@ -10,6 +10,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+import hypothesis
 import numpy as np
 import pytest
 
@@ -18,6 +19,12 @@ sys.path.insert(0, str(Path(__file__).parent))
 import boltzmax
 import boltzmax.testing
 import ulp
+
+# Emulated processors, sanitizers and shared machines are slow: no example fails for its time alone.
+hypothesis.settings.register_profile(
+    "boltzmax", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow]
+)
+hypothesis.settings.load_profile("boltzmax")
 
 RunPython = Callable[..., subprocess.CompletedProcess[str]]
 
