@@ -10,6 +10,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+import hypothesis
 import numpy as np
 import pytest
 
@@ -42,6 +43,12 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption(
         "--library-prefix",
         help="where `cmake --install` has left the library for programs without Python",
+    )
+    parser.addoption(
+        "--objects",
+        type=Path,
+        metavar="FOLDER",
+        help="look for the objects of the kernels there, and insist on them (default: build/)",
     )
 
 
@@ -81,12 +88,14 @@ def threads() -> Iterator[Callable[[int], None]]:
 
 @cache
 def _interpreter_starts() -> bool:
-    """Under user-mode emulation the interpreter cannot start itself."""
+    """Under emulation the interpreter cannot start itself, or not on the same processor."""
+    code = "import boltzmax; print(*boltzmax.available_isas())"
+    command = [sys.executable, "-c", code]
     try:
-        subprocess.run([sys.executable, "-c", ""], check=True, timeout=60)
+        done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
     except (OSError, subprocess.SubprocessError):
         return False
-    return True
+    return done.returncode != 0 or done.stdout.split() == list(boltzmax.available_isas())
 
 
 @pytest.fixture
@@ -96,7 +105,7 @@ def run_python(tmp_path: Path) -> RunPython:
     The environment is that of the tests without the variables of the package, plus `env`.
     """
     if not _interpreter_starts():
-        pytest.skip("this interpreter cannot be started as a process (emulation?)")
+        pytest.skip("a process of this interpreter would not run on the processor emulated here")
 
     def run(
         script: str | Path,

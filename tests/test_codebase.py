@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import shutil
 import subprocess
@@ -177,11 +178,13 @@ def test_public_headers_are_c() -> None:
 # ---- symbols
 
 
-def isa_objects() -> list[Path]:
-    """The newest object file of each instruction set under build/, but for those of the fuzzer."""
+@pytest.fixture(scope="module")
+def isa_objects(request: pytest.FixtureRequest) -> list[Path]:
+    """The newest object file of each instruction set."""
+    folder = request.config.getoption("--objects")
     newest: dict[str, Path] = {}
     pattern = re.compile(rf"kernels_({'|'.join(ISAS)})\b.*\.(o|obj)$")
-    for path in (ROOT / "build").rglob("*"):
+    for path in (folder or ROOT / "build").rglob("*"):
         if path.is_relative_to(ROOT / "build" / "fuzz"):
             continue
         match = pattern.search(path.name)
@@ -189,21 +192,27 @@ def isa_objects() -> list[Path]:
             newest[match[1]].stat().st_mtime if match[1] in newest else 0
         ):
             newest[match[1]] = path
+    if folder is not None:
+        assert newest, f"no objects under {folder}"
+    elif not newest:
+        pytest.skip("no objects under build/ (an editable install with a build-dir leaves them)")
     return list(newest.values())
 
 
-def test_one_global_symbol_and_no_weak_one_per_isa_object() -> None:
-    """A weak function compiled with AVX-512 may be the one that the linker keeps for everybody."""
-    nm = shutil.which("nm")
-    objects = isa_objects()
+def symbols_of(path: Path, which: str) -> list[tuple[str, str]]:
+    """Names and kinds, by the program that the variable NM names."""
+    nm = shutil.which(os.environ.get("NM", "nm"))
     if nm is None:
         pytest.skip("nm is not installed")
-    if not objects:
-        pytest.skip("no objects under build/ (an editable install with a build-dir leaves them)")
-    for path in objects:
-        command = [nm, "--defined-only", "--format=posix", str(path)]
-        listing = subprocess.run(command, capture_output=True, text=True, check=True).stdout
-        symbols = [line.split()[:2] for line in listing.splitlines()]
+    command = [nm, which, "--format=posix", str(path)]
+    listing = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    return [(fields[0], fields[1]) for fields in map(str.split, listing.splitlines())]
+
+
+def test_one_global_symbol_and_no_weak_one_per_isa_object(isa_objects: list[Path]) -> None:
+    """A weak function compiled with AVX-512 may be the one that the linker keeps for everybody."""
+    for path in isa_objects:
+        symbols = symbols_of(path, "--defined-only")
         weak = [name for name, kind in symbols if kind in "wWvVuiC"]
         external = [name for name, kind in symbols if kind.isupper() and name not in weak]
         # (DW.ref.__gxx_personality_v0 and its like would be weak data of exception handling.)
@@ -211,15 +220,9 @@ def test_one_global_symbol_and_no_weak_one_per_isa_object() -> None:
         assert len(external) == 1, f"{path.name}: {external}"
 
 
-def test_isa_objects_need_nothing_from_the_standard_library() -> None:
-    nm = shutil.which("nm")
-    objects = isa_objects()
-    if nm is None or not objects:
-        pytest.skip("no nm, or no objects under build/")
-    for path in objects:
-        command = [nm, "--undefined-only", "--format=posix", str(path)]
-        listing = subprocess.run(command, capture_output=True, text=True, check=True).stdout
-        names = {line.split()[0] for line in listing.splitlines()}
+def test_isa_objects_need_nothing_from_the_standard_library(isa_objects: list[Path]) -> None:
+    for path in isa_objects:
+        names = {name for name, _ in symbols_of(path, "--undefined-only")}
         allowed = {"memcpy", "memset", "memmove", "_GLOBAL_OFFSET_TABLE_", "__stack_chk_fail"}
         allowed |= {"log", "log1p", "fma"}  # of libm, which chooses at run time
         assert not {n for n in names - allowed if not n.startswith("__asan") and "ubsan" not in n}
