@@ -59,9 +59,7 @@ print("done")
 
 
 @needs_fork
-@pytest.mark.parametrize(
-    ("before", "helpers"), [("", 0), ("results()", 2)], ids=["unused", "used"]
-)
+@pytest.mark.parametrize(("before", "helpers"), [("", 0), ("results()", 2)], ids=["unused", "used"])
 def test_fork(run_python: RunPython, before: str, helpers: int) -> None:
     """Before the pool has been used and after, and from a child again."""
     done = run_python(SHARED + FORK.format(before=before, helpers=helpers), timeout=110)

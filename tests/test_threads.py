@@ -124,7 +124,7 @@ def test_many_callers_at_once(threads: Callable[[int], None]) -> None:
 
 
 def test_different_functions_at_once(threads: Callable[[int], None]) -> None:
-    """Callers that share the pool, or find it taken and do without: the bits of a call on its own."""
+    """Callers that get the pool, or find it taken and do without: the bits of a lonely call."""
     threads(3)
     x, half = array(120, 20_000), array(120, 20_000, dtype=np.float16)
     target = np.arange(120)

@@ -1,6 +1,7 @@
-"""Prove that a sanitizer watches: ``python watched.py asan|tsan ISA`` does wrong, and must be caught.
+"""Prove that a sanitizer watches: ``python watched.py asan|tsan ISA SIZE`` must be caught.
 
-`.ci/sanitizers` runs it before the tests, whose silence would mean nothing otherwise.
+It does wrong on purpose.  `.ci/sanitizers` runs it before the tests, whose silence would mean
+nothing otherwise.
 """
 
 from __future__ import annotations
