@@ -171,6 +171,7 @@ CASES: dict[str, list[Call]] = {
     "available_isas": [boltzmax.available_isas],
     "config": [boltzmax.config],
     "get_include": [boltzmax.get_include],
+    "get_cmake_dir": [boltzmax.get_cmake_dir],
     "special": [
         lambda: boltzmax.special.softmax(x),
         lambda: boltzmax.special.log_softmax(x, 0),
@@ -178,7 +179,10 @@ CASES: dict[str, list[Call]] = {
     ],
 }
 # Slow without being large: fewer of these do.
-SLOW = {"Tree", "HierarchicalSoftmax", "config", "get_include", "resample_indices", "linear_sample"}
+SLOW = {"Tree", "HierarchicalSoftmax", "config", "resample_indices", "linear_sample"} | {
+    "get_include",
+    "get_cmake_dir",
+}
 
 
 @pytest.fixture(scope="module", autouse=True)

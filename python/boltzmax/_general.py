@@ -232,11 +232,7 @@ def _logsumexp_numpy(
 def _backward(function: str, dy: ArrayLike, y: ArrayLike, axis: Axis, out: Array | None) -> Any:
     grad, result = as_input(dy, "dy"), as_input(y, "y")
     dtype = _gradient_dtype(function, grad, result)
-    try:
-        shape = np.broadcast_shapes(grad.shape, result.shape)
-    except ValueError:
-        shape = ()
-    if grad.shape != result.shape or shape != grad.shape:
+    if grad.shape != result.shape:
         raise ValueError(f"dy has shape {grad.shape}, but y has shape {result.shape}")
     axes = normalized_axes(axis, grad.ndim)
     target = None if out is None else checked_out(out, grad.shape, dtype)
