@@ -125,6 +125,7 @@ class Descender {
   // Moves the units on the way to the target, and the learners; gives the losses of the rows.
   void Step(Stepper<T>& walker, const Group<T>& group) {
     const size_t n = layer_.features, units = walker.Count(), m = group.size;
+    if (m == 0) return;
     const T pull = static_cast<T>(group.pull), step = static_cast<T>(-descent_.rate);
     walker.Ask(group.hidden, m);
     walker.Judge(true, m);
@@ -170,7 +171,9 @@ class Descender {
         sum += gain * gain * squares_[i];
       }
       const double root = std::sqrt(sum) + descent_.epsilon, rate = descent_.rate / (root > 0.0 ? root : 1.0);
-      for (size_t i = 0; i < m; ++i) step_[i * units + j] = static_cast<T>(-rate) * gain_[i * units + j];
+      for (size_t i = 0; i < m; ++i) {
+        step_[i * units + j] = static_cast<T>(-rate * static_cast<double>(gain_[i * units + j]));
+      }
     }
   }
 
