@@ -36,6 +36,7 @@ def register_profiles() -> None:
     """`default` for the suite, `long` for hunting: ``--hypothesis-profile=long``."""
     quiet = {
         "deadline": None,
+        "derandomize": False,  # hypothesis would draw the same inputs every time where CI is set
         # The fixtures hold for all the examples alike.
         "suppress_health_check": [HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
     }

@@ -215,4 +215,6 @@ def test_gradients_through_softmax_sum_to_nothing(
         size = np.abs(rows_of(dy, axis).astype(np.float64)).sum(axis=-1) + f.smallest
         distance = np.abs(rows_of(x, axis).astype(np.float64)).max(axis=-1)
         n = rows_of(x, axis).shape[-1]
-        assert (np.abs(total) <= 8 * f.eps * size * (1 + distance) + n * f.smallest).all()
+        fits = size < f.largest / 2  # else the gradient of float16 may be infinite
+        allowed = 8 * f.eps * size * (1 + distance) + n * f.smallest
+        assert (np.abs(total) <= allowed)[fits].all()

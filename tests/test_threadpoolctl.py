@@ -45,6 +45,13 @@ def test_our_pool_is_limited(threads: Callable[[int], None], how: dict[str, str]
         assert boltzmax.get_num_threads() == 4
 
 
+def test_a_limit_beyond_all_measure(threads: Callable[[int], None]) -> None:
+    threads(3)
+    with threadpoolctl.threadpool_limits({"boltzmax": 10**6}):
+        assert boltzmax.get_num_threads() == 65536
+    assert boltzmax.get_num_threads() == 3
+
+
 def test_a_limit_of_one_thread_wakes_nobody(run_python: RunPython) -> None:
     code = """
 import glob, numpy as np, boltzmax, threadpoolctl
@@ -78,6 +85,8 @@ ORDERS = {
     "looked for in between": "import boltzmax, importlib.util\n"
     "importlib.util.find_spec('threadpoolctl')\nimport threadpoolctl",
     "a part of scikit-learn": "import boltzmax, sklearn.utils.parallel, threadpoolctl",
+    "ours anew": "import boltzmax, importlib\nimportlib.reload(boltzmax)\nimport threadpoolctl\n"
+    "importlib.reload(boltzmax)",
     "imported anew": "import boltzmax, sys, threadpoolctl\ndel sys.modules['threadpoolctl']\n"
     "import threadpoolctl",
 }

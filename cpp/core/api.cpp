@@ -142,7 +142,7 @@ int ThreadsInUse() noexcept {
 }
 
 int UseThreads(int n) noexcept {
-  if (n < 1 || n > 65536) return BOLTZMAX_BAD_OPTION;
+  if (n < 1 || n > kMostThreads) return BOLTZMAX_BAD_OPTION;
   SetNumThreads(n);
   return BOLTZMAX_OK;
 }

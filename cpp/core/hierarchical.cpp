@@ -126,7 +126,6 @@ class Descender {
   void Step(Stepper<T>& walker, const Group<T>& group) {
     const size_t n = layer_.features, units = walker.Count(), m = group.size;
     if (m == 0) return;
-    const T pull = static_cast<T>(group.pull), step = static_cast<T>(-descent_.rate);
     walker.Ask(group.hidden, m);
     walker.Judge(true, m);
     if (m * units > gain_.size()) {
@@ -136,11 +135,11 @@ class Descender {
     }
     for (size_t i = 0; i < m; ++i) {
       *group.loss[i] = -walker.LogProb(i);
-      const auto scale = static_cast<T>(group.scale[i]);
       for (size_t k = i * units; k < (i + 1) * units; ++k) {
-        gain_[k] = walker.Gain()[k] * scale;
-        pull_[k] = gain_[k] * pull;
-        step_[k] = gain_[k] * step;
+        const double gain = static_cast<double>(walker.Gain()[k]) * group.scale[i];
+        gain_[k] = gain;
+        pull_[k] = static_cast<T>(group.pull * gain);
+        step_[k] = static_cast<T>(-descent_.rate * gain);
       }
     }
     if (descent_.squares != nullptr) Adapt(walker, group);
@@ -166,20 +165,16 @@ class Descender {
     }
     for (size_t j = 0; j < units; ++j) {
       double& sum = descent_.squares[walker.UnitIds()[j]];
-      for (size_t i = 0; i < m; ++i) {
-        const auto gain = static_cast<double>(gain_[i * units + j]);
-        sum += gain * gain * squares_[i];
-      }
+      for (size_t i = 0; i < m; ++i) sum += gain_[i * units + j] * gain_[i * units + j] * squares_[i];
       const double root = std::sqrt(sum) + descent_.epsilon, rate = descent_.rate / (root > 0.0 ? root : 1.0);
-      for (size_t i = 0; i < m; ++i) {
-        step_[i * units + j] = static_cast<T>(-rate * static_cast<double>(gain_[i * units + j]));
-      }
+      for (size_t i = 0; i < m; ++i) step_[i * units + j] = static_cast<T>(-rate * gain_[i * units + j]);
     }
   }
 
   const Layer<T>& layer_;
   const Descent<T>& descent_;
-  std::vector<T> gain_, step_, pull_;  // of each row and unit; row by row
+  std::vector<double> gain_;    // of each row and unit; row by row
+  std::vector<T> step_, pull_;  // what the units, and the learners, make of it
   std::vector<double> squares_;
 };
 

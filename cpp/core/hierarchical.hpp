@@ -3,7 +3,8 @@
 // more with a softmax over a unit for each.
 //
 // Every score is a dot product with a bit pattern of its own, and log-probabilities are added from the root down in
-// double precision; so results depend neither on the batch nor on threads, and all questions get the same answer.
+// double precision; so results depend neither on the batch nor on threads, and all questions get the same answer. Only steps
+// of a float layer judge their scores in float: their gains end as floats anyway.
 #pragma once
 
 #include <cstddef>

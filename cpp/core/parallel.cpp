@@ -35,7 +35,7 @@ int FromEnvironment(const char* name) {
   char* end;
   const long n = std::strtol(text, &end, 10);
   const bool whole = end != text && (*end == '\0' || *end == ',');
-  return whole && n > 0 && n <= 65536 ? static_cast<int>(n) : 0;
+  return whole && n > 0 && n <= kMostThreads ? static_cast<int>(n) : 0;
 }
 
 int AffinityCount() {
@@ -231,7 +231,7 @@ int NumThreads() {
   return n;
 }
 
-void SetNumThreads(int n) { num_threads.store(std::max(1, n), std::memory_order_relaxed); }
+void SetNumThreads(int n) { num_threads.store(std::clamp(n, 1, kMostThreads), std::memory_order_relaxed); }
 
 int UsableThreads(double cost) {
   if (inside_task || NumThreads() == 1 || !the_pool.Worthwhile(cost)) return 1;

@@ -13,7 +13,8 @@ namespace boltzmax {
 // At least 1. Initially BOLTZMAX_NUM_THREADS, else OMP_NUM_THREADS, else what the affinity mask and the cgroup's CPU
 // quota leave.
 int NumThreads();
-void SetNumThreads(int n);
+inline constexpr int kMostThreads = 65536;
+void SetNumThreads(int n);  // the nearest from 1 to kMostThreads
 
 // task(i) for every i in [0, tasks), on the caller and the pool. `cost` is the whole work in nanoseconds, estimated:
 // what is too little to repay waking a worker runs on the caller alone.

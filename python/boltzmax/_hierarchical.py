@@ -73,7 +73,8 @@ class HierarchicalSoftmax(DescendingLayer):
     Notes
     -----
     ``hidden`` is (N, D) in all methods and converted to `dtype` if need be. Scores are rounded as
-    `dtype`; what is made of them is computed in double precision and rounded once. Results are the
+    `dtype`; what is made of them is computed in double precision and rounded once (in steps of a
+    float32 layer, in float32). Results are the
     same bits in any batch and for any number of threads. NaN in a row makes its probabilities NaN,
     and it has no top classes.
 

@@ -8,6 +8,8 @@ nobody needs to call anything, and nobody who does without threadpoolctl pays fo
 
 from __future__ import annotations
 
+import contextlib
+import importlib.util
 import sys
 from collections.abc import Sequence
 from importlib.abc import MetaPathFinder
@@ -18,6 +20,7 @@ from typing import Any
 from boltzmax import _core
 
 _NAME = "threadpoolctl"
+_MARK = "_knows_boltzmax"  # so that it is told once, however often we are imported
 
 
 class _Pool:
@@ -42,24 +45,27 @@ class _Pool:
 
 def _register(threadpoolctl: ModuleType) -> None:
     """Tell threadpoolctl of our controller; releases before 3.2 know their own ones alone."""
-    if hasattr(threadpoolctl, "register"):
+    if hasattr(threadpoolctl, "register") and not hasattr(threadpoolctl, _MARK):
+        setattr(threadpoolctl, _MARK, True)
         bases = (_Pool, threadpoolctl.LibController)
         threadpoolctl.register(type("BoltzmaxController", bases, {}))
 
 
 class _Waiting(MetaPathFinder):
-    """Finds what the other finders find, and hears when it has been imported."""
+    """Lets the other finders find threadpoolctl, and hears when it has been imported."""
 
     def find_spec(
         self, fullname: str, path: Sequence[str] | None, target: ModuleType | None = None
     ) -> ModuleSpec | None:
-        if fullname != _NAME:
+        if fullname != _NAME or self not in sys.meta_path:
             return None
-        others: list[Any] = [f for f in sys.meta_path if f is not self and hasattr(f, "find_spec")]
-        found = (finder.find_spec(fullname, path, target) for finder in others)
-        spec: ModuleSpec | None = next((spec for spec in found if spec is not None), None)
-        loader: Any = spec.loader if spec is not None else None
-        if loader is not None:
+        sys.meta_path.remove(self)  # or it would be asked again
+        try:
+            spec = importlib.util.find_spec(fullname)
+        finally:
+            sys.meta_path.insert(0, self)
+        loader: Any = None if spec is None else spec.loader
+        with contextlib.suppress(AttributeError, TypeError):  # of loaders of another kind
             execute = loader.exec_module
 
             def execute_and_register(module: ModuleType) -> None:
@@ -77,4 +83,7 @@ def install() -> None:
     if loaded is not None:
         _register(loaded)
     else:
-        sys.meta_path.insert(0, _Waiting())
+        ours = (_Waiting.__module__, _Waiting.__qualname__)  # of a package reloaded, another class
+        kinds = ((type(f).__module__, type(f).__qualname__) for f in sys.meta_path)
+        if ours not in kinds:
+            sys.meta_path.insert(0, _Waiting())

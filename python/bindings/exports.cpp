@@ -1,6 +1,6 @@
 // What the extension shows to whoever looks into the process, as threadpoolctl does (boltzmax/_threadpools.py).
 
-#include "parallel.hpp"
+#include "../../cpp/core/parallel.hpp"
 
 #if defined(_WIN32)
 #define BOLTZMAX_EXPORT extern "C" __declspec(dllexport)
@@ -8,5 +8,12 @@
 #define BOLTZMAX_EXPORT extern "C" __attribute__((visibility("default")))
 #endif
 
-BOLTZMAX_EXPORT int boltzmax_get_num_threads() { return boltzmax::NumThreads(); }
+// Where the number cannot be found out, there is one.
+BOLTZMAX_EXPORT int boltzmax_get_num_threads() {
+  try {
+    return boltzmax::NumThreads();
+  } catch (...) {
+    return 1;
+  }
+}
 BOLTZMAX_EXPORT void boltzmax_set_num_threads(int n) { boltzmax::SetNumThreads(n); }
