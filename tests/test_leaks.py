@@ -236,7 +236,7 @@ def test_nothing_is_kept(name: str) -> None:
     calls = CALLS // 10 if name in SLOW else CALLS
     for number, call in enumerate(CASES[name]):
         _repeat(call, 20)
-        for _ in range(5):  # Python's own caches fill in the first ones
+        for _ in range(15):  # caches of Python and NumPy fill in the first ones
             before = _held()
             _repeat(call, calls)
             blocks, size = _held() - before
