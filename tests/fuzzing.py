@@ -33,15 +33,20 @@ SEEDS = st.integers(0, 2**32 - 1)
 
 
 def register_profiles() -> None:
-    """`default` for the suite, `long` for hunting: ``--hypothesis-profile=long``."""
+    """What ``--hypothesis-profile=`` takes.
+
+    `default`, the suite's, draws the same inputs every time: it passes or fails for all alike.
+    `new` draws others each time, and `long` many of them.
+    """
     quiet = {
         "deadline": None,
-        "derandomize": False,  # hypothesis would draw the same inputs every time where CI is set
         # The fixtures hold for all the examples alike.
         "suppress_health_check": [HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
     }
-    hypothesis.settings.register_profile("default", max_examples=100, **quiet)
-    hypothesis.settings.register_profile("long", max_examples=5_000, **quiet)
+    register = hypothesis.settings.register_profile
+    register("default", max_examples=100, derandomize=True, **quiet)
+    register("new", max_examples=100, derandomize=False, **quiet)
+    register("long", max_examples=5_000, derandomize=False, **quiet)
     hypothesis.settings.load_profile("default")
 
 

@@ -211,7 +211,7 @@ def member(array: Array) -> bytes:
 ARRAYS = st.one_of(
     st.builds(np.asarray, st.lists(st.integers(-3, 30), max_size=30)),
     st.builds(
-        lambda seed, shape, kind: (20 * np.random.default_rng(seed).random(shape)).astype(kind),
+        lambda seed, shape, kind: np.asarray(20 * np.random.default_rng(seed).random(shape), kind),
         fuzzing.SEEDS,
         st.lists(st.integers(0, 20), max_size=3),
         st.sampled_from(["f4", "f8", ">f4", "i4", ">i4", "i8", "u1", "f2", "c8", "?", "U3", "O"]),
