@@ -11,10 +11,12 @@ namespace boltzmax::kernels {
 namespace {
 
 // At most kLanes neighbouring columns, of which it loads U elements each: rows i, i + step, ... of the strip.
-template <class S, class Lanes>
+template <class S, class Lanes, bool kCoarse>
 struct Strip {
   using T = Compute<S>;
   using V = Vec<T>;
+  template <bool kScaled>
+  using Shift = ExpShift<V, kScaled, ReductionOf<V, kCoarse>>;
   const char* x;
   ptrdiff_t stride;
   size_t n;
@@ -57,9 +59,10 @@ inline auto StripMax(const StripType& x, size_t n) {
 // One sum for each row-lane, folded as those of a row are: halves onto halves.
 template <class V>
 inline Pair<Wide<V>> FoldColumnSums(WideSum<V>* sums) {
-  for (size_t half = V::kLanes / 2; half > 0; half /= 2) {
-    for (size_t i = 0; i < half; ++i) sums[i].Fold(sums[i + half]);
-  }
+  FoldLanes<V::kLanes / 2>(sums, [](WideSum<V> a, const WideSum<V>& b) {
+    a.Fold(b);
+    return a;
+  });
   return sums[0].Lanes();
 }
 
@@ -121,15 +124,16 @@ struct StripTemperature {
 };
 
 // What a strip was reduced to.
-template <class V, bool kScaled>
+template <class Shift>
 struct StripSum {
+  using V = typename Shift::Vector;
   V max;
-  ExpShift<V, kScaled> shift;
+  Shift shift;
   SumOfExp<Wide<V>> sum;
 };
 
-template <class V, bool kScaled>
-inline StripSum<V, kScaled> MakeStripSum(V max, const ExpShift<V, kScaled>& shift, const Pair<Wide<V>>& sum) {
+template <class V, class Shift>
+inline StripSum<Shift> MakeStripSum(V max, const Shift& shift, const Pair<Wide<V>>& sum) {
   const Wide<V> unscale = Const(ExpConstants<typename V::Scalar>::kUnscale);
   return {max,
           shift,
@@ -170,26 +174,29 @@ inline Pair<Wide<V>> ColumnSumOfTerms(size_t n, Keep keep, F terms) {
 // ReduceRow for columns: the exponentials go to keep(i, step, e). Here too the maximum of the first rows will do in
 // place of the columns' own, unless `known` asks for that.
 template <bool kScaled, class V, class StripType, class Keep>
-inline StripSum<V, kScaled> ReduceStrip(const StripType& x, const Temperature<V>& t, Keep keep, bool known = false) {
+inline auto ReduceStrip(const StripType& x, const Temperature<V>& t, Keep keep, bool known = false) {
+  using Shift = typename StripType::template Shift<kScaled>;
   using C = ExpConstants<typename V::Scalar>;
   constexpr size_t kHead = 16;
   const size_t n = x.n;
-  if (!kScaled && !known) {
+  if constexpr (!kScaled) {
     const V guess = StripMax(x, n < kHead ? n : kHead);
-    const auto is_direct = [&](V v) { return ReduceMax(Abs(v)) < C::kDirectLimit; };
-    if (is_direct(guess)) {
-      const ExpShift<V, kScaled> shift(guess, t);
+    const auto is_direct = [](V v) { return !Any(Lt(Set<V>(C::kDirectLimit), Abs(v))); };
+    if (!known && is_direct(guess)) {
+      const Shift shift(guess, t);
+      const DirectShift direct(shift);
       V max = guess;
       const auto sum = ColumnSumOfTerms<V>(n, keep, [&]<size_t U>(size_t i, size_t step, RowCount<U>) {
         const auto v = x.template Rows<U>(i, step);
         max = MaxOf(v, max);
-        return ExpTermsOf(v, shift);
+        return ExpTermsOf(v, direct);
       });
-      if (ReduceMax(max - guess) <= C::kHeadroom && is_direct(max)) return MakeStripSum(max, shift, sum);
+      const bool is_near = !Any(Lt(Set<V>(C::kHeadroom), max - guess));
+      if (is_near && is_direct(max)) return MakeStripSum(max, shift, sum);
     }
   }
   const V max = StripMax(x, n);
-  const ExpShift<V, kScaled> shift(max, t);
+  const Shift shift(max, t);
   const auto sum = ColumnSumOfTerms<V>(n, keep, [&]<size_t U>(size_t i, size_t step, RowCount<U>) {
     return ExpTermsOf(x.template Rows<U>(i, step), shift);
   });
@@ -197,8 +204,9 @@ inline StripSum<V, kScaled> ReduceStrip(const StripType& x, const Temperature<V>
 }
 
 // Columns without a finite maximum: DegenerateSum, lane by lane.
-template <class V, bool kScaled, class StripType>
-BOLTZMAX_RARE inline void MarkDegenerate(const StripType& x, StripSum<V, kScaled>* strip) {
+template <class StripType, class Shift>
+BOLTZMAX_RARE inline void MarkDegenerate(const StripType& x, StripSum<Shift>* strip) {
+  using V = typename Shift::Vector;
   using D = Wide<V>;
   const V nan = ColumnMax<V>(x.n, [&]<size_t U>(size_t i, RowCount<U>) { return IsNan<V>(x.template Rows<U>(i, 1)); });
   const D zero = Const(0), one = Const(1), not_a_number = Const(__builtin_nan(""));
@@ -230,8 +238,8 @@ inline V FindLastRows(const StripType& x, V max) {
 }
 
 // WithoutLargest for columns: gathers the four of each column's tree.
-template <class V, bool kScaled, class StripType>
-inline Pair<Wide<V>> StripWithoutLargest(const StripType& x, const StripSum<V, kScaled>& strip, size_t lanes) {
+template <class StripType, class Shift, class V = typename Shift::Vector>
+inline Pair<Wide<V>> StripWithoutLargest(const StripType& x, const StripSum<Shift>& strip, size_t lanes) {
   using T = typename V::Scalar;
   constexpr size_t kLanes = V::kLanes;
   T last[kLanes], slot[kLanes] = {}, four[4][kLanes];
@@ -249,15 +257,14 @@ inline Pair<Wide<V>> StripWithoutLargest(const StripType& x, const StripSum<V, k
   }
   Block<V, 4> v;
   for (size_t u = 0; u < 4; ++u) v.part[u] = Load(four[u]);
-  return WithoutLargest<kScaled, V>({strip.sum.hi, strip.sum.lo}, v, Load(slot), strip.shift);
+  return WithoutLargest(Pair<Wide<V>>{strip.sum.hi, strip.sum.lo}, v, Load(slot), strip.shift);
 }
 
 // ReduceRest for columns.
-template <class V, bool kScaled, class StripType>
-BOLTZMAX_KERNEL inline Pair<Wide<V>> ReduceStripRest(const StripType& x, const StripSum<V, kScaled>& strip,
-                                                     size_t lanes) {
+template <class StripType, class Shift, class V = typename Shift::Vector>
+BOLTZMAX_KERNEL inline Pair<Wide<V>> ReduceStripRest(const StripType& x, const StripSum<Shift>& strip, size_t lanes) {
   auto rest = x.n <= kShort
-                  ? WithoutLargestOfShort<kScaled, V>({strip.sum.hi, strip.sum.lo}, x.n, strip.max, strip.shift)
+                  ? WithoutLargestOfShort(Pair<Wide<V>>{strip.sum.hi, strip.sum.lo}, x.n, strip.max, strip.shift)
                   : StripWithoutLargest(x, strip, lanes);
   const auto tiny = Lt(rest.hi, strip.sum.top * Const(kTinyRest<typename V::Scalar>));
   if (!Any(tiny)) return rest;
@@ -272,8 +279,8 @@ BOLTZMAX_KERNEL inline Pair<Wide<V>> ReduceStripRest(const StripType& x, const S
 }
 
 // log(sum exp(x/T)) - offset/T for every column.
-template <class V, bool kScaled, class StripType>
-inline Pair<Wide<V>> StripLogSum(const StripType& x, const StripSum<V, kScaled>& strip, size_t lanes) {
+template <class StripType, class Shift, class V = typename Shift::Vector>
+inline Pair<Wide<V>> StripLogSum(const StripType& x, const StripSum<Shift>& strip, size_t lanes) {
   using T = typename V::Scalar;
   const auto usual = LogPartsOfSum<T>(strip.sum);
   const auto is_peaked = Lt(strip.sum.hi, strip.sum.top * Const(kPeakedHere));
@@ -300,10 +307,10 @@ struct StripOut {
   }
 };
 
-template <bool kScaled, class S, class Lanes>
-BOLTZMAX_KERNEL inline void SoftmaxStrip(const Strip<S, Lanes>& x, char* y, ptrdiff_t y_stride,
+template <bool kScaled, class S, class Lanes, bool kCoarse>
+BOLTZMAX_KERNEL inline void SoftmaxStrip(const Strip<S, Lanes, kCoarse>& x, char* y, ptrdiff_t y_stride,
                                          const StripTemperature<Vec<Compute<S>>>& t, size_t) {
-  using V = typename Strip<S, Lanes>::V;
+  using V = Vec<Compute<S>>;
   constexpr bool kHoldsExp = sizeof(S) == sizeof(Compute<S>);  // else the exponentials are computed again
   const StripOut<S, Lanes> out = {y, y_stride, x.lanes};
   const auto keep = [&](size_t i, size_t step, const auto& e) {
@@ -311,7 +318,7 @@ BOLTZMAX_KERNEL inline void SoftmaxStrip(const Strip<S, Lanes>& x, char* y, ptrd
   };
   const auto strip = ReduceStrip<kScaled, V>(x, t.vector, keep, kHoldsExp && y == x.x);
   const Divisor<V> divisor(strip.sum.hi, strip.sum.lo);
-  const Strip<S, Lanes> kept = {y, y_stride, x.n, x.lanes};
+  const Strip<S, Lanes, kCoarse> kept = {y, y_stride, x.n, x.lanes};
   ForEachStripRow(x.n, [&]<size_t U>(size_t i, RowCount<U>) {
     if constexpr (kHoldsExp) {
       out.Store(i, 1, Divide(kept.template Rows<U>(i, 1), divisor));
@@ -321,12 +328,12 @@ BOLTZMAX_KERNEL inline void SoftmaxStrip(const Strip<S, Lanes>& x, char* y, ptrd
   });
 }
 
-template <bool kScaled, class S, class Lanes>
-BOLTZMAX_RARE inline void LogSoftmaxDegenerateStrip(const Strip<S, Lanes>& x, const StripOut<S, Lanes>& out,
+template <bool kScaled, class S, class Lanes, bool kCoarse>
+BOLTZMAX_RARE inline void LogSoftmaxDegenerateStrip(const Strip<S, Lanes, kCoarse>& x, const StripOut<S, Lanes>& out,
                                                     const LogShift<Vec<Compute<S>>>& shift,
                                                     const StripTemperature<Vec<Compute<S>>>& t,
                                                     const SumOfExp<Wide<Vec<Compute<S>>>>& sum) {
-  using V = typename Strip<S, Lanes>::V;
+  using V = Vec<Compute<S>>;
   const V zero = Set<V>(0), one = Set<V>(1);
   const auto is_usual = Eq(Demote(DegenerateLanes(sum)), zero);
   const Wide<V> none = Const(0), all = Const(1);
@@ -338,13 +345,13 @@ BOLTZMAX_RARE inline void LogSoftmaxDegenerateStrip(const Strip<S, Lanes>& x, co
   }
 }
 
-template <bool kScaled, class S, class Lanes>
-BOLTZMAX_KERNEL inline void LogSoftmaxStrip(const Strip<S, Lanes>& x, char* y, ptrdiff_t y_stride,
+template <bool kScaled, class S, class Lanes, bool kCoarse>
+BOLTZMAX_KERNEL inline void LogSoftmaxStrip(const Strip<S, Lanes, kCoarse>& x, char* y, ptrdiff_t y_stride,
                                             const StripTemperature<Vec<Compute<S>>>& t, size_t lanes) {
-  using V = typename Strip<S, Lanes>::V;
+  using V = Vec<Compute<S>>;
   auto strip = ReduceStrip<kScaled, V>(x, t.vector, KeepNoColumn{});
   const bool any_degenerate = Any(Eq(DegenerateLanes(strip.sum), Wide<V>(Const(1))));
-  if (any_degenerate) MarkDegenerate<V, kScaled>(x, &strip);
+  if (any_degenerate) MarkDegenerate(x, &strip);
   const auto shift = LogShift<V>::template Make<kScaled>(strip.sum.offset, StripLogSum(x, strip, lanes));
   const StripOut<S, Lanes> out = {y, y_stride, x.lanes};
   if (any_degenerate) return LogSoftmaxDegenerateStrip<kScaled>(x, out, shift, t, strip.sum);
@@ -353,14 +360,14 @@ BOLTZMAX_KERNEL inline void LogSoftmaxStrip(const Strip<S, Lanes>& x, char* y, p
   });
 }
 
-template <bool kScaled, class S, class Lanes>
-BOLTZMAX_KERNEL inline void LogSumExpStrip(const Strip<S, Lanes>& x, char* y, ptrdiff_t,
+template <bool kScaled, class S, class Lanes, bool kCoarse>
+BOLTZMAX_KERNEL inline void LogSumExpStrip(const Strip<S, Lanes, kCoarse>& x, char* y, ptrdiff_t,
                                            const StripTemperature<Vec<Compute<S>>>& t, size_t lanes) {
-  using V = typename Strip<S, Lanes>::V;
+  using V = Vec<Compute<S>>;
   using D = Wide<V>;
   auto strip = ReduceStrip<kScaled, V>(x, t.vector, KeepNoColumn{});
   const auto is_degenerate = Eq(DegenerateLanes(strip.sum), D(Const(1)));
-  if (Any(is_degenerate)) MarkDegenerate<V, kScaled>(x, &strip);
+  if (Any(is_degenerate)) MarkDegenerate(x, &strip);
   const auto log_sum = StripLogSum(x, strip, lanes);
   const auto& sum = strip.sum;
   const D usual = (sum.offset / t.value + log_sum.hi) + log_sum.lo;

@@ -1,10 +1,12 @@
 // exp(x - m) without ever rounding x - m.
 //
-// Reduce, approximate, reconstruct: with k = round(x log2 e), r = x - k ln 2 and K the exponent of exp(m),
+// Reduce, approximate, reconstruct: with a step of ln(2) / N, k = round(x / step), r = x - k step and K the exponent of
+// exp(m),
 //
-//     exp(x) = 2^K * [ 2^(k-K) * P(r) ],   |r| <= ln(2)/2
+//     exp(x) = 2^K * [ 2^(k/N - K) * P(r) ],   |r| <= step / 2
 //
-// and the bracket, times 2^kScale, is what the kernels add up: the shift that keeps exp from overflowing is a whole
+// where N is 1, or the number of powers between 1 and 2 that the ISA can look up (Vec::kNodes), for a shorter P;
+// the bracket, times 2^kScale, is what the kernels add up: the shift that keeps exp from overflowing is a whole
 // power of two, so it costs no digit. The usual exp(x - m) first rounds x - m, which loses |x - m|/2 ulp of the result
 // (Blanchard, Higham & Higham, IMA J. Numer. Anal. 41(4), 2021, section 4).
 //
@@ -13,13 +15,17 @@
 //
 // Error of exp(x), in ULP of the result. Over all 2^31 non-positive floats (tests/exponential.py) it is at most
 //
+//     float, table:    0.7707 ULP at -0x1.5da12p+6
 //     float, FMA:      0.8914 ULP at -0x1.765026p+2
 //     float, scalar:   1.1761 ULP at -0x1.df6e9ep+5
 //
 // and over 2^26 doubles, drawn and chosen,
 //
+//     double, table:   0.7784 ULP at -0x1.6244ca0d0cffbp+9
 //     double, FMA:     0.9083 ULP at -0x1.46a45a1f17a25p+9
 //     double, scalar:  1.2002 ULP at -0x1.40e961ea3cce5p+7
+//
+// The coarse one, for 16-bit results, is within 2^-17 of exp(x).
 #pragma once
 
 #include "block.hpp"
@@ -50,9 +56,14 @@ inline Temperature<V> MakeTemperature(double temperature) {
   return {Set<V>(static_cast<T>(temperature)), Set<V>(hi), Set<V>(lo)};
 }
 
+template <class V, bool kCoarse = false>
+using ReductionOf = ExpReduction<typename V::Scalar, V::kNodes, kCoarse>;
+
 // What the reduction needs to know of a row: where its maximum lies, and its temperature.
-template <class V, bool kScaled>
+template <class V, bool kScaled, class R = ReductionOf<V>>
 struct ExpShift {
+  using Vector = V;
+  using Reduction = R;
   using T = typename V::Scalar;
   using C = ExpConstants<T>;
 
@@ -92,7 +103,23 @@ struct ExpShift {
   void Finish() {
     floor = MulAdd(exponent, Set<V>(C::kLn2), Set<V>(C::kFloor * C::kLn2));
     if constexpr (kScaled) floor = floor * temperature.value;
-    magic = Set<V>(C::kRoundingMagic + C::kBias) - exponent;
+    constexpr T kNodes = T(V::kNodes);
+    magic = NegMulAdd(exponent, Set<V>(kNodes), Set<V>(C::kRoundingMagic + C::kBias * kNodes));
+  }
+};
+
+// An ExpShift whose offset is 0, to the same bits.
+template <class V, class R>
+struct DirectShift {
+  using Vector = V;
+  using Reduction = R;
+  V magic, floor;
+
+  explicit DirectShift(const ExpShift<V, false, R>& shift) : magic(shift.magic), floor(shift.floor) {}
+
+  template <class B>
+  B Argument(const B& x) const {
+    return Max(B(floor), x);
   }
 };
 
@@ -122,24 +149,37 @@ struct ExpTerms {
   B Error() const { return Remainder(scale - Value(), B(Set<Vec<typename B::Scalar>>(0)) - q, part); }
 };
 
-template <class B, class V, bool kScaled>
-inline ExpTerms<B> ExpTermsOf(const B& x, const ExpShift<V, kScaled>& shift) {
-  using C = ExpConstants<typename V::Scalar>;
+template <class B, class Shift>
+inline ExpTerms<B> ExpTermsOf(const B& x, const Shift& shift) {
+  using V = typename Shift::Vector;
+  using R = typename Shift::Reduction;
+  constexpr bool kLooksUp = V::kNodes > 1;
   const B a = shift.Argument(x);
-  const B t = MulAdd(a, Set<V>(C::kLog2e), shift.magic);
+  const B t = MulAdd(a, Set<V>(R::kInverseStep), shift.magic);
   const B k = t - shift.magic;
-  B r = NegMulAdd(k, Set<V>(C::kLn2Hi), a);
-  r = NegMulAdd(k, Set<V>(C::kLn2Lo), r);
-  B q = Set<V>(C::kPoly[0]);
+  B r;
+  if constexpr (R::kIsCoarse) {
+    r = NegMulAdd(k, Set<V>(R::kStep), a);
+  } else {
+    r = NegMulAdd(k, Set<V>(R::kStepHi), a);
+    r = NegMulAdd(k, Set<V>(R::kStepLo), r);
+    if constexpr (kLooksUp) r = r + NodeRest(t);
+  }
+  B q = Set<V>(R::kPoly[0]);
   BOLTZMAX_UNROLL
-  for (size_t i = 1; i < sizeof(C::kPoly) / sizeof(C::kPoly[0]); ++i) q = MulAdd(q, r, Set<V>(C::kPoly[i]));
+  for (size_t i = 1; i < sizeof(R::kPoly) / sizeof(R::kPoly[0]); ++i) q = MulAdd(q, r, Set<V>(R::kPoly[i]));
   q = MulAdd(q, r, Set<V>(1));
-  const B scale = Pow2(t);
+  B scale;
+  if constexpr (kLooksUp) {
+    scale = NodePower(t);
+  } else {
+    scale = Pow2(t);
+  }
   return {q, r * scale, scale};
 }
 
-template <class B, class V, bool kScaled>
-inline B ScaledExp(const B& x, const ExpShift<V, kScaled>& shift) {
+template <class B, class Shift>
+inline B ScaledExp(const B& x, const Shift& shift) {
   return ExpTermsOf(x, shift).Value();
 }
 

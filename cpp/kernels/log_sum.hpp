@@ -58,9 +58,10 @@ inline Pair<D> ExpReduced(const D& a, const D& k) {
   const D high = NegMulAdd(k, Const(C::kLn2Hi), a);  // exact
   const D low = k * Const(C::kLn2Lo);
   const D r = high - low;
-  D q = Const(C::kPoly[0]);
+  constexpr auto& kPoly = ExpReduction<double, 1>::kPoly;
+  D q = Const(kPoly[0]);
   BOLTZMAX_UNROLL
-  for (size_t i = 1; i < sizeof(C::kPoly) / sizeof(C::kPoly[0]); ++i) q = MulAdd(q, r, Const(C::kPoly[i]));
+  for (size_t i = 1; i < sizeof(kPoly) / sizeof(kPoly[0]); ++i) q = MulAdd(q, r, Const(kPoly[i]));
   const D head = one + r;
   if constexpr (!kNeedsLow<T>) return {MulAdd(q * r, r, head), Const(0)};
   const D r_error = (high - r) - low;

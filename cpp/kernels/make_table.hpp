@@ -16,14 +16,10 @@ struct Bool {
   static constexpr bool value = kValue;
 };
 
-// f(scaled, masked) with its two booleans as types.
+// f(scaled) with the boolean as a type.
 template <class F>
-inline void WithBools(bool scaled, bool masked, F f) {
-  if (scaled) {
-    masked ? f(Bool<true>{}, Bool<true>{}) : f(Bool<true>{}, Bool<false>{});
-  } else {
-    masked ? f(Bool<false>{}, Bool<true>{}) : f(Bool<false>{}, Bool<false>{});
-  }
+inline void WithBool(bool scaled, F f) {
+  scaled ? f(Bool<true>{}) : f(Bool<false>{});
 }
 
 template <class P, class Byte>
@@ -52,10 +48,10 @@ inline void Attach(Op* op, const RowBatch&, size_t, S* y) {
 
 // Rows of a batch in three overlapping steps: guess the maximum of one row, reduce the row before it, map the one before
 // that. What a step hands to the next comes from a long chain of instructions, which ends while another row is read.
-template <bool kScaled, bool kMasked, class S, class Op>
+template <bool kScaled, class S, class Op>
 BOLTZMAX_KERNEL inline void RunRows(const RowBatch& b) {
   struct Line {
-    Source<S, kMasked> x;
+    Source<S, Op::kCoarse> x;
     Compute<S> guess;
     double temperature;
     Op op;
@@ -65,7 +61,7 @@ BOLTZMAX_KERNEL inline void RunRows(const RowBatch& b) {
     Line& line = lines[r % 4];
     line.x.x = Offset<const S>(b.x, r, b.x_stride);
     line.x.mask = nullptr;
-    if constexpr (kMasked) line.x.mask = Offset<const uint8_t>(b.mask, r, b.mask_stride);
+    if (b.mask != nullptr) line.x.mask = Offset<const uint8_t>(b.mask, r, b.mask_stride);
     line.temperature = 1.0;
     if constexpr (kScaled) {
       line.temperature = *Offset<const double>(reinterpret_cast<const char*>(b.temperature), r, b.temperature_stride);
@@ -90,23 +86,21 @@ BOLTZMAX_KERNEL inline void RunRows(const RowBatch& b) {
 
 template <class S, class Op>
 inline void Rows(const RowBatch& b) {
-  WithBools(b.scaled, b.mask != nullptr,
-            [&](auto scaled, auto masked) { RunRows<decltype(scaled)::value, decltype(masked)::value, S, Op>(b); });
+  WithBool(b.scaled, [&](auto scaled) { RunRows<decltype(scaled)::value, S, Op>(b); });
 }
 
 // f(scaled, source) for one row or a piece of one.
 template <class S, class F>
 inline void WithRow(const Row& row, F f) {
   const S* x = static_cast<const S*>(row.x);
-  WithBools(row.temperature != 1.0, row.mask != nullptr,
-            [&](auto scaled, auto masked) { f(scaled, Source<S, decltype(masked)::value>{x, row.mask}); });
+  WithBool(row.temperature != 1.0, [&](auto scaled) { f(scaled, Source<S>{x, row.mask}); });
 }
 
 // f(scaled, strip, y, temperature, lanes) for every strip of kLanes columns.
-template <class S, size_t kYItem, class F>
+template <class S, size_t kYItem, bool kCoarse, class F>
 inline void ForEachStrip(const ColumnBatch& b, F f) {
   using V = VecOf<S>;
-  WithBools(b.scaled, false, [&](auto scaled, auto) {
+  WithBool(b.scaled, [&](auto scaled) {
     const char* t = reinterpret_cast<const char*>(b.temperature);
     for (size_t c = 0; c < b.columns; c += V::kLanes) {
       const size_t lanes = b.columns - c < V::kLanes ? b.columns - c : V::kLanes;
@@ -115,9 +109,9 @@ inline void ForEachStrip(const ColumnBatch& b, F f) {
       StripTemperature<V> temperature;
       if (b.scaled) temperature = {Offset<const double>(t, c, b.temperature_stride), b.temperature_stride, lanes};
       if (lanes == V::kLanes) {
-        f(scaled, Strip<S, Whole<1>>{x, b.x_stride, b.n, {}}, y, temperature, lanes);
+        f(scaled, Strip<S, Whole<1>, kCoarse>{x, b.x_stride, b.n, {}}, y, temperature, lanes);
       } else {
-        f(scaled, Strip<S, Partial<1>>{x, b.x_stride, b.n, {lanes}}, y, temperature, lanes);
+        f(scaled, Strip<S, Partial<1>, kCoarse>{x, b.x_stride, b.n, {lanes}}, y, temperature, lanes);
       }
     }
   });
@@ -128,19 +122,22 @@ struct Kernels {
   using T = Compute<S>;
 
   static void SoftmaxColumns(const ColumnBatch& b) {
-    ForEachStrip<S, sizeof(S)>(b, [&](auto scaled, const auto& x, char* y, const auto& t, size_t lanes) {
-      SoftmaxStrip<decltype(scaled)::value>(x, y, b.y_stride, t, lanes);
-    });
+    ForEachStrip<S, sizeof(S), SoftmaxOp<S>::kCoarse>(
+        b, [&](auto scaled, const auto& x, char* y, const auto& t, size_t lanes) {
+          SoftmaxStrip<decltype(scaled)::value>(x, y, b.y_stride, t, lanes);
+        });
   }
   static void LogSoftmaxColumns(const ColumnBatch& b) {
-    ForEachStrip<S, sizeof(S)>(b, [&](auto scaled, const auto& x, char* y, const auto& t, size_t lanes) {
-      LogSoftmaxStrip<decltype(scaled)::value>(x, y, b.y_stride, t, lanes);
-    });
+    ForEachStrip<S, sizeof(S), LogSoftmaxOp<S>::kCoarse>(
+        b, [&](auto scaled, const auto& x, char* y, const auto& t, size_t lanes) {
+          LogSoftmaxStrip<decltype(scaled)::value>(x, y, b.y_stride, t, lanes);
+        });
   }
   static void LogSumExpColumns(const ColumnBatch& b) {
-    ForEachStrip<S, sizeof(S)>(b, [&](auto scaled, const auto& x, char* y, const auto& t, size_t lanes) {
-      LogSumExpStrip<decltype(scaled)::value>(x, y, b.y_stride, t, lanes);
-    });
+    ForEachStrip<S, sizeof(S), LogSumExpOp<S>::kCoarse>(
+        b, [&](auto scaled, const auto& x, char* y, const auto& t, size_t lanes) {
+          LogSumExpStrip<decltype(scaled)::value>(x, y, b.y_stride, t, lanes);
+        });
   }
 
   BOLTZMAX_KERNEL static RowSum Reduce(const Row& row) {
@@ -165,16 +162,16 @@ struct Kernels {
     return sum;
   }
   BOLTZMAX_KERNEL static double SumDistances(const Row& row, double from) {
-    return SumOfDistances(Source<S, false>{static_cast<const S*>(row.x), nullptr}, row.n, from);
+    return SumOfDistances(Source<S>{static_cast<const S*>(row.x), nullptr}, row.n, from);
   }
   static size_t CountGreater(const Row& row, double limit) {
-    return CountAbove(Source<S, false>{static_cast<const S*>(row.x), nullptr}, row.n, limit);
+    return CountAbove(Source<S>{static_cast<const S*>(row.x), nullptr}, row.n, limit);
   }
   static size_t GroupMaxima(const Row& row, double* maxima) {
-    return MaximaOfGroups(Source<S, false>{static_cast<const S*>(row.x), nullptr}, row.n, maxima);
+    return MaximaOfGroups(Source<S>{static_cast<const S*>(row.x), nullptr}, row.n, maxima);
   }
   static size_t FindGreater(const Row& row, double limit, size_t begin, size_t most, Element* found, size_t* count) {
-    const Source<S, false> x = {static_cast<const S*>(row.x), nullptr};
+    const Source<S> x = {static_cast<const S*>(row.x), nullptr};
     return FindAbove(x, row.n, limit, begin, most, found, count);
   }
   BOLTZMAX_KERNEL static void MapSoftmax(const Row& row, const RowSum& sum) {

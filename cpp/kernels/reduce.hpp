@@ -11,15 +11,20 @@
 namespace boltzmax::kernels {
 namespace {
 
+// Whether exp may be coarse where the result has S's digits. Not for logsumexp: max + log(sum) may cancel.
+template <class S>
+inline constexpr bool kCoarseWillDo = sizeof(S) == 2;
+
 // The elements of a row; masked ones read as -inf, whose exp is 0.
-template <class S, bool kMasked>
+template <class S, bool kCoarse = false>
 struct Source {
   using T = Compute<S>;
   using V = Vec<T>;
-  static constexpr bool kIsMasked = kMasked;
+  template <bool kScaled>
+  using Shift = ExpShift<V, kScaled, ReductionOf<V, kCoarse>>;
   static constexpr T kLowest = -static_cast<T>(__builtin_inff());
   const S* x;
-  const uint8_t* mask;
+  const uint8_t* mask;  // or null: asked for once a block, which costs nothing beside a second copy of every kernel
 
   template <class Lanes>
   Block<V, Lanes::kVectors> operator()(size_t i, Lanes lanes) const {
@@ -28,7 +33,7 @@ struct Source {
   // v where the element counts, `otherwise` where it is masked.
   template <class Lanes>
   Block<V, Lanes::kVectors> Keep(size_t i, Lanes lanes, const Block<V, Lanes::kVectors>& v, V otherwise) const {
-    if constexpr (kMasked) return IfThenElse(MaskLanes<V>(mask + i, lanes), v, otherwise);
+    if (mask != nullptr) return IfThenElse(MaskLanes<V>(mask + i, lanes), v, otherwise);
     return v;
   }
 };
@@ -56,19 +61,21 @@ BOLTZMAX_RARE inline RowSum DegenerateSum(const Src& x, size_t n, double max) {
 }
 
 // The largest element's own exponential comes from the same instructions as in the sum, so that it can be taken out.
-template <class V, bool kScaled>
-inline double LargestTerm(typename V::Scalar max, const ExpShift<V, kScaled>& shift) {
-  return static_cast<double>(FirstLane(ScaledExp(Set<V>(max), shift))) * ExpConstants<typename V::Scalar>::kUnscale;
+template <class Shift>
+inline double LargestTerm(typename Shift::T max, const Shift& shift) {
+  using V = typename Shift::Vector;
+  return static_cast<double>(FirstLane(ScaledExp(Set<V>(max), shift))) * Shift::C::kUnscale;
 }
 
-template <class V, bool kScaled>
-inline RowSum MakeRowSum(typename V::Scalar max, const ExpShift<V, kScaled>& shift, Sum sum) {
+template <class Shift>
+inline RowSum MakeRowSum(typename Shift::T max, const Shift& shift, Sum sum) {
+  using C = typename Shift::C;
   return {static_cast<double>(max),
           static_cast<double>(FirstLane(shift.offset)),
           static_cast<double>(FirstLane(shift.exponent)),
           LargestTerm(max, shift),
-          sum.hi * ExpConstants<typename V::Scalar>::kUnscale,
-          sum.lo * ExpConstants<typename V::Scalar>::kUnscale};
+          sum.hi * C::kUnscale,
+          sum.lo * C::kUnscale};
 }
 
 // What becomes of the exponentials beside their sum; and whether the logarithm of that is wanted.
@@ -125,7 +132,7 @@ BOLTZMAX_RARE inline RowSum ReduceKnowingMax(const Src& x, size_t n, const Tempe
                                              typename Src::T max, Keep keep) {
   using V = typename Src::V;
   if (!IsFinite(static_cast<double>(max))) return DegenerateSum(x, n, static_cast<double>(max));
-  const ExpShift<V, kScaled> shift(Set<V>(max), t);
+  const typename Src::template Shift<kScaled> shift(Set<V>(max), t);
   const Sum sum = SumOfTerms<V>(n, keep, [&](size_t i, auto lanes) { return ExpTermsOf(x(i, lanes), shift); });
   return MakeRowSum(max, shift, sum);
 }
@@ -160,17 +167,20 @@ inline RowSum ReduceRow(const Src& x, size_t n, double temperature, typename Src
   using C = ExpConstants<T>;
   const auto t = MakeTemperature<V>(temperature);
   const auto is_direct = [](T v) { return v < C::kDirectLimit && v > -C::kDirectLimit; };
-  if (!kScaled && !known && is_direct(guess)) {
-    const ExpShift<V, kScaled> shift(Set<V>(guess), t);
-    V running = Set<V>(Src::kLowest);
-    const Sum sum = SumOfTerms<V>(n, keep, [&](size_t i, auto lanes) {
-      const auto v = x(i, lanes);
-      if (far) PrefetchAhead(x.x + i, lanes);
-      running = MaxOf(v, running);
-      return ExpTermsOf(v, shift);
-    });
-    const T max = ReduceMax(running);
-    if (max - guess <= C::kHeadroom && is_direct(max)) return MakeRowSum(max, shift, sum);
+  if constexpr (!kScaled) {
+    if (!known && is_direct(guess)) {
+      const typename Src::template Shift<false> shift(Set<V>(guess), t);
+      const DirectShift direct(shift);
+      V running = Set<V>(Src::kLowest);
+      const Sum sum = SumOfTerms<V>(n, keep, [&](size_t i, auto lanes) {
+        const auto v = x(i, lanes);
+        if (far) PrefetchAhead(x.x + i, lanes);
+        running = MaxOf(v, running);
+        return ExpTermsOf(v, direct);
+      });
+      const T max = ReduceMax(running);
+      if (max - guess <= C::kHeadroom && is_direct(max)) return MakeRowSum(max, shift, sum);
+    }
   }
   return ReduceKnowingMax<kScaled>(x, n, t, MaxOver<V>(n, x), keep);
 }

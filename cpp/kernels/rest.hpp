@@ -14,9 +14,8 @@ inline constexpr double kTinyRest = sizeof(T) == sizeof(float) ? 0x1p-24 : 0x1p-
 // The sum without its largest term. That term has spoilt the digits of no other but those of the four that it was added
 // up with: their tree is taken out, and the others of the four are put back, each with what its own rounding lost.
 // The largest is v.part[slot], lane by lane.
-template <bool kScaled, class V>
-inline Pair<Wide<V>> WithoutLargest(Pair<Wide<V>> sum, const Block<V, 4>& v, V slot,
-                                    const ExpShift<V, kScaled>& shift) {
+template <class V, class Shift>
+inline Pair<Wide<V>> WithoutLargest(Pair<Wide<V>> sum, const Block<V, 4>& v, V slot, const Shift& shift) {
   using T = typename V::Scalar;
   using D = Wide<V>;
   const auto terms = ExpTermsOf(v, shift);
@@ -75,9 +74,8 @@ inline size_t FindLast(const Src& x, size_t n, typename Src::V max) {
 }
 
 // A short row's sum was taken without trees: its largest term can be taken out as it went in.
-template <bool kScaled, class V>
-inline Pair<Wide<V>> WithoutLargestOfShort(const Pair<Wide<V>>& sum, size_t n, V max,
-                                           const ExpShift<V, kScaled>& shift) {
+template <class V, class Shift>
+inline Pair<Wide<V>> WithoutLargestOfShort(const Pair<Wide<V>>& sum, size_t n, V max, const Shift& shift) {
   const Wide<V> unscale = Const(ExpConstants<typename V::Scalar>::kUnscale), zero = Const(0);
   const auto largest = ExpTermsOf(max, shift);
   Wide<V> error;
@@ -86,9 +84,8 @@ inline Pair<Wide<V>> WithoutLargestOfShort(const Pair<Wide<V>>& sum, size_t n, V
   return Normalize(Pair<Wide<V>>{hi, (sum.lo + error) - lost});
 }
 
-template <bool kScaled, class Src>
-BOLTZMAX_RARE inline Sum SumRest(const Src& x, size_t n, typename Src::V max,
-                                 const ExpShift<typename Src::V, kScaled>& shift) {
+template <class Src, class Shift>
+BOLTZMAX_RARE inline Sum SumRest(const Src& x, size_t n, typename Src::V max, const Shift& shift) {
   using V = typename Src::V;
   using C = ExpConstants<typename Src::T>;
   const Sum sum = SumOver<V>(n, [&](size_t i, auto lanes) {
@@ -103,10 +100,10 @@ BOLTZMAX_KERNEL inline Sum ReduceRest(const Src& x, size_t n, double temperature
   using V = typename Src::V;
   using T = typename Src::T;
   const V max = Set<V>(static_cast<T>(row.max));
-  const ExpShift<V, kScaled> shift(row, MakeTemperature<V>(temperature));
+  const typename Src::template Shift<kScaled> shift(row, MakeTemperature<V>(temperature));
   const auto choose = [&](const Pair<Wide<V>>& rest) -> Sum {
     const Sum sum = {FirstLane(rest.hi.part[0]), FirstLane(rest.lo.part[0])};
-    return sum.hi > kTinyRest<T> * row.top ? sum : SumRest<kScaled>(x, n, max, shift);
+    return sum.hi > kTinyRest<T> * row.top ? sum : SumRest(x, n, max, shift);
   };
   const Pair<Wide<V>> whole = {Const(row.hi), Const(row.lo)};
   if (n <= kShort) return choose(WithoutLargestOfShort(whole, n, max, shift));
@@ -116,7 +113,7 @@ BOLTZMAX_KERNEL inline Sum ReduceRest(const Src& x, size_t n, double temperature
   for (size_t u = 0; u < 4 && first + u * V::kLanes < n; ++u) {
     v.part[u] = Set<V>(FirstLane(x(first + u * V::kLanes, Partial<1>{1}).part[0]));
   }
-  return choose(WithoutLargest<kScaled, V>(whole, v, Set<V>(static_cast<T>(slot)), shift));
+  return choose(WithoutLargest(whole, v, Set<V>(static_cast<T>(slot)), shift));
 }
 
 inline SumOfExp<F64> Broadcast(const RowSum& sum) {

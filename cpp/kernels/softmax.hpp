@@ -55,7 +55,7 @@ template <bool kScaled, class Src, class S>
 inline void SoftmaxMap(const Src& x, S* y, size_t n, double temperature, const RowSum& sum, bool stream) {
   using V = typename Src::V;
   if (IsDegenerate(sum)) return SoftmaxMapDegenerate(x, y, n);
-  const ExpShift<V, kScaled> shift(sum, MakeTemperature<V>(temperature));
+  const typename Src::template Shift<kScaled> shift(sum, MakeTemperature<V>(temperature));
   const Divisor<V> divisor(sum);
   MapTo<V>(y, n, stream, [&](size_t i, auto lanes) { return Divide(ScaledExp(x(i, lanes), shift), divisor); });
 }
@@ -67,7 +67,7 @@ inline void AffineSoftmaxMap(const Src& x, S* y, size_t n, double temperature, c
   using V = typename Src::V;
   using T = typename Src::T;
   if (IsDegenerate(sum)) return SoftmaxMapDegenerate(x, y, n);
-  const ExpShift<V, kScaled> shift(sum, MakeTemperature<V>(temperature));
+  const typename Src::template Shift<kScaled> shift(sum, MakeTemperature<V>(temperature));
   const Divisor<V> divisor(sum);
   const V slope = Set<V>(static_cast<T>(gain)), offset = Set<V>(static_cast<T>(add));
   MapTo<V>(y, n, stream, [&](size_t i, auto lanes) {
@@ -138,6 +138,7 @@ template <class S>
 struct SoftmaxOp {
   using T = Compute<S>;
   using V = Vec<T>;
+  static constexpr bool kCoarse = kCoarseWillDo<S>;
   S* y;
   T* e;  // where the exponentials wait: y itself or scratch; null to compute them again
   RowSum sum;
@@ -162,6 +163,7 @@ struct SoftmaxOp {
 
 template <class S>
 struct LogSoftmaxOp {
+  static constexpr bool kCoarse = kCoarseWillDo<S>;
   S* y;
   RowSum sum;
 
@@ -184,6 +186,7 @@ inline void StoreScalar(S* y, double value) {
 
 template <class S>
 struct LogSumExpOp {
+  static constexpr bool kCoarse = false;
   S* y;
   RowSum sum;
 

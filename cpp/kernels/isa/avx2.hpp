@@ -24,6 +24,7 @@ struct Vec<float> {
   static constexpr size_t kLanes = 8;
   static constexpr size_t kUnroll = 4;
   static constexpr bool kHasFma = true;
+  static constexpr int kNodes = 1;
   __m256 raw;
 };
 
@@ -34,6 +35,7 @@ struct Vec<double> {
   static constexpr size_t kLanes = 4;
   static constexpr size_t kUnroll = 4;
   static constexpr bool kHasFma = true;
+  static constexpr int kNodes = 1;
   __m256d raw;
 };
 
@@ -197,13 +199,11 @@ inline F32 Widen(__m128i bits, BFloat16) {
   return {_mm256_castsi256_ps(_mm256_slli_epi32(_mm256_cvtepu16_epi32(bits), 16))};
 }
 inline __m128i Narrow(F32 v, Half) { return _mm256_cvtps_ph(v.raw, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC); }
-inline __m128i Narrow(F32 v, BFloat16) {  // round to nearest even; NaN stays NaN
+inline __m128i Narrow(F32 v, BFloat16) {
   const __m256i bits = _mm256_castps_si256(v.raw);
   const __m256i odd = _mm256_and_si256(_mm256_srli_epi32(bits, 16), _mm256_set1_epi32(1));
-  const __m256i rounded = _mm256_add_epi32(bits, _mm256_add_epi32(odd, _mm256_set1_epi32(0x7fff)));
-  const __m256i nan = _mm256_castps_si256(_mm256_cmp_ps(v.raw, v.raw, _CMP_UNORD_Q));
-  const __m256i quiet = _mm256_or_si256(bits, _mm256_set1_epi32(0x400000));
-  const __m256i high = _mm256_srli_epi32(_mm256_blendv_epi8(rounded, quiet, nan), 16);
+  const __m256i rounded = _mm256_add_epi32(_mm256_add_epi32(bits, _mm256_set1_epi32(0x7fff)), odd);
+  const __m256i high = _mm256_srli_epi32(rounded, 16);
   return _mm_packus_epi32(_mm256_castsi256_si128(high), _mm256_extracti128_si256(high, 1));
 }
 

@@ -4,6 +4,7 @@
 
 #include <immintrin.h>
 
+#include "../exp_constants.hpp"
 #include "vec_concept.hpp"
 
 namespace boltzmax::kernels {
@@ -16,6 +17,7 @@ struct Vec<float> {
   static constexpr size_t kLanes = 16;
   static constexpr size_t kUnroll = 8;
   static constexpr bool kHasFma = true;
+  static constexpr int kNodes = 16;
   __m512 raw;
 };
 
@@ -26,6 +28,7 @@ struct Vec<double> {
   static constexpr size_t kLanes = 8;
   static constexpr size_t kUnroll = 8;
   static constexpr bool kHasFma = true;
+  static constexpr int kNodes = 8;
   __m512d raw;
 };
 
@@ -55,6 +58,16 @@ inline __mmask16 Lt(F32 a, F32 b) { return _mm512_cmp_ps_mask(a.raw, b.raw, _CMP
 inline __mmask16 Eq(F32 a, F32 b) { return _mm512_cmp_ps_mask(a.raw, b.raw, _CMP_EQ_OQ); }
 inline F32 IfThenElse(__mmask16 m, F32 a, F32 b) { return {_mm512_mask_blend_ps(m, b.raw, a.raw)}; }
 inline F32 Pow2(F32 t) { return {_mm512_castsi512_ps(_mm512_slli_epi32(_mm512_castps_si512(t.raw), 23))}; }
+// A permutation reads only the low bits of an index: j mod kNodes. What is left of j goes with the exponent, where the
+// table has been told of it.
+inline F32 NodePower(F32 t) {
+  const __m512i j = _mm512_castps_si512(t.raw);
+  const __m512i power = _mm512_permutexvar_epi32(j, _mm512_load_si512(ExpReduction<float, 16>::kPower));
+  return {_mm512_castsi512_ps(_mm512_add_epi32(power, _mm512_slli_epi32(j, 23 - 4)))};
+}
+inline F32 NodeRest(F32 t) {
+  return {_mm512_permutexvar_ps(_mm512_castps_si512(t.raw), _mm512_load_ps(ExpReduction<float, 16>::kRest))};
+}
 inline float ReduceMax(F32 v) { return _mm512_reduce_max_ps(v.raw); }
 // Halves onto halves, two vectors in one: [a b] from a and b, then [a b c d], each in a quarter.
 inline void ReduceAdd4(const F32 (&v)[4], float* sums) {
@@ -80,6 +93,14 @@ inline __mmask8 Lt(F64 a, F64 b) { return _mm512_cmp_pd_mask(a.raw, b.raw, _CMP_
 inline __mmask8 Eq(F64 a, F64 b) { return _mm512_cmp_pd_mask(a.raw, b.raw, _CMP_EQ_OQ); }
 inline F64 IfThenElse(__mmask8 m, F64 a, F64 b) { return {_mm512_mask_blend_pd(m, b.raw, a.raw)}; }
 inline F64 Pow2(F64 t) { return {_mm512_castsi512_pd(_mm512_slli_epi64(_mm512_castpd_si512(t.raw), 52))}; }
+inline F64 NodePower(F64 t) {
+  const __m512i j = _mm512_castpd_si512(t.raw);
+  const __m512i power = _mm512_permutexvar_epi64(j, _mm512_load_si512(ExpReduction<double, 8>::kPower));
+  return {_mm512_castsi512_pd(_mm512_add_epi64(power, _mm512_slli_epi64(j, 52 - 3)))};
+}
+inline F64 NodeRest(F64 t) {
+  return {_mm512_permutexvar_pd(_mm512_castpd_si512(t.raw), _mm512_load_pd(ExpReduction<double, 8>::kRest))};
+}
 inline double ReduceMax(F64 v) { return _mm512_reduce_max_pd(v.raw); }
 inline void ReduceAdd4(const F64 (&v)[4], double* sums) {
   const auto fold = [](__m512d a, __m512d b) {
@@ -161,13 +182,11 @@ inline F32 Widen(__m256i bits, BFloat16) {
   return {_mm512_castsi512_ps(_mm512_slli_epi32(_mm512_cvtepu16_epi32(bits), 16))};
 }
 inline __m256i Narrow(F32 v, Half) { return _mm512_cvtps_ph(v.raw, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC); }
-inline __m256i Narrow(F32 v, BFloat16) {  // round to nearest even; NaN stays NaN
-  const __m512i bits = _mm512_castps_si512(v.raw);
-  const __m512i odd = _mm512_and_si512(_mm512_srli_epi32(bits, 16), _mm512_set1_epi32(1));
-  const __m512i rounded = _mm512_add_epi32(bits, _mm512_add_epi32(odd, _mm512_set1_epi32(0x7fff)));
-  const __mmask16 nan = _mm512_cmp_ps_mask(v.raw, v.raw, _CMP_UNORD_Q);
-  const __m512i quiet = _mm512_or_si512(bits, _mm512_set1_epi32(0x400000));
-  return _mm512_cvtepi32_epi16(_mm512_srli_epi32(_mm512_mask_mov_epi32(rounded, nan, quiet), 16));
+inline __m256i Narrow(F32 v, BFloat16) {
+  const __m512i bits = _mm512_castps_si512(v.raw), below_half = _mm512_add_epi32(bits, _mm512_set1_epi32(0x7fff));
+  const __mmask16 odd = _mm512_test_epi32_mask(bits, _mm512_set1_epi32(0x10000));
+  const __m512i rounded = _mm512_mask_add_epi32(below_half, odd, below_half, _mm512_set1_epi32(1));
+  return _mm512_cvtepi32_epi16(_mm512_srli_epi32(rounded, 16));
 }
 
 template <class S>

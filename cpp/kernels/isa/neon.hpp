@@ -17,6 +17,7 @@ struct Vec<float> {
   static constexpr size_t kLanes = 4;
   static constexpr size_t kUnroll = 4;
   static constexpr bool kHasFma = true;
+  static constexpr int kNodes = 1;
   float32x4_t raw;
 };
 
@@ -27,6 +28,7 @@ struct Vec<double> {
   static constexpr size_t kLanes = 2;
   static constexpr size_t kUnroll = 4;
   static constexpr bool kHasFma = true;
+  static constexpr int kNodes = 1;
   float64x2_t raw;
 };
 
@@ -164,12 +166,10 @@ inline void Store(double* p, F64 v) { vst1q_f64(p, v.raw); }
 inline F32 Widen(uint16x4_t bits, Half) { return {vcvt_f32_f16(vreinterpret_f16_u16(bits))}; }
 inline F32 Widen(uint16x4_t bits, BFloat16) { return {vreinterpretq_f32_u32(vshlq_n_u32(vmovl_u16(bits), 16))}; }
 inline uint16x4_t Narrow(F32 v, Half) { return vreinterpret_u16_f16(vcvt_f16_f32(v.raw)); }
-inline uint16x4_t Narrow(F32 v, BFloat16) {  // round to nearest even; NaN stays NaN
+inline uint16x4_t Narrow(F32 v, BFloat16) {
   const uint32x4_t bits = vreinterpretq_u32_f32(v.raw);
   const uint32x4_t odd = vandq_u32(vshrq_n_u32(bits, 16), vdupq_n_u32(1));
-  const uint32x4_t rounded = vaddq_u32(bits, vaddq_u32(odd, vdupq_n_u32(0x7fff)));
-  const uint32x4_t quiet = vorrq_u32(bits, vdupq_n_u32(0x400000));
-  return vshrn_n_u32(vbslq_u32(Eq(v, v), rounded, quiet), 16);
+  return vshrn_n_u32(vaddq_u32(vaddq_u32(bits, vdupq_n_u32(0x7fff)), odd), 16);
 }
 
 template <class S>

@@ -24,6 +24,7 @@ struct Vec<float> {
   static constexpr size_t kLanes = 4;
   static constexpr size_t kUnroll = 4;
   static constexpr bool kHasFma = false;
+  static constexpr int kNodes = 1;
   RawF32 raw;
 };
 
@@ -34,6 +35,7 @@ struct Vec<double> {
   static constexpr size_t kLanes = 2;
   static constexpr size_t kUnroll = 4;
   static constexpr bool kHasFma = false;
+  static constexpr int kNodes = 1;
   RawF64 raw;
 };
 

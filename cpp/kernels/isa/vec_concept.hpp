@@ -6,11 +6,16 @@
 //   Vec::kUnroll                               how many vectors a Block of exponentials holds: what the registers allow
 //   Load(p)  LoadN(p, n, fill)                 storage types: float, double, Half, BFloat16; lanes >= n hold fill
 //   Store(p, v)  StoreN(p, v, n)  Stream(p, v) Stream wants p aligned to the bytes it writes, and bypasses the cache
+//                                              Rounding to 16 bits is to nearest even. For BFloat16 a NaN must come from
+//                                              BFloat16 or from arithmetic: its last bits are 0, and it stays NaN.
 //   + - *  MulAdd(a, b, c) = a*b + c           NegMulAdd(a, b, c) = c - a*b
 //   Max(a, b)                                  b wherever a or b is NaN
 //   Abs(a)  Lt(a, b)  Eq(a, b)                 masks; IfThenElse(mask, a, b)
 //   FirstN<V>(n)  LoadMask<V>(p)  LoadMaskN<V>(p, n)     lane masks from a count or from NumPy bools
 //   Pow2(t)                                    2^j for t = kRoundingMagic + kBias + j: shifts j into the exponent
+//   Vec::kNodes                                how many powers from 1 up to 2 it can look up; 1 if none. Where more,
+//   NodePower(t)                               2^(j / kNodes) for t = kRoundingMagic + kNodes * kBias + j
+//   NodeRest(t)                                what the rounding of NodePower(t) lost, as a share of it
 //   SplitExponent(v, &mantissa)                v = mantissa * 2^exponent, 1 <= mantissa < 2, for a normal v > 0 (double)
 //   ReduceMax(v)                               maximum over the lanes
 //   ReduceAdd4(v, sums)                        sums over the lanes of four vectors, in an order of the ISA's own
