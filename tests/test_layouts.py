@@ -102,6 +102,32 @@ def test_every_number_of_columns(isa: str, dtype: np.dtype[Any], op: str) -> Non
 
 
 @pytest.mark.parametrize("op", ulp.OPS)
+@pytest.mark.parametrize("columns", [1, 15, 64, 200])
+def test_columns_a_power_of_two_apart(
+    isa: str, dtype: np.dtype[Any], op: str, columns: int
+) -> None:
+    """Lines that share a set of the cache are copied together first; in place, too, and hot."""
+    temperature = np.linspace(0.5, 3, columns)
+    for n in (17, 40, 700):
+        for distance in (2048, 4096):
+            wide = np.zeros((n, distance // dtype.itemsize), dtype)
+            x = (
+                wide[:, :columns]
+                if columns * dtype.itemsize <= distance
+                else array((n, columns), dtype)
+            )
+            x[...] = array((n, columns), dtype)
+            check(op, x, 0)
+            call = getattr(boltzmax, op)
+            hot = call(np.ascontiguousarray(x.T), -1, temperature=temperature)
+            assert call(x, 0, temperature=temperature).T.tobytes() == hot.tobytes()
+            if op != "logsumexp":
+                expected = call(x, 0)
+                assert call(x, 0, out=x).tobytes() == expected.tobytes()
+                assert not wide[:, columns:].any()
+
+
+@pytest.mark.parametrize("op", ulp.OPS)
 @pytest.mark.parametrize(
     "shape", [(4097, 17), (100_000, 3), (20_000, 1), (300, 1001), (3, 5000, 7)], ids=str
 )

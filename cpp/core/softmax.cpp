@@ -2,6 +2,8 @@
 
 #include <algorithm>
 #include <cstdint>
+#include <cstring>
+#include <numeric>
 #include <vector>
 
 #include "../kernels/row_sum.hpp"
@@ -15,7 +17,7 @@ namespace {
 
 size_t ComputeSize(DType storage) { return storage == DType::kFloat64 ? sizeof(double) : sizeof(float); }
 
-thread_local Scratch exponentials, packed, packed_mask;
+thread_local Scratch exponentials, packed, packed_mask, strips;
 
 constexpr double kOne = 1.0;
 
@@ -94,17 +96,78 @@ int ColumnAxis(const Plan& plan) {
   return -1;
 }
 
+void RunColumnBatch(const Plan& plan, const ColumnBatch& batch) {
+  switch (plan.p.op) {
+    case Op::kSoftmax: return plan.kernels->softmax_columns(batch);
+    case Op::kLogSoftmax: return plan.kernels->log_softmax_columns(batch);
+    case Op::kLogSumExp: return plan.kernels->logsumexp_columns(batch);
+  }
+}
+
+constexpr size_t kLine = 64;  // bytes; and columns: whole lines of every type
+
+// Whether n lines at this stride crowd into one or two of the 64 sets of the first-level cache, where they drive each
+// other out before they are read again: the rows of an array whose width is a power of two, or nearly.
+bool Crowds(ptrdiff_t stride, size_t n) {
+  constexpr size_t kSets = 64, kLinesOfSet = 16;
+  const size_t sets = kSets * kLine / std::gcd(static_cast<size_t>(stride < 0 ? -stride : stride), kSets * kLine);
+  return sets <= 2 && n > sets * kLinesOfSet;
+}
+
+// Columns that would crowd go through a buffer, where they stand one line after the other. The wider the group of
+// columns, the fewer visits to each row.
+void RunStagedColumns(const Plan& plan, const ColumnBatch& batch) {
+  constexpr size_t kStageBytes = 1 << 20;
+  const size_t item = plan.YSize(), per_line = kLine / item;
+  const size_t strip_bytes = (plan.n | 1) * kLine;  // odd, so that neighbours do not crowd
+  const size_t group = std::clamp<size_t>(kStageBytes / strip_bytes, 1, (batch.columns + per_line - 1) / per_line);
+  char* stage = strips.Get(group * strip_bytes);
+  // copy(line of the stage, first byte of its columns, how many bytes) of every row and strip of a group.
+  const auto for_each_line = [&](size_t bytes, const auto& copy) {
+    for (size_t i = 0; i < plan.n; ++i) {
+      for (size_t s = 0; s * kLine < bytes; ++s) {
+        copy(stage + s * strip_bytes + i * kLine, i, s * kLine, std::min(kLine, bytes - s * kLine));
+      }
+    }
+  };
+  for (size_t first = 0; first < batch.columns; first += group * per_line) {
+    const size_t columns = std::min(group * per_line, batch.columns - first), bytes = columns * item;
+    const char* x = batch.x + first * item;
+    char* y = batch.y + first * item;
+    for_each_line(bytes, [&](char* line, size_t i, size_t at, size_t size) {
+      const char* from = x + static_cast<ptrdiff_t>(i) * batch.x_stride + at;
+      size == kLine ? memcpy(line, from, kLine) : memcpy(line, from, size);
+    });
+    for (size_t c = 0; c < columns; c += per_line) {
+      ColumnBatch strip = batch;
+      strip.x = stage + c / per_line * strip_bytes;
+      strip.x_stride = kLine;
+      strip.columns = std::min(per_line, columns - c);
+      strip.temperature = reinterpret_cast<const double*>(reinterpret_cast<const char*>(batch.temperature) +
+                                                          static_cast<ptrdiff_t>(first + c) * batch.temperature_stride);
+      strip.y = stage + c / per_line * strip_bytes;
+      strip.y_stride = kLine;
+      RunColumnBatch(plan, strip);
+    }
+    for_each_line(bytes, [&](const char* line, size_t i, size_t at, size_t size) {
+      char* to = y + static_cast<ptrdiff_t>(i) * batch.y_stride + at;
+      size == kLine ? memcpy(to, line, kLine) : memcpy(to, line, size);
+    });
+  }
+}
+
 void RunColumns(const Plan& plan, int column_axis) {
-  constexpr size_t kLine = 64;  // columns: whole cache lines of every type
   const Axis columns = plan.p.outer[static_cast<size_t>(column_axis)];
   Axes others = plan.p.outer;
   others.erase(others.begin() + column_axis);
   const size_t width = std::max<size_t>(1, kTaskElements / (plan.n * kLine)) * kLine;  // columns a task takes
-  const size_t strips = (columns.size + width - 1) / width;
+  const size_t count = (columns.size + width - 1) / width;
   const Axis& inner = plan.p.inner[0];
-  ParallelFor(CountElements(others) * strips, EstimateNanoseconds(plan.rows * plan.n, plan.p.storage), [&](size_t i) {
-    const Offsets at = OffsetsAt(others, i / strips);
-    const size_t first = i % strips * width;
+  // A reduction reads each line once.
+  const bool crowds = !plan.Reduces() && (Crowds(inner.stride[kX], plan.n) || Crowds(inner.stride[kY], plan.n));
+  ParallelFor(CountElements(others) * count, EstimateNanoseconds(plan.rows * plan.n, plan.p.storage), [&](size_t i) {
+    const Offsets at = OffsetsAt(others, i / count);
+    const size_t first = i % count * width;
     const auto shift = [&](Operand k) { return at[k] + static_cast<ptrdiff_t>(first) * columns.stride[k]; };
     const ColumnBatch batch = {
         plan.p.x + shift(kX),
@@ -116,11 +179,7 @@ void RunColumns(const Plan& plan, int column_axis) {
         std::min(width, columns.size - first),
         plan.n,
         plan.scaled};
-    switch (plan.p.op) {
-      case Op::kSoftmax: return plan.kernels->softmax_columns(batch);
-      case Op::kLogSoftmax: return plan.kernels->log_softmax_columns(batch);
-      case Op::kLogSumExp: return plan.kernels->logsumexp_columns(batch);
-    }
+    crowds ? RunStagedColumns(plan, batch) : RunColumnBatch(plan, batch);
   });
 }
 
