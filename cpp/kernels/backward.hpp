@@ -11,9 +11,6 @@ namespace boltzmax::kernels {
 namespace {
 
 template <class S>
-using VecOf = Vec<Compute<S>>;
-
-template <class S>
 BOLTZMAX_KERNEL inline Sum SoftmaxBackwardReduce(const S* dy, const S* y, size_t n) {
   using V = VecOf<S>;
   return SumOver<V>(

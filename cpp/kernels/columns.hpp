@@ -1,104 +1,12 @@
 // softmax, log_softmax and logsumexp down the columns of an array (axis=0, or any axis that is not the last): each lane
 // of a vector is a column, so no element moves.
-//
-// A column's bits are those of the same numbers in a row. A row adds element i to lane i mod kLanes; so do we, keeping
-// one sum for each of those lanes and folding them as WideSum does.
 #pragma once
 
+#include "column_passes.hpp"
 #include "softmax.hpp"
 
 namespace boltzmax::kernels {
 namespace {
-
-// At most kLanes neighbouring columns, of which it loads U elements each: rows i, i + step, ... of the strip.
-template <class S, class Lanes, bool kCoarse>
-struct Strip {
-  using T = Compute<S>;
-  using V = Vec<T>;
-  template <bool kScaled>
-  using Shift = ExpShift<V, kScaled, ReductionOf<V, kCoarse>>;
-  const char* x;
-  ptrdiff_t stride;
-  size_t n;
-  Lanes lanes;
-
-  const S* At(size_t i) const { return reinterpret_cast<const S*>(x + static_cast<ptrdiff_t>(i) * stride); }
-
-  template <size_t U>
-  Block<V, U> Rows(size_t i, size_t step) const {
-    Block<V, U> b;
-    BOLTZMAX_UNROLL
-    for (size_t u = 0; u < U; ++u) b.part[u] = LoadLanes<V>(At(i + u * step), lanes, T(0)).part[0];
-    return b;
-  }
-};
-
-template <size_t U>
-struct RowCount {};
-
-// f for every row of a strip, four at a time: f(i, RowCount<U>).
-template <class F>
-inline void ForEachStripRow(size_t n, F f) {
-  size_t i = 0;
-  for (; i + 4 <= n; i += 4) f(i, RowCount<4>{});
-  for (; i < n; ++i) f(i, RowCount<1>{});
-}
-
-// The maximum of f over the first n rows; NaN is passed over.
-template <class V, class F>
-inline V ColumnMax(size_t n, F f) {
-  V max = Set<V>(-static_cast<typename V::Scalar>(__builtin_inff()));
-  ForEachStripRow(n, [&](size_t i, auto count) { max = MaxOf(f(i, count), max); });
-  return max;
-}
-template <class StripType>
-inline auto StripMax(const StripType& x, size_t n) {
-  return ColumnMax<typename StripType::V>(n, [&]<size_t U>(size_t i, RowCount<U>) { return x.template Rows<U>(i, 1); });
-}
-
-// One sum for each row-lane, folded as those of a row are: halves onto halves.
-template <class V>
-inline Pair<Wide<V>> FoldColumnSums(WideSum<V>* sums) {
-  FoldLanes<V::kLanes / 2>(sums, [](WideSum<V> a, const WideSum<V>& b) {
-    a.Fold(b);
-    return a;
-  });
-  return sums[0].Lanes();
-}
-
-// SumOver for columns, with the bits that SumOver gives for each: f(i, step, RowCount<U>). The rows come in their order,
-// trees of four at a time, so that those of one tree are near each other in memory.
-template <class V, class F>
-inline Pair<Wide<V>> ColumnSum(size_t n, F f) {
-  constexpr size_t kLanes = V::kLanes, kTrees = 4 * kLanes;
-  WideSum<V> sums[kLanes];
-  // Trees of at most U rows, beginning at rows first + [begin, end).
-  const auto add = [&]<size_t U>(size_t first, size_t begin, size_t end, RowCount<U> count) {
-    for (size_t lane = begin; lane < end; ++lane) {
-      const auto terms = f(first + lane, kLanes, count);
-      Block<V, 4> tree = Set<V>(0);
-      BOLTZMAX_UNROLL
-      for (size_t u = 0; u < U; ++u) tree.part[u] = terms.part[u];
-      AddTrees(&sums[lane], tree);
-    }
-  };
-  size_t first = 0;
-  for (; first + kTrees <= n; first += kTrees) add(first, 0, kLanes, RowCount<4>{});
-  const size_t whole = (n - first) / kLanes, longer = (n - first) % kLanes;
-  if (whole == 3) {
-    add(first, 0, longer, RowCount<4>{});
-    add(first, longer, kLanes, RowCount<3>{});
-  } else if (whole == 2) {
-    add(first, 0, longer, RowCount<3>{});
-    add(first, longer, kLanes, RowCount<2>{});
-  } else if (whole == 1) {
-    add(first, 0, longer, RowCount<2>{});
-    add(first, longer, kLanes, RowCount<1>{});
-  } else {
-    add(first, 0, longer, RowCount<1>{});
-  }
-  return FoldColumnSums(sums);
-}
 
 // A strip's temperatures, one per lane.
 template <class V>
@@ -173,7 +81,7 @@ inline Pair<Wide<V>> ColumnSumOfTerms(size_t n, Keep keep, F terms) {
 
 // ReduceRow for columns: the exponentials go to keep(i, step, e). Here too the maximum of the first rows will do in
 // place of the columns' own, unless `known` asks for that.
-template <bool kScaled, class V, class StripType, class Keep>
+template <bool kScaled, class StripType, class V, class Keep>
 inline auto ReduceStrip(const StripType& x, const Temperature<V>& t, Keep keep, bool known = false) {
   using Shift = typename StripType::template Shift<kScaled>;
   using C = ExpConstants<typename V::Scalar>;
@@ -239,7 +147,7 @@ inline V FindLastRows(const StripType& x, V max) {
 
 // WithoutLargest for columns: gathers the four of each column's tree.
 template <class StripType, class Shift, class V = typename Shift::Vector>
-inline Pair<Wide<V>> StripWithoutLargest(const StripType& x, const StripSum<Shift>& strip, size_t lanes) {
+inline Pair<Wide<V>> StripWithoutLargest(const StripType& x, const StripSum<Shift>& strip) {
   using T = typename V::Scalar;
   constexpr size_t kLanes = V::kLanes;
   T last[kLanes], slot[kLanes] = {}, four[4][kLanes];
@@ -247,7 +155,7 @@ inline Pair<Wide<V>> StripWithoutLargest(const StripType& x, const StripSum<Shif
   for (auto& row : four) {
     for (T& element : row) element = -static_cast<T>(__builtin_inff());
   }
-  for (size_t j = 0; j < lanes; ++j) {
+  for (size_t j = 0; j < x.lanes; ++j) {
     const auto at = static_cast<size_t>(last[j]);
     const size_t s = at % (4 * kLanes) / kLanes, first = at - s * kLanes;
     slot[j] = static_cast<T>(s);
@@ -262,10 +170,10 @@ inline Pair<Wide<V>> StripWithoutLargest(const StripType& x, const StripSum<Shif
 
 // ReduceRest for columns.
 template <class StripType, class Shift, class V = typename Shift::Vector>
-BOLTZMAX_KERNEL inline Pair<Wide<V>> ReduceStripRest(const StripType& x, const StripSum<Shift>& strip, size_t lanes) {
+BOLTZMAX_KERNEL inline Pair<Wide<V>> ReduceStripRest(const StripType& x, const StripSum<Shift>& strip) {
   auto rest = x.n <= kShort
                   ? WithoutLargestOfShort(Pair<Wide<V>>{strip.sum.hi, strip.sum.lo}, x.n, strip.max, strip.shift)
-                  : StripWithoutLargest(x, strip, lanes);
+                  : StripWithoutLargest(x, strip);
   const auto tiny = Lt(rest.hi, strip.sum.top * Const(kTinyRest<typename V::Scalar>));
   if (!Any(tiny)) return rest;
   const Wide<V> unscale = Const(ExpConstants<typename V::Scalar>::kUnscale);
@@ -280,60 +188,62 @@ BOLTZMAX_KERNEL inline Pair<Wide<V>> ReduceStripRest(const StripType& x, const S
 
 // log(sum exp(x/T)) - offset/T for every column.
 template <class StripType, class Shift, class V = typename Shift::Vector>
-inline Pair<Wide<V>> StripLogSum(const StripType& x, const StripSum<Shift>& strip, size_t lanes) {
+inline Pair<Wide<V>> StripLogSum(const StripType& x, const StripSum<Shift>& strip) {
   using T = typename V::Scalar;
   const auto usual = LogPartsOfSum<T>(strip.sum);
   const auto is_peaked = Lt(strip.sum.hi, strip.sum.top * Const(kPeakedHere));
   if (!Any(is_peaked)) return Join<T>(usual);
-  const auto peaked = LogPartsOfPeakedSum<T>(strip.sum, ReduceStripRest(x, strip, lanes));
+  const auto peaked = LogPartsOfPeakedSum<T>(strip.sum, ReduceStripRest(x, strip));
   const auto choose = [&](const Wide<V>& a, const Wide<V>& b) { return IfThenElse(is_peaked, a, b); };
   return Join<T>(
       LogParts<Wide<V>>{choose(peaked.base, usual.base), choose(peaked.f, usual.f), choose(peaked.extra, usual.extra)});
 }
 
-// Where a strip's results go: rows i, i + step, ... of the columns.
-template <class S, class Lanes>
-struct StripOut {
-  char* y;
-  ptrdiff_t stride;
-  Lanes lanes;
-
-  S* At(size_t i) const { return reinterpret_cast<S*>(y + static_cast<ptrdiff_t>(i) * stride); }
-
-  template <class V, size_t U>
-  void Store(size_t i, size_t step, const Block<V, U>& b) const {
-    BOLTZMAX_UNROLL
-    for (size_t u = 0; u < U; ++u) StoreLanes(At(i + u * step), Block<V, 1>(b.part[u]), lanes);
-  }
+// A strip, and the logarithms of its sums.
+template <class Shift>
+struct StripLog {
+  using D = Wide<typename Shift::Vector>;
+  SumOfExp<D> sum;
+  Pair<D> log_sum;
+  bool any_degenerate;
 };
+template <bool kScaled, class StripType, class Shift = typename StripType::template Shift<kScaled>>
+BOLTZMAX_KERNEL inline StripLog<Shift> ReduceStripToLog(const StripType& x,
+                                                        const StripTemperature<typename StripType::V>& t) {
+  using D = Wide<typename StripType::V>;
+  auto strip = ReduceStrip<kScaled>(x, t.vector, KeepNoColumn{});
+  const bool any_degenerate = Any(Eq(DegenerateLanes(strip.sum), D(Const(1))));
+  if (any_degenerate) MarkDegenerate(x, &strip);
+  return {strip.sum, StripLogSum(x, strip), any_degenerate};
+}
 
-template <bool kScaled, class S, class Lanes, bool kCoarse>
-BOLTZMAX_KERNEL inline void SoftmaxStrip(const Strip<S, Lanes, kCoarse>& x, char* y, ptrdiff_t y_stride,
-                                         const StripTemperature<Vec<Compute<S>>>& t, size_t) {
-  using V = Vec<Compute<S>>;
+template <bool kScaled, class S, bool kCoarse>
+BOLTZMAX_KERNEL inline void SoftmaxStrip(const Strip<S, kCoarse>& x, char* y, ptrdiff_t y_stride,
+                                         const StripTemperature<VecOf<S>>& t) {
+  using V = VecOf<S>;
   constexpr bool kHoldsExp = sizeof(S) == sizeof(Compute<S>);  // else the exponentials are computed again
-  const StripOut<S, Lanes> out = {y, y_stride, x.lanes};
+  const StripOut<S> out = {y, y_stride, x.lanes};
   const auto keep = [&](size_t i, size_t step, const auto& e) {
-    if constexpr (kHoldsExp) out.Store(i, step, e);
+    if constexpr (kHoldsExp) out.Put(i, step, e);
   };
-  const auto strip = ReduceStrip<kScaled, V>(x, t.vector, keep, kHoldsExp && y == x.x);
+  const auto strip = ReduceStrip<kScaled>(x, t.vector, keep, kHoldsExp && y == x.x);
   const Divisor<V> divisor(strip.sum.hi, strip.sum.lo);
-  const Strip<S, Lanes, kCoarse> kept = {y, y_stride, x.n, x.lanes};
+  const Strip<S, kCoarse> kept = {y, y_stride, x.n, x.lanes};
   ForEachStripRow(x.n, [&]<size_t U>(size_t i, RowCount<U>) {
     if constexpr (kHoldsExp) {
-      out.Store(i, 1, Divide(kept.template Rows<U>(i, 1), divisor));
+      out.Put(i, 1, Divide(kept.template Rows<U>(i, 1), divisor));
     } else {
-      out.Store(i, 1, Divide(ScaledExp(x.template Rows<U>(i, 1), strip.shift), divisor));
+      out.Put(i, 1, Divide(ScaledExp(x.template Rows<U>(i, 1), strip.shift), divisor));
     }
   });
 }
 
-template <bool kScaled, class S, class Lanes, bool kCoarse>
-BOLTZMAX_RARE inline void LogSoftmaxDegenerateStrip(const Strip<S, Lanes, kCoarse>& x, const StripOut<S, Lanes>& out,
-                                                    const LogShift<Vec<Compute<S>>>& shift,
-                                                    const StripTemperature<Vec<Compute<S>>>& t,
-                                                    const SumOfExp<Wide<Vec<Compute<S>>>>& sum) {
-  using V = Vec<Compute<S>>;
+template <bool kScaled, class S, bool kCoarse>
+BOLTZMAX_RARE inline void LogSoftmaxDegenerateStrip(const Strip<S, kCoarse>& x, const StripOut<S>& out,
+                                                    const LogShift<VecOf<S>>& shift,
+                                                    const StripTemperature<VecOf<S>>& t,
+                                                    const SumOfExp<Wide<VecOf<S>>>& sum) {
+  using V = VecOf<S>;
   const V zero = Set<V>(0), one = Set<V>(1);
   const auto is_usual = Eq(Demote(DegenerateLanes(sum)), zero);
   const Wide<V> none = Const(0), all = Const(1);
@@ -341,39 +251,33 @@ BOLTZMAX_RARE inline void LogSoftmaxDegenerateStrip(const Strip<S, Lanes, kCoars
   for (size_t i = 0; i < x.n; ++i) {
     const V v = x.template Rows<1>(i, 1).part[0];
     const V special = IfThenElse(is_nan, DegenerateLog<V>(v, true), DegenerateLog<V>(v, false));
-    out.Store(i, 1, Block<V, 1>(IfThenElse(is_usual, SubtractLog<kScaled>(v, shift, t.vector), special)));
+    out.Put(i, 1, Block<V, 1>(IfThenElse(is_usual, SubtractLog<kScaled>(v, shift, t.vector), special)));
   }
 }
 
-template <bool kScaled, class S, class Lanes, bool kCoarse>
-BOLTZMAX_KERNEL inline void LogSoftmaxStrip(const Strip<S, Lanes, kCoarse>& x, char* y, ptrdiff_t y_stride,
-                                            const StripTemperature<Vec<Compute<S>>>& t, size_t lanes) {
-  using V = Vec<Compute<S>>;
-  auto strip = ReduceStrip<kScaled, V>(x, t.vector, KeepNoColumn{});
-  const bool any_degenerate = Any(Eq(DegenerateLanes(strip.sum), Wide<V>(Const(1))));
-  if (any_degenerate) MarkDegenerate(x, &strip);
-  const auto shift = LogShift<V>::template Make<kScaled>(strip.sum.offset, StripLogSum(x, strip, lanes));
-  const StripOut<S, Lanes> out = {y, y_stride, x.lanes};
-  if (any_degenerate) return LogSoftmaxDegenerateStrip<kScaled>(x, out, shift, t, strip.sum);
+template <bool kScaled, class S, bool kCoarse>
+BOLTZMAX_KERNEL inline void LogSoftmaxStrip(const Strip<S, kCoarse>& x, char* y, ptrdiff_t y_stride,
+                                            const StripTemperature<VecOf<S>>& t) {
+  const auto strip = ReduceStripToLog<kScaled>(x, t);
+  const auto shift = LogShift<VecOf<S>>::template Make<kScaled>(strip.sum.offset, strip.log_sum);
+  const StripOut<S> out = {y, y_stride, x.lanes};
+  if (strip.any_degenerate) return LogSoftmaxDegenerateStrip<kScaled>(x, out, shift, t, strip.sum);
   ForEachStripRow(x.n, [&]<size_t U>(size_t i, RowCount<U>) {
-    out.Store(i, 1, SubtractLog<kScaled>(x.template Rows<U>(i, 1), shift, t.vector));
+    out.Put(i, 1, SubtractLog<kScaled>(x.template Rows<U>(i, 1), shift, t.vector));
   });
 }
 
-template <bool kScaled, class S, class Lanes, bool kCoarse>
-BOLTZMAX_KERNEL inline void LogSumExpStrip(const Strip<S, Lanes, kCoarse>& x, char* y, ptrdiff_t,
-                                           const StripTemperature<Vec<Compute<S>>>& t, size_t lanes) {
-  using V = Vec<Compute<S>>;
-  using D = Wide<V>;
-  auto strip = ReduceStrip<kScaled, V>(x, t.vector, KeepNoColumn{});
-  const auto is_degenerate = Eq(DegenerateLanes(strip.sum), D(Const(1)));
-  if (Any(is_degenerate)) MarkDegenerate(x, &strip);
-  const auto log_sum = StripLogSum(x, strip, lanes);
+template <bool kScaled, class S, bool kCoarse>
+BOLTZMAX_KERNEL inline void LogSumExpStrip(const Strip<S, kCoarse>& x, char* y, ptrdiff_t,
+                                           const StripTemperature<VecOf<S>>& t) {
+  using D = Wide<VecOf<S>>;
+  const auto strip = ReduceStripToLog<kScaled>(x, t);
   const auto& sum = strip.sum;
-  const D usual = (sum.offset / t.value + log_sum.hi) + log_sum.lo;
+  const auto is_degenerate = Eq(DegenerateLanes(sum), D(Const(1)));
+  const D usual = (sum.offset / t.value + strip.log_sum.hi) + strip.log_sum.lo;
   const D special = IfThenElse(Eq(sum.hi, sum.hi), sum.max, sum.hi);
-  const V result = Demote(IfThenElse(is_degenerate, special, usual));
-  StoreLanes(reinterpret_cast<S*>(y), Block<V, 1>(result), x.lanes);
+  const VecOf<S> result = Demote(IfThenElse(is_degenerate, special, usual));
+  StripOut<S>{y, 0, x.lanes}.Put(0, 1, Block<VecOf<S>, 1>(result));
 }
 
 }  // namespace

@@ -96,7 +96,7 @@ inline void WithRow(const Row& row, F f) {
   WithBool(row.temperature != 1.0, [&](auto scaled) { f(scaled, Source<S>{x, row.mask}); });
 }
 
-// f(scaled, strip, y, temperature, lanes) for every strip of kLanes columns.
+// f(scaled, strip, y, temperature) for every strip of kLanes columns.
 template <class S, size_t kYItem, bool kCoarse, class F>
 inline void ForEachStrip(const ColumnBatch& b, F f) {
   using V = VecOf<S>;
@@ -104,15 +104,10 @@ inline void ForEachStrip(const ColumnBatch& b, F f) {
     const char* t = reinterpret_cast<const char*>(b.temperature);
     for (size_t c = 0; c < b.columns; c += V::kLanes) {
       const size_t lanes = b.columns - c < V::kLanes ? b.columns - c : V::kLanes;
-      const char* x = b.x + c * sizeof(S);
-      char* y = b.y + c * kYItem;
+      const Strip<S, kCoarse> x = {b.x + c * sizeof(S), b.x_stride, b.n, lanes};
       StripTemperature<V> temperature;
       if (b.scaled) temperature = {Offset<const double>(t, c, b.temperature_stride), b.temperature_stride, lanes};
-      if (lanes == V::kLanes) {
-        f(scaled, Strip<S, Whole<1>, kCoarse>{x, b.x_stride, b.n, {}}, y, temperature, lanes);
-      } else {
-        f(scaled, Strip<S, Partial<1>, kCoarse>{x, b.x_stride, b.n, {lanes}}, y, temperature, lanes);
-      }
+      f(scaled, x, b.y + c * kYItem, temperature);
     }
   });
 }
@@ -122,22 +117,19 @@ struct Kernels {
   using T = Compute<S>;
 
   static void SoftmaxColumns(const ColumnBatch& b) {
-    ForEachStrip<S, sizeof(S), SoftmaxOp<S>::kCoarse>(
-        b, [&](auto scaled, const auto& x, char* y, const auto& t, size_t lanes) {
-          SoftmaxStrip<decltype(scaled)::value>(x, y, b.y_stride, t, lanes);
-        });
+    ForEachStrip<S, sizeof(S), SoftmaxOp<S>::kCoarse>(b, [&](auto scaled, const auto& x, char* y, const auto& t) {
+      SoftmaxStrip<decltype(scaled)::value>(x, y, b.y_stride, t);
+    });
   }
   static void LogSoftmaxColumns(const ColumnBatch& b) {
-    ForEachStrip<S, sizeof(S), LogSoftmaxOp<S>::kCoarse>(
-        b, [&](auto scaled, const auto& x, char* y, const auto& t, size_t lanes) {
-          LogSoftmaxStrip<decltype(scaled)::value>(x, y, b.y_stride, t, lanes);
-        });
+    ForEachStrip<S, sizeof(S), LogSoftmaxOp<S>::kCoarse>(b, [&](auto scaled, const auto& x, char* y, const auto& t) {
+      LogSoftmaxStrip<decltype(scaled)::value>(x, y, b.y_stride, t);
+    });
   }
   static void LogSumExpColumns(const ColumnBatch& b) {
-    ForEachStrip<S, sizeof(S), LogSumExpOp<S>::kCoarse>(
-        b, [&](auto scaled, const auto& x, char* y, const auto& t, size_t lanes) {
-          LogSumExpStrip<decltype(scaled)::value>(x, y, b.y_stride, t, lanes);
-        });
+    ForEachStrip<S, sizeof(S), LogSumExpOp<S>::kCoarse>(b, [&](auto scaled, const auto& x, char* y, const auto& t) {
+      LogSumExpStrip<decltype(scaled)::value>(x, y, b.y_stride, t);
+    });
   }
 
   BOLTZMAX_KERNEL static RowSum Reduce(const Row& row) {

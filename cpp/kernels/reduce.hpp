@@ -160,8 +160,8 @@ inline typename Src::T GuessMax(const Src& x, size_t n) {
 // own, to the last bit. The guess is nearly always near enough; if not, the sum is taken again, now that the maximum is
 // known. Where keep overwrites x there is no second time: then `known` asks for the maximum of the whole row first.
 template <bool kScaled, class Src, class Keep>
-inline RowSum ReduceRow(const Src& x, size_t n, double temperature, typename Src::T guess, Keep keep, bool far,
-                        bool known = false) {
+BOLTZMAX_KERNEL inline RowSum ReduceRow(const Src& x, size_t n, double temperature, typename Src::T guess, Keep keep,
+                                        bool far, bool known = false) {
   using V = typename Src::V;
   using T = typename Src::T;
   using C = ExpConstants<T>;

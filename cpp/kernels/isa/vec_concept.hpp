@@ -40,5 +40,9 @@ namespace {
 template <class T>
 struct Vec;
 
+// The vector that numbers stored as S are computed in.
+template <class S>
+using VecOf = Vec<Compute<S>>;
+
 }  // namespace
 }  // namespace boltzmax::kernels
