@@ -47,7 +47,9 @@ inline Pair<D> Log1p(const D& f) {
   if constexpr (!kNeedsLow<T>) return {s + s, s * z * p};
   const D d_error = f - (d - two), one = Const(1);
   const D s_error = (Remainder(f, s, d) - s * d_error) * (one / d);
-  return {s + s, MulAdd(s * z, p, s_error + s_error)};
+  // Half of a subnormal number is rounded; but so small an f is its own log1p.
+  const auto is_tiny = Lt(Max(f, Const(0) - f), Const(0x1p-1000));
+  return {IfThenElse(is_tiny, f, s + s), IfThenElse(is_tiny, Const(0), MulAdd(s * z, p, s_error + s_error))};
 }
 
 // exp(a - k ln 2) for a - k ln 2 in [-ln(2)/2, ln(2)/2], to about 2^-58.
