@@ -190,6 +190,19 @@ def test_refusals(name: str) -> None:
     assert (y == 7.0).all()
 
 
+def test_strides_that_lead_nowhere() -> None:
+    """Along an axis of one element, and in an empty array, a stride may be anything."""
+    x, temperature = numbers((1, 4), np.float64), np.full((1, 1), 2.0)
+    y = np.empty((1, 4))
+    call = call_of("softmax", x, y, (1,), temperature=temperature)
+    call.x_strides = call.y_strides = pointer((2**62 + 1, 8))
+    call.temperature_strides = pointer((3, 0))
+    assert API.run_strided(ctypes.byref(call)) == 0
+    assert same(y, boltzmax.softmax(x, temperature=2.0))
+    call.shape, call.x_strides = pointer((0, 4)), pointer((2**62, 8))
+    assert API.run_strided(ctypes.byref(call)) == 0
+
+
 @pytest.mark.parametrize("bad", [0.0, -1.0, np.nan, 1e31])
 def test_refusals_of_temperatures(bad: float) -> None:
     x, y, temperature = np.ones((3, 4)), np.full((3, 4), 7.0), np.array([[1.0], [1.0], [bad]])

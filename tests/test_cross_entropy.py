@@ -236,3 +236,17 @@ def test_focal(gamma: float) -> None:
     assert float(loss) == pytest.approx(definition(logits), rel=1e-12)
     assert loss == boltzmax.focal_loss(logits, target, gamma=gamma, alpha=alpha)
     np.testing.assert_allclose(gradient, differences(definition, logits), atol=1e-8)
+
+
+@pytest.mark.parametrize("bits", [0xFFFFFFFF, 0x7FFFFFFF, 0x7FC00000])
+def test_nan_weights_of_any_kind(isa: str, dtype: np.dtype[Any], bits: int) -> None:
+    """A NaN whose digits are all ones stays NaN where the gradient has 16 bits."""
+    x = np.linspace(-3, 3, 120).reshape(3, 40).astype(dtype)
+    weight = np.ones(3, np.float32)
+    weight[1] = np.uint32(bits).view(np.float32)
+    loss, gradient = boltzmax.cross_entropy_with_grad(
+        x, np.array([1, 2, 3]), sample_weight=weight, reduction="sum"
+    )
+    assert np.isnan(float(loss))
+    assert np.isnan(gradient.astype(float)).all(axis=1).tolist() == [False, True, False]
+    assert np.isfinite(gradient[[0, 2]].astype(float)).all()

@@ -160,6 +160,8 @@ def test_readme_example(tmp_path: Path) -> None:
     expected = boltzmax.softmax(x)
     assert module.softmax_in_place(x) == 0
     assert same(x, expected)
+    for shape in ((0, 3), (3, 0)):
+        assert module.softmax_in_place(np.zeros(shape, np.float32)) == 0
 
 
 # ---- Numba

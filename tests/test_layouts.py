@@ -102,6 +102,21 @@ def test_every_number_of_columns(isa: str, dtype: np.dtype[Any], op: str) -> Non
 
 
 @pytest.mark.parametrize("op", ulp.OPS)
+def test_maxima_at_the_direct_limit(isa: str, dtype: np.dtype[Any], op: str) -> None:
+    """At 1,024 (2^19 in float64) the kernels go over to x - max: rows and columns alike."""
+    limit = 2.0**19 if dtype == np.float64 else 1024.0
+    below = float(np.nextafter(dtype.type(limit), dtype.type(0)))
+    for top in (limit, -limit, below, -below):
+        for first in (top, top - 8, -np.inf):
+            x = np.full((40, 18), top - 16, dtype)
+            x[0], x[-1] = first, top
+            check(op, x, 0)
+            check(op, x, 1)
+        y = boltzmax.softmax(np.full((3, 20), top, dtype), 0)
+        np.testing.assert_allclose(y.astype(float), 1 / 3, rtol=1e-2)
+
+
+@pytest.mark.parametrize("op", ulp.OPS)
 @pytest.mark.parametrize("columns", [1, 15, 64, 200])
 def test_columns_a_power_of_two_apart(
     isa: str, dtype: np.dtype[Any], op: str, columns: int
@@ -109,15 +124,14 @@ def test_columns_a_power_of_two_apart(
     """Lines that share a set of the cache are copied together first; in place, too, and hot."""
     temperature = np.linspace(0.5, 3, columns)
     for n in (17, 40, 700):
-        for distance in (2048, 4096):
+        for distance in (1024, 2048, 4096):
+            if columns * dtype.itemsize > distance:
+                continue
             wide = np.zeros((n, distance // dtype.itemsize), dtype)
-            x = (
-                wide[:, :columns]
-                if columns * dtype.itemsize <= distance
-                else array((n, columns), dtype)
-            )
+            x = wide[:, :columns]
             x[...] = array((n, columns), dtype)
             check(op, x, 0)
+            check(op, x[::-1], 0)
             call = getattr(boltzmax, op)
             hot = call(np.ascontiguousarray(x.T), -1, temperature=temperature)
             assert call(x, 0, temperature=temperature).T.tobytes() == hot.tobytes()

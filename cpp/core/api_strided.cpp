@@ -68,24 +68,26 @@ struct Strided {
     return data != nullptr && strides != nullptr && Has(shape, d) ? strides[d] : 0;
   }
 
-  // Whether there is memory for the elements, and their addresses can be computed.
+  // Whether there is memory for the elements, and their addresses can be computed. The stride along an axis of one element
+  // leads nowhere, and an empty array has no addresses.
   int Check(const Shape& shape) const {
-    bool empty = false;
+    bool empty = false, aligned = true, addressable = true;
     ptrdiff_t reach = 0;
     for (int d = 0; d < shape.ndim; ++d) {
       if (!Has(shape, d)) continue;
       if (strides == nullptr) return BOLTZMAX_NULL_POINTER;
       empty = empty || shape.size[d] == 0;
+      if (shape.size[d] <= 1) continue;
       ptrdiff_t step;
-      if (__builtin_mul_overflow(strides[d], std::max<ptrdiff_t>(shape.size[d] - 1, 0), &step) ||
-          step == std::numeric_limits<ptrdiff_t>::min() || __builtin_add_overflow(reach, std::abs(step), &reach)) {
-        return BOLTZMAX_BAD_SIZE;
-      }
-      if (static_cast<size_t>(strides[d]) % alignment != 0) return BOLTZMAX_MISALIGNED;
+      addressable = addressable && !__builtin_mul_overflow(strides[d], shape.size[d] - 1, &step) &&
+                    step != std::numeric_limits<ptrdiff_t>::min() &&
+                    !__builtin_add_overflow(reach, std::abs(step), &reach);
+      aligned = aligned && static_cast<size_t>(strides[d]) % alignment == 0;
     }
     if (empty) return BOLTZMAX_OK;
+    if (!addressable) return BOLTZMAX_BAD_SIZE;
     if (data == nullptr) return BOLTZMAX_NULL_POINTER;
-    return reinterpret_cast<uintptr_t>(data) % alignment == 0 ? BOLTZMAX_OK : BOLTZMAX_MISALIGNED;
+    return aligned && reinterpret_cast<uintptr_t>(data) % alignment == 0 ? BOLTZMAX_OK : BOLTZMAX_MISALIGNED;
   }
 };
 

@@ -81,12 +81,14 @@ void RunRow(const Plan& plan, size_t r, std::vector<RowSum>* sums) {
   const double from_offset = (at_target - sum.total.offset) / p.temperature;
   p.log_prob[r] = IsDegenerate(sum.total) ? std::nan("") : (from_offset - sum.log_sum.hi) - sum.log_sum.lo;
   if (p.gradient == nullptr) return;
-  const double gain = p.gain[r] + p.lse_gain[r] * p.lse[r];
+  // A weight may be NaN of any kind; to the kernels it is the one of arithmetic, which has digits to spare.
+  const auto plain = [](double v) { return std::isnan(v) ? std::nan("") : v; };
+  const double gain = plain(p.gain[r] + p.lse_gain[r] * p.lse[r]), add = plain(p.add[r]);
   for (size_t s = 0; s < sums->size(); ++s) {
-    plan.kernels->affine_softmax_map(plan.Segment(r, s), sum.total, gain, p.add[r]);
+    plan.kernels->affine_softmax_map(plan.Segment(r, s), sum.total, gain, add);
   }
   // gain p - target_gain, where they nearly cancel.
-  const double slope = gain * std::expm1(p.log_prob[r]) + (gain - p.target_gain[r]) + p.add[r];
+  const double slope = plain(gain * std::expm1(p.log_prob[r]) + (gain - p.target_gain[r]) + add);
   plan.kernels->store_scalar(
       p.gradient + static_cast<ptrdiff_t>(r) * p.gradient_stride + target * static_cast<ptrdiff_t>(plan.item), slope);
 }

@@ -106,12 +106,13 @@ void RunColumnBatch(const Plan& plan, const ColumnBatch& batch) {
 
 constexpr size_t kLine = 64;  // bytes; and columns: whole lines of every type
 
-// Whether n lines at this stride crowd into one or two of the 64 sets of the first-level cache, where they drive each
-// other out before they are read again: the rows of an array whose width is a power of two, or nearly.
+// Whether n lines at this stride crowd into a few of the 64 sets of the first-level cache, where they drive each other
+// out before they are read again: the rows of an array whose width is a multiple of a power of two.
 bool Crowds(ptrdiff_t stride, size_t n) {
   constexpr size_t kSets = 64, kLinesOfSet = 16;
+  if (stride == 0) return false;
   const size_t sets = kSets * kLine / std::gcd(static_cast<size_t>(stride < 0 ? -stride : stride), kSets * kLine);
-  return sets <= 2 && n > sets * kLinesOfSet;
+  return sets <= 4 && n > sets * sets * kLinesOfSet;  // the fewer lines, the less a copy pays
 }
 
 // Columns that would crowd go through a buffer, where they stand one line after the other. The wider the group of

@@ -1,5 +1,5 @@
 // Several vectors that go through a computation side by side. A chain like exp has a latency of some fifty cycles and a
-// throughput of six: the processor finds the parallelism only if the instructions of independent vectors alternate, and
+// throughput of five: the processor finds the parallelism only if the instructions of independent vectors alternate, and
 // compilers keep them in source order. So the formulas are written on a Block, whose every operation is U instructions.
 #pragma once
 

@@ -10,8 +10,8 @@
 namespace boltzmax::kernels {
 namespace {
 
-// f of every vector of a block that holds `lanes` columns: whole(u), or part(u) where they do not fill a vector. Asked for
-// once a block, which costs nothing beside a second copy of every kernel.
+// f of every vector of a block that holds `lanes` columns: whole(u), or part(u) where they do not fill a vector. Asked
+// for once a block, which costs nothing beside a second copy of every kernel.
 template <class V, size_t U, class Whole, class Part>
 inline void ForEachVector(size_t lanes, Whole whole, Part part) {
   if (lanes == V::kLanes) {
@@ -96,8 +96,8 @@ inline Pair<Wide<V>> FoldColumnSums(WideSum<V>* sums) {
   return sums[0].Lanes();
 }
 
-// SumOver for columns, with the bits that SumOver gives for each: f(i, step, RowCount<U>). The rows come in their order,
-// trees of four at a time, so that those of one tree are near each other in memory.
+// SumOver for columns, with the bits that SumOver gives for each: f(i, step, RowCount<U>). The rows come in their
+// order, trees of four at a time, so that those of one tree are near each other in memory.
 template <class V, class F>
 inline Pair<Wide<V>> ColumnSum(size_t n, F f) {
   constexpr size_t kLanes = V::kLanes, kTrees = 4 * kLanes;

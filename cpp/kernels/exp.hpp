@@ -25,7 +25,7 @@
 //     double, FMA:     0.9083 ULP at -0x1.46a45a1f17a25p+9
 //     double, scalar:  1.2002 ULP at -0x1.40e961ea3cce5p+7
 //
-// The coarse one, for 16-bit results, is within 2^-17 of exp(x).
+// The coarse one, for 16-bit results, is within 2^-14 of exp(x), relatively, where |x| is at most kDirectLimit.
 #pragma once
 
 #include "block.hpp"
@@ -79,9 +79,11 @@ struct ExpShift {
       offset = max;
       exponent = Set<V>(T(0));
     } else {
-      offset = IfThenElse(Lt(Abs(max), Set<V>(C::kDirectLimit)), Set<V>(T(0)), max);
+      offset = IfThenElse(Lt(Set<V>(C::kDirectLimit), Abs(max)), max, Set<V>(T(0)));
       const V magic0 = Set<V>(C::kRoundingMagic);
-      exponent = MulAdd(max - offset, Set<V>(C::kLog2e), magic0) - magic0;
+      // Even where a * log2 e is rounded before `magic` is added: a tie must not fall with K's last bit.
+      constexpr T kUnit = V::kHasFma ? T(1) : T(2);
+      exponent = (MulAdd(max - offset, Set<V>(C::kLog2e / kUnit), magic0) - magic0) * Set<V>(kUnit);
     }
     Finish();
   }

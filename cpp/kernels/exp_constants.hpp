@@ -21,7 +21,7 @@ struct ExpConstants<float> {
   // Adding 1.5 * 2^23 rounds to an integer and leaves it in the low bits of the mantissa.
   static constexpr float kRoundingMagic = 0x1.8p23f;
   // ScaledExp is 2^kScaleExponent times the bracket of exp.hpp: terms that are subnormal next to the largest keep their
-  // digits, and nothing on the way is subnormal.
+  // digits, and nothing on the way that counts is subnormal.
   static constexpr double kScale = 0x1p64, kUnscale = 0x1p-64;
   static constexpr float kBias = 127.0f + 64.0f;
   // How far x may rise above what an ExpShift was made for before sums or their reciprocals leave the range.
@@ -46,8 +46,8 @@ struct ExpConstants<double> {
   static constexpr double kFloor = -kBias;
 };
 
-// How x is reduced: to the nearest multiple of a step, ln(2) / kNodes, and a rest r. exp(r) = 1 + r (1 + r (c2 + r (...))) is
-// minimax on |r| <= step / 2, highest first.
+// How x is reduced: to the nearest multiple of a step, ln(2) / kNodes, and a rest r. exp(r) = 1 + r (1 + r (c2 + r (...)))
+// is minimax on |r| <= step / 2, highest first.
 //
 // Where k step is taken off in one piece (kCoarse), the result is good for 16-bit numbers.
 template <class T, int kNodes, bool kCoarse = false>
@@ -81,9 +81,9 @@ struct ExpReduction<float, 1, true> {
   static constexpr float kPoly[] = {0x1.52258ep-5f, 0x1.571cc2p-3f, 0x1.0006b6p-1f};
 };
 
-// With a table of the powers between 1 and 2 (Tang, ACM TOMS 15(2), 1989), for vectors that can look one up: kPower[i] is
-// the bits of 2^(i / kNodes), less those of 1 and of the i that goes with the exponent; kRest[i] what its rounding lost, as
-// a share of it. A fused multiply-add keeps k * kStepHi exact.
+// With a table of the powers between 1 and 2 (Tang, ACM TOMS 15(2), 1989), for vectors that can look one up: kPower[i]
+// is the bits of 2^(i / kNodes), less those of 1 and of the i that goes with the exponent; kRest[i] what its rounding
+// lost, as a share of it. A fused multiply-add keeps k * kStepHi exact.
 template <>
 struct ExpReduction<float, 16> {
   static constexpr bool kIsCoarse = false;

@@ -166,7 +166,7 @@ BOLTZMAX_KERNEL inline RowSum ReduceRow(const Src& x, size_t n, double temperatu
   using T = typename Src::T;
   using C = ExpConstants<T>;
   const auto t = MakeTemperature<V>(temperature);
-  const auto is_direct = [](T v) { return v < C::kDirectLimit && v > -C::kDirectLimit; };
+  const auto is_direct = [](T v) { return v <= C::kDirectLimit && v >= -C::kDirectLimit; };
   if constexpr (!kScaled) {
     if (!known && is_direct(guess)) {
       const typename Src::template Shift<false> shift(Set<V>(guess), t);
