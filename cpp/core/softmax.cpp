@@ -123,10 +123,14 @@ void RunStagedColumns(const Plan& plan, const ColumnBatch& batch) {
   const size_t strip_bytes = (plan.n | 1) * kLine;  // odd, so that neighbours do not crowd
   const size_t group = std::clamp<size_t>(kStageBytes / strip_bytes, 1, (batch.columns + per_line - 1) / per_line);
   char* stage = strips.Get(group * strip_bytes);
-  // copy(line of the stage, first byte of its columns, how many bytes) of every row and strip of a group.
-  const auto for_each_line = [&](size_t bytes, const auto& copy) {
+  // copy(line of the stage, row, first byte of its columns, how many bytes) of every strip of a group, row by row. Rows
+  // to come are asked for where they lie in the array: the processor does not guess them.
+  const auto for_each_line = [&](const char* array, ptrdiff_t stride, size_t bytes, const auto& copy) {
+    constexpr size_t kAhead = 8;
     for (size_t i = 0; i < plan.n; ++i) {
+      const char* ahead = array + static_cast<ptrdiff_t>(std::min(i + kAhead, plan.n - 1)) * stride;
       for (size_t s = 0; s * kLine < bytes; ++s) {
+        __builtin_prefetch(ahead + s * kLine, 0, 2);
         copy(stage + s * strip_bytes + i * kLine, i, s * kLine, std::min(kLine, bytes - s * kLine));
       }
     }
@@ -135,7 +139,7 @@ void RunStagedColumns(const Plan& plan, const ColumnBatch& batch) {
     const size_t columns = std::min(group * per_line, batch.columns - first), bytes = columns * item;
     const char* x = batch.x + first * item;
     char* y = batch.y + first * item;
-    for_each_line(bytes, [&](char* line, size_t i, size_t at, size_t size) {
+    for_each_line(x, batch.x_stride, bytes, [&](char* line, size_t i, size_t at, size_t size) {
       const char* from = x + static_cast<ptrdiff_t>(i) * batch.x_stride + at;
       size == kLine ? memcpy(line, from, kLine) : memcpy(line, from, size);
     });
@@ -150,7 +154,7 @@ void RunStagedColumns(const Plan& plan, const ColumnBatch& batch) {
       strip.y_stride = kLine;
       RunColumnBatch(plan, strip);
     }
-    for_each_line(bytes, [&](const char* line, size_t i, size_t at, size_t size) {
+    for_each_line(y, batch.y_stride, bytes, [&](const char* line, size_t i, size_t at, size_t size) {
       char* to = y + static_cast<ptrdiff_t>(i) * batch.y_stride + at;
       size == kLine ? memcpy(to, line, kLine) : memcpy(to, line, size);
     });

@@ -23,6 +23,22 @@ inline void ForEachVector(size_t lanes, Whole whole, Part part) {
   }
 }
 
+// Asks for U rows of a strip that will be needed soon, or, beyond its last row, of the next strip: no processor guesses
+// strides of this length by itself. A row may lie in two lines. (Always inlined: to GCC, a call that only prefetches has
+// no effect, and may go.)
+template <class V, class S, size_t U>
+[[gnu::always_inline]] inline void PrefetchRows(const char* strip, ptrdiff_t stride, size_t n, size_t i, size_t step) {
+  constexpr size_t kAhead = 4 * V::kLanes, kBytes = V::kLanes * sizeof(S);
+  BOLTZMAX_UNROLL
+  for (size_t u = 0; u < U; ++u) {
+    const size_t row = i + u * step + kAhead, of_next = row - n < n ? row - n : n - 1;
+    const char* at = strip + (row < n ? static_cast<ptrdiff_t>(row) * stride
+                                      : static_cast<ptrdiff_t>(of_next) * stride + static_cast<ptrdiff_t>(kBytes));
+    __builtin_prefetch(at);
+    __builtin_prefetch(at + kBytes - 1);
+  }
+}
+
 // Neighbouring columns, at most kLanes of them; it loads U elements of each: rows i, i + step, ... of the strip.
 template <class S, bool kCoarse>
 struct Strip {
@@ -44,6 +60,10 @@ struct Strip {
         [&](size_t u) { b.part[u] = LoadN(At(i + u * step), lanes, T(0)); });
     return b;
   }
+  template <size_t U>
+  [[gnu::always_inline]] void Prefetch(size_t i, size_t step) const {
+    PrefetchRows<V, S, U>(x, stride, n, i, step);
+  }
 };
 
 // Where a strip's results go: rows i, i + step, ... of the columns.
@@ -51,7 +71,7 @@ template <class S>
 struct StripOut {
   char* y;
   ptrdiff_t stride;
-  size_t lanes;
+  size_t n, lanes;
 
   S* At(size_t i) const { return reinterpret_cast<S*>(y + static_cast<ptrdiff_t>(i) * stride); }
 
@@ -60,6 +80,10 @@ struct StripOut {
     ForEachVector<V, U>(
         lanes, [&](size_t u) { Store(At(i + u * step), b.part[u]); },
         [&](size_t u) { StoreN(At(i + u * step), b.part[u], lanes); });
+  }
+  template <size_t U>
+  [[gnu::always_inline]] void Prefetch(size_t i, size_t step) const {
+    PrefetchRows<VecOf<S>, S, U>(y, stride, n, i, step);
   }
 };
 

@@ -95,6 +95,7 @@ inline auto ReduceStrip(const StripType& x, const Temperature<V>& t, Keep keep, 
       const DirectShift direct(shift);
       V max = guess;
       const auto sum = ColumnSumOfTerms<V>(n, keep, [&]<size_t U>(size_t i, size_t step, RowCount<U>) {
+        x.template Prefetch<U>(i, step);
         const auto v = x.template Rows<U>(i, step);
         max = MaxOf(v, max);
         return ExpTermsOf(v, direct);
@@ -222,9 +223,12 @@ BOLTZMAX_KERNEL inline void SoftmaxStrip(const Strip<S, kCoarse>& x, char* y, pt
                                          const StripTemperature<VecOf<S>>& t) {
   using V = VecOf<S>;
   constexpr bool kHoldsExp = sizeof(S) == sizeof(Compute<S>);  // else the exponentials are computed again
-  const StripOut<S> out = {y, y_stride, x.lanes};
-  const auto keep = [&](size_t i, size_t step, const auto& e) {
-    if constexpr (kHoldsExp) out.Put(i, step, e);
+  const StripOut<S> out = {y, y_stride, x.n, x.lanes};
+  const auto keep = [&]<size_t U>(size_t i, size_t step, const Block<V, U>& e) {
+    if constexpr (kHoldsExp) {
+      out.template Prefetch<U>(i, step);
+      out.Put(i, step, e);
+    }
   };
   const auto strip = ReduceStrip<kScaled>(x, t.vector, keep, kHoldsExp && y == x.x);
   const Divisor<V> divisor(strip.sum.hi, strip.sum.lo);
@@ -260,9 +264,10 @@ BOLTZMAX_KERNEL inline void LogSoftmaxStrip(const Strip<S, kCoarse>& x, char* y,
                                             const StripTemperature<VecOf<S>>& t) {
   const auto strip = ReduceStripToLog<kScaled>(x, t);
   const auto shift = LogShift<VecOf<S>>::template Make<kScaled>(strip.sum.offset, strip.log_sum);
-  const StripOut<S> out = {y, y_stride, x.lanes};
+  const StripOut<S> out = {y, y_stride, x.n, x.lanes};
   if (strip.any_degenerate) return LogSoftmaxDegenerateStrip<kScaled>(x, out, shift, t, strip.sum);
   ForEachStripRow(x.n, [&]<size_t U>(size_t i, RowCount<U>) {
+    out.template Prefetch<U>(i, 1);
     out.Put(i, 1, SubtractLog<kScaled>(x.template Rows<U>(i, 1), shift, t.vector));
   });
 }
@@ -277,7 +282,7 @@ BOLTZMAX_KERNEL inline void LogSumExpStrip(const Strip<S, kCoarse>& x, char* y, 
   const D usual = (sum.offset / t.value + strip.log_sum.hi) + strip.log_sum.lo;
   const D special = IfThenElse(Eq(sum.hi, sum.hi), sum.max, sum.hi);
   const VecOf<S> result = Demote(IfThenElse(is_degenerate, special, usual));
-  StripOut<S>{y, 0, x.lanes}.Put(0, 1, Block<VecOf<S>, 1>(result));
+  StripOut<S>{y, 0, 1, x.lanes}.Put(0, 1, Block<VecOf<S>, 1>(result));
 }
 
 }  // namespace
