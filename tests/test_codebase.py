@@ -71,7 +71,7 @@ def where(source: Path, number: int) -> str:
 
 def test_there_are_sources_on_every_floor() -> None:
     """Else the checks below would look at nothing."""
-    for folder in ("cpp/include", "cpp/kernels", "cpp/core", "cpp/fuzz", "python/bindings"):
+    for folder in FLOORS:
         assert sources(folder), folder
 
 

@@ -82,6 +82,23 @@ def broadcast_mask(where: ArrayLike | None, x: Array) -> NDArray[np.bool_] | Non
         ) from None
 
 
+def check_temperature(temperature: float) -> None:
+    """Raise unless `temperature` is one number in the range."""
+    try:
+        t = float(temperature)
+    except (TypeError, ValueError):
+        raise TypeError(f"temperature must be a real number, got {temperature!r}") from None
+    if not _LEAST_TEMPERATURE <= t <= _LARGEST_TEMPERATURE:
+        raise ValueError(_out_of_range(t))
+
+
+def _out_of_range(temperature: float) -> str:
+    return (
+        f"temperature must be > 0 (from {_LEAST_TEMPERATURE:g} to {_LARGEST_TEMPERATURE:g}), "
+        f"got {temperature:g}"
+    )
+
+
 def row_temperature(
     temperature: ArrayLike, x: Array, axes: tuple[int, ...]
 ) -> NDArray[np.float64] | None:
@@ -97,11 +114,7 @@ def row_temperature(
         ) from None
     good = (t >= _LEAST_TEMPERATURE) & (t <= _LARGEST_TEMPERATURE)
     if not good.all():
-        bad = t[~good].flat[0]
-        raise ValueError(
-            f"temperature must be > 0 (from {_LEAST_TEMPERATURE:g} to {_LARGEST_TEMPERATURE:g}), "
-            f"got {bad:g}"
-        )
+        raise ValueError(_out_of_range(t[~good].flat[0]))
     if t.ndim == 0 and t == 1.0:
         return None
     kept = tuple(d for d in range(x.ndim) if d not in axes)

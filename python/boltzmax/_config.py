@@ -158,13 +158,13 @@ def config() -> dict[str, object]:
     -------
     dict
         ``version``, ``isa``, ``available_isas``, ``num_threads``, ``cpu``, ``compiler``, ``cuda``
-        and ``numpy``.
+        (whether `boltzmax.cuda` was built) and ``numpy``.
 
     Examples
     --------
     >>> import boltzmax
-    >>> boltzmax.config()["cuda"]
-    False
+    >>> boltzmax.config()["version"] == boltzmax.__version__
+    True
     """
     return {
         "version": _core.version,
@@ -173,7 +173,7 @@ def config() -> dict[str, object]:
         "num_threads": get_num_threads(),
         "cpu": _core.cpu(),
         "compiler": _core.compiler,
-        "cuda": False,
+        "cuda": importlib.util.find_spec("boltzmax._cuda") is not None,
         "numpy": np.__version__,
     }
 

@@ -1,0 +1,55 @@
+// The host's side: how a task becomes kernels on a stream. Nothing here waits for the device.
+#pragma once
+
+#include <stddef.h>
+
+#include <stdexcept>
+#include <string>
+
+#include "task.hpp"
+
+struct CUstream_st;
+
+namespace boltzmax::cuda {
+
+using Stream = CUstream_st*;
+
+// What CUDA said; after it the device can be used as before, unless CUDA says otherwise.
+struct Error : std::runtime_error {
+  using std::runtime_error::runtime_error;
+};
+
+// Why there is no device to use; empty if there is one.
+std::string WhyUnavailable();
+
+// The device on which memory lies; -1 if it is the host's alone.
+int DeviceOf(const void* memory);
+
+// Makes a device the current one, for as long as this lives.
+class DeviceScope {
+ public:
+  explicit DeviceScope(int device);
+  ~DeviceScope();
+  DeviceScope(const DeviceScope&) = delete;
+  DeviceScope& operator=(const DeviceScope&) = delete;
+
+ private:
+  int before_ = 0;
+};
+
+// Memory of the current device, ordered by a stream. bad_alloc where there is none.
+void* Allocate(size_t bytes, Stream stream);
+void Free(void* memory, Stream stream) noexcept;
+
+// These two wait.
+void CopyIn(void* device, const void* host, size_t bytes, Stream stream);
+void CopyOut(void* host, const void* device, size_t bytes, Stream stream);
+
+// Everything but losses of several rows.
+void Run(const Task& task, Stream stream);
+
+// The losses of rows joined: their sum, or their mean. `scale` is a double on the device, for gradients.
+void PrepareMean(const Task& task, double* scale, Stream stream);
+void JoinLosses(const Task& task, const double* scale, void* result, Stream stream);
+
+}  // namespace boltzmax::cuda

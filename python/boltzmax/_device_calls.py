@@ -1,0 +1,117 @@
+"""A call of boltzmax.cuda: its arrays, where its result goes, and the task that the device gets."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from boltzmax._arguments import check_temperature
+from boltzmax._device_arrays import (
+    FLOATS,
+    DeviceArray,
+    Shape,
+    View,
+    empty_like,
+    finished,
+    host_dtype,
+    module,
+    stream_of,
+    view_of,
+)
+
+
+class Result:
+    """An array on the device, and what the caller gets of it."""
+
+    def __init__(self, array: Any, view: View, source: Any, host: Any = None) -> None:
+        self._array, self.view, self._source, self._host = array, view, source, host
+
+    def deliver(self) -> Any:
+        if self._host is None:
+            return finished(self._array, self._source)
+        self._array.copy_out(self._host.reshape(-1).view(np.uint8))
+        return self._host
+
+
+class Call:
+    """The array that a call is about, its device and its stream."""
+
+    def __init__(self, x: Any, stream: int | None) -> None:
+        self.module = module()
+        self.x = x
+        self.stream = stream_of(x, stream)
+        self.device = 0
+        self.view = self.read(x, "x")
+        self.device = self.view.device
+        if self.view.dtype not in FLOATS:
+            raise TypeError(f"x has dtype {self.view.dtype}; {', '.join(FLOATS)} are supported")
+
+    @property
+    def is_on_host(self) -> bool:
+        """Whether the caller's arrays are NumPy's."""
+        return isinstance(self.x, np.ndarray)
+
+    def read(self, x: Any, name: str) -> View:
+        """Return an array's place on the device; one of NumPy's is copied there."""
+        if isinstance(x, np.ndarray) != self.is_on_host:
+            raise TypeError(f"{name} and x must both be NumPy arrays, or both be on a device")
+        if isinstance(x, np.ndarray):
+            copy = DeviceArray(x.shape, host_dtype(x, name), self.device, self.stream)
+            copy.copy_in(np.ascontiguousarray(x))
+            return copy.view
+        view = view_of(x, name, self.stream)
+        if x is not self.x and 0 not in view.shape and view.device != self.device:
+            raise ValueError(f"{name} is on device {view.device}, and x on device {self.device}")
+        return view
+
+    def mask(self, where: Any) -> View | None:
+        if where is None:
+            return None
+        view = self.read(where, "where")
+        if view.dtype != "bool":
+            raise TypeError(f"where must be an array of bool, got dtype {view.dtype}")
+        return view.broadcast_to(self.view.shape, "where")
+
+    def empty(self, shape: Shape, dtype: str) -> Result:
+        """Return a new array of the caller's kind."""
+        if not self.is_on_host:
+            array = empty_like(self.x, self.view, shape, dtype, self.stream)
+            return Result(array, view_of(array, "the result", self.stream), self.x)
+        array = DeviceArray(shape, dtype, self.device, self.stream)
+        host = np.empty(shape, self.x.dtype if dtype == self.view.dtype else dtype)
+        return Result(array, array.view, self.x, host)
+
+    def result(self, out: Any) -> Result:
+        """Return where a result of the shape of x goes."""
+        if out is None:
+            return self.empty(self.view.shape, self.view.dtype)
+        if self.is_on_host:
+            raise TypeError("out= is for arrays on a device")
+        view = self.read(out, "out")
+        if view.shape != self.view.shape:
+            raise ValueError(f"out must have shape {self.view.shape}, got {view.shape}")
+        if view.dtype != self.view.dtype:
+            raise TypeError(f"out must have dtype {self.view.dtype}, got {view.dtype}")
+        return Result(out, view, out)
+
+    def task(
+        self, operation: str, axes: Shape, y: Any, third: View | None, temperature: float
+    ) -> Any:
+        return self.module.Call(
+            operation=getattr(self.module.Operation, operation),
+            storage=getattr(self.module.Storage, self.view.dtype.upper()),
+            shape=self.view.shape,
+            reduced=sum(1 << d for d in axes),
+            x=self.view.place,
+            y=y,
+            third=None if third is None else third.place,
+            temperature=float(temperature),
+        )
+
+    def run(
+        self, operation: str, axes: Shape, y: Any, third: View | None, temperature: float
+    ) -> None:
+        check_temperature(temperature)
+        call = self.task(operation, axes, y, third, temperature)
+        self.module.run(call, self.device, self.stream)

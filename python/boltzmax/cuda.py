@@ -1,0 +1,350 @@
+"""The operations on CUDA devices, for arrays of PyTorch, CuPy, JAX, Numba and NumPy.
+
+Arrays on a device stay there: the result is an array of the same kind on the same device, computed
+on the caller's stream (PyTorch's or CuPy's current one, the one that an array names, or
+``stream=``), without copies and without waiting. NumPy arrays are copied to the device and back.
+
+The module can always be imported. Where it cannot be used, `is_available` is False,
+`why_unavailable` says why, and calls raise a RuntimeError that says it, too.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from boltzmax._arguments import check_temperature, normalized_axes
+from boltzmax._device_arrays import DeviceArray, contiguous_strides, why_unavailable
+from boltzmax._device_calls import Call
+from boltzmax._targets import REDUCTIONS, check_scalar, checked_reduction
+
+__all__ = [
+    "DeviceArray",
+    "cross_entropy",
+    "cross_entropy_with_grad",
+    "is_available",
+    "log_softmax",
+    "log_softmax_backward",
+    "logsumexp",
+    "softmax",
+    "softmax_backward",
+    "why_unavailable",
+]
+
+
+def is_available() -> bool:
+    """Whether this build has the CUDA target, and a device is there.
+
+    Examples
+    --------
+    >>> import boltzmax.cuda
+    >>> boltzmax.cuda.is_available() == (boltzmax.cuda.why_unavailable() == "")
+    True
+    """
+    return why_unavailable() == ""
+
+
+def softmax(
+    x: Any,
+    axis: int | tuple[int, ...] | None = -1,
+    *,
+    where: Any = None,
+    temperature: float = 1.0,
+    out: Any = None,
+    stream: int | None = None,
+) -> Any:
+    """Probabilities from scores: exp(x_i / T) / sum_j exp(x_j / T) along an axis.
+
+    Parameters
+    ----------
+    x : array
+        Scores on a device, or a NumPy array. float16, bfloat16, float32 or float64, of any strides;
+        rows that lie contiguous are fast.
+    axis : int, tuple of int or None, default -1
+        The axis or axes that form a row.
+    where : array of bool, optional
+        Broadcasts to `x`, on the same device. False leaves an element out of its row: it is 0.
+    temperature : float, default 1.0
+        Divides the scores. From 1e-30 to 1e30.
+    out : array, optional
+        Where the result goes: of the shape and dtype of `x`, which it may be.
+    stream : int, optional
+        The address of a CUDA stream, instead of the caller's own.
+
+    Returns
+    -------
+    array
+        Of the kind, shape and dtype of `x`. NaN, infinities and masks as on the CPU.
+
+    Raises
+    ------
+    RuntimeError
+        Where CUDA cannot be used, or says so.
+    TypeError
+        For an array that is not on a device, or of another dtype.
+    ValueError
+        For another shape of `out`, arrays on different devices, a temperature out of range.
+    MemoryError
+        Where the device has no memory left.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import boltzmax.cuda
+    >>> if boltzmax.cuda.is_available():
+    ...     p = boltzmax.cuda.softmax(np.log([1.0, 2.0, 5.0]))
+    """
+    return _elementwise("SOFTMAX", x, axis, where, temperature, out, stream)
+
+
+def log_softmax(
+    x: Any,
+    axis: int | tuple[int, ...] | None = -1,
+    *,
+    where: Any = None,
+    temperature: float = 1.0,
+    out: Any = None,
+    stream: int | None = None,
+) -> Any:
+    """Logarithms of probabilities: x_i / T - log(sum_j exp(x_j / T)) along an axis.
+
+    Parameters, errors and the kind of the result are those of `softmax`; masked elements are -inf.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import boltzmax.cuda
+    >>> if boltzmax.cuda.is_available():
+    ...     log_p = boltzmax.cuda.log_softmax(np.zeros(2))
+    """
+    return _elementwise("LOG_SOFTMAX", x, axis, where, temperature, out, stream)
+
+
+def logsumexp(
+    x: Any,
+    axis: int | tuple[int, ...] | None = -1,
+    *,
+    keepdims: bool = False,
+    where: Any = None,
+    temperature: float = 1.0,
+    stream: int | None = None,
+) -> Any:
+    """log(sum_j exp(x_j / T)) along an axis, without overflow.
+
+    Parameters, errors and the kind of the result are those of `softmax`; `keepdims` leaves the
+    reduced axes in the result, with length 1.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import boltzmax.cuda
+    >>> if boltzmax.cuda.is_available():
+    ...     lse = boltzmax.cuda.logsumexp(np.zeros((2, 2)), axis=None)
+    """
+    call = Call(x, stream)
+    axes = normalized_axes(axis, len(call.view.shape))
+    kept = tuple(1 if d in axes else n for d, n in enumerate(call.view.shape))
+    shape = kept if keepdims else tuple(n for d, n in enumerate(kept) if d not in axes)
+    result = call.empty(shape, call.view.dtype)
+    strides = iter(result.view.strides)
+    y = tuple(next(strides) if keepdims or d not in axes else 0 for d in range(len(kept)))
+    call.run("LOGSUMEXP", axes, (result.view.address, y), call.mask(where), temperature)
+    return result.deliver()
+
+
+def softmax_backward(
+    dy: Any, y: Any, axis: int | tuple[int, ...] | None = -1, *, stream: int | None = None
+) -> Any:
+    """Gradient of a loss with respect to x, from that with respect to y = softmax(x).
+
+    dx_i = y_i (dy_i - sum_j dy_j y_j). With a temperature T, divide by T.
+
+    Parameters
+    ----------
+    dy, y : array
+        Of one shape and dtype, on one device; or NumPy arrays.
+    axis : int, tuple of int or None, default -1
+        The axis or axes that form a row.
+    stream : int, optional
+        The address of a CUDA stream, instead of the caller's own.
+
+    Returns
+    -------
+    array
+        Of the kind, shape and dtype of `dy`.
+
+    Raises
+    ------
+    RuntimeError, TypeError, ValueError, MemoryError
+        As `softmax`; and for shapes or dtypes that differ.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import boltzmax.cuda
+    >>> if boltzmax.cuda.is_available():
+    ...     dx = boltzmax.cuda.softmax_backward(np.array([1.0, 0.0]), np.array([0.5, 0.5]))
+    """
+    return _gradient("SOFTMAX_BACKWARD", dy, y, axis, stream)
+
+
+def log_softmax_backward(
+    dy: Any, y: Any, axis: int | tuple[int, ...] | None = -1, *, stream: int | None = None
+) -> Any:
+    """Gradient of a loss with respect to x, from that with respect to y = log_softmax(x).
+
+    dx_i = dy_i - exp(y_i) sum_j dy_j. Parameters, errors and result are those of
+    `softmax_backward`.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import boltzmax.cuda
+    >>> if boltzmax.cuda.is_available():
+    ...     dx = boltzmax.cuda.log_softmax_backward(np.array([1.0, 0.0]), np.log([0.5, 0.5]))
+    """
+    return _gradient("LOG_SOFTMAX_BACKWARD", dy, y, axis, stream)
+
+
+def cross_entropy(
+    logits: Any,
+    target: Any,
+    *,
+    temperature: float = 1.0,
+    reduction: str = "mean",
+    stream: int | None = None,
+) -> Any:
+    """Cross-entropy of class indices: logsumexp(z) - z[target], with z = logits / T.
+
+    Parameters
+    ----------
+    logits : array
+        Scores, classes on the last axis; as `x` of `softmax`.
+    target : array of int64
+        The class of each row, of the shape of `logits` without its last axis. A negative one
+        leaves its row out. One that is no class makes its loss NaN: the call does not wait for the
+        device to find out.
+    temperature : float, default 1.0
+        Divides the logits.
+    reduction : {"mean", "sum", "none"}, default "mean"
+        Over the rows that count; "none" returns the loss of each.
+    stream : int, optional
+        The address of a CUDA stream, instead of the caller's own.
+
+    Returns
+    -------
+    array
+        Of the kind of `logits`: float32 for 16-bit logits, else of their dtype.
+
+    Raises
+    ------
+    RuntimeError, TypeError, ValueError, MemoryError
+        As `softmax`; and for a target of another shape or dtype, or an unknown reduction.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import boltzmax.cuda
+    >>> if boltzmax.cuda.is_available():
+    ...     loss = boltzmax.cuda.cross_entropy(np.zeros((1, 2)), np.array([0]))
+    """
+    return _cross_entropy(logits, target, temperature, reduction, stream, with_grad=False)[0]
+
+
+def cross_entropy_with_grad(
+    logits: Any,
+    target: Any,
+    *,
+    temperature: float = 1.0,
+    reduction: str = "mean",
+    out: Any = None,
+    stream: int | None = None,
+) -> tuple[Any, Any]:
+    """Cross-entropy as `cross_entropy`, and its gradient with respect to the logits.
+
+    d/dz_j = (softmax(z)_j - [j = target]) / T, divided by the number of rows that count for
+    "mean"; a gradient needs one number, so `reduction` is not "none". `out` takes the gradient, and
+    may be the logits.
+
+    Returns
+    -------
+    loss, d_logits : array
+        The gradient has the shape and dtype of the logits.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import boltzmax.cuda
+    >>> if boltzmax.cuda.is_available():
+    ...     loss, d = boltzmax.cuda.cross_entropy_with_grad(np.zeros((1, 2)), np.array([0]))
+    """
+    return _cross_entropy(logits, target, temperature, reduction, stream, with_grad=True, out=out)
+
+
+# ---- how they are called ----
+
+
+def _elementwise(
+    operation: str, x: Any, axis: Any, where: Any, temperature: float, out: Any, stream: int | None
+) -> Any:
+    call = Call(x, stream)
+    axes = normalized_axes(axis, len(call.view.shape))
+    mask = call.mask(where)
+    result = call.result(out)
+    call.run(operation, axes, result.view.place, mask, temperature)
+    return result.deliver()
+
+
+def _gradient(operation: str, dy: Any, y: Any, axis: Any, stream: int | None) -> Any:
+    call = Call(dy, stream)
+    axes = normalized_axes(axis, len(call.view.shape))
+    other = call.read(y, "y")
+    if (other.shape, other.dtype) != (call.view.shape, call.view.dtype):
+        raise ValueError(
+            f"dy and y must agree: {call.view.dtype}{call.view.shape}, {other.dtype}{other.shape}"
+        )
+    result = call.result(None)
+    call.run(operation, axes, result.view.place, other, 1.0)
+    return result.deliver()
+
+
+def _cross_entropy(
+    logits: Any,
+    target: Any,
+    temperature: float,
+    reduction: str,
+    stream: int | None,
+    *,
+    with_grad: bool,
+    out: Any = None,
+) -> tuple[Any, Any]:
+    call = Call(logits, stream)
+    check_temperature(temperature)
+    checked_reduction(reduction, REDUCTIONS)
+    if with_grad:
+        check_scalar(reduction, REDUCTIONS)
+    shape = call.view.shape
+    if not shape:
+        raise ValueError("logits must have an axis of classes")
+    labels = call.read(target, "target")
+    if labels.dtype != "int64":
+        raise TypeError(f"target must be an array of int64, got dtype {labels.dtype}")
+    if labels.shape != shape[:-1]:
+        raise ValueError(f"target must have shape {shape[:-1]}, got {labels.shape}")
+    if labels.strides != contiguous_strides(labels.shape, 8) and 0 not in shape:
+        raise ValueError("target must lie contiguous")
+    dtype = "float64" if call.view.dtype == "float64" else "float32"
+    losses = call.empty(shape[:-1], dtype)
+    joined = losses if reduction == "none" else call.empty((), dtype)
+    gradient = call.result(out) if with_grad else None
+    axes = (len(shape) - 1,)
+    y = None if gradient is None else gradient.view.place
+    call.module.cross_entropy(
+        call=call.task("CROSS_ENTROPY", axes, y, None, temperature),
+        target=labels.address,
+        losses=losses.view.address,
+        joined=joined.view.address,
+        reduction=getattr(call.module.Reduction, reduction.upper()),
+        device=call.device,
+        stream=call.stream,
+    )
+    return joined.deliver(), None if gradient is None else gradient.deliver()

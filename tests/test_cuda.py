@@ -1,0 +1,400 @@
+"""boltzmax.cuda on a device, or on the emulated one: BOLTZMAX_CUDA=EMULATED builds that."""
+
+from __future__ import annotations
+
+import gc
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+
+import boltzmax
+import boltzmax.cuda as cuda
+import oracle
+import ulp
+from boltzmax._device_arrays import DeviceArray
+
+Array = npt.NDArray[Any]
+NAMES = ("softmax", "log_softmax", "logsumexp")
+REASON = cuda.why_unavailable()
+
+needs_device = pytest.mark.skipif(bool(REASON), reason=REASON)
+# Around what a packet, a warp, a block of registers and a piece of a long row hold.
+LENGTHS = (1, 2, 3, 4, 5, 31, 32, 33, 100, 127, 128, 129, 256, 1000, 1024, 1025, 4096, 5001, 16384)
+LONG = (16385, 16400, 32768, 50_001)
+
+
+class OnDevice:
+    """An array of some strides on the device, as a library without DLPack would hand it over."""
+
+    def __init__(self, host: Array, device: int = 0) -> None:
+        # The whole memory that the array is a view of, strides and all.
+        self.base = host if host.base is None else host.base
+        self.memory = DeviceArray((self.base.nbytes,), "bool", device, 0)
+        self.memory.copy_in(np.ascontiguousarray(self.base).reshape(-1).view(np.uint8))
+        self.host = host
+        offset = host.__array_interface__["data"][0] - self.base.__array_interface__["data"][0]
+        self.__cuda_array_interface__ = {
+            "shape": host.shape,
+            "typestr": host.dtype.str,
+            "strides": host.strides,
+            "data": (self.memory.view.address + offset, False),
+            "version": 3,
+        }
+
+    def to_numpy(self) -> Array:
+        """What lies there now."""
+        base = np.empty_like(self.base)
+        base.reshape(-1).view(np.uint8)[...] = self.memory.to_numpy().view(np.uint8)
+        result: Array = np.ndarray(
+            self.host.shape,
+            self.host.dtype,
+            base.data,
+            self.host.__array_interface__["data"][0] - self.base.__array_interface__["data"][0],
+            self.host.strides,
+        )
+        return result
+
+
+def numbers(shape: tuple[int, ...], dtype: Any, seed: int = 0) -> Array:
+    return (np.random.default_rng(seed).standard_normal(shape) * 3).astype(dtype)
+
+
+def dtype_of(name: str) -> np.dtype[Any]:
+    try:
+        return ulp.dtype_of(name)
+    except ImportError:
+        pytest.skip(f"without {name}")
+
+
+# ---- without a device
+
+
+@pytest.mark.skipif(not REASON, reason="there is a device")
+def test_without_a_device() -> None:
+    assert not cuda.is_available()
+    for call in (
+        lambda: cuda.softmax(np.zeros(3)),
+        lambda: cuda.logsumexp(np.zeros(3)),
+        lambda: cuda.softmax_backward(np.zeros(3), np.zeros(3)),
+        lambda: cuda.cross_entropy(np.zeros((1, 3)), np.zeros(1, np.int64)),
+    ):
+        with pytest.raises(RuntimeError, match=r"cannot be used: \w+"):
+            call()
+
+
+# ---- results
+
+
+@needs_device
+@pytest.mark.parametrize("name", ulp.DTYPES)
+@pytest.mark.parametrize("op", NAMES)
+@pytest.mark.parametrize("n", LENGTHS + LONG)
+def test_rows_of_any_length(op: str, name: str, n: int) -> None:
+    """Within the budget of the CPU's results."""
+    dtype = dtype_of(name)
+    x = numbers((3, n), dtype, n)
+    got = getattr(cuda, op)(x)
+    assert ulp.of_budget(op, got, oracle.exact(x), dtype).max() <= 1
+
+
+@needs_device
+@pytest.mark.parametrize("op", NAMES)
+@pytest.mark.parametrize("name", ["float32", "float64"])
+def test_hard_rows(op: str, name: str) -> None:
+    """Tiny terms beside a large one, large numbers, wide ranges, equal terms, subnormal results."""
+    dtype = dtype_of(name)
+    wide = 100 if name == "float32" else 740
+    rows = [
+        [0, 40],
+        [0, -40],
+        [-40, 0, -39],
+        [1e4, 1e4 - 3, 1e4 - 30],
+        [0] * 7,
+        np.linspace(-wide, 0, 333),
+        np.linspace(0, -wide, 2000),
+        [0.0, *[-17.0] * 999],
+    ]
+    for row in rows:
+        x = np.array([row], dtype)
+        got = getattr(cuda, op)(x)
+        assert ulp.of_budget(op, got, oracle.exact(x), dtype).max() <= 1, row[:3]
+
+
+@needs_device
+@pytest.mark.parametrize("op", NAMES)
+@pytest.mark.parametrize("n", [3, 128, 20_000])
+@pytest.mark.parametrize("name", ["float32", "float64", "float16"])
+def test_special_values(op: str, n: int, name: str) -> None:
+    """As on the CPU, masked and not."""
+    inf, nan = np.inf, np.nan
+    x = numbers((8, n), name)
+    x[0], x[1, 0], x[2, 1], x[3, 2], x[5, 1], x[5, 2] = -inf, -inf, inf, nan, inf, nan
+    x[6], x[7, :2] = inf, inf
+    where = np.ones((8, n), bool)
+    where[4] = False
+    where[3, 2] = where[2, 1] = False
+    for mask in (None, where):
+        got = getattr(cuda, op)(x, where=mask)
+        expected = getattr(boltzmax, op)(x, where=mask)
+        assert got.dtype == expected.dtype
+        rtol = 4 * np.finfo(name).eps
+        np.testing.assert_allclose(got, expected, rtol=rtol, atol=rtol, err_msg=str(mask is None))
+
+
+@needs_device
+@pytest.mark.parametrize("temperature", [0.1, 3.0, 1e-30, 1e30])
+@pytest.mark.parametrize("op", NAMES)
+def test_temperature(op: str, temperature: float) -> None:
+    for n in (5, 300, 20_000):
+        x = numbers((2, n), np.float32)
+        x[0, 0] = -np.inf
+        got = getattr(cuda, op)(x, temperature=temperature)
+        expected = getattr(boltzmax, op)(x, temperature=temperature)
+        np.testing.assert_allclose(got, expected, rtol=1e-6, atol=1e-7)
+
+
+@needs_device
+@pytest.mark.parametrize("op", NAMES)
+def test_axes_and_strides(op: str) -> None:
+    """Any axes of arrays of any strides on the device, aligned to their elements alone."""
+    function, expected = getattr(cuda, op), getattr(boltzmax, op)
+    base = numbers((6, 7, 10), np.float32)
+    views = (base, base[::2, :, 1:], base[:, ::-1], base.transpose(2, 0, 1), base[1:, 3:4, ::3])
+    for x in views:
+        for axis in (0, 1, -1, (0, 2), (1, 2), None):
+            got = function(OnDevice(x), axis)
+            assert isinstance(got, DeviceArray)
+            np.testing.assert_allclose(got.to_numpy(), expected(x, axis), rtol=2e-6, atol=1e-7)
+    x = np.broadcast_to(base[:, :, :1], base.shape)
+    np.testing.assert_allclose(function(OnDevice(x)).to_numpy(), expected(x), rtol=1e-6)
+
+
+@needs_device
+@pytest.mark.parametrize("op", ["softmax", "log_softmax"])
+def test_out(op: str) -> None:
+    """In place, and into strides, of which nothing else is touched."""
+    function, expected = getattr(cuda, op), getattr(boltzmax, op)
+    for n in (5, 128, 20_000):
+        x = OnDevice(numbers((3, n), np.float32))
+        assert function(x, out=x) is x
+        np.testing.assert_allclose(x.to_numpy(), expected(x.host), rtol=2e-6, atol=1e-7)
+        source = numbers((3, 2 * n), np.float32)
+        out = OnDevice(np.full((3, 2 * n), 7, np.float32)[:, ::2])
+        function(OnDevice(source[:, 1::2]), out=out)
+        np.testing.assert_allclose(out.to_numpy(), expected(source[:, 1::2]), rtol=2e-6, atol=1e-7)
+        assert (out.memory.to_numpy().view(np.float32).reshape(3, -1)[:, 1::2] == 7).all()
+
+
+@needs_device
+@pytest.mark.parametrize("name", ulp.DTYPES)
+@pytest.mark.parametrize("n", [1, 5, 200, 1025, 5000])
+@pytest.mark.parametrize("op", ["softmax", "log_softmax"])
+def test_gradients(op: str, n: int, name: str) -> None:
+    dtype = dtype_of(name)
+    y = getattr(boltzmax, op)(numbers((4, n), dtype))
+    dy = numbers((4, n), dtype, 1)
+    got = getattr(cuda, f"{op}_backward")(dy, y)
+    expected = getattr(boltzmax, f"{op}_backward")(dy, y)
+    assert got.dtype == dtype
+    eps = ulp.format_of(dtype).eps
+    np.testing.assert_allclose(
+        got.astype(np.float64), expected.astype(np.float64), rtol=4 * eps, atol=4 * eps
+    )
+
+
+@needs_device
+@pytest.mark.parametrize("reduction", ["mean", "sum"])
+@pytest.mark.parametrize("n", [2, 100, 3001, 20_000])
+@pytest.mark.parametrize("name", ["float32", "float64", "float16"])
+def test_cross_entropy(name: str, n: int, reduction: str) -> None:
+    logits = numbers((5, n), name)
+    target = np.array([0, 1, -1, n - 1, n // 2], np.int64)
+    options: dict[str, Any] = {"reduction": reduction, "temperature": 1.5}
+    loss, gradient = cuda.cross_entropy_with_grad(logits, target, **options)
+    expected, d_logits = boltzmax.cross_entropy_with_grad(
+        logits, target, ignore_index=-1, **options
+    )
+    eps = np.finfo(name).eps
+    loose = {"rtol": 8 * max(eps, np.finfo(np.float32).eps if name != "float64" else 0)}
+    np.testing.assert_allclose(loss, expected, **loose)
+    np.testing.assert_allclose(gradient, d_logits, rtol=8 * eps, atol=4 * eps)
+    assert gradient.dtype == logits.dtype
+    np.testing.assert_array_equal(cuda.cross_entropy(logits, target, **options), loss)
+    each = cuda.cross_entropy(logits, target, reduction="none", temperature=1.5)
+    expected_each = boltzmax.cross_entropy(
+        logits, target, reduction="none", temperature=1.5, ignore_index=-1
+    )
+    np.testing.assert_allclose(each, expected_each, **loose)
+    on_device = OnDevice(logits)
+    loss, gradient = cuda.cross_entropy_with_grad(
+        on_device, OnDevice(target), out=on_device, **options
+    )
+    assert gradient is on_device
+    np.testing.assert_allclose(loss.to_numpy(), expected, **loose)
+    np.testing.assert_allclose(on_device.to_numpy(), d_logits, rtol=8 * eps, atol=4 * eps)
+
+
+@needs_device
+def test_cross_entropy_of_odd_targets() -> None:
+    logits = numbers((3, 4), np.float32)
+    target = np.array([1, 4, -5])
+    loss = cuda.cross_entropy(logits, target, reduction="none")
+    assert np.isfinite(loss[0])
+    assert np.isnan(loss[1])
+    assert loss[2] == 0
+    total, gradient = cuda.cross_entropy_with_grad(logits, target, reduction="sum")
+    assert np.isnan(total)
+    assert np.isfinite(gradient[0]).all()
+    assert np.isnan(gradient[1]).all()
+    assert (gradient[2] == 0).all()
+    assert np.isnan(cuda.cross_entropy(logits, np.full(3, -1)))
+
+
+@needs_device
+@pytest.mark.parametrize("shape", [(0, 3), (3, 0), (0,), (2, 0, 3)])
+def test_empty(shape: tuple[int, ...]) -> None:
+    x = np.zeros(shape, np.float32)
+    assert cuda.softmax(x).shape == shape
+    np.testing.assert_array_equal(cuda.logsumexp(x), boltzmax.logsumexp(x))
+    assert cuda.softmax(np.array(3, np.float32)).shape == ()
+
+
+@needs_device
+def test_more_axes_than_a_task_holds() -> None:
+    x = numbers((2,) * 18, np.float32)
+    with pytest.raises(ValueError, match="too many axes"):
+        cuda.softmax(x, tuple(range(0, 18, 2)))
+    few = tuple(range(9))  # are one
+    np.testing.assert_allclose(cuda.logsumexp(x, few), boltzmax.logsumexp(x, few), rtol=1e-6)
+
+
+@needs_device
+def test_keepdims() -> None:
+    x = numbers((3, 4, 5), np.float32)
+    for axis in (0, -1, (0, 2), None):
+        got = cuda.logsumexp(x, axis, keepdims=True)
+        np.testing.assert_allclose(got, boltzmax.logsumexp(x, axis, keepdims=True), rtol=1e-6)
+
+
+# ---- other libraries
+
+
+@needs_device
+def test_dlpack_and_the_interface_lead_to_the_same_memory() -> None:
+    x = OnDevice(numbers((3, 5), np.float32))
+    first = cuda.softmax(x)
+    second = cuda.log_softmax(first)  # a DeviceArray as input
+
+    class ByDLPack:
+        def __dlpack__(self, **options: Any) -> Any:
+            return first.__dlpack__(**options)
+
+        def __dlpack_device__(self) -> tuple[int, int]:
+            return first.__dlpack_device__()
+
+    third = cuda.log_softmax(ByDLPack())
+    np.testing.assert_array_equal(second.to_numpy(), third.to_numpy())
+    assert first.__dlpack_device__() == (2, 0)
+
+
+@needs_device
+def test_bfloat16_comes_by_dlpack() -> None:
+    bfloat16 = dtype_of("bfloat16")
+    x = numbers((3, 40), bfloat16)
+    device = DeviceArray(x.shape, "bfloat16", 0, 0)
+    device.copy_in(x)
+    got = cuda.softmax(device).to_numpy().view(bfloat16)
+    assert ulp.of_budget("softmax", got, oracle.exact(x), bfloat16).max() <= 1
+    assert not hasattr(device, "__cuda_array_interface__")
+
+
+@needs_device
+def test_memory_goes_back() -> None:
+    from boltzmax import _cuda  # type: ignore[attr-defined, unused-ignore]
+
+    array = DeviceArray((4,), "float32", 0, 0)
+    address = array.view.address
+    assert _cuda.device_of(address) == 0
+    capsule = array.__dlpack__()
+    del array
+    gc.collect()
+    assert _cuda.device_of(address) == 0  # the capsule has it
+    del capsule
+    gc.collect()
+    assert _cuda.device_of(address) == -1
+
+
+# ---- what is wrong
+
+
+@needs_device
+def test_errors_leave_the_device_usable() -> None:
+    x = OnDevice(numbers((3, 5), np.float32))
+    other = OnDevice(numbers((3, 5), np.float32), device=0)
+    wrong: list[tuple[type[Exception], str | None, Any]] = [
+        (TypeError, "dtype int64", lambda: cuda.softmax(np.zeros(3, np.int64))),
+        (TypeError, "complex", lambda: cuda.softmax(np.zeros(3, complex))),
+        (TypeError, r"builtins\.list", lambda: cuda.softmax([1.0])),
+        (TypeError, "both be NumPy", lambda: cuda.softmax(x, where=np.ones((3, 5), bool))),
+        (TypeError, "bool", lambda: cuda.softmax(x, where=other)),
+        (ValueError, "does not broadcast", lambda: cuda.softmax(
+            x, where=OnDevice(np.ones((2, 5), bool)))),
+        (ValueError, "temperature must be > 0", lambda: cuda.softmax(x, temperature=0)),
+        (TypeError, "temperature must be a real", lambda: cuda.softmax(x, temperature="hot")),
+        (np.exceptions.AxisError, "out of bounds", lambda: cuda.softmax(x, 2)),
+        (ValueError, "out must have shape", lambda: cuda.softmax(
+            x, out=OnDevice(np.zeros((5, 3), np.float32)))),
+        (TypeError, "out must have dtype", lambda: cuda.softmax(
+            x, out=OnDevice(np.zeros((3, 5))))),
+        (ValueError, "must agree", lambda: cuda.softmax_backward(
+            x, OnDevice(np.zeros((3, 4), np.float32)))),
+        (ValueError, "reduction", lambda: cuda.cross_entropy(
+            x, OnDevice(np.zeros(3, np.int64)), reduction="max")),
+        (TypeError, "int64", lambda: cuda.cross_entropy(x, OnDevice(np.zeros(3, np.float32)))),
+        (ValueError, "target must have shape", lambda: cuda.cross_entropy(
+            x, OnDevice(np.zeros(4, np.int64)))),
+        (MemoryError, None, lambda: DeviceArray((1 << 60,), "float32", 0, 0)),
+    ]  # fmt: skip
+    for kind, text, call in wrong:
+        with pytest.raises(kind, match=text):
+            call()
+        np.testing.assert_allclose(cuda.softmax(x).to_numpy(), boltzmax.softmax(x.host), rtol=1e-6)
+
+
+@needs_device
+def test_the_host_s_memory_is_refused() -> None:
+    class Pretends:
+        host = np.zeros(3, np.float32)
+        __cuda_array_interface__ = {  # noqa: RUF012
+            "shape": (3,),
+            "typestr": "<f4",
+            "data": (host.__array_interface__["data"][0], False),
+            "version": 3,
+        }
+
+    with pytest.raises(TypeError, match="host's"):
+        cuda.softmax(Pretends())
+
+    class OnHost:
+        __dlpack__ = np.zeros(3).__dlpack__
+        __dlpack_device__ = np.zeros(3).__dlpack_device__
+
+    with pytest.raises(TypeError, match="device type 1"):
+        cuda.softmax(OnHost())
+
+
+@needs_device
+def test_other_devices() -> None:
+    try:
+        second = OnDevice(numbers((3, 5), np.float32), device=1)
+    except RuntimeError:
+        pytest.skip("one device alone")
+    result = cuda.softmax(second)
+    assert result.view.device == 1
+    first = OnDevice(second.host)
+    with pytest.raises(ValueError, match="on device 1, and x on device 0"):
+        cuda.softmax(first, out=second)
+    with pytest.raises(RuntimeError, match="device"):
+        DeviceArray((1,), "float32", 99, 0)
