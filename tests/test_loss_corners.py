@@ -150,3 +150,11 @@ def test_entropy_of_a_sure_row() -> None:
         np.testing.assert_allclose(entropy, exact, rtol=1e-9)
     x = 30 * np.random.default_rng(0).standard_normal((4000, 50))
     assert np.all(boltzmax.row_stats(x).entropy >= 0)
+
+
+@pytest.mark.parametrize("reduction", ["none", "sum", "mean"])
+def test_a_loss_beyond_its_dtype_is_infinite(reduction: str) -> None:
+    """And nothing warns."""
+    logits = np.array([[3e38, -3e38]], np.float32)
+    loss = boltzmax.cross_entropy(logits, [1], reduction=reduction)
+    assert np.all(loss == np.inf)

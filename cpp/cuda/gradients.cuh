@@ -16,6 +16,8 @@ struct WideSum {
     hi = TwoSum(hi, x, &error);
     lo += error;
   }
+  // What overflowed has no low part.
+  BOLTZMAX_DEVICE T Total() const { return hi - hi == T(0) ? hi + lo : hi; }
   BOLTZMAX_DEVICE void Join(const WideSum& other) {
     T error;
     hi = TwoSum(hi, other.hi, &error);
@@ -28,8 +30,7 @@ BOLTZMAX_DEVICE WideSum<T> FromLane(const WideSum<T>& sum, int distance) {
 }
 
 //   softmax:      dx = y (dy - sum dy y)
-//   log_softmax:  dx = dy - exp(y) sum dy
-// dx may be dy or y.
+//   log_softmax:  dx = dy - exp(y) sum dy,    y <= 0
 template <class S, int kWarps, int kRowsOfBlock>
 __global__ void __launch_bounds__(32 * kWarps * kRowsOfBlock) GradientsOfRows(const __grid_constant__ Task task) {
   using T = Compute<S>;
@@ -42,11 +43,11 @@ __global__ void __launch_bounds__(32 * kWarps * kRowsOfBlock) GradientsOfRows(co
   auto sum = WideSum<T>::Zero();
   for (int64_t i = first; i < task.n; i += step) sum.Add(of_softmax ? row.X(i) * row.Third(i) : row.X(i));
   sum = Fold<kWarps>(sum, shared, [](WideSum<T>& a, const WideSum<T>& b) { a.Join(b); });
-  const T total = sum.hi + sum.lo;
+  const T total = sum.Total();
   const Temperature<T> one(1.0);
   for (int64_t i = first; i < task.n; i += step) {
     const T dy = row.X(i), y = row.Third(i);
-    row.SetY(i, of_softmax ? y * (dy - total) : MulAdd(-Exp(y, one), total, dy));
+    row.SetY(i, of_softmax ? y * (dy - total) : MulAdd(-Exp(y > T(0) ? T(0) : y, one), total, dy));
   }
 }
 
@@ -71,7 +72,7 @@ __global__ void __launch_bounds__(32 * kLossWarps)
   for (int64_t r = static_cast<int64_t>(threadIdx.x); r < rows; r += 32 * kLossWarps) sum.Add(loss[r]);
   sum = Fold<kLossWarps>(sum, shared, [](WideSum<double>& a, const WideSum<double>& b) { a.Join(b); });
   // 0 * inf, where no row counts.
-  if (threadIdx.x == 0) *result = static_cast<T>((sum.hi + sum.lo) * (scale == nullptr ? 1.0 : *scale));
+  if (threadIdx.x == 0) *result = static_cast<T>(sum.Total() * (scale == nullptr ? 1.0 : *scale));
 }
 
 }  // namespace boltzmax::cuda

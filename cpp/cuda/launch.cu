@@ -136,11 +136,24 @@ int DeviceOf(const void* memory) {
   return is_device ? attributes.device : -1;
 }
 
-DeviceScope::DeviceScope(int device) {
+// To choose a device wakes it up: not where it is the current one.
+DeviceScope::DeviceScope(int device) : device_(device) {
   Check(cudaGetDevice(&before_), "asking for the device");
-  Check(cudaSetDevice(device), "choosing a device");
+  if (device_ != before_) Check(cudaSetDevice(device), "choosing a device");
 }
-DeviceScope::~DeviceScope() { cudaSetDevice(before_); }
+DeviceScope::~DeviceScope() {
+  if (device_ != before_) cudaSetDevice(before_);
+}
+
+void Order(Stream earlier, Stream later) {
+  if (earlier == later) return;
+  cudaEvent_t event = nullptr;
+  Check(cudaEventCreateWithFlags(&event, cudaEventDisableTiming), "making an event");
+  const cudaError_t recorded = cudaEventRecord(event, earlier);
+  const cudaError_t waits = recorded == cudaSuccess ? cudaStreamWaitEvent(later, event, 0) : recorded;
+  cudaEventDestroy(event);  // when it has happened
+  Check(waits, "joining two streams");
+}
 
 void* Allocate(size_t bytes, Stream stream) {
   void* memory = nullptr;

@@ -34,8 +34,11 @@ class DeviceScope {
   DeviceScope& operator=(const DeviceScope&) = delete;
 
  private:
-  int before_ = 0;
+  int device_, before_ = 0;
 };
+
+// What is launched on `later` from now on waits for what was launched on `earlier`, both of the current device.
+void Order(Stream earlier, Stream later);
 
 // Memory of the current device, ordered by a stream. bad_alloc where there is none.
 void* Allocate(size_t bytes, Stream stream);

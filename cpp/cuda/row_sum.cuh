@@ -2,7 +2,7 @@
 //
 // A row's sum is kept as `count` terms equal to the largest, each exactly 1, and the `rest` of them: its logarithm is
 // log1p(count - 1 + rest), in which no term is too small to be seen beside the largest. The rest has twice the precision
-// of its terms.
+// of what is added to it: trees of what a thread loads at once.
 #pragma once
 
 #include "../kernels/exp_constants.hpp"
@@ -57,12 +57,15 @@ struct Temperature {
     inverse_lo = sizeof(T) == 4 ? static_cast<T>(inverse - static_cast<double>(inverse_hi))
                                 : static_cast<T>(fma(-inverse, temperature, 1.0) * inverse);
   }
-  // d / T. An infinite d is not to meet a 0.
-  BOLTZMAX_DEVICE T Divide(T d) const { return MulAdd(d, inverse_hi, d - d == T(0) ? d * inverse_lo : T(0)); }
+  // d / T. Where that is infinite, the small half of 1 / T has nothing to add; it might make it NaN.
+  BOLTZMAX_DEVICE T Divide(T d) const {
+    const T quotient = d * inverse_hi;
+    return quotient - quotient == T(0) ? MulAdd(d, inverse_hi, d * inverse_lo) : quotient;
+  }
 };
 
-// exp(d / T) for d <= 0: within 1 ULP, or half the smallest number more where the result is subnormal. The reduction and
-// the polynomial are those of kernels/exp.hpp.
+// exp(d / T) for d <= 0: within 1 ULP at T = 1, or half the smallest number more where the result is subnormal; another T
+// rounds d / T. The reduction and the polynomial are those of kernels/exp.hpp.
 template <class T>
 BOLTZMAX_DEVICE T Exp(T d, const Temperature<T>& temperature) {
   using C = ExpConstants<T>;
@@ -124,12 +127,14 @@ struct RowTotals {
   T log_hi, log_lo;          // its logarithm
   bool is_empty;             // no element counts
 
-  explicit BOLTZMAX_DEVICE RowTotals(const RowSum<T>& row)
-      : max(row.max), is_empty(row.count == 0 && row.rest == T(0)) {
+  // The logarithm is in double precision, which small devices are slow at: only where it is wanted.
+  BOLTZMAX_DEVICE RowTotals(const RowSum<T>& row, bool wants_log)
+      : max(row.max), log_hi(0), log_lo(0), is_empty(row.count == 0 && row.rest == T(0)) {
     T error;
     const T sum = TwoSum(static_cast<T>(row.count), row.rest, &error);
     inverse_hi = T(1) / sum;
     inverse_lo = (MulAdd(-inverse_hi, sum, T(1)) - inverse_hi * (error + row.low)) * inverse_hi;
+    if (!wants_log) return;
     const double others =
         static_cast<double>(row.count - 1) + static_cast<double>(row.rest) + static_cast<double>(row.low);
     const double log = log1p(others);

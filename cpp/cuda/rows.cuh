@@ -63,7 +63,7 @@ struct Result {
   T gain;
 
   BOLTZMAX_DEVICE Result(const Task& t, int64_t r, const RowSum<T>& sum)
-      : task(t), totals(sum), temperature(t.temperature), target(-1), gain(1) {
+      : task(t), totals(sum, t.operation != Operation::kSoftmax), temperature(t.temperature), target(-1), gain(1) {
     if (task.operation != Operation::kCrossEntropy) return;
     target = task.target[r];
     gain = static_cast<T>(task.gain * (task.scale == nullptr ? 1.0 : *task.scale));
@@ -106,7 +106,7 @@ struct Result {
     if (task.operation != Operation::kCrossEntropy) return;
     T loss = T(0);
     if (target >= task.n) loss = NotANumber<T>();
-    if (target >= 0 && target < task.n) loss = -LogShare(row.X(target));
+    if (target >= 0 && target < task.n) loss = T(0) - LogShare(row.X(target));
     reinterpret_cast<T*>(task.loss)[r] = loss;
   }
   BOLTZMAX_DEVICE bool MapsElements() const { return task.operation != Operation::kLogSumExp && task.y != nullptr; }

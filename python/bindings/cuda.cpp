@@ -19,6 +19,7 @@ using boltzmax::cuda::Axes;
 using boltzmax::cuda::DeviceScope;
 using boltzmax::cuda::kMaxAxes;
 using boltzmax::cuda::Operation;
+using boltzmax::cuda::Order;
 using boltzmax::cuda::Storage;
 
 using boltzmax::cuda::Task;
@@ -67,6 +68,8 @@ int64_t Product(const Sizes& shape, uint64_t reduced, bool inner) {
   return product;
 }
 
+size_t ItemSize(Storage storage) { return storage == Storage::kFloat64 ? 8 : storage == Storage::kFloat32 ? 4 : 2; }
+
 struct Call {
   Operation operation;
   Storage storage;
@@ -79,6 +82,10 @@ struct Call {
   Task ToTask() const {
     if (shape.size() > 64) throw std::invalid_argument("the array has more than 64 axes");
     const std::vector<const Operand*> operands = {&x, y ? &*y : nullptr, third ? &*third : nullptr};
+    const bool is_gradient = operation == Operation::kSoftmaxBackward || operation == Operation::kLogSoftmaxBackward;
+    CheckAligned(x);
+    if (y) CheckAligned(*y);
+    if (third && is_gradient) CheckAligned(*third);
     Task task = {};
     task.operation = operation;
     task.storage = storage;
@@ -91,6 +98,14 @@ struct Call {
     task.inner = Select(shape, operands, reduced, true);
     task.temperature = temperature;
     return task;
+  }
+
+ private:
+  // A device stops for good at an element that does not lie at a multiple of its size.
+  void CheckAligned(const Operand& operand) const {
+    uint64_t bits = operand.address;
+    for (const int64_t stride : operand.strides) bits |= static_cast<uint64_t>(stride);
+    if (bits % ItemSize(storage) != 0) throw std::invalid_argument("the elements of an array are not aligned");
   }
 };
 
@@ -108,12 +123,27 @@ class DeviceMemory {
     const DeviceScope scope(device);
     memory_ = boltzmax::cuda::Allocate(bytes, Pointer<CUstream_st>(stream));
   }
-  ~DeviceMemory() { boltzmax::cuda::Free(memory_, Pointer<CUstream_st>(stream_)); }
+  ~DeviceMemory() {
+    try {
+      const DeviceScope scope(device_);
+      for (const Address user : users_) Order(Pointer<CUstream_st>(user), Pointer<CUstream_st>(stream_));
+      boltzmax::cuda::Free(memory_, Pointer<CUstream_st>(stream_));
+    } catch (const boltzmax::cuda::Error&) {  // the device is gone, and its memory with it
+      memory_ = nullptr;
+    }
+  }
   DeviceMemory(const DeviceMemory&) = delete;
   DeviceMemory& operator=(const DeviceMemory&) = delete;
 
   Address address() const { return reinterpret_cast<Address>(memory_); }
   int device() const { return device_; }
+
+  // Lets a stream use the memory: after what was launched on our own, and before it is given back.
+  void ShareWith(Address stream) {
+    const DeviceScope scope(device_);
+    Order(Pointer<CUstream_st>(stream_), Pointer<CUstream_st>(stream));
+    if (stream != stream_) users_.push_back(stream);
+  }
 
   void CopyIn(const py::buffer& host) {
     const py::buffer_info info = host.request();
@@ -138,6 +168,7 @@ class DeviceMemory {
   size_t bytes_;
   int device_;
   Address stream_;
+  std::vector<Address> users_;
   void* memory_ = nullptr;
 };
 
@@ -155,15 +186,13 @@ void CrossEntropy(const Call& call, Address target, Address losses, Address join
   const py::gil_scoped_release release;
   const DeviceScope scope(device);
   const auto stream = Pointer<CUstream_st>(stream_address);
-  double* scale = nullptr;
+  const DeviceMemory scale(sizeof(double), device, stream_address);
   if (reduction == Reduction::kMean) {
-    scale = static_cast<double*>(boltzmax::cuda::Allocate(sizeof(double), stream));
-    boltzmax::cuda::PrepareMean(task, scale, stream);
-    task.scale = scale;
+    boltzmax::cuda::PrepareMean(task, Pointer<double>(scale.address()), stream);
+    task.scale = Pointer<const double>(scale.address());
   }
   boltzmax::cuda::Run(task, stream);
-  if (reduction != Reduction::kNone) boltzmax::cuda::JoinLosses(task, scale, Pointer<void>(joined), stream);
-  if (scale != nullptr) boltzmax::cuda::Free(scale, stream);
+  if (reduction != Reduction::kNone) boltzmax::cuda::JoinLosses(task, task.scale, Pointer<void>(joined), stream);
 }
 
 // ---- DLPack ----
@@ -215,16 +244,18 @@ py::capsule WriteDLPack(std::shared_ptr<DeviceMemory> memory, Sizes shape, uint8
   struct Owner {
     DLManagedTensor managed;
     std::shared_ptr<DeviceMemory> memory;
-    Sizes shape;
+    Sizes shape, strides;  // of elements
   };
-  auto* owner = new Owner{{}, std::move(memory), std::move(shape)};
+  auto* owner = new Owner{{}, std::move(memory), std::move(shape), {}};
+  owner->strides.assign(owner->shape.size(), 1);
+  for (size_t d = owner->shape.size(); d-- > 1;) owner->strides[d - 1] = owner->strides[d] * owner->shape[d];
   DLManagedTensor& managed = owner->managed;
   managed.tensor = {Pointer<void>(owner->memory->address()),
                     {kDLCuda, owner->memory->device()},
                     static_cast<int32_t>(owner->shape.size()),
                     {code, bits, 1},
                     owner->shape.data(),
-                    nullptr,
+                    owner->strides.data(),
                     0};
   managed.manager = owner;
   managed.deleter = [](DLManagedTensor* self) { delete static_cast<Owner*>(self->manager); };
@@ -259,6 +290,7 @@ PYBIND11_MODULE(_cuda, module, py::mod_gil_not_used()) {
       .def(py::init<size_t, int, Address>(), py::arg("bytes"), py::arg("device"), py::arg("stream"))
       .def_property_readonly("address", &DeviceMemory::address)
       .def_property_readonly("device", &DeviceMemory::device)
+      .def("share_with", &DeviceMemory::ShareWith, py::arg("stream"))
       .def("copy_in", &DeviceMemory::CopyIn, py::arg("host"))
       .def("copy_out", &DeviceMemory::CopyOut, py::arg("host"));
 
@@ -281,6 +313,13 @@ PYBIND11_MODULE(_cuda, module, py::mod_gil_not_used()) {
   module.def("run", Run, py::arg("call"), py::arg("device"), py::arg("stream"));
   module.def("cross_entropy", CrossEntropy, py::arg("call"), py::arg("target"), py::arg("losses"), py::arg("joined"),
              py::arg("reduction"), py::arg("device"), py::arg("stream"));
+  module.def(
+      "order",
+      [](int device, Address earlier, Address later) {
+        const DeviceScope scope(device);
+        Order(Pointer<CUstream_st>(earlier), Pointer<CUstream_st>(later));
+      },
+      py::arg("device"), py::arg("earlier"), py::arg("later"));
   module.def("why_unavailable", boltzmax::cuda::WhyUnavailable);
   module.def(
       "device_of", [](Address address) { return boltzmax::cuda::DeviceOf(Pointer<const void>(address)); },

@@ -84,12 +84,10 @@ def broadcast_mask(where: ArrayLike | None, x: Array) -> NDArray[np.bool_] | Non
 
 def check_temperature(temperature: float) -> None:
     """Raise unless `temperature` is one number in the range."""
-    try:
-        t = float(temperature)
-    except (TypeError, ValueError):
-        raise TypeError(f"temperature must be a real number, got {temperature!r}") from None
-    if not _LEAST_TEMPERATURE <= t <= _LARGEST_TEMPERATURE:
-        raise ValueError(_out_of_range(t))
+    if not isinstance(temperature, (float, int, np.floating, np.integer)):
+        raise TypeError(f"temperature must be a real number, got {temperature!r}")
+    if not _LEAST_TEMPERATURE <= temperature <= _LARGEST_TEMPERATURE:
+        raise ValueError(_out_of_range(float(temperature)))
 
 
 def _out_of_range(temperature: float) -> str:

@@ -7,6 +7,8 @@ array came from it.
 
 from __future__ import annotations
 
+import importlib
+import math
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -74,6 +76,25 @@ class View:
         """Address and strides."""
         return self.address, self.strides
 
+    @property
+    def is_contiguous(self) -> bool:
+        """Whether the elements follow one another in C order."""
+        dense = contiguous_strides(self.shape, ITEM[self.dtype])
+        own = zip(self.strides, dense, self.shape, strict=True)
+        return 0 in self.shape or all(n == 1 or a == b for a, b, n in own)
+
+    def overlaps(self, other: View) -> bool:
+        """Whether the first and last bytes of two arrays of one device leave room for a clash."""
+        (a, b), (c, d) = self._bounds(), other._bounds()
+        return self.device == other.device and a < d and c < b
+
+    def _bounds(self) -> tuple[int, int]:
+        if 0 in self.shape:
+            return self.address, self.address
+        steps = [(n - 1) * s for n, s in zip(self.shape, self.strides, strict=True)]
+        first = self.address + sum(step for step in steps if step < 0)
+        return first, self.address + sum(step for step in steps if step > 0) + ITEM[self.dtype]
+
     def broadcast_to(self, shape: Shape, name: str) -> View:
         """Return the same elements under another shape, as NumPy broadcasts."""
         missing = len(shape) - len(self.shape)
@@ -110,9 +131,9 @@ class DeviceArray:
 
     def __init__(self, shape: Shape, dtype: str, device: int, stream: int) -> None:
         self.shape, self.dtype = shape, dtype
-        size = int(np.prod(shape, dtype=np.int64)) * ITEM[dtype]
+        size = math.prod(shape) * ITEM[dtype]
         self._memory = module().DeviceMemory(size, device, stream)
-        self._stream = stream
+        self.stream = stream
 
     @property
     def __cuda_array_interface__(self) -> dict[str, Any]:
@@ -124,13 +145,24 @@ class DeviceArray:
             "data": (self._memory.address, False),
             "version": 3,
             "strides": None,
-            "stream": self._stream or 1,
+            "stream": self.stream or 1,
         }
 
     def __dlpack_device__(self) -> tuple[int, int]:
         return _CUDA, self._memory.device
 
-    def __dlpack__(self, **options: Any) -> Any:
+    def __dlpack__(
+        self,
+        *,
+        stream: int | None = None,
+        max_version: tuple[int, int] | None = None,
+        dl_device: tuple[int, int] | None = None,
+        copy: bool | None = None,
+    ) -> Any:
+        if copy or dl_device not in (None, self.__dlpack_device__()):
+            raise BufferError("boltzmax hands its device memory over as it is, without a copy")
+        if stream != -1:  # None and 1 are the default stream
+            self._memory.share_with(0 if stream in (None, 1) else stream)
         return module().write_dlpack(self._memory, self.shape, *_CODES[self.dtype])
 
     def copy_out(self, host: np.ndarray[Any, Any]) -> None:
@@ -159,56 +191,73 @@ def _library(x: Any) -> str:
     return type(x).__module__.partition(".")[0]
 
 
-def stream_of(x: Any, stream: int | None) -> int:
-    """Return the stream to run on: the caller's, or the one that is current in x's library."""
-    if stream is not None:
-        return int(stream)
+def check_on_device(x: Any, name: str) -> None:
+    """Raise a TypeError unless x says that it is an array on a CUDA device."""
+    if hasattr(x, "__dlpack_device__"):
+        kind = int(x.__dlpack_device__()[0])
+        if kind not in (_CUDA, _CUDA_MANAGED):
+            raise TypeError(f"{name} must be on a CUDA device, not on DLPack's device type {kind}")
+    elif not hasattr(x, "__cuda_array_interface__"):
+        raise TypeError(
+            f"{name} must be an array on a CUDA device (with __dlpack__ or "
+            f"__cuda_array_interface__), got {type(x).__module__}.{type(x).__qualname__}"
+        )
+
+
+def stream_of(x: Any) -> int | None:
+    """Return the stream on which x is made and used; None if its library does not tell."""
+    if isinstance(x, DeviceArray):
+        return x.stream
     library = sys.modules.get(_library(x))
     if _library(x) == "torch" and library is not None:
         return int(library.cuda.current_stream(x.device).cuda_stream)
     if _library(x) == "cupy" and library is not None:
-        return int(library.cuda.get_current_stream().ptr)
-    try:
-        interface = x.__cuda_array_interface__
-    except (AttributeError, TypeError, RuntimeError):
-        return 0
-    return int(interface.get("stream") or 0)
-
-
-def is_on_device(x: Any) -> bool:
-    """Whether x is an array, and not on the host."""
-    if hasattr(x, "__dlpack_device__"):
-        return int(x.__dlpack_device__()[0]) in (_CUDA, _CUDA_MANAGED)
-    return hasattr(x, "__cuda_array_interface__")
+        with library.cuda.Device(x.device.id):
+            return int(library.cuda.get_current_stream().ptr)
+    if hasattr(x, "__dlpack__"):
+        return None
+    stream = x.__cuda_array_interface__.get("stream")
+    return 0 if stream in (None, 1) else int(stream)
 
 
 def view_of(x: Any, name: str, stream: int) -> View:
-    """Read where an array's elements lie. TypeError if it is not on a device."""
+    """Read where an array's elements lie, and let `stream` wait for what makes them."""
+    check_on_device(x, name)
     if isinstance(x, DeviceArray):
-        return x.view
-    if hasattr(x, "__dlpack__") and hasattr(x, "__dlpack_device__"):
-        return _of_dlpack(x, name, stream)
-    if hasattr(x, "__cuda_array_interface__"):
-        return _of_interface(x, name)
-    raise TypeError(
-        f"{name} must be an array on a CUDA device (with __dlpack__ or __cuda_array_interface__), "
-        f"got {type(x).__module__}.{type(x).__qualname__}"
-    )
+        view = x.view
+    elif hasattr(x, "__dlpack__"):
+        view = _of_dlpack(x, name, stream)
+    else:
+        view = _of_interface(x, name)
+    own = stream_of(x)
+    if own not in (None, stream):
+        module().order(view.device, own, stream)
+    return view
 
 
 def _of_dlpack(x: Any, name: str, stream: int) -> View:
-    kind = int(x.__dlpack_device__()[0])
-    if kind not in (_CUDA, _CUDA_MANAGED):
-        raise TypeError(f"{name} must be on a CUDA device, not on DLPack's device type {kind}")
-    # -1: the producer need not wait. Where its stream is not known here, it waits for ours.
-    knows_stream = _library(x) in ("torch", "cupy")
-    source = x.detach() if _library(x) == "torch" else x
-    capsule = source.__dlpack__(stream=-1 if knows_stream else stream or 1)
+    library = sys.modules.get(_library(x))
+    if _library(x) == "torch" and library is not None:
+        with library.cuda.device(x.device):  # torch exports from the current one alone
+            capsule = x.detach().resolve_neg().__dlpack__(stream=-1)
+    else:  # -1: the producer need not order its stream and ours, where both are known here
+        capsule = x.__dlpack__(stream=stream or 1 if stream_of(x) is None else -1)
     address, shape, strides, code, bits, _, device = module().read_dlpack(capsule)
     dtype = _NAMES.get((code, bits))
     if dtype is None:
         raise TypeError(f"{name} has a dtype that is not supported (DLPack's {code}, {bits} bits)")
     return View(address, shape, strides, dtype, device, capsule)
+
+
+def check_writable(out: Any, view: View) -> None:
+    """Raise unless a result may go to `out`, each element to a place of its own."""
+    if _library(out) in ("jax", "jaxlib"):
+        raise TypeError("out cannot be an array of JAX, which never change")
+    interface = None if hasattr(out, "__dlpack__") else out.__cuda_array_interface__
+    if interface is not None and interface["data"][1]:
+        raise ValueError("out is read-only")
+    if any(s == 0 and n > 1 for s, n in zip(view.strides, view.shape, strict=True)):
+        raise ValueError("out has elements that share a place, as in a broadcast view")
 
 
 def _of_interface(x: Any, name: str) -> View:
@@ -233,12 +282,17 @@ def empty_like(x: Any, view: View, shape: Shape, dtype: str, stream: int) -> Any
     """Return an array of x's kind, on its device, of any numbers."""
     library = sys.modules.get(_library(x))
     if _library(x) == "torch" and library is not None:
-        return library.empty(shape, dtype=getattr(library, dtype), device=x.device)
+        result = library.empty(shape, dtype=getattr(library, dtype), device=x.device)
+        if stream != stream_of(x):  # torch is not to reuse it before that stream is done
+            result.record_stream(library.cuda.ExternalStream(stream, device=x.device))
+        return result
     if _library(x) == "cupy" and library is not None:
         with library.cuda.Device(view.device):
             return library.empty(shape, _dtype_of(dtype))
     if _library(x) == "numba" and "numba.cuda" in sys.modules:
-        return sys.modules["numba.cuda"].device_array(shape, _dtype_of(dtype))
+        numba_cuda = sys.modules["numba.cuda"]
+        with numba_cuda.gpus[view.device]:
+            return numba_cuda.device_array(shape, _dtype_of(dtype))
     return DeviceArray(shape, dtype, view.device, stream)
 
 
@@ -254,7 +308,7 @@ def _dtype_of(dtype: str) -> np.dtype[Any]:
 def finished(result: Any, x: Any) -> Any:
     """Return a result as the kind of array that x is, where `empty_like` could not make one."""
     if isinstance(result, DeviceArray) and _library(x) in ("jax", "jaxlib"):
-        return sys.modules["jax"].dlpack.from_dlpack(result)
+        return importlib.import_module("jax.dlpack").from_dlpack(result)
     return result
 
 

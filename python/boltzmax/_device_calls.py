@@ -12,6 +12,8 @@ from boltzmax._device_arrays import (
     DeviceArray,
     Shape,
     View,
+    check_on_device,
+    check_writable,
     empty_like,
     finished,
     host_dtype,
@@ -30,8 +32,8 @@ class Result:
     def deliver(self) -> Any:
         if self._host is None:
             return finished(self._array, self._source)
-        self._array.copy_out(self._host.reshape(-1).view(np.uint8))
-        return self._host
+        self._array.copy_out(self._host)
+        return self._host[()]  # a scalar of NumPy's where there are no axes
 
 
 class Call:
@@ -40,7 +42,10 @@ class Call:
     def __init__(self, x: Any, stream: int | None) -> None:
         self.module = module()
         self.x = x
-        self.stream = stream_of(x, stream)
+        if not self.is_on_host:
+            check_on_device(x, "x")
+        own = 0 if self.is_on_host else stream_of(x)
+        self.stream = int(stream) if stream is not None else own or 0
         self.device = 0
         self.view = self.read(x, "x")
         self.device = self.view.device
@@ -54,6 +59,8 @@ class Call:
 
     def read(self, x: Any, name: str) -> View:
         """Return an array's place on the device; one of NumPy's is copied there."""
+        if isinstance(x, np.ma.MaskedArray):
+            raise TypeError(f"{name} is a masked array; pass its data, and where=~mask")
         if isinstance(x, np.ndarray) != self.is_on_host:
             raise TypeError(f"{name} and x must both be NumPy arrays, or both be on a device")
         if isinstance(x, np.ndarray):
@@ -82,8 +89,12 @@ class Call:
         host = np.empty(shape, self.x.dtype if dtype == self.view.dtype else dtype)
         return Result(array, array.view, self.x, host)
 
-    def result(self, out: Any) -> Result:
-        """Return where a result of the shape of x goes."""
+    def scratch(self, shape: Shape, dtype: str) -> View:
+        """Return memory that is gone after the call, in the order of its stream."""
+        return DeviceArray(shape, dtype, self.device, self.stream).view
+
+    def result(self, out: Any, *others: View | None) -> Result:
+        """Return where a result of the shape of x goes; `others` are read for it, too."""
         if out is None:
             return self.empty(self.view.shape, self.view.dtype)
         if self.is_on_host:
@@ -93,6 +104,10 @@ class Call:
             raise ValueError(f"out must have shape {self.view.shape}, got {view.shape}")
         if view.dtype != self.view.dtype:
             raise TypeError(f"out must have dtype {self.view.dtype}, got {view.dtype}")
+        check_writable(out, view)
+        same = view.place == self.view.place
+        if any(o is not None and view.overlaps(o) for o in (None if same else self.view, *others)):
+            raise ValueError("out overlaps an input; it may be x itself, element for element")
         return Result(out, view, out)
 
     def task(

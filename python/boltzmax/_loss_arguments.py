@@ -56,11 +56,11 @@ class Reduction:
     def __call__(self, losses: Doubles) -> Any:
         """Return the mean over the weights used, the sum, or every loss."""
         losses = np.where(self.counted, product(self.sample, losses), 0.0)
-        if self.name == "none":
-            return losses.reshape(self.shape).astype(self.dtype)[()]
         with np.errstate(all="ignore"):
+            if self.name == "none":
+                return losses.reshape(self.shape).astype(self.dtype)[()]
             total = losses.sum() / (self.used.sum() if self.name == "mean" else 1.0)
-        return self.dtype.type(total)
+            return self.dtype.type(total)
 
 
 # ---- reading the arguments ----

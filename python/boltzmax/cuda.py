@@ -13,7 +13,7 @@ from __future__ import annotations
 from typing import Any
 
 from boltzmax._arguments import check_temperature, normalized_axes
-from boltzmax._device_arrays import DeviceArray, contiguous_strides, why_unavailable
+from boltzmax._device_arrays import DeviceArray, why_unavailable
 from boltzmax._device_calls import Call
 from boltzmax._targets import REDUCTIONS, check_scalar, checked_reduction
 
@@ -68,12 +68,14 @@ def softmax(
     out : array, optional
         Where the result goes: of the shape and dtype of `x`, which it may be.
     stream : int, optional
-        The address of a CUDA stream, instead of the caller's own.
+        The address of a CUDA stream, instead of the caller's own. It waits for the inputs, and must
+        outlive the result.
 
     Returns
     -------
     array
-        Of the kind, shape and dtype of `x`. NaN, infinities and masks as on the CPU.
+        Of the kind, shape and dtype of `x`. (PyTorch's gradients are not recorded.) NaN,
+        infinities and masks as on the CPU.
 
     Raises
     ------
@@ -146,7 +148,8 @@ def logsumexp(
     shape = kept if keepdims else tuple(n for d, n in enumerate(kept) if d not in axes)
     result = call.empty(shape, call.view.dtype)
     strides = iter(result.view.strides)
-    y = tuple(next(strides) if keepdims or d not in axes else 0 for d in range(len(kept)))
+    steps = [next(strides) if keepdims or d not in axes else 0 for d in range(len(kept))]
+    y = tuple(0 if d in axes else step for d, step in enumerate(steps))
     call.run("LOGSUMEXP", axes, (result.view.address, y), call.mask(where), temperature)
     return result.deliver()
 
@@ -220,9 +223,9 @@ def cross_entropy(
     logits : array
         Scores, classes on the last axis; as `x` of `softmax`.
     target : array of int64
-        The class of each row, of the shape of `logits` without its last axis. A negative one
-        leaves its row out. One that is no class makes its loss NaN: the call does not wait for the
-        device to find out.
+        The class of each row, of the shape of `logits` without its last axis, contiguous. A
+        negative one leaves its row out. One that is no class makes its loss NaN: the call does not
+        wait for the device to find out.
     temperature : float, default 1.0
         Divides the logits.
     reduction : {"mean", "sum", "none"}, default "mean"
@@ -289,7 +292,7 @@ def _elementwise(
     call = Call(x, stream)
     axes = normalized_axes(axis, len(call.view.shape))
     mask = call.mask(where)
-    result = call.result(out)
+    result = call.result(out, mask)
     call.run(operation, axes, result.view.place, mask, temperature)
     return result.deliver()
 
@@ -323,25 +326,25 @@ def _cross_entropy(
     if with_grad:
         check_scalar(reduction, REDUCTIONS)
     shape = call.view.shape
-    if not shape:
-        raise ValueError("logits must have an axis of classes")
+    if not shape or shape[-1] == 0:
+        raise ValueError(f"logits must have classes on the last axis, got shape {shape}")
     labels = call.read(target, "target")
     if labels.dtype != "int64":
         raise TypeError(f"target must be an array of int64, got dtype {labels.dtype}")
     if labels.shape != shape[:-1]:
         raise ValueError(f"target must have shape {shape[:-1]}, got {labels.shape}")
-    if labels.strides != contiguous_strides(labels.shape, 8) and 0 not in shape:
-        raise ValueError("target must lie contiguous")
+    if not labels.is_contiguous or labels.address % 8 != 0:
+        raise ValueError("target must lie contiguous, and aligned")
     dtype = "float64" if call.view.dtype == "float64" else "float32"
-    losses = call.empty(shape[:-1], dtype)
-    joined = losses if reduction == "none" else call.empty((), dtype)
-    gradient = call.result(out) if with_grad else None
+    joined = call.empty(shape[:-1] if reduction == "none" else (), dtype)
+    losses = joined.view if reduction == "none" else call.scratch(shape[:-1], dtype)
+    gradient = call.result(out, labels) if with_grad else None
     axes = (len(shape) - 1,)
     y = None if gradient is None else gradient.view.place
     call.module.cross_entropy(
         call=call.task("CROSS_ENTROPY", axes, y, None, temperature),
         target=labels.address,
-        losses=losses.view.address,
+        losses=losses.address,
         joined=joined.view.address,
         reduction=getattr(call.module.Reduction, reduction.upper()),
         device=call.device,
