@@ -21,7 +21,6 @@ using boltzmax::cuda::kMaxAxes;
 using boltzmax::cuda::Operation;
 using boltzmax::cuda::Order;
 using boltzmax::cuda::Storage;
-
 using boltzmax::cuda::Task;
 
 using Address = uintptr_t;
