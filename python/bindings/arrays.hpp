@@ -1,8 +1,6 @@
 // Between NumPy arrays and the core's view of them.
 #pragma once
 
-#include <exception>
-#include <new>
 #include <optional>
 
 #include "../../cpp/core/dispatch.hpp"
@@ -27,30 +25,5 @@ PyObject* NewArray(int ndim, const npy_intp* shape, PyArray_Descr* descr, PyArra
 
 // The element of a 0-d array as a NumPy scalar, other arrays as they are. Steals the reference.
 PyObject* ScalarIfZeroD(PyObject* array);
-
-// Work for longer than this runs without the GIL.
-inline constexpr double kReleaseGilNanoseconds = 5000.0;
-
-// Runs f, without the GIL if `cost` is more than tiny, and turns C++ exceptions into Python's. False if one is set.
-template <class F>
-bool RunDetached(double cost, F f) {
-  PyThreadState* state = cost > kReleaseGilNanoseconds ? PyEval_SaveThread() : nullptr;
-  std::exception_ptr failure;
-  try {
-    f();
-  } catch (...) {
-    failure = std::current_exception();
-  }
-  if (state != nullptr) PyEval_RestoreThread(state);
-  if (!failure) return true;
-  try {
-    std::rethrow_exception(failure);
-  } catch (const std::bad_alloc&) {
-    PyErr_NoMemory();
-  } catch (const std::exception& error) {
-    PyErr_SetString(PyExc_RuntimeError, error.what());
-  }
-  return false;
-}
 
 }  // namespace boltzmax

@@ -10,11 +10,13 @@
 #include <vector>
 
 #include "../../cpp/cuda/launch.hpp"
+#include "detached.hpp"
 
 namespace py = pybind11;
 
 namespace {
 
+using boltzmax::Detached;
 using boltzmax::cuda::Axes;
 using boltzmax::cuda::DeviceScope;
 using boltzmax::cuda::kMaxAxes;
@@ -110,9 +112,10 @@ struct Call {
 
 void Run(const Call& call, int device, Address stream) {
   const Task task = call.ToTask();
-  const py::gil_scoped_release release;
-  const DeviceScope scope(device);
-  boltzmax::cuda::Run(task, Pointer<CUstream_st>(stream));
+  Detached([&] {
+    const DeviceScope scope(device);
+    boltzmax::cuda::Run(task, Pointer<CUstream_st>(stream));
+  });
 }
 
 // Memory of a device, until nobody has it any more.
@@ -147,16 +150,18 @@ class DeviceMemory {
   void CopyIn(const py::buffer& host) {
     const py::buffer_info info = host.request();
     Check(info);
-    const py::gil_scoped_release release;
-    const DeviceScope scope(device_);
-    boltzmax::cuda::CopyIn(memory_, info.ptr, bytes_, Pointer<CUstream_st>(stream_));
+    Detached([&] {
+      const DeviceScope scope(device_);
+      boltzmax::cuda::CopyIn(memory_, info.ptr, bytes_, Pointer<CUstream_st>(stream_));
+    });
   }
   void CopyOut(const py::buffer& host) {
     const py::buffer_info info = host.request(true);
     Check(info);
-    const py::gil_scoped_release release;
-    const DeviceScope scope(device_);
-    boltzmax::cuda::CopyOut(info.ptr, memory_, bytes_, Pointer<CUstream_st>(stream_));
+    Detached([&] {
+      const DeviceScope scope(device_);
+      boltzmax::cuda::CopyOut(info.ptr, memory_, bytes_, Pointer<CUstream_st>(stream_));
+    });
   }
 
  private:
@@ -182,16 +187,17 @@ void CrossEntropy(const Call& call, Address target, Address losses, Address join
   task.target = Pointer<const int64_t>(target);
   task.loss = Pointer<char>(losses);
   task.gain = 1.0 / call.temperature;
-  const py::gil_scoped_release release;
-  const DeviceScope scope(device);
-  const auto stream = Pointer<CUstream_st>(stream_address);
-  const DeviceMemory scale(sizeof(double), device, stream_address);
-  if (reduction == Reduction::kMean) {
-    boltzmax::cuda::PrepareMean(task, Pointer<double>(scale.address()), stream);
-    task.scale = Pointer<const double>(scale.address());
-  }
-  boltzmax::cuda::Run(task, stream);
-  if (reduction != Reduction::kNone) boltzmax::cuda::JoinLosses(task, task.scale, Pointer<void>(joined), stream);
+  Detached([&] {
+    const DeviceScope scope(device);
+    const auto stream = Pointer<CUstream_st>(stream_address);
+    const DeviceMemory scale(sizeof(double), device, stream_address);
+    if (reduction == Reduction::kMean) {
+      boltzmax::cuda::PrepareMean(task, Pointer<double>(scale.address()), stream);
+      task.scale = Pointer<const double>(scale.address());
+    }
+    boltzmax::cuda::Run(task, stream);
+    if (reduction != Reduction::kNone) boltzmax::cuda::JoinLosses(task, task.scale, Pointer<void>(joined), stream);
+  });
 }
 
 // ---- DLPack ----

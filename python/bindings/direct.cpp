@@ -8,6 +8,7 @@
 #include "../../cpp/core/row_blocks.hpp"
 #include "../../cpp/core/softmax.hpp"
 #include "arrays.hpp"
+#include "detached.hpp"
 
 namespace boltzmax {
 

@@ -8,6 +8,7 @@
 #include "../../cpp/core/row_stats.hpp"
 #include "arrays.hpp"
 #include "checks.hpp"
+#include "detached.hpp"
 
 namespace py = pybind11;
 
@@ -68,9 +69,7 @@ void RunCrossEntropy(const py::object& logits_object, const py::object& target, 
                                   problem.target_gain != nullptr),
           "a column of the gradient is missing");
   for (npy_intp r = 0; r < rows; ++r) Require(problem.target[r] < n, "a target is out of range");
-  if (!RunDetached(2.0 * EstimateNanoseconds(static_cast<size_t>(rows * n), problem.storage), [&] { Run(problem); })) {
-    throw py::error_already_set();
-  }
+  Detached(2.0 * EstimateNanoseconds(static_cast<size_t>(rows * n), problem.storage), [&] { Run(problem); });
 }
 
 void RunRowStats(const py::object& logits_object, const py::object& target, double temperature, size_t k,
@@ -100,9 +99,7 @@ void RunRowStats(const py::object& logits_object, const py::object& target, doub
   for (npy_intp r = 0; problem.target != nullptr && r < rows; ++r) {
     Require(problem.target[r] >= 0 && problem.target[r] < n, "a target is out of range");
   }
-  if (!RunDetached(EstimateNanoseconds(static_cast<size_t>(rows * n), problem.storage), [&] { Run(problem); })) {
-    throw py::error_already_set();
-  }
+  Detached(EstimateNanoseconds(static_cast<size_t>(rows * n), problem.storage), [&] { Run(problem); });
 }
 
 }  // namespace

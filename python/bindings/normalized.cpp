@@ -7,6 +7,7 @@
 #include "../../cpp/core/softmax.hpp"
 #include "arrays.hpp"
 #include "checks.hpp"
+#include "detached.hpp"
 
 namespace py = pybind11;
 
@@ -21,11 +22,6 @@ DType RequireDType(PyArrayObject* array) {
 }
 
 npy_intp StrideOr0(PyArrayObject* array, int d) { return array == nullptr ? 0 : PyArray_STRIDE(array, d); }
-
-template <class F>
-void Detached(double cost, F f) {
-  if (!RunDetached(cost, f)) throw py::error_already_set();
-}
 
 // out[outer] or out[outer, inner] = op(x[outer, inner] / temperature[outer]) where mask[outer, inner].
 void RunNormalized(int op, const py::object& x_object, const py::object& out_object, int reduced,

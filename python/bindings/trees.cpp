@@ -9,6 +9,7 @@
 #include "../../cpp/core/hierarchical.hpp"
 #include "arrays.hpp"
 #include "checks.hpp"
+#include "detached.hpp"
 
 #include <pybind11/numpy.h>
 #include <pybind11/stl.h>
@@ -33,17 +34,9 @@ py::array_t<T> ToArray(std::vector<T>&& values) {
   return py::array_t<T>(static_cast<py::ssize_t>(kept->size()), kept->data(), free);
 }
 
-// Work without the GIL if it is long enough for that.
-template <class F>
-void Detached(double cost, F f) {
-  if (!RunDetached(cost, f)) throw py::error_already_set();
-}
-
 py::tuple BuildTree(const Array<int64_t>& parents) {
-  TreeArrays tree = [&] {
-    const py::gil_scoped_release release;
-    return MakeTree(parents.data(), static_cast<size_t>(parents.size()));
-  }();
+  TreeArrays tree;
+  Detached([&] { tree = MakeTree(parents.data(), static_cast<size_t>(parents.size())); });
   return py::make_tuple(ToArray(std::move(tree.parent)), ToArray(std::move(tree.slot)),
                         ToArray(std::move(tree.child_begin)), ToArray(std::move(tree.child)),
                         ToArray(std::move(tree.unit_begin)), ToArray(std::move(tree.depth)),
@@ -52,10 +45,8 @@ py::tuple BuildTree(const Array<int64_t>& parents) {
 
 py::array_t<int64_t> BuildHuffman(const Doubles& counts, size_t arity) {
   Require(counts.size() > 0 && arity > 1, "counts and an arity of 2 at least are needed");
-  std::vector<int64_t> parents = [&] {
-    const py::gil_scoped_release release;
-    return HuffmanParents(counts.data(), static_cast<size_t>(counts.size()), arity);
-  }();
+  std::vector<int64_t> parents;
+  Detached([&] { parents = HuffmanParents(counts.data(), static_cast<size_t>(counts.size()), arity); });
   return ToArray(std::move(parents));
 }
 
