@@ -52,6 +52,34 @@ def test_rows_of_any_length(op: str, name: str, n: int) -> None:
 
 
 @needs_device
+@pytest.mark.parametrize("clusters", ["0", "1"])
+@pytest.mark.parametrize(
+    ("name", "n"),
+    [("float32", 262_144), ("float32", 20_001), ("float64", 70_000), ("float16", 90_000)],
+)
+def test_rows_shared_out_to_blocks(
+    name: str, n: int, clusters: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In shared memory of blocks and clusters; or, where there are no clusters, read twice."""
+    monkeypatch.setenv("BOLTZMAX_EMULATED_CLUSTERS", clusters)
+    x = numbers((1, n), name, n)
+    for op in NAMES:
+        got = getattr(cuda, op)(x)
+        assert ulp.of_budget(op, got, oracle.exact(x), np.dtype(name)).max() <= 1
+    x[0, 5], x[0, n - 1] = -np.inf, 50
+    where = np.random.default_rng(0).random((1, n)) < 0.7
+    for mask in (None, where):
+        got = cuda.softmax(x, where=mask)
+        np.testing.assert_allclose(got, boltzmax.softmax(x, where=mask), rtol=2e-3, atol=1e-7)
+    target = np.array([n - 1])
+    device = OnDevice(x)
+    loss, _ = cuda.cross_entropy_with_grad(device, OnDevice(target), out=device)
+    expected, gradient = boltzmax.cross_entropy_with_grad(x, target)
+    np.testing.assert_allclose(loss.to_numpy(), expected, rtol=1e-5)
+    np.testing.assert_allclose(device.to_numpy(), gradient, rtol=2e-3, atol=1e-7)
+
+
+@needs_device
 @pytest.mark.parametrize("op", NAMES)
 @pytest.mark.parametrize("name", ["float32", "float64"])
 def test_hard_rows(op: str, name: str) -> None:

@@ -44,6 +44,8 @@ void Order(Stream earlier, Stream later);
 void* Allocate(size_t bytes, Stream stream);
 void Free(void* memory, Stream stream) noexcept;
 
+void Clear(void* memory, size_t bytes, Stream stream);
+
 // These two wait.
 void CopyIn(void* device, const void* host, size_t bytes, Stream stream);
 void CopyOut(void* host, const void* device, size_t bytes, Stream stream);
@@ -51,8 +53,18 @@ void CopyOut(void* host, const void* device, size_t bytes, Stream stream);
 // Everything but losses of several rows.
 void Run(const Task& task, Stream stream);
 
+void RunLayer(const LayerTask& task, Stream stream);
+void RunTopClasses(const LayerTask& task, const TopTask& top, Stream stream);
+void RunLinear(const LinearTask& task, Stream stream);
+void RunStatistics(const Task& task, const Statistics& out, Stream stream);
+
 // The losses of rows joined: their sum, or their mean. `scale` is a double on the device, for gradients.
-void PrepareMean(const Task& task, double* scale, Stream stream);
-void JoinLosses(const Task& task, const double* scale, void* result, Stream stream);
+void PrepareMean(const int64_t* target, int64_t rows, double* scale, Stream stream);
+struct Losses {
+  Storage storage;  // of the logits
+  const void* losses;
+  int64_t rows;
+};
+void JoinLosses(const Losses& losses, const double* scale, void* result, Stream stream);
 
 }  // namespace boltzmax::cuda

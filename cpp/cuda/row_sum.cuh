@@ -6,7 +6,7 @@
 #pragma once
 
 #include "../kernels/exp_constants.hpp"
-#include "storage.cuh"
+#include "threads.cuh"
 
 namespace boltzmax::cuda {
 
@@ -80,6 +80,22 @@ BOLTZMAX_DEVICE T Exp(T d, const Temperature<T>& temperature) {
   return TimesPow2(TimesPow2(v, half), j - half);
 }
 
+// The same for rows of S. Results that are rounded to sixteen bits want no better than the processor's own power of two:
+// within 2^-16, as its argument is below 151 and rounded twice. A loss is not rounded to sixteen bits: `is_exact`.
+template <class S>
+struct ExpOf {
+  using T = Compute<S>;
+  const Temperature<T>& temperature;
+  bool is_exact;
+
+  BOLTZMAX_DEVICE T operator()(T d) const {
+    if constexpr (sizeof(S) == 2) {
+      if (!is_exact) return exp2f(d * temperature.inverse_hi * ExpConstants<float>::kLog2e);
+    }
+    return Exp(d, temperature);
+  }
+};
+
 // a + b, and in `error` what its rounding lost (Knuth).
 template <class T>
 BOLTZMAX_DEVICE T TwoSum(T a, T b, T* error) {
@@ -143,31 +159,10 @@ struct RowTotals {
   }
 };
 
-// ---- across threads ----
-
-template <class T>
-BOLTZMAX_DEVICE T FromLane(T x, int distance) {
-  return __shfl_xor_sync(0xffffffffu, x, distance);
-}
 template <class T>
 BOLTZMAX_DEVICE RowSum<T> FromLane(const RowSum<T>& sum, int distance) {
   return {FromLane(sum.max, distance), FromLane(sum.rest, distance), FromLane(sum.low, distance),
-          static_cast<int64_t>(FromLane(static_cast<long long>(sum.count), distance))};
-}
-
-// Folds what the threads of kWarps warps hold; all of them get the result. `add(a, b)` joins b to a.
-template <int kWarps, class X, class Add>
-BOLTZMAX_DEVICE X Fold(X mine, X* shared, Add add) {
-  for (int distance = 16; distance > 0; distance /= 2) add(mine, FromLane(mine, distance));
-  if constexpr (kWarps > 1) {
-    const int warp = static_cast<int>(threadIdx.x) / 32, lane = static_cast<int>(threadIdx.x) % 32;
-    __syncthreads();  // the one before may still be read
-    if (lane == 0) shared[warp] = mine;
-    __syncthreads();
-    mine = shared[lane % kWarps];
-    for (int distance = kWarps / 2; distance > 0; distance /= 2) add(mine, FromLane(mine, distance));
-  }
-  return mine;
+          FromLane(sum.count, distance)};
 }
 
 }  // namespace boltzmax::cuda

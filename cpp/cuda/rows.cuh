@@ -1,8 +1,9 @@
 // The kernels. A row is reduced to a RowSum and mapped with it; Result says what becomes of an element.
 //
-//   RowsInRegisters   one warp a row, or one block: read once, written once
-//   PiecesOfRows      rows too long for that, or of any strides: a block sums a piece of a row,
-//   MapPieces         and another maps it with the sum of all
+//   ShortRows      a warp keeps a row in registers: read once, written once
+//   StagedRows     a block, or a cluster of blocks, keeps one in shared memory: the same
+//   PiecesOfRows   rows too long for that, or of any strides: a block sums a piece of a row,
+//   MapPieces      and another maps it with the sum of all
 //
 // Lanes beyond a row, or masked, are -inf, whose exponential is 0.
 #pragma once
@@ -112,50 +113,36 @@ struct Result {
   BOLTZMAX_DEVICE bool MapsElements() const { return task.operation != Operation::kLogSumExp && task.y != nullptr; }
 };
 
-// ---- rows that fit into the registers of a warp or a block ----
+// ---- rows that wait where they were read ----
 
-template <class S, int kItems, int kPackets, int kWarps, int kRowsOfBlock>
-__global__ void __launch_bounds__(32 * kWarps * kRowsOfBlock) RowsInRegisters(const __grid_constant__ Task task) {
+// What a row's threads gather on the way: the largest element first, then the sum beside it.
+template <class S, int kItems>
+struct Reader {
   using T = Compute<S>;
-  constexpr int kThreads = 32 * kWarps;
-  __shared__ T shared_max[kWarps];
-  __shared__ RowSum<T> shared_sum[kWarps];
-  const int thread = static_cast<int>(threadIdx.x);
-  const int64_t r = static_cast<int64_t>(blockIdx.x) * kRowsOfBlock + static_cast<int64_t>(threadIdx.y);
-  if (r >= task.rows) return;
-  const RowOf<S> row(task, r);
-  const Temperature<T> temperature(task.temperature);
-  const auto first_of = [&](int p) { return (static_cast<int64_t>(p) * kThreads + thread) * kItems; };
+  const RowOf<S>& row;
+  const ExpOf<S>& exp;
+  bool keeps_exponentials;
 
-  T x[kPackets][kItems];
-  T max = -Infinity<T>();
-  BOLTZMAX_UNROLL
-  for (int p = 0; p < kPackets; ++p) {
-    const int64_t first = first_of(p);
-    Packet<S, kItems> packet;
-    if (first < task.n) packet = Packet<S, kItems>::Load(reinterpret_cast<const S*>(row.x) + first);
+  // The largest of a packet.
+  BOLTZMAX_DEVICE T Largest(const Packet<S, kItems>& packet, int64_t first) const {
+    T largest = -Infinity<T>();
     BOLTZMAX_UNROLL
     for (int i = 0; i < kItems; ++i) {
-      x[p][i] = first < task.n && row.Counts(first + i) ? Widen(packet.item[i]) : -Infinity<T>();
-      max = Max(max, x[p][i]);
+      if (row.Counts(first + i)) largest = Max(largest, Widen(packet.item[i]));
     }
+    return largest;
   }
-  max = Fold<kWarps>(max, shared_max, [](T& a, T b) { a = Max(a, b); });
-
-  RowSum<T> sum = RowSum<T>::Empty();
-  sum.max = max;
-  BOLTZMAX_UNROLL
-  for (int p = 0; p < kPackets; ++p) {
-    const int64_t first = first_of(p);
+  // Adds a packet x to the sum; x becomes the exponentials, if they are kept.
+  BOLTZMAX_DEVICE void Add(T (&x)[kItems], int64_t first, RowSum<T>& sum) const {
     T tree[kItems];
     BOLTZMAX_UNROLL
     for (int i = 0; i < kItems; ++i) {
-      const bool is_largest = x[p][i] == max;
-      const T e = is_largest ? T(1) : Exp(x[p][i] - max, temperature);
+      const bool counts = row.Counts(first + i);
+      const bool is_largest = counts && x[i] == sum.max;
+      const T e = is_largest ? T(1) : (counts ? exp(x[i] - sum.max) : T(0));
       tree[i] = is_largest ? T(0) : e;
-      // Where nothing but -inf counts, lanes that do not count look like the largest.
-      sum.count += is_largest && first < task.n && (max != -Infinity<T>() || row.Counts(first + i)) ? 1 : 0;
-      if (task.operation != Operation::kLogSoftmax) x[p][i] = e;
+      sum.count += is_largest ? 1 : 0;
+      if (keeps_exponentials) x[i] = e;
     }
     BOLTZMAX_UNROLL
     for (int step = kItems / 2; step > 0; step /= 2) {
@@ -164,23 +151,142 @@ __global__ void __launch_bounds__(32 * kWarps * kRowsOfBlock) RowsInRegisters(co
     }
     sum.Add(tree[0]);
   }
-  sum = Fold<kWarps>(sum, shared_sum, [&](RowSum<T>& a, const RowSum<T>& b) { a.Merge(b, temperature); });
+};
 
-  const Result<T> result(task, r, sum);
-  if (thread == 0) result.StoreOfRow(r, row);
-  if (!result.MapsElements()) return;
-  // y may be x, of which the loss has just read an element.
-  kWarps == 1 ? __syncwarp() : __syncthreads();
+template <class S, int kItems>
+BOLTZMAX_DEVICE void WidenPacket(const Packet<S, kItems>& packet, Compute<S> (&x)[kItems]) {
+  BOLTZMAX_UNROLL
+  for (int i = 0; i < kItems; ++i) x[i] = Widen(packet.item[i]);
+}
+
+// `kept` are elements or exponentials, as Result::Kept says.
+template <class S, int kItems>
+BOLTZMAX_DEVICE void StoreResults(const Result<Compute<S>>& result, const RowOf<S>& row, int64_t first,
+                                  const Compute<S> (&kept)[kItems]) {
+  Packet<S, kItems> packet;
+  BOLTZMAX_UNROLL
+  for (int i = 0; i < kItems; ++i) {
+    packet.item[i] = Narrow<S>::Of(result.Of(first + i, kept[i], row.Counts(first + i)));
+  }
+  packet.Store(reinterpret_cast<S*>(row.y) + first);
+}
+
+inline constexpr int kRowsOfBlock = 4;
+
+// A warp for each row.
+template <class S, int kItems, int kPackets>
+__global__ void __launch_bounds__(32 * kRowsOfBlock, 6) ShortRows(const __grid_constant__ Task task) {
+  using T = Compute<S>;
+  const int lane = static_cast<int>(threadIdx.x);
+  const int64_t r = static_cast<int64_t>(blockIdx.x) * kRowsOfBlock + static_cast<int64_t>(threadIdx.y);
+  if (r >= task.rows) return;
+  const RowOf<S> row(task, r);
+  const Temperature<T> temperature(task.temperature);
+  const ExpOf<S> exp = {temperature, task.operation == Operation::kCrossEntropy};
+  const Reader<S, kItems> reader = {row, exp, task.operation != Operation::kLogSoftmax};
+  const auto first_of = [&](int p) { return (static_cast<int64_t>(p) * 32 + lane) * kItems; };
+
+  T x[kPackets][kItems] = {};
+  auto sum = RowSum<T>::Empty();
   BOLTZMAX_UNROLL
   for (int p = 0; p < kPackets; ++p) {
     const int64_t first = first_of(p);
     if (first >= task.n) continue;
-    Packet<S, kItems> packet;
+    const auto packet = Packet<S, kItems>::Load(reinterpret_cast<const S*>(row.x) + first);
+    WidenPacket(packet, x[p]);
+    sum.max = Max(sum.max, reader.Largest(packet, first));
+  }
+  sum.max = FoldWarp(sum.max, [](T& a, T b) { a = Max(a, b); });
+  BOLTZMAX_UNROLL
+  for (int p = 0; p < kPackets; ++p) {
+    if (first_of(p) < task.n) reader.Add(x[p], first_of(p), sum);
+  }
+  sum = FoldWarp(sum, [&](RowSum<T>& a, const RowSum<T>& b) { a.Merge(b, temperature); });
+
+  const Result<T> result(task, r, sum);
+  if (lane == 0) result.StoreOfRow(r, row);
+  if (!result.MapsElements()) return;
+  __syncwarp();  // y may be x, of which the loss has just read an element
+  BOLTZMAX_UNROLL
+  for (int p = 0; p < kPackets; ++p) {
+    if (first_of(p) < task.n) StoreResults(result, row, first_of(p), x[p]);
+  }
+}
+
+inline constexpr int kStagedWarps = 8, kStagedThreads = 32 * kStagedWarps;
+
+// A block for each row, or a cluster of them. Each thread stages packets of its own, so nobody waits for the memory of
+// others. Loads are issued four at a time: a processor has to have some 30 KB on their way to keep the memory busy.
+template <class S, int kItems, bool kClustered>
+__global__ void __launch_bounds__(kStagedThreads, 3) StagedRows(const __grid_constant__ Task task) {
+  using T = Compute<S>;
+  using P = Packet<S, kItems>;
+  constexpr int kAtOnce = 4;
+  // The elements wait as they are, or become their exponentials where these are of the same size.
+  constexpr bool kKeeps = sizeof(S) == sizeof(T);
+  BOLTZMAX_SHARED(T, shared_max, kStagedWarps);
+  BOLTZMAX_SHARED(RowSum<T>, shared_sum, kStagedWarps);
+  BOLTZMAX_SHARED_OF_LAUNCH(uint4, shared);
+  auto* const staged = reinterpret_cast<S*>(shared);
+  const int blocks = kClustered ? ClusterSize() : 1, rank = kClustered ? ClusterRank() : 0;
+  const int64_t r = static_cast<int64_t>(blockIdx.x) / blocks;
+  const RowOf<S> row(task, r);
+  const Temperature<T> temperature(task.temperature);
+  const ExpOf<S> exp = {temperature, task.operation == Operation::kCrossEntropy};
+  const Reader<S, kItems> reader = {row, exp, kKeeps && task.operation != Operation::kLogSoftmax};
+  const auto fold = [&](auto mine, auto* memory, auto add) {
+    mine = Fold<kStagedWarps>(mine, memory, add);
+    if constexpr (kClustered) mine = FoldCluster(mine, memory, add);
+    return mine;
+  };
+
+  const int64_t packets = task.n / kItems, share = (packets + blocks - 1) / blocks, start = rank * share;
+  const int mine = static_cast<int>(start + share < packets ? share : (start < packets ? packets - start : 0));
+  const int thread = static_cast<int>(threadIdx.x);
+  auto sum = RowSum<T>::Empty();
+  for (int p = thread; p < mine; p += kAtOnce * kStagedThreads) {
+    P packet[kAtOnce];
     BOLTZMAX_UNROLL
-    for (int i = 0; i < kItems; ++i) {
-      packet.item[i] = Narrow<S>::Of(result.Of(first + i, x[p][i], row.Counts(first + i)));
+    for (int j = 0; j < kAtOnce; ++j) {
+      const int64_t at = p + j * kStagedThreads;
+      if (at < mine) packet[j] = P::Load(reinterpret_cast<const S*>(row.x) + (start + at) * kItems);
     }
-    packet.Store(reinterpret_cast<S*>(row.y) + first);
+    BOLTZMAX_UNROLL
+    for (int j = 0; j < kAtOnce; ++j) {
+      const int64_t at = p + j * kStagedThreads;
+      if (at >= mine) continue;
+      packet[j].Store(staged + at * kItems);
+      sum.max = Max(sum.max, reader.Largest(packet[j], (start + at) * kItems));
+    }
+  }
+  sum.max = fold(sum.max, shared_max, [](T& a, T b) { a = Max(a, b); });
+
+  for (int p = thread; p < mine; p += kStagedThreads) {
+    T x[kItems];
+    WidenPacket(P::Load(staged + p * kItems), x);
+    reader.Add(x, (start + p) * kItems, sum);
+    if constexpr (kKeeps) {
+      P kept;
+      BOLTZMAX_UNROLL
+      for (int i = 0; i < kItems; ++i) kept.item[i] = x[i];
+      kept.Store(staged + p * kItems);
+    }
+  }
+  sum = fold(sum, shared_sum, [&](RowSum<T>& a, const RowSum<T>& b) { a.Merge(b, temperature); });
+
+  const Result<T> result(task, r, sum);
+  if (rank == 0 && thread == 0) result.StoreOfRow(r, row);
+  if (!result.MapsElements()) return;
+  // y may be x, of which the loss has just read an element.
+  if (task.operation == Operation::kCrossEntropy) kClustered ? WaitForCluster() : __syncthreads();
+  for (int p = thread; p < mine; p += kStagedThreads) {
+    T x[kItems];
+    WidenPacket(P::Load(staged + p * kItems), x);
+    if (!kKeeps && task.operation != Operation::kLogSoftmax) {
+      BOLTZMAX_UNROLL
+      for (int i = 0; i < kItems; ++i) x[i] = x[i] == sum.max ? T(1) : exp(x[i] - sum.max);
+    }
+    StoreResults(result, row, (start + p) * kItems, x);
   }
 }
 
@@ -194,9 +300,10 @@ template <class S>
 __global__ void __launch_bounds__(32 * kPieceWarps)
     PiecesOfRows(const __grid_constant__ Task task, int64_t pieces, RowSum<Compute<S>>* sums) {
   using T = Compute<S>;
-  __shared__ T shared_max[kPieceWarps];
-  __shared__ RowSum<T> shared_sum[kPieceWarps];
+  BOLTZMAX_SHARED(T, shared_max, kPieceWarps);
+  BOLTZMAX_SHARED(RowSum<T>, shared_sum, kPieceWarps);
   const Temperature<T> temperature(task.temperature);
+  const ExpOf<S> exp = {temperature, task.operation == Operation::kCrossEntropy};
   const int64_t begin = static_cast<int64_t>(blockIdx.x) % pieces * kPiece;
   const int64_t end = begin + kPiece < task.n ? begin + kPiece : task.n;
   const int64_t r = static_cast<int64_t>(blockIdx.x) / pieces;
@@ -217,7 +324,7 @@ __global__ void __launch_bounds__(32 * kPieceWarps)
     if (x == max) {
       ++sum.count;
     } else {
-      sum.Add(Exp(x - max, temperature));
+      sum.Add(exp(x - max));
     }
   }
   sum = Fold<kPieceWarps>(sum, shared_sum, [&](RowSum<T>& a, const RowSum<T>& b) { a.Merge(b, temperature); });
@@ -232,7 +339,7 @@ __global__ void __launch_bounds__(32 * kPieceWarps)
   __syncthreads();  // y may be x, of which the loss has just read an element
   for (int64_t i = first; i < end; i += step) {
     const T x = row.X(i);
-    const T e = x == max ? T(1) : Exp(x - max, temperature);
+    const T e = x == max ? T(1) : exp(x - max);
     row.SetY(i, result.Of(i, result.Kept(x, e), row.Counts(i)));
   }
 }
@@ -242,8 +349,9 @@ template <class S>
 __global__ void __launch_bounds__(32 * kPieceWarps)
     MapPieces(const __grid_constant__ Task task, int64_t pieces, const RowSum<Compute<S>>* sums) {
   using T = Compute<S>;
-  __shared__ RowSum<T> shared_sum[kPieceWarps];
+  BOLTZMAX_SHARED(RowSum<T>, shared_sum, kPieceWarps);
   const Temperature<T> temperature(task.temperature);
+  const ExpOf<S> exp = {temperature, task.operation == Operation::kCrossEntropy};
   const int64_t piece = static_cast<int64_t>(blockIdx.x) % pieces, r = static_cast<int64_t>(blockIdx.x) / pieces;
   const RowOf<S> row(task, r);
   RowSum<T> sum = RowSum<T>::Empty();
@@ -265,7 +373,7 @@ __global__ void __launch_bounds__(32 * kPieceWarps)
   const int64_t end = (piece + 1) * kPiece < task.n ? (piece + 1) * kPiece : task.n;
   for (int64_t i = piece * kPiece + static_cast<int64_t>(threadIdx.x); i < end; i += 32 * kPieceWarps) {
     const T x = row.X(i);
-    const T e = x == sum.max ? T(1) : Exp(x - sum.max, temperature);
+    const T e = x == sum.max ? T(1) : exp(x - sum.max);
     row.SetY(i, result.Of(i, result.Kept(x, e), row.Counts(i)));
   }
 }

@@ -12,6 +12,7 @@ enum class Operation : int32_t {
   kSoftmaxBackward,
   kLogSoftmaxBackward,
   kCrossEntropy,
+  kStatistics,
 };
 enum class Storage : int32_t { kFloat32, kFloat64, kFloat16, kBFloat16 };
 
@@ -42,6 +43,63 @@ struct Task {
   char* loss;
   const double* scale;  // null for 1
   double gain;
+};
+
+// Where the statistics of rows go: a number of what is computed for each row, k for the top. Null for what is not wanted;
+// `target`s are the task's. One that is no class has rank 0.
+struct Statistics {
+  char *lse, *energy, *entropy;
+  int64_t k;
+  int64_t* top_ids;
+  char* top_log_probs;
+  char* target_log_prob;
+  int64_t* target_rank;
+};
+
+// Cross-entropy of hidden weight' + bias, contiguous matrices of one storage: a loss for each row; its sum or mean has the
+// gradients, if they are wanted. Losses and gradients are of what is computed. `scale` becomes what the sum of the losses
+// is to be multiplied by. No more than about `tile` logits are there at a time.
+struct LinearTask {
+  Storage storage;
+  const void *hidden, *weight, *bias;  // no bias: null
+  int64_t rows, features, classes;
+  const int64_t* target;
+  double temperature;
+  bool is_mean;
+  void *losses, *d_hidden, *d_weight, *d_bias;
+  double* scale;
+  int64_t tile;
+};
+
+// The arrays of core/tree.hpp's TreeView, on the device.
+struct TreeOnDevice {
+  const int32_t *parent, *slot, *child;
+  const int64_t *child_begin, *unit_begin;
+  int64_t classes, inner;
+};
+
+// The ways of rows to their targets: their losses; and where d_hidden is not null, the gradients of scale[0] times their
+// sum, those of the weights added to what is there. All contiguous; hidden, weight and bias of one storage, the rest of
+// what is computed. No way has more units than `longest`.
+struct LayerTask {
+  Storage storage;
+  TreeOnDevice tree;
+  const void *weight, *bias, *hidden;  // no bias: null
+  int64_t features, rows;
+  const int64_t* target;
+  int64_t longest;
+  const double* scale;   // null for 1
+  bool gives_log_probs;  // in the place of losses
+  void *losses, *d_hidden, *d_weight, *d_bias;
+};
+
+// The k likeliest classes of at least that log-probability; no node has more units than `widest`.
+struct TopTask {
+  int64_t k;
+  double min_log_prob;
+  int64_t widest;
+  int64_t* ids;
+  void* log_probs;
 };
 
 }  // namespace boltzmax::cuda

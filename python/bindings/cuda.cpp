@@ -1,5 +1,4 @@
-// boltzmax._cuda: tasks for the device out of pointers, shapes and strides; and DLPack, which carries those between
-// libraries (https://dmlc.github.io/dlpack/latest/c_api.html).
+// boltzmax._cuda: tasks for the device out of pointers, shapes and strides.
 
 #include <pybind11/pybind11.h>
 #include <pybind11/stl.h>
@@ -9,29 +8,18 @@
 #include <stdexcept>
 #include <vector>
 
-#include "../../cpp/cuda/launch.hpp"
+#include "../../cpp/cuda/products.hpp"
 #include "detached.hpp"
+#include "device_memory.hpp"
+#include "dlpack.hpp"
 
 namespace py = pybind11;
 
+namespace boltzmax::cuda {
+
 namespace {
 
-using boltzmax::Detached;
-using boltzmax::cuda::Axes;
-using boltzmax::cuda::DeviceScope;
-using boltzmax::cuda::kMaxAxes;
-using boltzmax::cuda::Operation;
-using boltzmax::cuda::Order;
-using boltzmax::cuda::Storage;
-using boltzmax::cuda::Task;
-
-using Address = uintptr_t;
 using Sizes = std::vector<int64_t>;
-
-template <class T>
-T* Pointer(Address address) {
-  return reinterpret_cast<T*>(address);  // NOLINT(performance-no-int-to-ptr): what other libraries hand over
-}
 
 // ---- tasks ----
 
@@ -61,7 +49,7 @@ Axes Select(const Sizes& shape, const std::vector<const Operand*>& operands, uin
   return axes;
 }
 
-int64_t Product(const Sizes& shape, uint64_t reduced, bool inner) {
+int64_t CountOf(const Sizes& shape, uint64_t reduced, bool inner) {
   int64_t product = 1;
   for (size_t d = 0; d < shape.size(); ++d) {
     if (((reduced >> d & 1) != 0) == inner) product *= shape[d];
@@ -93,8 +81,8 @@ struct Call {
     task.x = Pointer<const char>(x.address);
     task.y = y ? Pointer<char>(y->address) : nullptr;
     task.third = third ? Pointer<const char>(third->address) : nullptr;
-    task.rows = Product(shape, reduced, false);
-    task.n = Product(shape, reduced, true);
+    task.rows = CountOf(shape, reduced, false);
+    task.n = CountOf(shape, reduced, true);
     task.outer = Select(shape, operands, reduced, false);
     task.inner = Select(shape, operands, reduced, true);
     task.temperature = temperature;
@@ -110,177 +98,150 @@ struct Call {
   }
 };
 
-void Run(const Call& call, int device, Address stream) {
-  const Task task = call.ToTask();
+// On a stream of a device, and without the GIL.
+template <class F>
+void On(int device, F f) {
   Detached([&] {
     const DeviceScope scope(device);
-    boltzmax::cuda::Run(task, Pointer<CUstream_st>(stream));
+    f();
   });
 }
 
-// Memory of a device, until nobody has it any more.
-class DeviceMemory {
- public:
-  DeviceMemory(size_t bytes, int device, Address stream) : bytes_(bytes), device_(device), stream_(stream) {
-    const DeviceScope scope(device);
-    memory_ = boltzmax::cuda::Allocate(bytes, Pointer<CUstream_st>(stream));
-  }
-  ~DeviceMemory() {
-    try {
-      const DeviceScope scope(device_);
-      for (const Address user : users_) Order(Pointer<CUstream_st>(user), Pointer<CUstream_st>(stream_));
-      boltzmax::cuda::Free(memory_, Pointer<CUstream_st>(stream_));
-    } catch (const boltzmax::cuda::Error&) {  // the device is gone, and its memory with it
-      memory_ = nullptr;
-    }
-  }
-  DeviceMemory(const DeviceMemory&) = delete;
-  DeviceMemory& operator=(const DeviceMemory&) = delete;
+void RunCall(const Call& call, int device, Address stream) {
+  const Task task = call.ToTask();
+  On(device, [&] { Run(task, Pointer<CUstream_st>(stream)); });
+}
 
-  Address address() const { return reinterpret_cast<Address>(memory_); }
-  int device() const { return device_; }
+void RunRowStats(const Call& call, Address target, int64_t k, Address lse, Address energy, Address entropy,
+                 Address top_ids, Address top_log_probs, Address target_log_prob, Address target_rank, int device,
+                 Address stream) {
+  Task task = call.ToTask();
+  task.target = Pointer<const int64_t>(target);
+  const Statistics out = {Pointer<char>(lse),
+                          Pointer<char>(energy),
+                          Pointer<char>(entropy),
+                          k,
+                          Pointer<int64_t>(top_ids),
+                          Pointer<char>(top_log_probs),
+                          Pointer<char>(target_log_prob),
+                          Pointer<int64_t>(target_rank)};
+  On(device, [&] { RunStatistics(task, out, Pointer<CUstream_st>(stream)); });
+}
 
-  // Lets a stream use the memory: after what was launched on our own, and before it is given back.
-  void ShareWith(Address stream) {
-    const DeviceScope scope(device_);
-    Order(Pointer<CUstream_st>(stream_), Pointer<CUstream_st>(stream));
-    if (stream != stream_) users_.push_back(stream);
-  }
-
-  void CopyIn(const py::buffer& host) {
-    const py::buffer_info info = host.request();
-    Check(info);
-    Detached([&] {
-      const DeviceScope scope(device_);
-      boltzmax::cuda::CopyIn(memory_, info.ptr, bytes_, Pointer<CUstream_st>(stream_));
-    });
-  }
-  void CopyOut(const py::buffer& host) {
-    const py::buffer_info info = host.request(true);
-    Check(info);
-    Detached([&] {
-      const DeviceScope scope(device_);
-      boltzmax::cuda::CopyOut(info.ptr, memory_, bytes_, Pointer<CUstream_st>(stream_));
-    });
-  }
-
- private:
-  void Check(const py::buffer_info& info) const {
-    if (static_cast<size_t>(info.size * info.itemsize) != bytes_) throw std::invalid_argument("sizes differ");
-  }
-
-  size_t bytes_;
-  int device_;
-  Address stream_;
-  std::vector<Address> users_;
-  void* memory_ = nullptr;
-};
-
-// ---- cross-entropy: the loss of every row, and of all ----
+// ---- losses: of every row, and of all ----
 
 enum class Reduction : int { kNone, kSum, kMean };
 
 // `losses` has a number for every row, `joined` one for all (not for kNone). The gradient is that of the result.
-void CrossEntropy(const Call& call, Address target, Address losses, Address joined, Reduction reduction, int device,
-                  Address stream_address) {
+void RunCrossEntropy(const Call& call, Address target, Address losses, Address joined, Reduction reduction, int device,
+                     Address stream_address) {
   Task task = call.ToTask();
   task.target = Pointer<const int64_t>(target);
   task.loss = Pointer<char>(losses);
   task.gain = 1.0 / call.temperature;
-  Detached([&] {
-    const DeviceScope scope(device);
+  On(device, [&] {
     const auto stream = Pointer<CUstream_st>(stream_address);
     const DeviceMemory scale(sizeof(double), device, stream_address);
     if (reduction == Reduction::kMean) {
-      boltzmax::cuda::PrepareMean(task, Pointer<double>(scale.address()), stream);
+      PrepareMean(task.target, task.rows, Pointer<double>(scale.address()), stream);
       task.scale = Pointer<const double>(scale.address());
     }
-    boltzmax::cuda::Run(task, stream);
-    if (reduction != Reduction::kNone) boltzmax::cuda::JoinLosses(task, task.scale, Pointer<void>(joined), stream);
+    Run(task, stream);
+    if (reduction != Reduction::kNone) {
+      JoinLosses({task.storage, task.loss, task.rows}, task.scale, Pointer<void>(joined), stream);
+    }
   });
 }
 
-// ---- DLPack ----
-
-struct DLDevice {
-  int32_t type, id;
-};
-struct DLTensor {
-  void* data;
-  DLDevice device;
-  int32_t ndim;
-  struct {
-    uint8_t code, bits;
-    uint16_t lanes;
-  } dtype;
-  int64_t* shape;
-  int64_t* strides;  // elements; null where contiguous
-  uint64_t byte_offset;
-};
-struct DLManagedTensor {
-  DLTensor tensor;
-  void* manager;
-  void (*deleter)(DLManagedTensor*);
-};
-constexpr int32_t kDLCuda = 2;
-
-// (address, shape, strides in bytes, code, bits, type of device, device). The capsule stays what it is.
-py::tuple ReadDLPack(const py::capsule& capsule) {
-  if (capsule.name() == nullptr || std::string(capsule.name()) != "dltensor") {
-    throw py::type_error("not a DLPack capsule that is still to be used");
-  }
-  const DLTensor& tensor = capsule.get_pointer<DLManagedTensor>()->tensor;
-  if (tensor.dtype.lanes != 1) throw py::type_error("vectors as elements are not supported");
-  const auto ndim = static_cast<size_t>(tensor.ndim);
-  const Sizes shape(tensor.shape, tensor.shape + ndim);
-  Sizes strides(ndim);
-  int64_t next = tensor.dtype.bits / 8;
-  for (size_t d = ndim; d-- > 0;) {
-    strides[d] = tensor.strides == nullptr ? next : tensor.strides[d] * (tensor.dtype.bits / 8);
-    next *= shape[d];
-  }
-  return py::make_tuple(reinterpret_cast<Address>(tensor.data) + tensor.byte_offset, py::tuple(py::cast(shape)),
-                        py::tuple(py::cast(strides)), tensor.dtype.code, tensor.dtype.bits, tensor.device.type,
-                        tensor.device.id);
+// hidden, weight, bias, target; rows, features, classes; losses, joined, and the gradients by the first three. 0: none.
+void RunLinearCrossEntropy(Storage storage, const std::vector<Address>& in, const Sizes& sizes,
+                           const std::vector<Address>& out, double temperature, Reduction reduction, int64_t tile,
+                           int device, Address stream_address) {
+  const auto read = [&](size_t i) { return Pointer<const void>(in.at(i)); };
+  const auto written = [&](size_t i) { return Pointer<void>(out.at(i)); };
+  const bool is_mean = reduction == Reduction::kMean;
+  LinearTask task = {storage,     read(0),     read(1),     read(2),
+                     sizes.at(0), sizes.at(1), sizes.at(2), Pointer<const int64_t>(in.at(3)),
+                     temperature, is_mean,     written(0),  written(2),
+                     written(3),  written(4),  nullptr,     tile};
+  On(device, [&] {
+    const auto stream = Pointer<CUstream_st>(stream_address);
+    const DeviceMemory scale(sizeof(double), device, stream_address);
+    task.scale = Pointer<double>(scale.address());
+    RunLinear(task, stream);
+    if (reduction != Reduction::kNone) JoinLosses({storage, task.losses, task.rows}, task.scale, written(1), stream);
+  });
 }
 
-// A contiguous array in `memory`.
-py::capsule WriteDLPack(std::shared_ptr<DeviceMemory> memory, Sizes shape, uint8_t code, uint8_t bits) {
-  struct Owner {
-    DLManagedTensor managed;
-    std::shared_ptr<DeviceMemory> memory;
-    Sizes shape, strides;  // of elements
-  };
-  auto* owner = new Owner{{}, std::move(memory), std::move(shape), {}};
-  owner->strides.assign(owner->shape.size(), 1);
-  for (size_t d = owner->shape.size(); d-- > 1;) owner->strides[d - 1] = owner->strides[d] * owner->shape[d];
-  DLManagedTensor& managed = owner->managed;
-  managed.tensor = {Pointer<void>(owner->memory->address()),
-                    {kDLCuda, owner->memory->device()},
-                    static_cast<int32_t>(owner->shape.size()),
-                    {code, bits, 1},
-                    owner->shape.data(),
-                    owner->strides.data(),
-                    0};
-  managed.manager = owner;
-  managed.deleter = [](DLManagedTensor* self) { delete static_cast<Owner*>(self->manager); };
-  return py::capsule(static_cast<void*>(&managed), "dltensor", [](PyObject* self) {
-    if (!PyCapsule_IsValid(self, "dltensor")) return;  // its new owner deletes it
-    auto* unused = static_cast<DLManagedTensor*>(PyCapsule_GetPointer(self, "dltensor"));
-    unused->deleter(unused);
+// ---- the hierarchical layer ----
+
+// parent, slot, child, child_begin, unit_begin; classes, inner nodes, units of the longest way and of the widest node.
+struct DeviceTree {
+  std::vector<Address> arrays;
+  Sizes sizes;
+};
+
+// weight, bias, hidden, target (none for the likeliest classes); features, rows
+LayerTask MakeLayerTask(Storage storage, const DeviceTree& tree, const std::vector<Address>& in, const Sizes& sizes) {
+  const auto array = [&](size_t i) { return Pointer<const int32_t>(tree.arrays.at(i)); };
+  const auto offsets = [&](size_t i) { return Pointer<const int64_t>(tree.arrays.at(i)); };
+  LayerTask task = {};
+  task.storage = storage;
+  task.tree = {array(0), array(1), array(2), offsets(3), offsets(4), tree.sizes.at(0), tree.sizes.at(1)};
+  task.longest = tree.sizes.at(2);
+  task.weight = Pointer<const void>(in.at(0));
+  task.bias = Pointer<const void>(in.at(1));
+  task.hidden = Pointer<const void>(in.at(2));
+  task.target = Pointer<const int64_t>(in.at(3));
+  task.features = sizes.at(0);
+  task.rows = sizes.at(1);
+  return task;
+}
+
+// losses, joined, d_hidden, d_weight, d_bias; 0 for what is not wanted.
+void RunTreeLoss(Storage storage, const DeviceTree& tree, const std::vector<Address>& in, const Sizes& sizes,
+                 const std::vector<Address>& out, Reduction reduction, bool gives_log_probs, int device,
+                 Address stream_address) {
+  LayerTask task = MakeLayerTask(storage, tree, in, sizes);
+  const auto written = [&](size_t i) { return Pointer<void>(out.at(i)); };
+  task.gives_log_probs = gives_log_probs;
+  task.losses = written(0);
+  task.d_hidden = written(2);
+  task.d_weight = written(3);
+  task.d_bias = written(4);
+  On(device, [&] {
+    const auto stream = Pointer<CUstream_st>(stream_address);
+    const DeviceMemory scale(sizeof(double), device, stream_address);
+    if (reduction == Reduction::kMean) {
+      PrepareMean(task.target, task.rows, Pointer<double>(scale.address()), stream);
+      task.scale = Pointer<const double>(scale.address());
+    }
+    RunLayer(task, stream);
+    if (reduction != Reduction::kNone) JoinLosses({storage, task.losses, task.rows}, task.scale, written(1), stream);
   });
+}
+
+void RunTreeTop(Storage storage, const DeviceTree& tree, const std::vector<Address>& in, const Sizes& sizes, int64_t k,
+                double min_log_prob, Address ids, Address log_probs, int device, Address stream) {
+  const LayerTask task = MakeLayerTask(storage, tree, in, sizes);
+  const TopTask top = {k, min_log_prob, tree.sizes.at(3), Pointer<int64_t>(ids), Pointer<void>(log_probs)};
+  On(device, [&] { RunTopClasses(task, top, Pointer<CUstream_st>(stream)); });
 }
 
 }  // namespace
 
+}  // namespace boltzmax::cuda
+
 PYBIND11_MODULE(_cuda, module, py::mod_gil_not_used()) {
+  using namespace boltzmax::cuda;  // NOLINT(google-build-using-namespace): this is its face
   py::enum_<Operation>(module, "Operation")
       .value("SOFTMAX", Operation::kSoftmax)
       .value("LOG_SOFTMAX", Operation::kLogSoftmax)
       .value("LOGSUMEXP", Operation::kLogSumExp)
       .value("SOFTMAX_BACKWARD", Operation::kSoftmaxBackward)
       .value("LOG_SOFTMAX_BACKWARD", Operation::kLogSoftmaxBackward)
-      .value("CROSS_ENTROPY", Operation::kCrossEntropy);
+      .value("CROSS_ENTROPY", Operation::kCrossEntropy)
+      .value("ROW_STATS", Operation::kStatistics);
   py::enum_<Storage>(module, "Storage")
       .value("FLOAT32", Storage::kFloat32)
       .value("FLOAT64", Storage::kFloat64)
@@ -315,9 +276,30 @@ PYBIND11_MODULE(_cuda, module, py::mod_gil_not_used()) {
       .def(py::init(make_call), py::arg("operation"), py::arg("storage"), py::arg("shape"), py::arg("reduced"),
            py::arg("x"), py::arg("y"), py::arg("third"), py::arg("temperature"));
 
-  module.def("run", Run, py::arg("call"), py::arg("device"), py::arg("stream"));
-  module.def("cross_entropy", CrossEntropy, py::arg("call"), py::arg("target"), py::arg("losses"), py::arg("joined"),
+  module.def("run", RunCall, py::arg("call"), py::arg("device"), py::arg("stream"));
+  module.def("row_stats", RunRowStats, py::arg("call"), py::arg("target"), py::arg("k"), py::arg("lse"),
+             py::arg("energy"), py::arg("entropy"), py::arg("top_ids"), py::arg("top_log_probs"),
+             py::arg("target_log_prob"), py::arg("target_rank"), py::arg("device"), py::arg("stream"));
+  module.def("cross_entropy", RunCrossEntropy, py::arg("call"), py::arg("target"), py::arg("losses"), py::arg("joined"),
              py::arg("reduction"), py::arg("device"), py::arg("stream"));
+  module.def(
+      "clear",
+      [](Address address, size_t bytes, int device, Address stream) {
+        On(device, [&] { Clear(Pointer<void>(address), bytes, Pointer<CUstream_st>(stream)); });
+      },
+      py::arg("address"), py::arg("bytes"), py::arg("device"), py::arg("stream"));
+  module.def("load_products", LoadProducts, py::arg("files"));
+  module.def("linear_cross_entropy", RunLinearCrossEntropy, py::arg("storage"), py::arg("read"), py::arg("sizes"),
+             py::arg("written"), py::arg("temperature"), py::arg("reduction"), py::arg("tile"), py::arg("device"),
+             py::arg("stream"));
+  py::class_<DeviceTree>(module, "DeviceTree")
+      .def(py::init<std::vector<Address>, Sizes>(), py::arg("arrays"), py::arg("sizes"));
+  module.def("tree_loss", RunTreeLoss, py::arg("storage"), py::arg("tree"), py::arg("read"), py::arg("sizes"),
+             py::arg("written"), py::arg("reduction"), py::arg("gives_log_probs"), py::arg("device"),
+             py::arg("stream"));
+  module.def("tree_top", RunTreeTop, py::arg("storage"), py::arg("tree"), py::arg("read"), py::arg("sizes"),
+             py::arg("k"), py::arg("min_log_prob"), py::arg("ids"), py::arg("log_probs"), py::arg("device"),
+             py::arg("stream"));
   module.def(
       "order",
       [](int device, Address earlier, Address later) {
@@ -325,10 +307,7 @@ PYBIND11_MODULE(_cuda, module, py::mod_gil_not_used()) {
         Order(Pointer<CUstream_st>(earlier), Pointer<CUstream_st>(later));
       },
       py::arg("device"), py::arg("earlier"), py::arg("later"));
-  module.def("why_unavailable", boltzmax::cuda::WhyUnavailable);
-  module.def(
-      "device_of", [](Address address) { return boltzmax::cuda::DeviceOf(Pointer<const void>(address)); },
-      py::arg("address"));
-  module.def("read_dlpack", ReadDLPack, py::arg("capsule"));
-  module.def("write_dlpack", WriteDLPack, py::arg("memory"), py::arg("shape"), py::arg("code"), py::arg("bits"));
+  module.def("why_unavailable", WhyUnavailable);
+  module.def("device_of", [](Address address) { return DeviceOf(Pointer<const void>(address)); }, py::arg("address"));
+  BindDLPack(module);
 }

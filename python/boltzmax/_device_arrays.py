@@ -8,10 +8,12 @@ array came from it.
 from __future__ import annotations
 
 import importlib
+import importlib.util
 import math
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -33,12 +35,13 @@ _NAMES = {
     (_FLOAT, 64): "float64",
     (_BFLOAT, 16): "bfloat16",
     (_BOOL, 8): "bool",
+    (_INT, 32): "int32",
     (_INT, 64): "int64",
 }
 _CODES = {name: code for code, name in _NAMES.items()}
 _CUDA, _CUDA_MANAGED = 2, 13  # of DLPack's types of devices
 FLOATS = ("float16", "bfloat16", "float32", "float64")
-ITEM = {"float16": 2, "bfloat16": 2, "float32": 4, "float64": 8, "bool": 1, "int64": 8}
+ITEM = {"float16": 2, "bfloat16": 2, "float32": 4, "float64": 8, "bool": 1, "int32": 4, "int64": 8}
 
 
 def why_unavailable() -> str:
@@ -50,6 +53,21 @@ def why_unavailable() -> str:
         )
     reason: str = _cuda.why_unavailable()
     return reason
+
+
+def load_products() -> None:
+    """Load cuBLAS, which multiplies matrices, or raise a RuntimeError that says why it cannot."""
+    names = [f"libcublas.so.{version}" for version in (13, 12)]
+    folders = importlib.util.find_spec("nvidia")  # where the packages of NVIDIA's lie
+    found: list[str] = []
+    for folder in (folders.submodule_search_locations or ()) if folders else ():
+        found += [str(path) for name in names for path in Path(folder).glob(f"*/lib/{name}")]
+    reason = module().load_products(names + found)
+    if reason:
+        raise RuntimeError(
+            f"boltzmax.cuda cannot multiply matrices without cuBLAS: {reason}; it comes with CUDA, "
+            "with PyTorch, and from PyPI as nvidia-cublas"
+        )
 
 
 def module() -> Any:
@@ -82,6 +100,16 @@ class View:
         dense = contiguous_strides(self.shape, ITEM[self.dtype])
         own = zip(self.strides, dense, self.shape, strict=True)
         return 0 in self.shape or all(n == 1 or a == b for a, b, n in own)
+
+    @property
+    def is_aligned(self) -> bool:
+        """Whether every element lies at a multiple of its size."""
+        return all(at % ITEM[self.dtype] == 0 for at in (self.address, *self.strides))
+
+    @property
+    def size(self) -> int:
+        """The number of elements."""
+        return math.prod(self.shape)
 
     def overlaps(self, other: View) -> bool:
         """Whether the first and last bytes of two arrays of one device leave room for a clash."""
@@ -181,6 +209,10 @@ class DeviceArray:
         strides = contiguous_strides(self.shape, ITEM[self.dtype])
         memory = self._memory
         return View(memory.address, self.shape, strides, self.dtype, memory.device, self)
+
+    def share_with(self, stream: int) -> None:
+        """Let a stream use the memory, which is not given back before that is done."""
+        self._memory.share_with(stream)
 
     def copy_in(self, host: np.ndarray[Any, Any]) -> None:
         """Take the numbers of a contiguous array of the same size in bytes."""

@@ -9,6 +9,7 @@ import numpy as np
 from boltzmax._arguments import check_temperature
 from boltzmax._device_arrays import (
     FLOATS,
+    ITEM,
     DeviceArray,
     Shape,
     View,
@@ -39,18 +40,20 @@ class Result:
 class Call:
     """The array that a call is about, its device and its stream."""
 
-    def __init__(self, x: Any, stream: int | None) -> None:
+    def __init__(self, x: Any, stream: int | None, name: str = "x") -> None:
         self.module = module()
-        self.x = x
+        self.x, self.name = x, name
         if not self.is_on_host:
-            check_on_device(x, "x")
+            check_on_device(x, name)
         own = 0 if self.is_on_host else stream_of(x)
         self.stream = int(stream) if stream is not None else own or 0
         self.device = 0
-        self.view = self.read(x, "x")
+        self.view = self.read(x, name)
         self.device = self.view.device
         if self.view.dtype not in FLOATS:
-            raise TypeError(f"x has dtype {self.view.dtype}; {', '.join(FLOATS)} are supported")
+            raise TypeError(
+                f"{name} has dtype {self.view.dtype}; {', '.join(FLOATS)} are supported"
+            )
 
     @property
     def is_on_host(self) -> bool:
@@ -62,14 +65,18 @@ class Call:
         if isinstance(x, np.ma.MaskedArray):
             raise TypeError(f"{name} is a masked array; pass its data, and where=~mask")
         if isinstance(x, np.ndarray) != self.is_on_host:
-            raise TypeError(f"{name} and x must both be NumPy arrays, or both be on a device")
+            raise TypeError(
+                f"{name} and {self.name} must both be NumPy arrays, or both be on a device"
+            )
         if isinstance(x, np.ndarray):
             copy = DeviceArray(x.shape, host_dtype(x, name), self.device, self.stream)
             copy.copy_in(np.ascontiguousarray(x))
             return copy.view
         view = view_of(x, name, self.stream)
         if x is not self.x and 0 not in view.shape and view.device != self.device:
-            raise ValueError(f"{name} is on device {view.device}, and x on device {self.device}")
+            raise ValueError(
+                f"{name} is on device {view.device}, and {self.name} on device {self.device}"
+            )
         return view
 
     def mask(self, where: Any) -> View | None:
@@ -79,6 +86,30 @@ class Call:
         if view.dtype != "bool":
             raise TypeError(f"where must be an array of bool, got dtype {view.dtype}")
         return view.broadcast_to(self.view.shape, "where")
+
+    def target(self, target: Any) -> View:
+        """Return the place of a class for each row; classes are on the last axis."""
+        view, shape = self.read(target, "target"), self.view.shape[:-1]
+        if view.dtype != "int64":
+            raise TypeError(f"target must be an array of int64, got dtype {view.dtype}")
+        if view.shape != shape:
+            raise ValueError(f"target must have shape {shape}, got {view.shape}")
+        if not view.is_contiguous or not view.is_aligned:
+            raise ValueError("target must lie contiguous, and aligned")
+        return view
+
+    @property
+    def computed(self) -> str:
+        """The dtype of what is computed, and of losses."""
+        return "float64" if self.view.dtype == "float64" else "float32"
+
+    def zeros(self, shape: Shape, dtype: str) -> Result:
+        """Return a new array of zeros of the caller's kind."""
+        result = self.empty(shape, dtype)
+        self.module.clear(
+            result.view.address, result.view.size * ITEM[dtype], self.device, self.stream
+        )
+        return result
 
     def empty(self, shape: Shape, dtype: str) -> Result:
         """Return a new array of the caller's kind."""

@@ -12,19 +12,30 @@ from __future__ import annotations
 
 from typing import Any
 
-from boltzmax._arguments import check_temperature, normalized_axes
+from boltzmax._arguments import normalized_axes
 from boltzmax._device_arrays import DeviceArray, why_unavailable
 from boltzmax._device_calls import Call
-from boltzmax._targets import REDUCTIONS, check_scalar, checked_reduction
+from boltzmax._device_layer import HierarchicalSoftmax
+from boltzmax._device_losses import (
+    cross_entropy,
+    cross_entropy_with_grad,
+    linear_cross_entropy,
+    linear_cross_entropy_with_grad,
+)
+from boltzmax._device_stats import row_stats
 
 __all__ = [
     "DeviceArray",
+    "HierarchicalSoftmax",
     "cross_entropy",
     "cross_entropy_with_grad",
     "is_available",
+    "linear_cross_entropy",
+    "linear_cross_entropy_with_grad",
     "log_softmax",
     "log_softmax_backward",
     "logsumexp",
+    "row_stats",
     "softmax",
     "softmax_backward",
     "why_unavailable",
@@ -208,81 +219,6 @@ def log_softmax_backward(
     return _gradient("LOG_SOFTMAX_BACKWARD", dy, y, axis, stream)
 
 
-def cross_entropy(
-    logits: Any,
-    target: Any,
-    *,
-    temperature: float = 1.0,
-    reduction: str = "mean",
-    stream: int | None = None,
-) -> Any:
-    """Cross-entropy of class indices: logsumexp(z) - z[target], with z = logits / T.
-
-    Parameters
-    ----------
-    logits : array
-        Scores, classes on the last axis; as `x` of `softmax`.
-    target : array of int64
-        The class of each row, of the shape of `logits` without its last axis, contiguous. A
-        negative one leaves its row out. One that is no class makes its loss NaN: the call does not
-        wait for the device to find out.
-    temperature : float, default 1.0
-        Divides the logits.
-    reduction : {"mean", "sum", "none"}, default "mean"
-        Over the rows that count; "none" returns the loss of each.
-    stream : int, optional
-        The address of a CUDA stream, instead of the caller's own.
-
-    Returns
-    -------
-    array
-        Of the kind of `logits`: float32 for 16-bit logits, else of their dtype.
-
-    Raises
-    ------
-    RuntimeError, TypeError, ValueError, MemoryError
-        As `softmax`; and for a target of another shape or dtype, or an unknown reduction.
-
-    Examples
-    --------
-    >>> import numpy as np
-    >>> import boltzmax.cuda
-    >>> if boltzmax.cuda.is_available():
-    ...     loss = boltzmax.cuda.cross_entropy(np.zeros((1, 2)), np.array([0]))
-    """
-    return _cross_entropy(logits, target, temperature, reduction, stream, with_grad=False)[0]
-
-
-def cross_entropy_with_grad(
-    logits: Any,
-    target: Any,
-    *,
-    temperature: float = 1.0,
-    reduction: str = "mean",
-    out: Any = None,
-    stream: int | None = None,
-) -> tuple[Any, Any]:
-    """Cross-entropy as `cross_entropy`, and its gradient with respect to the logits.
-
-    d/dz_j = (softmax(z)_j - [j = target]) / T, divided by the number of rows that count for
-    "mean"; a gradient needs one number, so `reduction` is not "none". `out` takes the gradient, and
-    may be the logits.
-
-    Returns
-    -------
-    loss, d_logits : array
-        The gradient has the shape and dtype of the logits.
-
-    Examples
-    --------
-    >>> import numpy as np
-    >>> import boltzmax.cuda
-    >>> if boltzmax.cuda.is_available():
-    ...     loss, d = boltzmax.cuda.cross_entropy_with_grad(np.zeros((1, 2)), np.array([0]))
-    """
-    return _cross_entropy(logits, target, temperature, reduction, stream, with_grad=True, out=out)
-
-
 # ---- how they are called ----
 
 
@@ -308,46 +244,3 @@ def _gradient(operation: str, dy: Any, y: Any, axis: Any, stream: int | None) ->
     result = call.result(None)
     call.run(operation, axes, result.view.place, other, 1.0)
     return result.deliver()
-
-
-def _cross_entropy(
-    logits: Any,
-    target: Any,
-    temperature: float,
-    reduction: str,
-    stream: int | None,
-    *,
-    with_grad: bool,
-    out: Any = None,
-) -> tuple[Any, Any]:
-    call = Call(logits, stream)
-    check_temperature(temperature)
-    checked_reduction(reduction, REDUCTIONS)
-    if with_grad:
-        check_scalar(reduction, REDUCTIONS)
-    shape = call.view.shape
-    if not shape or shape[-1] == 0:
-        raise ValueError(f"logits must have classes on the last axis, got shape {shape}")
-    labels = call.read(target, "target")
-    if labels.dtype != "int64":
-        raise TypeError(f"target must be an array of int64, got dtype {labels.dtype}")
-    if labels.shape != shape[:-1]:
-        raise ValueError(f"target must have shape {shape[:-1]}, got {labels.shape}")
-    if not labels.is_contiguous or labels.address % 8 != 0:
-        raise ValueError("target must lie contiguous, and aligned")
-    dtype = "float64" if call.view.dtype == "float64" else "float32"
-    joined = call.empty(shape[:-1] if reduction == "none" else (), dtype)
-    losses = joined.view if reduction == "none" else call.scratch(shape[:-1], dtype)
-    gradient = call.result(out, labels) if with_grad else None
-    axes = (len(shape) - 1,)
-    y = None if gradient is None else gradient.view.place
-    call.module.cross_entropy(
-        call=call.task("CROSS_ENTROPY", axes, y, None, temperature),
-        target=labels.address,
-        losses=losses.address,
-        joined=joined.view.address,
-        reduction=getattr(call.module.Reduction, reduction.upper()),
-        device=call.device,
-        stream=call.stream,
-    )
-    return joined.deliver(), None if gradient is None else gradient.deliver()

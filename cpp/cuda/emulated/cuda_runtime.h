@@ -1,6 +1,6 @@
 // As much of CUDA's runtime as cpp/cuda uses, on the host: so that its kernels are tested where there is no device. The
-// threads of a block are fibers that take turns at every shuffle and barrier; blocks run one after the other, streams at
-// once. "Device" memory is of the host, and known by its address. Slow: for tests alone.
+// threads of a block are fibers that take turns at every shuffle and barrier, those of a cluster's blocks together; other
+// blocks run one after the other, streams at once. "Device" memory is of the host, and known by its address. Slow: for tests alone.
 #pragma once
 
 #include <math.h>
@@ -15,7 +15,6 @@
 #define __global__
 #define __host__
 #define __forceinline__ inline
-#define __shared__ static
 #define __grid_constant__
 #define __launch_bounds__(...)
 
@@ -46,21 +45,44 @@ struct cudaPointerAttributes {
   cudaMemoryType type;
   int device;
 };
+enum cudaLaunchAttributeID { cudaLaunchAttributeClusterDimension = 4 };
+struct cudaLaunchAttribute {
+  cudaLaunchAttributeID id;
+  struct {
+    struct {
+      unsigned x, y, z;
+    } clusterDim;
+  } val;
+};
 struct cudaLaunchConfig_t {
   dim3 gridDim, blockDim;
   size_t dynamicSmemBytes;
   cudaStream_t stream;
+  cudaLaunchAttribute* attrs;
+  unsigned numAttrs;
+};
+enum cudaFuncAttribute {
+  cudaFuncAttributeMaxDynamicSharedMemorySize = 8,
+  cudaFuncAttributeNonPortableClusterSizeAllowed = 13,
+};
+enum cudaDeviceAttr {
+  cudaDevAttrMultiProcessorCount = 16,
+  cudaDevAttrMaxSharedMemoryPerBlockOptin = 97,
+  cudaDevAttrClusterLaunch = 120,
 };
 
 const char* cudaGetErrorString(cudaError_t status);
 cudaError_t cudaGetLastError();
 cudaError_t cudaGetDeviceCount(int* count);
 cudaError_t cudaGetDevice(int* device);
+cudaError_t cudaDeviceGetAttribute(int* value, cudaDeviceAttr attribute, int device);
+cudaError_t cudaFuncSetAttribute(const void* function, cudaFuncAttribute attribute, int value);
 cudaError_t cudaSetDevice(int device);
 cudaError_t cudaPointerGetAttributes(cudaPointerAttributes* attributes, const void* memory);
 cudaError_t cudaMallocAsync(void** memory, size_t bytes, cudaStream_t stream);
 cudaError_t cudaFreeAsync(void* memory, cudaStream_t stream);
 cudaError_t cudaMemcpyAsync(void* to, const void* from, size_t bytes, cudaMemcpyKind kind, cudaStream_t stream);
+cudaError_t cudaMemsetAsync(void* memory, int byte, size_t bytes, cudaStream_t stream);
 cudaError_t cudaStreamSynchronize(cudaStream_t stream);
 cudaError_t cudaEventCreateWithFlags(cudaEvent_t* event, unsigned flags);
 cudaError_t cudaEventRecord(cudaEvent_t event, cudaStream_t stream);
@@ -72,10 +94,29 @@ namespace emulated {
 extern dim3 thread_index, block_index;
 
 // Runs one thread after the other until all have returned.
-cudaError_t RunGrid(dim3 grid, dim3 block_size, const std::function<void()>& thread);
-// Waits for the other threads of the block, or of the warp.
+cudaError_t RunGrid(const cudaLaunchConfig_t& config, const std::function<void()>& thread);
+// Waits for the other threads of the cluster, of the block, or of the warp.
+void WaitForCluster();
 void WaitForBlock();
 void WaitForWarp();
+int ClusterSize();
+int ClusterRank();
+// Memory of the block that runs: what the kernel asks for, each by the address of a key, and what the launch did (no key).
+// The same of another block of the cluster lies at the same place in its own.
+void* SharedMemory(const void* key, size_t bytes);
+void* SharedMemoryOf(const void* own, int rank);
+template <class T>
+T* SharedOf(const void* key, size_t count) {
+  return static_cast<T*>(SharedMemory(key, count * sizeof(T)));
+}
+template <class T>
+T* SharedOfLaunch() {
+  return static_cast<T*>(SharedMemory(nullptr, 0));
+}
+template <class T>
+T* SharedOfBlock(T* own, int rank) {
+  return static_cast<T*>(SharedMemoryOf(own, rank));
+}
 // Where a warp's threads lay down what they exchange.
 void* ExchangeOf(int lane);
 int Lane();
@@ -95,6 +136,12 @@ T ShuffleXor(T x, int distance) {
 #define threadIdx (emulated::thread_index)
 #define blockIdx (emulated::block_index)
 
+template <class T>
+T atomicAdd(T* at, T x) {
+  const T before = *at;
+  *at = before + x;
+  return before;
+}
 inline void __syncthreads() { emulated::WaitForBlock(); }
 inline void __syncwarp() { emulated::WaitForWarp(); }
 template <class T>
@@ -105,5 +152,5 @@ T __shfl_xor_sync(unsigned, T x, int distance) {
 template <class... Parameters, class... Arguments>
 cudaError_t cudaLaunchKernelEx(const cudaLaunchConfig_t* config, void (*kernel)(Parameters...),
                                Arguments... arguments) {
-  return emulated::RunGrid(config->gridDim, config->blockDim, [=] { kernel(arguments...); });
+  return emulated::RunGrid(*config, [=] { kernel(arguments...); });
 }

@@ -1,5 +1,6 @@
 #include <ucontext.h>
 
+#include <algorithm>
 #include <map>
 #include <memory>
 #include <mutex>
@@ -13,7 +14,7 @@ dim3 thread_index, block_index;
 
 namespace {
 
-constexpr size_t kStack = size_t{64} << 10, kWarp = 32;
+constexpr size_t kStack = size_t{64} << 10, kWarp = 32, kAlignment = 128;
 
 // How often a group of threads has come together, and how many have come since.
 struct Meeting {
@@ -27,14 +28,28 @@ struct Thread {
   bool is_done = false;
 };
 
+struct Block {
+  Meeting meeting;
+  std::vector<char> memory;
+};
+
 std::mutex device;  // one grid at a time
 ucontext_t scheduler;
 std::vector<Thread> threads;
 std::vector<Meeting> warps;
-Meeting block;
+std::vector<Block> blocks;  // of the cluster
+Meeting cluster;
+unsigned first_block;
 std::vector<uint64_t> exchange;
-size_t current;
+size_t current, threads_of_block, warps_of_block;
 const std::function<void()>* body;
+// Where in a block's memory lies what has which key; the same in all of them.
+std::map<const void*, size_t> places;
+size_t room;
+constexpr size_t kShared = size_t{232} << 10;  // of a block
+
+size_t BlockOf(size_t thread) { return thread / threads_of_block; }
+Meeting& WarpOf(size_t thread) { return warps[BlockOf(thread) * warps_of_block + thread % threads_of_block / kWarp]; }
 
 void Yield() { swapcontext(&threads[current].context, &scheduler); }
 
@@ -58,20 +73,26 @@ void Leave(Meeting& meeting) {
 void Enter() {
   (*body)();
   threads[current].is_done = true;
-  Leave(warps[current / kWarp]);
-  Leave(block);
+  Leave(WarpOf(current));
+  Leave(blocks[BlockOf(current)].meeting);
+  Leave(cluster);
   Yield();
 }
 
-void RunBlock(dim3 size) {
-  const size_t count = size_t{size.x} * size.y * size.z;
-  block = {count, 0, 0};
-  warps.assign((count + kWarp - 1) / kWarp, {});
+void RunCluster(dim3 size) {
+  const size_t count = threads_of_block * blocks.size();
+  warps.assign(warps_of_block * blocks.size(), {});
   exchange.assign(warps.size() * kWarp, 0);
-  for (size_t i = 0; i < count; ++i) {
-    Thread& thread = threads[i];
-    ++warps[i / kWarp].members;
+  cluster = {count, 0, 0};
+  for (Block& block : blocks) {
+    block.meeting = {threads_of_block, 0, 0};
+    std::fill(block.memory.begin(), block.memory.end(), '\xa5');
+  }
+  for (size_t t = 0; t < count; ++t) {
+    Thread& thread = threads[t];
+    ++WarpOf(t).members;
     thread.is_done = false;
+    const size_t i = t % threads_of_block;
     thread.index = dim3(static_cast<unsigned>(i % size.x), static_cast<unsigned>(i / size.x % size.y),
                         static_cast<unsigned>(i / size.x / size.y));
     getcontext(&thread.context);
@@ -81,35 +102,68 @@ void RunBlock(dim3 size) {
     makecontext(&thread.context, Enter, 0);
   }
   for (size_t left = count; left > 0;) {
-    for (size_t i = 0; i < count; ++i) {
-      if (threads[i].is_done) continue;
-      current = i;
-      thread_index = threads[i].index;
-      swapcontext(&scheduler, &threads[i].context);
-      if (threads[i].is_done) --left;
+    for (size_t t = 0; t < count; ++t) {
+      if (threads[t].is_done) continue;
+      current = t;
+      thread_index = threads[t].index;
+      block_index = dim3(first_block + static_cast<unsigned>(BlockOf(t)), 0, 0);
+      swapcontext(&scheduler, &threads[t].context);
+      if (threads[t].is_done) --left;
     }
   }
 }
 
 }  // namespace
 
-cudaError_t RunGrid(dim3 grid, dim3 block_size, const std::function<void()>& thread) {
+cudaError_t RunGrid(const cudaLaunchConfig_t& config, const std::function<void()>& thread) {
   const std::lock_guard<std::mutex> lock(device);
-  const size_t count = size_t{block_size.x} * block_size.y * block_size.z;
-  if (count == 0 || count > 1024 || grid.x == 0) return cudaErrorInvalidValue;
-  body = &thread;
-  while (threads.size() < count) threads.emplace_back().stack.reset(new char[kStack]);
-  for (unsigned b = 0; b < grid.x; ++b) {
-    block_index = dim3(b, 0, 0);
-    RunBlock(block_size);
+  const dim3 size = config.blockDim;
+  threads_of_block = size_t{size.x} * size.y * size.z;
+  warps_of_block = (threads_of_block + kWarp - 1) / kWarp;
+  const unsigned of_cluster = config.numAttrs == 0 ? 1 : config.attrs->val.clusterDim.x, grid = config.gridDim.x;
+  if (threads_of_block == 0 || threads_of_block > 1024 || grid == 0 || of_cluster > 16 || grid % of_cluster != 0 ||
+      config.dynamicSmemBytes > kShared) {
+    return cudaErrorInvalidValue;
   }
+  body = &thread;
+  places.clear();
+  room = current = 0;
+  blocks.resize(of_cluster);
+  for (Block& block : blocks) block.memory.resize(kShared + kAlignment);
+  if (config.dynamicSmemBytes > 0) SharedMemory(nullptr, config.dynamicSmemBytes);
+  while (threads.size() < threads_of_block * of_cluster) threads.emplace_back().stack.reset(new char[kStack]);
+  for (first_block = 0; first_block < grid; first_block += of_cluster) RunCluster(size);
   return cudaSuccess;
 }
 
-void WaitForBlock() { Wait(block); }
-void WaitForWarp() { Wait(warps[current / kWarp]); }
-int Lane() { return static_cast<int>(current % kWarp); }
-void* ExchangeOf(int lane) { return &exchange[current / kWarp * kWarp + static_cast<size_t>(lane)]; }
+void WaitForCluster() { Wait(cluster); }
+void WaitForBlock() { Wait(blocks[BlockOf(current)].meeting); }
+void WaitForWarp() { Wait(WarpOf(current)); }
+int ClusterSize() { return static_cast<int>(blocks.size()); }
+int ClusterRank() { return static_cast<int>(BlockOf(current)); }
+int Lane() { return static_cast<int>(current % threads_of_block % kWarp); }
+void* ExchangeOf(int lane) {
+  return &exchange[static_cast<size_t>(&WarpOf(current) - warps.data()) * kWarp + static_cast<size_t>(lane)];
+}
+
+namespace {
+
+char* MemoryOf(size_t block) {
+  auto address = reinterpret_cast<uintptr_t>(blocks[block].memory.data());
+  return reinterpret_cast<char*>((address + kAlignment - 1) / kAlignment * kAlignment);
+}
+
+}  // namespace
+
+void* SharedMemory(const void* key, size_t bytes) {
+  const auto [place, is_new] = places.emplace(key, room);
+  if (is_new) room += (bytes + kAlignment - 1) / kAlignment * kAlignment;
+  if (room > kShared) abort();
+  return MemoryOf(BlockOf(current)) + place->second;
+}
+void* SharedMemoryOf(const void* own, int rank) {
+  return MemoryOf(static_cast<size_t>(rank)) + (static_cast<const char*>(own) - MemoryOf(BlockOf(current)));
+}
 
 }  // namespace emulated
 
@@ -153,6 +207,17 @@ cudaError_t cudaSetDevice(int device) {
   current_device = device;
   return cudaSuccess;
 }
+// Those of no device: small, so that little work meets every way of sharing it out.
+cudaError_t cudaDeviceGetAttribute(int* value, cudaDeviceAttr attribute, int) {
+  const char* text = getenv("BOLTZMAX_EMULATED_CLUSTERS");
+  switch (attribute) {
+    case cudaDevAttrMultiProcessorCount: *value = 4; break;
+    case cudaDevAttrMaxSharedMemoryPerBlockOptin: *value = 99 << 10; break;
+    case cudaDevAttrClusterLaunch: *value = text == nullptr ? 1 : static_cast<int>(strtol(text, nullptr, 10)); break;
+  }
+  return cudaSuccess;
+}
+cudaError_t cudaFuncSetAttribute(const void*, cudaFuncAttribute, int) { return cudaSuccess; }
 cudaError_t cudaPointerGetAttributes(cudaPointerAttributes* attributes, const void* memory) {
   const std::lock_guard<std::mutex> lock(memory_mutex);
   *attributes = {cudaMemoryTypeUnregistered, 0};
@@ -182,6 +247,10 @@ cudaError_t cudaFreeAsync(void* memory, cudaStream_t) {
 }
 cudaError_t cudaMemcpyAsync(void* to, const void* from, size_t bytes, cudaMemcpyKind, cudaStream_t) {
   memcpy(to, from, bytes);
+  return cudaSuccess;
+}
+cudaError_t cudaMemsetAsync(void* memory, int byte, size_t bytes, cudaStream_t) {
+  memset(memory, byte, bytes);
   return cudaSuccess;
 }
 cudaError_t cudaStreamSynchronize(cudaStream_t) { return cudaSuccess; }

@@ -1,0 +1,130 @@
+// Cross-entropy of a linear layer, whose logits are never there but for a tile of them.
+#include "linear.cuh"
+
+#include "grid.cuh"
+#include "products.hpp"
+
+namespace boltzmax::cuda {
+
+namespace {
+
+template <class S>
+class LinearLayer {
+  using T = Compute<S>;
+
+ public:
+  LinearLayer(const LinearTask& task, Stream stream)
+      : task_(task),
+        stream_(stream),
+        products_(stream),
+        height_(std::clamp<int64_t>(task.rows, 1, kTallest)),
+        width_(std::clamp<int64_t>(task.tile / height_, 1, task.classes)),
+        sums_(Bytes<RowSum<T>>(task.rows), stream),
+        own_(Bytes<T>(task.rows), stream),
+        logits_(Bytes<T>(height_ * width_), stream),
+        // Those of the same size take the place of the logits.
+        slopes_(sizeof(S) == sizeof(T) ? 0 : Bytes<S>(height_ * width_), stream),
+        factors_(Bytes<T>(3), stream) {}
+
+  void Run() {
+    Launch(Factors<S>, {1, dim3(kTileThreads)}, stream_, task_, AsFactors(), task_.scale);
+    for (int64_t row = 0; row < task_.rows; row += height_) {
+      const int64_t height = std::min(height_, task_.rows - row);
+      for (int64_t first = 0; first < task_.classes; first += width_) Sum(TileAt(row, height, first));
+      if (task_.d_hidden == nullptr) continue;
+      // The last tile is still there.
+      const int64_t last = (task_.classes - 1) / width_ * width_;
+      for (int64_t first = last; first >= 0; first -= width_) Pull(TileAt(row, height, first), first == last);
+    }
+    if (task_.rows == 0) return;
+    Launch(LossesOfRows<T>, {CeilDivide(task_.rows, kTileThreads), dim3(kTileThreads)}, stream_, task_, AsSums(),
+           AsOwn());
+  }
+
+ private:
+  // With so many rows products are bound by arithmetic, whatever the other sides are.
+  static constexpr int64_t kTallest = 4096;
+
+  template <class X>
+  static size_t Bytes(int64_t count) {
+    return static_cast<size_t>(count) * sizeof(X);
+  }
+  T* AsLogits() const { return static_cast<T*>(logits_.memory); }
+  S* AsSlopes() const { return static_cast<S*>(sizeof(S) == sizeof(T) ? logits_.memory : slopes_.memory); }
+  T* AsFactors() const { return static_cast<T*>(factors_.memory); }
+  T* AsOwn() const { return static_cast<T*>(own_.memory); }
+  RowSum<T>* AsSums() const { return static_cast<RowSum<T>*>(sums_.memory); }
+
+  Tile TileAt(int64_t row, int64_t height, int64_t first) const {
+    return {row, height, first, std::min(width_, task_.classes - first)};
+  }
+  const S* HiddenOf(const Tile& tile) const { return static_cast<const S*>(task_.hidden) + tile.row * task_.features; }
+  const S* WeightOf(const Tile& tile) const {
+    return static_cast<const S*>(task_.weight) + tile.first * task_.features;
+  }
+
+  // logits = hidden weight'
+  void Score(const Tile& tile) {
+    products_.Run({task_.storage,
+                   tile.height,
+                   tile.width,
+                   task_.features,
+                   {HiddenOf(tile), task_.features, false},
+                   {WeightOf(tile), task_.features, true},
+                   AsLogits(),
+                   tile.width,
+                   AsFactors() + 2,
+                   false});
+  }
+  void Sum(const Tile& tile) {
+    Score(tile);
+    Launch(SumsOfTile<S>, {tile.height, dim3(kTileThreads)}, stream_, task_, tile, AsLogits(), AsSums(), AsOwn());
+  }
+  // Adds what a tile contributes to the gradients: d_hidden += slopes weight, d_weight += slopes' hidden.
+  void Pull(const Tile& tile, bool has_logits) {
+    if (!has_logits) Score(tile);
+    Launch(SlopesOfTile<S>, {tile.height, dim3(kTileThreads)}, stream_, task_, tile, AsLogits(), AsSums(), AsSlopes());
+    products_.Run({task_.storage,
+                   tile.height,
+                   task_.features,
+                   tile.width,
+                   {AsSlopes(), tile.width, false},
+                   {WeightOf(tile), task_.features, false},
+                   static_cast<T*>(task_.d_hidden) + tile.row * task_.features,
+                   task_.features,
+                   AsFactors(),
+                   !has_logits});
+    products_.Run({task_.storage,
+                   tile.width,
+                   task_.features,
+                   tile.height,
+                   {AsSlopes(), tile.width, true},
+                   {HiddenOf(tile), task_.features, false},
+                   static_cast<T*>(task_.d_weight) + tile.first * task_.features,
+                   task_.features,
+                   AsFactors(),
+                   tile.row > 0});
+    if (task_.d_bias == nullptr) return;
+    Launch(BiasOfTile<S>, {CeilDivide(tile.width, kTileThreads), dim3(kTileThreads)}, stream_, task_, tile, AsSlopes(),
+           AsFactors());
+  }
+
+  const LinearTask& task_;
+  Stream stream_;
+  Products products_;
+  int64_t height_, width_;
+  Workspace sums_, own_, logits_, slopes_, factors_;
+};
+
+}  // namespace
+
+void RunLinear(const LinearTask& task, Stream stream) {
+  switch (task.storage) {
+    case Storage::kFloat32: return LinearLayer<float>(task, stream).Run();
+    case Storage::kFloat64: return LinearLayer<double>(task, stream).Run();
+    case Storage::kFloat16: return LinearLayer<Half>(task, stream).Run();
+    case Storage::kBFloat16: return LinearLayer<BFloat16>(task, stream).Run();
+  }
+}
+
+}  // namespace boltzmax::cuda

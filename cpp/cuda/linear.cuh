@@ -1,0 +1,153 @@
+// Cross-entropy of a linear layer: what happens between the products, to a tile of logits.
+#pragma once
+
+#include "task.hpp"
+#include "wide_sum.cuh"
+
+namespace boltzmax::cuda {
+
+inline constexpr int kTileWarps = 8;
+inline constexpr int kTileThreads = 32 * kTileWarps;
+
+// Half-precision slopes p - [c = t] of many classes would be subnormal: they are kept this many times as large.
+template <class S>
+inline constexpr float kSlopeScale = 1.0f;
+template <>
+inline constexpr float kSlopeScale<Half> = 1024.0f;
+
+// What products are multiplied by: the slopes' (1 / T, and over the rows that count for a mean); then 0, and 1.
+template <class S>
+__global__ void __launch_bounds__(kTileThreads)
+    Factors(const __grid_constant__ LinearTask task, Compute<S>* factors, double* scale) {
+  BOLTZMAX_SHARED(double, shared, kTileWarps);
+  double count = 0;
+  for (int64_t r = static_cast<int64_t>(threadIdx.x); r < task.rows; r += kTileThreads) {
+    count += task.target[r] >= 0 ? 1 : 0;
+  }
+  count = Fold<kTileWarps>(count, shared, [](double& a, double b) { a += b; });
+  if (threadIdx.x != 0) return;
+  *scale = task.is_mean ? 1.0 / count : 1.0;
+  factors[0] = static_cast<Compute<S>>(*scale / task.temperature / static_cast<double>(kSlopeScale<S>));
+  factors[1] = Compute<S>(0);
+  factors[2] = Compute<S>(1);
+}
+
+// Classes [first, first + width) of rows from `row` on.
+struct Tile {
+  int64_t row, height, first, width;
+};
+
+// A row of a tile: logits with their bias.
+template <class S>
+struct RowOfTile {
+  using T = Compute<S>;
+  const T* logits;
+  const S* bias;
+
+  BOLTZMAX_DEVICE RowOfTile(const LinearTask& task, const Tile& tile, const T* all)
+      : logits(all + static_cast<int64_t>(blockIdx.x) * tile.width),
+        bias(task.bias == nullptr ? nullptr : static_cast<const S*>(task.bias) + tile.first) {}
+  BOLTZMAX_DEVICE T operator[](int64_t c) const { return bias == nullptr ? logits[c] : logits[c] + Widen(bias[c]); }
+};
+
+// Joins a tile's part to the sums of its rows, and remembers the targets' logits.
+template <class S>
+__global__ void __launch_bounds__(kTileThreads)
+    SumsOfTile(const __grid_constant__ LinearTask task, const __grid_constant__ Tile tile, const Compute<S>* logits,
+               RowSum<Compute<S>>* sums, Compute<S>* own) {
+  using T = Compute<S>;
+  BOLTZMAX_SHARED(T, shared_max, kTileWarps);
+  BOLTZMAX_SHARED(RowSum<T>, shared_sum, kTileWarps);
+  const RowOfTile<S> row(task, tile, logits);
+  const Temperature<T> temperature(task.temperature);
+  T max = -Infinity<T>();
+  for (int64_t c = static_cast<int64_t>(threadIdx.x); c < tile.width; c += kTileThreads) max = Max(max, row[c]);
+  max = Fold<kTileWarps>(max, shared_max, [](T& a, T b) { a = Max(a, b); });
+  auto sum = RowSum<T>::Empty();
+  sum.max = max;
+  for (int64_t c = static_cast<int64_t>(threadIdx.x); c < tile.width; c += kTileThreads) {
+    const T x = row[c];
+    if (x == max) {
+      ++sum.count;
+    } else {
+      sum.Add(Exp(x - max, temperature));
+    }
+  }
+  sum = Fold<kTileWarps>(sum, shared_sum, [&](RowSum<T>& a, const RowSum<T>& b) { a.Merge(b, temperature); });
+  if (threadIdx.x != 0) return;
+  const int64_t r = tile.row + static_cast<int64_t>(blockIdx.x), target = task.target[r] - tile.first;
+  if (tile.first > 0) {
+    RowSum<T> before = sums[r];
+    before.Merge(sum, temperature);
+    sum = before;
+  }
+  sums[r] = sum;
+  if (target >= 0 && target < tile.width) own[r] = row[target];
+}
+
+// What a row's sum says of its logits.
+template <class T>
+struct RowOfLayer {
+  RowTotals<T> totals;
+  Temperature<T> temperature;
+  int64_t target;
+  bool counts, is_class;
+
+  BOLTZMAX_DEVICE RowOfLayer(const LinearTask& task, int64_t r, const RowSum<T>& sum, bool wants_log)
+      : totals(sum, wants_log),
+        temperature(task.temperature),
+        target(task.target[r]),
+        counts(target >= 0),
+        is_class(target < task.classes) {}
+  BOLTZMAX_DEVICE T Loss(T own) const {
+    if (!counts) return T(0);
+    if (!is_class) return NotANumber<T>();
+    return totals.log_hi - (temperature.Divide(own - totals.max) - totals.log_lo);
+  }
+  // p - [c = t]
+  BOLTZMAX_DEVICE T Slope(int64_t c, T x) const {
+    if (!counts) return T(0);
+    if (!is_class || totals.max - totals.max != T(0)) return NotANumber<T>();
+    const T e = x == totals.max ? T(1) : Exp(x - totals.max, temperature);
+    return MulAdd(e, totals.inverse_hi, e * totals.inverse_lo) - (c == target ? T(1) : T(0));
+  }
+};
+
+template <class T>
+__global__ void __launch_bounds__(kTileThreads)
+    LossesOfRows(const __grid_constant__ LinearTask task, const RowSum<T>* sums, const T* own) {
+  const int64_t r = static_cast<int64_t>(blockIdx.x) * kTileThreads + static_cast<int64_t>(threadIdx.x);
+  if (r >= task.rows) return;
+  static_cast<T*>(task.losses)[r] = RowOfLayer<T>(task, r, sums[r], true).Loss(own[r]);
+}
+
+// Slopes out of logits; they may lie where these were.
+template <class S>
+__global__ void __launch_bounds__(kTileThreads)
+    SlopesOfTile(const __grid_constant__ LinearTask task, const __grid_constant__ Tile tile, const Compute<S>* logits,
+                 const RowSum<Compute<S>>* sums, S* slopes) {
+  using T = Compute<S>;
+  const RowOfTile<S> row(task, tile, logits);
+  const int64_t r = tile.row + static_cast<int64_t>(blockIdx.x);
+  const RowOfLayer<T> layer(task, r, sums[r], false);
+  S* out = slopes + static_cast<int64_t>(blockIdx.x) * tile.width;
+  for (int64_t c = static_cast<int64_t>(threadIdx.x); c < tile.width; c += kTileThreads) {
+    out[c] = Narrow<S>::Of(layer.Slope(tile.first + c, row[c]) * static_cast<T>(kSlopeScale<S>));
+  }
+}
+
+// The gradient by the bias: the sum of each column of slopes. A thread for each, so that neighbours read neighbours.
+template <class S>
+__global__ void __launch_bounds__(kTileThreads)
+    BiasOfTile(const __grid_constant__ LinearTask task, const __grid_constant__ Tile tile, const S* slopes,
+               const Compute<S>* factors) {
+  using T = Compute<S>;
+  const int64_t c = static_cast<int64_t>(blockIdx.x) * kTileThreads + static_cast<int64_t>(threadIdx.x);
+  if (c >= tile.width) return;
+  auto sum = WideSum<T>::Zero();
+  for (int64_t i = 0; i < tile.height; ++i) sum.Add(Widen(slopes[i * tile.width + c]));
+  T& out = static_cast<T*>(task.d_bias)[tile.first + c];
+  out = MulAdd(factors[0], sum.Total(), tile.row == 0 ? T(0) : out);
+}
+
+}  // namespace boltzmax::cuda

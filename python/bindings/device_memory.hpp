@@ -1,0 +1,81 @@
+// Memory of a device as Python has it.
+#pragma once
+
+#include <pybind11/pybind11.h>
+
+#include <algorithm>
+#include <memory>
+#include <stdexcept>
+#include <vector>
+
+#include "../../cpp/cuda/launch.hpp"
+#include "detached.hpp"
+
+namespace boltzmax::cuda {
+
+using Address = uintptr_t;
+
+template <class T>
+T* Pointer(Address address) {
+  return reinterpret_cast<T*>(address);  // NOLINT(performance-no-int-to-ptr): what other libraries hand over
+}
+
+// Memory of a device, until nobody has it any more.
+class DeviceMemory {
+ public:
+  DeviceMemory(size_t bytes, int device, Address stream) : bytes_(bytes), device_(device), stream_(stream) {
+    const DeviceScope scope(device);
+    memory_ = Allocate(bytes, Pointer<CUstream_st>(stream));
+  }
+  ~DeviceMemory() {
+    try {
+      const DeviceScope scope(device_);
+      for (const Address user : users_) Order(Pointer<CUstream_st>(user), Pointer<CUstream_st>(stream_));
+      Free(memory_, Pointer<CUstream_st>(stream_));
+    } catch (const Error&) {  // the device is gone, and its memory with it
+      memory_ = nullptr;
+    }
+  }
+  DeviceMemory(const DeviceMemory&) = delete;
+  DeviceMemory& operator=(const DeviceMemory&) = delete;
+
+  Address address() const { return reinterpret_cast<Address>(memory_); }
+  int device() const { return device_; }
+
+  // Lets a stream use the memory: after what was launched on our own, and before it is given back.
+  void ShareWith(Address stream) {
+    const DeviceScope scope(device_);
+    Order(Pointer<CUstream_st>(stream_), Pointer<CUstream_st>(stream));
+    if (stream != stream_ && std::find(users_.begin(), users_.end(), stream) == users_.end()) users_.push_back(stream);
+  }
+
+  void CopyIn(const pybind11::buffer& host) {
+    const pybind11::buffer_info info = host.request();
+    Check(info);
+    Detached([&] {
+      const DeviceScope scope(device_);
+      boltzmax::cuda::CopyIn(memory_, info.ptr, bytes_, Pointer<CUstream_st>(stream_));
+    });
+  }
+  void CopyOut(const pybind11::buffer& host) {
+    const pybind11::buffer_info info = host.request(true);
+    Check(info);
+    Detached([&] {
+      const DeviceScope scope(device_);
+      boltzmax::cuda::CopyOut(info.ptr, memory_, bytes_, Pointer<CUstream_st>(stream_));
+    });
+  }
+
+ private:
+  void Check(const pybind11::buffer_info& info) const {
+    if (static_cast<size_t>(info.size * info.itemsize) != bytes_) throw std::invalid_argument("sizes differ");
+  }
+
+  size_t bytes_;
+  int device_;
+  Address stream_;
+  std::vector<Address> users_;
+  void* memory_ = nullptr;
+};
+
+}  // namespace boltzmax::cuda

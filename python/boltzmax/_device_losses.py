@@ -1,0 +1,291 @@
+"""Losses on CUDA devices: see boltzmax.cuda."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from boltzmax._arguments import check_temperature
+from boltzmax._device_arrays import View, load_products
+from boltzmax._device_calls import Call, Result
+from boltzmax._targets import REDUCTIONS, check_scalar, checked_reduction
+
+# How many logits of a linear layer are there at a time.
+TILE = 2**24
+
+
+def cross_entropy(
+    logits: Any,
+    target: Any,
+    *,
+    temperature: float = 1.0,
+    reduction: str = "mean",
+    stream: int | None = None,
+) -> Any:
+    """Cross-entropy of class indices: logsumexp(z) - z[target], with z = logits / T.
+
+    Parameters
+    ----------
+    logits : array
+        Scores, classes on the last axis; as `x` of `softmax`.
+    target : array of int64
+        The class of each row, of the shape of `logits` without its last axis, contiguous. A
+        negative one leaves its row out. One that is no class makes its loss NaN: the call does not
+        wait for the device to find out.
+    temperature : float, default 1.0
+        Divides the logits.
+    reduction : {"mean", "sum", "none"}, default "mean"
+        Over the rows that count; "none" returns the loss of each.
+    stream : int, optional
+        The address of a CUDA stream, instead of the caller's own.
+
+    Returns
+    -------
+    array
+        Of the kind of `logits`: float32 for 16-bit logits, else of their dtype.
+
+    Raises
+    ------
+    RuntimeError, TypeError, ValueError, MemoryError
+        As `softmax`; and for a target of another shape or dtype, or an unknown reduction.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import boltzmax.cuda
+    >>> if boltzmax.cuda.is_available():
+    ...     loss = boltzmax.cuda.cross_entropy(np.zeros((1, 2)), np.array([0]))
+    """
+    return _cross_entropy(logits, target, temperature, reduction, stream, with_grad=False)[0]
+
+
+def cross_entropy_with_grad(
+    logits: Any,
+    target: Any,
+    *,
+    temperature: float = 1.0,
+    reduction: str = "mean",
+    out: Any = None,
+    stream: int | None = None,
+) -> tuple[Any, Any]:
+    """Cross-entropy as `cross_entropy`, and its gradient with respect to the logits.
+
+    d/dz_j = (softmax(z)_j - [j = target]) / T, divided by the number of rows that count for
+    "mean"; a gradient needs one number, so `reduction` is not "none". `out` takes the gradient, and
+    may be the logits.
+
+    Returns
+    -------
+    loss, d_logits : array
+        The gradient has the shape and dtype of the logits.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import boltzmax.cuda
+    >>> if boltzmax.cuda.is_available():
+    ...     loss, d = boltzmax.cuda.cross_entropy_with_grad(np.zeros((1, 2)), np.array([0]))
+    """
+    return _cross_entropy(logits, target, temperature, reduction, stream, with_grad=True, out=out)
+
+
+def linear_cross_entropy(
+    hidden: Any,
+    weight: Any,
+    target: Any,
+    bias: Any = None,
+    *,
+    temperature: float = 1.0,
+    reduction: str = "mean",
+    stream: int | None = None,
+) -> Any:
+    """Cross-entropy of the logits ``hidden @ weight.T + bias``, of which only a tile is ever there.
+
+    Parameters
+    ----------
+    hidden : array, shape (..., D)
+        A row for each target. float16, bfloat16, float32 or float64, C-contiguous.
+    weight : array, shape (V, D)
+        A row for each class, of the dtype of `hidden`; contiguous.
+    target : array of int64, shape (...)
+        As for `cross_entropy`.
+    bias : array, shape (V,), optional
+        Added to the logits; of the dtype of `hidden`, contiguous.
+    temperature, reduction, stream
+        As for `cross_entropy`.
+
+    Returns
+    -------
+    array
+        Of the kind of `hidden`: float64 if that is, else float32.
+
+    Raises
+    ------
+    RuntimeError
+        Also where cuBLAS, which multiplies the matrices, cannot be loaded.
+    TypeError, ValueError, MemoryError
+        As `cross_entropy`.
+
+    Notes
+    -----
+    Logits are computed and summed in float32 (float64 for float64). Memory for a tile of 2**24 of
+    them, and for three numbers a row, comes from the device's pool.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import boltzmax.cuda
+    >>> if boltzmax.cuda.is_available():
+    ...     loss = boltzmax.cuda.linear_cross_entropy(np.eye(2), np.eye(2), np.array([0, 1]))
+    """
+    checked_reduction(reduction, REDUCTIONS)
+    layer = _Linear(hidden, weight, target, bias, stream)
+    return layer.run(temperature, reduction, with_grad=False)[0]
+
+
+def linear_cross_entropy_with_grad(
+    hidden: Any,
+    weight: Any,
+    target: Any,
+    bias: Any = None,
+    *,
+    temperature: float = 1.0,
+    reduction: str = "mean",
+    stream: int | None = None,
+) -> tuple[Any, Any, Any, Any]:
+    """`linear_cross_entropy` and its gradients, for which each tile is computed once more.
+
+    Parameters, errors and notes are those of `linear_cross_entropy`; `reduction` is not "none".
+
+    Returns
+    -------
+    loss, d_hidden, d_weight, d_bias : array
+        Of the dtype of the loss, also where `hidden` has half precision: so that small terms are
+        not lost where many are added up. d_bias is None without a bias. (What is added up, p - 1 or
+        p, has been rounded to half precision for the product.)
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import boltzmax.cuda
+    >>> if boltzmax.cuda.is_available():
+    ...     loss, d_hidden, d_weight, d_bias = boltzmax.cuda.linear_cross_entropy_with_grad(
+    ...         np.eye(2), np.eye(2), np.array([0, 1])
+    ...     )
+    """
+    check_scalar(reduction, REDUCTIONS)
+    layer = _Linear(hidden, weight, target, bias, stream)
+    loss, d_hidden, d_weight, d_bias = layer.run(temperature, reduction, with_grad=True)
+    return loss, d_hidden, d_weight, d_bias
+
+
+# ---- how they are called ----
+
+
+def _cross_entropy(
+    logits: Any,
+    target: Any,
+    temperature: float,
+    reduction: str,
+    stream: int | None,
+    *,
+    with_grad: bool,
+    out: Any = None,
+) -> tuple[Any, Any]:
+    call = Call(logits, stream)
+    check_temperature(temperature)
+    checked_reduction(reduction, REDUCTIONS)
+    if with_grad:
+        check_scalar(reduction, REDUCTIONS)
+    shape = call.view.shape
+    if not shape or shape[-1] == 0:
+        raise ValueError(f"logits must have classes on the last axis, got shape {shape}")
+    labels = call.target(target)
+    dtype = call.computed
+    joined = call.empty(shape[:-1] if reduction == "none" else (), dtype)
+    losses = joined.view if reduction == "none" else call.scratch(shape[:-1], dtype)
+    gradient = call.result(out, labels) if with_grad else None
+    axes = (len(shape) - 1,)
+    y = None if gradient is None else gradient.view.place
+    call.module.cross_entropy(
+        call=call.task("CROSS_ENTROPY", axes, y, None, temperature),
+        target=labels.address,
+        losses=losses.address,
+        joined=joined.view.address,
+        reduction=getattr(call.module.Reduction, reduction.upper()),
+        device=call.device,
+        stream=call.stream,
+    )
+    return joined.deliver(), None if gradient is None else gradient.deliver()
+
+
+class _Linear:
+    """A linear layer and rows for it."""
+
+    def __init__(
+        self, hidden: Any, weight: Any, target: Any, bias: Any, stream: int | None
+    ) -> None:
+        self.call = Call(hidden, stream, name="hidden")
+        self.hidden = self.call.view
+        if not self.hidden.shape or self.hidden.shape[-1] == 0:
+            raise ValueError(
+                f"hidden must have features on the last axis, got shape {self.hidden.shape}"
+            )
+        self.features = self.hidden.shape[-1]
+        self.weight = self._like_hidden(weight, "weight")
+        if len(self.weight.shape) != 2 or self.weight.shape[1] != self.features:
+            raise ValueError(f"weight must be (V, {self.features}), got shape {self.weight.shape}")
+        self.classes = self.weight.shape[0]
+        if self.classes == 0:
+            raise ValueError("weight must have a row for at least one class")
+        self.bias = None if bias is None else self._like_hidden(bias, "bias")
+        if self.bias is not None and self.bias.shape != (self.classes,):
+            raise ValueError(f"bias must have shape ({self.classes},), got {self.bias.shape}")
+        self.target = self.call.target(target)
+        self._check_lies(self.hidden, "hidden")
+
+    def _like_hidden(self, x: Any, name: str) -> View:
+        view = self.call.read(x, name)
+        if view.dtype != self.hidden.dtype:
+            raise TypeError(f"{name} must have the dtype of hidden, got {view.dtype}")
+        self._check_lies(view, name)
+        return view
+
+    def _check_lies(self, view: View, name: str) -> None:
+        if not view.is_contiguous or not view.is_aligned:
+            raise ValueError(f"{name} must lie contiguous, and aligned")
+
+    def run(self, temperature: float, reduction: str, *, with_grad: bool) -> tuple[Any, ...]:
+        """Return the loss, and the gradients or Nones."""
+        call = self.call
+        check_temperature(temperature)
+        load_products()
+        shape, dtype = self.hidden.shape, call.computed
+        joined = call.empty(shape[:-1] if reduction == "none" else (), dtype)
+        losses = joined.view if reduction == "none" else call.scratch(shape[:-1], dtype)
+        gradients: list[Result | None] = [None, None, None]
+        if with_grad:
+            new = (
+                call.empty if self.target.size else call.zeros
+            )  # all of them is written, or nothing
+            of_bias = None if self.bias is None else new((self.classes,), dtype)
+            gradients = [new(shape, dtype), new(self.weight.shape, dtype), of_bias]
+        call.module.linear_cross_entropy(
+            storage=getattr(call.module.Storage, self.hidden.dtype.upper()),
+            read=[_address(v) for v in (self.hidden, self.weight, self.bias, self.target)],
+            sizes=[self.target.size, self.features, self.classes],
+            written=[losses.address, joined.view.address, *(_place(g) for g in gradients)],
+            temperature=float(temperature),
+            reduction=getattr(call.module.Reduction, reduction.upper()),
+            tile=TILE,
+            device=call.device,
+            stream=call.stream,
+        )
+        return joined.deliver(), *(None if g is None else g.deliver() for g in gradients)
+
+
+def _address(view: View | None) -> int:
+    return 0 if view is None else view.address
+
+
+def _place(result: Result | None) -> int:
+    return 0 if result is None else result.view.address

@@ -1,0 +1,143 @@
+"""The hierarchical layer of boltzmax.cuda, beside that of the CPU."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+import boltzmax
+import boltzmax.cuda as cuda
+from device import Array, OnDevice, dtype_of, needs_device, numbers
+
+RNG = np.random.default_rng(5)
+TREES = {
+    "balanced": boltzmax.Tree.balanced(13),
+    "huffman": boltzmax.Tree.huffman(RNG.integers(1, 1000, 40)),
+    "wide": boltzmax.Tree.balanced(140, arity=135),
+    "two levels": boltzmax.Tree.two_level(np.arange(1, 50)),
+    "one class": boltzmax.Tree.from_parents([-1, 0]),
+    "mixed": boltzmax.Tree.from_parents([5, 5, 5, 6, 6, 7, 8, -1, 7, 8]),
+}
+
+
+def layers(name: str, dtype: Any, features: int = 9) -> tuple[Any, Any, Array]:
+    """A layer on the CPU and one on the device with the same numbers, and hidden rows."""
+    tree = TREES[name]
+    weight = numbers((tree.n_units, features), dtype, 1)
+    bias = numbers((tree.n_units,), dtype, 2)
+    wide = np.float64 if np.dtype(dtype) == np.float64 else np.float32
+    own = boltzmax.HierarchicalSoftmax(tree, features, dtype=wide)
+    own.weight[:], own.bias[:] = weight, bias  # type: ignore[index]
+    hidden = numbers((7, features), dtype, 3)
+    return own, cuda.HierarchicalSoftmax(tree, weight, bias), hidden
+
+
+@needs_device
+@pytest.mark.parametrize("name", TREES)
+@pytest.mark.parametrize("dtype", ["float32", "float64", "float16", "bfloat16"])
+def test_log_prob(name: str, dtype: str) -> None:
+    own, layer, hidden = layers(name, dtype_of(dtype))
+    target = RNG.integers(own.tree.n_classes, size=len(hidden))
+    got = layer.log_prob(hidden, target)
+    tolerance = 1e-12 if dtype == "float64" else 1e-5
+    assert got.dtype == own.dtype
+    np.testing.assert_allclose(got, own.log_prob(hidden, target), rtol=tolerance, atol=tolerance)
+    for reduction in ("mean", "sum"):
+        loss = layer.loss(hidden, target, reduction=reduction)
+        expected = -getattr(np, reduction)(got, dtype=np.float64)
+        np.testing.assert_allclose(loss, expected, rtol=1e-6)
+
+
+@needs_device
+@pytest.mark.parametrize("name", TREES)
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_gradients(name: str, dtype: str) -> None:
+    own, layer, hidden = layers(name, dtype)
+    target = RNG.integers(own.tree.n_classes, size=len(hidden))
+    expected = own.loss_with_grad(hidden, target)
+    loss, d_hidden, d_weight, d_bias = layer.loss_with_grad(hidden, target)
+    tolerance = {"rtol": 1e-4, "atol": 1e-5} if dtype == "float32" else {"atol": 1e-12}
+    np.testing.assert_allclose(loss, expected.loss, **tolerance)
+    np.testing.assert_allclose(d_hidden, expected.d_hidden, **tolerance)
+    np.testing.assert_allclose(d_weight[expected.unit_ids], expected.d_weight, **tolerance)
+    np.testing.assert_allclose(d_bias[expected.unit_ids], expected.d_bias, **tolerance)
+    others = np.setdiff1d(np.arange(own.tree.n_units), expected.unit_ids)
+    assert (d_weight[others] == 0).all()
+    # Rows that are left out, and one that has no class.
+    target[0] = -1
+    assert (layer.loss_with_grad(hidden, target)[1][0] == 0).all()
+    mean = layer.loss_with_grad(hidden[1:], target[1:])
+    np.testing.assert_allclose(layer.loss_with_grad(hidden, target)[0], mean[0], rtol=1e-6)
+    target[1] = own.tree.n_classes
+    loss, d_hidden, _, _ = layer.loss_with_grad(hidden, target)
+    assert np.isnan(loss)
+    assert np.isnan(d_hidden[1]).all()
+    assert np.isfinite(d_hidden[2:]).all()
+
+
+@needs_device
+@pytest.mark.parametrize("name", TREES)
+def test_topk(name: str) -> None:
+    own, layer, hidden = layers(name, np.float64)
+    for k in {1, min(3, own.tree.n_classes), min(15, own.tree.n_classes)}:
+        for min_prob in (0.0, 0.02):
+            ids, log_probs = layer.topk(hidden, k, min_prob=min_prob)
+            expected_ids, expected = own.topk(hidden, k, min_prob=min_prob)
+            np.testing.assert_array_equal(ids, expected_ids)
+            np.testing.assert_allclose(log_probs, expected, rtol=1e-10, atol=1e-12)
+
+
+@needs_device
+def test_topk_of_ties_and_nan() -> None:
+    tree = TREES["huffman"]
+    layer = cuda.HierarchicalSoftmax(tree, np.zeros((tree.n_units, 2), np.float32))
+    own = boltzmax.HierarchicalSoftmax(tree, 2)
+    hidden = np.array([[0, 1], [np.nan, 0]], np.float32)
+    for k in (2, 40):
+        for mine, other in zip(layer.topk(hidden, k), own.topk(hidden, k), strict=True):
+            np.testing.assert_array_equal(mine, other)
+
+
+@needs_device
+def test_on_the_device() -> None:
+    own, _, hidden = layers("huffman", np.float32)
+    layer = cuda.HierarchicalSoftmax(own.tree, OnDevice(own.weight.copy()))
+    target = np.arange(7)
+    expected = boltzmax.HierarchicalSoftmax(own.tree, 9, bias=False)
+    expected.weight[:] = own.weight
+    loss, d_hidden, d_weight, d_bias = layer.loss_with_grad(OnDevice(hidden), OnDevice(target))
+    np.testing.assert_allclose(loss.to_numpy(), expected.loss(hidden, target), rtol=1e-5)
+    assert d_hidden.shape == hidden.shape
+    assert d_weight.shape == own.weight.shape
+    assert d_bias is None
+    ids, _ = layer.topk(OnDevice(hidden), 2)
+    np.testing.assert_array_equal(ids.to_numpy(), expected.topk(hidden, 2)[0])
+    empty = layer.topk(OnDevice(np.zeros((0, 9), np.float32)), 2)[0]
+    assert empty.shape == (0, 2)
+
+
+@needs_device
+def test_refusals() -> None:
+    _, layer, hidden = layers("balanced", np.float32)
+    target = np.zeros(7, np.int64)
+    with pytest.raises(TypeError, match="tree must be"):
+        cuda.HierarchicalSoftmax("tree", layer.weight)  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match=r"hidden must be \(N, 9\), got shape \(7, 8\)"):
+        layer.log_prob(hidden[:, :8], target)
+    with pytest.raises(
+        TypeError, match="hidden must have the dtype of weight, float32; got float64"
+    ):
+        layer.log_prob(hidden.astype(np.float64), target)
+    with pytest.raises(ValueError, match="k must be from 1 to 13, got 14"):
+        layer.topk(hidden, 14)
+    with pytest.raises(ValueError, match="min_prob"):
+        layer.topk(hidden, 1, min_prob=2)
+    with pytest.raises(ValueError, match=r"target must have shape \(7,\)"):
+        layer.loss(hidden, target[:3])
+    with pytest.raises(ValueError, match="reduction"):
+        layer.loss_with_grad(hidden, target, reduction="none")
+    short = cuda.HierarchicalSoftmax(layer.tree, layer.weight[:3])
+    with pytest.raises(ValueError, match="for this tree"):
+        short.log_prob(hidden, target)
