@@ -8,24 +8,134 @@ namespace boltzmax::cuda {
 
 //   softmax:      dx = y (dy - sum dy y)
 //   log_softmax:  dx = dy - exp(y) sum dy,    y <= 0
-template <class S, int kWarps, int kRowsOfBlock>
-__global__ void __launch_bounds__(32 * kWarps * kRowsOfBlock) GradientsOfRows(const __grid_constant__ Task task) {
+template <class S>
+struct Gradient {
   using T = Compute<S>;
-  BOLTZMAX_SHARED(WideSum<T>, shared, kWarps);
+  bool of_softmax;
+  T total;
+
+  explicit BOLTZMAX_DEVICE Gradient(const Task& task)
+      : of_softmax(task.operation == Operation::kSoftmaxBackward), total(0) {}
+  BOLTZMAX_DEVICE T Term(T dy, T y) const { return of_softmax ? dy * y : dy; }
+  BOLTZMAX_DEVICE T Of(T dy, T y) const {
+    if (of_softmax) return y * (dy - total);
+    const Temperature<T> one(1.0);
+    const ExpOf<S> exp = {one, false};
+    return MulAdd(-exp(y > T(0) ? T(0) : y), total, dy);
+  }
+};
+
+// ---- rows that wait where they were read ----
+
+template <class S>
+struct PacketPair {
+  Packet<S> dy, y;
+};
+
+// dy, y and dx lie equally far from where packets do.
+template <class S>
+struct GradientReader {
+  using T = Compute<S>;
+  static constexpr int kItems = Packet<S>::kItems;
+  const RowOf<S>& row;
+  const Packets<S>& packets;
+
+  BOLTZMAX_DEVICE PacketPair<S> Load(int p) const {
+    const int first = packets.First(p);
+    return {packets.Load(row.x, first), packets.Load(row.third, first)};
+  }
+  BOLTZMAX_DEVICE void Add(const Gradient<S>& gradient, const PacketPair<S>& pair, WideSum<T>& sum) const {
+    T tree[kItems];
+    // What is beyond the row is 0.
+    BOLTZMAX_UNROLL
+    for (int i = 0; i < kItems; ++i) tree[i] = gradient.Term(Widen(pair.dy.item[i]), Widen(pair.y.item[i]));
+    BOLTZMAX_UNROLL
+    for (int step = kItems / 2; step > 0; step /= 2) {
+      BOLTZMAX_UNROLL
+      for (int i = 0; i < step; ++i) tree[i] += tree[i + step];
+    }
+    sum.Add(tree[0]);
+  }
+  BOLTZMAX_DEVICE void Store(const Gradient<S>& gradient, const PacketPair<S>& pair, int p) const {
+    Packet<S> packet;
+    BOLTZMAX_UNROLL
+    for (int i = 0; i < kItems; ++i) {
+      packet.item[i] = Narrow<S>::Of(gradient.Of(Widen(pair.dy.item[i]), Widen(pair.y.item[i])));
+    }
+    packets.Store(row.y, packets.First(p), packet);
+  }
+};
+
+// A warp for each row.
+template <class S, int kPackets>
+__global__ void __launch_bounds__(32 * kRowsOfBlock, 6) ShortGradients(const __grid_constant__ Task task) {
+  using T = Compute<S>;
   const int64_t r = static_cast<int64_t>(blockIdx.x) * kRowsOfBlock + static_cast<int64_t>(threadIdx.y);
   if (r >= task.rows) return;
   const RowOf<S> row(task, r);
-  const bool of_softmax = task.operation == Operation::kSoftmaxBackward;
-  const int64_t first = static_cast<int64_t>(threadIdx.x), step = 32 * kWarps;
+  const Packets<S> packets(row.x, task.n);
+  const GradientReader<S> reader = {row, packets};
+  Gradient<S> gradient(task);
+  PacketPair<S> pair[kPackets] = {};
   auto sum = WideSum<T>::Zero();
-  for (int64_t i = first; i < task.n; i += step) sum.Add(of_softmax ? row.X(i) * row.Third(i) : row.X(i));
-  sum = Fold<kWarps>(sum, shared, [](WideSum<T>& a, const WideSum<T>& b) { a.Join(b); });
-  const T total = sum.Total();
-  const Temperature<T> one(1.0);
-  for (int64_t i = first; i < task.n; i += step) {
-    const T dy = row.X(i), y = row.Third(i);
-    row.SetY(i, of_softmax ? y * (dy - total) : MulAdd(-Exp(y > T(0) ? T(0) : y, one), total, dy));
+  BOLTZMAX_UNROLL
+  for (int j = 0; j < kPackets; ++j) {
+    const int p = j * 32 + static_cast<int>(threadIdx.x);
+    if (p < packets.count) pair[j] = reader.Load(p);
   }
+  BOLTZMAX_UNROLL
+  for (int j = 0; j < kPackets; ++j) reader.Add(gradient, pair[j], sum);
+  sum = FoldWarp(sum, [](WideSum<T>& a, const WideSum<T>& b) { a.Join(b); });
+  gradient.total = sum.Total();
+  BOLTZMAX_UNROLL
+  for (int j = 0; j < kPackets; ++j) {
+    const int p = j * 32 + static_cast<int>(threadIdx.x);
+    if (p < packets.count) reader.Store(gradient, pair[j], p);
+  }
+}
+
+// A block for each row, or a cluster.
+template <class S, bool kClustered>
+__global__ void __launch_bounds__(kStagedThreads, 3) StagedGradients(const __grid_constant__ Task task) {
+  using T = Compute<S>;
+  BOLTZMAX_SHARED(WideSum<T>, shared_sum, kStagedWarps);
+  BOLTZMAX_SHARED_OF_LAUNCH(uint4, shared);
+  auto* const staged = reinterpret_cast<PacketPair<S>*>(shared);
+  const int blocks = kClustered ? ClusterSize() : 1;
+  const RowOf<S> row(task, static_cast<int64_t>(blockIdx.x) / blocks);
+  const Packets<S> packets(row.x, task.n);
+  const ShareOfBlock<kClustered> share(packets.count);
+  const GradientReader<S> reader = {row, packets};
+  Gradient<S> gradient(task);
+  auto sum = WideSum<T>::Zero();
+  share.ForEach([&](int p) { return reader.Load(p); },
+                [&](int p, const PacketPair<S>& pair) {
+                  staged[p] = pair;
+                  reader.Add(gradient, pair, sum);
+                });
+  sum = share.FoldAll(sum, shared_sum, [](WideSum<T>& a, const WideSum<T>& b) { a.Join(b); });
+  gradient.total = sum.Total();
+  for (int p = static_cast<int>(threadIdx.x); p < share.count; p += kStagedThreads) {
+    reader.Store(gradient, staged[p], share.begin + p);
+  }
+}
+
+// ---- rows too long for that, or of any strides: read twice ----
+
+inline constexpr int kGradientWarps = 8;
+
+template <class S>
+__global__ void __launch_bounds__(32 * kGradientWarps) GradientsOfRows(const __grid_constant__ Task task) {
+  using T = Compute<S>;
+  BOLTZMAX_SHARED(WideSum<T>, shared, kGradientWarps);
+  const RowOf<S> row(task, static_cast<int64_t>(blockIdx.x));
+  const int64_t first = static_cast<int64_t>(threadIdx.x), step = 32 * kGradientWarps;
+  Gradient<S> gradient(task);
+  auto sum = WideSum<T>::Zero();
+  for (int64_t i = first; i < task.n; i += step) sum.Add(gradient.Term(row.X(i), row.Third(i)));
+  sum = Fold<kGradientWarps>(sum, shared, [](WideSum<T>& a, const WideSum<T>& b) { a.Join(b); });
+  gradient.total = sum.Total();
+  for (int64_t i = first; i < task.n; i += step) row.SetY(i, gradient.Of(row.X(i), row.Third(i)));
 }
 
 }  // namespace boltzmax::cuda

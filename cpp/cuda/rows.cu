@@ -8,12 +8,11 @@ namespace boltzmax::cuda {
 
 namespace {
 
-// ---- rows that wait where they were read ----
-
-template <class S, int kItems, int kPackets>
-void LaunchShortRows(const Task& task, Stream stream) {
-  Launch(ShortRows<S, kItems, kPackets>, {CeilDivide(task.rows, kRowsOfBlock), dim3(32, kRowsOfBlock)}, stream, task);
+bool IsGradient(const Task& task) {
+  return task.operation == Operation::kSoftmaxBackward || task.operation == Operation::kLogSoftmaxBackward;
 }
+
+// ---- rows that wait where they were read ----
 
 // The blocks that a row is shared out to. Several of them are to fit on a processor, so that some load while others
 // compute; and where there are few rows, every processor is to have something to do.
@@ -29,50 +28,58 @@ int ClusterFor(int64_t rows, int64_t bytes) {
   return blocks;
 }
 
-template <class S, int kItems>
-bool RunStaged(const Task& task, Stream stream) {
-  const int blocks = ClusterFor(task.rows, task.n * static_cast<int64_t>(sizeof(S)));
-  const auto shared = static_cast<size_t>(CeilDivide(task.n / kItems, blocks)) * kItems * sizeof(S);
-  if (shared > kUsualShared) {
-    constexpr size_t kForFolds = 2 << 10;
-    if (shared + kForFolds > static_cast<size_t>(Attribute(cudaDevAttrMaxSharedMemoryPerBlockOptin))) return false;
+// `arrays` of packets wait in shared memory. False if a row is too long.
+bool RunStaged(void (*block)(Task), void (*cluster)(Task), const Task& task, int64_t packets, int arrays,
+               Stream stream) {
+  const auto bytes_of = [&](int64_t count) { return count * arrays * static_cast<int64_t>(sizeof(uint4)); };
+  const int blocks = ClusterFor(task.rows, bytes_of(packets));
+  const auto shared = static_cast<size_t>(bytes_of(CeilDivide(packets, blocks)));
+  constexpr size_t kForFolds = 2 << 10;
+  if (shared + kForFolds > kUsualShared &&
+      shared + kForFolds > static_cast<size_t>(Attribute(cudaDevAttrMaxSharedMemoryPerBlockOptin))) {
+    return false;
   }
-  const auto kernel = blocks > 1 ? StagedRows<S, kItems, true> : StagedRows<S, kItems, false>;
-  Launch(kernel, {task.rows * blocks, dim3(kStagedThreads), shared, blocks}, stream, task);
+  Launch(blocks > 1 ? cluster : block, {task.rows * blocks, dim3(kStagedThreads), shared, blocks}, stream, task);
   return true;
 }
 
-// Up to 64 bytes of what is computed in the registers of a thread. False if a row is too long to wait.
-template <class S, int kItems>
+// Up to 64 bytes of what is computed wait in the registers of a thread.
+template <class S>
 bool RunWaiting(const Task& task, Stream stream) {
-  constexpr int kMost = kItems == 1 ? 8 : 64 / (kItems * static_cast<int>(sizeof(Compute<S>)));
-  const int64_t packets = CeilDivide(task.n, kItems);
-  if (packets <= 32) return LaunchShortRows<S, kItems, 1>(task, stream), true;
-  if (packets <= 32 * kMost) return LaunchShortRows<S, kItems, kMost>(task, stream), true;
-  return RunStaged<S, kItems>(task, stream);
+  constexpr int kItems = Packet<S>::kItems, kMost = 64 / (kItems * static_cast<int>(sizeof(Compute<S>)));
+  if (task.n > INT32_MAX / 2) return false;
+  const int64_t packets = CeilDivide(task.n + kItems - 1, kItems);  // where the first is the row's last part of one
+  const bool is_gradient = IsGradient(task);
+  const Grid grid = {CeilDivide(task.rows, kRowsOfBlock), dim3(32, kRowsOfBlock)};
+  if (packets <= 32) return Launch(is_gradient ? ShortGradients<S, 1> : ShortRows<S, 1>, grid, stream, task), true;
+  if (packets <= 32 * kMost) {
+    return Launch(is_gradient ? ShortGradients<S, kMost> : ShortRows<S, kMost>, grid, stream, task), true;
+  }
+  return is_gradient ? RunStaged(StagedGradients<S, false>, StagedGradients<S, true>, task, packets, 2, stream)
+                     : RunStaged(StagedRows<S, false>, StagedRows<S, true>, task, packets, 1, stream);
 }
 
-// Whether rows of x and y lie contiguous; and aligned, so that `items` at a time can be moved.
+// Whether rows lie contiguous, and those of all operands equally far from where packets do.
 template <class S>
-bool IsContiguous(const Task& task, int items) {
+bool IsContiguous(const Task& task) {
   if (task.inner.count > 1) return false;
   const bool maps = task.operation != Operation::kLogSumExp && task.y != nullptr;
-  const auto bytes = static_cast<int64_t>(sizeof(S)) * items;
-  if (task.n % items != 0) return false;
-  const auto fits = [&](const void* base, Operand operand) {
-    if (task.inner.count == 1 && task.inner.stride[operand][0] != static_cast<int64_t>(sizeof(S))) return false;
-    if (reinterpret_cast<uintptr_t>(base) % static_cast<uintptr_t>(bytes) != 0) return false;
-    return std::all_of(task.outer.stride[operand], task.outer.stride[operand] + task.outer.count,
-                       [&](int64_t stride) { return stride % bytes == 0; });
+  const auto apart = [&](const void* base, Operand operand) {
+    const auto is_even = [](int64_t bytes) { return bytes % static_cast<int64_t>(sizeof(uint4)) == 0; };
+    if (task.inner.count == 1 && task.inner.stride[operand][0] != static_cast<int64_t>(sizeof(S))) return true;
+    if (!is_even(reinterpret_cast<intptr_t>(base) - reinterpret_cast<intptr_t>(task.x))) return true;
+    for (int d = 0; d < task.outer.count; ++d) {
+      if (!is_even(task.outer.stride[operand][d] - task.outer.stride[kX][d])) return true;
+    }
+    return false;
   };
-  return fits(task.x, kX) && (!maps || fits(task.y, kY));
+  return !apart(task.x, kX) && !(maps && apart(task.y, kY)) && !(IsGradient(task) && apart(task.third, kThird));
 }
 
 template <class S>
 void RunRows(const Task& task, Stream stream) {
-  constexpr int kWide = 16 / sizeof(S);
-  if (IsContiguous<S>(task, kWide) && RunWaiting<S, kWide>(task, stream)) return;
-  if (IsContiguous<S>(task, 1) && RunWaiting<S, 1>(task, stream)) return;
+  if (IsContiguous<S>(task) && RunWaiting<S>(task, stream)) return;
+  if (IsGradient(task)) return Launch(GradientsOfRows<S>, {task.rows, dim3(32 * kGradientWarps)}, stream, task);
   const int64_t pieces = std::max<int64_t>(1, CeilDivide(task.n, kPiece));
   const dim3 threads(32 * kPieceWarps);
   using Sums = RowSum<Compute<S>>;
@@ -85,31 +92,15 @@ void RunRows(const Task& task, Stream stream) {
   Launch(MapPieces<S>, {task.rows * pieces, threads}, stream, task, pieces, sums);
 }
 
-template <class S>
-void RunGradients(const Task& task, Stream stream) {
-  if (task.n <= 1024) {
-    return Launch(GradientsOfRows<S, 1, kRowsOfBlock>, {CeilDivide(task.rows, kRowsOfBlock), dim3(32, kRowsOfBlock)},
-                  stream, task);
-  }
-  Launch(GradientsOfRows<S, 8, 1>, {task.rows, dim3(32 * 8)}, stream, task);
-}
-
-template <class S>
-void RunAs(const Task& task, Stream stream) {
-  const bool is_gradient =
-      task.operation == Operation::kSoftmaxBackward || task.operation == Operation::kLogSoftmaxBackward;
-  is_gradient ? RunGradients<S>(task, stream) : RunRows<S>(task, stream);
-}
-
 }  // namespace
 
 void Run(const Task& task, Stream stream) {
   if (task.rows == 0 || (task.n == 0 && task.operation != Operation::kLogSumExp)) return;
   switch (task.storage) {
-    case Storage::kFloat32: return RunAs<float>(task, stream);
-    case Storage::kFloat64: return RunAs<double>(task, stream);
-    case Storage::kFloat16: return RunAs<Half>(task, stream);
-    case Storage::kBFloat16: return RunAs<BFloat16>(task, stream);
+    case Storage::kFloat32: return RunRows<float>(task, stream);
+    case Storage::kFloat64: return RunRows<double>(task, stream);
+    case Storage::kFloat16: return RunRows<Half>(task, stream);
+    case Storage::kBFloat16: return RunRows<BFloat16>(task, stream);
   }
 }
 

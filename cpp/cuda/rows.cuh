@@ -116,28 +116,31 @@ struct Result {
 // ---- rows that wait where they were read ----
 
 // What a row's threads gather on the way: the largest element first, then the sum beside it.
-template <class S, int kItems>
+template <class S>
 struct Reader {
   using T = Compute<S>;
+  static constexpr int kItems = Packet<S>::kItems;
   const RowOf<S>& row;
+  const Packets<S>& packets;
   const ExpOf<S>& exp;
   bool keeps_exponentials;
 
+  BOLTZMAX_DEVICE bool Counts(int i) const { return packets.Holds(i) && row.Counts(i); }
   // The largest of a packet.
-  BOLTZMAX_DEVICE T Largest(const Packet<S, kItems>& packet, int64_t first) const {
+  BOLTZMAX_DEVICE T Largest(const Packet<S>& packet, int first) const {
     T largest = -Infinity<T>();
     BOLTZMAX_UNROLL
     for (int i = 0; i < kItems; ++i) {
-      if (row.Counts(first + i)) largest = Max(largest, Widen(packet.item[i]));
+      if (Counts(first + i)) largest = Max(largest, Widen(packet.item[i]));
     }
     return largest;
   }
   // Adds a packet x to the sum; x becomes the exponentials, if they are kept.
-  BOLTZMAX_DEVICE void Add(T (&x)[kItems], int64_t first, RowSum<T>& sum) const {
+  BOLTZMAX_DEVICE void Add(T (&x)[kItems], int first, RowSum<T>& sum) const {
     T tree[kItems];
     BOLTZMAX_UNROLL
     for (int i = 0; i < kItems; ++i) {
-      const bool counts = row.Counts(first + i);
+      const bool counts = Counts(first + i);
       const bool is_largest = counts && x[i] == sum.max;
       const T e = is_largest ? T(1) : (counts ? exp(x[i] - sum.max) : T(0));
       tree[i] = is_largest ? T(0) : e;
@@ -151,55 +154,47 @@ struct Reader {
     }
     sum.Add(tree[0]);
   }
-};
-
-template <class S, int kItems>
-BOLTZMAX_DEVICE void WidenPacket(const Packet<S, kItems>& packet, Compute<S> (&x)[kItems]) {
-  BOLTZMAX_UNROLL
-  for (int i = 0; i < kItems; ++i) x[i] = Widen(packet.item[i]);
-}
-
-// `kept` are elements or exponentials, as Result::Kept says.
-template <class S, int kItems>
-BOLTZMAX_DEVICE void StoreResults(const Result<Compute<S>>& result, const RowOf<S>& row, int64_t first,
-                                  const Compute<S> (&kept)[kItems]) {
-  Packet<S, kItems> packet;
-  BOLTZMAX_UNROLL
-  for (int i = 0; i < kItems; ++i) {
-    packet.item[i] = Narrow<S>::Of(result.Of(first + i, kept[i], row.Counts(first + i)));
+  // `kept` are elements or exponentials, as Result::Kept says.
+  BOLTZMAX_DEVICE void Store(const Result<T>& result, int first, const T (&kept)[kItems]) const {
+    Packet<S> packet;
+    BOLTZMAX_UNROLL
+    for (int i = 0; i < kItems; ++i) {
+      packet.item[i] = Narrow<S>::Of(result.Of(first + i, kept[i], Counts(first + i)));
+    }
+    packets.Store(row.y, first, packet);
   }
-  packet.Store(reinterpret_cast<S*>(row.y) + first);
-}
+};
 
 inline constexpr int kRowsOfBlock = 4;
 
 // A warp for each row.
-template <class S, int kItems, int kPackets>
+template <class S, int kPackets>
 __global__ void __launch_bounds__(32 * kRowsOfBlock, 6) ShortRows(const __grid_constant__ Task task) {
   using T = Compute<S>;
   const int lane = static_cast<int>(threadIdx.x);
   const int64_t r = static_cast<int64_t>(blockIdx.x) * kRowsOfBlock + static_cast<int64_t>(threadIdx.y);
   if (r >= task.rows) return;
   const RowOf<S> row(task, r);
+  const Packets<S> packets(row.x, task.n);
   const Temperature<T> temperature(task.temperature);
   const ExpOf<S> exp = {temperature, task.operation == Operation::kCrossEntropy};
-  const Reader<S, kItems> reader = {row, exp, task.operation != Operation::kLogSoftmax};
-  const auto first_of = [&](int p) { return (static_cast<int64_t>(p) * 32 + lane) * kItems; };
+  const Reader<S> reader = {row, packets, exp, task.operation != Operation::kLogSoftmax};
 
-  T x[kPackets][kItems] = {};
+  T x[kPackets][Packet<S>::kItems] = {};
   auto sum = RowSum<T>::Empty();
   BOLTZMAX_UNROLL
-  for (int p = 0; p < kPackets; ++p) {
-    const int64_t first = first_of(p);
-    if (first >= task.n) continue;
-    const auto packet = Packet<S, kItems>::Load(reinterpret_cast<const S*>(row.x) + first);
-    WidenPacket(packet, x[p]);
-    sum.max = Max(sum.max, reader.Largest(packet, first));
+  for (int j = 0; j < kPackets; ++j) {
+    const int p = j * 32 + lane;
+    if (p >= packets.count) continue;
+    const auto packet = packets.Load(row.x, packets.First(p));
+    WidenPacket(packet, x[j]);
+    sum.max = Max(sum.max, reader.Largest(packet, packets.First(p)));
   }
   sum.max = FoldWarp(sum.max, [](T& a, T b) { a = Max(a, b); });
   BOLTZMAX_UNROLL
-  for (int p = 0; p < kPackets; ++p) {
-    if (first_of(p) < task.n) reader.Add(x[p], first_of(p), sum);
+  for (int j = 0; j < kPackets; ++j) {
+    const int p = j * 32 + lane;
+    if (p < packets.count) reader.Add(x[j], packets.First(p), sum);
   }
   sum = FoldWarp(sum, [&](RowSum<T>& a, const RowSum<T>& b) { a.Merge(b, temperature); });
 
@@ -208,85 +203,105 @@ __global__ void __launch_bounds__(32 * kRowsOfBlock, 6) ShortRows(const __grid_c
   if (!result.MapsElements()) return;
   __syncwarp();  // y may be x, of which the loss has just read an element
   BOLTZMAX_UNROLL
-  for (int p = 0; p < kPackets; ++p) {
-    if (first_of(p) < task.n) StoreResults(result, row, first_of(p), x[p]);
+  for (int j = 0; j < kPackets; ++j) {
+    const int p = j * 32 + lane;
+    if (p < packets.count) reader.Store(result, packets.First(p), x[j]);
   }
 }
 
 inline constexpr int kStagedWarps = 8, kStagedThreads = 32 * kStagedWarps;
 
+// What of a row's packets one block of a cluster looks after.
+template <bool kClustered>
+struct ShareOfBlock {
+  int blocks, rank, begin, count;
+
+  explicit BOLTZMAX_DEVICE ShareOfBlock(int packets)
+      : blocks(kClustered ? ClusterSize() : 1), rank(kClustered ? ClusterRank() : 0) {
+    const int share = (packets + blocks - 1) / blocks;
+    begin = rank * share;
+    count = begin + share < packets ? share : (begin < packets ? packets - begin : 0);
+  }
+  template <class X, class Add>
+  BOLTZMAX_DEVICE X FoldAll(X mine, X* shared, Add add) const {
+    mine = Fold<kStagedWarps>(mine, shared, add);
+    if constexpr (kClustered) mine = FoldCluster(mine, shared, add);
+    return mine;
+  }
+  // visit(place in the share, packet) with what `load` gives of it. Loads are issued four at a time: a processor has to have
+  // some 30 KB on their way to keep the memory busy.
+  template <class Load, class Visit>
+  BOLTZMAX_DEVICE void ForEach(Load load, Visit visit) const {
+    constexpr int kAtOnce = 4;
+    for (int p = static_cast<int>(threadIdx.x); p < count; p += kAtOnce * kStagedThreads) {
+      decltype(load(0)) packet[kAtOnce];
+      BOLTZMAX_UNROLL
+      for (int j = 0; j < kAtOnce; ++j) {
+        if (p + j * kStagedThreads < count) packet[j] = load(begin + p + j * kStagedThreads);
+      }
+      BOLTZMAX_UNROLL
+      for (int j = 0; j < kAtOnce; ++j) {
+        if (p + j * kStagedThreads < count) visit(p + j * kStagedThreads, packet[j]);
+      }
+    }
+  }
+};
+
 // A block for each row, or a cluster of them. Each thread stages packets of its own, so nobody waits for the memory of
-// others. Loads are issued four at a time: a processor has to have some 30 KB on their way to keep the memory busy.
-template <class S, int kItems, bool kClustered>
+// others.
+template <class S, bool kClustered>
 __global__ void __launch_bounds__(kStagedThreads, 3) StagedRows(const __grid_constant__ Task task) {
   using T = Compute<S>;
-  using P = Packet<S, kItems>;
-  constexpr int kAtOnce = 4;
   // The elements wait as they are, or become their exponentials where these are of the same size.
   constexpr bool kKeeps = sizeof(S) == sizeof(T);
   BOLTZMAX_SHARED(T, shared_max, kStagedWarps);
   BOLTZMAX_SHARED(RowSum<T>, shared_sum, kStagedWarps);
   BOLTZMAX_SHARED_OF_LAUNCH(uint4, shared);
-  auto* const staged = reinterpret_cast<S*>(shared);
-  const int blocks = kClustered ? ClusterSize() : 1, rank = kClustered ? ClusterRank() : 0;
+  auto* const staged = reinterpret_cast<Packet<S>*>(shared);
+  const int blocks = kClustered ? ClusterSize() : 1, thread = static_cast<int>(threadIdx.x);
   const int64_t r = static_cast<int64_t>(blockIdx.x) / blocks;
   const RowOf<S> row(task, r);
+  const Packets<S> packets(row.x, task.n);
+  const ShareOfBlock<kClustered> share(packets.count);
   const Temperature<T> temperature(task.temperature);
   const ExpOf<S> exp = {temperature, task.operation == Operation::kCrossEntropy};
-  const Reader<S, kItems> reader = {row, exp, kKeeps && task.operation != Operation::kLogSoftmax};
-  const auto fold = [&](auto mine, auto* memory, auto add) {
-    mine = Fold<kStagedWarps>(mine, memory, add);
-    if constexpr (kClustered) mine = FoldCluster(mine, memory, add);
-    return mine;
-  };
+  const Reader<S> reader = {row, packets, exp, kKeeps && task.operation != Operation::kLogSoftmax};
+  const auto first_of = [&](int p) { return packets.First(share.begin + p); };
 
-  const int64_t packets = task.n / kItems, share = (packets + blocks - 1) / blocks, start = rank * share;
-  const int mine = static_cast<int>(start + share < packets ? share : (start < packets ? packets - start : 0));
-  const int thread = static_cast<int>(threadIdx.x);
   auto sum = RowSum<T>::Empty();
-  for (int p = thread; p < mine; p += kAtOnce * kStagedThreads) {
-    P packet[kAtOnce];
-    BOLTZMAX_UNROLL
-    for (int j = 0; j < kAtOnce; ++j) {
-      const int64_t at = p + j * kStagedThreads;
-      if (at < mine) packet[j] = P::Load(reinterpret_cast<const S*>(row.x) + (start + at) * kItems);
-    }
-    BOLTZMAX_UNROLL
-    for (int j = 0; j < kAtOnce; ++j) {
-      const int64_t at = p + j * kStagedThreads;
-      if (at >= mine) continue;
-      packet[j].Store(staged + at * kItems);
-      sum.max = Max(sum.max, reader.Largest(packet[j], (start + at) * kItems));
-    }
-  }
-  sum.max = fold(sum.max, shared_max, [](T& a, T b) { a = Max(a, b); });
+  share.ForEach([&](int p) { return packets.Load(row.x, packets.First(p)); },
+                [&](int p, const Packet<S>& packet) {
+                  staged[p] = packet;
+                  sum.max = Max(sum.max, reader.Largest(packet, first_of(p)));
+                });
+  sum.max = share.FoldAll(sum.max, shared_max, [](T& a, T b) { a = Max(a, b); });
 
-  for (int p = thread; p < mine; p += kStagedThreads) {
-    T x[kItems];
-    WidenPacket(P::Load(staged + p * kItems), x);
-    reader.Add(x, (start + p) * kItems, sum);
+  for (int p = thread; p < share.count; p += kStagedThreads) {
+    T x[Packet<S>::kItems];
+    WidenPacket(staged[p], x);
+    reader.Add(x, first_of(p), sum);
     if constexpr (kKeeps) {
-      P kept;
+      Packet<S> kept;
       BOLTZMAX_UNROLL
-      for (int i = 0; i < kItems; ++i) kept.item[i] = x[i];
-      kept.Store(staged + p * kItems);
+      for (int i = 0; i < Packet<S>::kItems; ++i) kept.item[i] = x[i];
+      staged[p] = kept;
     }
   }
-  sum = fold(sum, shared_sum, [&](RowSum<T>& a, const RowSum<T>& b) { a.Merge(b, temperature); });
+  sum = share.FoldAll(sum, shared_sum, [&](RowSum<T>& a, const RowSum<T>& b) { a.Merge(b, temperature); });
 
   const Result<T> result(task, r, sum);
-  if (rank == 0 && thread == 0) result.StoreOfRow(r, row);
+  if (share.rank == 0 && thread == 0) result.StoreOfRow(r, row);
   if (!result.MapsElements()) return;
   // y may be x, of which the loss has just read an element.
   if (task.operation == Operation::kCrossEntropy) kClustered ? WaitForCluster() : __syncthreads();
-  for (int p = thread; p < mine; p += kStagedThreads) {
-    T x[kItems];
-    WidenPacket(P::Load(staged + p * kItems), x);
+  for (int p = thread; p < share.count; p += kStagedThreads) {
+    T x[Packet<S>::kItems];
+    WidenPacket(staged[p], x);
     if (!kKeeps && task.operation != Operation::kLogSoftmax) {
       BOLTZMAX_UNROLL
-      for (int i = 0; i < kItems; ++i) x[i] = x[i] == sum.max ? T(1) : exp(x[i] - sum.max);
+      for (int i = 0; i < Packet<S>::kItems; ++i) x[i] = x[i] == sum.max ? T(1) : exp(x[i] - sum.max);
     }
-    StoreResults(result, row, (start + p) * kItems, x);
+    reader.Store(result, first_of(p), x);
   }
 }
 

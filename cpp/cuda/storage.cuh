@@ -71,32 +71,66 @@ struct Narrow<Half> {
   }
 };
 
-// kItems neighbours, moved by one instruction where they fill sixteen bytes (and lie aligned to them).
-template <class S, int kItems>
+// Sixteen bytes of neighbours, which one instruction moves.
+template <class S>
 struct Packet {
-  static constexpr bool kIsWide = kItems * sizeof(S) == sizeof(uint4);
-  static_assert(kIsWide || kItems == 1);
+  static constexpr int kItems = sizeof(uint4) / sizeof(S);
   S item[kItems];
 
   static BOLTZMAX_DEVICE Packet Load(const S* p) {
+    const uint4 raw = *reinterpret_cast<const uint4*>(p);
     Packet packet;
-    if constexpr (kIsWide) {
-      const uint4 raw = *reinterpret_cast<const uint4*>(p);
-      memcpy(&packet, &raw, sizeof raw);
-    } else {
-      packet.item[0] = *p;
-    }
+    memcpy(&packet, &raw, sizeof raw);
     return packet;
   }
   BOLTZMAX_DEVICE void Store(S* p) const {
-    if constexpr (kIsWide) {
-      uint4 raw;
-      memcpy(&raw, this, sizeof raw);
-      *reinterpret_cast<uint4*>(p) = raw;
-    } else {
-      *p = item[0];
+    uint4 raw;
+    memcpy(&raw, this, sizeof raw);
+    *reinterpret_cast<uint4*>(p) = raw;
+  }
+};
+
+// A contiguous row as packets that lie aligned. The first and the last may be partly beyond the row; what is not of the row is
+// neither read nor written.
+template <class S>
+struct Packets {
+  static constexpr int kItems = Packet<S>::kItems;
+  int n, shift, count;
+
+  BOLTZMAX_DEVICE Packets(const void* row, int64_t length)
+      : n(static_cast<int>(length)),
+        shift(static_cast<int>(reinterpret_cast<uintptr_t>(row) % sizeof(uint4) / sizeof(S))),
+        count((shift + n + kItems - 1) / kItems) {}
+
+  // The place in the row of a packet's first element.
+  BOLTZMAX_DEVICE int First(int packet) const { return packet * kItems - shift; }
+  BOLTZMAX_DEVICE bool Holds(int i) const { return i >= 0 && i < n; }
+  BOLTZMAX_DEVICE bool HoldsAll(int first) const { return first >= 0 && first + kItems <= n; }
+
+  BOLTZMAX_DEVICE Packet<S> Load(const char* row, int first) const {
+    const S* const p = reinterpret_cast<const S*>(row) + first;
+    if (HoldsAll(first)) return Packet<S>::Load(p);
+    Packet<S> packet = {};
+    BOLTZMAX_UNROLL
+    for (int i = 0; i < kItems; ++i) {
+      if (Holds(first + i)) packet.item[i] = p[i];
+    }
+    return packet;
+  }
+  BOLTZMAX_DEVICE void Store(char* row, int first, const Packet<S>& packet) const {
+    S* const p = reinterpret_cast<S*>(row) + first;
+    if (HoldsAll(first)) return packet.Store(p);
+    BOLTZMAX_UNROLL
+    for (int i = 0; i < kItems; ++i) {
+      if (Holds(first + i)) p[i] = packet.item[i];
     }
   }
 };
+
+template <class S>
+BOLTZMAX_DEVICE void WidenPacket(const Packet<S>& packet, Compute<S> (&x)[Packet<S>::kItems]) {
+  BOLTZMAX_UNROLL
+  for (int i = 0; i < Packet<S>::kItems; ++i) x[i] = Widen(packet.item[i]);
+}
 
 }  // namespace boltzmax::cuda
