@@ -8,6 +8,7 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
+import boltzmax._device_arrays as _device_arrays
 import boltzmax.cuda as cuda
 import ulp
 from boltzmax._device_arrays import DeviceArray
@@ -15,7 +16,13 @@ from boltzmax._device_arrays import DeviceArray
 Array = npt.NDArray[Any]
 REASON = cuda.why_unavailable()
 
+IS_EMULATED = not REASON and _device_arrays.module().is_emulated
 needs_device = pytest.mark.skipif(bool(REASON), reason=REASON)
+
+
+needs_emulation = pytest.mark.skipif(
+    not IS_EMULATED, reason=REASON or "streams of any number, and memory that is gone at once"
+)
 
 
 class OnDevice:

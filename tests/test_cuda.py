@@ -140,8 +140,8 @@ def test_temperature(op: str, temperature: float) -> None:
 def test_axes_and_strides(op: str) -> None:
     """Any axes of arrays of any strides on the device, aligned to their elements alone."""
     function, expected = getattr(cuda, op), getattr(boltzmax, op)
-    base = numbers((6, 7, 10), np.float32)
-    views = (base, base[::2, :, 1:], base[:, ::-1], base.transpose(2, 0, 1), base[1:, 3:4, ::3])
+    base = numbers((4, 3, 8), np.float32)
+    views = (base, base[::2, :, 1:], base[:, ::-1], base.transpose(2, 0, 1), base[1:, 2:3, ::3])
     for x in views:
         for axis in (0, 1, -1, (0, 2), (1, 2), None):
             got = function(OnDevice(x), axis)
@@ -233,6 +233,52 @@ def test_cross_entropy_of_odd_targets() -> None:
 
 
 @needs_device
+@pytest.mark.parametrize("dtype", [np.int32, np.uint8, np.int64])
+def test_targets_of_other_integers(dtype: Any) -> None:
+    logits, target = numbers((3, 4), np.float32), np.array([0, 3, 2], dtype)
+    expected = boltzmax.cross_entropy(logits, target, reduction="none")
+    got = cuda.cross_entropy(logits, target, reduction="none")
+    np.testing.assert_allclose(got, expected, rtol=1e-6)
+    if dtype != np.uint8:
+        there = cuda.cross_entropy(OnDevice(logits), OnDevice(target), reduction="none")
+        np.testing.assert_array_equal(there.to_numpy(), got)
+    with pytest.raises(TypeError, match="target must be an array of int64 or int32, got"):
+        cuda.cross_entropy(OnDevice(logits), OnDevice(target.astype(np.float32)))
+
+
+@needs_device
+@pytest.mark.parametrize("shift", range(4))
+@pytest.mark.parametrize("n", [3, 40, 700, 6001])
+def test_rows_that_begin_anywhere(n: int, shift: int) -> None:
+    """Packets that are partly of the row; what lies beside it is neither read nor written."""
+    base = np.full((3 * n + 8), np.nan, np.float32)
+    x = base[shift : shift + 3 * n].reshape(3, n)
+    x[...] = numbers((3, n), np.float32)
+    expected = boltzmax.softmax(x)
+    device = OnDevice(x)
+    cuda.softmax(device, out=device)
+    np.testing.assert_allclose(device.to_numpy(), expected, rtol=2e-6, atol=1e-7)
+    beside = device.memory.to_numpy().view(np.float32)
+    assert np.isnan(beside[:shift]).all()
+    assert np.isnan(beside[shift + 3 * n :]).all()
+    # From and to places that packets reach at different steps.
+    out = OnDevice(np.zeros(3 * n + 5, np.float32)[1 : 3 * n + 1].reshape(3, n))
+    cuda.softmax(OnDevice(x), out=out)
+    np.testing.assert_allclose(out.to_numpy(), expected, rtol=2e-6, atol=1e-7)
+    dx = cuda.softmax_backward(OnDevice(x), device)
+    np.testing.assert_allclose(
+        dx.to_numpy(), boltzmax.softmax_backward(x, expected), rtol=1e-4, atol=1e-6
+    )
+
+
+@needs_device
+@pytest.mark.parametrize("n", [12_280, 12_288, 12_289, 24_576])
+def test_shared_memory_at_its_usual_limit(n: int) -> None:
+    x = numbers((9, n), np.float32)
+    np.testing.assert_allclose(cuda.softmax(x), boltzmax.softmax(x), rtol=2e-6, atol=1e-7)
+
+
+@needs_device
 @pytest.mark.parametrize("shape", [(0, 3), (3, 0), (0,), (2, 0, 3)])
 def test_empty(shape: tuple[int, ...]) -> None:
     x = np.zeros(shape, np.float32)
@@ -246,7 +292,7 @@ def test_more_axes_than_a_task_holds() -> None:
     x = numbers((2,) * 18, np.float32)
     with pytest.raises(ValueError, match="too many axes"):
         cuda.softmax(x, tuple(range(0, 18, 2)))
-    few = tuple(range(9))  # are one
+    few = tuple(range(12))  # are one
     np.testing.assert_allclose(cuda.logsumexp(x, few), boltzmax.logsumexp(x, few), rtol=1e-6)
 
 

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import ctypes
 import gc
+import sys
+import types
 from typing import Any
 
 import numpy as np
@@ -12,9 +15,9 @@ import boltzmax
 import boltzmax.cuda as cuda
 import oracle
 import ulp
-from boltzmax import _device_arrays
+from boltzmax import _device_arrays, _device_libraries
 from boltzmax._device_arrays import DeviceArray
-from device import OnDevice, dtype_of, needs_device, numbers
+from device import IS_EMULATED, OnDevice, dtype_of, needs_device, needs_emulation, numbers
 
 # ---- other libraries
 
@@ -48,7 +51,7 @@ def test_bfloat16_comes_by_dlpack() -> None:
     assert not hasattr(device, "__cuda_array_interface__")
 
 
-@needs_device
+@needs_emulation
 def test_memory_goes_back() -> None:
     _cuda = _device_arrays.module()
     array = DeviceArray((4,), "float32", 0, 0)
@@ -169,7 +172,7 @@ def test_what_targets_may_look_like() -> None:
         cuda.cross_entropy(np.zeros((3, 0)), np.zeros(3, np.int64))
 
 
-@needs_device
+@needs_emulation
 def test_streams_and_dlpack_s_options() -> None:
     x = DeviceArray((3,), "float32", 0, 77)
     x.copy_in(np.zeros(3, np.float32))
@@ -196,9 +199,51 @@ def test_other_devices() -> None:
     address = result.view.address
     del result
     gc.collect()
-    assert _device_arrays.module().device_of(address) == -1  # given back, on its own device
+    if IS_EMULATED:
+        assert _device_arrays.module().device_of(address) == -1  # given back, on its own device
     first = OnDevice(second.host)
     with pytest.raises(ValueError, match="on device 1, and x on device 0"):
         cuda.softmax(first, out=second)
     with pytest.raises(RuntimeError, match="device"):
         DeviceArray((1,), "float32", 99, 0)
+
+
+# ---- other libraries
+
+
+class Stream:
+    """A stream as PyTorch, CuPy, Numba and others have it."""
+
+    def __init__(self, **attributes: Any) -> None:
+        self.__dict__.update(attributes)
+
+
+class Protocol:
+    def __cuda_stream__(self) -> tuple[int, int]:
+        return (0, 8)
+
+
+def test_streams_of_other_libraries() -> None:
+    number = _device_libraries.stream_number
+    assert number(3) == 3
+    assert number(Stream(cuda_stream=5)) == 5
+    assert number(Stream(ptr=6)) == 6
+    assert number(Stream(handle=ctypes.c_void_p(7))) == 7
+    assert number(Stream(handle=ctypes.c_void_p(None))) == 0
+    assert number(Protocol()) == 8
+    with pytest.raises(TypeError, match="stream must be a stream or its address, got str"):
+        number("0")
+
+
+def test_tensors_that_require_gradients_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As by NumPy, rather than silently cut off; also those of classes derived from PyTorch's."""
+    torch: Any = types.ModuleType("torch")
+    torch.is_grad_enabled = lambda: True
+    monkeypatch.setitem(sys.modules, "torch", torch)
+    tensor = type("Tensor", (), {"__module__": "torch", "requires_grad": True})
+    derived = type("Mine", (tensor,), {"__module__": "elsewhere"})
+    for x in (tensor(), derived()):
+        with pytest.raises(TypeError, match=r"logits requires a gradient.*logits\.detach\(\)"):
+            _device_libraries.check_no_gradient(x, "logits")
+    torch.is_grad_enabled = lambda: False
+    _device_libraries.check_no_gradient(derived(), "logits")

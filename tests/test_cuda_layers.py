@@ -117,6 +117,27 @@ def test_large_scores_of_a_linear_layer(name: str) -> None:
 
 
 @needs_device
+@pytest.mark.parametrize("reduction", ["mean", "sum"])
+def test_rows_of_linear_layers_that_do_not_count(reduction: str) -> None:
+    """Their gradient is 0, and they take part in no other: whatever is in them."""
+    hidden, weight = numbers((3, 4), np.float64), numbers((5, 4), np.float64, 1)
+    target = np.array([2, -1, 4])
+    hidden[1] = np.nan
+    for labels in (target, np.full(3, -1)):
+        _, d_hidden, d_weight, d_bias = cuda.linear_cross_entropy_with_grad(
+            hidden, weight, labels, np.zeros(5), reduction=reduction
+        )
+        expected = boltzmax.linear_cross_entropy_with_grad(
+            hidden, weight, labels, np.zeros(5), ignore_index=-1, reduction=reduction
+        )
+        if (labels < 0).all():
+            expected = (None, np.zeros((3, 4)), np.zeros((5, 4)), np.zeros(5))
+        np.testing.assert_allclose(d_hidden, expected[1], atol=1e-12)
+        np.testing.assert_allclose(d_weight, expected[2], atol=1e-12)
+        np.testing.assert_allclose(d_bias, expected[3], atol=1e-12)
+
+
+@needs_device
 def test_refusals_of_linear_layers() -> None:
     hidden, weight, target = np.zeros((2, 3)), np.zeros((5, 3)), np.zeros(2, np.int64)
     call = cuda.linear_cross_entropy

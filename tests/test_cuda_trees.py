@@ -101,6 +101,15 @@ def test_topk_of_ties_and_nan() -> None:
 
 
 @needs_device
+def test_topk_of_classes_that_round_to_the_same() -> None:
+    tree = boltzmax.Tree.balanced(3, arity=3)
+    weight, bias = np.zeros((3, 2), np.float32), np.array([1e-9, 3e-9, 2e-9], np.float32)
+    layer = cuda.HierarchicalSoftmax(tree, weight, bias)
+    for k, expected in ((1, [0]), (2, [0, 1]), (3, [0, 1, 2])):
+        np.testing.assert_array_equal(layer.topk(np.zeros((1, 2), np.float32), k)[0], [expected])
+
+
+@needs_device
 def test_on_the_device() -> None:
     own, _, hidden = layers("huffman", np.float32)
     layer = cuda.HierarchicalSoftmax(own.tree, OnDevice(own.weight.copy()))

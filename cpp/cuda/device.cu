@@ -1,4 +1,7 @@
 // Devices, streams and memory.
+#include <map>
+#include <mutex>
+
 #include "grid.cuh"
 
 namespace boltzmax::cuda {
@@ -11,6 +14,14 @@ std::string WhyUnavailable() {
     return std::string("CUDA says: ") + cudaGetErrorString(status);
   }
   return count == 0 ? "CUDA knows of no device" : "";
+}
+
+bool IsEmulated() {
+#if defined(__CUDACC__)
+  return false;
+#else
+  return true;
+#endif
 }
 
 int DeviceOf(const void* memory) {
@@ -39,12 +50,64 @@ void Order(Stream earlier, Stream later) {
   Check(waits, "joining two streams");
 }
 
+namespace {
+
+// For each device, made when it is first wanted. What is idle beyond this goes back to the device when somebody waits.
+cudaMemPool_t PoolOf(int device) {
+  constexpr uint64_t kKept = uint64_t{256} << 20;
+  static std::mutex mutex;
+  static std::map<int, cudaMemPool_t> pools;
+  const std::lock_guard<std::mutex> lock(mutex);
+  cudaMemPool_t& pool = pools[device];
+  if (pool == nullptr) {
+    cudaMemPoolProps properties = {};
+    properties.allocType = cudaMemAllocationTypePinned;
+    properties.location.type = cudaMemLocationTypeDevice;
+    properties.location.id = device;
+    Check(cudaMemPoolCreate(&pool, &properties), "making a pool of memory");
+    uint64_t kept = kKept;
+    Check(cudaMemPoolSetAttribute(pool, cudaMemPoolAttrReleaseThreshold, &kept), "setting up a pool of memory");
+  }
+  return pool;
+}
+
+}  // namespace
+
 void* Allocate(size_t bytes, Stream stream) {
   void* memory = nullptr;
-  Check(cudaMallocAsync(&memory, std::max<size_t>(bytes, 1), stream), "allocating device memory");
+  const cudaMemPool_t pool = PoolOf(CurrentDevice());
+  const std::string what = "allocating " + std::to_string(bytes) + " bytes";
+  Check(cudaMallocFromPoolAsync(&memory, std::max<size_t>(bytes, 1), pool, stream), what.c_str());
   return memory;
 }
 void Free(void* memory, Stream stream) noexcept { cudaFreeAsync(memory, stream); }
+void FreeWhenIdle(void* memory) noexcept {
+  cudaDeviceSynchronize();
+  cudaFree(memory);
+}
+
+Limits LimitsOf(const void* kernel) {
+  static std::mutex mutex;
+  static std::map<std::pair<int, const void*>, Limits> known;
+  const std::lock_guard<std::mutex> lock(mutex);
+  const auto [entry, is_new] = known.try_emplace({CurrentDevice(), kernel});
+  Limits& limits = entry->second;
+  if (!is_new && limits.shared > 0) return limits;
+  cudaFuncAttributes attributes = {};
+  Check(cudaFuncGetAttributes(&attributes, kernel), "asking what a kernel needs");
+  const auto most =
+      static_cast<size_t>(Attribute(cudaDevAttrMaxSharedMemoryPerBlockOptin)) - attributes.sharedSizeBytes;
+  Check(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, static_cast<int>(most)),
+        "asking for shared memory");
+  // What was compiled for older devices knows of no clusters, wherever it runs.
+  constexpr int kFirstWithClusters = 90;
+  if (attributes.ptxVersion >= kFirstWithClusters && Attribute(cudaDevAttrClusterLaunch) != 0) {
+    Check(cudaFuncSetAttribute(kernel, cudaFuncAttributeNonPortableClusterSizeAllowed, 1), "asking for clusters");
+    limits.has_clusters = true;
+  }
+  limits.shared = most;
+  return limits;
+}
 
 void Clear(void* memory, size_t bytes, Stream stream) {
   Check(cudaMemsetAsync(memory, 0, bytes, stream), "clearing device memory");
@@ -54,6 +117,7 @@ void CopyIn(void* device, const void* host, size_t bytes, Stream stream) {
   Check(cudaMemcpyAsync(device, host, bytes, cudaMemcpyHostToDevice, stream), "copying to the device");
   Check(cudaStreamSynchronize(stream), "waiting for a copy");
 }
+void WaitFor(Stream stream) { Check(cudaStreamSynchronize(stream), "waiting for a stream"); }
 void CopyOut(void* host, const void* device, size_t bytes, Stream stream) {
   Check(cudaMemcpyAsync(host, device, bytes, cudaMemcpyDeviceToHost, stream), "copying from the device");
   Check(cudaStreamSynchronize(stream), "waiting for a copy");

@@ -96,15 +96,14 @@ __global__ void __launch_bounds__(32 * kRowsOfBlock, 6) ShortGradients(const __g
 
 // A block for each row, or a cluster.
 template <class S, bool kClustered>
-__global__ void __launch_bounds__(kStagedThreads, 3) StagedGradients(const __grid_constant__ Task task) {
+__global__ void __launch_bounds__(kStagedThreads, 3) StagedGradients(const __grid_constant__ Task task, int blocks) {
   using T = Compute<S>;
   BOLTZMAX_SHARED(WideSum<T>, shared_sum, kStagedWarps);
   BOLTZMAX_SHARED_OF_LAUNCH(uint4, shared);
   auto* const staged = reinterpret_cast<PacketPair<S>*>(shared);
-  const int blocks = kClustered ? ClusterSize() : 1;
   const RowOf<S> row(task, static_cast<int64_t>(blockIdx.x) / blocks);
   const Packets<S> packets(row.x, task.n);
-  const ShareOfBlock<kClustered> share(packets.count);
+  const ShareOfBlock<kClustered> share(packets.count, blocks);
   const GradientReader<S> reader = {row, packets};
   Gradient<S> gradient(task);
   auto sum = WideSum<T>::Zero();

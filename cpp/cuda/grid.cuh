@@ -5,22 +5,27 @@
 #include <cstdint>
 #include <new>
 
-#include "launch.hpp"
 #include "storage.cuh"
+#include "workspace.hpp"
 
 namespace boltzmax::cuda {
-
-inline constexpr size_t kUsualShared = 48 << 10;
-inline constexpr int kUsualCluster = 8;
 
 inline void Check(cudaError_t status, const char* what) {
   if (status == cudaSuccess) return;
   cudaGetLastError();  // the next call is not to find it
-  if (status == cudaErrorMemoryAllocation) throw std::bad_alloc();
+  if (status == cudaErrorMemoryAllocation) throw OutOfMemory(what);
   throw Error(std::string(what) + ": " + cudaGetErrorString(status));
 }
 
 inline int64_t CeilDivide(int64_t a, int64_t b) { return (a + b - 1) / b; }
+
+// What a kernel may ask for on the current device.
+struct Limits {
+  size_t shared = 0;          // bytes that a launch may add to those that the kernel has
+  bool has_clusters = false;  // of any size that the device can place
+};
+// Raises the limits as far as they go, once for each device: to raise them for a launch would lower another thread's.
+Limits LimitsOf(const void* kernel);
 
 // How many blocks of how many threads, with how many bytes of shared memory, in clusters of how many.
 struct Grid {
@@ -30,52 +35,39 @@ struct Grid {
   int cluster = 1;
 };
 
-template <class... Parameters, class... Arguments>
-void Launch(void (*kernel)(Parameters...), const Grid& grid, Stream stream, Arguments... arguments) {
-  if (grid.blocks > INT32_MAX) throw Error("more rows than one launch can have");
+// The same as CUDA has it; `attribute` has to live as long.
+inline cudaLaunchConfig_t ConfigOf(const Grid& grid, Stream stream, cudaLaunchAttribute* attribute) {
   cudaLaunchConfig_t config = {};
   config.gridDim = dim3(static_cast<unsigned>(grid.blocks));
   config.blockDim = grid.threads;
   config.dynamicSmemBytes = grid.shared;
   config.stream = stream;
-  cudaLaunchAttribute attribute = {};
-  attribute.id = cudaLaunchAttributeClusterDimension;
-  attribute.val.clusterDim.x = static_cast<unsigned>(grid.cluster);
-  attribute.val.clusterDim.y = attribute.val.clusterDim.z = 1;
-  config.attrs = &attribute;
+  attribute->id = cudaLaunchAttributeClusterDimension;
+  attribute->val.clusterDim.x = static_cast<unsigned>(grid.cluster);
+  attribute->val.clusterDim.y = attribute->val.clusterDim.z = 1;
+  config.attrs = attribute;
   config.numAttrs = grid.cluster > 1 ? 1 : 0;
-  // Both have to be asked for.
-  const auto* function = reinterpret_cast<const void*>(kernel);
-  if (grid.shared > kUsualShared) {
-    Check(cudaFuncSetAttribute(function, cudaFuncAttributeMaxDynamicSharedMemorySize, static_cast<int>(grid.shared)),
-          "asking for shared memory");
-  }
-  if (grid.cluster > kUsualCluster) {
-    Check(cudaFuncSetAttribute(function, cudaFuncAttributeNonPortableClusterSizeAllowed, 1), "asking for a cluster");
-  }
+  return config;
+}
+
+template <class... Parameters, class... Arguments>
+void Launch(void (*kernel)(Parameters...), const Grid& grid, Stream stream, Arguments... arguments) {
+  if (grid.blocks > INT32_MAX) throw Error("more rows than one launch can have");
+  cudaLaunchAttribute attribute = {};
+  const cudaLaunchConfig_t config = ConfigOf(grid, stream, &attribute);
   Check(cudaLaunchKernelEx(&config, kernel, static_cast<Parameters>(arguments)...), "launching a kernel");
 }
 
 // Of the current device.
-inline int Attribute(cudaDeviceAttr attribute) {
-  int device = 0, value = 0;
+inline int CurrentDevice() {
+  int device = 0;
   Check(cudaGetDevice(&device), "asking for the device");
-  Check(cudaDeviceGetAttribute(&value, attribute, device), "asking what the device can do");
+  return device;
+}
+inline int Attribute(cudaDeviceAttr attribute) {
+  int value = 0;
+  Check(cudaDeviceGetAttribute(&value, attribute, CurrentDevice()), "asking what the device can do");
   return value;
 }
-
-// Memory that is given back in the order of the stream.
-class Workspace {
- public:
-  Workspace(size_t bytes, Stream stream) : memory(Allocate(bytes, stream)), stream_(stream) {}
-  ~Workspace() { Free(memory, stream_); }
-  Workspace(const Workspace&) = delete;
-  Workspace& operator=(const Workspace&) = delete;
-
-  void* const memory;
-
- private:
-  Stream stream_;
-};
 
 }  // namespace boltzmax::cuda

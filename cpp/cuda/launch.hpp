@@ -3,6 +3,7 @@
 
 #include <stddef.h>
 
+#include <new>
 #include <stdexcept>
 #include <string>
 
@@ -19,8 +20,17 @@ struct Error : std::runtime_error {
   using std::runtime_error::runtime_error;
 };
 
+struct OutOfMemory : std::bad_alloc {
+  explicit OutOfMemory(const std::string& what) : text("out of device memory, " + what) {}
+  const char* what() const noexcept override { return text.c_str(); }
+  std::string text;
+};
+
 // Why there is no device to use; empty if there is one.
 std::string WhyUnavailable();
+
+// Whether the device is that of emulated/.
+bool IsEmulated();
 
 // The device on which memory lies; -1 if it is the host's alone.
 int DeviceOf(const void* memory);
@@ -40,14 +50,17 @@ class DeviceScope {
 // What is launched on `later` from now on waits for what was launched on `earlier`, both of the current device.
 void Order(Stream earlier, Stream later);
 
-// Memory of the current device, ordered by a stream. bad_alloc where there is none.
+// Memory of the current device, ordered by a stream: out of a pool of our own, which keeps some of it for the next call.
 void* Allocate(size_t bytes, Stream stream);
 void Free(void* memory, Stream stream) noexcept;
+// Frees what streams that we do not know may still use: waits for the current device.
+void FreeWhenIdle(void* memory) noexcept;
 
 void Clear(void* memory, size_t bytes, Stream stream);
 
-// These two wait.
+// These wait.
 void CopyIn(void* device, const void* host, size_t bytes, Stream stream);
+void WaitFor(Stream stream);
 void CopyOut(void* host, const void* device, size_t bytes, Stream stream);
 
 // Everything but losses of several rows.
@@ -59,6 +72,9 @@ void RunLinear(const LinearTask& task, Stream stream);
 void RunStatistics(const Task& task, const Statistics& out, Stream stream);
 
 // The losses of rows joined: their sum, or their mean. `scale` is a double on the device, for gradients.
+// Class numbers of 32 bits as those of 64.
+void WidenTargets(const int32_t* from, int64_t* to, int64_t count, Stream stream);
+
 void PrepareMean(const int64_t* target, int64_t rows, double* scale, Stream stream);
 struct Losses {
   Storage storage;  // of the logits

@@ -18,12 +18,13 @@ class LinearLayer {
         stream_(stream),
         products_(stream),
         height_(std::clamp<int64_t>(task.rows, 1, kTallest)),
-        width_(std::clamp<int64_t>(task.tile / height_, 1, task.classes)),
+        width_(WidthFor(task)),
         sums_(Bytes<RowSum<T>>(task.rows), stream),
         own_(Bytes<T>(task.rows), stream),
         logits_(Bytes<T>(height_ * width_), stream),
         // Those of the same size take the place of the logits.
         slopes_(sizeof(S) == sizeof(T) ? 0 : Bytes<S>(height_ * width_), stream),
+        counted_(task.d_hidden == nullptr ? 0 : Bytes<S>(height_ * task.features), stream),
         factors_(Bytes<T>(3), stream) {}
 
   void Run() {
@@ -32,6 +33,7 @@ class LinearLayer {
       const int64_t height = std::min(height_, task_.rows - row);
       for (int64_t first = 0; first < task_.classes; first += width_) Sum(TileAt(row, height, first));
       if (task_.d_hidden == nullptr) continue;
+      KeepCounted(row, height);
       // The last tile is still there.
       const int64_t last = (task_.classes - 1) / width_ * width_;
       for (int64_t first = last; first >= 0; first -= width_) Pull(TileAt(row, height, first), first == last);
@@ -45,6 +47,12 @@ class LinearLayer {
   // With so many rows products are bound by arithmetic, whatever the other sides are.
   static constexpr int64_t kTallest = 4096;
 
+  // Rows of tiles begin where products like them to.
+  int64_t WidthFor(const LinearTask& task) const {
+    const int64_t fits = task.tile / height_;
+    return std::clamp<int64_t>(fits > 64 ? fits / 64 * 64 : fits, 1, task.classes);
+  }
+
   template <class X>
   static size_t Bytes(int64_t count) {
     return static_cast<size_t>(count) * sizeof(X);
@@ -52,6 +60,8 @@ class LinearLayer {
   T* AsLogits() const { return static_cast<T*>(logits_.memory); }
   S* AsSlopes() const { return static_cast<S*>(sizeof(S) == sizeof(T) ? logits_.memory : slopes_.memory); }
   T* AsFactors() const { return static_cast<T*>(factors_.memory); }
+  const T* Zero() const { return AsFactors() + 1; }
+  const T* One() const { return AsFactors() + 2; }
   T* AsOwn() const { return static_cast<T*>(own_.memory); }
   RowSum<T>* AsSums() const { return static_cast<RowSum<T>*>(sums_.memory); }
 
@@ -73,12 +83,18 @@ class LinearLayer {
                    {WeightOf(tile), task_.features, true},
                    AsLogits(),
                    tile.width,
-                   AsFactors() + 2,
-                   false});
+                   One(),
+                   Zero()});
   }
   void Sum(const Tile& tile) {
     Score(tile);
     Launch(SumsOfTile<S>, {tile.height, dim3(kTileThreads)}, stream_, task_, tile, AsLogits(), AsSums(), AsOwn());
+  }
+  // The hidden rows that count, and zeros for the others: 0 times what is not finite would not be 0.
+  void KeepCounted(int64_t row, int64_t height) {
+    const S* hidden = static_cast<const S*>(task_.hidden) + row * task_.features;
+    Launch(CountedRows<S>, {height, dim3(kTileThreads)}, stream_, task_, hidden, task_.target + row,
+           static_cast<S*>(counted_.memory));
   }
   // Adds what a tile contributes to the gradients: d_hidden += slopes weight, d_weight += slopes' hidden.
   void Pull(const Tile& tile, bool has_logits) {
@@ -93,19 +109,19 @@ class LinearLayer {
                    static_cast<T*>(task_.d_hidden) + tile.row * task_.features,
                    task_.features,
                    AsFactors(),
-                   !has_logits});
+                   has_logits ? Zero() : One()});
     products_.Run({task_.storage,
                    tile.width,
                    task_.features,
                    tile.height,
                    {AsSlopes(), tile.width, true},
-                   {HiddenOf(tile), task_.features, false},
+                   {counted_.memory, task_.features, false},
                    static_cast<T*>(task_.d_weight) + tile.first * task_.features,
                    task_.features,
                    AsFactors(),
-                   tile.row > 0});
+                   tile.row == 0 ? Zero() : One()});
     if (task_.d_bias == nullptr) return;
-    Launch(BiasOfTile<S>, {CeilDivide(tile.width, kTileThreads), dim3(kTileThreads)}, stream_, task_, tile, AsSlopes(),
+    Launch(BiasOfTile<S>, {CeilDivide(tile.width, 32), dim3(32, kTileWarps)}, stream_, task_, tile, AsSlopes(),
            AsFactors());
   }
 
@@ -113,7 +129,7 @@ class LinearLayer {
   Stream stream_;
   Products products_;
   int64_t height_, width_;
-  Workspace sums_, own_, logits_, slopes_, factors_;
+  Workspace sums_, own_, logits_, slopes_, counted_, factors_;
 };
 
 }  // namespace

@@ -27,9 +27,21 @@ __global__ void __launch_bounds__(kTileThreads)
   count = Fold<kTileWarps>(count, shared, [](double& a, double b) { a += b; });
   if (threadIdx.x != 0) return;
   *scale = task.is_mean ? 1.0 / count : 1.0;
-  factors[0] = static_cast<Compute<S>>(*scale / task.temperature / static_cast<double>(kSlopeScale<S>));
+  // Where no row counts all slopes are 0, and so are the gradients.
+  factors[0] = count == 0 ? Compute<S>(0)
+                          : static_cast<Compute<S>>(*scale / task.temperature / static_cast<double>(kSlopeScale<S>));
   factors[1] = Compute<S>(0);
   factors[2] = Compute<S>(1);
+}
+
+template <class S>
+__global__ void __launch_bounds__(kTileThreads)
+    CountedRows(const __grid_constant__ LinearTask task, const S* hidden, const int64_t* target, S* counted) {
+  const int64_t row = static_cast<int64_t>(blockIdx.x) * task.features;
+  const bool counts = target[blockIdx.x] >= 0;
+  for (int64_t f = static_cast<int64_t>(threadIdx.x); f < task.features; f += kTileThreads) {
+    counted[row + f] = counts ? hidden[row + f] : S{};
+  }
 }
 
 // Classes [first, first + width) of rows from `row` on.
@@ -136,16 +148,24 @@ __global__ void __launch_bounds__(kTileThreads)
   }
 }
 
-// The gradient by the bias: the sum of each column of slopes. A thread for each, so that neighbours read neighbours.
+// The gradient by the bias: the sum of each column of slopes. Neighbours read neighbours; the warps of a block share the
+// rows of 32 columns.
 template <class S>
 __global__ void __launch_bounds__(kTileThreads)
     BiasOfTile(const __grid_constant__ LinearTask task, const __grid_constant__ Tile tile, const S* slopes,
                const Compute<S>* factors) {
   using T = Compute<S>;
-  const int64_t c = static_cast<int64_t>(blockIdx.x) * kTileThreads + static_cast<int64_t>(threadIdx.x);
-  if (c >= tile.width) return;
+  BOLTZMAX_SHARED(WideSum<T>, sums, kTileThreads);
+  const int lane = static_cast<int>(threadIdx.x), warp = static_cast<int>(threadIdx.y);
+  const int64_t c = static_cast<int64_t>(blockIdx.x) * 32 + lane;
   auto sum = WideSum<T>::Zero();
-  for (int64_t i = 0; i < tile.height; ++i) sum.Add(Widen(slopes[i * tile.width + c]));
+  if (c < tile.width) {
+    for (int64_t i = warp; i < tile.height; i += kTileWarps) sum.Add(Widen(slopes[i * tile.width + c]));
+  }
+  sums[warp * 32 + lane] = sum;
+  __syncthreads();
+  if (warp != 0 || c >= tile.width) return;
+  for (int w = 1; w < kTileWarps; ++w) sum.Join(sums[w * 32 + lane]);
   T& out = static_cast<T*>(task.d_bias)[tile.first + c];
   out = MulAdd(factors[0], sum.Total(), tile.row == 0 ? T(0) : out);
 }

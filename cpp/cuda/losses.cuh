@@ -5,7 +5,13 @@
 
 namespace boltzmax::cuda {
 
-inline constexpr int kLossWarps = 8;
+inline constexpr int kLossWarps = 32;
+
+static __global__ void __launch_bounds__(32 * kLossWarps)
+    WidenedTargets(const int32_t* from, int64_t* to, int64_t count) {
+  const int64_t i = static_cast<int64_t>(blockIdx.x) * (32 * kLossWarps) + static_cast<int64_t>(threadIdx.x);
+  if (i < count) to[i] = from[i];
+}
 
 // scale[0] = 1 / the number of rows that count: what the gradient of a mean is scaled by. (0 / 0 is NaN, as a mean is.)
 static __global__ void __launch_bounds__(32 * kLossWarps)

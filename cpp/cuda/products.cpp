@@ -37,7 +37,9 @@ bool Find(void* file, const char* name, F* function) {
 }
 
 void CheckStatus(int status, const char* what) {
+  constexpr int kOutOfMemory = 3;
   if (status == 0) return;
+  if (status == kOutOfMemory) throw OutOfMemory(what);
   throw Error(std::string(what) + ": " + library->status_string(status));
 }
 
@@ -56,18 +58,19 @@ cudaDataType TypeOf(Storage storage) {
   }
 }
 
-int Operation(const Matrix& matrix) { return matrix.is_transposed ? kTransposed : kPlain; }
+int TransposeOf(const Matrix& matrix) { return matrix.is_transposed ? kTransposed : kPlain; }
 
 }  // namespace
 
 std::string LoadProducts(const std::vector<std::string>& files) {
   const std::lock_guard<std::mutex> lock(mutex);
   std::string reason = "no file to load";
-  for (const std::string& name : files) {
-    if (library != nullptr) break;
-    void* file = dlopen(name.c_str(), RTLD_NOW | RTLD_LOCAL);
+  // First what is in the process already, be it PyTorch's: that fits the driver.
+  for (size_t i = 0; i < 2 * files.size() && library == nullptr; ++i) {
+    const std::string& name = files[i % files.size()];
+    void* file = dlopen(name.c_str(), RTLD_NOW | RTLD_LOCAL | (i < files.size() ? RTLD_NOLOAD : 0));
     if (file == nullptr) {
-      reason = dlerror();
+      if (i >= files.size()) reason = dlerror();
       continue;
     }
     auto* found = new CuBlas;
@@ -85,7 +88,8 @@ std::string LoadProducts(const std::vector<std::string>& files) {
   return library == nullptr ? reason : "";
 }
 
-Products::Products(Stream stream) : stream_(stream), handle_(nullptr), workspace_(nullptr) {
+// Memory in the order of this stream: a handle's own would still be in use by the last stream it was lent to.
+Products::Products(Stream stream) : workspace_(kWorkspace, stream), handle_(nullptr) {
   if (library == nullptr) throw Error("cuBLAS has not been loaded");
   {
     const std::lock_guard<std::mutex> lock(mutex);
@@ -95,18 +99,18 @@ Products::Products(Stream stream) : stream_(stream), handle_(nullptr), workspace
       handles.pop_back();
     }
   }
-  if (handle_ == nullptr) {
-    CheckStatus(library->create(&handle_), "cublasCreate");
+  if (handle_ == nullptr) CheckStatus(library->create(&handle_), "cublasCreate");
+  try {
     CheckStatus(library->set_pointer_mode(handle_, kPointersOnDevice), "cublasSetPointerMode");
+    CheckStatus(library->set_stream(handle_, stream), "cublasSetStream");
+    CheckStatus(library->set_workspace(handle_, workspace_.memory, kWorkspace), "cublasSetWorkspace");
+  } catch (...) {
+    library->destroy(handle_);
+    throw;
   }
-  // Memory in the order of this stream: a handle's own would still be in use by the last stream it was lent to.
-  workspace_ = Allocate(kWorkspace, stream);
-  CheckStatus(library->set_stream(handle_, stream), "cublasSetStream");
-  CheckStatus(library->set_workspace(handle_, workspace_, kWorkspace), "cublasSetWorkspace");
 }
 
 Products::~Products() {
-  Free(workspace_, stream_);
   const std::lock_guard<std::mutex> lock(mutex);
   int device = 0;
   if (cudaGetDevice(&device) == cudaSuccess) idle[device].push_back(handle_);
@@ -115,11 +119,9 @@ Products::~Products() {
 // cuBLAS counts by columns: to it a row-major matrix is its transposed, and c' = b' a'.
 void Products::Run(const MatrixProduct& p) {
   const cudaDataType in = TypeOf(p.storage), out = p.storage == Storage::kFloat64 ? CUDA_R_64F : CUDA_R_32F;
-  const size_t size = p.storage == Storage::kFloat64 ? sizeof(double) : sizeof(float);
-  const void* keep = static_cast<const char*>(p.factor) + (p.adds ? 2 : 1) * size;
   const int status = library->gemm(
-      handle_, Operation(p.b), Operation(p.a), static_cast<int>(p.n), static_cast<int>(p.m), static_cast<int>(p.k),
-      p.factor, p.b.data, in, static_cast<int>(p.b.step), p.a.data, in, static_cast<int>(p.a.step), keep, p.c, out,
+      handle_, TransposeOf(p.b), TransposeOf(p.a), static_cast<int>(p.n), static_cast<int>(p.m), static_cast<int>(p.k),
+      p.factor, p.b.data, in, static_cast<int>(p.b.step), p.a.data, in, static_cast<int>(p.a.step), p.kept, p.c, out,
       static_cast<int>(p.c_step), p.storage == Storage::kFloat64 ? kCompute64 : kCompute32, kAnyAlgorithm);
   CheckStatus(status, "cublasGemmEx");
 }

@@ -4,7 +4,7 @@
 #include <string>
 #include <vector>
 
-#include "launch.hpp"
+#include "workspace.hpp"
 
 namespace boltzmax::cuda {
 
@@ -15,15 +15,14 @@ struct Matrix {
   bool is_transposed;
 };
 
-// c = factor * a b, or c += that: (m, n) = (m, k) (k, n). a and b are of one storage, c of what is computed with it.
+// c = factor a b + kept c: (m, n) = (m, k) (k, n). a and b are of one storage, c of what is computed with it.
 struct MatrixProduct {
   Storage storage;
   int64_t m, n, k;
   Matrix a, b;
   void* c;
   int64_t c_step;
-  const void* factor;  // on the device, and followed by 0 and 1
-  bool adds;
+  const void *factor, *kept;  // on the device: c = factor a b + kept c
 };
 
 // Loads cuBLAS: the first of these files that is one. Says why there is none; nothing if there is.
@@ -40,9 +39,8 @@ class Products {
   void Run(const MatrixProduct& product);
 
  private:
-  Stream stream_;
+  Workspace workspace_;
   void* handle_;
-  void* workspace_;
 };
 
 }  // namespace boltzmax::cuda

@@ -14,32 +14,53 @@ bool IsGradient(const Task& task) {
 
 // ---- rows that wait where they were read ----
 
-// The blocks that a row is shared out to. Several of them are to fit on a processor, so that some load while others
-// compute; and where there are few rows, every processor is to have something to do.
-int ClusterFor(int64_t rows, int64_t bytes) {
-  constexpr int64_t kMost = 64 << 10, kLeast = 16 << 10;
-  constexpr int kLargest = 16;
-  if (bytes <= kLeast || Attribute(cudaDevAttrClusterLaunch) == 0) return 1;
-  const int processors = Attribute(cudaDevAttrMultiProcessorCount);
-  int blocks = 1;
-  while (blocks < kLargest && (bytes / blocks > kMost || (rows * blocks < processors && bytes / blocks > kLeast))) {
-    blocks *= 2;
-  }
-  return blocks;
+// A kernel for blocks, and one for clusters of them; `arrays` of packets wait in shared memory.
+struct Staging {
+  void (*block)(Task, int);
+  void (*cluster)(Task, int);
+  int arrays;
+
+  size_t BytesOf(int64_t packets) const { return static_cast<size_t>(packets * arrays) * sizeof(uint4); }
+};
+
+// Whether the device can place such a cluster at all: a part of a device may not.
+bool CanPlace(void (*kernel)(Task, int), const Grid& grid) {
+  cudaLaunchAttribute attribute = {};
+  const cudaLaunchConfig_t config = ConfigOf(grid, nullptr, &attribute);
+  int clusters = 0;
+  const cudaError_t status = cudaOccupancyMaxActiveClusters(&clusters, kernel, &config);
+  if (status != cudaSuccess) cudaGetLastError();
+  return status == cudaSuccess && clusters > 0;
 }
 
-// `arrays` of packets wait in shared memory. False if a row is too long.
-bool RunStaged(void (*block)(Task), void (*cluster)(Task), const Task& task, int64_t packets, int arrays,
-               Stream stream) {
-  const auto bytes_of = [&](int64_t count) { return count * arrays * static_cast<int64_t>(sizeof(uint4)); };
-  const int blocks = ClusterFor(task.rows, bytes_of(packets));
-  const auto shared = static_cast<size_t>(bytes_of(CeilDivide(packets, blocks)));
-  constexpr size_t kForFolds = 2 << 10;
-  if (shared + kForFolds > kUsualShared &&
-      shared + kForFolds > static_cast<size_t>(Attribute(cudaDevAttrMaxSharedMemoryPerBlockOptin))) {
-    return false;
+// How a row is shared out to blocks. Several of them are to fit on a processor, so that some load while others compute; and
+// where there are few rows, every processor is to have something to do. No blocks where a row is too long to wait.
+Grid GridFor(const Staging& staging, int64_t rows, int64_t packets) {
+  constexpr size_t kMost = 64 << 10, kLeast = 16 << 10;
+  constexpr int kLargest = 16;
+  const auto grid_of = [&](int blocks) {
+    return Grid{rows * blocks, dim3(kStagedThreads), staging.BytesOf(CeilDivide(packets, blocks)), blocks};
+  };
+  const size_t bytes = staging.BytesOf(packets);
+  int blocks = 1;
+  if (bytes > kLeast) {
+    const Limits limits = LimitsOf(reinterpret_cast<const void*>(staging.cluster));
+    const int processors = Attribute(cudaDevAttrMultiProcessorCount);
+    const auto is_wide = [&](int b) { return bytes / b > kMost || (rows * b < processors && bytes / b > kLeast); };
+    while (limits.has_clusters && blocks < kLargest && is_wide(blocks)) blocks *= 2;
+    while (blocks > 1 && !(grid_of(blocks).shared <= limits.shared && CanPlace(staging.cluster, grid_of(blocks)))) {
+      blocks /= 2;
+    }
   }
-  Launch(blocks > 1 ? cluster : block, {task.rows * blocks, dim3(kStagedThreads), shared, blocks}, stream, task);
+  const Grid grid = grid_of(blocks);
+  const auto* kernel = reinterpret_cast<const void*>(blocks > 1 ? staging.cluster : staging.block);
+  return grid.shared > LimitsOf(kernel).shared ? Grid{0, {}} : grid;
+}
+
+bool RunStaged(const Staging& staging, const Task& task, int64_t packets, Stream stream) {
+  const Grid grid = GridFor(staging, task.rows, packets);
+  if (grid.blocks == 0) return false;
+  Launch(grid.cluster > 1 ? staging.cluster : staging.block, grid, stream, task, grid.cluster);
   return true;
 }
 
@@ -55,8 +76,9 @@ bool RunWaiting(const Task& task, Stream stream) {
   if (packets <= 32 * kMost) {
     return Launch(is_gradient ? ShortGradients<S, kMost> : ShortRows<S, kMost>, grid, stream, task), true;
   }
-  return is_gradient ? RunStaged(StagedGradients<S, false>, StagedGradients<S, true>, task, packets, 2, stream)
-                     : RunStaged(StagedRows<S, false>, StagedRows<S, true>, task, packets, 1, stream);
+  const Staging of_rows = {StagedRows<S, false>, StagedRows<S, true>, 1};
+  const Staging of_gradients = {StagedGradients<S, false>, StagedGradients<S, true>, 2};
+  return RunStaged(is_gradient ? of_gradients : of_rows, task, packets, stream);
 }
 
 // Whether rows lie contiguous, and those of all operands equally far from where packets do.
@@ -89,6 +111,8 @@ void RunRows(const Task& task, Stream stream) {
   const Workspace workspace(static_cast<size_t>(task.rows * pieces) * sizeof(Sums), stream);
   auto* sums = static_cast<Sums*>(workspace.memory);
   Launch(PiecesOfRows<S>, {task.rows * pieces, threads}, stream, task, pieces, sums);
+  Launch(JoinPieces<S>, {task.rows, threads}, stream, task, pieces, sums);
+  if (task.operation == Operation::kLogSumExp || task.y == nullptr) return;
   Launch(MapPieces<S>, {task.rows * pieces, threads}, stream, task, pieces, sums);
 }
 
@@ -113,6 +137,11 @@ void RunStatistics(const Task& task, const Statistics& out, Stream stream) {
     case Storage::kFloat16: return Launch(StatisticsOfRows<Half>, grid, stream, task, out);
     case Storage::kBFloat16: return Launch(StatisticsOfRows<BFloat16>, grid, stream, task, out);
   }
+}
+
+void WidenTargets(const int32_t* from, int64_t* to, int64_t count, Stream stream) {
+  if (count > 0)
+    Launch(WidenedTargets, {CeilDivide(count, 32 * kLossWarps), dim3(32 * kLossWarps)}, stream, from, to, count);
 }
 
 void PrepareMean(const int64_t* target, int64_t rows, double* scale, Stream stream) {

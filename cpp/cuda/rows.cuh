@@ -3,7 +3,8 @@
 //   ShortRows      a warp keeps a row in registers: read once, written once
 //   StagedRows     a block, or a cluster of blocks, keeps one in shared memory: the same
 //   PiecesOfRows   rows too long for that, or of any strides: a block sums a piece of a row,
-//   MapPieces      and another maps it with the sum of all
+//   JoinPieces     another joins them,
+//   MapPieces      and others map the pieces
 //
 // Lanes beyond a row, or masked, are -inf, whose exponential is 0.
 #pragma once
@@ -214,10 +215,9 @@ inline constexpr int kStagedWarps = 8, kStagedThreads = 32 * kStagedWarps;
 // What of a row's packets one block of a cluster looks after.
 template <bool kClustered>
 struct ShareOfBlock {
-  int blocks, rank, begin, count;
+  int rank, begin, count;
 
-  explicit BOLTZMAX_DEVICE ShareOfBlock(int packets)
-      : blocks(kClustered ? ClusterSize() : 1), rank(kClustered ? ClusterRank() : 0) {
+  BOLTZMAX_DEVICE ShareOfBlock(int packets, int blocks) : rank(kClustered ? ClusterRank() : 0) {
     const int share = (packets + blocks - 1) / blocks;
     begin = rank * share;
     count = begin + share < packets ? share : (begin < packets ? packets - begin : 0);
@@ -250,7 +250,7 @@ struct ShareOfBlock {
 // A block for each row, or a cluster of them. Each thread stages packets of its own, so nobody waits for the memory of
 // others.
 template <class S, bool kClustered>
-__global__ void __launch_bounds__(kStagedThreads, 3) StagedRows(const __grid_constant__ Task task) {
+__global__ void __launch_bounds__(kStagedThreads, 3) StagedRows(const __grid_constant__ Task task, int blocks) {
   using T = Compute<S>;
   // The elements wait as they are, or become their exponentials where these are of the same size.
   constexpr bool kKeeps = sizeof(S) == sizeof(T);
@@ -258,11 +258,11 @@ __global__ void __launch_bounds__(kStagedThreads, 3) StagedRows(const __grid_con
   BOLTZMAX_SHARED(RowSum<T>, shared_sum, kStagedWarps);
   BOLTZMAX_SHARED_OF_LAUNCH(uint4, shared);
   auto* const staged = reinterpret_cast<Packet<S>*>(shared);
-  const int blocks = kClustered ? ClusterSize() : 1, thread = static_cast<int>(threadIdx.x);
+  const int thread = static_cast<int>(threadIdx.x);
   const int64_t r = static_cast<int64_t>(blockIdx.x) / blocks;
   const RowOf<S> row(task, r);
   const Packets<S> packets(row.x, task.n);
-  const ShareOfBlock<kClustered> share(packets.count);
+  const ShareOfBlock<kClustered> share(packets.count, blocks);
   const Temperature<T> temperature(task.temperature);
   const ExpOf<S> exp = {temperature, task.operation == Operation::kCrossEntropy};
   const Reader<S> reader = {row, packets, exp, kKeeps && task.operation != Operation::kLogSoftmax};
@@ -359,32 +359,35 @@ __global__ void __launch_bounds__(32 * kPieceWarps)
   }
 }
 
-// Joins the sums of a row's pieces, in their order, and maps one of them.
+// Joins the sums of a row's pieces, in their order: the first becomes that of all. What is told of whole rows is stored.
 template <class S>
 __global__ void __launch_bounds__(32 * kPieceWarps)
-    MapPieces(const __grid_constant__ Task task, int64_t pieces, const RowSum<Compute<S>>* sums) {
+    JoinPieces(const __grid_constant__ Task task, int64_t pieces, RowSum<Compute<S>>* sums) {
   using T = Compute<S>;
   BOLTZMAX_SHARED(RowSum<T>, shared_sum, kPieceWarps);
   const Temperature<T> temperature(task.temperature);
-  const ExpOf<S> exp = {temperature, task.operation == Operation::kCrossEntropy};
-  const int64_t piece = static_cast<int64_t>(blockIdx.x) % pieces, r = static_cast<int64_t>(blockIdx.x) / pieces;
-  const RowOf<S> row(task, r);
-  RowSum<T> sum = RowSum<T>::Empty();
+  const int64_t r = static_cast<int64_t>(blockIdx.x);
+  auto sum = RowSum<T>::Empty();
   for (int64_t s = static_cast<int64_t>(threadIdx.x); s < pieces; s += 32 * kPieceWarps) {
     sum.Merge(sums[r * pieces + s], temperature);
   }
   sum = Fold<kPieceWarps>(sum, shared_sum, [&](RowSum<T>& a, const RowSum<T>& b) { a.Merge(b, temperature); });
+  if (threadIdx.x != 0) return;
+  sums[r * pieces] = sum;
+  Result<T>(task, r, sum).StoreOfRow(r, RowOf<S>(task, r));
+}
 
+// Maps a piece with the sum of all.
+template <class S>
+__global__ void __launch_bounds__(32 * kPieceWarps)
+    MapPieces(const __grid_constant__ Task task, int64_t pieces, const RowSum<Compute<S>>* sums) {
+  using T = Compute<S>;
+  const Temperature<T> temperature(task.temperature);
+  const ExpOf<S> exp = {temperature, task.operation == Operation::kCrossEntropy};
+  const int64_t piece = static_cast<int64_t>(blockIdx.x) % pieces, r = static_cast<int64_t>(blockIdx.x) / pieces;
+  const RowOf<S> row(task, r);
+  const RowSum<T> sum = sums[r * pieces];
   const Result<T> result(task, r, sum);
-  const bool holds_target = result.target / kPiece == piece;
-  // The block that will overwrite the target's element, if y is x, is the one that reads it.
-  if (threadIdx.x == 0 &&
-      (task.operation == Operation::kCrossEntropy && result.target >= 0 && result.target < task.n ? holds_target
-                                                                                                  : piece == 0)) {
-    result.StoreOfRow(r, row);
-  }
-  if (!result.MapsElements()) return;
-  __syncthreads();
   const int64_t end = (piece + 1) * kPiece < task.n ? (piece + 1) * kPiece : task.n;
   for (int64_t i = piece * kPiece + static_cast<int64_t>(threadIdx.x); i < end; i += 32 * kPieceWarps) {
     const T x = row.X(i);

@@ -241,8 +241,9 @@ __global__ void __launch_bounds__(kLayerThreads)
           if (is_new && last.GoesBefore(here) && here.GoesBefore(leaf)) leaf = here;
         }
         last = FoldBest(leaf, shared_best);
-        if (last.id == INT64_MAX || !podium.Takes(last, found)) break;
-        __syncthreads();  // all have looked at the last on the podium
+        if (last.id == INT64_MAX || podium.IsBeyond(last.log_prob, found)) break;
+        if (!podium.Takes(last, found)) continue;  // one that rounds to the same may have a lower number
+        __syncthreads();                           // all have looked at the last on the podium
         if (thread == 0) podium.Insert(last, found);
         found += found < top.k ? 1 : 0;
         __syncthreads();

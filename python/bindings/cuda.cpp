@@ -253,7 +253,8 @@ PYBIND11_MODULE(_cuda, module, py::mod_gil_not_used()) {
       .value("MEAN", Reduction::kMean);
 
   py::class_<DeviceMemory, std::shared_ptr<DeviceMemory>>(module, "DeviceMemory")
-      .def(py::init<size_t, int, Address>(), py::arg("bytes"), py::arg("device"), py::arg("stream"))
+      .def(py::init<size_t, int, Address, bool>(), py::arg("bytes"), py::arg("device"), py::arg("stream"),
+           py::arg("is_lasting") = false)
       .def_property_readonly("address", &DeviceMemory::address)
       .def_property_readonly("device", &DeviceMemory::device)
       .def("share_with", &DeviceMemory::ShareWith, py::arg("stream"))
@@ -288,6 +289,18 @@ PYBIND11_MODULE(_cuda, module, py::mod_gil_not_used()) {
         On(device, [&] { Clear(Pointer<void>(address), bytes, Pointer<CUstream_st>(stream)); });
       },
       py::arg("address"), py::arg("bytes"), py::arg("device"), py::arg("stream"));
+  module.def(
+      "widen_targets",
+      [](Address from, Address to, int64_t count, int device, Address stream) {
+        On(device, [&] {
+          WidenTargets(Pointer<const int32_t>(from), Pointer<int64_t>(to), count, Pointer<CUstream_st>(stream));
+        });
+      },
+      py::arg("source"), py::arg("result"), py::arg("count"), py::arg("device"), py::arg("stream"));
+  module.def(
+      "wait_for", [](int device, Address stream) { On(device, [&] { WaitFor(Pointer<CUstream_st>(stream)); }); },
+      py::arg("device"), py::arg("stream"));
+  module.attr("is_emulated") = IsEmulated();
   module.def("load_products", LoadProducts, py::arg("files"));
   module.def("linear_cross_entropy", RunLinearCrossEntropy, py::arg("storage"), py::arg("read"), py::arg("sizes"),
              py::arg("written"), py::arg("temperature"), py::arg("reduction"), py::arg("tile"), py::arg("device"),

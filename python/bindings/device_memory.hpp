@@ -5,6 +5,7 @@
 
 #include <algorithm>
 #include <memory>
+#include <mutex>
 #include <stdexcept>
 #include <vector>
 
@@ -20,19 +21,25 @@ T* Pointer(Address address) {
   return reinterpret_cast<T*>(address);  // NOLINT(performance-no-int-to-ptr): what other libraries hand over
 }
 
-// Memory of a device, until nobody has it any more.
+// Memory of a device, until nobody has it any more. What is lasting may be used by any stream: it is given back when the
+// device has nothing to do; other memory in the order of the streams that are known to use it.
 class DeviceMemory {
  public:
-  DeviceMemory(size_t bytes, int device, Address stream) : bytes_(bytes), device_(device), stream_(stream) {
+  DeviceMemory(size_t bytes, int device, Address stream, bool is_lasting = false)
+      : bytes_(bytes), device_(device), stream_(stream), is_lasting_(is_lasting) {
     const DeviceScope scope(device);
     memory_ = Allocate(bytes, Pointer<CUstream_st>(stream));
   }
   ~DeviceMemory() {
     try {
       const DeviceScope scope(device_);
+      if (is_lasting_) {
+        FreeWhenIdle(memory_);
+        return;
+      }
       for (const Address user : users_) Order(Pointer<CUstream_st>(user), Pointer<CUstream_st>(stream_));
       Free(memory_, Pointer<CUstream_st>(stream_));
-    } catch (const Error&) {  // the device is gone, and its memory with it
+    } catch (...) {  // the device is gone, and its memory with it
       memory_ = nullptr;
     }
   }
@@ -44,7 +51,9 @@ class DeviceMemory {
 
   // Lets a stream use the memory: after what was launched on our own, and before it is given back.
   void ShareWith(Address stream) {
+    if (is_lasting_) return;
     const DeviceScope scope(device_);
+    const std::lock_guard<std::mutex> lock(mutex_);
     Order(Pointer<CUstream_st>(stream_), Pointer<CUstream_st>(stream));
     if (stream != stream_ && std::find(users_.begin(), users_.end(), stream) == users_.end()) users_.push_back(stream);
   }
@@ -74,6 +83,8 @@ class DeviceMemory {
   size_t bytes_;
   int device_;
   Address stream_;
+  bool is_lasting_;
+  std::mutex mutex_;
   std::vector<Address> users_;
   void* memory_ = nullptr;
 };

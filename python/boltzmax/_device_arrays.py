@@ -1,16 +1,10 @@
-"""Arrays on CUDA devices, whoever owns them: what is read of them, and new ones of the same kind.
-
-An array offers ``__dlpack__`` (PyTorch, CuPy, JAX) or ``__cuda_array_interface__`` (Numba and the
-rest). No library is imported here: where one is needed to make its own kind of array, the caller's
-array came from it.
-"""
+"""Memory on CUDA devices: what calls need to know of an array, and arrays of boltzmax's own."""
 
 from __future__ import annotations
 
-import importlib
+import functools
 import importlib.util
 import math
-import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -55,6 +49,7 @@ def why_unavailable() -> str:
     return reason
 
 
+@functools.cache
 def load_products() -> None:
     """Load cuBLAS, which multiplies matrices, or raise a RuntimeError that says why it cannot."""
     names = [f"libcublas.so.{version}" for version in (13, 12)]
@@ -157,10 +152,12 @@ class DeviceArray:
         Such as "float32" or "bfloat16".
     """
 
-    def __init__(self, shape: Shape, dtype: str, device: int, stream: int) -> None:
+    def __init__(
+        self, shape: Shape, dtype: str, device: int, stream: int, *, is_lasting: bool = False
+    ) -> None:
         self.shape, self.dtype = shape, dtype
         size = math.prod(shape) * ITEM[dtype]
-        self._memory = module().DeviceMemory(size, device, stream)
+        self._memory = module().DeviceMemory(size, device, stream, is_lasting)
         self.stream = stream
 
     @property
@@ -217,131 +214,6 @@ class DeviceArray:
     def copy_in(self, host: np.ndarray[Any, Any]) -> None:
         """Take the numbers of a contiguous array of the same size in bytes."""
         self._memory.copy_in(_bytes_of(host))
-
-
-def _library(x: Any) -> str:
-    return type(x).__module__.partition(".")[0]
-
-
-def check_on_device(x: Any, name: str) -> None:
-    """Raise a TypeError unless x says that it is an array on a CUDA device."""
-    if hasattr(x, "__dlpack_device__"):
-        kind = int(x.__dlpack_device__()[0])
-        if kind not in (_CUDA, _CUDA_MANAGED):
-            raise TypeError(f"{name} must be on a CUDA device, not on DLPack's device type {kind}")
-    elif not hasattr(x, "__cuda_array_interface__"):
-        raise TypeError(
-            f"{name} must be an array on a CUDA device (with __dlpack__ or "
-            f"__cuda_array_interface__), got {type(x).__module__}.{type(x).__qualname__}"
-        )
-
-
-def stream_of(x: Any) -> int | None:
-    """Return the stream on which x is made and used; None if its library does not tell."""
-    if isinstance(x, DeviceArray):
-        return x.stream
-    library = sys.modules.get(_library(x))
-    if _library(x) == "torch" and library is not None:
-        return int(library.cuda.current_stream(x.device).cuda_stream)
-    if _library(x) == "cupy" and library is not None:
-        with library.cuda.Device(x.device.id):
-            return int(library.cuda.get_current_stream().ptr)
-    if hasattr(x, "__dlpack__"):
-        return None
-    stream = x.__cuda_array_interface__.get("stream")
-    return 0 if stream in (None, 1) else int(stream)
-
-
-def view_of(x: Any, name: str, stream: int) -> View:
-    """Read where an array's elements lie, and let `stream` wait for what makes them."""
-    check_on_device(x, name)
-    if isinstance(x, DeviceArray):
-        view = x.view
-    elif hasattr(x, "__dlpack__"):
-        view = _of_dlpack(x, name, stream)
-    else:
-        view = _of_interface(x, name)
-    own = stream_of(x)
-    if own not in (None, stream):
-        module().order(view.device, own, stream)
-    return view
-
-
-def _of_dlpack(x: Any, name: str, stream: int) -> View:
-    library = sys.modules.get(_library(x))
-    if _library(x) == "torch" and library is not None:
-        with library.cuda.device(x.device):  # torch exports from the current one alone
-            capsule = x.detach().resolve_neg().__dlpack__(stream=-1)
-    else:  # -1: the producer need not order its stream and ours, where both are known here
-        capsule = x.__dlpack__(stream=stream or 1 if stream_of(x) is None else -1)
-    address, shape, strides, code, bits, _, device = module().read_dlpack(capsule)
-    dtype = _NAMES.get((code, bits))
-    if dtype is None:
-        raise TypeError(f"{name} has a dtype that is not supported (DLPack's {code}, {bits} bits)")
-    return View(address, shape, strides, dtype, device, capsule)
-
-
-def check_writable(out: Any, view: View) -> None:
-    """Raise unless a result may go to `out`, each element to a place of its own."""
-    if _library(out) in ("jax", "jaxlib"):
-        raise TypeError("out cannot be an array of JAX, which never change")
-    interface = None if hasattr(out, "__dlpack__") else out.__cuda_array_interface__
-    if interface is not None and interface["data"][1]:
-        raise ValueError("out is read-only")
-    if any(s == 0 and n > 1 for s, n in zip(view.strides, view.shape, strict=True)):
-        raise ValueError("out has elements that share a place, as in a broadcast view")
-
-
-def _of_interface(x: Any, name: str) -> View:
-    interface = x.__cuda_array_interface__
-    address, shape = int(interface["data"][0]), tuple(interface["shape"])
-    if interface.get("mask") is not None:
-        raise TypeError(f"{name} is a masked array; pass its data, and where=~mask")
-    try:
-        dtype = np.dtype(interface["typestr"])
-    except TypeError:
-        dtype = np.dtype(object)
-    if dtype.name not in ITEM or not dtype.isnative:
-        raise TypeError(f"{name} has dtype {interface['typestr']}, which is not supported")
-    strides = interface.get("strides") or contiguous_strides(shape, dtype.itemsize)
-    device = 0 if 0 in shape else module().device_of(address)
-    if device < 0:
-        raise TypeError(f"{name} must be in the memory of a CUDA device, and is in the host's")
-    return View(address, shape, tuple(strides), dtype.name, device, x)
-
-
-def empty_like(x: Any, view: View, shape: Shape, dtype: str, stream: int) -> Any:
-    """Return an array of x's kind, on its device, of any numbers."""
-    library = sys.modules.get(_library(x))
-    if _library(x) == "torch" and library is not None:
-        result = library.empty(shape, dtype=getattr(library, dtype), device=x.device)
-        if stream != stream_of(x):  # torch is not to reuse it before that stream is done
-            result.record_stream(library.cuda.ExternalStream(stream, device=x.device))
-        return result
-    if _library(x) == "cupy" and library is not None:
-        with library.cuda.Device(view.device):
-            return library.empty(shape, _dtype_of(dtype))
-    if _library(x) == "numba" and "numba.cuda" in sys.modules:
-        numba_cuda = sys.modules["numba.cuda"]
-        with numba_cuda.gpus[view.device]:
-            return numba_cuda.device_array(shape, _dtype_of(dtype))
-    return DeviceArray(shape, dtype, view.device, stream)
-
-
-def _dtype_of(dtype: str) -> np.dtype[Any]:
-    if dtype == "bfloat16":
-        import ml_dtypes
-
-        bfloat16: np.dtype[Any] = np.dtype(ml_dtypes.bfloat16)
-        return bfloat16
-    return np.dtype(dtype)
-
-
-def finished(result: Any, x: Any) -> Any:
-    """Return a result as the kind of array that x is, where `empty_like` could not make one."""
-    if isinstance(result, DeviceArray) and _library(x) in ("jax", "jaxlib"):
-        return importlib.import_module("jax.dlpack").from_dlpack(result)
-    return result
 
 
 def host_dtype(x: np.ndarray[Any, Any], name: str) -> str:

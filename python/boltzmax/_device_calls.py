@@ -13,12 +13,18 @@ from boltzmax._device_arrays import (
     DeviceArray,
     Shape,
     View,
+    host_dtype,
+    module,
+)
+from boltzmax._device_libraries import (
+    check_no_gradient,
     check_on_device,
     check_writable,
     empty_like,
     finished,
-    host_dtype,
-    module,
+    mark_written,
+    release,
+    stream_number,
     stream_of,
     view_of,
 )
@@ -27,12 +33,13 @@ from boltzmax._device_arrays import (
 class Result:
     """An array on the device, and what the caller gets of it."""
 
-    def __init__(self, array: Any, view: View, source: Any, host: Any = None) -> None:
-        self._array, self.view, self._source, self._host = array, view, source, host
+    def __init__(self, call: Call, array: Any, view: View, host: Any = None) -> None:
+        self._call, self._array, self.view, self._host = call, array, view, host
 
     def deliver(self) -> Any:
+        self._call.release()
         if self._host is None:
-            return finished(self._array, self._source)
+            return finished(self._array, self._call.x)
         self._array.copy_out(self._host)
         return self._host[()]  # a scalar of NumPy's where there are no axes
 
@@ -40,13 +47,14 @@ class Result:
 class Call:
     """The array that a call is about, its device and its stream."""
 
-    def __init__(self, x: Any, stream: int | None, name: str = "x") -> None:
+    def __init__(self, x: Any, stream: Any, name: str = "x") -> None:
         self.module = module()
         self.x, self.name = x, name
         if not self.is_on_host:
             check_on_device(x, name)
         own = 0 if self.is_on_host else stream_of(x)
-        self.stream = int(stream) if stream is not None else own or 0
+        self.stream = stream_number(stream) if stream is not None else own or 0
+        self._read: list[Any] = []
         self.device = 0
         self.view = self.read(x, name)
         self.device = self.view.device
@@ -72,12 +80,19 @@ class Call:
             copy = DeviceArray(x.shape, host_dtype(x, name), self.device, self.stream)
             copy.copy_in(np.ascontiguousarray(x))
             return copy.view
+        check_no_gradient(x, name)
         view = view_of(x, name, self.stream)
+        self._read.append(x)
         if x is not self.x and 0 not in view.shape and view.device != self.device:
             raise ValueError(
                 f"{name} is on device {view.device}, and {self.name} on device {self.device}"
             )
         return view
+
+    def release(self) -> None:
+        """Let what was read be freed or written to, after the launch."""
+        while self._read:
+            release(self._read.pop(), self.device, self.stream)
 
     def mask(self, where: Any) -> View | None:
         if where is None:
@@ -89,14 +104,20 @@ class Call:
 
     def target(self, target: Any) -> View:
         """Return the place of a class for each row; classes are on the last axis."""
+        if self.is_on_host and isinstance(target, np.ndarray) and target.dtype.kind in "iu":
+            target = target.astype(np.int64)
         view, shape = self.read(target, "target"), self.view.shape[:-1]
-        if view.dtype != "int64":
-            raise TypeError(f"target must be an array of int64, got dtype {view.dtype}")
+        if view.dtype not in ("int32", "int64"):
+            raise TypeError(f"target must be an array of int64 or int32, got dtype {view.dtype}")
         if view.shape != shape:
             raise ValueError(f"target must have shape {shape}, got {view.shape}")
         if not view.is_contiguous or not view.is_aligned:
             raise ValueError("target must lie contiguous, and aligned")
-        return view
+        if view.dtype == "int64":
+            return view
+        wide = self.scratch(shape, "int64")
+        self.module.widen_targets(view.address, wide.address, view.size, self.device, self.stream)
+        return wide
 
     @property
     def computed(self) -> str:
@@ -115,10 +136,10 @@ class Call:
         """Return a new array of the caller's kind."""
         if not self.is_on_host:
             array = empty_like(self.x, self.view, shape, dtype, self.stream)
-            return Result(array, view_of(array, "the result", self.stream), self.x)
+            return Result(self, array, view_of(array, "the result", self.stream))
         array = DeviceArray(shape, dtype, self.device, self.stream)
         host = np.empty(shape, self.x.dtype if dtype == self.view.dtype else dtype)
-        return Result(array, array.view, self.x, host)
+        return Result(self, array, array.view, host)
 
     def scratch(self, shape: Shape, dtype: str) -> View:
         """Return memory that is gone after the call, in the order of its stream."""
@@ -139,7 +160,8 @@ class Call:
         same = view.place == self.view.place
         if any(o is not None and view.overlaps(o) for o in (None if same else self.view, *others)):
             raise ValueError("out overlaps an input; it may be x itself, element for element")
-        return Result(out, view, out)
+        mark_written(out)
+        return Result(self, out, view)
 
     def task(
         self, operation: str, axes: Shape, y: Any, third: View | None, temperature: float

@@ -56,7 +56,7 @@ class HierarchicalSoftmax:
         self.tree, self.weight, self.bias = tree, weight, bias
         self._trees: dict[int, _TreeOnDevice] = {}
 
-    def log_prob(self, hidden: Any, target: Any, *, stream: int | None = None) -> Any:
+    def log_prob(self, hidden: Any, target: Any, *, stream: Any = None) -> Any:
         """Return log p(target) of every row, (N,).
 
         `target` is an array of int64, (N,): a negative one gives 0, one that is no class NaN.
@@ -64,27 +64,25 @@ class HierarchicalSoftmax:
         question = _Question(self, hidden, stream)
         return question.losses(target, "none", gives_log_probs=True)[0].deliver()
 
-    def loss(
-        self, hidden: Any, target: Any, *, reduction: str = "mean", stream: int | None = None
-    ) -> Any:
+    def loss(self, hidden: Any, target: Any, *, reduction: str = "mean", stream: Any = None) -> Any:
         """Return the mean of -log p(target) over the rows that count, their sum, or each."""
         checked_reduction(reduction, REDUCTIONS)
         question = _Question(self, hidden, stream)
         return question.losses(target, reduction)[0].deliver()
 
     def loss_with_grad(
-        self, hidden: Any, target: Any, *, reduction: str = "mean", stream: int | None = None
+        self, hidden: Any, target: Any, *, reduction: str = "mean", stream: Any = None
     ) -> tuple[Any, Any, Any, Any]:
         """Return the loss and its gradients.
 
         Parameters
         ----------
         hidden : array, shape (N, D)
-        target : array of int64, shape (N,)
+        target : array of int64 or int32, shape (N,)
             A negative one leaves its row out; one that is no class makes the loss and its row of
             d_hidden NaN.
         reduction : {"mean", "sum"}, default "mean"
-        stream : int, optional
+        stream : stream or int, optional
 
         Returns
         -------
@@ -101,7 +99,7 @@ class HierarchicalSoftmax:
         return loss.deliver(), d_hidden, d_weight, d_bias
 
     def topk(
-        self, hidden: Any, k: int, *, min_prob: float = 0.0, stream: int | None = None
+        self, hidden: Any, k: int, *, min_prob: float = 0.0, stream: Any = None
     ) -> tuple[Any, Any]:
         """Return the k likeliest classes of each row, and their log-probabilities.
 
@@ -116,7 +114,7 @@ class HierarchicalSoftmax:
             From 1 to the number of classes.
         min_prob : float, default 0.0
             Leave out classes of a lower probability.
-        stream : int, optional
+        stream : stream or int, optional
 
         Returns
         -------
@@ -135,10 +133,10 @@ class HierarchicalSoftmax:
         ids, log_probs = question.top(count, math.log(least) if least > 0 else -math.inf)
         return ids.deliver(), log_probs.deliver()
 
-    def _on_device(self, device: int, stream: int) -> Any:
+    def _on_device(self, device: int) -> Any:
         if device not in self._trees:
             self._trees[device] = _TreeOnDevice(self.tree, device)
-        return self._trees[device].used_on(stream)
+        return self._trees[device].for_call()
 
 
 class _TreeOnDevice:
@@ -151,16 +149,13 @@ class _TreeOnDevice:
         arrays += [(np.ascontiguousarray(a, np.int64), "int64") for a in large]
         self._copies = []
         for array, dtype in arrays:
-            copy = DeviceArray(array.shape, dtype, device, 0)
+            copy = DeviceArray(array.shape, dtype, device, 0, is_lasting=True)
             copy.copy_in(array)
             self._copies.append(copy)
         units = np.diff(tree.unit_offset)
         self._sizes = [tree.n_classes, tree.n_inner, _longest_way(tree, units), int(units.max())]
 
-    def used_on(self, stream: int) -> Any:
-        """Return the tree for a call on a stream, which is done with it before it is freed."""
-        for copy in self._copies:
-            copy.share_with(stream)
+    def for_call(self) -> Any:
         return module().DeviceTree([copy.view.address for copy in self._copies], self._sizes)
 
 
@@ -179,7 +174,7 @@ def _longest_way(tree: Tree, units: NDArray[np.int64]) -> int:
 class _Question:
     """Rows for a layer, and the arrays of both."""
 
-    def __init__(self, layer: HierarchicalSoftmax, hidden: Any, stream: int | None) -> None:
+    def __init__(self, layer: HierarchicalSoftmax, hidden: Any, stream: Any) -> None:
         self.call = call = Call(hidden, stream, name="hidden")
         self.hidden, tree = call.view, layer.tree
         self.weight = self._read(layer.weight, "weight")
@@ -195,8 +190,7 @@ class _Question:
         if self.bias is not None and self.bias.shape != (tree.n_units,):
             raise ValueError(f"bias must have shape ({tree.n_units},), got {self.bias.shape}")
         self.storage = getattr(call.module.Storage, self.hidden.dtype.upper())
-        self.where = (call.device, call.stream)
-        self.tree = layer._on_device(*self.where)
+        self.tree = layer._on_device(call.device)
         self.sizes = [features, self.hidden.shape[0]]
 
     def _read(self, x: Any, name: str) -> View:

@@ -19,7 +19,7 @@ def cross_entropy(
     *,
     temperature: float = 1.0,
     reduction: str = "mean",
-    stream: int | None = None,
+    stream: Any = None,
 ) -> Any:
     """Cross-entropy of class indices: logsumexp(z) - z[target], with z = logits / T.
 
@@ -27,7 +27,7 @@ def cross_entropy(
     ----------
     logits : array
         Scores, classes on the last axis; as `x` of `softmax`.
-    target : array of int64
+    target : array of int64 or int32
         The class of each row, of the shape of `logits` without its last axis, contiguous. A
         negative one leaves its row out. One that is no class makes its loss NaN: the call does not
         wait for the device to find out.
@@ -35,8 +35,8 @@ def cross_entropy(
         Divides the logits.
     reduction : {"mean", "sum", "none"}, default "mean"
         Over the rows that count; "none" returns the loss of each.
-    stream : int, optional
-        The address of a CUDA stream, instead of the caller's own.
+    stream : stream or int, optional
+        A CUDA stream, or its address, instead of the caller's own.
 
     Returns
     -------
@@ -65,7 +65,7 @@ def cross_entropy_with_grad(
     temperature: float = 1.0,
     reduction: str = "mean",
     out: Any = None,
-    stream: int | None = None,
+    stream: Any = None,
 ) -> tuple[Any, Any]:
     """Cross-entropy as `cross_entropy`, and its gradient with respect to the logits.
 
@@ -96,7 +96,7 @@ def linear_cross_entropy(
     *,
     temperature: float = 1.0,
     reduction: str = "mean",
-    stream: int | None = None,
+    stream: Any = None,
 ) -> Any:
     """Cross-entropy of the logits ``hidden @ weight.T + bias``, of which only a tile is ever there.
 
@@ -106,7 +106,7 @@ def linear_cross_entropy(
         A row for each target. float16, bfloat16, float32 or float64, C-contiguous.
     weight : array, shape (V, D)
         A row for each class, of the dtype of `hidden`; contiguous.
-    target : array of int64, shape (...)
+    target : array of int64 or int32, shape (...)
         As for `cross_entropy`.
     bias : array, shape (V,), optional
         Added to the logits; of the dtype of `hidden`, contiguous.
@@ -150,7 +150,7 @@ def linear_cross_entropy_with_grad(
     *,
     temperature: float = 1.0,
     reduction: str = "mean",
-    stream: int | None = None,
+    stream: Any = None,
 ) -> tuple[Any, Any, Any, Any]:
     """`linear_cross_entropy` and its gradients, for which each tile is computed once more.
 
@@ -186,7 +186,7 @@ def _cross_entropy(
     target: Any,
     temperature: float,
     reduction: str,
-    stream: int | None,
+    stream: Any,
     *,
     with_grad: bool,
     out: Any = None,
@@ -221,9 +221,7 @@ def _cross_entropy(
 class _Linear:
     """A linear layer and rows for it."""
 
-    def __init__(
-        self, hidden: Any, weight: Any, target: Any, bias: Any, stream: int | None
-    ) -> None:
+    def __init__(self, hidden: Any, weight: Any, target: Any, bias: Any, stream: Any) -> None:
         self.call = Call(hidden, stream, name="hidden")
         self.hidden = self.call.view
         if not self.hidden.shape or self.hidden.shape[-1] == 0:

@@ -17,7 +17,7 @@ def row_stats(
     *,
     temperature: float = 1.0,
     entropy: bool = True,
-    stream: int | None = None,
+    stream: Any = None,
 ) -> RowStats:
     """Return what `boltzmax.row_stats` tells of rows of logits, in one launch.
 
@@ -25,7 +25,7 @@ def row_stats(
     ----------
     logits : array, shape (..., K)
         Scores on a device, or a NumPy array; as `x` of `softmax`.
-    target : array of int64, shape (...), optional
+    target : array of int64 or int32, shape (...), optional
         As for `cross_entropy`; of one that is no class the log-probability is NaN and the rank 0.
     k : int, default 5
         How many of the largest are wanted: 0 for none; at most K are given. Each takes a part of
@@ -34,8 +34,8 @@ def row_stats(
         Divides the logits.
     entropy : bool, default True
         Whether the entropy is wanted.
-    stream : int, optional
-        The address of a CUDA stream, instead of the caller's own.
+    stream : stream or int, optional
+        A CUDA stream, or its address, instead of the caller's own.
 
     Returns
     -------

@@ -61,7 +61,7 @@ def softmax(
     where: Any = None,
     temperature: float = 1.0,
     out: Any = None,
-    stream: int | None = None,
+    stream: Any = None,
 ) -> Any:
     """Probabilities from scores: exp(x_i / T) / sum_j exp(x_j / T) along an axis.
 
@@ -78,9 +78,9 @@ def softmax(
         Divides the scores. From 1e-30 to 1e30.
     out : array, optional
         Where the result goes: of the shape and dtype of `x`, which it may be.
-    stream : int, optional
-        The address of a CUDA stream, instead of the caller's own. It waits for the inputs, and must
-        outlive the result.
+    stream : stream or int, optional
+        A CUDA stream, or its address, instead of the caller's own. It waits for the inputs, and
+        must outlive the result.
 
     Returns
     -------
@@ -116,7 +116,7 @@ def log_softmax(
     where: Any = None,
     temperature: float = 1.0,
     out: Any = None,
-    stream: int | None = None,
+    stream: Any = None,
 ) -> Any:
     """Logarithms of probabilities: x_i / T - log(sum_j exp(x_j / T)) along an axis.
 
@@ -139,7 +139,7 @@ def logsumexp(
     keepdims: bool = False,
     where: Any = None,
     temperature: float = 1.0,
-    stream: int | None = None,
+    stream: Any = None,
 ) -> Any:
     """log(sum_j exp(x_j / T)) along an axis, without overflow.
 
@@ -166,7 +166,7 @@ def logsumexp(
 
 
 def softmax_backward(
-    dy: Any, y: Any, axis: int | tuple[int, ...] | None = -1, *, stream: int | None = None
+    dy: Any, y: Any, axis: int | tuple[int, ...] | None = -1, *, stream: Any = None
 ) -> Any:
     """Gradient of a loss with respect to x, from that with respect to y = softmax(x).
 
@@ -178,8 +178,8 @@ def softmax_backward(
         Of one shape and dtype, on one device; or NumPy arrays.
     axis : int, tuple of int or None, default -1
         The axis or axes that form a row.
-    stream : int, optional
-        The address of a CUDA stream, instead of the caller's own.
+    stream : stream or int, optional
+        A CUDA stream, or its address, instead of the caller's own.
 
     Returns
     -------
@@ -202,7 +202,7 @@ def softmax_backward(
 
 
 def log_softmax_backward(
-    dy: Any, y: Any, axis: int | tuple[int, ...] | None = -1, *, stream: int | None = None
+    dy: Any, y: Any, axis: int | tuple[int, ...] | None = -1, *, stream: Any = None
 ) -> Any:
     """Gradient of a loss with respect to x, from that with respect to y = log_softmax(x).
 
@@ -223,7 +223,7 @@ def log_softmax_backward(
 
 
 def _elementwise(
-    operation: str, x: Any, axis: Any, where: Any, temperature: float, out: Any, stream: int | None
+    operation: str, x: Any, axis: Any, where: Any, temperature: float, out: Any, stream: Any
 ) -> Any:
     call = Call(x, stream)
     axes = normalized_axes(axis, len(call.view.shape))
@@ -233,7 +233,7 @@ def _elementwise(
     return result.deliver()
 
 
-def _gradient(operation: str, dy: Any, y: Any, axis: Any, stream: int | None) -> Any:
+def _gradient(operation: str, dy: Any, y: Any, axis: Any, stream: Any) -> Any:
     call = Call(dy, stream)
     axes = normalized_axes(axis, len(call.view.shape))
     other = call.read(y, "y")

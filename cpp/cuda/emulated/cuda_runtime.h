@@ -79,7 +79,28 @@ cudaError_t cudaDeviceGetAttribute(int* value, cudaDeviceAttr attribute, int dev
 cudaError_t cudaFuncSetAttribute(const void* function, cudaFuncAttribute attribute, int value);
 cudaError_t cudaSetDevice(int device);
 cudaError_t cudaPointerGetAttributes(cudaPointerAttributes* attributes, const void* memory);
-cudaError_t cudaMallocAsync(void** memory, size_t bytes, cudaStream_t stream);
+struct cudaFuncAttributes {
+  size_t sharedSizeBytes;
+  int ptxVersion;
+};
+cudaError_t cudaFuncGetAttributes(cudaFuncAttributes* attributes, const void* function);
+struct CUmemPool_st;
+using cudaMemPool_t = CUmemPool_st*;
+enum cudaMemAllocationType { cudaMemAllocationTypePinned = 1 };
+enum cudaMemLocationType { cudaMemLocationTypeDevice = 1 };
+enum cudaMemPoolAttr { cudaMemPoolAttrReleaseThreshold = 4 };
+struct cudaMemPoolProps {
+  cudaMemAllocationType allocType;
+  struct {
+    cudaMemLocationType type;
+    int id;
+  } location;
+};
+cudaError_t cudaMemPoolCreate(cudaMemPool_t* pool, const cudaMemPoolProps* properties);
+cudaError_t cudaMemPoolSetAttribute(cudaMemPool_t pool, cudaMemPoolAttr attribute, void* value);
+cudaError_t cudaMallocFromPoolAsync(void** memory, size_t bytes, cudaMemPool_t pool, cudaStream_t stream);
+cudaError_t cudaFree(void* memory);
+cudaError_t cudaDeviceSynchronize();
 cudaError_t cudaFreeAsync(void* memory, cudaStream_t stream);
 cudaError_t cudaMemcpyAsync(void* to, const void* from, size_t bytes, cudaMemcpyKind kind, cudaStream_t stream);
 cudaError_t cudaMemsetAsync(void* memory, int byte, size_t bytes, cudaStream_t stream);
@@ -94,7 +115,9 @@ namespace emulated {
 extern dim3 thread_index, block_index;
 
 // Runs one thread after the other until all have returned.
-cudaError_t RunGrid(const cudaLaunchConfig_t& config, const std::function<void()>& thread);
+cudaError_t RunGrid(const void* kernel, const cudaLaunchConfig_t& config, const std::function<void()>& thread);
+// From now on a kernel may have as much shared memory.
+void Allow(const void* kernel, size_t bytes);
 // Waits for the other threads of the cluster, of the block, or of the warp.
 void WaitForCluster();
 void WaitForBlock();
@@ -152,5 +175,11 @@ T __shfl_xor_sync(unsigned, T x, int distance) {
 template <class... Parameters, class... Arguments>
 cudaError_t cudaLaunchKernelEx(const cudaLaunchConfig_t* config, void (*kernel)(Parameters...),
                                Arguments... arguments) {
-  return emulated::RunGrid(*config, [=] { kernel(arguments...); });
+  return emulated::RunGrid(reinterpret_cast<const void*>(kernel), *config, [=] { kernel(arguments...); });
+}
+// Eight blocks of a cluster find a place, sixteen do not.
+template <class... Parameters>
+cudaError_t cudaOccupancyMaxActiveClusters(int* clusters, void (*)(Parameters...), const cudaLaunchConfig_t* config) {
+  *clusters = config->attrs->val.clusterDim.x <= 8 ? 1 : 0;
+  return cudaSuccess;
 }

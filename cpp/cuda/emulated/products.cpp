@@ -17,12 +17,13 @@ template <class S>
 void Multiply(const MatrixProduct& p) {
   using T = Compute<S>;
   const double factor = static_cast<double>(*static_cast<const T*>(p.factor));
+  const double kept = static_cast<double>(*static_cast<const T*>(p.kept));
   for (int64_t i = 0; i < p.m; ++i) {
     for (int64_t j = 0; j < p.n; ++j) {
       double sum = 0.0;
       for (int64_t l = 0; l < p.k; ++l) sum += At<S>(p.a, i, l) * At<S>(p.b, l, j);
       T& c = static_cast<T*>(p.c)[i * p.c_step + j];
-      c = static_cast<T>(factor * sum + (p.adds ? static_cast<double>(c) : 0.0));
+      c = static_cast<T>(factor * sum + (kept == 0.0 ? 0.0 : kept * static_cast<double>(c)));
     }
   }
 }
@@ -31,7 +32,7 @@ void Multiply(const MatrixProduct& p) {
 
 std::string LoadProducts(const std::vector<std::string>&) { return ""; }
 
-Products::Products(Stream stream) : stream_(stream), handle_(nullptr), workspace_(nullptr) {}
+Products::Products(Stream stream) : workspace_(1, stream), handle_(nullptr) {}
 Products::~Products() = default;
 
 void Products::Run(const MatrixProduct& product) {

@@ -4,6 +4,7 @@
 #include <map>
 #include <memory>
 #include <mutex>
+#include <set>
 #include <vector>
 
 #include "cuda_runtime.h"
@@ -46,7 +47,9 @@ const std::function<void()>* body;
 // Where in a block's memory lies what has which key; the same in all of them.
 std::map<const void*, size_t> places;
 size_t room;
-constexpr size_t kShared = size_t{232} << 10;  // of a block
+constexpr size_t kShared = size_t{99} << 10;  // of a block, if its kernel asks for more than is usual
+std::set<const void*> allowed;
+size_t limit;
 
 size_t BlockOf(size_t thread) { return thread / threads_of_block; }
 Meeting& WarpOf(size_t thread) { return warps[BlockOf(thread) * warps_of_block + thread % threads_of_block / kWarp]; }
@@ -115,14 +118,16 @@ void RunCluster(dim3 size) {
 
 }  // namespace
 
-cudaError_t RunGrid(const cudaLaunchConfig_t& config, const std::function<void()>& thread) {
+cudaError_t RunGrid(const void* kernel, const cudaLaunchConfig_t& config, const std::function<void()>& thread) {
   const std::lock_guard<std::mutex> lock(device);
   const dim3 size = config.blockDim;
   threads_of_block = size_t{size.x} * size.y * size.z;
   warps_of_block = (threads_of_block + kWarp - 1) / kWarp;
   const unsigned of_cluster = config.numAttrs == 0 ? 1 : config.attrs->val.clusterDim.x, grid = config.gridDim.x;
+  constexpr size_t kUsual = size_t{48} << 10;
+  limit = allowed.count(kernel) > 0 ? kShared : kUsual;
   if (threads_of_block == 0 || threads_of_block > 1024 || grid == 0 || of_cluster > 16 || grid % of_cluster != 0 ||
-      config.dynamicSmemBytes > kShared) {
+      config.dynamicSmemBytes > limit) {
     return cudaErrorInvalidValue;
   }
   body = &thread;
@@ -155,10 +160,14 @@ char* MemoryOf(size_t block) {
 
 }  // namespace
 
+void Allow(const void* kernel, size_t bytes) {
+  const std::lock_guard<std::mutex> lock(device);
+  if (bytes <= kShared) allowed.insert(kernel);
+}
 void* SharedMemory(const void* key, size_t bytes) {
   const auto [place, is_new] = places.emplace(key, room);
   if (is_new) room += (bytes + kAlignment - 1) / kAlignment * kAlignment;
-  if (room > kShared) abort();
+  if (room > limit) abort();  // the device would not have launched it
   return MemoryOf(BlockOf(current)) + place->second;
 }
 void* SharedMemoryOf(const void* own, int rank) {
@@ -217,7 +226,14 @@ cudaError_t cudaDeviceGetAttribute(int* value, cudaDeviceAttr attribute, int) {
   }
   return cudaSuccess;
 }
-cudaError_t cudaFuncSetAttribute(const void*, cudaFuncAttribute, int) { return cudaSuccess; }
+cudaError_t cudaFuncSetAttribute(const void* function, cudaFuncAttribute attribute, int value) {
+  if (attribute == cudaFuncAttributeMaxDynamicSharedMemorySize) emulated::Allow(function, static_cast<size_t>(value));
+  return cudaSuccess;
+}
+cudaError_t cudaFuncGetAttributes(cudaFuncAttributes* attributes, const void*) {
+  *attributes = {4 << 10, 90};
+  return cudaSuccess;
+}
 cudaError_t cudaPointerGetAttributes(cudaPointerAttributes* attributes, const void* memory) {
   const std::lock_guard<std::mutex> lock(memory_mutex);
   *attributes = {cudaMemoryTypeUnregistered, 0};
@@ -227,7 +243,13 @@ cudaError_t cudaPointerGetAttributes(cudaPointerAttributes* attributes, const vo
   if (static_cast<const char*>(memory) < start + block.first) *attributes = {cudaMemoryTypeDevice, block.second};
   return cudaSuccess;
 }
-cudaError_t cudaMallocAsync(void** memory, size_t bytes, cudaStream_t) {
+cudaError_t cudaMemPoolCreate(cudaMemPool_t* pool, const cudaMemPoolProps*) {
+  static char any;
+  *pool = reinterpret_cast<cudaMemPool_t>(&any);
+  return cudaSuccess;
+}
+cudaError_t cudaMemPoolSetAttribute(cudaMemPool_t, cudaMemPoolAttr, void*) { return cudaSuccess; }
+cudaError_t cudaMallocFromPoolAsync(void** memory, size_t bytes, cudaMemPool_t, cudaStream_t) {
   if (bytes > kMemory) return cudaErrorMemoryAllocation;
   *memory = aligned_alloc(256, (bytes + 255) / 256 * 256);
   if (*memory == nullptr) return cudaErrorMemoryAllocation;
@@ -245,6 +267,8 @@ cudaError_t cudaFreeAsync(void* memory, cudaStream_t) {
   free(memory);
   return cudaSuccess;
 }
+cudaError_t cudaFree(void* memory) { return cudaFreeAsync(memory, nullptr); }
+cudaError_t cudaDeviceSynchronize() { return cudaSuccess; }
 cudaError_t cudaMemcpyAsync(void* to, const void* from, size_t bytes, cudaMemcpyKind, cudaStream_t) {
   memcpy(to, from, bytes);
   return cudaSuccess;
