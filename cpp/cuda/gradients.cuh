@@ -19,7 +19,7 @@ struct Gradient {
   BOLTZMAX_DEVICE T Term(T dy, T y) const { return of_softmax ? dy * y : dy; }
   BOLTZMAX_DEVICE T Of(T dy, T y) const {
     if (of_softmax) return y * (dy - total);
-    const Temperature<T> one(1.0);
+    const Temperature<T> one(Divisor{1.0, 1.0, 0.0});
     const ExpOf<S> exp = {one, false};
     return MulAdd(-exp(y > T(0) ? T(0) : y), total, dy);
   }

@@ -28,8 +28,9 @@ __global__ void __launch_bounds__(kTileThreads)
   if (threadIdx.x != 0) return;
   *scale = task.is_mean ? 1.0 / count : 1.0;
   // Where no row counts all slopes are 0, and so are the gradients.
-  factors[0] = count == 0 ? Compute<S>(0)
-                          : static_cast<Compute<S>>(*scale / task.temperature / static_cast<double>(kSlopeScale<S>));
+  factors[0] = count == 0
+                   ? Compute<S>(0)
+                   : static_cast<Compute<S>>(*scale * task.temperature.inverse / static_cast<double>(kSlopeScale<S>));
   factors[1] = Compute<S>(0);
   factors[2] = Compute<S>(1);
 }
@@ -106,11 +107,13 @@ struct RowOfLayer {
   bool counts, is_class;
 
   BOLTZMAX_DEVICE RowOfLayer(const LinearTask& task, int64_t r, const RowSum<T>& sum, bool wants_log)
-      : totals(sum, wants_log),
+      : totals(sum),
         temperature(task.temperature),
         target(task.target[r]),
         counts(target >= 0),
-        is_class(target < task.classes) {}
+        is_class(target < task.classes) {
+    if (wants_log) totals.FindLog(sum);
+  }
   BOLTZMAX_DEVICE T Loss(T own) const {
     if (!counts) return T(0);
     if (!is_class) return NotANumber<T>();

@@ -6,6 +6,7 @@
 #pragma once
 
 #include "../kernels/exp_constants.hpp"
+#include "task.hpp"
 #include "threads.cuh"
 
 namespace boltzmax::cuda {
@@ -51,11 +52,10 @@ template <class T>
 struct Temperature {
   T value, inverse_hi, inverse_lo;
 
-  explicit BOLTZMAX_DEVICE Temperature(double temperature)
-      : value(static_cast<T>(temperature)), inverse_hi(static_cast<T>(1.0 / temperature)) {
-    const double inverse = 1.0 / temperature;
-    inverse_lo = sizeof(T) == 4 ? static_cast<T>(inverse - static_cast<double>(inverse_hi))
-                                : static_cast<T>(fma(-inverse, temperature, 1.0) * inverse);
+  explicit BOLTZMAX_DEVICE Temperature(const Divisor& temperature)
+      : value(static_cast<T>(temperature.value)), inverse_hi(static_cast<T>(temperature.inverse)) {
+    inverse_lo = sizeof(T) == 4 ? static_cast<T>(temperature.inverse - static_cast<double>(inverse_hi))
+                                : static_cast<T>(temperature.error);
   }
   // d / T. Where that is infinite, the small half of 1 / T has nothing to add; it might make it NaN.
   BOLTZMAX_DEVICE T Divide(T d) const {
@@ -143,14 +143,15 @@ struct RowTotals {
   T log_hi, log_lo;          // its logarithm
   bool is_empty;             // no element counts
 
-  // The logarithm is in double precision, which small devices are slow at: only where it is wanted.
-  BOLTZMAX_DEVICE RowTotals(const RowSum<T>& row, bool wants_log)
+  explicit BOLTZMAX_DEVICE RowTotals(const RowSum<T>& row)
       : max(row.max), log_hi(0), log_lo(0), is_empty(row.count == 0 && row.rest == T(0)) {
     T error;
     const T sum = TwoSum(static_cast<T>(row.count), row.rest, &error);
     inverse_hi = T(1) / sum;
     inverse_lo = (MulAdd(-inverse_hi, sum, T(1)) - inverse_hi * (error + row.low)) * inverse_hi;
-    if (!wants_log) return;
+  }
+  // The logarithm is in double precision, which many devices are slow at: only where it is wanted.
+  BOLTZMAX_DEVICE void FindLog(const RowSum<T>& row) {
     const double others =
         static_cast<double>(row.count - 1) + static_cast<double>(row.rest) + static_cast<double>(row.low);
     const double log = log1p(others);

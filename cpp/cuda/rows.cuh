@@ -64,12 +64,27 @@ struct Result {
   int64_t target;  // -1 where there is none, or the row is left out
   T gain;
 
-  BOLTZMAX_DEVICE Result(const Task& t, int64_t r, const RowSum<T>& sum)
-      : task(t), totals(sum, t.operation != Operation::kSoftmax), temperature(t.temperature), target(-1), gain(1) {
+  // `shared` has room for two; null where the threads are those of one warp.
+  BOLTZMAX_DEVICE Result(const Task& t, int64_t r, const RowSum<T>& sum, T* shared)
+      : task(t), totals(sum), temperature(t.temperature), target(-1), gain(1) {
+    if (task.operation != Operation::kSoftmax) FindLog(sum, shared);
     if (task.operation != Operation::kCrossEntropy) return;
     target = task.target[r];
     gain = static_cast<T>(task.gain * (task.scale == nullptr ? 1.0 : *task.scale));
     if (target >= task.n) gain = NotANumber<T>();
+  }
+
+  // By one warp, which tells the others of its block.
+  BOLTZMAX_DEVICE void FindLog(const RowSum<T>& sum, T* shared) {
+    if (shared == nullptr || threadIdx.x < 32) totals.FindLog(sum);
+    if (shared == nullptr) return;
+    if (threadIdx.x == 0) {
+      shared[0] = totals.log_hi;
+      shared[1] = totals.log_lo;
+    }
+    __syncthreads();
+    totals.log_hi = shared[0];
+    totals.log_lo = shared[1];
   }
 
   // (x - max) / T, given x
@@ -99,7 +114,7 @@ struct Result {
     if (totals.log_hi != totals.log_hi) return totals.log_hi;
     if (totals.max - totals.max != T(0)) return totals.max;
     const double log = static_cast<double>(totals.log_hi) + static_cast<double>(totals.log_lo);
-    return static_cast<T>(static_cast<double>(totals.max) / task.temperature + log);
+    return static_cast<T>(static_cast<double>(totals.max) / task.temperature.value + log);
   }
   // Of the whole row: its logarithm, or its loss.
   template <class S>
@@ -199,7 +214,7 @@ __global__ void __launch_bounds__(32 * kRowsOfBlock, 6) ShortRows(const __grid_c
   }
   sum = FoldWarp(sum, [&](RowSum<T>& a, const RowSum<T>& b) { a.Merge(b, temperature); });
 
-  const Result<T> result(task, r, sum);
+  const Result<T> result(task, r, sum, nullptr);
   if (lane == 0) result.StoreOfRow(r, row);
   if (!result.MapsElements()) return;
   __syncwarp();  // y may be x, of which the loss has just read an element
@@ -256,6 +271,7 @@ __global__ void __launch_bounds__(kStagedThreads, 3) StagedRows(const __grid_con
   constexpr bool kKeeps = sizeof(S) == sizeof(T);
   BOLTZMAX_SHARED(T, shared_max, kStagedWarps);
   BOLTZMAX_SHARED(RowSum<T>, shared_sum, kStagedWarps);
+  BOLTZMAX_SHARED(T, shared_log, 2);
   BOLTZMAX_SHARED_OF_LAUNCH(uint4, shared);
   auto* const staged = reinterpret_cast<Packet<S>*>(shared);
   const int thread = static_cast<int>(threadIdx.x);
@@ -289,7 +305,7 @@ __global__ void __launch_bounds__(kStagedThreads, 3) StagedRows(const __grid_con
   }
   sum = share.FoldAll(sum, shared_sum, [&](RowSum<T>& a, const RowSum<T>& b) { a.Merge(b, temperature); });
 
-  const Result<T> result(task, r, sum);
+  const Result<T> result(task, r, sum, shared_log);
   if (share.rank == 0 && thread == 0) result.StoreOfRow(r, row);
   if (!result.MapsElements()) return;
   // y may be x, of which the loss has just read an element.
@@ -316,6 +332,7 @@ __global__ void __launch_bounds__(32 * kPieceWarps)
     PiecesOfRows(const __grid_constant__ Task task, int64_t pieces, RowSum<Compute<S>>* sums) {
   using T = Compute<S>;
   BOLTZMAX_SHARED(T, shared_max, kPieceWarps);
+  BOLTZMAX_SHARED(T, shared_log, 2);
   BOLTZMAX_SHARED(RowSum<T>, shared_sum, kPieceWarps);
   const Temperature<T> temperature(task.temperature);
   const ExpOf<S> exp = {temperature, task.operation == Operation::kCrossEntropy};
@@ -348,7 +365,7 @@ __global__ void __launch_bounds__(32 * kPieceWarps)
     return;
   }
 
-  const Result<T> result(task, r, sum);
+  const Result<T> result(task, r, sum, shared_log);
   if (threadIdx.x == 0) result.StoreOfRow(r, row);
   if (!result.MapsElements()) return;
   __syncthreads();  // y may be x, of which the loss has just read an element
@@ -374,7 +391,7 @@ __global__ void __launch_bounds__(32 * kPieceWarps)
   sum = Fold<kPieceWarps>(sum, shared_sum, [&](RowSum<T>& a, const RowSum<T>& b) { a.Merge(b, temperature); });
   if (threadIdx.x != 0) return;
   sums[r * pieces] = sum;
-  Result<T>(task, r, sum).StoreOfRow(r, RowOf<S>(task, r));
+  Result<T>(task, r, sum, nullptr).StoreOfRow(r, RowOf<S>(task, r));
 }
 
 // Maps a piece with the sum of all.
@@ -382,12 +399,13 @@ template <class S>
 __global__ void __launch_bounds__(32 * kPieceWarps)
     MapPieces(const __grid_constant__ Task task, int64_t pieces, const RowSum<Compute<S>>* sums) {
   using T = Compute<S>;
+  BOLTZMAX_SHARED(T, shared_log, 2);
   const Temperature<T> temperature(task.temperature);
   const ExpOf<S> exp = {temperature, task.operation == Operation::kCrossEntropy};
   const int64_t piece = static_cast<int64_t>(blockIdx.x) % pieces, r = static_cast<int64_t>(blockIdx.x) / pieces;
   const RowOf<S> row(task, r);
   const RowSum<T> sum = sums[r * pieces];
-  const Result<T> result(task, r, sum);
+  const Result<T> result(task, r, sum, shared_log);
   const int64_t end = (piece + 1) * kPiece < task.n ? (piece + 1) * kPiece : task.n;
   for (int64_t i = piece * kPiece + static_cast<int64_t>(threadIdx.x); i < end; i += 32 * kPieceWarps) {
     const T x = row.X(i);

@@ -53,6 +53,7 @@ __global__ void __launch_bounds__(kStatisticsThreads)
   BOLTZMAX_SHARED(RowSum<T>, shared_sum, kStatisticsWarps);
   BOLTZMAX_SHARED(WideSum<T>, shared_mean, kStatisticsWarps);
   BOLTZMAX_SHARED(int64_t, shared_count, kStatisticsWarps);
+  BOLTZMAX_SHARED(T, shared_log, 2);
   const int64_t r = static_cast<int64_t>(blockIdx.x);
   const RowOf<S> row(task, r);
   const Temperature<T> temperature(task.temperature);
@@ -87,14 +88,14 @@ __global__ void __launch_bounds__(kStatisticsThreads)
   mean = Fold<kStatisticsWarps>(mean, shared_mean, [](WideSum<T>& a, const WideSum<T>& b) { a.Join(b); });
   above = Fold<kStatisticsWarps>(above, shared_count, [](int64_t& a, int64_t b) { a += b; });
 
-  const Result<T> result(task, r, sum);
+  const Result<T> result(task, r, sum, shared_log);
   const bool is_degenerate = sum.max - sum.max != T(0) || result.totals.log_hi != result.totals.log_hi;
   const auto log_prob = [&](T x) { return is_degenerate ? NotANumber<T>() : result.LogShare(x); };
   const auto set = [&](char* where, int64_t i, T value) { reinterpret_cast<T*>(where)[i] = value; };
   if (threadIdx.x == 0) {
     const T lse = result.LogSumExp();
     set(out.lse, r, lse);
-    set(out.energy, r, static_cast<T>(-task.temperature * static_cast<double>(lse)));
+    set(out.energy, r, static_cast<T>(-task.temperature.value * static_cast<double>(lse)));
     if (out.entropy != nullptr) {
       // log sum exp((x - max) / T) less the mean of (x - max) / T: neither is negative.
       const T below = mean.Total() * result.totals.inverse_hi;

@@ -18,6 +18,11 @@ enum class Storage : int32_t { kFloat32, kFloat64, kFloat16, kBFloat16 };
 
 inline constexpr int kMaxAxes = 8, kMaxOperands = 3;
 
+// T, 1/T as it is rounded, and what that lacks: divided here once, as many devices have little double precision.
+struct Divisor {
+  double value, inverse, error;
+};
+
 // Axes that are walked together, strides in bytes, one for each operand. The first varies slowest.
 struct Axes {
   int32_t count;
@@ -35,7 +40,7 @@ struct Task {
   const char* third;  // bools, or null; of a gradient, y
   int64_t rows, n;
   Axes outer, inner;
-  double temperature;
+  Divisor temperature;
 
   // Cross-entropy: y is the gradient, scale[0] * gain (softmax - [j = target]), and the loss of a row goes to loss[row].
   // A negative target leaves its row out; one that is no class makes loss and gradient NaN.
@@ -64,7 +69,7 @@ struct LinearTask {
   const void *hidden, *weight, *bias;  // no bias: null
   int64_t rows, features, classes;
   const int64_t* target;
-  double temperature;
+  Divisor temperature;
   bool is_mean;
   void *losses, *d_hidden, *d_weight, *d_bias;
   double* scale;

@@ -3,6 +3,7 @@
 #include <pybind11/pybind11.h>
 #include <pybind11/stl.h>
 
+#include <cmath>
 #include <memory>
 #include <optional>
 #include <stdexcept>
@@ -59,6 +60,11 @@ int64_t CountOf(const Sizes& shape, uint64_t reduced, bool inner) {
 
 size_t ItemSize(Storage storage) { return storage == Storage::kFloat64 ? 8 : storage == Storage::kFloat32 ? 4 : 2; }
 
+Divisor DivisorOf(double temperature) {
+  const double inverse = 1.0 / temperature;
+  return {temperature, inverse, std::fma(-inverse, temperature, 1.0) * inverse};
+}
+
 struct Call {
   Operation operation;
   Storage storage;
@@ -85,7 +91,7 @@ struct Call {
     task.n = CountOf(shape, reduced, true);
     task.outer = Select(shape, operands, reduced, false);
     task.inner = Select(shape, operands, reduced, true);
-    task.temperature = temperature;
+    task.temperature = DivisorOf(temperature);
     return task;
   }
 
@@ -160,10 +166,22 @@ void RunLinearCrossEntropy(Storage storage, const std::vector<Address>& in, cons
   const auto read = [&](size_t i) { return Pointer<const void>(in.at(i)); };
   const auto written = [&](size_t i) { return Pointer<void>(out.at(i)); };
   const bool is_mean = reduction == Reduction::kMean;
-  LinearTask task = {storage,     read(0),     read(1),     read(2),
-                     sizes.at(0), sizes.at(1), sizes.at(2), Pointer<const int64_t>(in.at(3)),
-                     temperature, is_mean,     written(0),  written(2),
-                     written(3),  written(4),  nullptr,     tile};
+  LinearTask task = {storage,
+                     read(0),
+                     read(1),
+                     read(2),
+                     sizes.at(0),
+                     sizes.at(1),
+                     sizes.at(2),
+                     Pointer<const int64_t>(in.at(3)),
+                     DivisorOf(temperature),
+                     is_mean,
+                     written(0),
+                     written(2),
+                     written(3),
+                     written(4),
+                     nullptr,
+                     tile};
   On(device, [&] {
     const auto stream = Pointer<CUstream_st>(stream_address);
     const DeviceMemory scale(sizeof(double), device, stream_address);
