@@ -65,12 +65,17 @@ def load_products() -> None:
         )
 
 
+_found: list[Any] = []  # the module, once there has been a device
+
+
 def module() -> Any:
     """Return the compiled module, or raise a RuntimeError that says why there is none."""
-    reason = why_unavailable()
-    if reason:
-        raise RuntimeError(f"boltzmax.cuda cannot be used: {reason}")
-    return _cuda
+    if not _found:
+        reason = why_unavailable()
+        if reason:
+            raise RuntimeError(f"boltzmax.cuda cannot be used: {reason}")
+        _found.append(_cuda)
+    return _found[0]
 
 
 @dataclass(frozen=True)

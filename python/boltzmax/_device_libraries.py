@@ -6,6 +6,7 @@ rest). No library is imported here that is not: the caller's array came from it.
 
 from __future__ import annotations
 
+import functools
 import importlib
 import sys
 from typing import Any
@@ -29,11 +30,15 @@ _KNOWN = {"torch": "torch", "cupy": "cupy", "jax": "jax", "jaxlib": "jax", "numb
 
 def _library(x: Any) -> tuple[str, Any]:
     """Return the name of the library of x, or of what it is derived from, and its module."""
-    for kind in type(x).__mro__:
-        name = _KNOWN.get(kind.__module__.partition(".")[0])
-        if name in sys.modules:
-            return name, sys.modules[name]
-    return "", None
+    kind: Any = type(x)
+    name = _name_of_library(kind)
+    return name, sys.modules.get(name)
+
+
+@functools.cache
+def _name_of_library(kind: type) -> str:
+    names = (_KNOWN.get(c.__module__.partition(".")[0], "") for c in kind.__mro__)
+    return next((name for name in names if name in sys.modules), "")
 
 
 def stream_number(stream: Any) -> int:
