@@ -20,7 +20,7 @@ struct Gradient {
   BOLTZMAX_DEVICE T Of(T dy, T y) const {
     if (of_softmax) return y * (dy - total);
     const Temperature<T> one(Divisor{1.0, 1.0, 0.0});
-    const ExpOf<S> exp = {one, false};
+    const ExpOf<S> exp(one);
     return MulAdd(-exp(y > T(0) ? T(0) : y), total, dy);
   }
 };
@@ -114,6 +114,7 @@ __global__ void __launch_bounds__(kStagedThreads, 3) StagedGradients(const __gri
                 });
   sum = share.FoldAll(sum, shared_sum, [](WideSum<T>& a, const WideSum<T>& b) { a.Join(b); });
   gradient.total = sum.Total();
+  BOLTZMAX_NO_UNROLL
   for (int p = static_cast<int>(threadIdx.x); p < share.count; p += kStagedThreads) {
     reader.Store(gradient, staged[p], share.begin + p);
   }
@@ -131,9 +132,11 @@ __global__ void __launch_bounds__(32 * kGradientWarps) GradientsOfRows(const __g
   const int64_t first = static_cast<int64_t>(threadIdx.x), step = 32 * kGradientWarps;
   Gradient<S> gradient(task);
   auto sum = WideSum<T>::Zero();
+  BOLTZMAX_NO_UNROLL
   for (int64_t i = first; i < task.n; i += step) sum.Add(gradient.Term(row.X(i), row.Third(i)));
   sum = Fold<kGradientWarps>(sum, shared, [](WideSum<T>& a, const WideSum<T>& b) { a.Join(b); });
   gradient.total = sum.Total();
+  BOLTZMAX_NO_UNROLL
   for (int64_t i = first; i < task.n; i += step) row.SetY(i, gradient.Of(row.X(i), row.Third(i)));
 }
 

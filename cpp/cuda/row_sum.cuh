@@ -80,20 +80,40 @@ BOLTZMAX_DEVICE T Exp(T d, const Temperature<T>& temperature) {
   return TimesPow2(TimesPow2(v, half), j - half);
 }
 
-// The same for rows of S. Results that are rounded to sixteen bits want no better than the processor's own power of two:
-// within 2^-16, as its argument is below 151 and rounded twice. A loss is not rounded to sixteen bits: `is_exact`.
+// The same for rows of S. For those of sixteen bits the processor's own power of two is good enough, within 2^-21, as long
+// as its argument d log2(e) / T is exact: what the rounding of that lost is a factor near 1.
 template <class S>
 struct ExpOf {
   using T = Compute<S>;
   const Temperature<T>& temperature;
-  bool is_exact;
 
-  BOLTZMAX_DEVICE T operator()(T d) const {
-    if constexpr (sizeof(S) == 2) {
-      if (!is_exact) return exp2f(d * temperature.inverse_hi * ExpConstants<float>::kLog2e);
-    }
-    return Exp(d, temperature);
+  explicit BOLTZMAX_DEVICE ExpOf(const Temperature<T>& t) : temperature(t) {}
+  BOLTZMAX_DEVICE T operator()(T d) const { return Exp(d, temperature); }
+};
+struct ExpOfHalves {
+  float lowest, factor, rest;
+
+  explicit BOLTZMAX_DEVICE ExpOfHalves(const Temperature<float>& t) {
+    constexpr float kLog2e = ExpConstants<float>::kLog2e, kLog2eLo = 0x1.4ae0cp-26f;
+    lowest = -160.0f * t.value;  // where the exponential is 0
+    factor = t.inverse_hi * kLog2e;
+    rest = MulAdd(t.inverse_hi, kLog2e, -factor) + MulAdd(t.inverse_hi, kLog2eLo, t.inverse_lo * kLog2e);
   }
+  BOLTZMAX_DEVICE float operator()(float d) const {
+    const float finite = d < lowest ? lowest : d;  // NaN stays
+    const float power = finite * factor;
+    const float lost = MulAdd(finite, rest, MulAdd(finite, factor, -power));
+    const float e = exp2f(power);
+    return MulAdd(e, lost * 0x1.62e43p-1f, e);
+  }
+};
+template <>
+struct ExpOf<Half> : ExpOfHalves {
+  using ExpOfHalves::ExpOfHalves;
+};
+template <>
+struct ExpOf<BFloat16> : ExpOfHalves {
+  using ExpOfHalves::ExpOfHalves;
 };
 
 // a + b, and in `error` what its rounding lost (Knuth).

@@ -18,13 +18,19 @@ namespace boltzmax::cuda {
 
 enum Operand : int { kX = 0, kY = 1, kThird = 2 };
 
-BOLTZMAX_DEVICE int64_t OffsetOf(const Axes& axes, int operand, int64_t index) {
+// Divisions of 64 bits are long: one copy of them, for the slow way.
+template <int kUnused = 0>
+__device__ __noinline__ int64_t OffsetAlongAxes(const Axes& axes, int operand, int64_t index) {
   int64_t offset = 0;
+  BOLTZMAX_NO_UNROLL
   for (int d = axes.count - 1; d > 0; --d) {
     offset += index % axes.size[d] * axes.stride[operand][d];
     index /= axes.size[d];
   }
-  return axes.count == 0 ? offset : offset + index * axes.stride[operand][0];
+  return offset + index * axes.stride[operand][0];
+}
+BOLTZMAX_DEVICE int64_t OffsetOf(const Axes& axes, int operand, int64_t index) {
+  return axes.count <= 1 ? index * axes.stride[operand][0] : OffsetAlongAxes(axes, operand, index);
 }
 
 template <class S>
@@ -141,7 +147,10 @@ struct Reader {
   const ExpOf<S>& exp;
   bool keeps_exponentials;
 
-  BOLTZMAX_DEVICE bool Counts(int i) const { return packets.Holds(i) && row.Counts(i); }
+  // A contiguous row has one axis, also in the mask.
+  BOLTZMAX_DEVICE bool Counts(int i) const {
+    return packets.Holds(i) && (row.third == nullptr || row.third[i * row.task.inner.stride[kThird][0]] != 0);
+  }
   // The largest of a packet.
   BOLTZMAX_DEVICE T Largest(const Packet<S>& packet, int first) const {
     T largest = -Infinity<T>();
@@ -193,7 +202,7 @@ __global__ void __launch_bounds__(32 * kRowsOfBlock, 6) ShortRows(const __grid_c
   const RowOf<S> row(task, r);
   const Packets<S> packets(row.x, task.n);
   const Temperature<T> temperature(task.temperature);
-  const ExpOf<S> exp = {temperature, task.operation == Operation::kCrossEntropy};
+  const ExpOf<S> exp(temperature);
   const Reader<S> reader = {row, packets, exp, task.operation != Operation::kLogSoftmax};
 
   T x[kPackets][Packet<S>::kItems] = {};
@@ -280,7 +289,7 @@ __global__ void __launch_bounds__(kStagedThreads, 3) StagedRows(const __grid_con
   const Packets<S> packets(row.x, task.n);
   const ShareOfBlock<kClustered> share(packets.count, blocks);
   const Temperature<T> temperature(task.temperature);
-  const ExpOf<S> exp = {temperature, task.operation == Operation::kCrossEntropy};
+  const ExpOf<S> exp(temperature);
   const Reader<S> reader = {row, packets, exp, kKeeps && task.operation != Operation::kLogSoftmax};
   const auto first_of = [&](int p) { return packets.First(share.begin + p); };
 
@@ -292,6 +301,7 @@ __global__ void __launch_bounds__(kStagedThreads, 3) StagedRows(const __grid_con
                 });
   sum.max = share.FoldAll(sum.max, shared_max, [](T& a, T b) { a = Max(a, b); });
 
+  BOLTZMAX_NO_UNROLL
   for (int p = thread; p < share.count; p += kStagedThreads) {
     T x[Packet<S>::kItems];
     WidenPacket(staged[p], x);
@@ -310,6 +320,7 @@ __global__ void __launch_bounds__(kStagedThreads, 3) StagedRows(const __grid_con
   if (!result.MapsElements()) return;
   // y may be x, of which the loss has just read an element.
   if (task.operation == Operation::kCrossEntropy) kClustered ? WaitForCluster() : __syncthreads();
+  BOLTZMAX_NO_UNROLL
   for (int p = thread; p < share.count; p += kStagedThreads) {
     T x[Packet<S>::kItems];
     WidenPacket(staged[p], x);
@@ -335,7 +346,7 @@ __global__ void __launch_bounds__(32 * kPieceWarps)
   BOLTZMAX_SHARED(T, shared_log, 2);
   BOLTZMAX_SHARED(RowSum<T>, shared_sum, kPieceWarps);
   const Temperature<T> temperature(task.temperature);
-  const ExpOf<S> exp = {temperature, task.operation == Operation::kCrossEntropy};
+  const ExpOf<S> exp(temperature);
   const int64_t begin = static_cast<int64_t>(blockIdx.x) % pieces * kPiece;
   const int64_t end = begin + kPiece < task.n ? begin + kPiece : task.n;
   const int64_t r = static_cast<int64_t>(blockIdx.x) / pieces;
@@ -343,6 +354,7 @@ __global__ void __launch_bounds__(32 * kPieceWarps)
   const int64_t first = begin + static_cast<int64_t>(threadIdx.x), step = 32 * kPieceWarps;
 
   T max = -Infinity<T>();
+  BOLTZMAX_NO_UNROLL
   for (int64_t i = first; i < end; i += step) {
     if (row.Counts(i)) max = Max(max, row.X(i));
   }
@@ -350,6 +362,7 @@ __global__ void __launch_bounds__(32 * kPieceWarps)
 
   RowSum<T> sum = RowSum<T>::Empty();
   sum.max = max;
+  BOLTZMAX_NO_UNROLL
   for (int64_t i = first; i < end; i += step) {
     if (!row.Counts(i)) continue;
     const T x = row.X(i);
@@ -369,6 +382,7 @@ __global__ void __launch_bounds__(32 * kPieceWarps)
   if (threadIdx.x == 0) result.StoreOfRow(r, row);
   if (!result.MapsElements()) return;
   __syncthreads();  // y may be x, of which the loss has just read an element
+  BOLTZMAX_NO_UNROLL
   for (int64_t i = first; i < end; i += step) {
     const T x = row.X(i);
     const T e = x == max ? T(1) : exp(x - max);
@@ -385,6 +399,7 @@ __global__ void __launch_bounds__(32 * kPieceWarps)
   const Temperature<T> temperature(task.temperature);
   const int64_t r = static_cast<int64_t>(blockIdx.x);
   auto sum = RowSum<T>::Empty();
+  BOLTZMAX_NO_UNROLL
   for (int64_t s = static_cast<int64_t>(threadIdx.x); s < pieces; s += 32 * kPieceWarps) {
     sum.Merge(sums[r * pieces + s], temperature);
   }
@@ -401,12 +416,13 @@ __global__ void __launch_bounds__(32 * kPieceWarps)
   using T = Compute<S>;
   BOLTZMAX_SHARED(T, shared_log, 2);
   const Temperature<T> temperature(task.temperature);
-  const ExpOf<S> exp = {temperature, task.operation == Operation::kCrossEntropy};
+  const ExpOf<S> exp(temperature);
   const int64_t piece = static_cast<int64_t>(blockIdx.x) % pieces, r = static_cast<int64_t>(blockIdx.x) / pieces;
   const RowOf<S> row(task, r);
   const RowSum<T> sum = sums[r * pieces];
   const Result<T> result(task, r, sum, shared_log);
   const int64_t end = (piece + 1) * kPiece < task.n ? (piece + 1) * kPiece : task.n;
+  BOLTZMAX_NO_UNROLL
   for (int64_t i = piece * kPiece + static_cast<int64_t>(threadIdx.x); i < end; i += 32 * kPieceWarps) {
     const T x = row.X(i);
     const T e = x == sum.max ? T(1) : exp(x - sum.max);

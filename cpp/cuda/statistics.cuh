@@ -34,6 +34,7 @@ struct ShareOfRow {
   // The best of those that come after `last`.
   BOLTZMAX_DEVICE Candidate<T> BestAfter(const Candidate<T>& last) const {
     Candidate<T> best = {-Infinity<T>(), n};
+    BOLTZMAX_NO_UNROLL
     for (int64_t i = first; i < n; i += kStatisticsThreads) {
       const T x = row.X(i);
       const Candidate<T> here = {x > -Infinity<T>() ? x : -Infinity<T>(), i};
@@ -73,6 +74,7 @@ __global__ void __launch_bounds__(kStatisticsThreads)
   sum.max = best.key;
   auto mean = WideSum<T>::Zero();  // of (x - max) / T, weighted by the exponentials
   int64_t above = 0;
+  BOLTZMAX_NO_UNROLL
   for (int64_t i = share.first; i < task.n; i += kStatisticsThreads) {
     const T x = row.X(i);
     above += x > at_target ? 1 : 0;

@@ -12,11 +12,14 @@
 
 #define BOLTZMAX_DEVICE __device__ __forceinline__
 
-// Arrays in registers have no run-time indices.
+// Arrays in registers have no run-time indices: their loops are unrolled. Others are not, as the code of a loop that does
+// much would soon be larger than what holds the instructions.
 #if defined(__CUDACC__)
 #define BOLTZMAX_UNROLL _Pragma("unroll")
+#define BOLTZMAX_NO_UNROLL _Pragma("unroll 1")
 #else
 #define BOLTZMAX_UNROLL
+#define BOLTZMAX_NO_UNROLL
 #endif
 
 namespace boltzmax::cuda {
