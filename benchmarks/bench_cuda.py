@@ -84,6 +84,7 @@ def microseconds(torch: Any, calls: dict[str, Call], rounds: int) -> dict[str, f
 def peers(torch: Any, operation: str, x: Any) -> dict[str, Call]:
     """Return what computes the operation on x, by name."""
     own, theirs = getattr(boltzmax.cuda, operation), getattr(torch, operation)
+    torch.compiler.reset()  # else it gives up after a few shapes
     compiled = torch.compile(lambda a: theirs(a, -1), dynamic=False)
     calls: dict[str, Call] = {
         "boltzmax": lambda: own(x),

@@ -242,6 +242,8 @@ def test_targets_of_other_integers(dtype: Any) -> None:
     if dtype != np.uint8:
         there = cuda.cross_entropy(OnDevice(logits), OnDevice(target), reduction="none")
         np.testing.assert_array_equal(there.to_numpy(), got)
+    beyond = np.array([0, 2**64 - 1, 1], np.uint64)  # no class, and not -1
+    assert np.isnan(cuda.cross_entropy(logits, beyond, reduction="none")[1])
     with pytest.raises(TypeError, match="target must be an array of int64 or int32, got"):
         cuda.cross_entropy(OnDevice(logits), OnDevice(target.astype(np.float32)))
 

@@ -122,7 +122,8 @@ def test_rows_of_linear_layers_that_do_not_count(reduction: str) -> None:
     """Their gradient is 0, and they take part in no other: whatever is in them."""
     hidden, weight = numbers((3, 4), np.float64), numbers((5, 4), np.float64, 1)
     target = np.array([2, -1, 4])
-    hidden[1] = np.nan
+    hidden[1], weight[0, 1] = np.nan, -np.inf
+    hidden[[0, 2], 1] = 1
     for labels in (target, np.full(3, -1)):
         _, d_hidden, d_weight, d_bias = cuda.linear_cross_entropy_with_grad(
             hidden, weight, labels, np.zeros(5), reduction=reduction
@@ -132,6 +133,7 @@ def test_rows_of_linear_layers_that_do_not_count(reduction: str) -> None:
         )
         if (labels < 0).all():
             expected = (None, np.zeros((3, 4)), np.zeros((5, 4)), np.zeros(5))
+        assert (d_hidden[1] == 0).all()
         np.testing.assert_allclose(d_hidden, expected[1], atol=1e-12)
         np.testing.assert_allclose(d_weight, expected[2], atol=1e-12)
         np.testing.assert_allclose(d_bias, expected[3], atol=1e-12)
@@ -147,7 +149,7 @@ def test_refusals_of_linear_layers() -> None:
         call(hidden, weight[:0], target)
     with pytest.raises(ValueError, match=r"bias must have shape \(5,\)"):
         call(hidden, weight, target, np.zeros(4))
-    with pytest.raises(TypeError, match="bias must have the dtype of hidden"):
+    with pytest.raises(TypeError, match="bias and hidden must have one dtype, got float32"):
         call(hidden, weight, target, np.zeros(5, np.float32))
     with pytest.raises(ValueError, match=r"target must have shape \(2,\)"):
         call(hidden, weight, target[:1])

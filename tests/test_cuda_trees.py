@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import copy
+import pickle
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
@@ -128,6 +131,23 @@ def test_on_the_device() -> None:
 
 
 @needs_device
+def test_layers_are_copied_without_what_lies_on_devices() -> None:
+    _, layer, hidden = layers("huffman", np.float32)
+    ids, _ = layer.topk(hidden, 2)
+    for copied in (copy.deepcopy(layer), pickle.loads(pickle.dumps(layer))):
+        np.testing.assert_array_equal(copied.topk(hidden, 2)[0], ids)
+
+
+@needs_device
+def test_threads_that_come_first_together() -> None:
+    _, layer, hidden = layers("huffman", np.float32)
+    with ThreadPoolExecutor(8) as pool:
+        found = list(pool.map(lambda _: layer.topk(hidden, 2)[0], range(16)))
+    for ids in found:
+        np.testing.assert_array_equal(ids, found[0])
+
+
+@needs_device
 def test_refusals() -> None:
     _, layer, hidden = layers("balanced", np.float32)
     target = np.zeros(7, np.int64)
@@ -135,9 +155,7 @@ def test_refusals() -> None:
         cuda.HierarchicalSoftmax("tree", layer.weight)  # type: ignore[arg-type]
     with pytest.raises(ValueError, match=r"hidden must be \(N, 9\), got shape \(7, 8\)"):
         layer.log_prob(hidden[:, :8], target)
-    with pytest.raises(
-        TypeError, match="hidden must have the dtype of weight, float32; got float64"
-    ):
+    with pytest.raises(TypeError, match="weight and hidden must have one dtype"):
         layer.log_prob(hidden.astype(np.float64), target)
     with pytest.raises(ValueError, match="k must be from 1 to 13, got 14"):
         layer.topk(hidden, 14)

@@ -24,6 +24,14 @@ bool IsEmulated() {
 #endif
 }
 
+int CudaVersion() { return CUDART_VERSION; }
+
+int CurrentDevice() {
+  int device = 0;
+  Check(cudaGetDevice(&device), "asking for the device");
+  return device;
+}
+
 int DeviceOf(const void* memory) {
   cudaPointerAttributes attributes = {};
   Check(cudaPointerGetAttributes(&attributes, memory), "looking up a pointer");

@@ -59,11 +59,6 @@ void Launch(void (*kernel)(Parameters...), const Grid& grid, Stream stream, Argu
 }
 
 // Of the current device.
-inline int CurrentDevice() {
-  int device = 0;
-  Check(cudaGetDevice(&device), "asking for the device");
-  return device;
-}
 inline int Attribute(cudaDeviceAttr attribute) {
   int value = 0;
   Check(cudaDeviceGetAttribute(&value, attribute, CurrentDevice()), "asking what the device can do");

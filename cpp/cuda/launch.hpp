@@ -1,4 +1,4 @@
-// The host's side: how a task becomes kernels on a stream. Nothing here waits for the device.
+// The host's side: how a task becomes kernels on a stream. Nothing here waits for the device that does not say so.
 #pragma once
 
 #include <stddef.h>
@@ -31,6 +31,10 @@ std::string WhyUnavailable();
 
 // Whether the device is that of emulated/.
 bool IsEmulated();
+
+// The version of CUDA's that this was compiled with, such as 13000; and the current device.
+int CudaVersion();
+int CurrentDevice();
 
 // The device on which memory lies; -1 if it is the host's alone.
 int DeviceOf(const void* memory);
@@ -71,10 +75,10 @@ void RunTopClasses(const LayerTask& task, const TopTask& top, Stream stream);
 void RunLinear(const LinearTask& task, Stream stream);
 void RunStatistics(const Task& task, const Statistics& out, Stream stream);
 
-// The losses of rows joined: their sum, or their mean. `scale` is a double on the device, for gradients.
 // Class numbers of 32 bits as those of 64.
 void WidenTargets(const int32_t* from, int64_t* to, int64_t count, Stream stream);
 
+// The losses of rows joined: their sum, or their mean. `scale` is a double on the device, for gradients.
 void PrepareMean(const int64_t* target, int64_t rows, double* scale, Stream stream);
 struct Losses {
   Storage storage;  // of the logits

@@ -21,14 +21,14 @@ class LinearLayer {
         width_(WidthFor(task)),
         sums_(Bytes<RowSum<T>>(task.rows), stream),
         own_(Bytes<T>(task.rows), stream),
-        logits_(Bytes<T>(height_ * width_), stream),
+        logits_(Bytes<T>(height_ * StepOf(width_)), stream),
         // Those of the same size take the place of the logits.
-        slopes_(sizeof(S) == sizeof(T) ? 0 : Bytes<S>(height_ * width_), stream),
+        slopes_(sizeof(S) == sizeof(T) ? 0 : Bytes<S>(height_ * StepOf(width_)), stream),
         counted_(task.d_hidden == nullptr ? 0 : Bytes<S>(height_ * task.features), stream),
         factors_(Bytes<T>(3), stream) {}
 
   void Run() {
-    Launch(Factors<S>, {1, dim3(kTileThreads)}, stream_, task_, AsFactors(), task_.scale);
+    Launch(Factors<S>, {1, dim3(1)}, stream_, task_, AsFactors());
     for (int64_t row = 0; row < task_.rows; row += height_) {
       const int64_t height = std::min(height_, task_.rows - row);
       for (int64_t first = 0; first < task_.classes; first += width_) Sum(TileAt(row, height, first));
@@ -39,6 +39,7 @@ class LinearLayer {
       for (int64_t first = last; first >= 0; first -= width_) Pull(TileAt(row, height, first), first == last);
     }
     if (task_.rows == 0) return;
+    if (task_.d_hidden != nullptr) Launch(ClearUncounted<S>, {task_.rows, dim3(kTileThreads)}, stream_, task_);
     Launch(LossesOfRows<T>, {CeilDivide(task_.rows, kTileThreads), dim3(kTileThreads)}, stream_, task_, AsSums(),
            AsOwn());
   }
@@ -48,9 +49,11 @@ class LinearLayer {
   static constexpr int64_t kTallest = 4096;
 
   // Rows of tiles begin where products like them to.
+  static constexpr int64_t kStep = 64;
+  int64_t StepOf(int64_t width) const { return width < kStep ? width : CeilDivide(width, kStep) * kStep; }
   int64_t WidthFor(const LinearTask& task) const {
     const int64_t fits = task.tile / height_;
-    return std::clamp<int64_t>(fits > 64 ? fits / 64 * 64 : fits, 1, task.classes);
+    return std::clamp<int64_t>(fits > kStep ? fits / kStep * kStep : fits, 1, task.classes);
   }
 
   template <class X>
@@ -66,7 +69,8 @@ class LinearLayer {
   RowSum<T>* AsSums() const { return static_cast<RowSum<T>*>(sums_.memory); }
 
   Tile TileAt(int64_t row, int64_t height, int64_t first) const {
-    return {row, height, first, std::min(width_, task_.classes - first)};
+    const int64_t width = std::min(width_, task_.classes - first);
+    return {row, height, first, width, StepOf(width)};
   }
   const S* HiddenOf(const Tile& tile) const { return static_cast<const S*>(task_.hidden) + tile.row * task_.features; }
   const S* WeightOf(const Tile& tile) const {
@@ -82,7 +86,7 @@ class LinearLayer {
                    {HiddenOf(tile), task_.features, false},
                    {WeightOf(tile), task_.features, true},
                    AsLogits(),
-                   tile.width,
+                   tile.step,
                    One(),
                    Zero()});
   }
@@ -104,7 +108,7 @@ class LinearLayer {
                    tile.height,
                    task_.features,
                    tile.width,
-                   {AsSlopes(), tile.width, false},
+                   {AsSlopes(), tile.step, false},
                    {WeightOf(tile), task_.features, false},
                    static_cast<T*>(task_.d_hidden) + tile.row * task_.features,
                    task_.features,
@@ -114,7 +118,7 @@ class LinearLayer {
                    tile.width,
                    task_.features,
                    tile.height,
-                   {AsSlopes(), tile.width, true},
+                   {AsSlopes(), tile.step, true},
                    {counted_.memory, task_.features, false},
                    static_cast<T*>(task_.d_weight) + tile.first * task_.features,
                    task_.features,

@@ -15,22 +15,13 @@ inline constexpr float kSlopeScale = 1.0f;
 template <>
 inline constexpr float kSlopeScale<Half> = 1024.0f;
 
-// What products are multiplied by: the slopes' (1 / T, and over the rows that count for a mean); then 0, and 1.
+// What products are multiplied by: the slopes' (1 / T, and over the rows that count for a mean); then 0, and 1. Where no
+// row counts, all slopes are 0, and so are the gradients.
 template <class S>
-__global__ void __launch_bounds__(kTileThreads)
-    Factors(const __grid_constant__ LinearTask task, Compute<S>* factors, double* scale) {
-  BOLTZMAX_SHARED(double, shared, kTileWarps);
-  double count = 0;
-  for (int64_t r = static_cast<int64_t>(threadIdx.x); r < task.rows; r += kTileThreads) {
-    count += task.target[r] >= 0 ? 1 : 0;
-  }
-  count = Fold<kTileWarps>(count, shared, [](double& a, double b) { a += b; });
-  if (threadIdx.x != 0) return;
-  *scale = task.is_mean ? 1.0 / count : 1.0;
-  // Where no row counts all slopes are 0, and so are the gradients.
-  factors[0] = count == 0
-                   ? Compute<S>(0)
-                   : static_cast<Compute<S>>(*scale * task.temperature.inverse / static_cast<double>(kSlopeScale<S>));
+__global__ void Factors(const __grid_constant__ LinearTask task, Compute<S>* factors) {
+  const double scale = task.scale == nullptr ? 1.0 : *task.scale;
+  const double factor = scale - scale == 0 ? scale * task.temperature.inverse : 0.0;
+  factors[0] = static_cast<Compute<S>>(factor / static_cast<double>(kSlopeScale<S>));
   factors[1] = Compute<S>(0);
   factors[2] = Compute<S>(1);
 }
@@ -45,9 +36,18 @@ __global__ void __launch_bounds__(kTileThreads)
   }
 }
 
-// Classes [first, first + width) of rows from `row` on.
+// The gradient of rows that do not count is 0, whatever infinite weights have made of it.
+template <class S>
+__global__ void __launch_bounds__(kTileThreads) ClearUncounted(const __grid_constant__ LinearTask task) {
+  const int64_t r = static_cast<int64_t>(blockIdx.x);
+  if (task.target[r] >= 0) return;
+  auto* const d_hidden = static_cast<Compute<S>*>(task.d_hidden) + r * task.features;
+  for (int64_t f = static_cast<int64_t>(threadIdx.x); f < task.features; f += kTileThreads) d_hidden[f] = Compute<S>(0);
+}
+
+// Classes [first, first + width) of rows from `row` on. In memory `step` from one row to the next.
 struct Tile {
-  int64_t row, height, first, width;
+  int64_t row, height, first, width, step;
 };
 
 // A row of a tile: logits with their bias.
@@ -58,7 +58,7 @@ struct RowOfTile {
   const S* bias;
 
   BOLTZMAX_DEVICE RowOfTile(const LinearTask& task, const Tile& tile, const T* all)
-      : logits(all + static_cast<int64_t>(blockIdx.x) * tile.width),
+      : logits(all + static_cast<int64_t>(blockIdx.x) * tile.step),
         bias(task.bias == nullptr ? nullptr : static_cast<const S*>(task.bias) + tile.first) {}
   BOLTZMAX_DEVICE T operator[](int64_t c) const { return bias == nullptr ? logits[c] : logits[c] + Widen(bias[c]); }
 };
@@ -145,7 +145,7 @@ __global__ void __launch_bounds__(kTileThreads)
   const RowOfTile<S> row(task, tile, logits);
   const int64_t r = tile.row + static_cast<int64_t>(blockIdx.x);
   const RowOfLayer<T> layer(task, r, sums[r], false);
-  S* out = slopes + static_cast<int64_t>(blockIdx.x) * tile.width;
+  S* out = slopes + static_cast<int64_t>(blockIdx.x) * tile.step;
   for (int64_t c = static_cast<int64_t>(threadIdx.x); c < tile.width; c += kTileThreads) {
     out[c] = Narrow<S>::Of(layer.Slope(tile.first + c, row[c]) * static_cast<T>(kSlopeScale<S>));
   }
@@ -163,7 +163,7 @@ __global__ void __launch_bounds__(kTileThreads)
   const int64_t c = static_cast<int64_t>(blockIdx.x) * 32 + lane;
   auto sum = WideSum<T>::Zero();
   if (c < tile.width) {
-    for (int64_t i = warp; i < tile.height; i += kTileWarps) sum.Add(Widen(slopes[i * tile.width + c]));
+    for (int64_t i = warp; i < tile.height; i += kTileWarps) sum.Add(Widen(slopes[i * tile.step + c]));
   }
   sums[warp * 32 + lane] = sum;
   __syncthreads();

@@ -43,12 +43,6 @@ void CheckStatus(int status, const char* what) {
   throw Error(std::string(what) + ": " + library->status_string(status));
 }
 
-int CurrentDevice() {
-  int device = 0;
-  if (cudaGetDevice(&device) != cudaSuccess) throw Error("no device is current");
-  return device;
-}
-
 cudaDataType TypeOf(Storage storage) {
   switch (storage) {
     case Storage::kFloat64: return CUDA_R_64F;

@@ -1,7 +1,12 @@
 // Rows: which kernel, and how it is shared out.
+#include <map>
+#include <mutex>
+#include <tuple>
+
 #include "gradients.cuh"
 #include "grid.cuh"
 #include "losses.cuh"
+#include "pieces.cuh"
 #include "statistics.cuh"
 
 namespace boltzmax::cuda {
@@ -23,14 +28,22 @@ struct Staging {
   size_t BytesOf(int64_t packets) const { return static_cast<size_t>(packets * arrays) * sizeof(uint4); }
 };
 
-// Whether the device can place such a cluster at all: a part of a device may not.
+// Whether the device can place such a cluster at all: a part of a device may not. CUDA is asked once.
 bool CanPlace(void (*kernel)(Task, int), const Grid& grid) {
-  cudaLaunchAttribute attribute = {};
-  const cudaLaunchConfig_t config = ConfigOf(grid, nullptr, &attribute);
-  int clusters = 0;
-  const cudaError_t status = cudaOccupancyMaxActiveClusters(&clusters, kernel, &config);
-  if (status != cudaSuccess) cudaGetLastError();
-  return status == cudaSuccess && clusters > 0;
+  using Question = std::tuple<int, void (*)(Task, int), int, size_t>;
+  static std::mutex mutex;
+  static std::map<Question, bool> answers;
+  const std::lock_guard<std::mutex> lock(mutex);
+  const auto [answer, is_new] = answers.try_emplace({CurrentDevice(), kernel, grid.cluster, grid.shared});
+  if (is_new) {
+    cudaLaunchAttribute attribute = {};
+    const cudaLaunchConfig_t config = ConfigOf(grid, nullptr, &attribute);
+    int clusters = 0;
+    const cudaError_t status = cudaOccupancyMaxActiveClusters(&clusters, kernel, &config);
+    if (status != cudaSuccess) cudaGetLastError();
+    answer->second = status == cudaSuccess && clusters > 0;
+  }
+  return answer->second;
 }
 
 // How a row is shared out to blocks. Several of them are to fit on a processor, so that some load while others compute; and

@@ -76,7 +76,7 @@ struct Narrow<Half> {
 
 // Sixteen bytes of neighbours, which one instruction moves.
 template <class S>
-struct Packet {
+struct alignas(sizeof(uint4)) Packet {
   static constexpr int kItems = sizeof(uint4) / sizeof(S);
   S item[kItems];
 

@@ -62,17 +62,16 @@ struct Statistics {
 };
 
 // Cross-entropy of hidden weight' + bias, contiguous matrices of one storage: a loss for each row; its sum or mean has the
-// gradients, if they are wanted. Losses and gradients are of what is computed. `scale` becomes what the sum of the losses
-// is to be multiplied by. No more than about `tile` logits are there at a time.
+// gradients, if they are wanted. Losses and gradients are of what is computed. No more than about `tile` logits are there
+// at a time.
 struct LinearTask {
   Storage storage;
   const void *hidden, *weight, *bias;  // no bias: null
   int64_t rows, features, classes;
   const int64_t* target;
   Divisor temperature;
-  bool is_mean;
   void *losses, *d_hidden, *d_weight, *d_bias;
-  double* scale;
+  const double* scale;  // null for 1
   int64_t tile;
 };
 

@@ -138,6 +138,21 @@ void RunRowStats(const Call& call, Address target, int64_t k, Address lse, Addre
 
 enum class Reduction : int { kNone, kSum, kMean };
 
+// What the sum of the losses is to be multiplied by, on the device.
+class Scale {
+ public:
+  Scale(Reduction reduction, const int64_t* target, int64_t rows, int device, Address stream)
+      : is_mean_(reduction == Reduction::kMean), memory_(sizeof(double), device, stream) {
+    if (is_mean_) PrepareMean(target, rows, Pointer<double>(memory_.address()), Pointer<CUstream_st>(stream));
+  }
+  // Null for 1.
+  const double* value() const { return is_mean_ ? Pointer<const double>(memory_.address()) : nullptr; }
+
+ private:
+  bool is_mean_;
+  DeviceMemory memory_;
+};
+
 // `losses` has a number for every row, `joined` one for all (not for kNone). The gradient is that of the result.
 void RunCrossEntropy(const Call& call, Address target, Address losses, Address joined, Reduction reduction, int device,
                      Address stream_address) {
@@ -147,11 +162,8 @@ void RunCrossEntropy(const Call& call, Address target, Address losses, Address j
   task.gain = 1.0 / call.temperature;
   On(device, [&] {
     const auto stream = Pointer<CUstream_st>(stream_address);
-    const DeviceMemory scale(sizeof(double), device, stream_address);
-    if (reduction == Reduction::kMean) {
-      PrepareMean(task.target, task.rows, Pointer<double>(scale.address()), stream);
-      task.scale = Pointer<const double>(scale.address());
-    }
+    const Scale scale(reduction, task.target, task.rows, device, stream_address);
+    task.scale = scale.value();
     Run(task, stream);
     if (reduction != Reduction::kNone) {
       JoinLosses({task.storage, task.loss, task.rows}, task.scale, Pointer<void>(joined), stream);
@@ -165,27 +177,25 @@ void RunLinearCrossEntropy(Storage storage, const std::vector<Address>& in, cons
                            int device, Address stream_address) {
   const auto read = [&](size_t i) { return Pointer<const void>(in.at(i)); };
   const auto written = [&](size_t i) { return Pointer<void>(out.at(i)); };
-  const bool is_mean = reduction == Reduction::kMean;
-  LinearTask task = {storage,
-                     read(0),
-                     read(1),
-                     read(2),
-                     sizes.at(0),
-                     sizes.at(1),
-                     sizes.at(2),
-                     Pointer<const int64_t>(in.at(3)),
-                     DivisorOf(temperature),
-                     is_mean,
-                     written(0),
-                     written(2),
-                     written(3),
-                     written(4),
-                     nullptr,
-                     tile};
+  LinearTask task = {};
+  task.storage = storage;
+  task.hidden = read(0);
+  task.weight = read(1);
+  task.bias = read(2);
+  task.target = Pointer<const int64_t>(in.at(3));
+  task.rows = sizes.at(0);
+  task.features = sizes.at(1);
+  task.classes = sizes.at(2);
+  task.temperature = DivisorOf(temperature);
+  task.losses = written(0);
+  task.d_hidden = written(2);
+  task.d_weight = written(3);
+  task.d_bias = written(4);
+  task.tile = tile;
   On(device, [&] {
     const auto stream = Pointer<CUstream_st>(stream_address);
-    const DeviceMemory scale(sizeof(double), device, stream_address);
-    task.scale = Pointer<double>(scale.address());
+    const Scale scale(reduction, task.target, task.rows, device, stream_address);
+    task.scale = scale.value();
     RunLinear(task, stream);
     if (reduction != Reduction::kNone) JoinLosses({storage, task.losses, task.rows}, task.scale, written(1), stream);
   });
@@ -229,11 +239,8 @@ void RunTreeLoss(Storage storage, const DeviceTree& tree, const std::vector<Addr
   task.d_bias = written(4);
   On(device, [&] {
     const auto stream = Pointer<CUstream_st>(stream_address);
-    const DeviceMemory scale(sizeof(double), device, stream_address);
-    if (reduction == Reduction::kMean) {
-      PrepareMean(task.target, task.rows, Pointer<double>(scale.address()), stream);
-      task.scale = Pointer<const double>(scale.address());
-    }
+    const Scale scale(reduction, task.target, task.rows, device, stream_address);
+    task.scale = scale.value();
     RunLayer(task, stream);
     if (reduction != Reduction::kNone) JoinLosses({storage, task.losses, task.rows}, task.scale, written(1), stream);
   });
@@ -318,6 +325,7 @@ PYBIND11_MODULE(_cuda, module, py::mod_gil_not_used()) {
   module.def(
       "wait_for", [](int device, Address stream) { On(device, [&] { WaitFor(Pointer<CUstream_st>(stream)); }); },
       py::arg("device"), py::arg("stream"));
+  module.attr("cuda_version") = CudaVersion();
   module.attr("is_emulated") = IsEmulated();
   module.def("load_products", LoadProducts, py::arg("files"));
   module.def("linear_cross_entropy", RunLinearCrossEntropy, py::arg("storage"), py::arg("read"), py::arg("sizes"),

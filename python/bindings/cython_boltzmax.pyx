@@ -1,4 +1,4 @@
-#cython : language_level = 3, freethreading_compatible = True, autotestdict = False
+# cython: language_level=3, freethreading_compatible=True, autotestdict=False
 """The kernels for Cython, Numba and scipy.LowLevelCallable: see boltzmax/cython_boltzmax.pxd.
 
 Each function passes its arguments on to the table of `boltzmax._core`, so that there is one copy of

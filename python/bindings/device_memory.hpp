@@ -33,11 +33,11 @@ class DeviceMemory {
   ~DeviceMemory() {
     try {
       const DeviceScope scope(device_);
-      if (is_lasting_) {
-        FreeWhenIdle(memory_);
+      if (is_lasting_) {  // callbacks of streams may want the GIL
+        PyGILState_Check() != 0 ? Detached([&] { FreeWhenIdle(memory_); }) : FreeWhenIdle(memory_);
         return;
       }
-      for (const Address user : users_) Order(Pointer<CUstream_st>(user), Pointer<CUstream_st>(stream_));
+      for (const Address user : users_) TryOrder(user);
       Free(memory_, Pointer<CUstream_st>(stream_));
     } catch (...) {  // the device is gone, and its memory with it
       memory_ = nullptr;
@@ -76,6 +76,13 @@ class DeviceMemory {
   }
 
  private:
+  void TryOrder(Address user) noexcept {
+    try {
+      Order(Pointer<CUstream_st>(user), Pointer<CUstream_st>(stream_));
+    } catch (...) {  // a stream that is gone uses nothing
+      return;
+    }
+  }
   void Check(const pybind11::buffer_info& info) const {
     if (static_cast<size_t>(info.size * info.itemsize) != bytes_) throw std::invalid_argument("sizes differ");
   }

@@ -22,7 +22,7 @@ except ImportError:
 Shape = tuple[int, ...]
 
 # DLPack's codes of types.
-_INT, _UINT, _FLOAT, _BFLOAT, _BOOL = 0, 1, 2, 4, 6
+_INT, _FLOAT, _BFLOAT, _BOOL = 0, 2, 4, 6
 _NAMES = {
     (_FLOAT, 16): "float16",
     (_FLOAT, 32): "float32",
@@ -52,7 +52,8 @@ def why_unavailable() -> str:
 @functools.cache
 def load_products() -> None:
     """Load cuBLAS, which multiplies matrices, or raise a RuntimeError that says why it cannot."""
-    names = [f"libcublas.so.{version}" for version in (13, 12)]
+    own = module().cuda_version // 1000
+    names = [f"libcublas.so.{version}" for version in sorted((13, 12), key=lambda v: v != own)]
     folders = importlib.util.find_spec("nvidia")  # where the packages of NVIDIA's lie
     found: list[str] = []
     for folder in (folders.submodule_search_locations or ()) if folders else ():
@@ -211,10 +212,6 @@ class DeviceArray:
         strides = contiguous_strides(self.shape, ITEM[self.dtype])
         memory = self._memory
         return View(memory.address, self.shape, strides, self.dtype, memory.device, self)
-
-    def share_with(self, stream: int) -> None:
-        """Let a stream use the memory, which is not given back before that is done."""
-        self._memory.share_with(stream)
 
     def copy_in(self, host: np.ndarray[Any, Any]) -> None:
         """Take the numbers of a contiguous array of the same size in bytes."""

@@ -102,17 +102,34 @@ class Call:
             raise TypeError(f"where must be an array of bool, got dtype {view.dtype}")
         return view.broadcast_to(self.view.shape, "where")
 
+    def operand(self, x: Any, name: str) -> View:
+        """Return the place of another array of the same dtype, contiguous as a product wants it."""
+        view = self.read(x, name)
+        if view.dtype != self.view.dtype:
+            raise TypeError(
+                f"{name} and {self.name} must have one dtype, got {view.dtype} and "
+                f"{self.view.dtype}"
+            )
+        self.check_lies(view, name)
+        return view
+
+    def check_lies(self, view: View, name: str) -> None:
+        """Raise a ValueError unless an array is contiguous."""
+        if not view.is_contiguous or not view.is_aligned:
+            raise ValueError(f"{name} must lie contiguous, and aligned")
+
     def target(self, target: Any) -> View:
         """Return the place of a class for each row; classes are on the last axis."""
         if self.is_on_host and isinstance(target, np.ndarray) and target.dtype.kind in "iu":
+            if target.dtype == np.uint64:  # what int64 does not hold is no class, either
+                target = np.minimum(target, np.uint64(np.iinfo(np.int64).max))
             target = target.astype(np.int64)
         view, shape = self.read(target, "target"), self.view.shape[:-1]
         if view.dtype not in ("int32", "int64"):
             raise TypeError(f"target must be an array of int64 or int32, got dtype {view.dtype}")
         if view.shape != shape:
             raise ValueError(f"target must have shape {shape}, got {view.shape}")
-        if not view.is_contiguous or not view.is_aligned:
-            raise ValueError("target must lie contiguous, and aligned")
+        self.check_lies(view, "target")
         if view.dtype == "int64":
             return view
         wide = self.scratch(shape, "int64")

@@ -59,7 +59,8 @@ class HierarchicalSoftmax:
     def log_prob(self, hidden: Any, target: Any, *, stream: Any = None) -> Any:
         """Return log p(target) of every row, (N,).
 
-        `target` is an array of int64, (N,): a negative one gives 0, one that is no class NaN.
+        `target` is an array of int64 or int32, (N,): a negative one gives 0, one that is no class
+        NaN.
         """
         question = _Question(self, hidden, stream)
         return question.losses(target, "none", gives_log_probs=True)[0].deliver()
@@ -133,10 +134,13 @@ class HierarchicalSoftmax:
         ids, log_probs = question.top(count, math.log(least) if least > 0 else -math.inf)
         return ids.deliver(), log_probs.deliver()
 
-    def _on_device(self, device: int) -> Any:
-        if device not in self._trees:
-            self._trees[device] = _TreeOnDevice(self.tree, device)
-        return self._trees[device].for_call()
+    def _on_device(self, device: int) -> _TreeOnDevice:
+        if device not in self._trees:  # of two threads that come first, one copies in vain
+            self._trees.setdefault(device, _TreeOnDevice(self.tree, device))
+        return self._trees[device]
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "_trees": {}}
 
 
 class _TreeOnDevice:
@@ -156,6 +160,7 @@ class _TreeOnDevice:
         self._sizes = [tree.n_classes, tree.n_inner, _longest_way(tree, units), int(units.max())]
 
     def for_call(self) -> Any:
+        """Return what calls take; it does not keep the copies alive."""
         return module().DeviceTree([copy.view.address for copy in self._copies], self._sizes)
 
 
@@ -177,7 +182,7 @@ class _Question:
     def __init__(self, layer: HierarchicalSoftmax, hidden: Any, stream: Any) -> None:
         self.call = call = Call(hidden, stream, name="hidden")
         self.hidden, tree = call.view, layer.tree
-        self.weight = self._read(layer.weight, "weight")
+        self.weight = call.operand(layer.weight, "weight")
         if len(self.weight.shape) != 2 or self.weight.shape[0] != tree.n_units:
             raise ValueError(
                 f"weight must be ({tree.n_units}, D) for this tree, got shape {self.weight.shape}"
@@ -185,26 +190,13 @@ class _Question:
         features = self.weight.shape[1]
         if len(self.hidden.shape) != 2 or self.hidden.shape[1] != features:
             raise ValueError(f"hidden must be (N, {features}), got shape {self.hidden.shape}")
-        self._check_lies(self.hidden, "hidden")
-        self.bias = None if layer.bias is None else self._read(layer.bias, "bias")
+        call.check_lies(self.hidden, "hidden")
+        self.bias = None if layer.bias is None else call.operand(layer.bias, "bias")
         if self.bias is not None and self.bias.shape != (tree.n_units,):
             raise ValueError(f"bias must have shape ({tree.n_units},), got {self.bias.shape}")
         self.storage = getattr(call.module.Storage, self.hidden.dtype.upper())
         self.tree = layer._on_device(call.device)
         self.sizes = [features, self.hidden.shape[0]]
-
-    def _read(self, x: Any, name: str) -> View:
-        view = self.call.read(x, name)
-        if view.dtype != self.hidden.dtype:
-            raise TypeError(
-                f"hidden must have the dtype of {name}, {view.dtype}; got {self.hidden.dtype}"
-            )
-        self._check_lies(view, name)
-        return view
-
-    def _check_lies(self, view: View, name: str) -> None:
-        if not view.is_contiguous or not view.is_aligned:
-            raise ValueError(f"{name} must lie contiguous, and aligned")
 
     def _addresses(self, target: View | None) -> list[int]:
         views = (self.weight, self.bias, self.hidden, target)
@@ -225,7 +217,7 @@ class _Question:
             gradients = [call.empty(self.hidden.shape, dtype), of_weight, of_bias]
         call.module.tree_loss(
             storage=self.storage,
-            tree=self.tree,
+            tree=self.tree.for_call(),
             read=self._addresses(labels),
             sizes=self.sizes,
             written=[
@@ -245,7 +237,7 @@ class _Question:
         ids, log_probs = call.empty(shape, "int64"), call.empty(shape, call.computed)
         call.module.tree_top(
             storage=self.storage,
-            tree=self.tree,
+            tree=self.tree.for_call(),
             read=self._addresses(None),
             sizes=self.sizes,
             k=k,

@@ -95,24 +95,14 @@ def view_of(x: Any, name: str, stream: int) -> View:
     own = stream_of(x)
     if own not in (None, stream):
         module().order(view.device, own, stream)
-        _keep_for(x, stream)
     return view
 
 
-def _keep_for(x: Any, stream: int) -> None:
-    """Let nobody reuse the memory of x before another stream than its own is done with it."""
-    name, library = _library(x)
-    if isinstance(x, DeviceArray):
-        x.share_with(stream)
-    elif name == "torch":
-        x.record_stream(library.cuda.ExternalStream(stream, device=x.device))
-
-
 def release(x: Any, device: int, stream: int) -> None:
-    """Let x, which a call on a stream has read, be freed or written to from now on."""
+    """Let x, which a call on a stream has used, be read, freed or written to on its own."""
     name, _ = _library(x)
     own = stream_of(x)
-    if name == "cupy" and own not in (None, stream):
+    if own not in (None, stream):
         module().order(device, stream, own)
     elif name == "jax":  # it tells nobody of its streams, and reuses what is no longer referred to
         module().wait_for(device, stream)
@@ -151,7 +141,10 @@ def _of_dlpack(x: Any, name: str, stream: int) -> View:
 
 def check_writable(out: Any, view: View) -> None:
     """Raise unless a result may go to `out`, each element to a place of its own."""
-    if _library(out)[0] == "jax":
+    name, _ = _library(out)
+    if name == "torch" and out.is_neg():
+        raise ValueError("out is a view of negated numbers")
+    if name == "jax":
         raise TypeError("out cannot be an array of JAX, which never change")
     interface = None if hasattr(out, "__dlpack__") else out.__cuda_array_interface__
     if interface is not None and interface["data"][1]:
@@ -182,10 +175,7 @@ def empty_like(x: Any, view: View, shape: Shape, dtype: str, stream: int) -> Any
     """Return an array of x's kind, on its device, of any numbers."""
     name, library = _library(x)
     if name == "torch":
-        result = library.empty(shape, dtype=getattr(library, dtype), device=x.device)
-        if stream != stream_of(x):  # torch is not to reuse it before that stream is done
-            result.record_stream(library.cuda.ExternalStream(stream, device=x.device))
-        return result
+        return library.empty(shape, dtype=getattr(library, dtype), device=x.device)
     if name == "cupy":
         with library.cuda.Device(view.device):
             return library.empty(shape, _dtype_of(dtype))

@@ -11,6 +11,7 @@
 
 #include <functional>
 
+#define CUDART_VERSION 13000
 #define __device__
 #define __global__
 #define __host__
