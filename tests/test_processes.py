@@ -98,7 +98,7 @@ def test_fork_while_other_threads_compute(run_python: RunPython) -> None:
 
 FORK_INSIDE_A_CALL = """
 expected = results()
-large = np.ones((400, 20_000), np.float32)
+large = np.ones((1200, 20_000), np.float32)  # for longer than the main thread may wait for a processor
 out = np.empty_like(large)
 inside = tries = 0
 
