@@ -98,31 +98,30 @@ def test_fork_while_other_threads_compute(run_python: RunPython) -> None:
 
 FORK_INSIDE_A_CALL = """
 expected = results()
-large = np.ones((1200, 20_000), np.float32)  # for longer than the main thread may wait for a processor
+large = np.ones((400, 20_000), np.float32)
 out = np.empty_like(large)
-inside = tries = 0
+begun = ended = inside = 0
+stop = False
 
 def work():
-    global over
-    begun.set()
-    boltzmax.softmax(large, out=out)
-    over = True
+    global begun, ended
+    while not stop:
+        begun += 1
+        boltzmax.softmax(large, out=out)
+        ended += 1
 
-while inside < 5 and tries < 100:  # now and then the call is over first
-    tries += 1
-    begun, over = threading.Event(), False
-    worker = threading.Thread(target=work)
-    worker.start()
-    begun.wait()
+worker = threading.Thread(target=work)
+worker.start()
+for _ in range(10):
     time.sleep(0.002)
-    before = over
+    inside += begun > ended
     child = os.fork()
     if child == 0:
         os._exit(0 if results() == expected and helpers() in (None, 2) else 8)
-    inside += not before
     assert os.waitpid(child, 0)[1] == 0
-    worker.join()
-    assert np.ptp(out) == 0
+stop = True
+worker.join()
+assert np.ptp(out) == 0
 print(inside)
 """
 
@@ -132,7 +131,7 @@ def test_fork_in_the_middle_of_a_call(run_python: RunPython) -> None:
     """A kernel, the slowest, is at work on all threads of the pool when the process forks."""
     done = run_python(SHARED + FORK_INSIDE_A_CALL, env={"BOLTZMAX_ISA": "scalar"}, timeout=110)
     assert done.returncode == 0, done.stderr
-    assert int(done.stdout) == 5, "the calls were over before the forks"
+    assert int(done.stdout) >= 5, "the forks were between the calls"
 
 
 def square_sum(seed: int) -> float:
