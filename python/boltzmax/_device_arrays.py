@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import importlib.util
 import math
 from collections.abc import Sequence
@@ -49,9 +48,23 @@ def why_unavailable() -> str:
     return reason
 
 
-@functools.cache
+_found: list[Any] = []  # the module, once there has been a device
+
+
+def module() -> Any:
+    """Return the compiled module, or raise a RuntimeError that says why there is none."""
+    if not _found:
+        reason = why_unavailable()
+        if reason:
+            raise RuntimeError(f"boltzmax.cuda cannot be used: {reason}")
+        _found.append(_cuda)
+    return _found[0]
+
+
 def load_products() -> None:
     """Load cuBLAS, which multiplies matrices, or raise a RuntimeError that says why it cannot."""
+    if not module().load_products([]):
+        return  # it is there already
     own = module().cuda_version // 1000
     names = [f"libcublas.so.{version}" for version in sorted((13, 12), key=lambda v: v != own)]
     folders = importlib.util.find_spec("nvidia")  # where the packages of NVIDIA's lie
@@ -64,19 +77,6 @@ def load_products() -> None:
             f"boltzmax.cuda cannot multiply matrices without cuBLAS: {reason}; it comes with CUDA, "
             "with PyTorch, and from PyPI as nvidia-cublas"
         )
-
-
-_found: list[Any] = []  # the module, once there has been a device
-
-
-def module() -> Any:
-    """Return the compiled module, or raise a RuntimeError that says why there is none."""
-    if not _found:
-        reason = why_unavailable()
-        if reason:
-            raise RuntimeError(f"boltzmax.cuda cannot be used: {reason}")
-        _found.append(_cuda)
-    return _found[0]
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,6 @@ rest). No library is imported here that is not: the caller's array came from it.
 
 from __future__ import annotations
 
-import functools
 import importlib
 import sys
 from typing import Any
@@ -25,20 +24,17 @@ from boltzmax._device_arrays import (
     module,
 )
 
+_names: dict[type[Any], str] = {}  # of the libraries of types that have been seen
 _KNOWN = {"torch": "torch", "cupy": "cupy", "jax": "jax", "jaxlib": "jax", "numba": "numba"}
 
 
 def _library(x: Any) -> tuple[str, Any]:
     """Return the name of the library of x, or of what it is derived from, and its module."""
-    kind: Any = type(x)
-    name = _name_of_library(kind)
-    return name, sys.modules.get(name)
-
-
-@functools.cache
-def _name_of_library(kind: type) -> str:
-    names = (_KNOWN.get(c.__module__.partition(".")[0], "") for c in kind.__mro__)
-    return next((name for name in names if name in sys.modules), "")
+    kind = type(x)
+    if kind not in _names:
+        names = (_KNOWN.get(c.__module__.partition(".")[0], "") for c in kind.__mro__)
+        _names[kind] = next((name for name in names if name in sys.modules), "")
+    return _names[kind], sys.modules.get(_names[kind])
 
 
 def stream_number(stream: Any) -> int:
