@@ -76,7 +76,7 @@ class DeviceMemory {
   }
 
  private:
-  void TryOrder(Address user) noexcept {
+  void TryOrder(Address user) const noexcept {
     try {
       Order(Pointer<CUstream_st>(user), Pointer<CUstream_st>(stream_));
     } catch (...) {  // a stream that is gone uses nothing

@@ -125,7 +125,7 @@ cudaError_t RunGrid(const void* kernel, const cudaLaunchConfig_t& config, const 
   warps_of_block = (threads_of_block + kWarp - 1) / kWarp;
   const unsigned of_cluster = config.numAttrs == 0 ? 1 : config.attrs->val.clusterDim.x, grid = config.gridDim.x;
   constexpr size_t kUsual = size_t{48} << 10;
-  limit = allowed.count(kernel) > 0 ? kShared : kUsual;
+  limit = allowed.contains(kernel) ? kShared : kUsual;
   if (threads_of_block == 0 || threads_of_block > 1024 || grid == 0 || of_cluster > 16 || grid % of_cluster != 0 ||
       config.dynamicSmemBytes > limit) {
     return cudaErrorInvalidValue;
@@ -154,8 +154,8 @@ void* ExchangeOf(int lane) {
 namespace {
 
 char* MemoryOf(size_t block) {
-  auto address = reinterpret_cast<uintptr_t>(blocks[block].memory.data());
-  return reinterpret_cast<char*>((address + kAlignment - 1) / kAlignment * kAlignment);
+  char* const memory = blocks[block].memory.data();
+  return memory + (kAlignment - reinterpret_cast<uintptr_t>(memory) % kAlignment) % kAlignment;
 }
 
 }  // namespace
