@@ -22,7 +22,7 @@ struct MatrixProduct {
   Matrix a, b;
   void* c;
   int64_t c_step;
-  const void *factor, *kept;  // on the device: c = factor a b + kept c
+  const void *factor, *kept;  // on the device
 };
 
 // Loads cuBLAS: the first of these files that is one. Says why there is none; nothing if there is.

@@ -153,7 +153,7 @@ def linear_cross_entropy_with_grad(
     reduction: str = "mean",
     stream: Any = None,
 ) -> tuple[Any, Any, Any, Any]:
-    """`linear_cross_entropy` and its gradients, for which each tile is computed once more.
+    """`linear_cross_entropy` and its gradients, for which all tiles but the last come once more.
 
     Parameters, errors and notes are those of `linear_cross_entropy`; `reduction` is not "none".
 

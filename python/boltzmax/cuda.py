@@ -2,7 +2,8 @@
 
 Arrays on a device stay there: the result is an array of the same kind on the same device, computed
 on the caller's stream (PyTorch's or CuPy's current one, the one that an array names, or
-``stream=``), without copies and without waiting. NumPy arrays are copied to the device and back.
+``stream=``), without copies and without waiting (but for JAX, which tells nobody of its streams).
+NumPy arrays are copied to the device and back.
 
 The module can always be imported. Where it cannot be used, `is_available` is False,
 `why_unavailable` says why, and calls raise a RuntimeError that says it, too.
@@ -79,8 +80,8 @@ def softmax(
     out : array, optional
         Where the result goes: of the shape and dtype of `x`, which it may be.
     stream : stream or int, optional
-        A CUDA stream, or its address, instead of the caller's own. It waits for the inputs, and
-        must outlive the result.
+        A CUDA stream, or its address, instead of the caller's own. It waits for the inputs, whose
+        own streams wait for it; it must outlive the result.
 
     Returns
     -------
