@@ -8,19 +8,16 @@ namespace boltzmax::cuda {
 
 //   softmax:      dx = y (dy - sum dy y)
 //   log_softmax:  dx = dy - exp(y) sum dy,    y <= 0
-template <class S>
+template <class S, Operation operation>
 struct Gradient {
   using T = Compute<S>;
-  bool of_softmax;
-  T total;
+  static constexpr bool kOfSoftmax = operation == Operation::kSoftmaxBackward;
+  ExpOf<S> exp = ExpOf<S>(Temperature<T>(Divisor{1.0, 1.0, 0.0}));
+  T total = T(0);
 
-  explicit BOLTZMAX_DEVICE Gradient(const Task& task)
-      : of_softmax(task.operation == Operation::kSoftmaxBackward), total(0) {}
-  BOLTZMAX_DEVICE T Term(T dy, T y) const { return of_softmax ? dy * y : dy; }
+  BOLTZMAX_DEVICE T Term(T dy, T y) const { return kOfSoftmax ? dy * y : dy; }
   BOLTZMAX_DEVICE T Of(T dy, T y) const {
-    if (of_softmax) return y * (dy - total);
-    const Temperature<T> one(Divisor{1.0, 1.0, 0.0});
-    const ExpOf<S> exp(one);
+    if constexpr (kOfSoftmax) return y * (dy - total);
     return MulAdd(-exp(y > T(0) ? T(0) : y), total, dy);
   }
 };
@@ -33,7 +30,7 @@ struct PacketPair {
 };
 
 // dy, y and dx lie equally far from where packets do.
-template <class S>
+template <class S, Operation operation>
 struct GradientReader {
   using T = Compute<S>;
   static constexpr int kItems = Packet<S>::kItems;
@@ -42,40 +39,42 @@ struct GradientReader {
 
   BOLTZMAX_DEVICE PacketPair<S> Load(int p) const {
     const int first = packets.First(p);
-    return {packets.Load(row.x, first), packets.Load(row.third, first)};
+    return {packets.Load(row.x, first, S{}), packets.Load(row.third, first, S{})};
   }
-  BOLTZMAX_DEVICE void Add(const Gradient<S>& gradient, const PacketPair<S>& pair, WideSum<T>& sum) const {
-    T tree[kItems];
+  BOLTZMAX_DEVICE PacketPair<S> LoadAll(int p) const {
+    const int first = packets.First(p);
+    return {Packet<S>::Load(reinterpret_cast<const S*>(row.x) + first),
+            Packet<S>::Load(reinterpret_cast<const S*>(row.third) + first)};
+  }
+  BOLTZMAX_DEVICE void Add(const Gradient<S, operation>& gradient, const PacketPair<S>& pair, WideSum<T>& sum) const {
+    T dy[kItems], y[kItems];
+    WidenPacket(pair.dy, dy);
+    WidenPacket(pair.y, y);
     // What is beyond the row is 0.
     BOLTZMAX_UNROLL
-    for (int i = 0; i < kItems; ++i) tree[i] = gradient.Term(Widen(pair.dy.item[i]), Widen(pair.y.item[i]));
-    BOLTZMAX_UNROLL
-    for (int step = kItems / 2; step > 0; step /= 2) {
-      BOLTZMAX_UNROLL
-      for (int i = 0; i < step; ++i) tree[i] += tree[i + step];
-    }
-    sum.Add(tree[0]);
+    for (int i = 0; i < kItems; ++i) dy[i] = gradient.Term(dy[i], y[i]);
+    sum.Add(TreeSum(dy));
   }
-  BOLTZMAX_DEVICE void Store(const Gradient<S>& gradient, const PacketPair<S>& pair, int p) const {
-    Packet<S> packet;
+  BOLTZMAX_DEVICE void Store(const Gradient<S, operation>& gradient, const PacketPair<S>& pair, int p) const {
+    T dy[kItems], y[kItems];
+    WidenPacket(pair.dy, dy);
+    WidenPacket(pair.y, y);
     BOLTZMAX_UNROLL
-    for (int i = 0; i < kItems; ++i) {
-      packet.item[i] = Narrow<S>::Of(gradient.Of(Widen(pair.dy.item[i]), Widen(pair.y.item[i])));
-    }
-    packets.Store(row.y, packets.First(p), packet);
+    for (int i = 0; i < kItems; ++i) dy[i] = gradient.Of(dy[i], y[i]);
+    packets.Store(row.y, packets.First(p), NarrowPacket<S>(dy));
   }
 };
 
 // A warp for each row.
-template <class S, int kPackets>
-__global__ void __launch_bounds__(32 * kRowsOfBlock, 6) ShortGradients(const __grid_constant__ Task task) {
+template <class S, Operation operation, int kPackets>
+__global__ void __launch_bounds__(32 * kRowsOfBlock, 5) ShortGradients(const __grid_constant__ Task task) {
   using T = Compute<S>;
   const int64_t r = static_cast<int64_t>(blockIdx.x) * kRowsOfBlock + static_cast<int64_t>(threadIdx.y);
   if (r >= task.rows) return;
   const RowOf<S> row(task, r);
   const Packets<S> packets(row.x, task.n);
-  const GradientReader<S> reader = {row, packets};
-  Gradient<S> gradient(task);
+  const GradientReader<S, operation> reader = {row, packets};
+  Gradient<S, operation> gradient;
   PacketPair<S> pair[kPackets] = {};
   auto sum = WideSum<T>::Zero();
   BOLTZMAX_UNROLL
@@ -85,7 +84,7 @@ __global__ void __launch_bounds__(32 * kRowsOfBlock, 6) ShortGradients(const __g
   }
   BOLTZMAX_UNROLL
   for (int j = 0; j < kPackets; ++j) reader.Add(gradient, pair[j], sum);
-  sum = FoldWarp(sum, [](WideSum<T>& a, const WideSum<T>& b) { a.Join(b); });
+  sum = JoinWarp(sum);
   gradient.total = sum.Total();
   BOLTZMAX_UNROLL
   for (int j = 0; j < kPackets; ++j) {
@@ -95,7 +94,7 @@ __global__ void __launch_bounds__(32 * kRowsOfBlock, 6) ShortGradients(const __g
 }
 
 // A block for each row, or a cluster.
-template <class S, bool kClustered>
+template <class S, Operation operation, bool kClustered>
 __global__ void __launch_bounds__(kStagedThreads, 3) StagedGradients(const __grid_constant__ Task task, int blocks) {
   using T = Compute<S>;
   BOLTZMAX_SHARED(WideSum<T>, shared_sum, kStagedWarps);
@@ -103,16 +102,17 @@ __global__ void __launch_bounds__(kStagedThreads, 3) StagedGradients(const __gri
   auto* const staged = reinterpret_cast<PacketPair<S>*>(shared);
   const RowOf<S> row(task, static_cast<int64_t>(blockIdx.x) / blocks);
   const Packets<S> packets(row.x, task.n);
-  const ShareOfBlock<kClustered> share(packets.count, blocks);
-  const GradientReader<S> reader = {row, packets};
-  Gradient<S> gradient(task);
+  const ShareOfBlock<S, kClustered> share(packets, blocks, false);
+  const GradientReader<S, operation> reader = {row, packets};
+  Gradient<S, operation> gradient;
   auto sum = WideSum<T>::Zero();
-  share.ForEach([&](int p) { return reader.Load(p); },
-                [&](int p, const PacketPair<S>& pair) {
-                  staged[p] = pair;
-                  reader.Add(gradient, pair, sum);
-                });
-  sum = share.FoldAll(sum, shared_sum, [](WideSum<T>& a, const WideSum<T>& b) { a.Join(b); });
+  const auto stage = [&](int p, const PacketPair<S>& pair) {
+    staged[p] = pair;
+    reader.Add(gradient, pair, sum);
+  };
+  share.ForEachWhole([&](int p) { return reader.LoadAll(share.begin + p); }, stage);
+  share.ForEachOther([&](int p) { stage(p, reader.Load(share.begin + p)); });
+  sum = share.FoldAll(sum, shared_sum, Join());
   gradient.total = sum.Total();
   BOLTZMAX_NO_UNROLL
   for (int p = static_cast<int>(threadIdx.x); p < share.count; p += kStagedThreads) {
@@ -124,17 +124,17 @@ __global__ void __launch_bounds__(kStagedThreads, 3) StagedGradients(const __gri
 
 inline constexpr int kGradientWarps = 8;
 
-template <class S>
+template <class S, Operation operation>
 __global__ void __launch_bounds__(32 * kGradientWarps) GradientsOfRows(const __grid_constant__ Task task) {
   using T = Compute<S>;
   BOLTZMAX_SHARED(WideSum<T>, shared, kGradientWarps);
   const RowOf<S> row(task, static_cast<int64_t>(blockIdx.x));
   const int64_t first = static_cast<int64_t>(threadIdx.x), step = 32 * kGradientWarps;
-  Gradient<S> gradient(task);
+  Gradient<S, operation> gradient;
   auto sum = WideSum<T>::Zero();
   BOLTZMAX_NO_UNROLL
   for (int64_t i = first; i < task.n; i += step) sum.Add(gradient.Term(row.X(i), row.Third(i)));
-  sum = Fold<kGradientWarps>(sum, shared, [](WideSum<T>& a, const WideSum<T>& b) { a.Join(b); });
+  sum = Fold<kGradientWarps>(sum, shared, Join());
   gradient.total = sum.Total();
   BOLTZMAX_NO_UNROLL
   for (int64_t i = first; i < task.n; i += step) row.SetY(i, gradient.Of(row.X(i), row.Third(i)));

@@ -5,7 +5,7 @@
 #include <cstdint>
 #include <new>
 
-#include "storage.cuh"
+#include "numbers.cuh"
 #include "workspace.hpp"
 
 namespace boltzmax::cuda {

@@ -1,8 +1,8 @@
 // Cross-entropy of a linear layer: what happens between the products, to a tile of logits.
 #pragma once
 
+#include "row_sum.cuh"
 #include "task.hpp"
-#include "wide_sum.cuh"
 
 namespace boltzmax::cuda {
 
@@ -70,23 +70,19 @@ __global__ void __launch_bounds__(kTileThreads)
                RowSum<Compute<S>>* sums, Compute<S>* own) {
   using T = Compute<S>;
   BOLTZMAX_SHARED(T, shared_max, kTileWarps);
-  BOLTZMAX_SHARED(RowSum<T>, shared_sum, kTileWarps);
+  BOLTZMAX_SHARED(Terms<T>, shared_terms, kTileWarps);
   const RowOfTile<S> row(task, tile, logits);
   const Temperature<T> temperature(task.temperature);
+  const ExpOf<T> exp(temperature);
   T max = -Infinity<T>();
   for (int64_t c = static_cast<int64_t>(threadIdx.x); c < tile.width; c += kTileThreads) max = Max(max, row[c]);
-  max = Fold<kTileWarps>(max, shared_max, [](T& a, T b) { a = Max(a, b); });
+  max = Fold<kTileWarps>(max, shared_max, TakeLarger());
   auto sum = RowSum<T>::Empty();
   sum.max = max;
   for (int64_t c = static_cast<int64_t>(threadIdx.x); c < tile.width; c += kTileThreads) {
-    const T x = row[c];
-    if (x == max) {
-      ++sum.count;
-    } else {
-      sum.Add(Exp(x - max, temperature));
-    }
+    sum.AddElement(row[c], exp);
   }
-  sum = Fold<kTileWarps>(sum, shared_sum, [&](RowSum<T>& a, const RowSum<T>& b) { a.Merge(b, temperature); });
+  sum.terms = Fold<kTileWarps>(sum.terms, shared_terms, Join());
   if (threadIdx.x != 0) return;
   const int64_t r = tile.row + static_cast<int64_t>(blockIdx.x), target = task.target[r] - tile.first;
   if (tile.first > 0) {
@@ -147,7 +143,7 @@ __global__ void __launch_bounds__(kTileThreads)
   const RowOfLayer<T> layer(task, r, sums[r], false);
   S* out = slopes + static_cast<int64_t>(blockIdx.x) * tile.step;
   for (int64_t c = static_cast<int64_t>(threadIdx.x); c < tile.width; c += kTileThreads) {
-    out[c] = Narrow<S>::Of(layer.Slope(tile.first + c, row[c]) * static_cast<T>(kSlopeScale<S>));
+    out[c] = Narrow<S>(layer.Slope(tile.first + c, row[c]) * static_cast<T>(kSlopeScale<S>));
   }
 }
 

@@ -30,7 +30,7 @@ __global__ void __launch_bounds__(32 * kLossWarps)
   BOLTZMAX_SHARED(WideSum<double>, shared, kLossWarps);
   auto sum = WideSum<double>::Zero();
   for (int64_t r = static_cast<int64_t>(threadIdx.x); r < rows; r += 32 * kLossWarps) sum.Add(loss[r]);
-  sum = Fold<kLossWarps>(sum, shared, [](WideSum<double>& a, const WideSum<double>& b) { a.Join(b); });
+  sum = Fold<kLossWarps>(sum, shared, Join());
   // 0 * inf, where no row counts.
   if (threadIdx.x == 0) *result = static_cast<T>(sum.Total() * (scale == nullptr ? 1.0 : *scale));
 }

@@ -12,6 +12,23 @@ namespace boltzmax::cuda {
 inline constexpr int kPieceWarps = 8;
 inline constexpr int64_t kPiece = 16384;
 
+// Maps an element of a row whose result is known.
+template <class S>
+BOLTZMAX_DEVICE void MapElement(const RowOf<S>& row, const Result<Compute<S>>& result, const ExpOf<S>& exp, int64_t i) {
+  using T = Compute<S>;
+  const T x = row.X(i);
+  const auto exponential = [&] { return x == result.totals.max ? T(1) : exp(x - result.totals.max); };
+  const auto mapped = [&] {
+    switch (row.task.operation) {
+      case Operation::kLogSoftmax: return result.template Map<Operation::kLogSoftmax, S>(x, false);
+      case Operation::kCrossEntropy:
+        return result.template Map<Operation::kCrossEntropy, S>(exponential(), i == result.target);
+      default: return result.template Map<Operation::kSoftmax, S>(exponential(), false);
+    }
+  };
+  row.SetY(i, row.Counts(i) ? mapped() : Result<T>::Uncounted(row.task.operation));
+}
+
 // The sum of one piece. Where a row is one piece, it is mapped at once (`sums` is null).
 template <class S>
 __global__ void __launch_bounds__(32 * kPieceWarps)
@@ -19,7 +36,7 @@ __global__ void __launch_bounds__(32 * kPieceWarps)
   using T = Compute<S>;
   BOLTZMAX_SHARED(T, shared_max, kPieceWarps);
   BOLTZMAX_SHARED(T, shared_log, 2);
-  BOLTZMAX_SHARED(RowSum<T>, shared_sum, kPieceWarps);
+  BOLTZMAX_SHARED(Terms<T>, shared_terms, kPieceWarps);
   const Temperature<T> temperature(task.temperature);
   const ExpOf<S> exp(temperature);
   const int64_t begin = static_cast<int64_t>(blockIdx.x) % pieces * kPiece;
@@ -33,21 +50,15 @@ __global__ void __launch_bounds__(32 * kPieceWarps)
   for (int64_t i = first; i < end; i += step) {
     if (row.Counts(i)) max = Max(max, row.X(i));
   }
-  max = Fold<kPieceWarps>(max, shared_max, [](T& a, T b) { a = Max(a, b); });
+  max = Fold<kPieceWarps>(max, shared_max, TakeLarger());
 
   RowSum<T> sum = RowSum<T>::Empty();
   sum.max = max;
   BOLTZMAX_NO_UNROLL
   for (int64_t i = first; i < end; i += step) {
-    if (!row.Counts(i)) continue;
-    const T x = row.X(i);
-    if (x == max) {
-      ++sum.count;
-    } else {
-      sum.Add(exp(x - max));
-    }
+    if (row.Counts(i)) sum.AddElement(row.X(i), exp);
   }
-  sum = Fold<kPieceWarps>(sum, shared_sum, [&](RowSum<T>& a, const RowSum<T>& b) { a.Merge(b, temperature); });
+  sum.terms = Fold<kPieceWarps>(sum.terms, shared_terms, Join());
   if (sums != nullptr) {
     if (threadIdx.x == 0) sums[blockIdx.x] = sum;
     return;
@@ -59,9 +70,7 @@ __global__ void __launch_bounds__(32 * kPieceWarps)
   __syncthreads();  // y may be x, of which the loss has just read an element
   BOLTZMAX_NO_UNROLL
   for (int64_t i = first; i < end; i += step) {
-    const T x = row.X(i);
-    const T e = x == max ? T(1) : exp(x - max);
-    row.SetY(i, result.Of(i, result.Kept(x, e), row.Counts(i)));
+    MapElement(row, result, exp, i);
   }
 }
 
@@ -99,9 +108,7 @@ __global__ void __launch_bounds__(32 * kPieceWarps)
   const int64_t end = (piece + 1) * kPiece < task.n ? (piece + 1) * kPiece : task.n;
   BOLTZMAX_NO_UNROLL
   for (int64_t i = piece * kPiece + static_cast<int64_t>(threadIdx.x); i < end; i += 32 * kPieceWarps) {
-    const T x = row.X(i);
-    const T e = x == sum.max ? T(1) : exp(x - sum.max);
-    row.SetY(i, result.Of(i, result.Kept(x, e), row.Counts(i)));
+    MapElement(row, result, exp, i);
   }
 }
 

@@ -17,6 +17,13 @@ bool IsGradient(const Task& task) {
   return task.operation == Operation::kSoftmaxBackward || task.operation == Operation::kLogSoftmaxBackward;
 }
 
+// Whether all rows of x lie at multiples of sixteen bytes.
+bool BeginsWithPacket(const Task& task) {
+  auto bits = reinterpret_cast<uintptr_t>(task.x);
+  for (int d = 0; d < task.outer.count; ++d) bits |= static_cast<uintptr_t>(task.outer.stride[kX][d]);
+  return bits % sizeof(uint4) == 0;
+}
+
 // ---- rows that wait where they were read ----
 
 // A kernel for blocks, and one for clusters of them; `arrays` of packets wait in shared memory.
@@ -77,21 +84,61 @@ bool RunStaged(const Staging& staging, const Task& task, int64_t packets, Stream
   return true;
 }
 
-// Up to 64 bytes of what is computed wait in the registers of a thread.
+// What computes rows of some packets in the registers of a warp, where each of its threads has up to 1, half and most of
+// what there is room for; and what computes longer ones.
+struct Waiting {
+  void (*shortest)(Task);
+  void (*shorter)(Task);
+  void (*short_)(Task);
+  int most;  // packets of a thread
+  Staging staging;
+};
+// 128 bytes of what is computed.
+template <class S, Operation operation>
+Waiting WaitingFor() {
+  constexpr int kMost = 128 / (Packet<S>::kItems * static_cast<int>(sizeof(Compute<S>)));
+  return {ShortRows<S, operation, 1>,
+          ShortRows<S, operation, kMost / 2>,
+          ShortRows<S, operation, kMost>,
+          kMost,
+          {StagedRows<S, operation, false>, StagedRows<S, operation, true>, 1}};
+}
+// Pairs of packets as they were read.
+template <class S, Operation operation>
+Waiting WaitingForGradient() {
+  constexpr int kMost = 4;
+  return {ShortGradients<S, operation, 1>,
+          ShortGradients<S, operation, kMost / 2>,
+          ShortGradients<S, operation, kMost>,
+          kMost,
+          {StagedGradients<S, operation, false>, StagedGradients<S, operation, true>, 2}};
+}
+template <class S>
+Waiting WaitingFor(Operation operation) {
+  switch (operation) {
+    case Operation::kSoftmaxBackward: return WaitingForGradient<S, Operation::kSoftmaxBackward>();
+    case Operation::kLogSoftmaxBackward: return WaitingForGradient<S, Operation::kLogSoftmaxBackward>();
+    case Operation::kSoftmax: return WaitingFor<S, Operation::kSoftmax>();
+    case Operation::kCrossEntropy: return WaitingFor<S, Operation::kCrossEntropy>();
+    default: return WaitingFor<S, Operation::kLogSoftmax>();
+  }
+}
+
 template <class S>
 bool RunWaiting(const Task& task, Stream stream) {
-  constexpr int kItems = Packet<S>::kItems, kMost = 64 / (kItems * static_cast<int>(sizeof(Compute<S>)));
   if (task.n > INT32_MAX / 2) return false;
-  const int64_t packets = CeilDivide(task.n + kItems - 1, kItems);  // where the first is the row's last part of one
-  const bool is_gradient = IsGradient(task);
+  constexpr int64_t kItems = Packet<S>::kItems;
+  // Where rows do not begin where packets do, the first may be the last part of one.
+  const int64_t packets = CeilDivide(task.n + (BeginsWithPacket(task) ? 0 : kItems - 1), kItems);
+  const Waiting waiting = WaitingFor<S>(task.operation);
   const Grid grid = {CeilDivide(task.rows, kRowsOfBlock), dim3(32, kRowsOfBlock)};
-  if (packets <= 32) return Launch(is_gradient ? ShortGradients<S, 1> : ShortRows<S, 1>, grid, stream, task), true;
-  if (packets <= 32 * kMost) {
-    return Launch(is_gradient ? ShortGradients<S, kMost> : ShortRows<S, kMost>, grid, stream, task), true;
-  }
-  const Staging of_rows = {StagedRows<S, false>, StagedRows<S, true>, 1};
-  const Staging of_gradients = {StagedGradients<S, false>, StagedGradients<S, true>, 2};
-  return RunStaged(is_gradient ? of_gradients : of_rows, task, packets, stream);
+  const bool is_masked = task.third != nullptr && !IsGradient(task);
+  if (packets > (is_masked ? 32 : 32 * waiting.most)) return RunStaged(waiting.staging, task, packets, stream);
+  Launch(packets <= 32                  ? waiting.shortest
+         : packets <= 16 * waiting.most ? waiting.shorter
+                                        : waiting.short_,
+         grid, stream, task);
+  return true;
 }
 
 // Whether rows lie contiguous, and those of all operands equally far from where packets do.
@@ -114,7 +161,12 @@ bool IsContiguous(const Task& task) {
 template <class S>
 void RunRows(const Task& task, Stream stream) {
   if (IsContiguous<S>(task) && RunWaiting<S>(task, stream)) return;
-  if (IsGradient(task)) return Launch(GradientsOfRows<S>, {task.rows, dim3(32 * kGradientWarps)}, stream, task);
+  if (IsGradient(task)) {
+    const auto kernel = task.operation == Operation::kSoftmaxBackward
+                            ? GradientsOfRows<S, Operation::kSoftmaxBackward>
+                            : GradientsOfRows<S, Operation::kLogSoftmaxBackward>;
+    return Launch(kernel, {task.rows, dim3(32 * kGradientWarps)}, stream, task);
+  }
   const int64_t pieces = std::max<int64_t>(1, CeilDivide(task.n, kPiece));
   const dim3 threads(32 * kPieceWarps);
   using Sums = RowSum<Compute<S>>;

@@ -48,7 +48,7 @@ struct RowOf {
     return Widen(*reinterpret_cast<const S*>(third + OffsetOf(task.inner, kThird, i)));
   }
   BOLTZMAX_DEVICE void SetY(int64_t i, Compute<S> value) const {
-    *reinterpret_cast<S*>(y + OffsetOf(task.inner, kY, i)) = Narrow<S>::Of(value);
+    *reinterpret_cast<S*>(y + OffsetOf(task.inner, kY, i)) = Narrow<S>(value);
   }
 };
 
@@ -85,26 +85,26 @@ struct Result {
     totals.log_lo = shared[1];
   }
 
-  // (x - max) / T, given x
-  BOLTZMAX_DEVICE T Difference(T x) const { return temperature.Divide(x - totals.max); }
   // softmax, given exp(x - max)
   BOLTZMAX_DEVICE T Share(T e) const { return MulAdd(e, totals.inverse_hi, e * totals.inverse_lo); }
-  BOLTZMAX_DEVICE T LogShare(T x) const { return (Difference(x) - totals.log_hi) - totals.log_lo; }
+  // (x - max) / T - log of the sum
+  BOLTZMAX_DEVICE T LogShare(T x) const { return (temperature.Divide(x - totals.max) - totals.log_hi) - totals.log_lo; }
 
-  // What `Of` wants of an element: x, or the exponential.
-  BOLTZMAX_DEVICE T Kept(T x, T e) const { return task.operation == Operation::kLogSoftmax ? x : e; }
-  // Of element i, which counts or does not.
-  BOLTZMAX_DEVICE T Of(int64_t i, T kept, bool counts) const {
-    const bool is_finite = totals.max - totals.max == T(0);
-    switch (task.operation) {
-      case Operation::kLogSoftmax: return counts ? LogShare(kept) : -Infinity<T>();
-      case Operation::kCrossEntropy: {
-        if (target < 0) return T(0);
-        const T p = is_finite ? Share(kept) : NotANumber<T>();
-        return gain * (p - (i == target ? T(1) : T(0)));
-      }
-      default: return !counts ? T(0) : (is_finite ? Share(kept) : NotANumber<T>());
+  // Of an element that counts, given x for kLogSoftmax, exp(x - max) else. What is stored as S of sixteen bits has no use
+  // for the low halves.
+  template <Operation operation, class S>
+  BOLTZMAX_DEVICE T Map(T kept, bool is_target) const {
+    constexpr bool kRough = sizeof(S) < sizeof(T);
+    if constexpr (operation == Operation::kLogSoftmax) {
+      return kRough ? (kept - totals.max) * temperature.inverse_hi - totals.log_hi : LogShare(kept);
+    } else {
+      const T p = kRough ? kept * totals.inverse_hi : Share(kept);
+      if constexpr (operation != Operation::kCrossEntropy) return p;
+      return target < 0 ? T(0) : gain * (p - (is_target ? T(1) : T(0)));
     }
+  }
+  static constexpr BOLTZMAX_DEVICE T Uncounted(Operation operation) {
+    return operation == Operation::kLogSoftmax ? -Infinity<T>() : T(0);
   }
 
   BOLTZMAX_DEVICE T LogSumExp() const {
@@ -117,7 +117,7 @@ struct Result {
   // Of the whole row: its logarithm, or its loss.
   template <class S>
   BOLTZMAX_DEVICE void StoreOfRow(int64_t r, const RowOf<S>& row) const {
-    if (task.operation == Operation::kLogSumExp) *reinterpret_cast<S*>(row.y) = Narrow<S>::Of(LogSumExp());
+    if (task.operation == Operation::kLogSumExp) *reinterpret_cast<S*>(row.y) = Narrow<S>(LogSumExp());
     if (task.operation != Operation::kCrossEntropy) return;
     T loss = T(0);
     if (target >= task.n) loss = NotANumber<T>();

@@ -2,7 +2,6 @@
 #pragma once
 
 #include "rows.cuh"
-#include "wide_sum.cuh"
 
 namespace boltzmax::cuda {
 
@@ -51,13 +50,14 @@ __global__ void __launch_bounds__(kStatisticsThreads)
     StatisticsOfRows(const __grid_constant__ Task task, const __grid_constant__ Statistics out) {
   using T = Compute<S>;
   BOLTZMAX_SHARED(Candidate<T>, shared_best, kStatisticsWarps);
-  BOLTZMAX_SHARED(RowSum<T>, shared_sum, kStatisticsWarps);
+  BOLTZMAX_SHARED(Terms<T>, shared_terms, kStatisticsWarps);
   BOLTZMAX_SHARED(WideSum<T>, shared_mean, kStatisticsWarps);
   BOLTZMAX_SHARED(int64_t, shared_count, kStatisticsWarps);
   BOLTZMAX_SHARED(T, shared_log, 2);
   const int64_t r = static_cast<int64_t>(blockIdx.x);
   const RowOf<S> row(task, r);
   const Temperature<T> temperature(task.temperature);
+  const ExpOf<T> exp(temperature);
   const ShareOfRow<S> share = {row, static_cast<int64_t>(threadIdx.x), task.n};
   const auto fold_best = [&](const Candidate<T>& mine) {
     return Fold<kStatisticsWarps>(mine, shared_best, [](Candidate<T>& a, const Candidate<T>& b) {
@@ -79,15 +79,15 @@ __global__ void __launch_bounds__(kStatisticsThreads)
     const T x = row.X(i);
     above += x > at_target ? 1 : 0;
     if (x == sum.max) {
-      ++sum.count;
+      ++sum.terms.count;
       continue;
     }
-    const T e = Exp(x - sum.max, temperature);
+    const T e = exp(x - sum.max);
     sum.Add(e);
     if (e > T(0)) mean.Add(e * temperature.Divide(x - sum.max));
   }
-  sum = Fold<kStatisticsWarps>(sum, shared_sum, [&](RowSum<T>& a, const RowSum<T>& b) { a.Merge(b, temperature); });
-  mean = Fold<kStatisticsWarps>(mean, shared_mean, [](WideSum<T>& a, const WideSum<T>& b) { a.Join(b); });
+  sum.terms = Fold<kStatisticsWarps>(sum.terms, shared_terms, Join());
+  mean = Fold<kStatisticsWarps>(mean, shared_mean, Join());
   above = Fold<kStatisticsWarps>(above, shared_count, [](int64_t& a, int64_t b) { a += b; });
 
   const Result<T> result(task, r, sum, shared_log);

@@ -1,7 +1,7 @@
 // What the threads of a warp, of a block and of a cluster of blocks do together.
 #pragma once
 
-#include "storage.cuh"
+#include "numbers.cuh"
 #if defined(__CUDACC__)
 #include <cooperative_groups.h>
 #endif
@@ -45,6 +45,18 @@ BOLTZMAX_DEVICE X Fold(X mine, X* shared, Add add) {
     mine = FoldWarp(shared[lane % kWarps], add, kWarps);
   }
   return mine;
+}
+
+// The fold of sums.
+struct Join {
+  template <class X>
+  BOLTZMAX_DEVICE void operator()(X& a, const X& b) const {
+    a.Join(b);
+  }
+};
+template <class X>
+BOLTZMAX_DEVICE X JoinWarp(X mine) {
+  return FoldWarp(mine, Join());
 }
 
 // ---- clusters: blocks that run at the same time, and reach into each other's shared memory ----

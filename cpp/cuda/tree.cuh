@@ -52,7 +52,7 @@ struct Asker {
     max = Fold<kLayerWarps>(max, shared_max, [](double& a, double b) { a = Max(a, b); });
     auto sum = WideSum<double>::Zero();
     for (int j = thread; j < node.units; j += kLayerThreads) sum.Add(exp(static_cast<double>(scores[j]) - max));
-    sum = Fold<kLayerWarps>(sum, shared_sum, [](WideSum<double>& a, const WideSum<double>& b) { a.Join(b); });
+    sum = Fold<kLayerWarps>(sum, shared_sum, Join());
     return max + log(sum.Total());
   }
 };

@@ -3,121 +3,172 @@
 //   ShortRows    a warp keeps a row in registers
 //   StagedRows   a block, or a cluster of blocks, keeps one in shared memory
 //
-// What is beyond a row, or masked, does not count: see Reader::Counts.
+// A processor of an H200 has some fifty instructions for each float32 that its share of the memory reads and writes, half as
+// many for numbers of sixteen bits: so each operation is a kernel of its own, and nothing is asked of an element that can be
+// asked of a packet. What is beyond the row, or masked, waits as -inf.
 #pragma once
 
+#include <type_traits>
+
+#include "packets.cuh"
 #include "rows.cuh"
 
 namespace boltzmax::cuda {
 
-// What a row's threads gather on the way: the largest element first, then the sum beside it.
-template <class S>
-struct Reader {
+// Goes through a row: the largest element first, then the terms of the sum beside it, then the map. kLogSoftmax is for
+// kLogSumExp as well. Where kKeeps, exponentials wait in the place of elements that are mapped by them.
+template <class S, Operation operation, bool kKeeps>
+struct RowReader {
   using T = Compute<S>;
+  // The largest need not be told from the rest where no logarithm is wanted.
+  using Sum = std::conditional_t<operation == Operation::kSoftmax, WideSum<T>, Terms<T>>;
   static constexpr int kItems = Packet<S>::kItems;
+  static constexpr bool kMapsExponentials = operation != Operation::kLogSoftmax;
+  static constexpr bool kKeepsExponentials = kKeeps && kMapsExponentials;
+
   const RowOf<S>& row;
   const Packets<S>& packets;
-  const ExpOf<S>& exp;
-  bool keeps_exponentials;
+  const ExpOf<S> exp;
+
+  BOLTZMAX_DEVICE RowReader(const RowOf<S>& r, const Packets<S>& p, const Temperature<T>& temperature)
+      : row(r), packets(p), exp(temperature) {}
 
   // A contiguous row has one axis, also in the mask.
-  BOLTZMAX_DEVICE bool Counts(int i) const {
-    return packets.Holds(i) && (row.third == nullptr || row.third[i * row.task.inner.stride[kThird][0]] != 0);
+  BOLTZMAX_DEVICE bool IsMasked(int i) const {
+    return row.third != nullptr && row.third[i * row.task.inner.stride[kThird][0]] == 0;
   }
-  // The largest of a packet.
-  BOLTZMAX_DEVICE T Largest(const Packet<S>& packet, int first) const {
-    T largest = -Infinity<T>();
+  // A packet all of whose elements count; one that may reach beyond the row; and one of which some may be masked, too.
+  BOLTZMAX_DEVICE Packet<S> LoadAll(int first) const {
+    return Packet<S>::Load(reinterpret_cast<const S*>(row.x) + first);
+  }
+  BOLTZMAX_DEVICE Packet<S> LoadRow(int first) const { return packets.Load(row.x, first, Narrow<S>(-Infinity<T>())); }
+  BOLTZMAX_DEVICE Packet<S> LoadSome(int first) const {
+    Packet<S> packet = LoadRow(first);
     BOLTZMAX_UNROLL
     for (int i = 0; i < kItems; ++i) {
-      if (Counts(first + i)) largest = Max(largest, Widen(packet.item[i]));
+      if (packets.Holds(first + i) && IsMasked(first + i)) packet.item[i] = Narrow<S>(-Infinity<T>());
     }
-    return largest;
+    return packet;
   }
-  // Adds a packet x to the sum; x becomes the exponentials, if they are kept.
-  BOLTZMAX_DEVICE void Add(T (&x)[kItems], int first, RowSum<T>& sum) const {
-    T tree[kItems];
+
+  // Adds the terms of a packet x to a sum, ExpScale times as large; x becomes what is kept.
+  BOLTZMAX_DEVICE void Add(T (&x)[kItems], T max, Sum& sum) const {
+    T term[kItems];
+    int largest = 0;
     BOLTZMAX_UNROLL
     for (int i = 0; i < kItems; ++i) {
-      const bool counts = Counts(first + i);
-      const bool is_largest = counts && x[i] == sum.max;
-      const T e = is_largest ? T(1) : (counts ? exp(x[i] - sum.max) : T(0));
-      tree[i] = is_largest ? T(0) : e;
-      sum.count += is_largest ? 1 : 0;
-      if (keeps_exponentials) x[i] = e;
+      term[i] = exp.Scaled(x[i] - max);
+      const bool is_largest = operation != Operation::kSoftmax && x[i] == max;
+      if (kKeepsExponentials) x[i] = term[i];
+      if (is_largest) term[i] = T(0);
+      largest += is_largest ? 1 : 0;
     }
-    BOLTZMAX_UNROLL
-    for (int step = kItems / 2; step > 0; step /= 2) {
-      BOLTZMAX_UNROLL
-      for (int i = 0; i < step; ++i) tree[i] += tree[i + step];
+    if constexpr (operation == Operation::kSoftmax) {
+      sum.Add(TreeSum(term));
+    } else {
+      sum.rest.Add(TreeSum(term));
+      sum.count += largest;
     }
-    sum.Add(tree[0]);
   }
-  // `kept` are elements or exponentials, as Result::Kept says.
-  BOLTZMAX_DEVICE void Store(const Result<T>& result, int first, const T (&kept)[kItems]) const {
-    Packet<S> packet;
+  static BOLTZMAX_DEVICE RowSum<T> RowSumOf(T max, const Sum& sum) {
+    constexpr T kInverse = ExpScale<T>::kInverse;
+    if constexpr (operation == Operation::kSoftmax) {
+      return {max, {sum.Times(kInverse), 0}};
+    } else {
+      return {max, {sum.rest.Times(kInverse), sum.count}};
+    }
+  }
+
+  // Maps a packet of what was kept.
+  BOLTZMAX_DEVICE void Map(const Result<T>& result, int first, T (&x)[kItems]) const {
+    const int target = result.target < row.task.n ? static_cast<int>(result.target) : -1;
     BOLTZMAX_UNROLL
     for (int i = 0; i < kItems; ++i) {
-      packet.item[i] = Narrow<S>::Of(result.Of(first + i, kept[i], Counts(first + i)));
+      if (kMapsExponentials && !kKeepsExponentials) x[i] = exp.Scaled(x[i] - result.totals.max);
+      x[i] = result.template Map<operation, S>(x[i], first + i == target);
     }
-    packets.Store(row.y, first, packet);
+  }
+  BOLTZMAX_DEVICE void StoreAll(int first, const T (&y)[kItems]) const {
+    NarrowPacket<S>(y).Store(reinterpret_cast<S*>(row.y) + first);
+  }
+  BOLTZMAX_DEVICE void StoreSome(int first, T (&y)[kItems]) const {
+    BOLTZMAX_UNROLL
+    for (int i = 0; i < kItems; ++i) {
+      if (packets.Holds(first + i) && IsMasked(first + i)) y[i] = Result<T>::Uncounted(operation);
+    }
+    packets.Store(row.y, first, NarrowPacket<S>(y));
   }
 };
 
 inline constexpr int kRowsOfBlock = 4;
 
-// A warp for each row.
-template <class S, int kPackets>
-__global__ void __launch_bounds__(32 * kRowsOfBlock, 6) ShortRows(const __grid_constant__ Task task) {
+// A warp for each row. Where its threads have more than one packet, rows are not masked: that would be much code.
+template <class S, Operation operation, int kPackets>
+__global__ void __launch_bounds__(32 * kRowsOfBlock, 5) ShortRows(const __grid_constant__ Task task) {
   using T = Compute<S>;
+  using Reader = RowReader<S, operation, true>;
   const int lane = static_cast<int>(threadIdx.x);
   const int64_t r = static_cast<int64_t>(blockIdx.x) * kRowsOfBlock + static_cast<int64_t>(threadIdx.y);
   if (r >= task.rows) return;
   const RowOf<S> row(task, r);
   const Packets<S> packets(row.x, task.n);
   const Temperature<T> temperature(task.temperature);
-  const ExpOf<S> exp(temperature);
-  const Reader<S> reader = {row, packets, exp, task.operation != Operation::kLogSoftmax};
-
+  const Reader reader(row, packets, temperature);
+  // visit(packet of x, the place of its first element)
   T x[kPackets][Packet<S>::kItems] = {};
-  auto sum = RowSum<T>::Empty();
-  BOLTZMAX_UNROLL
-  for (int j = 0; j < kPackets; ++j) {
-    const int p = j * 32 + lane;
-    if (p >= packets.count) continue;
-    const auto packet = packets.Load(row.x, packets.First(p));
-    WidenPacket(packet, x[j]);
-    sum.max = Max(sum.max, reader.Largest(packet, packets.First(p)));
-  }
-  sum.max = FoldWarp(sum.max, [](T& a, T b) { a = Max(a, b); });
-  BOLTZMAX_UNROLL
-  for (int j = 0; j < kPackets; ++j) {
-    const int p = j * 32 + lane;
-    if (p < packets.count) reader.Add(x[j], packets.First(p), sum);
-  }
-  sum = FoldWarp(sum, [&](RowSum<T>& a, const RowSum<T>& b) { a.Merge(b, temperature); });
+  const auto for_each = [&](auto visit) {
+    BOLTZMAX_UNROLL
+    for (int j = 0; j < kPackets; ++j) {
+      const int p = j * 32 + lane;
+      if (p < packets.count) visit(x[j], packets.First(p));
+    }
+  };
 
-  const Result<T> result(task, r, sum, nullptr);
+  Packet<S> loaded[kPackets];
+  BOLTZMAX_UNROLL
+  for (int j = 0; j < kPackets; ++j) {
+    const int p = j * 32 + lane, first = packets.First(p);
+    if (p < packets.count) loaded[j] = kPackets > 1 ? reader.LoadRow(first) : reader.LoadSome(first);
+  }
+  T max = -Infinity<T>();
+  BOLTZMAX_UNROLL
+  for (int j = 0; j < kPackets; ++j) {
+    if (j * 32 + lane >= packets.count) continue;
+    max = Max(max, Largest(loaded[j]));
+    WidenPacket(loaded[j], x[j]);
+  }
+  max = FoldWarp(max, TakeLarger());
+  auto sum = Reader::Sum::Zero();
+  for_each([&](auto& packet, int) { reader.Add(packet, max, sum); });
+  const RowSum<T> row_sum = Reader::RowSumOf(max, JoinWarp(sum));
+
+  Result<T> result(task, r, row_sum, nullptr);
   if (lane == 0) result.StoreOfRow(r, row);
   if (!result.MapsElements()) return;
   __syncwarp();  // y may be x, of which the loss has just read an element
-  BOLTZMAX_UNROLL
-  for (int j = 0; j < kPackets; ++j) {
-    const int p = j * 32 + lane;
-    if (p < packets.count) reader.Store(result, packets.First(p), x[j]);
-  }
+  result.totals.TakeScaled();
+  for_each([&](auto& packet, int first) {
+    reader.Map(result, first, packet);
+    kPackets > 1 ? packets.Store(row.y, first, NarrowPacket<S>(packet)) : reader.StoreSome(first, packet);
+  });
 }
 
 inline constexpr int kStagedWarps = 8, kStagedThreads = 32 * kStagedWarps;
 
-// What of a row's packets one block of a cluster looks after.
-template <bool kClustered>
+// What of a row's packets one block of a cluster looks after: `count` of them from `begin` on. All elements count of those
+// from `whole` to `end`, places in the share.
+template <class S, bool kClustered>
 struct ShareOfBlock {
-  int rank, begin, count;
+  int rank, begin, count, whole, end;
 
-  BOLTZMAX_DEVICE ShareOfBlock(int packets, int blocks) : rank(kClustered ? ClusterRank() : 0) {
-    const int share = (packets + blocks - 1) / blocks;
+  BOLTZMAX_DEVICE ShareOfBlock(const Packets<S>& packets, int blocks, bool is_masked)
+      : rank(kClustered ? ClusterRank() : 0) {
+    const int share = (packets.count + blocks - 1) / blocks;
     begin = rank * share;
-    count = begin + share < packets ? share : (begin < packets ? packets - begin : 0);
+    count = begin + share < packets.count ? share : (begin < packets.count ? packets.count - begin : 0);
+    whole = begin == 0 && packets.shift > 0 ? 1 : 0;
+    end = begin + count == packets.count && !packets.HoldsAll(packets.First(packets.count - 1)) ? count - 1 : count;
+    if (is_masked || end < whole) whole = end = 0;
   }
   template <class X, class Add>
   BOLTZMAX_DEVICE X FoldAll(X mine, X* shared, Add add) const {
@@ -125,34 +176,48 @@ struct ShareOfBlock {
     if constexpr (kClustered) mine = FoldCluster(mine, shared, add);
     return mine;
   }
-  // visit(place in the share, packet) with what `load` gives of it. Loads are issued four at a time: a processor has to have
-  // some 30 KB on their way to keep the memory busy.
+  // visit(place, load(place)) for the whole ones. Loads are issued four at a time: a processor has to have some 30 KB on
+  // their way to keep the memory busy.
   template <class Load, class Visit>
-  BOLTZMAX_DEVICE void ForEach(Load load, Visit visit) const {
+  BOLTZMAX_DEVICE void ForEachWhole(Load load, Visit visit) const {
     constexpr int kAtOnce = 4;
-    for (int p = static_cast<int>(threadIdx.x); p < count; p += kAtOnce * kStagedThreads) {
+    int p = whole + static_cast<int>(threadIdx.x);
+    BOLTZMAX_NO_UNROLL
+    for (; p + (kAtOnce - 1) * kStagedThreads < end; p += kAtOnce * kStagedThreads) {
       decltype(load(0)) packet[kAtOnce];
       BOLTZMAX_UNROLL
-      for (int j = 0; j < kAtOnce; ++j) {
-        if (p + j * kStagedThreads < count) packet[j] = load(begin + p + j * kStagedThreads);
-      }
+      for (int j = 0; j < kAtOnce; ++j) packet[j] = load(p + j * kStagedThreads);
       BOLTZMAX_UNROLL
-      for (int j = 0; j < kAtOnce; ++j) {
-        if (p + j * kStagedThreads < count) visit(p + j * kStagedThreads, packet[j]);
-      }
+      for (int j = 0; j < kAtOnce; ++j) visit(p + j * kStagedThreads, packet[j]);
+    }
+    decltype(load(0)) packet[kAtOnce - 1];
+    BOLTZMAX_UNROLL
+    for (int j = 0; j < kAtOnce - 1; ++j) {
+      if (p + j * kStagedThreads < end) packet[j] = load(p + j * kStagedThreads);
+    }
+    BOLTZMAX_UNROLL
+    for (int j = 0; j < kAtOnce - 1; ++j) {
+      if (p + j * kStagedThreads < end) visit(p + j * kStagedThreads, packet[j]);
+    }
+  }
+  // visit(place) for the others: the row's first and last, or all of a masked row.
+  template <class Visit>
+  BOLTZMAX_DEVICE void ForEachOther(Visit visit) const {
+    BOLTZMAX_NO_UNROLL
+    for (int i = static_cast<int>(threadIdx.x); i < whole + (count - end); i += kStagedThreads) {
+      visit(i < whole ? i : i - whole + end);
     }
   }
 };
 
-// A block for each row, or a cluster of them. Each thread stages packets of its own, so nobody waits for the memory of
-// others.
-template <class S, bool kClustered>
+// A block for each row, or a cluster of them.
+template <class S, Operation operation, bool kClustered>
 __global__ void __launch_bounds__(kStagedThreads, 3) StagedRows(const __grid_constant__ Task task, int blocks) {
   using T = Compute<S>;
-  // The elements wait as they are, or become their exponentials where these are of the same size.
-  constexpr bool kKeeps = sizeof(S) == sizeof(T);
+  constexpr int kItems = Packet<S>::kItems;
+  using Reader = RowReader<S, operation, sizeof(S) == sizeof(T)>;
   BOLTZMAX_SHARED(T, shared_max, kStagedWarps);
-  BOLTZMAX_SHARED(RowSum<T>, shared_sum, kStagedWarps);
+  BOLTZMAX_SHARED(typename Reader::Sum, shared_sum, kStagedWarps);
   BOLTZMAX_SHARED(T, shared_log, 2);
   BOLTZMAX_SHARED_OF_LAUNCH(uint4, shared);
   auto* const staged = reinterpret_cast<Packet<S>*>(shared);
@@ -160,49 +225,49 @@ __global__ void __launch_bounds__(kStagedThreads, 3) StagedRows(const __grid_con
   const int64_t r = static_cast<int64_t>(blockIdx.x) / blocks;
   const RowOf<S> row(task, r);
   const Packets<S> packets(row.x, task.n);
-  const ShareOfBlock<kClustered> share(packets.count, blocks);
+  const ShareOfBlock<S, kClustered> share(packets, blocks, row.third != nullptr);
   const Temperature<T> temperature(task.temperature);
-  const ExpOf<S> exp(temperature);
-  const Reader<S> reader = {row, packets, exp, kKeeps && task.operation != Operation::kLogSoftmax};
+  const Reader reader(row, packets, temperature);
   const auto first_of = [&](int p) { return packets.First(share.begin + p); };
 
-  auto sum = RowSum<T>::Empty();
-  share.ForEach([&](int p) { return packets.Load(row.x, packets.First(p)); },
-                [&](int p, const Packet<S>& packet) {
-                  staged[p] = packet;
-                  sum.max = Max(sum.max, reader.Largest(packet, first_of(p)));
-                });
-  sum.max = share.FoldAll(sum.max, shared_max, [](T& a, T b) { a = Max(a, b); });
+  T max = -Infinity<T>();
+  const auto stage = [&](int p, const Packet<S>& packet) {
+    staged[p] = packet;
+    max = Max(max, Largest(packet));
+  };
+  share.ForEachWhole([&](int p) { return reader.LoadAll(first_of(p)); }, stage);
+  share.ForEachOther([&](int p) { stage(p, reader.LoadSome(first_of(p))); });
+  max = share.FoldAll(max, shared_max, TakeLarger());
 
-  BOLTZMAX_NO_UNROLL
+  auto sum = Reader::Sum::Zero();
   for (int p = thread; p < share.count; p += kStagedThreads) {
-    T x[Packet<S>::kItems];
+    T x[kItems];
     WidenPacket(staged[p], x);
-    reader.Add(x, first_of(p), sum);
-    if constexpr (kKeeps) {
-      Packet<S> kept;
-      BOLTZMAX_UNROLL
-      for (int i = 0; i < Packet<S>::kItems; ++i) kept.item[i] = x[i];
-      staged[p] = kept;
-    }
+    reader.Add(x, max, sum);
+    if constexpr (Reader::kKeepsExponentials) staged[p] = NarrowPacket<S>(x);
   }
-  sum = share.FoldAll(sum, shared_sum, [&](RowSum<T>& a, const RowSum<T>& b) { a.Merge(b, temperature); });
+  const RowSum<T> row_sum = Reader::RowSumOf(max, share.FoldAll(sum, shared_sum, Join()));
 
-  const Result<T> result(task, r, sum, shared_log);
+  Result<T> result(task, r, row_sum, shared_log);
   if (share.rank == 0 && thread == 0) result.StoreOfRow(r, row);
   if (!result.MapsElements()) return;
   // y may be x, of which the loss has just read an element.
-  if (task.operation == Operation::kCrossEntropy) kClustered ? WaitForCluster() : __syncthreads();
-  BOLTZMAX_NO_UNROLL
-  for (int p = thread; p < share.count; p += kStagedThreads) {
-    T x[Packet<S>::kItems];
+  if (operation == Operation::kCrossEntropy) kClustered ? WaitForCluster() : __syncthreads();
+  result.totals.TakeScaled();
+  const auto mapped = [&](int p, T(&x)[kItems]) {
     WidenPacket(staged[p], x);
-    if (!kKeeps && task.operation != Operation::kLogSoftmax) {
-      BOLTZMAX_UNROLL
-      for (int i = 0; i < Packet<S>::kItems; ++i) x[i] = x[i] == sum.max ? T(1) : exp(x[i] - sum.max);
-    }
-    reader.Store(result, first_of(p), x);
+    reader.Map(result, first_of(p), x);
+  };
+  for (int p = share.whole + thread; p < share.end; p += kStagedThreads) {
+    T x[kItems];
+    mapped(p, x);
+    reader.StoreAll(first_of(p), x);
   }
+  share.ForEachOther([&](int p) {
+    T x[kItems];
+    mapped(p, x);
+    reader.StoreSome(first_of(p), x);
+  });
 }
 
 }  // namespace boltzmax::cuda

@@ -1,9 +1,29 @@
 // Sums of many numbers.
 #pragma once
 
-#include "row_sum.cuh"
+#include "threads.cuh"
 
 namespace boltzmax::cuda {
+
+// a + b, and in `error` what its rounding lost (Knuth).
+template <class T>
+BOLTZMAX_DEVICE T TwoSum(T a, T b, T* error) {
+  const T sum = a + b;
+  const T rest = sum - a;
+  *error = (a - (sum - rest)) + (b - rest);
+  return sum;
+}
+
+// Of what a thread has at hand, a power of two of numbers: a tree.
+template <class T, int n>
+BOLTZMAX_DEVICE T TreeSum(T (&x)[n]) {
+  BOLTZMAX_UNROLL
+  for (int step = n / 2; step > 0; step /= 2) {
+    BOLTZMAX_UNROLL
+    for (int i = 0; i < step; ++i) x[i] += x[i + step];
+  }
+  return x[0];
+}
 
 // Twice the precision of what is added.
 template <class T>
@@ -23,6 +43,7 @@ struct WideSum {
     hi = TwoSum(hi, other.hi, &error);
     lo = (lo + other.lo) + error;
   }
+  BOLTZMAX_DEVICE WideSum Times(T factor) const { return {hi * factor, lo * factor}; }
 };
 template <class T>
 BOLTZMAX_DEVICE WideSum<T> FromLane(const WideSum<T>& sum, int distance) {

@@ -1,7 +1,7 @@
 // Products of matrices on the emulated device, in double precision.
 #include "../products.hpp"
 
-#include "../storage.cuh"
+#include "../numbers.cuh"
 
 namespace boltzmax::cuda {
 

@@ -1,0 +1,138 @@
+// exp(d / T) of differences d <= 0, and the temperature T.
+#pragma once
+
+#include "../kernels/exp_constants.hpp"
+#include "numbers.cuh"
+#include "task.hpp"
+
+namespace boltzmax::cuda {
+
+// 2^x, within 2^-22 of it; what is subnormal may be 0.
+BOLTZMAX_DEVICE float RoughPow2(float x) {
+#if defined(__CUDA_ARCH__)
+  float power;
+  asm("ex2.approx.ftz.f32 %0, %1;" : "=f"(power) : "f"(x));
+  return power;
+#else
+  return exp2f(x);
+#endif
+}
+
+// T and 1/T, the inverse as an unevaluated sum: what is divided is rounded once.
+template <class T>
+struct Temperature {
+  T value, inverse_hi, inverse_lo;
+
+  explicit BOLTZMAX_DEVICE Temperature(const Divisor& temperature)
+      : value(static_cast<T>(temperature.value)), inverse_hi(static_cast<T>(temperature.inverse)) {
+    inverse_lo = sizeof(T) == 4 ? static_cast<T>(temperature.inverse - static_cast<double>(inverse_hi))
+                                : static_cast<T>(temperature.error);
+  }
+  // d / T. Where that is infinite, the small half of 1 / T has nothing to add; it might make it NaN.
+  BOLTZMAX_DEVICE T Divide(T d) const {
+    const T quotient = d * inverse_hi;
+    return quotient - quotient == T(0) ? MulAdd(d, inverse_hi, d * inverse_lo) : quotient;
+  }
+};
+
+// A coefficient as a constant of its own: device code cannot see a host's array.
+template <class T, int i>
+constexpr T kExpPoly = ExpReduction<T, 1>::kPoly[i];
+
+template <class T, int i = 1>
+BOLTZMAX_DEVICE T ExpPolynomial(T r, T q) {
+  constexpr int kTerms = sizeof(ExpReduction<T, 1>::kPoly) / sizeof(T);
+  if constexpr (i == kTerms) {
+    return MulAdd(q, r, T(1));
+  } else {
+    return ExpPolynomial<T, i + 1>(r, MulAdd(q, r, kExpPoly<T, i>));
+  }
+}
+
+// Exponentials come 2^kBits times as large: so none that counts is subnormal, and the product with 2^k is always exact. At
+// kLowest k + kBits is where the exponent's bits are 0: what is as low, or lower, becomes 0 itself. Unscaled it is less than
+// half the smallest number.
+template <class T>
+struct ExpScale;
+template <>
+struct ExpScale<float> {
+  static constexpr int kBits = 24;
+  static constexpr float kValue = 0x1p24f, kInverse = 0x1p-24f;
+  static constexpr float kLowest = -104.66f;  // -151 log 2
+};
+template <>
+struct ExpScale<double> {
+  static constexpr int kBits = 54;
+  static constexpr double kValue = 0x1p54, kInverse = 0x1p-54;
+  static constexpr double kLowest = -746.52;  // -1077 log 2
+};
+
+// v 2^(k + bits of the scale), where `shifted` has k in its lowest bits, as adding kRoundingMagic leaves it.
+BOLTZMAX_DEVICE float TimesPow2(float v, float shifted) {
+  constexpr uint32_t kBias = 127 + ExpScale<float>::kBits;
+  return v * BitCast<float>((BitCast<uint32_t>(shifted) << 23) + (kBias << 23));
+}
+BOLTZMAX_DEVICE double TimesPow2(double v, double shifted) {
+  constexpr uint64_t kBias = 1023 + ExpScale<double>::kBits;
+  return v * BitCast<double>((BitCast<uint64_t>(shifted) << 52) + (kBias << 52));
+}
+
+// exp(d / T) times ExpScale, within 1 ULP at T = 1; another T rounds d / T. The reduction and the polynomial are those of
+// kernels/exp.hpp.
+template <class T>
+BOLTZMAX_DEVICE T ScaledExp(T d, T lowest, const Temperature<T>& temperature) {
+  using C = ExpConstants<T>;
+  const T finite = AtLeast(lowest, d);
+  const T a = MulAdd(finite, temperature.inverse_hi, finite * temperature.inverse_lo);
+  const T shifted = MulAdd(a, C::kLog2e, C::kRoundingMagic);
+  const T k = shifted - C::kRoundingMagic;
+  const T r = MulAdd(-k, C::kLn2Lo, MulAdd(-k, C::kLn2Hi, a));
+  const T v = MulAdd(ExpPolynomial<T>(r, kExpPoly<T, 0>), r, T(1));
+  return TimesPow2(v, shifted);
+}
+
+// The exponential for rows of S.
+template <class S>
+class ExpOf {
+ public:
+  using T = Compute<S>;
+  explicit BOLTZMAX_DEVICE ExpOf(const Temperature<T>& temperature)
+      : temperature_(temperature), lowest_(ExpScale<T>::kLowest * temperature.value) {}
+  BOLTZMAX_DEVICE T Scaled(T d) const { return ScaledExp(d, lowest_, temperature_); }
+  // Half the smallest number more than 1 ULP where it is subnormal.
+  BOLTZMAX_DEVICE T operator()(T d) const { return Scaled(d) * ExpScale<T>::kInverse; }
+
+ private:
+  Temperature<T> temperature_;
+  T lowest_;
+};
+
+// For numbers of sixteen bits the processor's own power of two will do, and one rounding of d log2(e) / T <= 160: together
+// 2^-16 of a result, whose half ULP is 2^-12 at least.
+class ExpOfHalves {
+ public:
+  explicit BOLTZMAX_DEVICE ExpOfHalves(const Temperature<float>& temperature)
+      : factor_(temperature.inverse_hi * ExpConstants<float>::kLog2e) {}
+  BOLTZMAX_DEVICE float Scaled(float d) const {
+    return RoughPow2(MulAdd(d, factor_, static_cast<float>(ExpScale<float>::kBits)));
+  }
+  BOLTZMAX_DEVICE float operator()(float d) const { return Scaled(d) * ExpScale<float>::kInverse; }
+
+ private:
+  float factor_;
+};
+template <>
+class ExpOf<Half> : public ExpOfHalves {
+  using ExpOfHalves::ExpOfHalves;
+};
+template <>
+class ExpOf<BFloat16> : public ExpOfHalves {
+  using ExpOfHalves::ExpOfHalves;
+};
+
+template <class T>
+BOLTZMAX_DEVICE T Exp(T d, const Temperature<T>& temperature) {
+  return ExpOf<T>(temperature)(d);
+}
+
+}  // namespace boltzmax::cuda
