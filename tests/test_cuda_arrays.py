@@ -117,12 +117,14 @@ def test_the_host_s_memory_is_refused() -> None:
     with pytest.raises(TypeError, match="host's"):
         cuda.softmax(Pretends())
 
-    class OnHost:
+    class Elsewhere:
         __dlpack__ = np.zeros(3).__dlpack__
-        __dlpack_device__ = np.zeros(3).__dlpack_device__
 
-    with pytest.raises(TypeError, match="device type 1"):
-        cuda.softmax(OnHost())
+        def __dlpack_device__(self) -> tuple[int, int]:
+            return 3, 0
+
+    with pytest.raises(TypeError, match="device type 3"):
+        cuda.softmax(Elsewhere())
 
 
 @needs_device

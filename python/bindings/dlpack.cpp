@@ -10,50 +10,97 @@ namespace py = pybind11;
 
 namespace boltzmax::cuda {
 
+bool TakesDevice(int32_t type) {
+  return type == kDLCuda || type == kDLCudaManaged || (type == kDLCpu && IsEmulated());  // whose memory is the host's
+}
+
+std::vector<int64_t> StridesOf(const DLTensor& tensor) {
+  const auto ndim = static_cast<size_t>(tensor.ndim);
+  const int64_t item = tensor.dtype.bits / 8;
+  std::vector<int64_t> strides(ndim);
+  int64_t next = item;
+  for (size_t d = ndim; d-- > 0;) {
+    strides[d] = tensor.strides == nullptr ? next : tensor.strides[d] * item;
+    next *= tensor.shape[d];
+  }
+  return strides;
+}
+
+uintptr_t AddressOf(const DLTensor& tensor) {
+  return reinterpret_cast<uintptr_t>(tensor.data) + static_cast<uintptr_t>(tensor.byte_offset);
+}
+
+// ---- the exchange API ----
+
+struct Exchange::Api {
+  struct {
+    uint32_t major, minor;
+  } version;
+  const Api* older;  // begins alike
+  void* allocate;
+  void* take;
+  void* give;
+  int (*read)(void* array, DLTensor* tensor);  // may be null
+  int (*stream)(int32_t device_type, int32_t device, void** stream);
+};
+
+std::optional<Exchange> Exchange::Of(py::handle array) {
+  PyTypeObject* const type = Py_TYPE(array.ptr());
+  static PyObject* const name = PyUnicode_InternFromString("__dlpack_c_exchange_api__");
+  PyObject* const own = type->tp_dict;
+  PyObject* const capsule = own == nullptr ? nullptr : PyDict_GetItemWithError(own, name);
+  const char* const kind = "dlpack_exchange_api";
+  if (capsule == nullptr || PyCapsule_IsValid(capsule, kind) == 0) return std::nullopt;
+  const auto* api = static_cast<const Api*>(PyCapsule_GetPointer(capsule, kind));
+  while (api != nullptr && api->version.major != 1) api = api->older;
+  if (api == nullptr || api->read == nullptr || api->stream == nullptr) return std::nullopt;
+  return Exchange(api);
+}
+
+std::optional<DLTensor> Exchange::Read(py::handle array) const {
+  DLTensor tensor = {};
+  if (api_->read(array.ptr(), &tensor) == 0) return tensor;
+  PyErr_Clear();
+  return std::nullopt;
+}
+
+std::optional<uintptr_t> Exchange::StreamOn(const DLDevice& device) const {
+  void* stream = nullptr;
+  if (api_->stream(device.type, device.id, &stream) == 0) return reinterpret_cast<uintptr_t>(stream);
+  PyErr_Clear();
+  return std::nullopt;
+}
+
 namespace {
 
 using Sizes = std::vector<int64_t>;
 
-struct DLDevice {
-  int32_t type, id;
-};
-struct DLTensor {
-  void* data;
-  DLDevice device;
-  int32_t ndim;
-  struct {
-    uint8_t code, bits;
-    uint16_t lanes;
-  } dtype;
-  int64_t* shape;
-  int64_t* strides;  // elements; null where contiguous
-  uint64_t byte_offset;
-};
-struct DLManagedTensor {
-  DLTensor tensor;
-  void* manager;
-  void (*deleter)(DLManagedTensor*);
-};
-constexpr int32_t kDLCuda = 2;
+// (address, shape, strides in bytes, code, bits, type of device, device)
+py::tuple Described(const DLTensor& tensor) {
+  if (tensor.dtype.lanes != 1) throw py::type_error("vectors as elements are not supported");
+  const Sizes shape(tensor.shape, tensor.shape + tensor.ndim);
+  return py::make_tuple(AddressOf(tensor), py::tuple(py::cast(shape)), py::tuple(py::cast(StridesOf(tensor))),
+                        tensor.dtype.code, tensor.dtype.bits, tensor.device.type, tensor.device.id);
+}
 
-// (address, shape, strides in bytes, code, bits, type of device, device). The capsule stays what it is.
+// The capsule stays what it is.
 py::tuple ReadDLPack(const py::capsule& capsule) {
   if (capsule.name() == nullptr || std::string(capsule.name()) != "dltensor") {
     throw py::type_error("not a DLPack capsule that is still to be used");
   }
-  const DLTensor& tensor = capsule.get_pointer<DLManagedTensor>()->tensor;
-  if (tensor.dtype.lanes != 1) throw py::type_error("vectors as elements are not supported");
-  const auto ndim = static_cast<size_t>(tensor.ndim);
-  const Sizes shape(tensor.shape, tensor.shape + ndim);
-  Sizes strides(ndim);
-  int64_t next = tensor.dtype.bits / 8;
-  for (size_t d = ndim; d-- > 0;) {
-    strides[d] = tensor.strides == nullptr ? next : tensor.strides[d] * (tensor.dtype.bits / 8);
-    next *= shape[d];
-  }
-  return py::make_tuple(reinterpret_cast<Address>(tensor.data) + tensor.byte_offset, py::tuple(py::cast(shape)),
-                        py::tuple(py::cast(strides)), tensor.dtype.code, tensor.dtype.bits, tensor.device.type,
-                        tensor.device.id);
+  return Described(capsule.get_pointer<DLManagedTensor>()->tensor);
+}
+
+// None where the array's library has no exchange API.
+py::object ReadExchange(py::handle array) {
+  const auto exchange = Exchange::Of(array);
+  const auto tensor = exchange ? exchange->Read(array) : std::nullopt;
+  return tensor ? py::object(Described(*tensor)) : py::none();
+}
+std::optional<uintptr_t> StreamOf(py::handle array) {
+  const auto exchange = Exchange::Of(array);
+  const auto tensor = exchange ? exchange->Read(array) : std::nullopt;
+  return tensor ? exchange->StreamOn(tensor->device) : std::nullopt;
 }
 
 // A contiguous array in `memory`.
@@ -86,6 +133,9 @@ py::capsule WriteDLPack(std::shared_ptr<DeviceMemory> memory, Sizes shape, uint8
 }  // namespace
 
 void BindDLPack(py::module_& module) {
+  module.def("takes_device", TakesDevice, py::arg("type"));
+  module.def("read_exchange", ReadExchange, py::arg("array"));
+  module.def("stream_of", StreamOf, py::arg("array"));
   module.def("read_dlpack", ReadDLPack, py::arg("capsule"));
   module.def("write_dlpack", WriteDLPack, py::arg("memory"), py::arg("shape"), py::arg("code"), py::arg("bits"));
 }

@@ -32,7 +32,7 @@ _NAMES = {
     (_INT, 64): "int64",
 }
 _CODES = {name: code for code, name in _NAMES.items()}
-_CUDA, _CUDA_MANAGED = 2, 13  # of DLPack's types of devices
+_CUDA = 2  # of DLPack's types of devices
 FLOATS = ("float16", "bfloat16", "float32", "float64")
 ITEM = {"float16": 2, "bfloat16": 2, "float32": 4, "float64": 8, "bool": 1, "int32": 4, "int64": 8}
 

@@ -13,8 +13,6 @@ from typing import Any
 import numpy as np
 
 from boltzmax._device_arrays import (
-    _CUDA,
-    _CUDA_MANAGED,
     _NAMES,
     ITEM,
     DeviceArray,
@@ -25,6 +23,7 @@ from boltzmax._device_arrays import (
 )
 
 _names: dict[type[Any], str] = {}  # of the libraries of types that have been seen
+_plain: dict[type[Any], Any] = {}  # what computes plain calls on types of PyTorch's
 _KNOWN = {"torch": "torch", "cupy": "cupy", "jax": "jax", "jaxlib": "jax", "numba": "numba"}
 
 
@@ -52,9 +51,11 @@ def stream_number(stream: Any) -> int:
 
 def check_on_device(x: Any, name: str) -> None:
     """Raise a TypeError unless x says that it is an array on a CUDA device."""
+    if _library(x)[0] == "torch" and x.is_cuda:  # faster than to ask as below
+        return
     if hasattr(x, "__dlpack_device__"):
         kind = int(x.__dlpack_device__()[0])
-        if kind not in (_CUDA, _CUDA_MANAGED):
+        if not module().takes_device(kind):
             raise TypeError(f"{name} must be on a CUDA device, not on DLPack's device type {kind}")
     elif not hasattr(x, "__cuda_array_interface__"):
         raise TypeError(
@@ -69,6 +70,9 @@ def stream_of(x: Any) -> int | None:
         return x.stream
     name, library = _library(x)
     if name == "torch":
+        stream: int | None = module().stream_of(x)
+        if stream is not None:
+            return stream
         return int(library.cuda.current_stream(x.device).cuda_stream)
     if name == "cupy":
         with library.cuda.Device(x.device.id):
@@ -123,16 +127,20 @@ def mark_written(out: Any) -> None:
 
 def _of_dlpack(x: Any, name: str, stream: int) -> View:
     which, library = _library(x)
+    owner, told = x, None
     if which == "torch":
-        with library.cuda.device(x.device):  # torch exports from the current one alone
-            capsule = x.detach().resolve_neg().__dlpack__(stream=-1)
+        if not x.is_neg():  # where numbers are to be negated, this is not told
+            told = module().read_exchange(x)
+        if told is None:
+            with library.cuda.device(x.device):  # torch exports from the current one alone
+                owner = x.detach().resolve_neg().__dlpack__(stream=-1)
     else:  # -1: the producer need not order its stream and ours, where both are known here
-        capsule = x.__dlpack__(stream=stream or 1 if stream_of(x) is None else -1)
-    address, shape, strides, code, bits, _, device = module().read_dlpack(capsule)
+        owner = x.__dlpack__(stream=stream or 1 if stream_of(x) is None else -1)
+    address, shape, strides, code, bits, _, device = told or module().read_dlpack(owner)
     dtype = _NAMES.get((code, bits))
     if dtype is None:
         raise TypeError(f"{name} has a dtype that is not supported (DLPack's {code}, {bits} bits)")
-    return View(address, shape, strides, dtype, device, capsule)
+    return View(address, shape, strides, dtype, device, owner)
 
 
 def check_writable(out: Any, view: View) -> None:
@@ -165,6 +173,27 @@ def _of_interface(x: Any, name: str) -> View:
     if device < 0:
         raise TypeError(f"{name} must be in the memory of a CUDA device, and is in the host's")
     return View(address, shape, tuple(strides), dtype.name, device, x)
+
+
+def plain_result(operation: str, x: Any, axis: Any, temperature: Any) -> Any:
+    """Return the result of a call with nothing but these, on a tensor of PyTorch's.
+
+    None where a call is not so plain, or there is something wrong with it: `Call` says what.
+    """
+    known = _plain.get(type(x))
+    if known is None:
+        name, library = _library(x)
+        if name != "torch":
+            return None
+        cuda = module()
+        known = _plain[type(x)] = (
+            {"SOFTMAX": cuda.plain_softmax, "LOG_SOFTMAX": cuda.plain_log_softmax},
+            library.empty_like,
+        )
+    if x.requires_grad or x.is_neg():
+        return None
+    functions, like = known
+    return functions[operation](x, axis, temperature, like)
 
 
 def empty_like(x: Any, view: View, shape: Shape, dtype: str, stream: int) -> Any:

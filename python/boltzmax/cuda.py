@@ -17,6 +17,7 @@ from boltzmax._arguments import normalized_axes
 from boltzmax._device_arrays import DeviceArray, why_unavailable
 from boltzmax._device_calls import Call
 from boltzmax._device_layer import HierarchicalSoftmax
+from boltzmax._device_libraries import plain_result
 from boltzmax._device_losses import (
     cross_entropy,
     cross_entropy_with_grad,
@@ -226,6 +227,10 @@ def log_softmax_backward(
 def _elementwise(
     operation: str, x: Any, axis: Any, where: Any, temperature: float, out: Any, stream: Any
 ) -> Any:
+    if where is None and out is None and stream is None:
+        plain = plain_result(operation, x, axis, temperature)
+        if plain is not None:
+            return plain
     call = Call(x, stream)
     axes = normalized_axes(axis, len(call.view.shape))
     mask = call.mask(where)

@@ -1,0 +1,49 @@
+// A call as Python describes it, and the task that the device gets.
+#pragma once
+
+#include <cstdint>
+#include <optional>
+#include <vector>
+
+#include "detached.hpp"
+#include "device_memory.hpp"
+
+namespace boltzmax::cuda {
+
+using Sizes = std::vector<int64_t>;
+
+struct Operand {
+  Address address;
+  Sizes strides;  // bytes, one for each axis
+};
+
+struct Call {
+  Operation operation;
+  Storage storage;
+  Sizes shape;
+  uint64_t reduced;  // bit d: axis d lies along a row
+  Operand x;
+  std::optional<Operand> y, third;
+  double temperature = 1.0;
+
+  Task ToTask() const;
+};
+
+size_t ItemSize(Storage storage);
+Divisor DivisorOf(double temperature);
+
+// On a stream of a device, and without the GIL.
+template <class F>
+void On(int device, F f) {
+  Detached([&] {
+    const DeviceScope scope(device);
+    f();
+  });
+}
+
+inline void RunCall(const Call& call, int device, Address stream) {
+  const Task task = call.ToTask();
+  On(device, [&] { Run(task, Pointer<CUstream_st>(stream)); });
+}
+
+}  // namespace boltzmax::cuda

@@ -1,0 +1,140 @@
+"""boltzmax.cuda and PyTorch: on a device, or on the host, whose memory is the emulated one's."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+
+import boltzmax
+import boltzmax.cuda as cuda
+from boltzmax import _device_libraries
+from device import IS_EMULATED, needs_device
+
+torch: Any = pytest.importorskip("torch")
+DEVICE = "cpu" if IS_EMULATED else "cuda"
+pytestmark = [
+    needs_device,
+    pytest.mark.skipif(
+        not IS_EMULATED and not torch.cuda.is_available(), reason="PyTorch without CUDA"
+    ),
+    pytest.mark.skipif(
+        not hasattr(torch.Tensor, "__dlpack_c_exchange_api__"), reason="PyTorch before 2.10"
+    ),
+]
+DTYPES = ("float32", "float64", "float16", "bfloat16")
+
+
+def scores(*shape: int, dtype: str = "float32") -> Any:
+    torch.manual_seed(0)
+    return (3 * torch.randn(*shape, dtype=torch.float64)).to(getattr(torch, dtype)).to(DEVICE)
+
+
+def check(got: Any, expected: Any) -> None:
+    """The same kind of tensor, and the same numbers but for roundings."""
+    assert type(got) is torch.Tensor
+    assert (got.dtype, got.device) == (expected.dtype, expected.device)
+    tolerance = {torch.float64: 1e-13, torch.float32: 4e-6, torch.float16: 2e-3}
+    allowed = tolerance.get(got.dtype, 2e-2)
+    torch.testing.assert_close(got, expected, rtol=allowed, atol=allowed * 0.1)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("name", ["softmax", "log_softmax"])
+def test_plain_calls(name: str, dtype: str) -> None:
+    ours: Callable[..., Any] = getattr(cuda, name)
+    theirs: Callable[..., Any] = getattr(torch, name)
+    for shape, axis in (((3, 40), -1), ((3, 40), 0), ((2, 3, 5), 1), ((7,), 0), ((2, 0), 0)):
+        x = scores(*shape, dtype=dtype)
+        got = _device_libraries.plain_result(name.upper(), x, axis, 1.0)
+        check(got, theirs(x, axis))
+        check(ours(x, axis), theirs(x, axis))
+    x = scores(3, 40, dtype=dtype)
+    check(ours(x, temperature=2.0), theirs(x.double() / 2, -1).to(x.dtype))
+
+
+def test_calls_that_are_not_plain() -> None:
+    """Computed the long way, or refused there."""
+    x = scores(4, 6)
+    plain = _device_libraries.plain_result
+
+    class Mine(torch.Tensor):  # type: ignore[misc]
+        pass
+
+    columns, mine = x.t(), x.as_subclass(Mine)
+    for other in (columns, mine):
+        assert plain("SOFTMAX", other, -1, 1.0) is None
+    check(cuda.softmax(columns), torch.softmax(columns, -1))
+    check(cuda.softmax(x, (0, 1)), torch.softmax(x.ravel(), 0).reshape(x.shape))
+    check(cuda.softmax(x, temperature=2), torch.softmax(x / 2, -1))
+    mask = x > -1
+    check(cuda.softmax(x, where=mask), torch.softmax(x.where(mask, -torch.inf), -1))
+    for axis, temperature in (
+        (2, 1.0),
+        (-3, 1.0),
+        (2**70, 1.0),
+        (True, 1.0),
+        (0, 0.0),
+        (0, np.nan),
+    ):
+        assert plain("SOFTMAX", x, axis, temperature) is None
+    with pytest.raises(np.exceptions.AxisError):
+        cuda.softmax(x, 2)
+    with pytest.raises(ValueError, match="temperature"):
+        cuda.softmax(x, temperature=float("nan"))
+    for wrong in (x.long(), x > 0, x.to(torch.complex64)):
+        with pytest.raises(TypeError, match="dtype"):
+            cuda.softmax(wrong)
+    check(cuda.softmax(torch.tensor(1.5, device=DEVICE), None), torch.tensor(1.0, device=DEVICE))
+
+
+def test_gradients_are_not_cut_off() -> None:
+    x = scores(2, 3).requires_grad_()
+    with pytest.raises(TypeError, match="requires a gradient"):
+        cuda.softmax(x)
+    check(cuda.softmax(x.detach()), torch.softmax(x.detach(), -1))
+    with torch.no_grad():
+        check(cuda.softmax(x), torch.softmax(x.detach(), -1))
+
+
+def test_numbers_that_are_to_be_negated() -> None:
+    """PyTorch keeps the imaginary part of a conjugate as numbers and a sign."""
+    negated = torch.complex(scores(3), scores(3)).conj().imag
+    assert negated.is_neg()
+    assert _device_libraries.plain_result("SOFTMAX", negated, -1, 1.0) is None
+    if DEVICE == "cuda":
+        check(cuda.softmax(negated), torch.softmax(negated, -1))
+
+
+def test_out_is_marked_as_written() -> None:
+    x = scores(3, 5)
+    expected, before = torch.softmax(x, -1), x._version
+    assert cuda.softmax(x, out=x) is x
+    check(x, expected)
+    assert x._version > before
+
+
+def test_all_the_rest() -> None:
+    x, y = scores(5, 7), torch.softmax(scores(5, 7), -1)
+    check(cuda.logsumexp(x), torch.logsumexp(x, -1))
+    check(cuda.softmax_backward(x, y), y * (x - (x * y).sum(-1, keepdim=True)))
+    log = torch.log_softmax(x, -1)
+    check(cuda.log_softmax_backward(x, log), x - log.exp() * x.sum(-1, keepdim=True))
+    target = torch.tensor([0, 6, 3, -100, 2], device=DEVICE)
+    expected = torch.nn.functional.cross_entropy(x, target)
+    check(cuda.cross_entropy(x, target), expected)
+    loss, gradient = cuda.cross_entropy_with_grad(x, target)
+    check(loss, expected)
+    x.requires_grad_()
+    torch.nn.functional.cross_entropy(x, target).backward()
+    check(gradient, x.grad)
+    stats = cuda.row_stats(x.detach(), k=2)
+    host = boltzmax.row_stats(x.detach().cpu().numpy(), k=2)
+    np.testing.assert_array_equal(stats.top_ids.cpu().numpy(), host.top_ids)
+    hidden, weight = scores(5, 4), scores(7, 4)
+    check(
+        cuda.linear_cross_entropy(hidden, weight, target),
+        torch.nn.functional.cross_entropy(hidden @ weight.t(), target),
+    )
