@@ -80,6 +80,38 @@ def test_rows_shared_out_to_blocks(
 
 
 @needs_device
+@pytest.mark.parametrize(
+    ("name", "n"), [("float32", 150_001), ("float64", 60_000), ("bfloat16", 300_001)]
+)
+def test_rows_too_long_to_wait(name: str, n: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Several of them, which begin anywhere between packets, in pieces; masked, and in place."""
+    monkeypatch.setenv("BOLTZMAX_EMULATED_CLUSTERS", "0")
+    dtype = dtype_of(name)
+    x = numbers((3, n), dtype)
+    x[0, 7], x[1, 8], x[2, n - 1] = 30, np.inf, np.nan
+    where = np.random.default_rng(0).random((3, n)) < 0.5
+    tolerance = {"rtol": 3e-3 if name == "float32" else 2e-2 if name == "bfloat16" else 1e-11}
+    for op in NAMES:
+        for mask in (None, where):
+            got = getattr(cuda, op)(x, where=mask).astype(np.float64)
+            expected = getattr(boltzmax, op)(x, where=mask).astype(np.float64)
+            np.testing.assert_allclose(got, expected, **tolerance, atol=1e-30)
+    x = numbers((3, n), dtype)
+    assert ulp.of_budget("softmax", cuda.softmax(x), oracle.exact(x), dtype).max() <= 1
+    if name != "bfloat16":
+        device = OnDevice(x)
+        cuda.log_softmax(device, out=device)
+        got = device.to_numpy()
+        assert ulp.of_budget("log_softmax", got, oracle.exact(x), dtype).max() <= 1
+    eps = ulp.format_of(dtype).eps
+    for op in ("softmax", "log_softmax"):
+        y, dy = getattr(boltzmax, op)(x), numbers((3, n), dtype, 1)
+        got = getattr(cuda, f"{op}_backward")(dy, y).astype(np.float64)
+        expected = getattr(boltzmax, f"{op}_backward")(dy, y).astype(np.float64)
+        np.testing.assert_allclose(got, expected, rtol=4 * eps, atol=4 * eps)
+
+
+@needs_device
 @pytest.mark.parametrize("op", NAMES)
 @pytest.mark.parametrize("name", ["float32", "float64"])
 def test_hard_rows(op: str, name: str) -> None:
@@ -182,6 +214,20 @@ def test_gradients(op: str, n: int, name: str) -> None:
     np.testing.assert_allclose(
         got.astype(np.float64), expected.astype(np.float64), rtol=4 * eps, atol=4 * eps
     )
+
+
+@needs_device
+@pytest.mark.parametrize("name", ["float32", "float64"])
+def test_losses_of_many_rows(name: str) -> None:
+    """More than one block adds up."""
+    logits, target = numbers((20_000, 2), name), np.arange(20_000) % 3 - 1
+    for reduction in ("mean", "sum"):
+        loss, gradient = cuda.cross_entropy_with_grad(logits, target, reduction=reduction)
+        expected, d_logits = boltzmax.cross_entropy_with_grad(
+            logits, target, ignore_index=-1, reduction=reduction
+        )
+        np.testing.assert_allclose(loss, expected, rtol=2e-7)
+        np.testing.assert_allclose(gradient, d_logits, rtol=1e-5, atol=1e-7)
 
 
 @needs_device

@@ -102,7 +102,7 @@ __global__ void __launch_bounds__(kStagedThreads, 3) StagedGradients(const __gri
   auto* const staged = reinterpret_cast<PacketPair<S>*>(shared);
   const RowOf<S> row(task, static_cast<int64_t>(blockIdx.x) / blocks);
   const Packets<S> packets(row.x, task.n);
-  const ShareOfBlock<S, kClustered> share(packets, blocks, false);
+  const ShareOfBlock<S, kClustered> share(packets, blocks, kClustered ? ClusterRank() : 0, false);
   const GradientReader<S, operation> reader = {row, packets};
   Gradient<S, operation> gradient;
   auto sum = WideSum<T>::Zero();

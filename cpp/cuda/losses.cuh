@@ -5,34 +5,57 @@
 
 namespace boltzmax::cuda {
 
-inline constexpr int kLossWarps = 32;
+inline constexpr int kLossThreads = 1024;
 
-static __global__ void __launch_bounds__(32 * kLossWarps)
-    WidenedTargets(const int32_t* from, int64_t* to, int64_t count) {
-  const int64_t i = static_cast<int64_t>(blockIdx.x) * (32 * kLossWarps) + static_cast<int64_t>(threadIdx.x);
+static __global__ void __launch_bounds__(kLossThreads) WidenedTargets(const int32_t* from, int64_t* to, int64_t count) {
+  const int64_t i = static_cast<int64_t>(blockIdx.x) * kLossThreads + static_cast<int64_t>(threadIdx.x);
   if (i < count) to[i] = from[i];
 }
 
-// scale[0] = 1 / the number of rows that count: what the gradient of a mean is scaled by. (0 / 0 is NaN, as a mean is.)
-static __global__ void __launch_bounds__(32 * kLossWarps)
-    ScaleOfMean(const int64_t* target, int64_t rows, double* scale) {
-  BOLTZMAX_SHARED(double, shared, kLossWarps);
-  double count = 0;
-  for (int64_t r = static_cast<int64_t>(threadIdx.x); r < rows; r += 32 * kLossWarps) count += target[r] >= 0 ? 1 : 0;
-  count = Fold<kLossWarps>(count, shared, [](double& a, double b) { a += b; });
-  if (threadIdx.x == 0) *scale = 1.0 / count;
-}
+// ---- sums over rows: of terms, by any number of blocks, each of which stores its own ----
 
-// result[0] = scale[0] * the sum of the losses.
+struct RowCounts {
+  const int64_t* target;
+  BOLTZMAX_DEVICE double operator()(int64_t r) const { return target[r] >= 0 ? 1.0 : 0.0; }
+};
 template <class T>
-__global__ void __launch_bounds__(32 * kLossWarps)
-    SumOfLosses(const T* loss, int64_t rows, const double* scale, T* result) {
-  BOLTZMAX_SHARED(WideSum<double>, shared, kLossWarps);
+struct LossOfRow {
+  const T* loss;
+  BOLTZMAX_DEVICE double operator()(int64_t r) const { return static_cast<double>(loss[r]); }
+};
+struct PartOfSum {
+  const double* part;
+  BOLTZMAX_DEVICE double operator()(int64_t i) const { return part[i]; }
+};
+
+struct ToPart {
+  double* part;
+  BOLTZMAX_DEVICE void operator()(double sum) const { part[blockIdx.x] = sum; }
+};
+// What the gradient of a mean is scaled by. (1 / 0 makes 0 / 0 of a mean of nothing, which is NaN.)
+struct ToInverse {
+  double* scale;
+  BOLTZMAX_DEVICE void operator()(double sum) const { *scale = 1.0 / sum; }
+};
+template <class T>
+struct ToLoss {
+  const double* scale;  // null for 1
+  T* result;
+  BOLTZMAX_DEVICE void operator()(double sum) const {
+    *result = static_cast<T>(sum * (scale == nullptr ? 1.0 : *scale));
+  }
+};
+
+// `step` is the number of all threads.
+template <class Term, class Store>
+__global__ void __launch_bounds__(kLossThreads)
+    SumOfTerms(const __grid_constant__ Term term, int64_t count, int64_t step, const __grid_constant__ Store store) {
+  BOLTZMAX_SHARED(WideSum<double>, shared, kLossThreads / 32);
   auto sum = WideSum<double>::Zero();
-  for (int64_t r = static_cast<int64_t>(threadIdx.x); r < rows; r += 32 * kLossWarps) sum.Add(loss[r]);
-  sum = Fold<kLossWarps>(sum, shared, Join());
-  // 0 * inf, where no row counts.
-  if (threadIdx.x == 0) *result = static_cast<T>(sum.Total() * (scale == nullptr ? 1.0 : *scale));
+  const int64_t first = static_cast<int64_t>(blockIdx.x) * kLossThreads + static_cast<int64_t>(threadIdx.x);
+  for (int64_t i = first; i < count; i += step) sum.Add(term(i));
+  sum = Fold<kLossThreads / 32>(sum, shared, Join());
+  if (threadIdx.x == 0) store(sum.Total());
 }
 
 }  // namespace boltzmax::cuda

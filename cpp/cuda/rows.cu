@@ -3,9 +3,8 @@
 #include <mutex>
 #include <tuple>
 
-#include "gradients.cuh"
 #include "grid.cuh"
-#include "losses.cuh"
+#include "long_rows.cuh"
 #include "pieces.cuh"
 #include "statistics.cuh"
 
@@ -16,6 +15,8 @@ namespace {
 bool IsGradient(const Task& task) {
   return task.operation == Operation::kSoftmaxBackward || task.operation == Operation::kLogSoftmaxBackward;
 }
+
+bool MapsElements(const Task& task) { return task.operation != Operation::kLogSumExp && task.y != nullptr; }
 
 // Whether all rows of x lie at multiples of sixteen bytes.
 bool BeginsWithPacket(const Task& task) {
@@ -158,9 +159,59 @@ bool IsContiguous(const Task& task) {
   return !apart(task.x, kX) && !(maps && apart(task.y, kY)) && !(IsGradient(task) && apart(task.third, kThird));
 }
 
+// ---- contiguous rows that are too long ----
+
+template <class S>
+auto MapOfLongRows(Operation operation) {
+  switch (operation) {
+    case Operation::kSoftmax: return MapLongRows<S, Operation::kSoftmax>;
+    case Operation::kCrossEntropy: return MapLongRows<S, Operation::kCrossEntropy>;
+    default: return MapLongRows<S, Operation::kLogSoftmax>;
+  }
+}
+
+template <class S>
+void RunLongRows(const Task& task, int pieces, Stream stream) {
+  using Sums = RowSum<Compute<S>>;
+  const Workspace workspace(static_cast<size_t>(task.rows * pieces) * sizeof(Sums), stream);
+  auto* sums = static_cast<Sums*>(workspace.memory);
+  Grid grid = {task.rows * pieces, dim3(kStagedThreads), kLongPackets * sizeof(uint4)};
+  Launch(SumsOfLongRows<S>, grid, stream, task, pieces, sums);
+  Launch(JoinPieces<S>, {task.rows, dim3(32 * kPieceWarps)}, stream, task, int64_t{pieces}, sums);
+  if (!MapsElements(task)) return;
+  grid.shared = 0;
+  Launch(MapOfLongRows<S>(task.operation), grid, stream, task, pieces, sums);
+}
+
+template <class S, Operation operation>
+void RunLongGradients(const Task& task, int pieces, Stream stream) {
+  using Sums = WideSum<Compute<S>>;
+  const Workspace workspace(static_cast<size_t>(task.rows * pieces) * sizeof(Sums), stream);
+  auto* sums = static_cast<Sums*>(workspace.memory);
+  const Grid grid = {task.rows * pieces, dim3(kStagedThreads)};
+  Launch(SumsOfLongGradients<S, operation>, grid, stream, task, pieces, sums);
+  Launch(MapLongGradients<S, operation>, grid, stream, task, pieces, sums);
+}
+
+template <class S>
+bool RunLong(const Task& task, Stream stream) {
+  if (task.n > INT32_MAX / 2) return false;
+  const auto pieces = static_cast<int>(CeilDivide(task.n / Packet<S>::kItems + 2, kLongPackets));
+  if (task.operation == Operation::kSoftmaxBackward) {
+    RunLongGradients<S, Operation::kSoftmaxBackward>(task, pieces, stream);
+  } else if (task.operation == Operation::kLogSoftmaxBackward) {
+    RunLongGradients<S, Operation::kLogSoftmaxBackward>(task, pieces, stream);
+  } else {
+    RunLongRows<S>(task, pieces, stream);
+  }
+  return true;
+}
+
+// ---- rows of any strides, and any length ----
+
 template <class S>
 void RunRows(const Task& task, Stream stream) {
-  if (IsContiguous<S>(task) && RunWaiting<S>(task, stream)) return;
+  if (IsContiguous<S>(task) && (RunWaiting<S>(task, stream) || RunLong<S>(task, stream))) return;
   if (IsGradient(task)) {
     const auto kernel = task.operation == Operation::kSoftmaxBackward
                             ? GradientsOfRows<S, Operation::kSoftmaxBackward>
@@ -177,7 +228,7 @@ void RunRows(const Task& task, Stream stream) {
   auto* sums = static_cast<Sums*>(workspace.memory);
   Launch(PiecesOfRows<S>, {task.rows * pieces, threads}, stream, task, pieces, sums);
   Launch(JoinPieces<S>, {task.rows, threads}, stream, task, pieces, sums);
-  if (task.operation == Operation::kLogSumExp || task.y == nullptr) return;
+  if (!MapsElements(task)) return;
   Launch(MapPieces<S>, {task.rows * pieces, threads}, stream, task, pieces, sums);
 }
 
@@ -202,25 +253,6 @@ void RunStatistics(const Task& task, const Statistics& out, Stream stream) {
     case Storage::kFloat16: return Launch(StatisticsOfRows<Half>, grid, stream, task, out);
     case Storage::kBFloat16: return Launch(StatisticsOfRows<BFloat16>, grid, stream, task, out);
   }
-}
-
-void WidenTargets(const int32_t* from, int64_t* to, int64_t count, Stream stream) {
-  if (count > 0)
-    Launch(WidenedTargets, {CeilDivide(count, 32 * kLossWarps), dim3(32 * kLossWarps)}, stream, from, to, count);
-}
-
-void PrepareMean(const int64_t* target, int64_t rows, double* scale, Stream stream) {
-  Launch(ScaleOfMean, {1, dim3(32 * kLossWarps)}, stream, target, rows, scale);
-}
-
-void JoinLosses(const Losses& losses, const double* scale, void* result, Stream stream) {
-  const Grid grid = {1, dim3(32 * kLossWarps)};
-  if (losses.storage == Storage::kFloat64) {
-    const auto* each = static_cast<const double*>(losses.losses);
-    return Launch(SumOfLosses<double>, grid, stream, each, losses.rows, scale, static_cast<double*>(result));
-  }
-  const auto* each = static_cast<const float*>(losses.losses);
-  Launch(SumOfLosses<float>, grid, stream, each, losses.rows, scale, static_cast<float*>(result));
 }
 
 }  // namespace boltzmax::cuda

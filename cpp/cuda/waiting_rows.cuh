@@ -20,6 +20,7 @@ namespace boltzmax::cuda {
 template <class S, Operation operation, bool kKeeps>
 struct RowReader {
   using T = Compute<S>;
+  using Element = S;
   // The largest need not be told from the rest where no logarithm is wanted.
   using Sum = std::conditional_t<operation == Operation::kSoftmax, WideSum<T>, Terms<T>>;
   static constexpr int kItems = Packet<S>::kItems;
@@ -155,14 +156,13 @@ __global__ void __launch_bounds__(32 * kRowsOfBlock, 5) ShortRows(const __grid_c
 
 inline constexpr int kStagedWarps = 8, kStagedThreads = 32 * kStagedWarps;
 
-// What of a row's packets one block of a cluster looks after: `count` of them from `begin` on. All elements count of those
+// What of a row's packets one of several blocks looks after, those of a cluster together: `count` of them from `begin` on. All elements count of those
 // from `whole` to `end`, places in the share.
 template <class S, bool kClustered>
 struct ShareOfBlock {
   int rank, begin, count, whole, end;
 
-  BOLTZMAX_DEVICE ShareOfBlock(const Packets<S>& packets, int blocks, bool is_masked)
-      : rank(kClustered ? ClusterRank() : 0) {
+  BOLTZMAX_DEVICE ShareOfBlock(const Packets<S>& packets, int blocks, int which, bool is_masked) : rank(which) {
     const int share = (packets.count + blocks - 1) / blocks;
     begin = rank * share;
     count = begin + share < packets.count ? share : (begin < packets.count ? packets.count - begin : 0);
@@ -210,64 +210,82 @@ struct ShareOfBlock {
   }
 };
 
+// The packets of a share, in shared memory.
+template <class Reader, class Share>
+struct Staged {
+  using T = typename Reader::T;
+  using Items = T[Reader::kItems];
+  const Reader& reader;
+  const Share& share;
+  Packet<typename Reader::Element>* packets;
+
+  BOLTZMAX_DEVICE int First(int p) const { return reader.packets.First(share.begin + p); }
+  // Reads them, and tells the largest that this thread has seen.
+  BOLTZMAX_DEVICE T Stage() const {
+    T max = -Infinity<T>();
+    const auto stage = [&](int p, const auto& packet) {
+      packets[p] = packet;
+      max = Max(max, Largest(packet));
+    };
+    share.ForEachWhole([&](int p) { return reader.LoadAll(First(p)); }, stage);
+    share.ForEachOther([&](int p) { stage(p, reader.LoadSome(First(p))); });
+    return max;
+  }
+  BOLTZMAX_DEVICE auto Add(T max) const {
+    auto sum = Reader::Sum::Zero();
+    for (int p = static_cast<int>(threadIdx.x); p < share.count; p += kStagedThreads) {
+      Items x;
+      WidenPacket(packets[p], x);
+      reader.Add(x, max, sum);
+      if constexpr (Reader::kKeepsExponentials) packets[p] = NarrowPacket<typename Reader::Element>(x);
+    }
+    return sum;
+  }
+  BOLTZMAX_DEVICE void Map(const Result<T>& result) const {
+    const auto map = [&](int p, Items& x) {
+      WidenPacket(packets[p], x);
+      reader.Map(result, First(p), x);
+    };
+    for (int p = share.whole + static_cast<int>(threadIdx.x); p < share.end; p += kStagedThreads) {
+      Items x;
+      map(p, x);
+      reader.StoreAll(First(p), x);
+    }
+    share.ForEachOther([&](int p) {
+      Items x;
+      map(p, x);
+      reader.StoreSome(First(p), x);
+    });
+  }
+};
+
 // A block for each row, or a cluster of them.
 template <class S, Operation operation, bool kClustered>
 __global__ void __launch_bounds__(kStagedThreads, 3) StagedRows(const __grid_constant__ Task task, int blocks) {
   using T = Compute<S>;
-  constexpr int kItems = Packet<S>::kItems;
   using Reader = RowReader<S, operation, sizeof(S) == sizeof(T)>;
+  using Share = ShareOfBlock<S, kClustered>;
   BOLTZMAX_SHARED(T, shared_max, kStagedWarps);
   BOLTZMAX_SHARED(typename Reader::Sum, shared_sum, kStagedWarps);
   BOLTZMAX_SHARED(T, shared_log, 2);
   BOLTZMAX_SHARED_OF_LAUNCH(uint4, shared);
-  auto* const staged = reinterpret_cast<Packet<S>*>(shared);
-  const int thread = static_cast<int>(threadIdx.x);
   const int64_t r = static_cast<int64_t>(blockIdx.x) / blocks;
   const RowOf<S> row(task, r);
   const Packets<S> packets(row.x, task.n);
-  const ShareOfBlock<S, kClustered> share(packets, blocks, row.third != nullptr);
   const Temperature<T> temperature(task.temperature);
   const Reader reader(row, packets, temperature);
-  const auto first_of = [&](int p) { return packets.First(share.begin + p); };
+  const Share share(packets, blocks, kClustered ? ClusterRank() : 0, row.third != nullptr);
+  const Staged<Reader, Share> staged = {reader, share, reinterpret_cast<Packet<S>*>(shared)};
+  const T max = share.FoldAll(staged.Stage(), shared_max, TakeLarger());
+  const auto sum = share.FoldAll(staged.Add(max), shared_sum, Join());
 
-  T max = -Infinity<T>();
-  const auto stage = [&](int p, const Packet<S>& packet) {
-    staged[p] = packet;
-    max = Max(max, Largest(packet));
-  };
-  share.ForEachWhole([&](int p) { return reader.LoadAll(first_of(p)); }, stage);
-  share.ForEachOther([&](int p) { stage(p, reader.LoadSome(first_of(p))); });
-  max = share.FoldAll(max, shared_max, TakeLarger());
-
-  auto sum = Reader::Sum::Zero();
-  for (int p = thread; p < share.count; p += kStagedThreads) {
-    T x[kItems];
-    WidenPacket(staged[p], x);
-    reader.Add(x, max, sum);
-    if constexpr (Reader::kKeepsExponentials) staged[p] = NarrowPacket<S>(x);
-  }
-  const RowSum<T> row_sum = Reader::RowSumOf(max, share.FoldAll(sum, shared_sum, Join()));
-
-  Result<T> result(task, r, row_sum, shared_log);
-  if (share.rank == 0 && thread == 0) result.StoreOfRow(r, row);
+  Result<T> result(task, r, Reader::RowSumOf(max, sum), shared_log);
+  if (share.rank == 0 && threadIdx.x == 0) result.StoreOfRow(r, row);
   if (!result.MapsElements()) return;
   // y may be x, of which the loss has just read an element.
   if (operation == Operation::kCrossEntropy) kClustered ? WaitForCluster() : __syncthreads();
   result.totals.TakeScaled();
-  const auto mapped = [&](int p, T(&x)[kItems]) {
-    WidenPacket(staged[p], x);
-    reader.Map(result, first_of(p), x);
-  };
-  for (int p = share.whole + thread; p < share.end; p += kStagedThreads) {
-    T x[kItems];
-    mapped(p, x);
-    reader.StoreAll(first_of(p), x);
-  }
-  share.ForEachOther([&](int p) {
-    T x[kItems];
-    mapped(p, x);
-    reader.StoreSome(first_of(p), x);
-  });
+  staged.Map(result);
 }
 
 }  // namespace boltzmax::cuda
