@@ -217,17 +217,14 @@ def test_gradients(op: str, n: int, name: str) -> None:
 
 
 @needs_device
-@pytest.mark.parametrize("name", ["float32", "float64"])
-def test_losses_of_many_rows(name: str) -> None:
+def test_losses_of_many_rows() -> None:
     """More than one block adds up."""
-    logits, target = numbers((20_000, 2), name), np.arange(20_000) % 3 - 1
-    for reduction in ("mean", "sum"):
-        loss, gradient = cuda.cross_entropy_with_grad(logits, target, reduction=reduction)
-        expected, d_logits = boltzmax.cross_entropy_with_grad(
-            logits, target, ignore_index=-1, reduction=reduction
-        )
-        np.testing.assert_allclose(loss, expected, rtol=2e-7)
-        np.testing.assert_allclose(gradient, d_logits, rtol=1e-5, atol=1e-7)
+    logits, target = numbers((16_400, 1), np.float32), np.arange(16_400) % 3 - 1
+    logits = np.concatenate([logits, np.zeros_like(logits)], 1)
+    loss, gradient = cuda.cross_entropy_with_grad(logits, target)
+    expected, d_logits = boltzmax.cross_entropy_with_grad(logits, target, ignore_index=-1)
+    np.testing.assert_allclose(loss, expected, rtol=2e-7)
+    np.testing.assert_allclose(gradient, d_logits, rtol=1e-5, atol=1e-7 / 16_400)
 
 
 @needs_device
