@@ -115,7 +115,7 @@ __global__ void __launch_bounds__(kStagedThreads, 3) StagedGradients(const __gri
   sum = share.FoldAll(sum, shared_sum, Join());
   gradient.total = sum.Total();
   BOLTZMAX_NO_UNROLL
-  for (int p = static_cast<int>(threadIdx.x); p < share.count; p += kStagedThreads) {
+  for (int p = static_cast<int>(threadIdx.x); p < share.count; p += share.threads) {
     reader.Store(gradient, staged[p], share.begin + p);
   }
 }

@@ -95,7 +95,7 @@ __global__ void __launch_bounds__(kStagedThreads, 3)
 }
 
 template <class S, Operation operation>
-__global__ void __launch_bounds__(kStagedThreads, 3)
+__global__ void __launch_bounds__(kStagedThreads, 2)
     MapLongGradients(const __grid_constant__ Task task, int pieces, const WideSum<Compute<S>>* sums) {
   using T = Compute<S>;
   BOLTZMAX_SHARED(WideSum<T>, shared_sum, kStagedWarps);

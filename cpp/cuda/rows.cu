@@ -54,13 +54,23 @@ bool CanPlace(void (*kernel)(Task, int), const Grid& grid) {
   return answer->second;
 }
 
+// Of a block with so many packets. What is done once for a row takes each thread as long as ten packets do: it is to have
+// some.
+int ThreadsFor(int64_t packets) {
+  constexpr int kFewest = 64, kEnough = 4;
+  int threads = kStagedThreads;
+  while (threads > kFewest && packets <= threads * kEnough) threads /= 2;
+  return threads;
+}
+
 // How a row is shared out to blocks. Several of them are to fit on a processor, so that some load while others compute; and
 // where there are few rows, every processor is to have something to do. No blocks where a row is too long to wait.
 Grid GridFor(const Staging& staging, int64_t rows, int64_t packets) {
   constexpr size_t kMost = 64 << 10, kLeast = 16 << 10;
   constexpr int kLargest = 16;
   const auto grid_of = [&](int blocks) {
-    return Grid{rows * blocks, dim3(kStagedThreads), staging.BytesOf(CeilDivide(packets, blocks)), blocks};
+    const int64_t share = CeilDivide(packets, blocks);
+    return Grid{rows * blocks, dim3(ThreadsFor(share)), staging.BytesOf(share), blocks};
   };
   const size_t bytes = staging.BytesOf(packets);
   int blocks = 1;

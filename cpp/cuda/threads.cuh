@@ -33,18 +33,19 @@ BOLTZMAX_DEVICE X FoldWarp(X mine, Add add, int lanes = 32) {
   return mine;
 }
 
-// The same for the threads of kWarps warps; `shared` has room for one of each.
+// The same for the threads of several warps, a power of two; `shared` has room for one of each.
+template <class X, class Add>
+BOLTZMAX_DEVICE X FoldWarps(X mine, X* shared, int warps, Add add) {
+  const int warp = static_cast<int>(threadIdx.x) / 32, lane = static_cast<int>(threadIdx.x) % 32;
+  mine = FoldWarp(mine, add);
+  __syncthreads();  // the one before may still be read
+  if (lane == 0) shared[warp] = mine;
+  __syncthreads();
+  return FoldWarp(shared[lane & (warps - 1)], add, warps);
+}
 template <int kWarps, class X, class Add>
 BOLTZMAX_DEVICE X Fold(X mine, X* shared, Add add) {
-  mine = FoldWarp(mine, add);
-  if constexpr (kWarps > 1) {
-    const int warp = static_cast<int>(threadIdx.x) / 32, lane = static_cast<int>(threadIdx.x) % 32;
-    __syncthreads();  // the one before may still be read
-    if (lane == 0) shared[warp] = mine;
-    __syncthreads();
-    mine = FoldWarp(shared[lane % kWarps], add, kWarps);
-  }
-  return mine;
+  return FoldWarps(mine, shared, kWarps, add);
 }
 
 // The fold of sums.

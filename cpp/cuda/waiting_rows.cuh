@@ -154,13 +154,14 @@ __global__ void __launch_bounds__(32 * kRowsOfBlock, 5) ShortRows(const __grid_c
   });
 }
 
-inline constexpr int kStagedWarps = 8, kStagedThreads = 32 * kStagedWarps;
+inline constexpr int kStagedWarps = 8, kStagedThreads = 32 * kStagedWarps;  // of a block, at most
 
 // What of a row's packets one of several blocks looks after, those of a cluster together: `count` of them from `begin` on. All elements count of those
 // from `whole` to `end`, places in the share.
 template <class S, bool kClustered>
 struct ShareOfBlock {
   int rank, begin, count, whole, end;
+  int threads = static_cast<int>(blockDim.x);
 
   BOLTZMAX_DEVICE ShareOfBlock(const Packets<S>& packets, int blocks, int which, bool is_masked) : rank(which) {
     const int share = (packets.count + blocks - 1) / blocks;
@@ -172,7 +173,7 @@ struct ShareOfBlock {
   }
   template <class X, class Add>
   BOLTZMAX_DEVICE X FoldAll(X mine, X* shared, Add add) const {
-    mine = Fold<kStagedWarps>(mine, shared, add);
+    mine = FoldWarps(mine, shared, threads / 32, add);
     if constexpr (kClustered) mine = FoldCluster(mine, shared, add);
     return mine;
   }
@@ -183,28 +184,28 @@ struct ShareOfBlock {
     constexpr int kAtOnce = 4;
     int p = whole + static_cast<int>(threadIdx.x);
     BOLTZMAX_NO_UNROLL
-    for (; p + (kAtOnce - 1) * kStagedThreads < end; p += kAtOnce * kStagedThreads) {
+    for (; p + (kAtOnce - 1) * threads < end; p += kAtOnce * threads) {
       decltype(load(0)) packet[kAtOnce];
       BOLTZMAX_UNROLL
-      for (int j = 0; j < kAtOnce; ++j) packet[j] = load(p + j * kStagedThreads);
+      for (int j = 0; j < kAtOnce; ++j) packet[j] = load(p + j * threads);
       BOLTZMAX_UNROLL
-      for (int j = 0; j < kAtOnce; ++j) visit(p + j * kStagedThreads, packet[j]);
+      for (int j = 0; j < kAtOnce; ++j) visit(p + j * threads, packet[j]);
     }
     decltype(load(0)) packet[kAtOnce - 1];
     BOLTZMAX_UNROLL
     for (int j = 0; j < kAtOnce - 1; ++j) {
-      if (p + j * kStagedThreads < end) packet[j] = load(p + j * kStagedThreads);
+      if (p + j * threads < end) packet[j] = load(p + j * threads);
     }
     BOLTZMAX_UNROLL
     for (int j = 0; j < kAtOnce - 1; ++j) {
-      if (p + j * kStagedThreads < end) visit(p + j * kStagedThreads, packet[j]);
+      if (p + j * threads < end) visit(p + j * threads, packet[j]);
     }
   }
   // visit(place) for the others: the row's first and last, or all of a masked row.
   template <class Visit>
   BOLTZMAX_DEVICE void ForEachOther(Visit visit) const {
     BOLTZMAX_NO_UNROLL
-    for (int i = static_cast<int>(threadIdx.x); i < whole + (count - end); i += kStagedThreads) {
+    for (int i = static_cast<int>(threadIdx.x); i < whole + (count - end); i += threads) {
       visit(i < whole ? i : i - whole + end);
     }
   }
@@ -233,7 +234,7 @@ struct Staged {
   }
   BOLTZMAX_DEVICE auto Add(T max) const {
     auto sum = Reader::Sum::Zero();
-    for (int p = static_cast<int>(threadIdx.x); p < share.count; p += kStagedThreads) {
+    for (int p = static_cast<int>(threadIdx.x); p < share.count; p += share.threads) {
       Items x;
       WidenPacket(packets[p], x);
       reader.Add(x, max, sum);
@@ -246,7 +247,7 @@ struct Staged {
       WidenPacket(packets[p], x);
       reader.Map(result, First(p), x);
     };
-    for (int p = share.whole + static_cast<int>(threadIdx.x); p < share.end; p += kStagedThreads) {
+    for (int p = share.whole + static_cast<int>(threadIdx.x); p < share.end; p += share.threads) {
       Items x;
       map(p, x);
       reader.StoreAll(First(p), x);

@@ -163,6 +163,7 @@ T ShuffleXor(T x, int distance) {
 
 #define threadIdx (emulated::thread_index)
 #define blockIdx (emulated::block_index)
+extern dim3 blockDim;  // no macro: launches have a member of that name
 
 template <class T>
 T atomicAdd(T* at, T x) {

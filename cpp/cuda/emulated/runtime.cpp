@@ -1,3 +1,4 @@
+#include <setjmp.h>
 #include <ucontext.h>
 
 #include <algorithm>
@@ -8,6 +9,8 @@
 #include <vector>
 
 #include "cuda_runtime.h"
+
+dim3 blockDim;
 
 namespace emulated {
 
@@ -22,11 +25,12 @@ struct Meeting {
   size_t members = 0, arrived = 0, generation = 0;
 };
 
+// A fiber: entered by setcontext, and then by longjmp, which does not ask the system for anything.
 struct Thread {
-  ucontext_t context;
   std::unique_ptr<char[]> stack;
+  jmp_buf place;
   dim3 index;
-  bool is_done = false;
+  bool is_new = true, is_done = false;
 };
 
 struct Block {
@@ -35,7 +39,7 @@ struct Block {
 };
 
 std::mutex device;  // one grid at a time
-ucontext_t scheduler;
+jmp_buf scheduler;
 std::vector<Thread> threads;
 std::vector<Meeting> warps;
 std::vector<Block> blocks;  // of the cluster
@@ -54,7 +58,9 @@ size_t limit;
 size_t BlockOf(size_t thread) { return thread / threads_of_block; }
 Meeting& WarpOf(size_t thread) { return warps[BlockOf(thread) * warps_of_block + thread % threads_of_block / kWarp]; }
 
-void Yield() { swapcontext(&threads[current].context, &scheduler); }
+void Yield() {
+  if (_setjmp(threads[current].place) == 0) _longjmp(scheduler, 1);
+}
 
 // Those that have returned are not waited for, as on a device of today.
 void Release(Meeting& meeting) {
@@ -82,6 +88,21 @@ void Enter() {
   Yield();
 }
 
+// Until the current thread yields.
+void Continue() {
+  if (_setjmp(scheduler) != 0) return;
+  Thread& thread = threads[current];
+  if (!thread.is_new) _longjmp(thread.place, 1);
+  thread.is_new = false;
+  ucontext_t context;
+  getcontext(&context);
+  context.uc_stack.ss_sp = thread.stack.get();
+  context.uc_stack.ss_size = kStack;
+  context.uc_link = nullptr;
+  makecontext(&context, Enter, 0);
+  setcontext(&context);
+}
+
 void RunCluster(dim3 size) {
   const size_t count = threads_of_block * blocks.size();
   warps.assign(warps_of_block * blocks.size(), {});
@@ -94,15 +115,11 @@ void RunCluster(dim3 size) {
   for (size_t t = 0; t < count; ++t) {
     Thread& thread = threads[t];
     ++WarpOf(t).members;
+    thread.is_new = true;
     thread.is_done = false;
     const size_t i = t % threads_of_block;
     thread.index = dim3(static_cast<unsigned>(i % size.x), static_cast<unsigned>(i / size.x % size.y),
                         static_cast<unsigned>(i / size.x / size.y));
-    getcontext(&thread.context);
-    thread.context.uc_stack.ss_sp = thread.stack.get();
-    thread.context.uc_stack.ss_size = kStack;
-    thread.context.uc_link = nullptr;
-    makecontext(&thread.context, Enter, 0);
   }
   for (size_t left = count; left > 0;) {
     for (size_t t = 0; t < count; ++t) {
@@ -110,7 +127,7 @@ void RunCluster(dim3 size) {
       current = t;
       thread_index = threads[t].index;
       block_index = dim3(first_block + static_cast<unsigned>(BlockOf(t)), 0, 0);
-      swapcontext(&scheduler, &threads[t].context);
+      Continue();
       if (threads[t].is_done) --left;
     }
   }
@@ -120,7 +137,7 @@ void RunCluster(dim3 size) {
 
 cudaError_t RunGrid(const void* kernel, const cudaLaunchConfig_t& config, const std::function<void()>& thread) {
   const std::lock_guard<std::mutex> lock(device);
-  const dim3 size = config.blockDim;
+  const dim3 size = blockDim = config.blockDim;
   threads_of_block = size_t{size.x} * size.y * size.z;
   warps_of_block = (threads_of_block + kWarp - 1) / kWarp;
   const unsigned of_cluster = config.numAttrs == 0 ? 1 : config.attrs->val.clusterDim.x, grid = config.gridDim.x;
