@@ -1,7 +1,7 @@
-#include <setjmp.h>
 #include <ucontext.h>
 
 #include <algorithm>
+#include <csetjmp>
 #include <map>
 #include <memory>
 #include <mutex>
