@@ -83,6 +83,9 @@ def main() -> None:
             if phase:
                 here = len(loop) / packets / ITEMS[kernel[1]]
                 counts[phase] = min(here, counts.get(phase, here))
+        missing = [phase for phase in PHASES if phase not in counts]
+        if missing:
+            parser.error(f"there is no loop that looks like the {missing[0]} of {name}")
         cells = [f"{counts[phase]:.1f}" for phase in PHASES] + [f"{sum(counts.values()):.1f}"]
         element = kernel[1].rpartition(":")[2]
         print(f"| {OPERATIONS[kernel[2]]} | {element} | {' | '.join(cells)} |")

@@ -156,6 +156,20 @@ def test_special_values(op: str, n: int, name: str) -> None:
 
 
 @needs_device
+@pytest.mark.parametrize("name", ulp.DTYPES)
+def test_one_that_is_certain(name: str) -> None:
+    """Beside terms that are 0 the largest is exactly 1, whatever computes its exponential."""
+    for n in (2, 40, 600, 3000):
+        x = np.full((2, n), -np.inf, dtype_of(name))
+        x[:, 1] = [3, -1000]
+        expected = (x > -np.inf).astype(np.float64)
+        np.testing.assert_array_equal(cuda.softmax(x).astype(np.float64), expected)
+        loss, gradient = cuda.cross_entropy_with_grad(x, np.array([1, 1]), reduction="sum")
+        assert loss == 0
+        assert (gradient.astype(np.float64) == 0).all()
+
+
+@needs_device
 @pytest.mark.parametrize("temperature", [0.1, 3.0, 1e-30, 1e30])
 @pytest.mark.parametrize("op", NAMES)
 def test_temperature(op: str, temperature: float) -> None:
@@ -214,65 +228,6 @@ def test_gradients(op: str, n: int, name: str) -> None:
     np.testing.assert_allclose(
         got.astype(np.float64), expected.astype(np.float64), rtol=4 * eps, atol=4 * eps
     )
-
-
-@needs_device
-def test_losses_of_many_rows() -> None:
-    """More than one block adds up."""
-    logits, target = numbers((16_400, 1), np.float32), np.arange(16_400) % 3 - 1
-    logits = np.concatenate([logits, np.zeros_like(logits)], 1)
-    loss, gradient = cuda.cross_entropy_with_grad(logits, target)
-    expected, d_logits = boltzmax.cross_entropy_with_grad(logits, target, ignore_index=-1)
-    np.testing.assert_allclose(loss, expected, rtol=2e-7)
-    np.testing.assert_allclose(gradient, d_logits, rtol=1e-5, atol=1e-7 / 16_400)
-
-
-@needs_device
-@pytest.mark.parametrize("reduction", ["mean", "sum"])
-@pytest.mark.parametrize("n", [2, 100, 3001, 20_000])
-@pytest.mark.parametrize("name", ["float32", "float64", "float16"])
-def test_cross_entropy(name: str, n: int, reduction: str) -> None:
-    logits = numbers((5, n), name)
-    target = np.array([0, 1, -1, n - 1, n // 2], np.int64)
-    options: dict[str, Any] = {"reduction": reduction, "temperature": 1.5}
-    loss, gradient = cuda.cross_entropy_with_grad(logits, target, **options)
-    expected, d_logits = boltzmax.cross_entropy_with_grad(
-        logits, target, ignore_index=-1, **options
-    )
-    eps = np.finfo(name).eps
-    loose = {"rtol": 8 * max(eps, np.finfo(np.float32).eps if name != "float64" else 0)}
-    np.testing.assert_allclose(loss, expected, **loose)
-    np.testing.assert_allclose(gradient, d_logits, rtol=8 * eps, atol=4 * eps)
-    assert gradient.dtype == logits.dtype
-    np.testing.assert_array_equal(cuda.cross_entropy(logits, target, **options), loss)
-    each = cuda.cross_entropy(logits, target, reduction="none", temperature=1.5)
-    expected_each = boltzmax.cross_entropy(
-        logits, target, reduction="none", temperature=1.5, ignore_index=-1
-    )
-    np.testing.assert_allclose(each, expected_each, **loose)
-    on_device = OnDevice(logits)
-    loss, gradient = cuda.cross_entropy_with_grad(
-        on_device, OnDevice(target), out=on_device, **options
-    )
-    assert gradient is on_device
-    np.testing.assert_allclose(loss.to_numpy(), expected, **loose)
-    np.testing.assert_allclose(on_device.to_numpy(), d_logits, rtol=8 * eps, atol=4 * eps)
-
-
-@needs_device
-def test_cross_entropy_of_odd_targets() -> None:
-    logits = numbers((3, 4), np.float32)
-    target = np.array([1, 4, -5])
-    loss = cuda.cross_entropy(logits, target, reduction="none")
-    assert np.isfinite(loss[0])
-    assert np.isnan(loss[1])
-    assert loss[2] == 0
-    total, gradient = cuda.cross_entropy_with_grad(logits, target, reduction="sum")
-    assert np.isnan(total)
-    assert np.isfinite(gradient[0]).all()
-    assert np.isnan(gradient[1]).all()
-    assert (gradient[2] == 0).all()
-    assert np.isnan(cuda.cross_entropy(logits, np.full(3, -1)))
 
 
 @needs_device

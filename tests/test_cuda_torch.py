@@ -92,8 +92,12 @@ def test_calls_that_are_not_plain() -> None:
 
 def test_gradients_are_not_cut_off() -> None:
     x = scores(2, 3).requires_grad_()
-    with pytest.raises(TypeError, match="requires a gradient"):
-        cuda.softmax(x)
+    derived = torch.nn.Parameter(x.detach())
+    for y in (x, derived):
+        with pytest.raises(TypeError, match=r"x requires a gradient.*x\.detach\(\)"):
+            cuda.softmax(y)
+    with pytest.raises(TypeError, match="logits requires a gradient"):
+        cuda.row_stats(x)
     check(cuda.softmax(x.detach()), torch.softmax(x.detach(), -1))
     with torch.no_grad():
         check(cuda.softmax(x), torch.softmax(x.detach(), -1))
@@ -104,8 +108,7 @@ def test_numbers_that_are_to_be_negated() -> None:
     negated = torch.complex(scores(3), scores(3)).conj().imag
     assert negated.is_neg()
     assert _device_libraries.plain_result("SOFTMAX", negated, -1, 1.0) is None
-    if DEVICE == "cuda":
-        check(cuda.softmax(negated), torch.softmax(negated, -1))
+    check(cuda.softmax(negated), torch.softmax(negated, -1))
 
 
 def test_out_is_marked_as_written() -> None:
@@ -138,3 +141,48 @@ def test_all_the_rest() -> None:
         cuda.linear_cross_entropy(hidden, weight, target),
         torch.nn.functional.cross_entropy(hidden @ weight.t(), target),
     )
+
+
+def test_tensors_without_memory() -> None:
+    """What stands for numbers that are elsewhere, or nowhere, is refused."""
+    zero = torch._efficientzerotensor(4, device=DEVICE)
+    for function in (cuda.softmax, cuda.logsumexp):
+        with pytest.raises(TypeError, match="no memory of its own"):
+            function(zero)
+    with pytest.raises(TypeError, match="no memory of its own"):
+        torch.func.functionalize(lambda x: cuda.softmax(x))(scores(4))
+    for wrong in (torch.max(scores(2, 3), 0), torch.nn.Linear(2, 2), torch.Size([2])):
+        with pytest.raises(TypeError, match="must be an array on a CUDA device"):
+            cuda.softmax(wrong)
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+def test_what_pytorch_records_is_refused() -> None:
+    """A trace would keep the memory of the result, and not what is computed."""
+    with pytest.raises(TypeError, match="being traced"):
+        torch.jit.trace(lambda x: cuda.softmax(x) + 1, scores(4), check_trace=False)
+    from torch.fx.experimental.proxy_tensor import make_fx
+
+    with pytest.raises(TypeError, match="being traced"):
+        make_fx(lambda x: cuda.softmax(x))(scores(4))
+    forward = torch.autograd.forward_ad
+    with forward.dual_level():
+        with pytest.raises(TypeError, match="has a tangent"):
+            cuda.softmax(forward.make_dual(scores(4), scores(4)))
+        check(cuda.softmax(scores(4)), torch.softmax(scores(4), -1))
+
+
+def test_an_input_that_changes_when_the_result_is_made() -> None:
+    class Meddles(torch.overrides.TorchFunctionMode):  # type: ignore[misc]
+        def __torch_function__(
+            self, function: Any, types: Any, args: Any = (), kwargs: Any = None
+        ) -> Any:
+            result = function(*args, **(kwargs or {}))
+            if function is torch.empty_like:
+                args[0].set_(torch.zeros(2, device=DEVICE))
+            return result
+
+    x = scores(40)
+    with Meddles():
+        got = cuda.softmax(x)
+    check(got, torch.softmax(torch.zeros(2, device=DEVICE), -1))

@@ -107,19 +107,32 @@ class ExpOf {
   T lowest_;
 };
 
-// For numbers of sixteen bits the processor's own power of two will do, and one rounding of d log2(e) / T <= 160: together
+// For results of sixteen bits the processor's own power of two will do, and one rounding of d log2(e) / T <= 160: together
 // 2^-16 of a result, whose half ULP is 2^-12 at least.
 class ExpOfHalves {
  public:
   explicit BOLTZMAX_DEVICE ExpOfHalves(const Temperature<float>& temperature)
-      : factor_(temperature.inverse_hi * ExpConstants<float>::kLog2e) {}
+      : lowest_(-160.0f * temperature.value), factor_(temperature.inverse_hi * ExpConstants<float>::kLog2e) {
+    constexpr float kLog2e = ExpConstants<float>::kLog2e, kLog2eLo = 0x1.4ae0cp-26f;
+    rest_ = MulAdd(temperature.inverse_hi, kLog2e, -factor_) +
+            MulAdd(temperature.inverse_hi, kLog2eLo, temperature.inverse_lo * kLog2e);
+  }
   BOLTZMAX_DEVICE float Scaled(float d) const {
     return RoughPow2(MulAdd(d, factor_, static_cast<float>(ExpScale<float>::kBits)));
   }
   BOLTZMAX_DEVICE float operator()(float d) const { return Scaled(d) * ExpScale<float>::kInverse; }
+  // For what is told in float32: within 2^-21, as what the rounding of the argument lost is a factor near 1. Where it is
+  // subnormal it may be 0.
+  BOLTZMAX_DEVICE float Careful(float d) const {
+    const float finite = AtLeast(lowest_, d);
+    const float power = finite * factor_;
+    const float lost = MulAdd(finite, rest_, MulAdd(finite, factor_, -power));
+    const float e = RoughPow2(power);
+    return MulAdd(e, lost * 0x1.62e43p-1f, e);
+  }
 
  private:
-  float factor_;
+  float lowest_, factor_, rest_;
 };
 template <>
 class ExpOf<Half> : public ExpOfHalves {

@@ -94,20 +94,27 @@ __global__ void __launch_bounds__(kStagedThreads, 3)
   if (threadIdx.x == 0) sums[blockIdx.x] = sum;
 }
 
+// A row's first sum becomes that of all.
+template <class T>
+__global__ void __launch_bounds__(kStagedThreads) JoinLongGradients(int pieces, WideSum<T>* sums) {
+  BOLTZMAX_SHARED(WideSum<T>, shared_sum, kStagedWarps);
+  WideSum<T>* const of_row = sums + static_cast<int64_t>(blockIdx.x) * pieces;
+  auto sum = WideSum<T>::Zero();
+  for (int s = static_cast<int>(threadIdx.x); s < pieces; s += kStagedThreads) sum.Join(of_row[s]);
+  sum = Fold<kStagedWarps>(sum, shared_sum, Join());
+  if (threadIdx.x == 0) of_row[0] = sum;
+}
+
 template <class S, Operation operation>
 __global__ void __launch_bounds__(kStagedThreads, 2)
     MapLongGradients(const __grid_constant__ Task task, int pieces, const WideSum<Compute<S>>* sums) {
-  using T = Compute<S>;
-  BOLTZMAX_SHARED(WideSum<T>, shared_sum, kStagedWarps);
   const PieceOfBlock piece = PieceOfBlock::FromTheEnd(task, pieces);
   const RowOf<S> row(task, piece.r);
   const Packets<S> packets(row.x, task.n);
   const GradientReader<S, operation> reader = {row, packets};
   const ShareOfBlock<S, false> share(packets, pieces, piece.rank, false);
   Gradient<S, operation> gradient;
-  auto sum = WideSum<T>::Zero();
-  for (int s = static_cast<int>(threadIdx.x); s < pieces; s += kStagedThreads) sum.Join(sums[piece.r * pieces + s]);
-  gradient.total = share.FoldAll(sum, shared_sum, Join()).Total();
+  gradient.total = sums[piece.r * pieces].Total();
   const auto store = [&](int p, const PacketPair<S>& pair) { reader.Store(gradient, pair, share.begin + p); };
   share.ForEachWhole([&](int p) { return reader.LoadAll(share.begin + p); }, store);
   share.ForEachOther([&](int p) { store(p, reader.Load(share.begin + p)); });

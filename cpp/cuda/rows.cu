@@ -200,6 +200,7 @@ void RunLongGradients(const Task& task, int pieces, Stream stream) {
   auto* sums = static_cast<Sums*>(workspace.memory);
   const Grid grid = {task.rows * pieces, dim3(kStagedThreads)};
   Launch(SumsOfLongGradients<S, operation>, grid, stream, task, pieces, sums);
+  Launch(JoinLongGradients<Compute<S>>, {task.rows, dim3(kStagedThreads)}, stream, pieces, sums);
   Launch(MapLongGradients<S, operation>, grid, stream, task, pieces, sums);
 }
 

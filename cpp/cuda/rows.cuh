@@ -120,8 +120,12 @@ struct Result {
     if (task.operation == Operation::kLogSumExp) *reinterpret_cast<S*>(row.y) = Narrow<S>(LogSumExp());
     if (task.operation != Operation::kCrossEntropy) return;
     T loss = T(0);
-    if (target >= task.n) loss = NotANumber<T>();
-    if (target >= 0 && target < task.n) loss = T(0) - LogShare(row.X(target));
+    const bool is_finite = totals.max - totals.max == T(0);
+    if (target >= task.n || (target >= 0 && !is_finite)) {
+      loss = NotANumber<T>();
+    } else if (target >= 0) {
+      loss = T(0) - LogShare(row.X(target));
+    }
     reinterpret_cast<T*>(task.loss)[r] = loss;
   }
   BOLTZMAX_DEVICE bool MapsElements() const { return task.operation != Operation::kLogSumExp && task.y != nullptr; }

@@ -26,6 +26,9 @@ struct RowReader {
   static constexpr int kItems = Packet<S>::kItems;
   static constexpr bool kMapsExponentials = operation != Operation::kLogSoftmax;
   static constexpr bool kKeepsExponentials = kKeeps && kMapsExponentials;
+  // Losses of sixteen-bit logits are float32, and their exponentials not ExpScale times as large.
+  static constexpr bool kIsCareful = operation == Operation::kCrossEntropy && sizeof(S) < sizeof(T);
+  static constexpr bool kMapsScaled = !(kIsCareful && kKeepsExponentials);
 
   const RowOf<S>& row;
   const Packets<S>& packets;
@@ -52,13 +55,20 @@ struct RowReader {
     return packet;
   }
 
-  // Adds the terms of a packet x to a sum, ExpScale times as large; x becomes what is kept.
+  BOLTZMAX_DEVICE T Term(T d) const {
+    if constexpr (kIsCareful) {
+      return exp.Careful(d);
+    } else {
+      return exp.Scaled(d);
+    }
+  }
+  // Adds the terms of a packet x to a sum; x becomes what is kept.
   BOLTZMAX_DEVICE void Add(T (&x)[kItems], T max, Sum& sum) const {
     T term[kItems];
     int largest = 0;
     BOLTZMAX_UNROLL
     for (int i = 0; i < kItems; ++i) {
-      term[i] = exp.Scaled(x[i] - max);
+      term[i] = Term(x[i] - max);
       const bool is_largest = operation != Operation::kSoftmax && x[i] == max;
       if (kKeepsExponentials) x[i] = term[i];
       if (is_largest) term[i] = T(0);
@@ -72,7 +82,7 @@ struct RowReader {
     }
   }
   static BOLTZMAX_DEVICE RowSum<T> RowSumOf(T max, const Sum& sum) {
-    constexpr T kInverse = ExpScale<T>::kInverse;
+    constexpr T kInverse = kIsCareful ? T(1) : ExpScale<T>::kInverse;
     if constexpr (operation == Operation::kSoftmax) {
       return {max, {sum.Times(kInverse), 0}};
     } else {
@@ -147,7 +157,7 @@ __global__ void __launch_bounds__(32 * kRowsOfBlock, 5) ShortRows(const __grid_c
   if (lane == 0) result.StoreOfRow(r, row);
   if (!result.MapsElements()) return;
   __syncwarp();  // y may be x, of which the loss has just read an element
-  result.totals.TakeScaled();
+  if (Reader::kMapsScaled) result.totals.TakeScaled();
   for_each([&](auto& packet, int first) {
     reader.Map(result, first, packet);
     kPackets > 1 ? packets.Store(row.y, first, NarrowPacket<S>(packet)) : reader.StoreSome(first, packet);
@@ -285,7 +295,7 @@ __global__ void __launch_bounds__(kStagedThreads, 3) StagedRows(const __grid_con
   if (!result.MapsElements()) return;
   // y may be x, of which the loss has just read an element.
   if (operation == Operation::kCrossEntropy) kClustered ? WaitForCluster() : __syncthreads();
-  result.totals.TakeScaled();
+  if (Reader::kMapsScaled) result.totals.TakeScaled();
   staged.Map(result);
 }
 

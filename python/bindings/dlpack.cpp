@@ -2,6 +2,7 @@
 
 #include <pybind11/stl.h>
 
+#include <algorithm>
 #include <string>
 
 #include "device_memory.hpp"
@@ -59,9 +60,13 @@ std::optional<Exchange> Exchange::Of(py::handle array) {
 
 std::optional<DLTensor> Exchange::Read(py::handle array) const {
   DLTensor tensor = {};
-  if (api_->read(array.ptr(), &tensor) == 0) return tensor;
-  PyErr_Clear();
-  return std::nullopt;
+  if (api_->read(array.ptr(), &tensor) != 0) {
+    PyErr_Clear();
+    return std::nullopt;
+  }
+  const bool has_elements = std::count(tensor.shape, tensor.shape + tensor.ndim, 0) == 0;
+  return tensor.data == nullptr && has_elements ? std::nullopt
+                                                : std::optional(tensor);  // it stands for numbers elsewhere
 }
 
 std::optional<uintptr_t> Exchange::StreamOn(const DLDevice& device) const {

@@ -57,19 +57,21 @@ uint64_t AxisBit(py::handle axis, int32_t ndim) {
 template <Operation operation>
 py::object RunPlainCall(py::handle x, py::handle axis, py::handle temperature, const py::object& empty_like) {
   const auto exchange = Exchange::Of(x);
-  const auto from = exchange ? exchange->Read(x) : std::nullopt;
+  auto from = exchange ? exchange->Read(x) : std::nullopt;
   if (!from || !TakesDevice(from->device.type) || !IsContiguous(*from)) return py::none();
   const auto storage = StorageOf(from->dtype);
   const uint64_t reduced = AxisBit(axis, from->ndim);
   const double divisor = PyFloat_CheckExact(temperature.ptr()) ? PyFloat_AS_DOUBLE(temperature.ptr()) : 0.0;
   if (!storage || reduced == 0 || !IsTemperature(divisor)) return py::none();
   const auto stream = exchange->StreamOn(from->device);
-  if (!stream || AddressOf(*from) % ItemSize(*storage) != 0) return py::none();
+  if (!stream) return py::none();
 
   py::object result = empty_like(x);
   const auto of_result = Exchange::Of(result);
   const auto to = of_result ? of_result->Read(result) : std::nullopt;
-  if (!to || !IsContiguous(*to) || !AreAlike(*from, *to)) return py::none();
+  from = exchange->Read(x);  // that may have run any Python
+  if (!from || !to || !IsContiguous(*from) || !IsContiguous(*to) || !AreAlike(*from, *to)) return py::none();
+  if (StorageOf(from->dtype) != storage || AddressOf(*from) % ItemSize(*storage) != 0) return py::none();
   const Call call = {operation,
                      *storage,
                      Sizes(from->shape, from->shape + from->ndim),

@@ -17,7 +17,7 @@ from boltzmax._device_arrays import (
     module,
 )
 from boltzmax._device_libraries import (
-    check_no_gradient,
+    check_not_recorded,
     check_on_device,
     check_writable,
     empty_like,
@@ -80,7 +80,7 @@ class Call:
             copy = DeviceArray(x.shape, host_dtype(x, name), self.device, self.stream)
             copy.copy_in(np.ascontiguousarray(x))
             return copy.view
-        check_no_gradient(x, name)
+        check_not_recorded(x, name)
         view = view_of(x, name, self.stream)
         self._read.append(x)
         if x is not self.x and 0 not in view.shape and view.device != self.device:

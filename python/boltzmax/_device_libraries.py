@@ -6,6 +6,7 @@ rest). No library is imported here that is not: the caller's array came from it.
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import sys
 from typing import Any
@@ -23,7 +24,6 @@ from boltzmax._device_arrays import (
 )
 
 _names: dict[type[Any], str] = {}  # of the libraries of types that have been seen
-_plain: dict[type[Any], Any] = {}  # what computes plain calls on types of PyTorch's
 _KNOWN = {"torch": "torch", "cupy": "cupy", "jax": "jax", "jaxlib": "jax", "numba": "numba"}
 
 
@@ -51,8 +51,9 @@ def stream_number(stream: Any) -> int:
 
 def check_on_device(x: Any, name: str) -> None:
     """Raise a TypeError unless x says that it is an array on a CUDA device."""
-    if _library(x)[0] == "torch" and x.is_cuda:  # faster than to ask as below
-        return
+    name_of_library, library = _library(x)
+    if name_of_library == "torch" and isinstance(x, library.Tensor) and x.is_cuda:
+        return  # faster than to ask as below
     if hasattr(x, "__dlpack_device__"):
         kind = int(x.__dlpack_device__()[0])
         if not module().takes_device(kind):
@@ -71,9 +72,9 @@ def stream_of(x: Any) -> int | None:
     name, library = _library(x)
     if name == "torch":
         stream: int | None = module().stream_of(x)
-        if stream is not None:
-            return stream
-        return int(library.cuda.current_stream(x.device).cuda_stream)
+        if stream is None:
+            stream = int(library.cuda.current_stream(x.device).cuda_stream) if x.is_cuda else 0
+        return stream
     if name == "cupy":
         with library.cuda.Device(x.device.id):
             return int(library.cuda.get_current_stream().ptr)
@@ -108,14 +109,34 @@ def release(x: Any, device: int, stream: int) -> None:
         module().wait_for(device, stream)
 
 
-def check_no_gradient(x: Any, name: str) -> None:
-    """Raise a TypeError where PyTorch would take the result for one that it can differentiate."""
-    which, library = _library(x)
-    if which == "torch" and x.requires_grad and library.is_grad_enabled():
+def _is_recorded(torch: Any, x: Any) -> bool:
+    """Whether PyTorch may want to know what is made of x; `check_not_recorded` looks closely."""
+    return bool(
+        x.requires_grad
+        or torch._C._get_tracing_state() is not None
+        or torch._C._len_torch_dispatch_stack()
+        or torch.autograd.forward_ad._current_level >= 0
+    )
+
+
+def check_not_recorded(x: Any, name: str) -> None:
+    """Raise a TypeError where PyTorch would take the result for one that it knows how to make."""
+    which, torch = _library(x)
+    if which != "torch" or not isinstance(x, torch.Tensor) or not _is_recorded(torch, x):
+        return
+    what = ""
+    if x.requires_grad and torch.is_grad_enabled():
+        what = "requires a gradient"
+    elif torch.autograd.forward_ad.unpack_dual(x).tangent is not None:
+        what = "has a tangent"
+    if what:
         raise TypeError(
-            f"{name} requires a gradient, which boltzmax does not record: pass {name}.detach(), or "
-            "call in torch.no_grad()"
+            f"{name} {what}, which boltzmax does not follow: pass {name}.detach(), or call in "
+            "torch.no_grad()"
         )
+    modes = torch.utils._python_dispatch._get_current_dispatch_mode_stack()
+    if torch.jit.is_tracing() or any(type(m).__name__ == "ProxyTorchDispatchMode" for m in modes):
+        raise TypeError(f"{name} is being traced, which boltzmax would not show up in")
 
 
 def mark_written(out: Any) -> None:
@@ -132,11 +153,14 @@ def _of_dlpack(x: Any, name: str, stream: int) -> View:
         if not x.is_neg():  # where numbers are to be negated, this is not told
             told = module().read_exchange(x)
         if told is None:
-            with library.cuda.device(x.device):  # torch exports from the current one alone
+            # PyTorch exports from the current device alone.
+            with library.cuda.device(x.device) if x.is_cuda else contextlib.nullcontext():
                 owner = x.detach().resolve_neg().__dlpack__(stream=-1)
     else:  # -1: the producer need not order its stream and ours, where both are known here
         owner = x.__dlpack__(stream=stream or 1 if stream_of(x) is None else -1)
     address, shape, strides, code, bits, _, device = told or module().read_dlpack(owner)
+    if address == 0 and 0 not in shape:
+        raise TypeError(f"{name} has no memory of its own")
     dtype = _NAMES.get((code, bits))
     if dtype is None:
         raise TypeError(f"{name} has a dtype that is not supported (DLPack's {code}, {bits} bits)")
@@ -180,20 +204,12 @@ def plain_result(operation: str, x: Any, axis: Any, temperature: Any) -> Any:
 
     None where a call is not so plain, or there is something wrong with it: `Call` says what.
     """
-    known = _plain.get(type(x))
-    if known is None:
-        name, library = _library(x)
-        if name != "torch":
-            return None
-        cuda = module()
-        known = _plain[type(x)] = (
-            {"SOFTMAX": cuda.plain_softmax, "LOG_SOFTMAX": cuda.plain_log_softmax},
-            library.empty_like,
-        )
-    if x.requires_grad or x.is_neg():
+    torch = sys.modules.get("torch")
+    if torch is None or type(x) is not torch.Tensor or _is_recorded(torch, x) or x.is_neg():
         return None
-    functions, like = known
-    return functions[operation](x, axis, temperature, like)
+    cuda = module()
+    function = cuda.plain_softmax if operation == "SOFTMAX" else cuda.plain_log_softmax
+    return function(x, axis, temperature, torch.empty_like)
 
 
 def empty_like(x: Any, view: View, shape: Shape, dtype: str, stream: int) -> Any:
