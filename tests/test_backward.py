@@ -166,6 +166,23 @@ def test_nan_stays_in_its_row(isa: str, dtype: np.dtype[Any], op: str) -> None:
 
 
 @pytest.mark.parametrize("op", OPS)
+@pytest.mark.parametrize("n", [4, 300, 300_000])
+def test_an_infinite_gradient(isa: str, dtype: np.dtype[Any], op: str, n: int) -> None:
+    """The others are infinite, its own is inf - inf, in rows and in columns."""
+    y, dy = np.full((3, n), 0.5 if op == "softmax_backward" else -1.0), np.zeros((3, n))
+    dy[:2, n // 2] = np.inf, -np.inf
+    expected = np.stack([np.full(n, -np.inf), np.full(n, np.inf)])
+    expected[:, n // 2] = np.nan
+    function = getattr(boltzmax, op)
+    with np.errstate(all="ignore"):
+        dy, y = dy.astype(dtype), y.astype(dtype)
+        rows, columns = function(dy, y), function(dy.T.copy(), y.T.copy(), axis=0)
+    for got in (rows, columns.T):
+        np.testing.assert_array_equal(got[:2].astype(np.float64), expected)
+        assert (got[2] == 0).all()
+
+
+@pytest.mark.parametrize("op", OPS)
 def test_errors(op: str) -> None:
     function = getattr(boltzmax, op)
     a = np.ones((3, 4), np.float32)

@@ -1,5 +1,6 @@
 #include "gradients.hpp"
 
+#include <cmath>
 #include <cstdint>
 #include <vector>
 
@@ -80,7 +81,7 @@ void RunLongRow(const Plan& plan, size_t r, bool contiguous) {
     total.hi = TwoSum(total.hi, sum.hi, &error);
     total.lo += sum.lo + error;
   }
-  total.hi += total.lo;
+  if (!std::isnan(total.lo)) total.hi += total.lo;  // of an infinite sum there is no low part
   ParallelFor(count, cost, [&](size_t s) {
     const GradRow row = segment(s);
     plan.Map(row, total);

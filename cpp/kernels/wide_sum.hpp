@@ -24,6 +24,15 @@ inline Pair<D> Normalize(const Pair<D>& sum) {
   return {hi, error};
 }
 
+// What overflowed, or is infinite, has no low part: there it would be NaN.
+template <class D>
+inline Pair<D> Settle(const Pair<D>& sum) {
+  return Normalize(Pair<D>{sum.hi, IfThenElse(Eq(sum.lo, sum.lo), sum.lo, Const(0))});
+}
+inline Pair<double> Settle(const Pair<double>& sum) {
+  return Normalize(Pair<double>{sum.hi, __builtin_isnan(sum.lo) ? 0.0 : sum.lo});
+}
+
 // Halves onto halves; the result is in lanes[0].
 template <size_t kHalf, class Lane, class Add>
 inline void FoldLanes(Lane* lanes, Add add) {
@@ -116,10 +125,10 @@ struct WideSum<Vec<double>> {
     Pair<double> lanes[F64::kLanes];
     for (size_t i = 0; i < F64::kLanes; ++i) lanes[i] = {hi[i], lo[i]};
     FoldLanes<F64::kLanes / 2>(lanes, Merge<double>);
-    const auto total = Normalize(lanes[0]);
+    const auto total = Settle(lanes[0]);
     return {total.hi, total.lo};
   }
-  Pair<Wide<F64>> Lanes() const { return Normalize(Pair<Wide<F64>>{sum.hi, sum.lo}); }
+  Pair<Wide<F64>> Lanes() const { return Settle(Pair<Wide<F64>>{sum.hi, sum.lo}); }
 };
 
 // Every vector on its own, no trees.
