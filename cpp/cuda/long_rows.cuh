@@ -23,11 +23,11 @@ struct PieceOfBlock {
 
 // ---- softmax and its like; JoinPieces comes between ----
 
-template <class S>
+template <class S, Operation operation>
 __global__ void __launch_bounds__(kStagedThreads, 3)
     SumsOfLongRows(const __grid_constant__ Task task, int pieces, RowSum<Compute<S>>* sums) {
   using T = Compute<S>;
-  using Reader = RowReader<S, Operation::kLogSoftmax, false>;
+  using Reader = RowReader<S, operation, false>;
   BOLTZMAX_SHARED(T, shared_max, kStagedWarps);
   BOLTZMAX_SHARED(typename Reader::Sum, shared_sum, kStagedWarps);
   BOLTZMAX_SHARED_OF_LAUNCH(uint4, shared);

@@ -95,22 +95,18 @@ bool RunStaged(const Staging& staging, const Task& task, int64_t packets, Stream
   return true;
 }
 
-// What computes rows of some packets in the registers of a warp, where each of its threads has up to 1, half and most of
-// what there is room for; and what computes longer ones.
+// What computes rows that wait in the registers of a warp, where each thread has room for 1, `most` / 2 or `most` packets;
+// and longer ones.
 struct Waiting {
-  void (*shortest)(Task);
-  void (*shorter)(Task);
-  void (*short_)(Task);
-  int most;  // packets of a thread
+  void (*in_registers[3])(Task);
+  int most;
   Staging staging;
 };
 // 128 bytes of what is computed.
 template <class S, Operation operation>
 Waiting WaitingFor() {
   constexpr int kMost = 128 / (Packet<S>::kItems * static_cast<int>(sizeof(Compute<S>)));
-  return {ShortRows<S, operation, 1>,
-          ShortRows<S, operation, kMost / 2>,
-          ShortRows<S, operation, kMost>,
+  return {{ShortRows<S, operation, 1>, ShortRows<S, operation, kMost / 2>, ShortRows<S, operation, kMost>},
           kMost,
           {StagedRows<S, operation, false>, StagedRows<S, operation, true>, 1}};
 }
@@ -118,11 +114,10 @@ Waiting WaitingFor() {
 template <class S, Operation operation>
 Waiting WaitingForGradient() {
   constexpr int kMost = 4;
-  return {ShortGradients<S, operation, 1>,
-          ShortGradients<S, operation, kMost / 2>,
-          ShortGradients<S, operation, kMost>,
-          kMost,
-          {StagedGradients<S, operation, false>, StagedGradients<S, operation, true>, 2}};
+  return {
+      {ShortGradients<S, operation, 1>, ShortGradients<S, operation, kMost / 2>, ShortGradients<S, operation, kMost>},
+      kMost,
+      {StagedGradients<S, operation, false>, StagedGradients<S, operation, true>, 2}};
 }
 template <class S>
 Waiting WaitingFor(Operation operation) {
@@ -145,11 +140,8 @@ bool RunWaiting(const Task& task, Stream stream) {
   const Grid grid = {CeilDivide(task.rows, kRowsOfBlock), dim3(32, kRowsOfBlock)};
   const bool is_masked = task.third != nullptr && !IsGradient(task);
   if (packets > (is_masked ? 32 : 32 * waiting.most)) return RunStaged(waiting.staging, task, packets, stream);
-  Launch(packets <= 32                  ? waiting.shortest
-         : packets <= 16 * waiting.most ? waiting.shorter
-                                        : waiting.short_,
-         grid, stream, task);
-  return true;
+  const int room = packets <= 32 ? 0 : packets <= 16 * waiting.most ? 1 : 2;
+  return Launch(waiting.in_registers[room], grid, stream, task), true;
 }
 
 // Whether rows lie contiguous, and those of all operands equally far from where packets do.
@@ -186,7 +178,10 @@ void RunLongRows(const Task& task, int pieces, Stream stream) {
   const Workspace workspace(static_cast<size_t>(task.rows * pieces) * sizeof(Sums), stream);
   auto* sums = static_cast<Sums*>(workspace.memory);
   Grid grid = {task.rows * pieces, dim3(kStagedThreads), kLongPackets * sizeof(uint4)};
-  Launch(SumsOfLongRows<S>, grid, stream, task, pieces, sums);
+  const bool has_loss = task.operation == Operation::kCrossEntropy;
+  const auto kernel =
+      has_loss ? SumsOfLongRows<S, Operation::kCrossEntropy> : SumsOfLongRows<S, Operation::kLogSoftmax>;
+  Launch(kernel, grid, stream, task, pieces, sums);
   Launch(JoinPieces<S>, {task.rows, dim3(32 * kPieceWarps)}, stream, task, int64_t{pieces}, sums);
   if (!MapsElements(task)) return;
   grid.shared = 0;
