@@ -64,6 +64,8 @@ def normalized_axes(axis: Axis, ndim: int) -> tuple[int, ...]:
         return tuple(range(ndim))
     if ndim == 0 and isinstance(axis, int) and axis in (0, -1):  # as NumPy's reductions allow
         return ()
+    if type(axis) is int and -ndim <= axis < ndim:
+        return (axis % ndim,)
     # In C order, so that a row is the same row however its axes were listed.
     return tuple(sorted(np.lib.array_utils.normalize_axis_tuple(axis, ndim, argname="axis")))
 

@@ -5,9 +5,8 @@ from __future__ import annotations
 import importlib.util
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -79,8 +78,7 @@ def load_products() -> None:
         )
 
 
-@dataclass(frozen=True)
-class View:
+class View(NamedTuple):
     """What the device needs to know of an array, and what keeps its memory alive."""
 
     address: int

@@ -50,6 +50,7 @@ class Call:
     def __init__(self, x: Any, stream: Any, name: str = "x") -> None:
         self.module = module()
         self.x, self.name = x, name
+        self.is_on_host = isinstance(x, np.ndarray)  # whether the caller's arrays are NumPy's
         if not self.is_on_host:
             check_on_device(x, name)
         own = 0 if self.is_on_host else stream_of(x)
@@ -62,11 +63,6 @@ class Call:
             raise TypeError(
                 f"{name} has dtype {self.view.dtype}; {', '.join(FLOATS)} are supported"
             )
-
-    @property
-    def is_on_host(self) -> bool:
-        """Whether the caller's arrays are NumPy's."""
-        return isinstance(self.x, np.ndarray)
 
     def read(self, x: Any, name: str) -> View:
         """Return an array's place on the device; one of NumPy's is copied there."""
@@ -184,14 +180,14 @@ class Call:
         self, operation: str, axes: Shape, y: Any, third: View | None, temperature: float
     ) -> Any:
         return self.module.Call(
-            operation=getattr(self.module.Operation, operation),
-            storage=getattr(self.module.Storage, self.view.dtype.upper()),
-            shape=self.view.shape,
-            reduced=sum(1 << d for d in axes),
-            x=self.view.place,
-            y=y,
-            third=None if third is None else third.place,
-            temperature=float(temperature),
+            getattr(self.module.Operation, operation),
+            getattr(self.module.Storage, self.view.dtype.upper()),
+            self.view.shape,
+            sum([1 << d for d in axes]),
+            self.view.place,
+            y,
+            None if third is None else third.place,
+            float(temperature),
         )
 
     def run(
