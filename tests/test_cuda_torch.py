@@ -156,7 +156,7 @@ def test_tensors_without_memory() -> None:
             cuda.softmax(wrong)
 
 
-@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+@pytest.mark.filterwarnings("ignore")
 def test_what_pytorch_records_is_refused() -> None:
     """A trace would keep the memory of the result, and not what is computed."""
     with pytest.raises(TypeError, match="being traced"):
