@@ -193,19 +193,21 @@ void* SharedMemoryOf(const void* own, int rank) {
 
 }  // namespace emulated
 
-// ---- the device and its memory: BOLTZMAX_EMULATED_DEVICES says how many there are, two if it does not ----
+// ---- the device and its memory: BOLTZMAX_EMULATED_DEVICES says how many there are (2), BOLTZMAX_EMULATED_MEMORY how many
+// GiB one can hand out at a time (1), BOLTZMAX_EMULATED_CLUSTERS whether it has clusters (1) ----
 
 namespace {
 
 std::mutex memory_mutex;
 std::map<const char*, std::pair<size_t, int>> blocks;
 thread_local int current_device = 0;
-constexpr size_t kMemory = size_t{1} << 30;  // of a device
 
-int CountDevices() {
-  const char* text = getenv("BOLTZMAX_EMULATED_DEVICES");
-  return text == nullptr ? 2 : static_cast<int>(strtol(text, nullptr, 10));
+int Setting(const char* name, int standard) {
+  const char* text = getenv(name);
+  return text == nullptr ? standard : static_cast<int>(strtol(text, nullptr, 10));
 }
+int CountDevices() { return Setting("BOLTZMAX_EMULATED_DEVICES", 2); }
+size_t Memory() { return static_cast<size_t>(Setting("BOLTZMAX_EMULATED_MEMORY", 1)) << 30; }
 
 }  // namespace
 
@@ -235,11 +237,10 @@ cudaError_t cudaSetDevice(int device) {
 }
 // Those of no device: small, so that little work meets every way of sharing it out.
 cudaError_t cudaDeviceGetAttribute(int* value, cudaDeviceAttr attribute, int) {
-  const char* text = getenv("BOLTZMAX_EMULATED_CLUSTERS");
   switch (attribute) {
     case cudaDevAttrMultiProcessorCount: *value = 4; break;
     case cudaDevAttrMaxSharedMemoryPerBlockOptin: *value = 99 << 10; break;
-    case cudaDevAttrClusterLaunch: *value = text == nullptr ? 1 : static_cast<int>(strtol(text, nullptr, 10)); break;
+    case cudaDevAttrClusterLaunch: *value = Setting("BOLTZMAX_EMULATED_CLUSTERS", 1); break;
   }
   return cudaSuccess;
 }
@@ -267,7 +268,7 @@ cudaError_t cudaMemPoolCreate(cudaMemPool_t* pool, const cudaMemPoolProps*) {
 }
 cudaError_t cudaMemPoolSetAttribute(cudaMemPool_t, cudaMemPoolAttr, void*) { return cudaSuccess; }
 cudaError_t cudaMallocFromPoolAsync(void** memory, size_t bytes, cudaMemPool_t, cudaStream_t) {
-  if (bytes > kMemory) return cudaErrorMemoryAllocation;
+  if (bytes > Memory()) return cudaErrorMemoryAllocation;
   *memory = aligned_alloc(256, (bytes + 255) / 256 * 256);
   if (*memory == nullptr) return cudaErrorMemoryAllocation;
   memset(*memory, 0xa5, bytes);  // as full of something as a device's
