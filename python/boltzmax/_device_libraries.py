@@ -111,12 +111,17 @@ def release(x: Any, device: int, stream: int) -> None:
 
 def _is_recorded(torch: Any, x: Any) -> bool:
     """Whether PyTorch may want to know what is made of x; `check_not_recorded` looks closely."""
+    inside = torch._C  # where another version may lack something
     return bool(
         x.requires_grad
-        or torch._C._get_tracing_state() is not None
-        or torch._C._len_torch_dispatch_stack()
-        or torch.autograd.forward_ad._current_level >= 0
+        or getattr(inside, "_get_tracing_state", _none)() is not None
+        or getattr(inside, "_len_torch_dispatch_stack", _none)()
+        or getattr(torch.autograd.forward_ad, "_current_level", -1) >= 0
     )
+
+
+def _none() -> None:
+    return None
 
 
 def check_not_recorded(x: Any, name: str) -> None:
@@ -134,7 +139,8 @@ def check_not_recorded(x: Any, name: str) -> None:
             f"{name} {what}, which boltzmax does not follow: pass {name}.detach(), or call in "
             "torch.no_grad()"
         )
-    modes = torch.utils._python_dispatch._get_current_dispatch_mode_stack()
+    dispatch = torch.utils._python_dispatch
+    modes = getattr(dispatch, "_get_current_dispatch_mode_stack", list)()
     if torch.jit.is_tracing() or any(type(m).__name__ == "ProxyTorchDispatchMode" for m in modes):
         raise TypeError(f"{name} is being traced, which boltzmax would not show up in")
 
@@ -204,8 +210,8 @@ def plain_result(operation: str, x: Any, axis: Any, temperature: Any) -> Any:
 
     None where a call is not so plain, or there is something wrong with it: `Call` says what.
     """
-    torch = sys.modules.get("torch")
-    if torch is None or type(x) is not torch.Tensor or _is_recorded(torch, x) or x.is_neg():
+    torch: Any = sys.modules.get("torch")
+    if type(x) is not getattr(torch, "Tensor", None) or _is_recorded(torch, x) or x.is_neg():
         return None
     cuda = module()
     function = cuda.plain_softmax if operation == "SOFTMAX" else cuda.plain_log_softmax
