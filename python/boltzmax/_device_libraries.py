@@ -140,7 +140,7 @@ def check_not_recorded(x: Any, name: str) -> None:
             "torch.no_grad()"
         )
     dispatch = torch.utils._python_dispatch
-    modes = getattr(dispatch, "_get_current_dispatch_mode_stack", list)()
+    modes: list[Any] = getattr(dispatch, "_get_current_dispatch_mode_stack", list)()
     if torch.jit.is_tracing() or any(type(m).__name__ == "ProxyTorchDispatchMode" for m in modes):
         raise TypeError(f"{name} is being traced, which boltzmax would not show up in")
 
