@@ -180,18 +180,17 @@ def test_public_headers_are_c() -> None:
 
 @pytest.fixture(scope="module")
 def isa_objects(request: pytest.FixtureRequest) -> list[Path]:
-    """The newest object file of each instruction set."""
+    """The newest object file of each family of kernels and each instruction set."""
     folder = request.config.getoption("--objects")
     newest: dict[str, Path] = {}
-    pattern = re.compile(rf"kernels_({'|'.join(ISAS)})\b.*\.(o|obj)$")
+    pattern = re.compile(rf"(kernels_(?:{'|'.join(ISAS)}))\.dir/.*/(\w+)\.cpp\.(?:o|obj)$")
     for path in (folder or ROOT / "build").rglob("*"):
         if path.is_relative_to(ROOT / "build" / "fuzz"):
             continue
-        match = pattern.search(path.name)
-        if match and path.stat().st_mtime > (
-            newest[match[1]].stat().st_mtime if match[1] in newest else 0
-        ):
-            newest[match[1]] = path
+        if match := pattern.search(path.as_posix()):
+            name = f"{match[1]}/{match[2]}"
+            if name not in newest or path.stat().st_mtime > newest[name].stat().st_mtime:
+                newest[name] = path
     if folder is not None:
         assert newest, f"no objects under {folder}"
     elif not newest:

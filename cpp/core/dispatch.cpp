@@ -13,15 +13,15 @@ namespace {
 std::vector<const KernelTable*> UsableTables() {
   std::vector<const KernelTable*> tables;
 #if defined(BOLTZMAX_HAS_AVX512)
-  if (CpuHasAvx512()) tables.push_back(&kAvx512Table);
+  if (CpuHasAvx512()) tables.push_back(&avx512::kKernels);
 #endif
 #if defined(BOLTZMAX_HAS_AVX2)
-  if (CpuHasAvx2()) tables.push_back(&kAvx2Table);
+  if (CpuHasAvx2()) tables.push_back(&avx2::kKernels);
 #endif
 #if defined(BOLTZMAX_HAS_NEON)
-  tables.push_back(&kNeonTable);
+  tables.push_back(&neon::kKernels);
 #endif
-  tables.push_back(&kScalarTable);
+  tables.push_back(&scalar::kKernels);
   return tables;
 }
 

@@ -1,5 +1,5 @@
-// (operations) x (storage types), written once: the constexpr table of one ISA. Included by each kernels_<isa>.cpp
-// after its vector header.
+// (operations) x (storage types), written once: the constexpr table of one ISA. Included after that
+// ISA's vector header.
 #pragma once
 
 #include "backward.hpp"

@@ -192,10 +192,18 @@ struct KernelTable {
   UnitKernels<double> units_f64;
 };
 
-// One per ISA that this build holds.
-extern const KernelTable kScalarTable;
-extern const KernelTable kAvx2Table;
-extern const KernelTable kAvx512Table;
-extern const KernelTable kNeonTable;
+// One per ISA that this build holds. Each family of kernels is an object of its own, with one table.
+namespace scalar {
+extern const KernelTable kKernels;
+}
+namespace avx2 {
+extern const KernelTable kKernels;
+}
+namespace avx512 {
+extern const KernelTable kKernels;
+}
+namespace neon {
+extern const KernelTable kKernels;
+}
 
 }  // namespace boltzmax

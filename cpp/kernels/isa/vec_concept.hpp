@@ -30,6 +30,11 @@
 
 #include "../types.hpp"
 
+// The ISA that this object is compiled for: the name of a namespace, and as a string.
+#define BOLTZMAX_STRING(x) #x
+#define BOLTZMAX_STRING_OF(x) BOLTZMAX_STRING(x)
+#define BOLTZMAX_ISA_NAME BOLTZMAX_STRING_OF(BOLTZMAX_ISA)
+
 // A kernel is one function: everything it calls, lambdas too, is inlined into it. What is rare stays outside.
 #define BOLTZMAX_KERNEL [[gnu::flatten, gnu::noinline]]
 #define BOLTZMAX_RARE [[gnu::flatten, gnu::noinline, gnu::cold]]
