@@ -189,15 +189,30 @@ class Worker {
   Top top_;
 };
 
+thread_local Scratch waiting;
+
+// Short rows, of which no more is wanted than panels tell.
+void RunShortRows(const RowStatsProblem& p, const LossKernels& kernels, size_t begin, size_t end) {
+  const auto from = [begin](auto* column) { return column == nullptr ? nullptr : column + begin; };
+  kernels.row_stats_rows({p.logits + static_cast<ptrdiff_t>(begin) * p.stride, p.stride, end - begin, p.n,
+                          p.temperature, from(p.target), p.lse + begin, from(p.k == 0 ? nullptr : p.top_id),
+                          from(p.top_log_prob), from(p.target_log_prob), from(p.target_rank),
+                          waiting.Get(2 * kKept * sizeof(double))});
+}
+
 }  // namespace
 
 void Run(const RowStatsProblem& problem) {
   if (problem.rows == 0 || problem.n == 0) return;
-  ForEachRowBlock(problem.rows, problem.n, EstimateNanoseconds(problem.rows * problem.n, problem.storage),
-                  [&](size_t begin, size_t end) {
-                    Worker worker(problem);
-                    for (size_t r = begin; r < end; ++r) worker.Run(r);
-                  });
+  const LossKernels& kernels = LossKernelsFor(problem.storage);
+  const bool by_panels = problem.n <= kernels.most && problem.k <= 1 && problem.entropy == nullptr;
+  const double cost = EstimateNanoseconds(problem.rows * problem.n, problem.storage) +
+                      (by_panels ? 5.0 : 50.0) * static_cast<double>(problem.rows);
+  ForEachRowBlock(problem.rows, problem.n, cost, [&](size_t begin, size_t end) {
+    if (by_panels) return RunShortRows(problem, kernels, begin, end);
+    Worker worker(problem);
+    for (size_t r = begin; r < end; ++r) worker.Run(r);
+  });
 }
 
 }  // namespace boltzmax

@@ -2,5 +2,8 @@
 #include "make_table.hpp"
 
 namespace boltzmax::BOLTZMAX_ISA {
-constinit const KernelTable kKernels = kernels::MakeTable(BOLTZMAX_ISA_NAME);
+// The families that are objects of their own.
+extern const LossTable kLosses;
+
+constinit const KernelTable kKernels = kernels::MakeTable(BOLTZMAX_ISA_NAME, &kLosses);
 }  // namespace boltzmax::BOLTZMAX_ISA

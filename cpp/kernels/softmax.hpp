@@ -17,15 +17,15 @@ template <class V>
 struct Divisor {
   V hi, lo;
 
+  Divisor(V high, V low) : hi(high), lo(low) {}
   Divisor(const Wide<V>& sum_hi, const Wide<V>& sum_lo) {
     const Wide<V> scale = Const(ExpConstants<typename V::Scalar>::kScale);
     const Wide<V> s_hi = sum_hi * scale, s_lo = sum_lo * scale;
     if constexpr (V::kHasFma) {
-      const Wide<V> one = Const(1);
-      const Wide<V> inverse = one / s_hi;
-      const Wide<V> rest = (NegMulAdd(inverse, s_hi, one) - inverse * s_lo) * inverse;
-      hi = Demote(inverse);
-      lo = Demote((inverse - Promote(hi)) + rest);
+      // One of Newton's steps: 1 / s = hi / (1 - rest) with rest = 1 - hi s, of which hi + hi rest is left.
+      hi = Set<V>(1) / Demote(s_hi);
+      const Wide<V> wide = Promote(hi), rest = NegMulAdd(wide, s_hi, Const(1)) - wide * s_lo;
+      lo = Demote(wide * rest);
     } else {
       hi = Demote(s_hi);
       lo = Set<V>(0);
@@ -114,16 +114,20 @@ inline B DegenerateLog(const B& x, bool all_nan) {
 }
 inline bool IsAllNan(const RowSum& sum) { return sum.hi != sum.hi || sum.max < 0; }
 
+template <class Src, class S>
+BOLTZMAX_RARE inline void LogSoftmaxMapDegenerate(const Src& x, S* y, size_t n, bool all_nan) {
+  using V = typename Src::V;
+  ForEachBlock<V, 4>(n, [&](size_t i, auto lanes) {
+    const auto v = DegenerateLog<V>(x(i, lanes), all_nan);
+    StoreLanes(y + i, x.Keep(i, lanes, v, Set<V>(Src::kLowest)), lanes);
+  });
+}
+
 template <bool kScaled, class Src, class S>
 inline void LogSoftmaxMap(const Src& x, S* y, size_t n, double temperature, const RowSum& sum, const Sum& log_sum,
                           bool stream) {
   using V = typename Src::V;
-  if (IsDegenerate(sum)) {
-    return ForEachBlock<V, 4>(n, [&](size_t i, auto lanes) {
-      const auto v = DegenerateLog<V>(x(i, lanes), IsAllNan(sum));
-      StoreLanes(y + i, x.Keep(i, lanes, v, Set<V>(Src::kLowest)), lanes);
-    });
-  }
+  if (IsDegenerate(sum)) return LogSoftmaxMapDegenerate(x, y, n, IsAllNan(sum));
   const auto shift = LogShift<V>::template Make<kScaled>(Const(sum.offset), {Const(log_sum.hi), Const(log_sum.lo)});
   const auto t = MakeTemperature<V>(temperature);
   MapTo<V>(y, n, stream, [&](size_t i, auto lanes) { return SubtractLog<kScaled>(x(i, lanes), shift, t); });

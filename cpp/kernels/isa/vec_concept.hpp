@@ -4,6 +4,7 @@
 //
 //   Vec::kLanes, Vec::Mask, Vec::kHasFma       Set(x)                       all lanes x
 //   Vec::kUnroll                               how many vectors a Block of exponentials holds: what the registers allow
+//   Vec::kInOrder                              how long rows are for which lanes are rows, by measurement: see panels.hpp
 //   Load(p)  LoadN(p, n, fill)                 storage types: float, double, Half, BFloat16; lanes >= n hold fill
 //   Store(p, v)  StoreN(p, v, n)  Stream(p, v) Stream wants p aligned to the bytes it writes, and bypasses the cache
 //                                              Rounding to 16 bits is to nearest even. For BFloat16 a NaN must come from
@@ -20,8 +21,15 @@
 //   ReduceMax(v)                               maximum over the lanes
 //   ReduceAdd4(v, sums)                        sums over the lanes of four vectors, in an order of the ISA's own
 //   Any(mask)                                  whether any lane is set
-//   PromoteLower(v), PromoteUpper(v)           halves of a Vec<float> as Vec<double>
-//   Demote(lower, upper)                       and back, rounded
+//   Vec::kTile                                 how many numbers 16 bytes hold: a vector is one or more tiles wide
+//   LoadTiles(p, rows)  LoadTilesN(p, rows, n) the numbers from p on, from kTile rows (of so many bytes) further, and so
+//                                              on: a tile each, or the first n < kTile of it, beside which there are zeros
+//   StoreTiles(p, rows, v)  StoreTilesN(...)   and back
+//   MaskOfTiles<V>(p, rows, n)                 a lane mask from NumPy bools that lie likewise
+//   UnpackLow(a, b)  UnpackHigh(a, b)          in each tile, the lanes of both halves of a and b by turns
+//   UnpackLowPairs(a, b)  UnpackHighPairs(a, b)   the halves themselves (float)
+//   JoinLowHalves(a, b)  JoinHighHalves(a, b)  where a vector has two tiles or four
+//   JoinEvenQuarters(a, b)  JoinOddQuarters(a, b)   where it has four
 #pragma once
 
 #include <stddef.h>
@@ -44,6 +52,52 @@ namespace {
 
 template <class T>
 struct Vec;
+
+template <class V>
+inline typename V::Mask LoadMask(const uint8_t* p);
+
+// The first n < 4 elements of 16 bits in a row, and zeros. The pieces have constant sizes, for which no function is called.
+template <class S>
+inline uint64_t LoadTileTail(const S* p, size_t n) {
+  uint32_t two = 0;
+  uint16_t one = 0;
+  if ((n & 2) != 0) memcpy(&two, p, sizeof two);
+  if ((n & 1) != 0) memcpy(&one, p + (n & 2), sizeof one);
+  return two | static_cast<uint64_t>(one) << ((n & 2) * 16);
+}
+template <class S>
+inline void StoreTileTail(S* p, uint64_t tile, size_t n) {
+  const uint32_t two = static_cast<uint32_t>(tile);
+  const uint16_t one = static_cast<uint16_t>(tile >> ((n & 2) * 16));
+  if ((n & 2) != 0) memcpy(p, &two, sizeof two);
+  if ((n & 1) != 0) memcpy(p + (n & 2), &one, sizeof one);
+}
+template <class S>
+inline uint64_t LoadTile16(const S* p) {
+  uint64_t tile;
+  memcpy(&tile, p, sizeof tile);
+  return tile;
+}
+
+template <class T>
+inline const T* RowAt(const T* p, ptrdiff_t bytes, size_t row) {
+  return reinterpret_cast<const T*>(reinterpret_cast<const char*>(p) + static_cast<ptrdiff_t>(row) * bytes);
+}
+template <class T>
+inline T* RowAt(T* p, ptrdiff_t bytes, size_t row) {
+  return reinterpret_cast<T*>(reinterpret_cast<char*>(p) + static_cast<ptrdiff_t>(row) * bytes);
+}
+
+// A lane mask of bytes that lie like tiles; n of each tile count, the others are taken for set.
+template <class V>
+inline typename V::Mask MaskOfTiles(const uint8_t* p, ptrdiff_t rows, size_t n) {
+  uint8_t bytes[V::kLanes];
+  for (size_t lane = 0; lane < V::kLanes; ++lane) {
+    const size_t i = lane % V::kTile;
+    bytes[lane] = i < n ? RowAt(p, rows, lane - i)[i] : 1;
+  }
+  return LoadMask<V>(bytes);
+}
 
 // The vector that numbers stored as S are computed in.
 template <class S>
