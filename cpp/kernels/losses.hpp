@@ -143,16 +143,14 @@ inline void CrossEntropyAlong(const LossBatch& b, size_t first, const Panel<S>& 
   StoreCounted(LogProbOf<kScaled>(log, at_target, t), target.target, panel.rows, b.log_prob + first);
   if (b.y == nullptr) return;
   const auto slopes = SlopesOf(b, first, panel.rows, log, at_target, lse);
-  const Divisor<V> divisors(log.strip.sum.hi, log.strip.sum.lo);
-  T hi[V::kLanes], lo[V::kLanes], gain[V::kLanes], add[V::kLanes];
-  Store(hi, divisors.hi);
-  Store(lo, divisors.lo);
+  const LaneDivisors<V> divisors(log.strip.sum);
+  T gain[V::kLanes], add[V::kLanes];
   Store(gain, Demote(slopes.gain));
   Store(add, Demote(slopes.add));
   const LaneArray<Wide<V>> slope(slopes.at_target);
   const Waiting<T> waiting(b.scratch, panel.n);
   MapAlong(panel, b.stream, [&](size_t j, auto map) {
-    const Divisor<V> divisor(Set<V>(hi[j]), Set<V>(lo[j]));
+    const Divisor<V> divisor = divisors[j];
     const V slope_of_p = Set<V>(gain[j]), offset = Set<V>(add[j]);
     map([&]<class Lanes>(size_t i, Lanes) {
       using B = Block<V, Lanes::kVectors>;

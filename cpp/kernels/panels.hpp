@@ -311,12 +311,9 @@ inline void SoftmaxAlong(const Panel<S>& panel, const StripTemperature<V>& t, vo
   using T = Compute<S>;
   const Waiting<T> waiting(scratch, panel.n);
   const auto strip = ReduceAlong<kScaled, kCoarseWillDo<S>, false>(panel, t.vector, waiting);
-  const Divisor<V> divisors(strip.sum.hi, strip.sum.lo);
-  T hi[V::kLanes], lo[V::kLanes];
-  Store(hi, divisors.hi);
-  Store(lo, divisors.lo);
+  const LaneDivisors<V> divisors(strip.sum);
   MapAlong(panel, stream, [&](size_t j, auto map) {
-    const Divisor<V> divisor(Set<V>(hi[j]), Set<V>(lo[j]));
+    const Divisor<V> divisor = divisors[j];
     const T* e = waiting.Row(j);
     map([&]<class Lanes>(size_t i, Lanes) {
       return Divide(LoadLanes<V>(e + i, Whole<Lanes::kVectors>{}, T(0)), divisor);

@@ -17,7 +17,7 @@ template <class V>
 struct Divisor {
   V hi, lo;
 
-  Divisor(V high, V low) : hi(high), lo(low) {}
+  Divisor() = default;
   Divisor(const Wide<V>& sum_hi, const Wide<V>& sum_lo) {
     const Wide<V> scale = Const(ExpConstants<typename V::Scalar>::kScale);
     const Wide<V> s_hi = sum_hi * scale, s_lo = sum_lo * scale;
@@ -32,6 +32,24 @@ struct Divisor {
     }
   }
   explicit Divisor(const RowSum& sum) : Divisor(Const(sum.hi), Const(sum.lo)) {}
+};
+
+// The divisors of lanes, of which one lane is wanted in all.
+template <class V>
+struct LaneDivisors {
+  typename V::Scalar hi[V::kLanes], lo[V::kLanes];
+
+  explicit LaneDivisors(const SumOfExp<Wide<V>>& sum) {
+    const Divisor<V> divisors(sum.hi, sum.lo);
+    Store(hi, divisors.hi);
+    Store(lo, divisors.lo);
+  }
+  Divisor<V> operator[](size_t lane) const {
+    Divisor<V> divisor;
+    divisor.hi = Set<V>(hi[lane]);
+    divisor.lo = Set<V>(lo[lane]);
+    return divisor;
+  }
 };
 
 template <class B, class V>
