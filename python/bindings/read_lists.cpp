@@ -1,0 +1,74 @@
+#include "read_lists.hpp"
+
+namespace boltzmax {
+
+namespace {
+
+// What NumPy makes of anything: most of its time goes into finding out what there is.
+ArrayRef ConvertList(PyObject* list) {
+  ArrayRef array = ArrayRef::Steal(PyArray_FromAny(list, nullptr, 0, 0, 0, nullptr));
+  if (!array && PyErr_ExceptionMatches(PyExc_Exception)) PyErr_Clear();  // the general path meets it again
+  return array;
+}
+
+#if defined(Py_GIL_DISABLED)
+}  // namespace
+
+// Another thread may change the list at any time: NumPy takes care of that.
+ArrayRef ArrayFromList(PyObject* list) { return ConvertList(list); }
+
+#else
+
+bool IsList(PyObject* value) { return PyList_CheckExact(value) || PyTuple_CheckExact(value); }
+
+bool ReadNumber(PyObject* value, double* number) {
+  if (!PyFloat_CheckExact(value)) return false;
+  *number = PyFloat_AS_DOUBLE(value);
+  return true;
+}
+
+bool ReadNumber(PyObject* value, int64_t* number) {
+  int overflow;
+  if (!PyLong_CheckExact(value)) return false;
+  *number = PyLong_AsLongLongAndOverflow(value, &overflow);
+  return overflow == 0;
+}
+
+// Moves `to` past the numbers of a list of this shape, if it has it and holds numbers of this one type.
+template <class T>
+bool ReadNumbers(PyObject* list, int ndim, const npy_intp* shape, T** to) {
+  if (!IsList(list) || PySequence_Fast_GET_SIZE(list) != *shape) return false;
+  PyObject** items = PySequence_Fast_ITEMS(list);
+  for (npy_intp i = 0; i < *shape; ++i) {
+    if (ndim > 1 ? !ReadNumbers(items[i], ndim - 1, shape + 1, to) : !ReadNumber(items[i], (*to)++)) return false;
+  }
+  return true;
+}
+
+template <class T>
+ArrayRef ReadNumbers(PyObject* list, int ndim, const npy_intp* shape, int type) {
+  ArrayRef array = ArrayRef::Steal(PyArray_SimpleNew(ndim, shape, type));
+  if (!array) return array;
+  auto* to = static_cast<T*>(PyArray_DATA(array.get()));
+  return ReadNumbers(list, ndim, shape, &to) ? std::move(array) : ConvertList(list);
+}
+
+}  // namespace
+
+// Floats alone, or integers alone, are what lists mostly hold. Reading them runs no code that could change the list.
+ArrayRef ArrayFromList(PyObject* list) {
+  npy_intp shape[NPY_MAXDIMS];
+  int ndim = 0;
+  PyObject* first = list;
+  for (; IsList(first); first = PySequence_Fast_ITEMS(first)[0]) {
+    if (ndim == NPY_MAXDIMS || PySequence_Fast_GET_SIZE(first) == 0) return ConvertList(list);
+    shape[ndim++] = PySequence_Fast_GET_SIZE(first);
+  }
+  if (PyFloat_CheckExact(first)) return ReadNumbers<double>(list, ndim, shape, NPY_DOUBLE);
+  if (PyLong_CheckExact(first)) return ReadNumbers<int64_t>(list, ndim, shape, NPY_INT64);
+  return ConvertList(list);
+}
+
+#endif
+
+}  // namespace boltzmax
