@@ -98,28 +98,43 @@ bool MayWrite(PyArrayObject* out, const Call& call) {
   return clear_of_x && (!mask || IsApart(out, mask.get())) && (!temperature || IsApart(out, temperature.get()));
 }
 
-bool ReadCall(PyObject* const* args, Py_ssize_t nargs, PyObject* kwnames, Call* call) {
-  PyObject *x = nullptr, *axis = nullptr, *where = nullptr, *temperature = nullptr, *dtype = nullptr, *out = nullptr;
-  PyObject *b = nullptr, *keepdims = nullptr, *return_sign = nullptr;
-  const Parameter parameters[] = {
-      {"x", &x},         {"axis", &axis}, {"where", &where},       {"temperature", &temperature},
-      {"dtype", &dtype}, {"out", &out},   {"keepdims", &keepdims}, {"return_sign", &return_sign},
-      {"b", &b}};
-  constexpr size_t kElementwise = 6;  // those that softmax has
-  const std::span taken = std::span(parameters).first(call->Reduces() ? std::size(parameters) : kElementwise);
-  if (!TakeArguments(taken, 2, args, nargs, kwnames) || x == nullptr) return false;
-  if (!IsDefault(b)) return false;  // weighted sums are not computed here
-  if (!ReadInput(x, &call->x)) return false;
-  PyArrayObject* array = call->x.array.get();
-  if (!ReadAxes(axis, PyArray_NDIM(array), &call->reduced) || !ReadFlag(keepdims, &call->keepdims) ||
-      !ReadFlag(return_sign, &call->return_sign) || !ReadDType(dtype, call->x, &call->descr, &call->storage)) {
+struct Arguments {
+  PyObject *x, *axis, *where, *temperature, *dtype, *out;
+  PyObject *keepdims, *return_sign, *b;  // of logsumexp alone
+};
+
+constexpr Parameter<Arguments> kParameters[] = {
+    {"x", &Arguments::x},
+    {"axis", &Arguments::axis},
+    {"where", &Arguments::where},
+    {"temperature", &Arguments::temperature},
+    {"dtype", &Arguments::dtype},
+    {"out", &Arguments::out},
+    {"keepdims", &Arguments::keepdims},
+    {"return_sign", &Arguments::return_sign},
+    {"b", &Arguments::b},
+};
+constexpr size_t kElementwiseParameters = 6;
+
+bool ReadCall(const Arguments& given, Call* call) {
+  if (given.x == nullptr || !ReadInput(given.x, &call->x)) return false;
+  PyArrayObject* x = call->x.array.get();
+  if (!ReadAxes(given.axis, PyArray_NDIM(x), &call->reduced) || !ReadFlag(given.keepdims, &call->keepdims) ||
+      !ReadFlag(given.return_sign, &call->return_sign)) {
     return false;
   }
-  if (!IsDefault(where) && !ReadMask(where, array, &call->mask)) return false;
-  if (temperature != nullptr && !ReadTemperature(temperature, array, call->reduced, &call->temperature)) return false;
-  if (IsDefault(out)) return true;
+  if (IsDefault(given.dtype)) {
+    TakeDType(call->x, &call->descr, &call->storage);
+  } else if (!ReadDType(given.dtype, &call->descr, &call->storage)) {
+    return false;
+  }
+  if (!IsDefault(given.where) && !ReadMask(given.where, x, &call->mask)) return false;
+  if (given.temperature != nullptr && !ReadTemperature(given.temperature, x, call->reduced, &call->temperature)) {
+    return false;
+  }
+  if (IsDefault(given.out)) return true;
   const ResultShape shape(*call);
-  return ReadOut(out, shape.ndim, shape.size, call->storage, &call->out) && MayWrite(call->out.get(), *call);
+  return ReadOut(given.out, shape.ndim, shape.size, call->storage, &call->out) && MayWrite(call->out.get(), *call);
 }
 
 ArrayRef NewResult(const Call& call) {
@@ -143,15 +158,14 @@ bool RunMatrix(const Problem& problem, const Call& call, PyArrayObject* y) {
 void Run(const Call& call, PyArrayObject* y) {
   PyArrayObject* x = call.x.array.get();
   const BroadcastInput& temperatures = call.temperature.rows;
-  Problem problem = {call.op,
-                     call.x.dtype,
-                     call.storage,
-                     PyArray_BYTES(x),
-                     PyArray_BYTES(y),
-                     call.mask.bytes(),
-                     temperatures.bytes(),
-                     {},
-                     {}};
+  Problem problem;
+  problem.op = call.op;
+  problem.input = call.x.dtype;
+  problem.storage = call.storage;
+  problem.x = PyArray_BYTES(x);
+  problem.y = PyArray_BYTES(y);
+  problem.mask = call.mask.bytes();
+  problem.temperature = temperatures.bytes();
   if (call.temperature.scalar != 1.0) problem.temperature = reinterpret_cast<const char*>(&call.temperature.scalar);
   if (RunMatrix(problem, call, y)) return;
   problem.outer.reserve(static_cast<size_t>(PyArray_NDIM(x)));
@@ -185,8 +199,12 @@ ArrayRef SignsOf(PyArrayObject* log_sums, DType storage) {
 
 // The result; null without an exception if the call is not an ordinary one.
 PyObject* TryDirect(Op op, PyObject* const* args, Py_ssize_t nargs, PyObject* kwnames) {
+  const size_t known = op == Op::kLogSumExp ? std::size(kParameters) : kElementwiseParameters;
+  Arguments given{};
+  if (!TakeArguments({kParameters, known}, 2, args, nargs, kwnames, &given)) return nullptr;
+  if (!IsDefault(given.b)) return nullptr;  // weighted sums are not computed here
   Call call(op);
-  if (!ReadCall(args, nargs, kwnames, &call)) return nullptr;
+  if (!ReadCall(given, &call)) return nullptr;
   const bool is_new = !call.out;
   ArrayRef y = is_new ? NewResult(call) : std::move(call.out);
   if (!y) return nullptr;
@@ -221,7 +239,10 @@ struct GradCall {
 
 // The type that dy and y are brought to.
 bool ReadCommonDType(const Input& dy, const Input& y, DescrRef* descr, DType* storage) {
-  if (dy.dtype == y.dtype) return ReadDType(nullptr, dy, descr, storage);
+  if (dy.dtype == y.dtype) {
+    TakeDType(dy, descr, storage);
+    return true;
+  }
   PyArray_Descr* common = PyArray_PromoteTypes(PyArray_DESCR(dy.array.get()), PyArray_DESCR(y.array.get()));
   if (common == nullptr) {
     PyErr_Clear();
@@ -246,20 +267,25 @@ bool Convert(Input* operand, const GradCall& call) {
   return static_cast<bool>(operand->array);
 }
 
-bool ReadGradCall(PyObject* const* args, Py_ssize_t nargs, PyObject* kwnames, GradCall* call) {
-  PyObject *dy = nullptr, *y = nullptr, *axis = nullptr, *out = nullptr;
-  const Parameter parameters[] = {{"dy", &dy}, {"y", &y}, {"axis", &axis}, {"out", &out}};
-  if (!TakeArguments(parameters, 3, args, nargs, kwnames) || dy == nullptr || y == nullptr) return false;
-  if (!ReadInput(dy, &call->dy) || !ReadInput(y, &call->y)) return false;
+struct GradArguments {
+  PyObject *dy, *y, *axis, *out;
+};
+
+constexpr Parameter<GradArguments> kGradParameters[] = {
+    {"dy", &GradArguments::dy}, {"y", &GradArguments::y}, {"axis", &GradArguments::axis}, {"out", &GradArguments::out}};
+
+bool ReadGradCall(const GradArguments& given, GradCall* call) {
+  if (given.dy == nullptr || given.y == nullptr) return false;
+  if (!ReadInput(given.dy, &call->dy) || !ReadInput(given.y, &call->y)) return false;
   PyArrayObject* array = call->dy.array.get();
-  if (!PyArray_SAMESHAPE(array, call->y.array.get()) || !ReadAxes(axis, PyArray_NDIM(array), &call->reduced) ||
+  if (!PyArray_SAMESHAPE(array, call->y.array.get()) || !ReadAxes(given.axis, PyArray_NDIM(array), &call->reduced) ||
       !ReadCommonDType(call->dy, call->y, &call->descr, &call->storage) || !Convert(&call->dy, *call) ||
       !Convert(&call->y, *call)) {
     return false;
   }
   array = call->dy.array.get();
-  return IsDefault(out) ||
-         (ReadOut(out, PyArray_NDIM(array), PyArray_DIMS(array), call->storage, &call->out) &&
+  return IsDefault(given.out) ||
+         (ReadOut(given.out, PyArray_NDIM(array), PyArray_DIMS(array), call->storage, &call->out) &&
           IsSameOrApart(call->out.get(), array) && IsSameOrApart(call->out.get(), call->y.array.get()));
 }
 
@@ -277,8 +303,11 @@ void Run(const GradCall& call, PyArrayObject* dx) {
 }
 
 PyObject* TryDirectBackward(GradOp op, PyObject* const* args, Py_ssize_t nargs, PyObject* kwnames) {
+  GradArguments given{};
   GradCall call(op);
-  if (!ReadGradCall(args, nargs, kwnames, &call)) return nullptr;
+  if (!TakeArguments(kGradParameters, 3, args, nargs, kwnames, &given) || !ReadGradCall(given, &call)) {
+    return nullptr;
+  }
   PyArrayObject* dy = call.dy.array.get();
   const bool is_new = !call.out;
   ArrayRef dx = is_new ? NewArrayLike(dy, call.descr.get()) : std::move(call.out);

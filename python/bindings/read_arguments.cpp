@@ -8,22 +8,6 @@
 
 namespace boltzmax {
 
-bool TakeArguments(std::span<const Parameter> parameters, Py_ssize_t positional, PyObject* const* args,
-                   Py_ssize_t nargs, PyObject* kwnames) {
-  if (nargs > positional) return false;
-  for (Py_ssize_t i = 0; i < nargs; ++i) *parameters[static_cast<size_t>(i)].argument = args[i];
-  const Py_ssize_t named = kwnames == nullptr ? 0 : PyTuple_GET_SIZE(kwnames);
-  for (Py_ssize_t i = 0; i < named; ++i) {
-    PyObject* name = PyTuple_GET_ITEM(kwnames, i);
-    const auto found = std::find_if(parameters.begin(), parameters.end(), [&](const Parameter& parameter) {
-      return PyUnicode_CompareWithASCIIString(name, parameter.name) == 0;
-    });
-    if (found == parameters.end() || *found->argument != nullptr) return false;
-    *found->argument = args[nargs + i];
-  }
-  return true;
-}
-
 // ---- axes ----
 
 namespace {
@@ -68,17 +52,6 @@ bool ReadAxes(PyObject* value, int ndim, AxisSet* axes) {
 
 namespace {
 
-// Takes an exact ndarray as it is, and makes one of a number, a list or a tuple.
-ArrayRef ReadArray(PyObject* value) {
-  if (PyArray_CheckExact(value)) return ArrayRef::Borrow(value);
-  if (PyList_CheckExact(value) || PyTuple_CheckExact(value)) return ArrayFromList(value);
-  const bool is_number = PyFloat_CheckExact(value) || PyLong_CheckExact(value) || PyBool_Check(value);
-  if (!is_number && !PyArray_IsScalar(value, Generic)) return {};
-  ArrayRef array = ArrayRef::Steal(PyArray_FromAny(value, nullptr, 0, 0, 0, nullptr));
-  if (!array) PyErr_Clear();
-  return array;
-}
-
 // Aligns the last axes, as NumPy broadcasts, with those of x that are in `axes`.
 bool BroadcastTo(PyArrayObject* x, AxisSet axes, BroadcastInput* operand) {
   PyArrayObject* array = operand->array.get();
@@ -96,16 +69,17 @@ bool BroadcastTo(PyArrayObject* x, AxisSet axes, BroadcastInput* operand) {
 
 }  // namespace
 
-bool ReadInput(PyObject* value, Input* operand) {
-  operand->array = ReadArray(value);
-  const auto dtype = operand->array ? DTypeOf(operand->array.get()) : std::nullopt;
-  if (!dtype) return false;
-  operand->dtype = *dtype;
-  return true;
+ArrayRef ArrayFrom(PyObject* value) {
+  if (PyList_CheckExact(value) || PyTuple_CheckExact(value)) return ArrayFromList(value);
+  const bool is_number = PyFloat_CheckExact(value) || PyLong_CheckExact(value) || PyBool_Check(value);
+  if (!is_number && !PyArray_IsScalar(value, Generic)) return {};
+  ArrayRef array = ArrayRef::Steal(PyArray_FromAny(value, nullptr, 0, 0, 0, nullptr));
+  if (!array) PyErr_Clear();
+  return array;
 }
 
 bool ReadMask(PyObject* value, PyArrayObject* x, BroadcastInput* mask) {
-  mask->array = ReadArray(value);
+  mask->array = PyArray_CheckExact(value) ? ArrayRef::Borrow(value) : ArrayFrom(value);
   return mask->array && PyArray_TYPE(mask->array.get()) == NPY_BOOL && BroadcastTo(x, AllAxes(PyArray_NDIM(x)), mask);
 }
 
@@ -149,16 +123,9 @@ bool ReadTemperature(PyObject* value, PyArrayObject* x, AxisSet reduced, Tempera
 
 // ---- types and results ----
 
-bool ReadDType(PyObject* given, const Input& x, DescrRef* descr, DType* storage) {
-  if (IsDefault(given)) {
-    const bool kept = HasKernels(x.dtype);
-    *storage = kept ? x.dtype : DType::kFloat64;
-    *descr = kept ? DescrRef::Borrow(reinterpret_cast<PyObject*>(PyArray_DESCR(x.array.get())))
-                  : DescrRef::Steal(reinterpret_cast<PyObject*>(PyArray_DescrFromType(NPY_DOUBLE)));
-    return true;
-  }
+bool ReadDType(PyObject* value, DescrRef* descr, DType* storage) {
   PyArray_Descr* wanted = nullptr;
-  if (PyArray_DescrConverter2(given, &wanted) != NPY_SUCCEED) {
+  if (PyArray_DescrConverter2(value, &wanted) != NPY_SUCCEED) {
     PyErr_Clear();
     return false;
   }

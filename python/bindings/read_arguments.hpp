@@ -6,7 +6,10 @@
 // is left set, and then raised.
 #pragma once
 
+#include <algorithm>
 #include <span>
+#include <string_view>
+#include <type_traits>
 
 #include "../../cpp/core/softmax.hpp"
 #include "arrays.hpp"
@@ -15,15 +18,36 @@ namespace boltzmax {
 
 inline bool IsDefault(PyObject* value) { return value == nullptr || value == Py_None; }
 
-// A parameter, and where its argument goes: null stays there where none is given.
+// A parameter of a function, and its place among the arguments; null stands there where none is given.
+template <class Arguments>
 struct Parameter {
-  const char* name;
-  PyObject** argument;
+  std::string_view name;
+  PyObject* Arguments::* place;
 };
 
-// Hands out the arguments of a call: the first `positional` parameters may go without their names.
-bool TakeArguments(std::span<const Parameter> parameters, Py_ssize_t positional, PyObject* const* args,
-                   Py_ssize_t nargs, PyObject* kwnames);
+// A keyword; empty where it is not ASCII, as the names of all parameters are.
+inline std::string_view NameOf(PyObject* keyword) {
+  if (!PyUnicode_IS_COMPACT_ASCII(keyword)) return {};
+  return {reinterpret_cast<const char*>(PyUnicode_1BYTE_DATA(keyword)),
+          static_cast<size_t>(PyUnicode_GET_LENGTH(keyword))};
+}
+
+// Puts the arguments of a call in their places: the first `positional` parameters may go without their names.
+template <class Arguments>
+bool TakeArguments(std::type_identity_t<std::span<const Parameter<Arguments>>> parameters, Py_ssize_t positional,
+                   PyObject* const* args, Py_ssize_t nargs, PyObject* kwnames, Arguments* arguments) {
+  if (nargs > positional) return false;
+  for (Py_ssize_t i = 0; i < nargs; ++i) arguments->*parameters[static_cast<size_t>(i)].place = args[i];
+  const Py_ssize_t named = kwnames == nullptr ? 0 : PyTuple_GET_SIZE(kwnames);
+  for (Py_ssize_t i = 0; i < named; ++i) {
+    const std::string_view name = NameOf(PyTuple_GET_ITEM(kwnames, i));
+    const auto found = std::find_if(parameters.begin(), parameters.end(),
+                                    [&](const Parameter<Arguments>& parameter) { return parameter.name == name; });
+    if (found == parameters.end() || arguments->*found->place != nullptr) return false;
+    arguments->*found->place = args[nargs + i];
+  }
+  return true;
+}
 
 // Axes, a bit for each: NumPy has no more than 64.
 using AxisSet = uint64_t;
@@ -37,8 +61,17 @@ struct Input {
   DType dtype;
 };
 
+// What NumPy makes of a number, a list or a tuple; null for anything else.
+ArrayRef ArrayFrom(PyObject* value);
+
 // An array of a type that the core reads, aligned or not.
-bool ReadInput(PyObject* value, Input* operand);
+inline bool ReadInput(PyObject* value, Input* input) {
+  input->array = PyArray_CheckExact(value) ? ArrayRef::Borrow(value) : ArrayFrom(value);
+  const auto dtype = input->array ? DTypeOf(input->array.get()) : std::nullopt;
+  if (!dtype) return false;
+  input->dtype = *dtype;
+  return true;
+}
 
 // An operand that is broadcast to x: its strides along x's axes.
 struct BroadcastInput {
@@ -58,8 +91,16 @@ struct Temperature {
 
 bool ReadTemperature(PyObject* value, PyArrayObject* x, AxisSet reduced, Temperature* temperature);
 
-// The type to compute in and return: `given`, or that of x, or float64 for integers.
-bool ReadDType(PyObject* given, const Input& x, DescrRef* descr, DType* storage);
+// The type to compute in and return: that of x, float64 for integers.
+inline void TakeDType(const Input& x, DescrRef* descr, DType* storage) {
+  const bool kept = HasKernels(x.dtype);
+  *storage = kept ? x.dtype : DType::kFloat64;
+  *descr = kept ? DescrRef::Borrow(reinterpret_cast<PyObject*>(PyArray_DESCR(x.array.get())))
+                : DescrRef::Steal(reinterpret_cast<PyObject*>(PyArray_DescrFromType(NPY_DOUBLE)));
+}
+
+// Or the one that is asked for.
+bool ReadDType(PyObject* value, DescrRef* descr, DType* storage);
 
 // An `out` of such a shape and type that may be written to and has no element twice.
 bool ReadOut(PyObject* value, int ndim, const npy_intp* shape, DType storage, ArrayRef* out);
