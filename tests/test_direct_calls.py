@@ -16,7 +16,8 @@ import pytest
 import boltzmax
 import ulp
 from boltzmax import _general
-from conftest import attempt
+from conftest import RunPython, attempt
+from layouts import LAYOUTS, unaligned
 
 Array = npt.NDArray[Any]
 BACKWARD = ("softmax_backward", "log_softmax_backward")
@@ -27,25 +28,26 @@ def scores(dtype: Any = np.float64, shape: tuple[int, ...] = SHAPE, seed: int = 
     return (4 * np.random.default_rng(seed).standard_normal(shape)).astype(dtype)
 
 
-def unaligned(x: Array) -> Array:
-    buffer = np.zeros(x.nbytes + 1, np.uint8)[1:]
-    result: Array = buffer.view(x.dtype).reshape(x.shape)
-    result[...] = x
-    assert not result.flags.aligned or x.itemsize == 1
-    return result
-
-
 def layouts(x: Array) -> Iterator[Array]:
     """Views and copies of the same elements."""
-    yield x
-    yield np.asfortranarray(x)
-    yield np.ascontiguousarray(x.transpose(1, 2, 0)).transpose(2, 0, 1)
-    yield np.repeat(x, 2, axis=-1)[..., ::2]
-    yield np.ascontiguousarray(x[::-1, :, ::-1])[::-1, :, ::-1]
-    yield unaligned(x)
+    for lay_out in LAYOUTS.values():
+        yield lay_out(x)
 
 
-AXES: list[Any] = [-1, 0, 1, None, (), (0,), (1, 2), (2, 1), (0, 2), (-1, 0), (2, 0, 1), np.int64(1)]
+AXES: list[Any] = [
+    -1,
+    0,
+    1,
+    None,
+    (),
+    (0,),
+    (1, 2),
+    (2, 1),
+    (0, 2),
+    (-1, 0),
+    (2, 0, 1),
+    np.int64(1),
+]
 MASKS: list[Any] = [
     None,
     True,
@@ -66,7 +68,7 @@ def temperatures(axes: tuple[int, ...]) -> Iterator[Any]:
     kept = each[tuple(slice(0, 1) if d in axes else slice(None) for d in range(3))]
     rows = np.squeeze(kept, axes)
     yield from (kept, rows, rows.tolist(), rows.astype(np.float32), rows.T.copy().T)
-    yield from (np.ones_like(kept), np.ceil(kept).astype(np.int16), kept[:1], unaligned(kept))
+    yield from (np.ones_like(kept), np.ceil(kept).astype(np.int16), kept[:1], unaligned(kept, 1))
     if rows.ndim:
         yield from (rows[-1], [1.0], [2])
 
@@ -205,7 +207,7 @@ def test_outputs(isa: str, dtype: np.dtype[Any]) -> None:
                 assert out.tobytes() == expected.tobytes()
             if op == "logsumexp":
                 kept = boltzmax.logsumexp(x, axis, keepdims=True)
-                for out in (np.empty_like(kept), unaligned(np.empty_like(kept))):
+                for out in (np.empty_like(kept), unaligned(np.empty_like(kept), 1)):
                     got = boltzmax.logsumexp(x, axis, keepdims=True, out=out)
                     assert got is out
                     assert out.tobytes() == kept.tobytes() == expected.tobytes()
@@ -244,9 +246,7 @@ def test_reductions(isa: str, name: str, compare: Callable[..., None]) -> None:
 
 
 @pytest.mark.parametrize("op", BACKWARD)
-def test_gradients(
-    isa: str, dtype: np.dtype[Any], op: str, compare: Callable[..., None]
-) -> None:
+def test_gradients(isa: str, dtype: np.dtype[Any], op: str, compare: Callable[..., None]) -> None:
     for dy in layouts(scores(dtype)):
         for y in layouts(-abs(scores(dtype, seed=1))):
             for axis in (-1, None, (2, 0), ()):
@@ -285,13 +285,31 @@ def strange() -> Iterator[tuple[tuple[Any, ...], dict[str, Any]]]:
     yield (x,), {"temperature": np.array([1, 2, 3, 4], object)}
     for dtype in (int, "U5", object, complex, "nonsense", 7, np.dtype([("a", "f4")])):
         yield (x,), {"dtype": dtype}
-    for bad in (None, "text", {1: 2}, object(), range, {1.0}, [None], [1.0, "a"], [2**70], [[1.0], [1j]]):
+    for bad in (
+        None,
+        "text",
+        {1: 2},
+        object(),
+        range,
+        {1.0},
+        [None],
+        [1.0, "a"],
+        [2**70],
+        [[1.0], [1j]],
+    ):
         yield (bad,), {}
     yield (np.array([1, 2], "datetime64[s]"),), {}
     yield (np.ma.MaskedArray(x, mask=x > 0),), {}
     read_only = np.zeros(SHAPE)
     read_only.flags.writeable = False
-    outs: list[Any] = [[0.0], "out", 1.0, np.zeros(3), np.zeros(SHAPE, "f4"), np.zeros(SHAPE, ">f8")]
+    outs: list[Any] = [
+        [0.0],
+        "out",
+        1.0,
+        np.zeros(3),
+        np.zeros(SHAPE, "f4"),
+        np.zeros(SHAPE, ">f8"),
+    ]
     for out in (*outs, read_only, np.zeros((5, 4, 3)).T[:2]):
         yield (x,), {"out": out}
 
@@ -335,7 +353,7 @@ def test_unusual_arrays(op: str) -> None:
     same_both_ways(op, (x,), {"axis": True})
 
 
-def test_bfloat16_before_it_is_known(run_python: Callable[..., Any]) -> None:
+def test_bfloat16_before_it_is_known(run_python: RunPython) -> None:
     """The first array of that type goes the general way, which makes it known."""
     pytest.importorskip("ml_dtypes")
     done = run_python(

@@ -1,5 +1,6 @@
 #include "arrays.hpp"
 
+#include <algorithm>
 #include <atomic>
 #include <cstdlib>
 
@@ -36,18 +37,26 @@ std::optional<DType> DTypeOf(PyArray_Descr* descr) {
 
 namespace {
 
-// Strides of a dense array whose axes lie in the order of `like`: the longer the stride, the further out. As in
-// numpy.empty_like, the sign does not count, and among equal strides the order is C.
+// Strides of a dense array whose axes lie in the order of `like`, as NumPy's iterator finds it: the longer the stride, the
+// further out. The sign does not count, a stride of 0 says nothing, and where nothing is said the order is C.
 void DenseStrides(int ndim, const npy_intp* shape, npy_intp item, const npy_intp* like, npy_intp* strides) {
-  int inwards[NPY_MAXDIMS];
-  for (int d = 0; d < ndim; ++d) {
-    int k = d;
-    for (; k > 0 && std::abs(like[inwards[k - 1]]) < std::abs(like[d]); --k) inwards[k] = inwards[k - 1];
-    inwards[k] = d;
+  int outwards[NPY_MAXDIMS];  // axes, the innermost first
+  for (int count = 0; count < ndim; ++count) {
+    const int axis = ndim - 1 - count;
+    const npy_intp stride = std::abs(like[axis]);
+    int place = count;
+    for (int k = count; k-- > 0;) {
+      const npy_intp inner = std::abs(like[outwards[k]]);
+      if (inner == 0 || stride == 0) continue;
+      if (inner <= stride) break;
+      place = k;
+    }
+    std::copy_backward(outwards + place, outwards + count, outwards + count + 1);
+    outwards[place] = axis;
   }
-  for (int k = ndim; k-- > 0;) {
-    strides[inwards[k]] = item;
-    item *= shape[inwards[k]];
+  for (int k = 0; k < ndim; ++k) {
+    strides[outwards[k]] = item;
+    item *= shape[outwards[k]];
   }
 }
 

@@ -31,7 +31,7 @@ def is_native_float(dtype: np.dtype[Any]) -> bool:
 
 
 def is_small_float(dtype: np.dtype[Any]) -> bool:
-    """Return whether these are floats of ``ml_dtypes`` of 8 bits or less: float32 holds them all."""
+    """Return whether it is a float of ``ml_dtypes`` of at most 8 bits: float32 holds them all."""
     return dtype.itemsize == 1 and dtype.name.startswith("float")
 
 
@@ -93,7 +93,8 @@ def working_dtype(array: Array, dtype: DTypeLike | None, function: str) -> np.dt
     wanted = np.dtype(dtype)
     if kind == "c" and wanted.kind == "c":
         return wanted
-    if kind == "c" or not (wanted.char in "efdg" or is_bfloat16(wanted)):
+    of_numpy = wanted.kind == "f" and not is_small_float(wanted)
+    if kind == "c" or not (of_numpy or is_bfloat16(wanted)):
         raise TypeError(
             f"{function} cannot compute in dtype {wanted} from {array.dtype}; dtype must be "
             "float16, float32, float64, longdouble or bfloat16"

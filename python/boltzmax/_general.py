@@ -20,7 +20,6 @@ from boltzmax._arguments import (
     broadcast_mask,
     checked_out,
     clashes,
-    is_bfloat16,
     is_native_float,
     is_real,
     normalized_axes,

@@ -199,7 +199,7 @@ def logsumexp(
         if return_sign:
             return magnitude.astype(real_dtype(x.dtype)), sign(value).astype(x.dtype)
         if value.dtype.kind == "c":
-            result = np.empty(value.shape, x.dtype)
+            result = np.empty_like(value, x.dtype)
             result.real, result.imag = magnitude, principal_angle(value)
             return result
         magnitude[value < 0] = np.nan

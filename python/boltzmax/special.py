@@ -28,10 +28,10 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from boltzmax import _numpy_path, _numpy_sums
-from boltzmax._arguments import is_small_float
 from boltzmax import log_softmax as _native_log_softmax
 from boltzmax import logsumexp as _native_logsumexp
 from boltzmax import softmax as _native_softmax
+from boltzmax._arguments import is_small_float
 
 __all__ = ["log_softmax", "logsumexp", "softmax"]
 
