@@ -163,6 +163,20 @@ def test_dtype_computes_in_that_type(isa: str, dtype: np.dtype[Any], op: str) ->
     assert out.tobytes() == function(x.astype(dtype)).tobytes()
 
 
+def test_dtype_rounds_once() -> None:
+    """From float64 to float16, with no float32 on the way that would turn into a tie."""
+    halves = np.arange(0x7C00, dtype=np.uint16).view(np.float16).astype(np.float64)
+    ties = (halves[:-1] + halves[1:]) / 2
+    x = np.concatenate(
+        [ties * (1 + 2.0**-40), ties, ties * (1 - 2.0**-40), [65519, 65520, 1e300, 1e-300]]
+    )
+    for each in (x, -x):
+        with np.errstate(all="ignore"):
+            expected = each.astype(np.float16)
+        got = boltzmax.logsumexp(each, axis=(), dtype=np.float16)
+        assert got.tobytes() == boltzmax.logsumexp(expected, axis=()).tobytes()
+
+
 def test_dtype_spellings_and_errors() -> None:
     x = array(5)
     for spelling in (np.float32, "float32", "f4", np.dtype("<f4"), np.dtype(">f4")):

@@ -9,7 +9,7 @@
 #include "../../cpp/core/row_blocks.hpp"
 #include "../../cpp/core/softmax.hpp"
 #include "detached.hpp"
-#include "read_arguments.hpp"
+#include "softmax_call.hpp"
 
 namespace boltzmax {
 
@@ -48,101 +48,6 @@ std::optional<Matrix> MatrixOf(PyArrayObject* array, AxisSet reduced) {
 }
 
 // ---- softmax, log_softmax, logsumexp ----
-
-// A call whose arguments make sense.
-struct Call {
-  explicit Call(Op operation) : op(operation) {}
-
-  Op op;
-  Input x;
-  AxisSet reduced;
-  BroadcastInput mask;
-  Temperature temperature;
-  DescrRef descr;
-  DType storage;
-  bool keepdims, return_sign;
-  ArrayRef out;  // null where none is given
-
-  bool Reduces() const { return op == Op::kLogSumExp; }
-  // Whether the result has the axis, be it of length 1.
-  bool Keeps(int d) const { return !Reduces() || keepdims || !Contains(reduced, d); }
-  npy_intp SizeInResult(int d) const { return Reduces() && Contains(reduced, d) ? 1 : PyArray_DIM(x.array.get(), d); }
-};
-
-struct ResultShape {
-  int ndim = 0;
-  npy_intp size[NPY_MAXDIMS];
-  npy_intp like[NPY_MAXDIMS];  // the strides of x there
-
-  explicit ResultShape(const Call& call) {
-    PyArrayObject* x = call.x.array.get();
-    for (int d = 0; d < PyArray_NDIM(x); ++d) {
-      if (!call.Keeps(d)) continue;
-      size[ndim] = call.SizeInResult(d);
-      like[ndim++] = PyArray_STRIDE(x, d);
-    }
-  }
-};
-
-bool ReadFlag(PyObject* value, bool* flag) {
-  *flag = value == Py_True;
-  return value == nullptr || value == Py_False || value == Py_True;
-}
-
-// Whether the result may be written while the operands are read.
-bool MayWrite(PyArrayObject* out, const Call& call) {
-  PyArrayObject* x = call.x.array.get();
-  const bool clear_of_x = call.Reduces() ? IsApart(out, x) : IsSameOrApart(out, x);
-  const ArrayRef& mask = call.mask.array;
-  const ArrayRef& temperature = call.temperature.rows.array;
-  return clear_of_x && (!mask || IsApart(out, mask.get())) && (!temperature || IsApart(out, temperature.get()));
-}
-
-struct Arguments {
-  PyObject *x, *axis, *where, *temperature, *dtype, *out;
-  PyObject *keepdims, *return_sign, *b;  // of logsumexp alone
-};
-
-constexpr Parameter<Arguments> kParameters[] = {
-    {"x", &Arguments::x},
-    {"axis", &Arguments::axis},
-    {"where", &Arguments::where},
-    {"temperature", &Arguments::temperature},
-    {"dtype", &Arguments::dtype},
-    {"out", &Arguments::out},
-    {"keepdims", &Arguments::keepdims},
-    {"return_sign", &Arguments::return_sign},
-    {"b", &Arguments::b},
-};
-constexpr size_t kElementwiseParameters = 6;
-
-bool ReadCall(const Arguments& given, Call* call) {
-  if (given.x == nullptr || !ReadInput(given.x, &call->x)) return false;
-  PyArrayObject* x = call->x.array.get();
-  if (!ReadAxes(given.axis, PyArray_NDIM(x), &call->reduced) || !ReadFlag(given.keepdims, &call->keepdims) ||
-      !ReadFlag(given.return_sign, &call->return_sign)) {
-    return false;
-  }
-  if (IsDefault(given.dtype)) {
-    TakeDType(call->x, &call->descr, &call->storage);
-  } else if (!ReadDType(given.dtype, &call->descr, &call->storage)) {
-    return false;
-  }
-  if (!IsDefault(given.where) && !ReadMask(given.where, x, &call->mask)) return false;
-  if (given.temperature != nullptr && !ReadTemperature(given.temperature, x, call->reduced, &call->temperature)) {
-    return false;
-  }
-  if (IsDefault(given.out)) return true;
-  const ResultShape shape(*call);
-  return ReadOut(given.out, shape.ndim, shape.size, call->storage, &call->out) && MayWrite(call->out.get(), *call);
-}
-
-ArrayRef NewResult(const Call& call) {
-  PyArrayObject* x = call.x.array.get();
-  if (!call.Reduces()) return NewArrayLike(x, call.descr.get());
-  const ResultShape shape(call);
-  return NewArray(shape.ndim, shape.size, call.descr.get(), PyArray_IS_C_CONTIGUOUS(x) ? nullptr : shape.like);
-}
 
 // Runs a call whose rows lie one after another in x and y, with nothing to convert or to mask; false for any other.
 bool RunMatrix(const Problem& problem, const Call& call, PyArrayObject* y) {
@@ -199,9 +104,8 @@ ArrayRef SignsOf(PyArrayObject* log_sums, DType storage) {
 
 // The result; null without an exception if the call is not an ordinary one.
 PyObject* TryDirect(Op op, PyObject* const* args, Py_ssize_t nargs, PyObject* kwnames) {
-  const size_t known = op == Op::kLogSumExp ? std::size(kParameters) : kElementwiseParameters;
   Arguments given{};
-  if (!TakeArguments({kParameters, known}, 2, args, nargs, kwnames, &given)) return nullptr;
+  if (!TakeArguments(ParametersOf(op), 2, args, nargs, kwnames, &given)) return nullptr;
   if (!IsDefault(given.b)) return nullptr;  // weighted sums are not computed here
   Call call(op);
   if (!ReadCall(given, &call)) return nullptr;

@@ -53,7 +53,7 @@ bool TakeArguments(std::type_identity_t<std::span<const Parameter<Arguments>>> p
 using AxisSet = uint64_t;
 inline bool Contains(AxisSet axes, int d) { return (axes >> d & 1) != 0; }
 
-// None or nothing given are what the parameter's default says: all axes, or the last.
+// None means all axes, and nothing given the last one.
 bool ReadAxes(PyObject* value, int ndim, AxisSet* axes);
 
 struct Input {

@@ -4,20 +4,12 @@ namespace boltzmax {
 
 namespace {
 
-// What NumPy makes of anything: most of its time goes into finding out what there is.
-ArrayRef ConvertList(PyObject* list) {
-  ArrayRef array = ArrayRef::Steal(PyArray_FromAny(list, nullptr, 0, 0, 0, nullptr));
-  if (!array && PyErr_ExceptionMatches(PyExc_Exception)) PyErr_Clear();  // the general path meets it again
-  return array;
-}
-
+// Whether nothing changes a list while no code of Python's runs. Elsewhere NumPy guards against other threads.
 #if defined(Py_GIL_DISABLED)
-}  // namespace
-
-// Another thread may change the list at any time: NumPy takes care of that.
-ArrayRef ArrayFromList(PyObject* list) { return ConvertList(list); }
-
+constexpr bool kListsStandStill = false;
 #else
+constexpr bool kListsStandStill = true;
+#endif
 
 bool IsList(PyObject* value) { return PyList_CheckExact(value) || PyTuple_CheckExact(value); }
 
@@ -46,29 +38,38 @@ bool ReadNumbers(PyObject* list, int ndim, const npy_intp* shape, T** to) {
 }
 
 template <class T>
-ArrayRef ReadNumbers(PyObject* list, int ndim, const npy_intp* shape, int type) {
+ArrayRef NewFromNumbers(PyObject* list, int ndim, const npy_intp* shape, int type) {
   ArrayRef array = ArrayRef::Steal(PyArray_SimpleNew(ndim, shape, type));
-  if (!array) return array;
+  if (!array) return {};
   auto* to = static_cast<T*>(PyArray_DATA(array.get()));
-  return ReadNumbers(list, ndim, shape, &to) ? std::move(array) : ConvertList(list);
+  return ReadNumbers(list, ndim, shape, &to) ? std::move(array) : ArrayRef();
 }
 
-}  // namespace
-
-// Floats alone, or integers alone, are what lists mostly hold. Reading them runs no code that could change the list.
-ArrayRef ArrayFromList(PyObject* list) {
+// Floats alone, or integers alone, are what lists mostly hold. NumPy, which takes anything, spends most of its time on
+// finding that out. Null for other lists.
+ArrayRef ArrayFromNumbers(PyObject* list) {
   npy_intp shape[NPY_MAXDIMS];
   int ndim = 0;
   PyObject* first = list;
   for (; IsList(first); first = PySequence_Fast_ITEMS(first)[0]) {
-    if (ndim == NPY_MAXDIMS || PySequence_Fast_GET_SIZE(first) == 0) return ConvertList(list);
+    if (ndim == NPY_MAXDIMS || PySequence_Fast_GET_SIZE(first) == 0) return {};
     shape[ndim++] = PySequence_Fast_GET_SIZE(first);
   }
-  if (PyFloat_CheckExact(first)) return ReadNumbers<double>(list, ndim, shape, NPY_DOUBLE);
-  if (PyLong_CheckExact(first)) return ReadNumbers<int64_t>(list, ndim, shape, NPY_INT64);
-  return ConvertList(list);
+  if (PyFloat_CheckExact(first)) return NewFromNumbers<double>(list, ndim, shape, NPY_DOUBLE);
+  if (PyLong_CheckExact(first)) return NewFromNumbers<int64_t>(list, ndim, shape, NPY_INT64);
+  return {};
 }
 
-#endif
+}  // namespace
+
+ArrayRef ArrayFromList(PyObject* list) {
+  if (kListsStandStill) {
+    ArrayRef numbers = ArrayFromNumbers(list);
+    if (numbers || PyErr_Occurred() != nullptr) return numbers;
+  }
+  ArrayRef array = ArrayRef::Steal(PyArray_FromAny(list, nullptr, 0, 0, 0, nullptr));
+  if (!array && PyErr_ExceptionMatches(PyExc_Exception)) PyErr_Clear();
+  return array;
+}
 
 }  // namespace boltzmax

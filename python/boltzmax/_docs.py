@@ -137,7 +137,7 @@ Raises
 ------{_ERRORS}
 Notes
 -----{_NOTES}
-Weights, signs, complex numbers and longdouble take a path through NumPy.
+Weights, complex numbers and longdouble take a path through NumPy.
 
 Examples
 --------
