@@ -1,5 +1,7 @@
 #include "convert.hpp"
 
+#include <bit>
+#include <cmath>
 #include <cstdint>
 #include <cstring>
 #include <stdexcept>
@@ -18,11 +20,22 @@ S ReadUnaligned(const char* p) {
   return value;
 }
 
+// x in float, rounded to odd: rounding that to a narrower type is as good as rounding x at once (Boldo & Melquiond, "When
+// double rounding is odd", IMACS 2005).
+float RoundToOdd(double x) {
+  const auto nearest = static_cast<float>(x);
+  const auto bits = std::bit_cast<uint32_t>(nearest);
+  if (static_cast<double>(nearest) == x || std::isnan(x) || (bits & 1) != 0) return nearest;
+  return std::bit_cast<float>(std::fabs(static_cast<double>(nearest)) > std::fabs(x) ? bits - 1 : bits + 1);
+}
+
 template <class To, class From>
 To Convert(From x) {
   if constexpr (sizeof(From) == 2 && (std::is_same_v<From, Half> || std::is_same_v<From, BFloat16>)) {
     if constexpr (std::is_same_v<From, To>) return x;
     else return Convert<To>(ToFloat(x));
+  } else if constexpr (std::is_same_v<To, Half> && std::is_same_v<From, double>) {
+    return ToHalf(RoundToOdd(x));
   } else if constexpr (std::is_same_v<To, Half>) {
     return ToHalf(static_cast<float>(x));
   } else if constexpr (std::is_same_v<To, BFloat16>) {

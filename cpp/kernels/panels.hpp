@@ -28,6 +28,18 @@ struct Panel {
   S* Out(size_t j) const { return RowAt(y, y_stride, j); }
 };
 
+// Asks for the rows that lie so far beyond a panel, and for where their results go: they come from memory, and the
+// processor has too many instructions on their way to look ahead by itself.
+template <class S>
+inline void PrefetchBeyond(const Panel<S>& panel) {
+  constexpr size_t kAhead = 8192, kLine = 64;
+  const size_t bytes = panel.n * sizeof(S) * panel.rows;
+  for (size_t at = kAhead; at < kAhead + bytes; at += kLine) {
+    __builtin_prefetch(reinterpret_cast<const char*>(panel.x) + at);
+    __builtin_prefetch(reinterpret_cast<const char*>(panel.y) + at, 1);
+  }
+}
+
 // ---- rows as columns ----
 
 // Columns of numbers to compute with, a line of kRows for each element of the rows; and room for what fills a tile.
@@ -436,9 +448,9 @@ inline void LogSoftmaxAlong(const Panel<S>& panel, const StripTemperature<V>& t,
   using T = Compute<S>;
   const auto log = ReduceAlongToLog<kScaled, kCoarseWillDo<S>>(panel, t, scratch);
   const auto shifts = LogShift<V>::template Make<kScaled>(log.strip.sum.offset, log.log_sum);
-  T offset[V::kLanes], high[V::kLanes], low[V::kLanes];
+  T offset[V::kLanes], minus_high[V::kLanes], low[V::kLanes];
   Store(offset, shifts.offset);
-  Store(high, shifts.high);
+  Store(minus_high, shifts.minus_high);
   Store(low, shifts.low);
   const LaneTemperatures<V> temperatures(t.vector);
   double degenerate[V::kLanes];
@@ -448,7 +460,7 @@ inline void LogSoftmaxAlong(const Panel<S>& panel, const StripTemperature<V>& t,
     if (degenerate[j] != 0) {
       return LogSoftmaxMapDegenerate(x, panel.Out(j), panel.n, IsAllNan(RowOf(log.strip.sum, j)));
     }
-    const LogShift<V> shift = {Set<V>(offset[j]), Set<V>(high[j]), Set<V>(low[j])};
+    const LogShift<V> shift = {Set<V>(offset[j]), Set<V>(minus_high[j]), Set<V>(low[j])};
     const Temperature<V> temperature = temperatures[j];
     map([&](size_t i, auto lanes) { return SubtractLog<kScaled>(x(i, lanes), shift, temperature); });
   });

@@ -94,20 +94,21 @@ inline void AffineSoftmaxMap(const Src& x, S* y, size_t n, double temperature, c
   });
 }
 
-// What log_softmax subtracts: x/T - logsumexp = ((x - offset)/T - high) - low, where high + low has twice the
-// precision. Without a temperature the offset is 0, and x - max is never rounded.
+// What log_softmax subtracts: x/T - logsumexp = ((x - offset)/T + minus_high) - low, where low - minus_high has twice the
+// precision. Without a temperature the offset is 0, and x - max is never rounded. As minus_high is never -0, neither is the
+// logarithm of 1, even of a row that is [-0].
 template <class V>
 struct LogShift {
-  V offset, high, low;
+  V offset, minus_high, low;
 
   template <bool kScaled>
   static LogShift Make(const Wide<V>& sum_offset, const Pair<Wide<V>>& log_sum) {
     const Wide<V> zero = Const(0);
     Wide<V> error;
     const Wide<V> total = TwoSum(kScaled ? zero : sum_offset, log_sum.hi, &error);
-    const V high = Demote(total);
-    const Wide<V> low = (total - Promote(high)) + (error + log_sum.lo);
-    return {Demote(kScaled ? sum_offset : zero), high, Demote(low)};
+    const V minus_high = Demote(zero - total);
+    const Wide<V> low = (total + Promote(minus_high)) + (error + log_sum.lo);
+    return {Demote(kScaled ? sum_offset : zero), minus_high, Demote(low)};
   }
 };
 
@@ -120,7 +121,7 @@ inline B SubtractLog(B x, const LogShift<V>& shift, const Temperature<V>& t) {
     const B finite = Max(B(Max(lowest, lowest * t.value)), d);
     x = MulAdd(d, t.inverse_hi, finite * t.inverse_lo);
   }
-  return (x - shift.high) - shift.low;
+  return (x + shift.minus_high) - shift.low;
 }
 
 // No finite maximum, or NaN: the logarithms are NaN but below +inf, which outweighs every finite score.

@@ -43,6 +43,15 @@ bool RefuseSubInterpreter() {
   return true;
 }
 
+// False with an exception set where warnings are errors.
+bool WarnOfIgnoredThreads() {
+  const char* text = boltzmax::IgnoredNumThreads();
+  return text == nullptr ||
+         PyErr_WarnFormat(PyExc_RuntimeWarning, 1,
+                          "BOLTZMAX_NUM_THREADS must be a whole number from 1 to %d, got '%s': it is ignored",
+                          boltzmax::kMostThreads, text) == 0;
+}
+
 #if defined(__clang__)
 constexpr const char* kCompiler = "Clang " __clang_version__;
 #elif defined(__GNUC__)
@@ -56,7 +65,6 @@ constexpr const char* kCompiler = "unknown";
 PYBIND11_MODULE(core_of_main_interpreter, module, py::mod_gil_not_used()) {
   if (RefuseSubInterpreter()) throw py::error_already_set();
   if (_import_array() < 0) throw py::error_already_set();
-  if (!boltzmax::InitRecycling()) throw py::error_already_set();
   boltzmax::SelectIsaFromEnvironment();
 
   if (PyModule_AddFunctions(module.ptr(), boltzmax::DirectMethods()) < 0) throw py::error_already_set();
@@ -79,6 +87,9 @@ PYBIND11_MODULE(core_of_main_interpreter, module, py::mod_gil_not_used()) {
   module.attr("_C_API") = py::capsule(boltzmax_get_api(BOLTZMAX_ABI_VERSION), BOLTZMAX_CAPSULE);
 }
 
-// Python calls this before pybind11 does anything.
+// Python calls this before pybind11 does anything: what is raised here gets there as it is.
 extern "C" PYBIND11_EXPORT PyObject* PyInit__core();
-PyObject* PyInit__core() { return RefuseSubInterpreter() ? nullptr : PyInit_core_of_main_interpreter(); }
+PyObject* PyInit__core() {
+  const bool fits = !RefuseSubInterpreter() && boltzmax::InitRecycling() && WarnOfIgnoredThreads();
+  return fits ? PyInit_core_of_main_interpreter() : nullptr;
+}

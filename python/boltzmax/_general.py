@@ -20,8 +20,8 @@ from boltzmax._arguments import (
     broadcast_mask,
     checked_out,
     clashes,
-    is_bfloat16,
     is_native_float,
+    is_real,
     normalized_axes,
     repeats_elements,
     row_temperature,
@@ -53,8 +53,8 @@ class _Call(NamedTuple):
         return tuple(d for d in range(self.x.ndim) if d not in self.axes)
 
     @property
-    def rows(self) -> tuple[int, ...]:
-        return tuple(self.x.shape[d] for d in self.kept)
+    def order(self) -> tuple[int, ...]:
+        return self.kept + self.axes
 
     def broadcast_temperature(self) -> Array | None:
         """Return the temperature with the reduced axes kept, for `_numpy_path`."""
@@ -83,7 +83,7 @@ def _read(
 
 def _run_native(function: str, call: _Call, out: Array) -> None:
     """Compute into `out`, which has only the kept axes if the function reduces."""
-    order = call.kept + call.axes
+    order = call.order
     reduces = function == "logsumexp"
     elementwise = not reduces
     clash = repeats_elements(out) or any(
@@ -179,23 +179,23 @@ def logsumexp(
     shape = tuple(
         1 if d in call.axes else n for d, n in enumerate(call.x.shape) if keepdims or d in call.kept
     )
-    plain = b is None and not return_sign and call.x.dtype.char not in "gFDG"
-    if plain and is_native_float(call.dtype):
-        target = np.empty(shape, call.dtype) if out is None else checked_out(out, shape, call.dtype)
-        _run_native("logsumexp", call, target.reshape(call.rows) if keepdims else target)
-        result: Any = target
-        sign = None
+    if b is None and is_native_float(call.dtype) and call.x.dtype.char not in "gFDG":
+        if out is None:
+            rows = _core.empty_like(call.x.transpose(call.order), call.dtype, len(call.axes))
+            result = np.expand_dims(rows, call.axes) if keepdims else rows
+        else:
+            result = checked_out(out, shape, call.dtype)
+            rows = np.squeeze(result, call.axes) if keepdims else result
+        _run_native("logsumexp", call, rows)
+        sign = _numpy_path.sign_of_sum(result) if return_sign else None
     else:
         result, sign = _logsumexp_numpy(call, b, keepdims, return_sign)
         if out is not None:
-            target = checked_out(out, shape, result.dtype)
-            target[...] = result
-            result = target
-    if out is not None:
-        result = out
-    elif np.ndim(result) == 0:
-        result = result[()]
-    return (result, sign) if return_sign else result
+            checked_out(out, shape, result.dtype)[...] = result
+    value = result if out is None else out
+    if out is None and result.ndim == 0:
+        value = result[()]
+    return (value, sign) if return_sign else value
 
 
 def _logsumexp_numpy(
@@ -205,7 +205,7 @@ def _logsumexp_numpy(
     weights = None
     if b is not None:
         weights = np.asarray(b)
-        if weights.dtype.kind not in "biufc" and not is_bfloat16(weights.dtype):
+        if weights.dtype.kind != "c" and not is_real(weights.dtype):
             raise TypeError(f"b has unsupported dtype {weights.dtype}")
         try:
             np.broadcast_to(weights, x.shape)
@@ -223,7 +223,7 @@ def _logsumexp_numpy(
         temperature=call.broadcast_temperature(),
     )
     value, sign = computed if return_sign else (computed, None)
-    return np.asarray(value), sign
+    return value, None if sign is None else sign[()]
 
 
 # ---- gradients ----
@@ -262,13 +262,19 @@ def _backward(function: str, dy: ArrayLike, y: ArrayLike, axis: Axis, out: Array
 
 def _gradient_dtype(function: str, dy: Array, y: Array) -> np.dtype[Any]:
     for name, array in (("dy", dy), ("y", y)):
-        if array.dtype.kind not in "biuf" and not is_bfloat16(array.dtype):
+        if not is_real(array.dtype):
             raise TypeError(
                 f"{function} does not support {name} of dtype {array.dtype}; it takes {SUPPORTED}"
             )
     if dy.dtype == y.dtype:
         return np.dtype(np.float64) if dy.dtype.kind in "biu" else dy.dtype
-    common = np.result_type(dy.dtype, y.dtype)
+    try:
+        common = np.result_type(dy.dtype, y.dtype)
+    except TypeError:
+        raise TypeError(
+            f"{function} finds no common dtype for dy of {dy.dtype} and y of {y.dtype}; "
+            "convert one of them"
+        ) from None
     return np.dtype(np.float64) if common.kind in "biu" else common
 
 

@@ -16,6 +16,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from boltzmax import _core
 from boltzmax._numpy_rows import SHORT, TILE, Rows, boxes, kept_first
 from boltzmax._numpy_sums import log_abs, pairwise_sum, principal_angle, real_dtype, sign
 
@@ -184,8 +185,8 @@ def logsumexp(
     if b is not None and b.dtype.kind == "c" and x.dtype.kind != "c":
         x = x.astype(np.promote_types(x.dtype, np.complex64))
     rows = Rows(x, axes, b=b, where=where, temperature=temperature)
-    magnitude = np.full(rows.kept_shape, -np.inf, real_dtype(rows.work))
-    value = np.zeros(rows.kept_shape, rows.work)
+    magnitude = _new_reduced(x, axes, real_dtype(rows.work), -np.inf)
+    value = _new_reduced(x, axes, rows.work, 0)
     with np.errstate(all="ignore"):
         for box, total in rows.sums() if x.size else ():
             sums = total.value()
@@ -198,11 +199,19 @@ def logsumexp(
         if return_sign:
             return magnitude.astype(real_dtype(x.dtype)), sign(value).astype(x.dtype)
         if value.dtype.kind == "c":
-            result = np.empty(value.shape, x.dtype)
+            result = np.empty_like(value, x.dtype)
             result.real, result.imag = magnitude, principal_angle(value)
             return result
         magnitude[value < 0] = np.nan
         return magnitude.astype(x.dtype)
+
+
+def _new_reduced(x: Array, axes: tuple[int, ...], dtype: np.dtype[Any], fill: float) -> Array:
+    """Return an array without the axes of `x` that are summed over; the others keep their order."""
+    order = [k for k in range(x.ndim) if k not in axes] + sorted(axes)
+    new = _core.empty_like(x.transpose(order), dtype, len(axes))
+    new.fill(fill)
+    return new
 
 
 def sign_of_sum(log_sum: Any) -> Any:

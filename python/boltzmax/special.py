@@ -31,6 +31,7 @@ from boltzmax import _numpy_path, _numpy_sums
 from boltzmax import log_softmax as _native_log_softmax
 from boltzmax import logsumexp as _native_logsumexp
 from boltzmax import softmax as _native_softmax
+from boltzmax._arguments import is_small_float
 
 __all__ = ["log_softmax", "logsumexp", "softmax"]
 
@@ -243,7 +244,8 @@ def _softmax_like(
 ) -> Any:
     """Choose the implementation by dtype, once `x` is an array and `axis` is known to be good."""
     x = np.asarray(x)
-    if x.dtype.kind not in "iuf" and x.dtype.name != "bfloat16":  # which comes from outside NumPy
+    compiled = x.dtype.kind in "iuf" or x.dtype.name == "bfloat16"  # which comes from outside NumPy
+    if not compiled or is_small_float(x.dtype):
         return plain(x, axis)
     axes = _checked_axes(axis, x.ndim)
     if x.dtype.kind in "iu":
@@ -253,8 +255,7 @@ def _softmax_like(
         return np.empty(x.shape, x.dtype.newbyteorder("="))
     if x.dtype.type is np.longdouble:
         return longdouble(x.astype(x.dtype.newbyteorder("="), copy=False), axes)[()]
-    rows, axis = _rows_along_one_axis(x, axes)
-    return native(rows, axis).reshape(x.shape)[()]
+    return native(x, axes)
 
 
 def _differences_kept(x: Array, axes: tuple[int, ...]) -> Array:
@@ -300,8 +301,7 @@ def _logsumexp(
     if b is not None or x.dtype.kind == "c" or x.dtype.type is np.longdouble:
         result = _numpy_path.logsumexp(x, axes, b=b, keepdims=keepdims, return_sign=return_sign)
         return result if return_sign else (result, None)
-    rows, axis = _rows_along_one_axis(x, axes)
-    result = np.asarray(_native_logsumexp(rows, axis)).reshape(_sum_shape(x, axes, keepdims))
+    result = np.asarray(_native_logsumexp(x, axes, keepdims=keepdims))
     return result, _numpy_path.sign_of_sum(result) if return_sign else None
 
 
@@ -339,8 +339,7 @@ def _promoted(a: ArrayLike, b: ArrayLike | None) -> tuple[Array, Array | None]:
         return a, b  # nothing to do
     if a is None:
         raise TypeError("logsumexp needs numbers, not None")
-    given = [a] if b is None else [a, b]
-    given = [np.asarray(v) if np.iterable(v) else v for v in given]
+    given = [_as_operand(v) for v in ((a,) if b is None else (a, b))]
     try:
         dtype = np.result_type(*given, 1.0)
     except TypeError:  # as SciPy: "1.5", dates and the like are read as float64 if they can be
@@ -358,6 +357,14 @@ def _promoted(a: ArrayLike, b: ArrayLike | None) -> tuple[Array, Array | None]:
     return np.broadcast_to(np.atleast_1d(arrays[0]), shape or (1,)), arrays[1]
 
 
+def _as_operand(v: Any) -> Any:
+    """Python's own numbers as they are, other single ones (fractions, decimals) as float64."""
+    if isinstance(v, (int, float, complex, np.generic)):
+        return v
+    array = np.asarray(v)
+    return array.astype(np.float64) if array.dtype == object and not np.iterable(v) else array
+
+
 # --- Both -----------------------------------------------------------------------------------------
 
 
@@ -371,13 +378,3 @@ def _checked_axes(axis: Axis, ndim: int) -> tuple[int, ...]:
     if ndim == 0:
         return ()
     return tuple(int(k) % ndim for k in (axis if isinstance(axis, tuple) else (axis,)))
-
-
-def _rows_along_one_axis(x: Array, axes: tuple[int, ...]) -> tuple[Array, Axis]:
-    """View `x` with each row along a single axis, the faster way to call a kernel, if possible."""
-    if len(axes) == 1:
-        return x, axes[0]
-    outer = x.ndim - len(axes)
-    if not axes or (x.flags.c_contiguous and sorted(axes) == list(range(outer, x.ndim))):
-        return x.reshape((*x.shape[:outer], -1)), outer
-    return x, axes
