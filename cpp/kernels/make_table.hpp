@@ -78,7 +78,6 @@ template <class S, class F>
 inline void ForEachPanel(const RowBatch& b, F f) {
   using V = VecOf<S>;
   constexpr size_t kRows = Panel<S>::kRows;
-  const bool prefetches = b.far && b.x_stride == static_cast<ptrdiff_t>(b.n * sizeof(S));
   for (size_t r = 0; r < b.rows; r += kRows) {
     const Panel<S> panel = {Offset<const S>(b.x, r, b.x_stride),
                             Offset<S>(b.y, r, b.y_stride),
@@ -88,7 +87,7 @@ inline void ForEachPanel(const RowBatch& b, F f) {
                             b.mask_stride,
                             b.rows - r < kRows ? b.rows - r : kRows,
                             b.n};
-    if (prefetches) PrefetchBeyond(panel);
+    if (b.far) PrefetchBeyond(panel);
     StripTemperature<V> t;
     if (b.scaled) {
       const char* first = reinterpret_cast<const char*>(b.temperature);

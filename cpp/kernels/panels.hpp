@@ -28,15 +28,16 @@ struct Panel {
   S* Out(size_t j) const { return RowAt(y, y_stride, j); }
 };
 
-// Asks for the rows that lie so far beyond a panel, and for where their results go: they come from memory, and the
-// processor has too many instructions on their way to look ahead by itself.
+// Asks for rows that lie so far beyond a panel, and for where their results go: they come from memory, and the processor
+// has too many instructions on their way to look ahead by itself. (Always inlined: to GCC, a call that only prefetches has
+// no effect, and may go.)
 template <class S>
-inline void PrefetchBeyond(const Panel<S>& panel) {
+[[gnu::always_inline]] inline void PrefetchBeyond(const Panel<S>& panel) {
   constexpr size_t kAhead = 8192, kLine = 64;
-  const size_t bytes = panel.n * sizeof(S) * panel.rows;
-  for (size_t at = kAhead; at < kAhead + bytes; at += kLine) {
-    __builtin_prefetch(reinterpret_cast<const char*>(panel.x) + at);
-    __builtin_prefetch(reinterpret_cast<const char*>(panel.y) + at, 1);
+  const auto bytes = static_cast<ptrdiff_t>(panel.n * sizeof(S));
+  for (size_t at = 0; at < panel.rows * panel.n * sizeof(S); at += kLine) {
+    if (panel.x_stride == bytes) __builtin_prefetch(reinterpret_cast<const char*>(panel.x) + kAhead + at);
+    if (panel.y_stride == bytes) __builtin_prefetch(reinterpret_cast<const char*>(panel.y) + kAhead + at, 1);
   }
 }
 

@@ -33,6 +33,7 @@ class Ref {
   explicit Ref(T* object) : object_(object) {}
   T* object_ = nullptr;
 };
+using ObjectRef = Ref<PyObject>;
 using ArrayRef = Ref<PyArrayObject>;
 using DescrRef = Ref<PyArray_Descr>;
 

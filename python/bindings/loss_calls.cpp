@@ -94,17 +94,15 @@ PyObject* LossScalar(DType storage, double value) {
 }
 
 // Numbers of rows (or several of each row) as an array of the loss's dtype.
-PyObject* LossArray(const Logits& logits, const double* numbers, npy_intp each = 0) {
+ArrayRef LossArray(const Logits& logits, const double* numbers, npy_intp each = 0) {
   npy_intp shape[NPY_MAXDIMS];
   const int ndim = logits.RowAxes();
   std::copy_n(PyArray_DIMS(logits.array), ndim, shape);
   shape[ndim] = each;
-  PyArray_Descr* descr = PyArray_DescrFromType(LossType(logits.dtype));
-  if (descr == nullptr) return nullptr;
-  PyObject* result = NewArray(each == 0 ? ndim : ndim + 1, shape, descr, nullptr);
-  Py_DECREF(descr);
-  if (result == nullptr) return nullptr;
-  void* data = PyArray_DATA(reinterpret_cast<PyArrayObject*>(result));
+  const auto descr = DescrRef::Steal(reinterpret_cast<PyObject*>(PyArray_DescrFromType(LossType(logits.dtype))));
+  ArrayRef result = NewArray(each == 0 ? ndim : ndim + 1, shape, descr.get(), nullptr);
+  if (!result) return result;
+  void* data = PyArray_DATA(result.get());
   const npy_intp count = logits.rows * (each == 0 ? 1 : each);
   if (logits.dtype == DType::kFloat64) {
     std::copy_n(numbers, count, static_cast<double*>(data));
@@ -146,21 +144,18 @@ bool ReadClassWeight(PyObject* value, const Logits& logits, const double** weigh
   return true;
 }
 
-// A new array, or one of the logits' shape and dtype that is the logits or lies apart from them. A new reference.
-PyObject* ReadGradient(PyObject* out, const Logits& logits) {
-  if (out == Py_None) {
-    return NewArray(PyArray_NDIM(logits.array), PyArray_DIMS(logits.array), PyArray_DESCR(logits.array), nullptr);
-  }
-  if (!PyArray_CheckExact(out)) return nullptr;
+// A new array, or one of the logits' shape and dtype that is the logits or lies apart from them.
+ArrayRef ReadGradient(PyObject* out, const Logits& logits) {
+  if (out == Py_None) return NewArrayLike(logits.array, PyArray_DESCR(logits.array));
+  if (!PyArray_CheckExact(out)) return {};
   auto* array = reinterpret_cast<PyArrayObject*>(out);
   if (DTypeOf(array) != logits.dtype || !PyArray_ISCARRAY(array) || !PyArray_SAMESHAPE(array, logits.array)) {
-    return nullptr;
+    return {};
   }
   const char *a = PyArray_BYTES(array), *b = PyArray_BYTES(logits.array);
   const npy_intp bytes = PyArray_NBYTES(array);
-  if (a != b && a < b + bytes && b < a + bytes) return nullptr;
-  Py_INCREF(out);
-  return out;
+  if (a != b && a < b + bytes && b < a + bytes) return {};
+  return ArrayRef::Borrow(out);
 }
 
 // Arguments in the order in which the functions below list them.
@@ -198,14 +193,14 @@ bool ReadBatch(PyObject* logits_value, PyObject* target_value, PyObject* weight,
 // The loss, or a tuple of it and its gradient; None where a target is out of range, for the general path to say which.
 PyObject* Answer(LossCall& call, bool with_grad, PyObject* out) {
   if (with_grad && call.reduction == Reduction::kNone) Py_RETURN_NONE;
-  PyObject* gradient = nullptr;
+  ArrayRef gradient;
   if (with_grad) {
     gradient = ReadGradient(out, call.logits);
-    if (gradient == nullptr) {
+    if (!gradient) {
       if (PyErr_Occurred()) return nullptr;
       Py_RETURN_NONE;
     }
-    call.problem.gradient = PyArray_BYTES(reinterpret_cast<PyArrayObject*>(gradient));
+    call.problem.gradient = PyArray_BYTES(gradient.get());
   }
   std::vector<double> losses;
   std::optional<double> loss;
@@ -214,23 +209,15 @@ PyObject* Answer(LossCall& call, bool with_grad, PyObject* out) {
     call.problem.losses = losses.empty() ? nullptr : losses.data();
     loss = Run(call.problem);
   });
-  if (!done || !loss) {
-    Py_XDECREF(gradient);
-    if (!done) return nullptr;
-    Py_RETURN_NONE;
-  }
-  PyObject* result = nullptr;
+  if (!done) return nullptr;
+  if (!loss) Py_RETURN_NONE;
   if (call.reduction == Reduction::kNone) {
-    result = LossArray(call.logits, losses.data());
-    if (result != nullptr) result = ScalarIfZeroD(result);
-  } else {
-    result = LossScalar(call.logits.dtype, *loss);
+    ArrayRef each = LossArray(call.logits, losses.data());
+    return each ? ScalarIfZeroD(std::move(each)) : nullptr;
   }
-  if (!with_grad) return result;
-  PyObject* both = result == nullptr ? nullptr : PyTuple_Pack(2, result, gradient);
-  Py_XDECREF(result);
-  Py_DECREF(gradient);
-  return both;
+  const auto reduced = ObjectRef::Steal(LossScalar(call.logits.dtype, *loss));
+  if (!with_grad || !reduced) return Py_XNewRef(reduced.get());
+  return PyTuple_Pack(2, reduced.get(), reinterpret_cast<PyObject*>(gradient.get()));
 }
 
 // logits, target, weight, ignore_index, label_smoothing, z_loss, softcap, temperature, reduction, sample_weight[, out]
@@ -275,12 +262,12 @@ struct Numbers {
 };
 
 // An int64 array of the rows' shape, or of k for each.
-PyObject* NewIds(const Logits& logits, npy_intp each) {
+ArrayRef NewIds(const Logits& logits, npy_intp each) {
   npy_intp shape[NPY_MAXDIMS];
   const int ndim = logits.RowAxes();
   std::copy_n(PyArray_DIMS(logits.array), ndim, shape);
   shape[ndim] = each;
-  return PyArray_SimpleNew(each == 0 ? ndim : ndim + 1, shape, NPY_INT64);
+  return ArrayRef::Steal(PyArray_SimpleNew(each == 0 ? ndim : ndim + 1, shape, NPY_INT64));
 }
 
 // logits, target, k, temperature, entropy: (lse, energy, top_ids, top_log_probs, entropy, target_log_prob, target_rank)
@@ -312,10 +299,11 @@ PyObject* RowStatsCall(PyObject*, PyObject* const* args, Py_ssize_t nargs) {
   Numbers numbers(rows * (4 + wanted));
   double *lse = numbers.at, *energy = lse + rows, *entropy = energy + rows, *log_prob = entropy + rows,
          *top = log_prob + rows;
-  PyObject* ids = wanted == 0 ? nullptr : NewIds(*logits, static_cast<npy_intp>(wanted));
-  PyObject* ranks = target ? NewIds(*logits, 0) : nullptr;
-  const auto ints = [](PyObject* array) {
-    return array == nullptr ? nullptr : static_cast<int64_t*>(PyArray_DATA(reinterpret_cast<PyArrayObject*>(array)));
+  ArrayRef ids, ranks;
+  if (wanted != 0) ids = NewIds(*logits, static_cast<npy_intp>(wanted));
+  if (target) ranks = NewIds(*logits, 0);
+  const auto ints = [](const ArrayRef& array) {
+    return array ? static_cast<int64_t*>(PyArray_DATA(array.get())) : nullptr;
   };
   const RowStatsProblem problem = {logits->dtype,
                                    PyArray_BYTES(logits->array),
@@ -334,22 +322,15 @@ PyObject* RowStatsCall(PyObject*, PyObject* const* args, Py_ssize_t nargs) {
   const bool good = !PyErr_Occurred() && RunDetached(EstimateNanoseconds(rows * problem.n, problem.storage) +
                                                          50.0 * static_cast<double>(rows),
                                                      [&] { Run(problem); });
-  PyObject* result = nullptr;
-  if (good) {
-    for (size_t r = 0; r < rows; ++r) energy[r] = -temperature * lse[r];
-    const auto array = [&](bool is_wanted, const double* from, npy_intp each) {
-      if (is_wanted) return LossArray(*logits, from, each);
-      Py_INCREF(Py_None);
-      return Py_None;
-    };
-    const auto or_none = [](PyObject* object) { return object == nullptr ? Py_None : object; };
-    result = Py_BuildValue("(NNONNNO)", array(true, lse, 0), array(true, energy, 0), or_none(ids),
-                           array(wanted != 0, top, static_cast<npy_intp>(wanted)), array(with_entropy, entropy, 0),
-                           array(target.has_value(), log_prob, 0), or_none(ranks));
-  }
-  Py_XDECREF(ids);
-  Py_XDECREF(ranks);
-  return result;
+  if (!good) return nullptr;
+  for (size_t r = 0; r < rows; ++r) energy[r] = -temperature * lse[r];
+  const auto or_none = [](bool is_wanted, ArrayRef array) { return is_wanted ? array.release() : Py_NewRef(Py_None); };
+  const auto array = [&](bool is_wanted, const double* from, npy_intp each) {
+    return or_none(is_wanted, is_wanted ? LossArray(*logits, from, each) : ArrayRef());
+  };
+  return Py_BuildValue("(NNNNNNN)", array(true, lse, 0), array(true, energy, 0), or_none(wanted != 0, std::move(ids)),
+                       array(wanted != 0, top, static_cast<npy_intp>(wanted)), array(with_entropy, entropy, 0),
+                       array(target.has_value(), log_prob, 0), or_none(target.has_value(), std::move(ranks)));
 }
 
 PyCFunction AsCFunction(_PyCFunctionFast f) { return reinterpret_cast<PyCFunction>(reinterpret_cast<void (*)()>(f)); }
