@@ -1,6 +1,7 @@
 #include "arrays.hpp"
 
 #include <atomic>
+#include <cstring>
 
 #include "recycling.hpp"
 
@@ -40,6 +41,27 @@ PyObject* NewArray(int ndim, const npy_intp* shape, PyArray_Descr* descr, PyArra
     return PyArray_NewFromDescr(&PyArray_Type, descr, ndim, shape, nullptr, nullptr, 0, nullptr);
   }
   return PyArray_NewLikeArray(like, NPY_KEEPORDER, descr, 0);
+}
+
+bool MayOverlap(PyArrayObject* a, PyArrayObject* b) {
+  const auto bounds = [](PyArrayObject* array, const char** low, const char** high) {
+    *low = *high = PyArray_BYTES(array);
+    for (int d = 0; d < PyArray_NDIM(array); ++d) {
+      const npy_intp reach = (PyArray_DIM(array, d) - 1) * PyArray_STRIDE(array, d);
+      (reach < 0 ? *low : *high) += reach;
+    }
+    *high += PyArray_ITEMSIZE(array);
+  };
+  const char *a_low, *a_high, *b_low, *b_high;
+  bounds(a, &a_low, &a_high);
+  bounds(b, &b_low, &b_high);
+  return PyArray_SIZE(a) > 0 && PyArray_SIZE(b) > 0 && a_low < b_high && b_low < a_high;
+}
+
+bool SameElements(PyArrayObject* a, PyArrayObject* b) {
+  return PyArray_BYTES(a) == PyArray_BYTES(b) &&
+         std::memcmp(PyArray_STRIDES(a), PyArray_STRIDES(b), sizeof(npy_intp) * static_cast<size_t>(PyArray_NDIM(a))) ==
+             0;
 }
 
 PyObject* ScalarIfZeroD(PyObject* array) { return PyArray_Return(reinterpret_cast<PyArrayObject*>(array)); }

@@ -23,6 +23,12 @@ inline bool HasKernels(DType dtype) {
 // `order` is that of `like`. Null with an exception set on failure.
 PyObject* NewArray(int ndim, const npy_intp* shape, PyArray_Descr* descr, PyArrayObject* like);
 
+// Whether the bytes from the first element to the last have some in common.
+bool MayOverlap(PyArrayObject* a, PyArrayObject* b);
+
+// Whether element i of one lies where element i of the other does, for arrays of one shape.
+bool SameElements(PyArrayObject* a, PyArrayObject* b);
+
 // The element of a 0-d array as a NumPy scalar, other arrays as they are. Steals the reference.
 PyObject* ScalarIfZeroD(PyObject* array);
 

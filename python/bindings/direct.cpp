@@ -2,7 +2,6 @@
 
 #include <atomic>
 #include <cmath>
-#include <cstring>
 
 #include "../../cpp/core/gradients.hpp"
 #include "../../cpp/core/row_blocks.hpp"
@@ -71,27 +70,6 @@ PyArrayObject* ReadArray(PyObject* value, DType* dtype) {
   if (!found || !HasKernels(*found) || !PyArray_ISALIGNED(array) || PyArray_NDIM(array) == 0) return nullptr;
   *dtype = *found;
   return array;
-}
-
-bool MayOverlap(PyArrayObject* a, PyArrayObject* b) {
-  const auto bounds = [](PyArrayObject* array, const char** low, const char** high) {
-    *low = *high = PyArray_BYTES(array);
-    for (int d = 0; d < PyArray_NDIM(array); ++d) {
-      const npy_intp reach = (PyArray_DIM(array, d) - 1) * PyArray_STRIDE(array, d);
-      (reach < 0 ? *low : *high) += reach;
-    }
-    *high += PyArray_ITEMSIZE(array);
-  };
-  const char *a_low, *a_high, *b_low, *b_high;
-  bounds(a, &a_low, &a_high);
-  bounds(b, &b_low, &b_high);
-  return PyArray_SIZE(a) > 0 && PyArray_SIZE(b) > 0 && a_low < b_high && b_low < a_high;
-}
-
-bool SameElements(PyArrayObject* a, PyArrayObject* b) {
-  return PyArray_BYTES(a) == PyArray_BYTES(b) &&
-         std::memcmp(PyArray_STRIDES(a), PyArray_STRIDES(b), sizeof(npy_intp) * static_cast<size_t>(PyArray_NDIM(a))) ==
-             0;
 }
 
 // An out of x's shape and type that is x itself or apart from it.
