@@ -14,6 +14,7 @@
 #include "direct.hpp"
 #include "losses.hpp"
 #include "normalized.hpp"
+#include "point_losses.hpp"
 #include "recycling.hpp"
 #include "trees.hpp"
 
@@ -59,6 +60,7 @@ PYBIND11_MODULE(core_of_main_interpreter, module, py::mod_gil_not_used()) {
   boltzmax::SelectIsaFromEnvironment();
 
   if (PyModule_AddFunctions(module.ptr(), boltzmax::DirectMethods()) < 0) throw py::error_already_set();
+  if (PyModule_AddFunctions(module.ptr(), boltzmax::PointLossMethods()) < 0) throw py::error_already_set();
   boltzmax::BindNormalized(module);
   boltzmax::BindLosses(module);
   boltzmax::BindTrees(module);
