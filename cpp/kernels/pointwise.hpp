@@ -1,9 +1,11 @@
 // Losses of which each element depends on one number and what belongs to it, with their gradients: the binary
 // cross-entropy of logits, and the Kullback-Leibler divergence from log-probabilities.
 //
-// Errors, where the targets are in [0, 1] and the weights positive. Binary cross-entropy is computed in the arithmetic
-// type: its terms are positive, and no element is ever the difference of larger ones. A divergence is such a difference,
-// and computed in double whatever the storage. Sums are taken element by element in twice the arithmetic precision.
+// Max error of the binary cross-entropy of one float, without weights, over all |x| from 2^-30 to 104 (2.6 ULP without
+// FMA): of log(1 + exp(x)) 2.24 ULP, of its derivative 2.41 ULP. Valid for z in [0, 1]: then no element is ever the
+// difference of larger ones. A divergence from probabilities is such a difference, and computed in double.
+//
+// Sums are taken element by element, floats in doubles and doubles in pairs: trees of four floats might overflow.
 #pragma once
 
 #include "passes.hpp"
@@ -92,7 +94,7 @@ BOLTZMAX_KERNEL inline Sum BinaryCrossEntropy(const PointPiece& piece) {
     const B size = Max(logit, zero - logit), e = decay(zero - size);
     const B linear = ShareOf<V>(IfThenElse(is_negative, a, b), size);
     const B each = ZeroBeyond(MulAdd(a + b, Log1pOfTail<V>(e), linear), lanes);
-    AddEach(&sum, each);  // no trees: four finite floats may add up to infinity
+    AddEach(&sum, each);
     if (loss != nullptr) StoreLanes(loss + i, each, lanes);
     if (gradient != nullptr) {
       const B slope = IfThenElse(is_negative, MulAdd(b, e, zero - a), NegMulAdd(a, e, b));
@@ -131,8 +133,22 @@ inline Block<V, U> DemoteTo(const Block<F64, U * V::kLanes / F64::kLanes>& wide)
   }
 }
 
-// log p - log q to about double precision, where log p is a sum of two numbers: what p is not far from q in has the
-// digits of the difference. For p > 0; otherwise NaN.
+// Doubles are added into pairs; what was made of floats has digits to spare.
+template <size_t U>
+inline void AddWide(WideSum<F64>* sum, const Block<F64, U>& b) {
+  AddEach(sum, b);
+}
+template <size_t U>
+inline void AddWide(WideSum<F32>* sum, const Block<F64, U>& b) {
+  BOLTZMAX_UNROLL
+  for (size_t u = 0; u < U; u += 2) {
+    sum->lower = sum->lower + b.part[u];
+    sum->upper = sum->upper + b.part[u + 1];
+  }
+}
+
+// log p - log q for a finite p > 0, of type T: in double, and added up from the largest part, j ln 2, on, so that a small
+// difference of large logarithms has its digits.
 template <class T, class D>
 inline D LogRatio(const D& p, const D& log_q) {
   D normal = p, exponent = Const(0);
@@ -141,59 +157,88 @@ inline D LogRatio(const D& p, const D& log_q) {
     normal = IfThenElse(is_subnormal, p * D(Const(0x1p54)), p);
     exponent = IfThenElse(is_subnormal, D(Const(-54.0)), D(Const(0.0)));
   }
-  const auto log_p = Join<float>(LogPartsOf<float>(normal, D(Const(0)), exponent));  // no better than double
-  const D ratio = (log_p.hi - log_q) + log_p.lo, infinity = Const(__builtin_inf());
-  return IfThenElse(Lt(D(Const(0)), p), IfThenElse(Eq(p, infinity), p - log_q, ratio), D(Const(__builtin_nan(""))));
+  const auto parts = LogPartsOf<float>(normal, D(Const(0)), exponent);  // no better than double
+  const auto log1p = Log1p<float>(parts.f);
+  return (parts.base - log_q) + (log1p.hi + (log1p.lo + parts.extra));
 }
 
-// exp(x): squared where its root is all that the reduction holds.
-template <class D>
-inline D ExpOfAny(const D& x, const Decay<F64>& exp) {
-  const D limit = Const(600.0);
-  const auto is_huge = Lt(limit, x);
-  const D root = IfThenElse(is_huge, x * D(Const(0.5)), x);
-  const D e = exp(IfThenElse(Lt(limit, root), limit, root));
-  return IfThenElse(is_huge, e * e, e);
-}
-
-// loss = p (log p - log q), 0 where p = 0; gradient = -p. The target is p, or log p.
-template <class S, bool kOfLogs>
+// loss = p (log p - log q), 0 where p = 0; gradient = -p. In double, since the difference may cancel.
+template <class S>
 BOLTZMAX_KERNEL inline Sum Divergence(const PointPiece& piece) {
   using V = VecOf<S>;
   using T = Compute<S>;
-  constexpr size_t kVectors = F64::kUnroll * F64::kLanes / V::kLanes;
-  constexpr T kNothing = kOfLogs ? -static_cast<T>(__builtin_inff()) : T(0);
+  constexpr size_t kVectors = 4 * F64::kLanes / V::kLanes;  // more would not stay in registers
   const S *x = static_cast<const S*>(piece.x), *target = static_cast<const S*>(piece.target);
   T* loss = static_cast<T*>(piece.loss);
   S* gradient = static_cast<S*>(piece.gradient);
   const V divisor = Set<V>(static_cast<T>(piece.divisor));
-  const Decay<F64> exp;
-  WideSum<F64> sum;
+  WideSum<V> sum;
   ForEachBlock<V, kVectors>(piece.n, [&](size_t i, auto lanes) {
-    constexpr size_t kU = decltype(lanes)::kVectors;
-    const auto log_q = Promote(LoadLanes<V>(x + i, lanes, T(0)));
-    const auto truth = Promote(LoadLanes<V>(target + i, lanes, kNothing));
-    using D = decltype(Promote(Block<V, kU>()));
-    const D zero = Const(0);
-    D p = truth, ratio;
-    if constexpr (kOfLogs) {
-      p = ExpOfAny(truth, exp);
-      ratio = truth - log_q;
-    } else {
-      ratio = LogRatio<T>(p, log_q);
-    }
-    const D each = IfThenElse(Eq(p, zero), IfThenElse(Eq(log_q, log_q), zero, log_q), p * ratio);
+    using B = Block<V, decltype(lanes)::kVectors>;
+    const B truth = LoadLanes<V>(target + i, lanes, T(0));
+    const auto p = Promote(truth), log_q = Promote(LoadLanes<V>(x + i, lanes, T(0)));
+    using D = decltype(Promote(truth));
+    const D zero = Const(0), infinity = Const(__builtin_inf()), nan = Const(__builtin_nan(""));
+    const D nothing = IfThenElse(Eq(log_q, log_q), zero, nan);
+    const D ratio = IfThenElse(Lt(p, infinity), LogRatio<T>(p, log_q), p - log_q);
+    const D each = IfThenElse(Lt(zero, p), p * ratio, IfThenElse(Eq(p, zero), nothing, nan));
+    AddWide(&sum, each);
+    if (loss != nullptr) StoreLanes(loss + i, DemoteTo<V, decltype(lanes)::kVectors>(each), lanes);
+    if (gradient != nullptr) StoreLanes(gradient + i, (B(Set<V>(0)) - truth) / B(divisor), lanes);
+  });
+  return sum.Total();
+}
+
+// Of exp(x), what ScaledExp holds for a row whose maximum is 0: up to kMost. Beyond, exp(x) = exp(x - kStep) exp(kStep),
+// up to infinity; x - kStep is exact.
+template <class T>
+struct ExpRange;
+template <>
+struct ExpRange<float> {
+  static constexpr float kMost = 40.0f, kStep = 50.0f, kExpOfStep = 0x1.19103ep+72f;
+};
+template <>
+struct ExpRange<double> {
+  static constexpr double kMost = 600.0, kStep = 300.0, kExpOfStep = 0x1.c05c0a7166b4ap+432;
+};
+
+template <class V, class B>
+inline B ExpOfAny(const B& x, const Decay<V>& exp) {
+  using R = ExpRange<typename V::Scalar>;
+  const B most = Set<V>(R::kMost);
+  const auto is_huge = Lt(most, x);
+  const B near = IfThenElse(is_huge, x - B(Set<V>(R::kStep)), x);
+  const B e = exp(IfThenElse(Lt(most, near), most, near));
+  return IfThenElse(is_huge, e * B(Set<V>(R::kExpOfStep)), e);
+}
+
+// The same of log p.
+template <class S>
+BOLTZMAX_KERNEL inline Sum DivergenceOfLogs(const PointPiece& piece) {
+  using V = VecOf<S>;
+  using T = Compute<S>;
+  const S *x = static_cast<const S*>(piece.x), *target = static_cast<const S*>(piece.target);
+  T* loss = static_cast<T*>(piece.loss);
+  S* gradient = static_cast<S*>(piece.gradient);
+  const V divisor = Set<V>(static_cast<T>(piece.divisor));
+  const Decay<V> exp;
+  WideSum<V> sum;
+  ForEachBlock<V, V::kUnroll>(piece.n, [&](size_t i, auto lanes) {
+    using B = Block<V, decltype(lanes)::kVectors>;
+    const B zero = Set<V>(0);
+    const B log_q = LoadLanes<V>(x + i, lanes, T(0));
+    const B log_p = LoadLanes<V>(target + i, lanes, -static_cast<T>(__builtin_inff()));
+    const B p = ExpOfAny<V>(log_p, exp);
+    const B each = IfThenElse(Eq(p, zero), IfThenElse(Eq(log_q, log_q), zero, log_q), p * (log_p - log_q));
     AddEach(&sum, each);
-    if (loss != nullptr) StoreLanes(loss + i, DemoteTo<V, kU>(each), lanes);
-    if (gradient != nullptr) {
-      StoreLanes(gradient + i, DemoteTo<V, kU>(zero - p) / Block<V, kU>(divisor), lanes);
-    }
+    if (loss != nullptr) StoreLanes(loss + i, each, lanes);
+    if (gradient != nullptr) StoreLanes(gradient + i, (zero - p) / B(divisor), lanes);
   });
   return sum.Total();
 }
 
 template <class S>
-constexpr PointKernels kPointKernels = {BinaryCrossEntropy<S>, Divergence<S, false>, Divergence<S, true>};
+constexpr PointKernels kPointKernels = {BinaryCrossEntropy<S>, Divergence<S>, DivergenceOfLogs<S>};
 
 }  // namespace
 }  // namespace boltzmax::kernels

@@ -227,7 +227,9 @@ def kl_divergence(
     Notes
     -----
     As ``torch.nn.functional.kl_div(log_q, p)`` (whose default is "mean"), but that :math:`p = 0`
-    gives 0 even if :math:`q = 0`.  All is computed in float64, sums in twice that precision.
+    gives 0 even if :math:`q = 0`.  All is computed in float64.  With `log_target` that is needed
+    only if an array is float64; otherwise elements are computed in float32, where one is within 4
+    units in its last place.  Sums are taken in float64 at least.
 
     Examples
     --------
