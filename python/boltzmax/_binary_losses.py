@@ -140,7 +140,8 @@ def binary_cross_entropy_with_logits_with_grad(
         arrays = _read(*arguments)
         out = checked_gradient(out, arrays[0])
         result = _core.binary_cross_entropy(*arrays, reduction, True, out)
-    return result
+    loss, gradient = result
+    return loss, gradient
 
 
 def _read(

@@ -162,7 +162,8 @@ def nll_loss_with_grad(
         rows = _read_rows(*arguments)
         out = checked_gradient(out, rows[0])
         result = _core.nll_loss(*rows, reduction, True, out)
-    return result
+    loss, gradient = result
+    return loss, gradient
 
 
 def _read_rows(
@@ -292,7 +293,8 @@ def kl_divergence_with_grad(
         arrays = _read_divergence(log_q, p)
         out = checked_gradient(out, arrays[0])
         result = _core.kl_divergence(*arrays, bool(log_target), reduction, True, out)
-    return result
+    loss, gradient = result
+    return loss, gradient
 
 
 def _read_divergence(log_q: ArrayLike, p: ArrayLike) -> tuple[Array, Array]:
