@@ -124,6 +124,21 @@ def test_elements(isa: str, dtype: np.dtype[Any], labels: bool, weighted: bool) 
     assert np.all(np.abs(wide(gradient) - exact) <= rounding + 4 * unit + np.finfo(result).tiny)
 
 
+def test_worst_elements(isa: str) -> None:
+    """What pointwise.hpp says of one float: at most that in a sample, and not less at the worst."""
+    inputs = ("0x1.0a9a3p-5", "0x1.2859ep-6", "0x1.c82cep-6", "-0x1.0a111ap+2")
+    worst = [float.fromhex(x) for x in inputs]
+    least, most = np.array([2.0**-30, 104], np.float32).view(np.int32)
+    sample = np.arange(least, most, 9973, dtype=np.int32).view(np.float32)
+    x = np.concatenate([sample, -sample, np.array(worst, np.float32)])
+    false = np.zeros_like(x)
+    losses = binary_cross_entropy_with_logits(x, false, reduction="none")
+    slopes = binary_cross_entropy_with_logits_with_grad(x, false, reduction="sum")[1]
+    known = 2.6 if isa == "scalar" else 2.24
+    assert known - 0.1 <= ulps(losses, binary_losses(x, false), x.dtype) <= known
+    assert 2.4 <= ulps(slopes, binary_slopes(x, false), x.dtype) <= 2.41
+
+
 @pytest.mark.parametrize("n", [1, 2, 9, 17, 100, 2048, 2049, 70_001])
 def test_sums_and_means(isa: str, dtype: np.dtype[Any], n: int) -> None:
     arrays = samples(n, dtype, labels=False)
