@@ -18,48 +18,42 @@ namespace {
 constexpr size_t kRowsAtOnce = 4096;  // fixed, for the sake of the sums' bits
 
 template <class T>
-int64_t ReadInteger(const char* p) {
+T ReadAs(const char* p) {
   T value;
   std::memcpy(&value, p, sizeof value);
-  if constexpr (sizeof(T) == sizeof(int64_t)) {
-    constexpr auto kLargest = static_cast<T>(std::numeric_limits<int64_t>::max());
-    value = std::min(value, kLargest);
-  }
-  return static_cast<int64_t>(value);
+  return value;
 }
 
-using IntegerReader = int64_t (*)(const char*);
-
-IntegerReader IntegerReaderOf(DType dtype) {
+// An integer of any type; one that is too large reads as the largest. The type is the same for all rows: a branch that is
+// foretold costs less than a call.
+int64_t ReadInteger(DType dtype, const char* p) {
   switch (dtype) {
-    case DType::kInt8: return ReadInteger<int8_t>;
-    case DType::kUInt8: return ReadInteger<uint8_t>;
-    case DType::kInt16: return ReadInteger<int16_t>;
-    case DType::kUInt16: return ReadInteger<uint16_t>;
-    case DType::kInt32: return ReadInteger<int32_t>;
-    case DType::kUInt32: return ReadInteger<uint32_t>;
-    case DType::kInt64: return ReadInteger<int64_t>;
-    case DType::kUInt64: return ReadInteger<uint64_t>;
+    case DType::kInt64: return ReadAs<int64_t>(p);
+    case DType::kInt32: return ReadAs<int32_t>(p);
+    case DType::kInt8: return ReadAs<int8_t>(p);
+    case DType::kUInt8: return ReadAs<uint8_t>(p);
+    case DType::kInt16: return ReadAs<int16_t>(p);
+    case DType::kUInt16: return ReadAs<uint16_t>(p);
+    case DType::kUInt32: return ReadAs<uint32_t>(p);
+    case DType::kUInt64:
+      return static_cast<int64_t>(
+          std::min<uint64_t>(ReadAs<uint64_t>(p), static_cast<uint64_t>(std::numeric_limits<int64_t>::max())));
     default: throw std::logic_error("targets are integers");
   }
 }
 
 // A number of any type in double.
-class NumberReader {
- public:
-  explicit NumberReader(const Numbers& numbers)
-      : gather_(numbers.at == nullptr ? nullptr : Gather(numbers.dtype, DType::kFloat64)) {}
-
-  double operator()(const char* at) const {
-    double value;
-    gather_(at, 0, 1, &value);
-    return value;
+double ReadNumber(DType dtype, const char* p) {
+  switch (dtype) {
+    case DType::kFloat32: return ReadAs<float>(p);
+    case DType::kFloat64: return ReadAs<double>(p);
+    default: {
+      double value;
+      Gather(dtype, DType::kFloat64)(p, 0, 1, &value);
+      return value;
+    }
   }
-  bool IsThere() const { return gather_ != nullptr; }
-
- private:
-  GatherFn gather_;
-};
+}
 
 // What is found in some rows.
 struct Found {
@@ -76,10 +70,6 @@ class Plan {
         rows_(Coalesce(p.rows)),
         item_(ItemSize(p.log_prob.dtype)),
         wide_(p.log_prob.dtype == DType::kFloat64),
-        target_(IntegerReaderOf(p.target.dtype)),
-        log_prob_(p.log_prob),
-        weight_(p.weight),
-        sample_weight_(p.sample_weight),
         narrow_(Gather(DType::kFloat64, p.log_prob.dtype)) {}
 
   Found Read(size_t begin, size_t end) const {
@@ -91,7 +81,7 @@ class Plan {
       double loss = 0.0;
       if (row == Row::kCounts) {
         const double weight = WeightOf(at, target);
-        loss = Loss(weight, log_prob_(p_.log_prob.at + at[kLogProb] + target * p_.log_prob.stride));
+        loss = Loss(weight, ReadNumber(p_.log_prob.dtype, p_.log_prob.at + at[kLogProb] + target * p_.log_prob.stride));
         losses.Add({loss, 0.0});
         weights.Add({weight, 0.0});
       }
@@ -126,14 +116,17 @@ class Plan {
   }
 
   Row Classify(const Offsets& at, int64_t* target) const {
-    *target = target_(p_.target.at + at[kTarget]);
+    *target = ReadInteger(p_.target.dtype, p_.target.at + at[kTarget]);
     if (*target == p_.ignore_index) return Row::kIgnored;
     return *target >= 0 && *target < static_cast<int64_t>(p_.classes) ? Row::kCounts : Row::kOutOfRange;
   }
 
   double WeightOf(const Offsets& at, int64_t target) const {
-    double weight = weight_.IsThere() ? weight_(p_.weight.at + target * p_.weight.stride) : 1.0;
-    if (sample_weight_.IsThere()) weight *= sample_weight_(p_.sample_weight.at + at[kSampleWeight]);
+    double weight = 1.0;
+    if (p_.weight.at != nullptr) weight = ReadNumber(p_.weight.dtype, p_.weight.at + target * p_.weight.stride);
+    if (p_.sample_weight.at != nullptr) {
+      weight *= ReadNumber(p_.sample_weight.dtype, p_.sample_weight.at + at[kSampleWeight]);
+    }
     return weight;
   }
 
@@ -159,8 +152,6 @@ class Plan {
   Axes rows_;
   size_t item_;
   bool wide_;
-  IntegerReader target_;
-  NumberReader log_prob_, weight_, sample_weight_;
   GatherFn narrow_;
 };
 
