@@ -71,7 +71,7 @@ def binary_cross_entropy_with_logits(
     term is ever the difference of larger ones.
 
     All is computed in float64 if an array is float64, otherwise in float32; of labels from 0 to 1
-    and positive weights an element then is within 4 units in its last place, and one of the
+    and positive weights an element then is within 6 units in its last place, and one of the
     gradient within 4 of those of :math:`w \max(v z, 1 - z)`.  Sums are taken in twice the
     precision: that of the same numbers has the same bits whatever their strides and the number of
     threads.
