@@ -1,5 +1,6 @@
 #include "convert.hpp"
 
+#include <algorithm>
 #include <bit>
 #include <cmath>
 #include <cstdint>
@@ -52,7 +53,15 @@ void GatherAs(const char* x, ptrdiff_t stride, size_t n, void* out) {
     std::memcpy(to, x, n * sizeof(From));
     return;
   }
-  for (size_t i = 0; i < n; ++i) to[i] = Convert<To>(ReadUnaligned<From>(x + static_cast<ptrdiff_t>(i) * stride));
+  if (stride == 0 && n > 0) {
+    std::fill_n(to, n, Convert<To>(ReadUnaligned<From>(x)));
+    return;
+  }
+  const auto convert = [&](ptrdiff_t step) {
+    for (size_t i = 0; i < n; ++i) to[i] = Convert<To>(ReadUnaligned<From>(x + static_cast<ptrdiff_t>(i) * step));
+  };
+  if (stride == static_cast<ptrdiff_t>(sizeof(From))) convert(sizeof(From));  // a constant, for the compiler's vectors
+  else convert(stride);
 }
 
 void GatherBools(const char* x, ptrdiff_t stride, size_t n, void* out) {

@@ -1,13 +1,12 @@
 #include "gradients.hpp"
 
 #include <algorithm>
-#include <cmath>
 #include <cstdint>
 #include <vector>
 
-#include "../kernels/row_sum.hpp"
 #include "convert.hpp"
 #include "row_blocks.hpp"
+#include "running_sum.hpp"
 
 namespace boltzmax {
 
@@ -93,13 +92,9 @@ void RunLongRow(const Plan& plan, size_t r, bool contiguous) {
   };
   std::vector<Sum> sums(count);
   ParallelFor(count, cost, [&](size_t s) { sums[s] = plan.Reduce(segment(s)); });
-  Sum total = {0.0, 0.0};
-  for (const Sum& sum : sums) {
-    double error;
-    total.hi = TwoSum(total.hi, sum.hi, &error);
-    total.lo += sum.lo + error;
-  }
-  if (!std::isnan(total.lo)) total.hi += total.lo;  // of an infinite sum there is no low part
+  RunningSum running;
+  for (const Sum& sum : sums) running.Add(sum);
+  const Sum total = {running.Total(), 0.0};
   ParallelFor(count, cost, [&](size_t s) {
     const GradRow row = segment(s);
     plan.Map(row, total);

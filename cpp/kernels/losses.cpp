@@ -2,7 +2,6 @@
 #include "losses.hpp"
 
 namespace boltzmax::BOLTZMAX_ISA {
-extern const LossTable kLosses;
 constinit const LossTable kLosses = {kernels::kLossKernels<float>, kernels::kLossKernels<double>,
                                      kernels::kLossKernels<Half>, kernels::kLossKernels<BFloat16>};
 }  // namespace boltzmax::BOLTZMAX_ISA

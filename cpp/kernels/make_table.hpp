@@ -276,7 +276,7 @@ struct Kernels {
 template <class T>
 constexpr UnitKernels<T> kUnits = {DotRows<T>, AddRows<T>, LogSigmoid<T>};
 
-constexpr KernelTable MakeTable(const char* isa, const LossTable* losses) {
+constexpr KernelTable MakeTable(const char* isa) {
   return {isa,
           Kernels<float>::kTable,
           Kernels<double>::kTable,
@@ -284,7 +284,8 @@ constexpr KernelTable MakeTable(const char* isa, const LossTable* losses) {
           Kernels<BFloat16>::kTable,
           kUnits<float>,
           kUnits<double>,
-          losses};
+          &BOLTZMAX_ISA::kLosses,
+          &BOLTZMAX_ISA::kPointwise};
 }
 
 }  // namespace

@@ -2,8 +2,5 @@
 #include "make_table.hpp"
 
 namespace boltzmax::BOLTZMAX_ISA {
-// The families that are objects of their own.
-extern const LossTable kLosses;
-
-constinit const KernelTable kKernels = kernels::MakeTable(BOLTZMAX_ISA_NAME, &kLosses);
+constinit const KernelTable kKernels = kernels::MakeTable(BOLTZMAX_ISA_NAME);
 }  // namespace boltzmax::BOLTZMAX_ISA

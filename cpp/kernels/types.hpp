@@ -185,7 +185,8 @@ struct UnitKernels {
   void (*log_sigmoid)(const T* z, size_t n, T* log_p, T* q);
 };
 
-struct LossTable;
+struct LossTable;       // loss_types.hpp
+struct PointwiseTable;  // pointwise_table.hpp
 
 struct KernelTable {
   const char* isa;
@@ -196,20 +197,29 @@ struct KernelTable {
   UnitKernels<float> units_f32;
   UnitKernels<double> units_f64;
   const LossTable* losses;
+  const PointwiseTable* pointwise;
 };
 
 // One per ISA that this build holds. Each family of kernels is an object of its own, with one table.
 namespace scalar {
 extern const KernelTable kKernels;
-}
+extern const LossTable kLosses;
+extern const PointwiseTable kPointwise;
+}  // namespace scalar
 namespace avx2 {
 extern const KernelTable kKernels;
-}
+extern const LossTable kLosses;
+extern const PointwiseTable kPointwise;
+}  // namespace avx2
 namespace avx512 {
 extern const KernelTable kKernels;
-}
+extern const LossTable kLosses;
+extern const PointwiseTable kPointwise;
+}  // namespace avx512
 namespace neon {
 extern const KernelTable kKernels;
-}
+extern const LossTable kLosses;
+extern const PointwiseTable kPointwise;
+}  // namespace neon
 
 }  // namespace boltzmax

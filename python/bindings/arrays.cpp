@@ -2,7 +2,9 @@
 
 #include <algorithm>
 #include <atomic>
+#include <algorithm>
 #include <cstdlib>
+#include <cstring>
 
 #include "recycling.hpp"
 
@@ -75,5 +77,33 @@ ArrayRef NewArray(int ndim, const npy_intp* shape, PyArray_Descr* descr, const n
 ArrayRef NewArrayLike(PyArrayObject* x, PyArray_Descr* descr) {
   return NewArray(PyArray_NDIM(x), PyArray_DIMS(x), descr, PyArray_IS_C_CONTIGUOUS(x) ? nullptr : PyArray_STRIDES(x));
 }
+bool MayOverlap(PyArrayObject* a, PyArrayObject* b) {
+  const auto bounds = [](PyArrayObject* array, const char** low, const char** high) {
+    *low = *high = PyArray_BYTES(array);
+    for (int d = 0; d < PyArray_NDIM(array); ++d) {
+      const npy_intp reach = (PyArray_DIM(array, d) - 1) * PyArray_STRIDE(array, d);
+      (reach < 0 ? *low : *high) += reach;
+    }
+    *high += PyArray_ITEMSIZE(array);
+  };
+  const char *a_low, *a_high, *b_low, *b_high;
+  bounds(a, &a_low, &a_high);
+  bounds(b, &b_low, &b_high);
+  return PyArray_SIZE(a) > 0 && PyArray_SIZE(b) > 0 && a_low < b_high && b_low < a_high;
+}
+
+bool RepeatsElements(PyArrayObject* array) {
+  for (int d = 0; d < PyArray_NDIM(array); ++d) {
+    if (PyArray_STRIDE(array, d) == 0 && PyArray_DIM(array, d) > 1) return true;
+  }
+  return false;
+}
+
+bool SameElements(PyArrayObject* a, PyArrayObject* b) {
+  return PyArray_BYTES(a) == PyArray_BYTES(b) && PyArray_TYPE(a) == PyArray_TYPE(b) && PyArray_SAMESHAPE(a, b) &&
+         std::memcmp(PyArray_STRIDES(a), PyArray_STRIDES(b), sizeof(npy_intp) * static_cast<size_t>(PyArray_NDIM(a))) ==
+             0;
+}
+
 
 }  // namespace boltzmax

@@ -60,5 +60,13 @@ ArrayRef NewArrayLike(PyArrayObject* x, PyArray_Descr* descr);
 inline PyObject* ScalarIfZeroD(ArrayRef array) {
   return PyArray_Return(reinterpret_cast<PyArrayObject*>(array.release()));
 }
+// Whether the bytes from the first element to the last have some in common.
+bool MayOverlap(PyArrayObject* a, PyArrayObject* b);
+
+// Whether they have one shape and type, and element i of one lies where element i of the other does.
+bool SameElements(PyArrayObject* a, PyArrayObject* b);
+
+// Whether two elements lie in the same place, as in a broadcast view.
+bool RepeatsElements(PyArrayObject* array);
 
 }  // namespace boltzmax

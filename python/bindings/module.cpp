@@ -15,6 +15,7 @@
 #include "loss_calls.hpp"
 #include "losses.hpp"
 #include "normalized.hpp"
+#include "point_losses.hpp"
 #include "recycling.hpp"
 #include "trees.hpp"
 
@@ -69,6 +70,7 @@ PYBIND11_MODULE(core_of_main_interpreter, module, py::mod_gil_not_used()) {
 
   if (PyModule_AddFunctions(module.ptr(), boltzmax::DirectMethods()) < 0) throw py::error_already_set();
   if (PyModule_AddFunctions(module.ptr(), boltzmax::LossCallMethods()) < 0) throw py::error_already_set();
+  if (PyModule_AddFunctions(module.ptr(), boltzmax::PointLossMethods()) < 0) throw py::error_already_set();
   boltzmax::BindNormalized(module);
   boltzmax::BindLosses(module);
   boltzmax::BindTrees(module);

@@ -136,23 +136,6 @@ bool ReadDType(PyObject* value, DescrRef* descr, DType* storage) {
   return true;
 }
 
-namespace {
-
-bool RepeatsElements(PyArrayObject* array) {
-  for (int d = 0; d < PyArray_NDIM(array); ++d) {
-    if (PyArray_STRIDE(array, d) == 0 && PyArray_DIM(array, d) > 1) return true;
-  }
-  return false;
-}
-
-bool SameElements(PyArrayObject* a, PyArrayObject* b) {
-  return PyArray_BYTES(a) == PyArray_BYTES(b) && PyArray_TYPE(a) == PyArray_TYPE(b) && PyArray_SAMESHAPE(a, b) &&
-         std::memcmp(PyArray_STRIDES(a), PyArray_STRIDES(b), sizeof(npy_intp) * static_cast<size_t>(PyArray_NDIM(a))) ==
-             0;
-}
-
-}  // namespace
-
 bool ReadOut(PyObject* value, int ndim, const npy_intp* shape, DType storage, ArrayRef* out) {
   if (!PyArray_CheckExact(value)) return false;
   *out = ArrayRef::Borrow(value);
@@ -161,23 +144,8 @@ bool ReadOut(PyObject* value, int ndim, const npy_intp* shape, DType storage, Ar
          std::equal(shape, shape + ndim, PyArray_DIMS(array)) && !RepeatsElements(array);
 }
 
-bool IsApart(PyArrayObject* out, PyArrayObject* operand) {
-  const auto bounds = [](PyArrayObject* array, const char** low, const char** high) {
-    *low = *high = PyArray_BYTES(array);
-    for (int d = 0; d < PyArray_NDIM(array); ++d) {
-      const npy_intp reach = (PyArray_DIM(array, d) - 1) * PyArray_STRIDE(array, d);
-      (reach < 0 ? *low : *high) += reach;
-    }
-    *high += PyArray_ITEMSIZE(array);
-  };
-  const char *out_low, *out_high, *low, *high;
-  bounds(out, &out_low, &out_high);
-  bounds(operand, &low, &high);
-  return PyArray_SIZE(out) == 0 || PyArray_SIZE(operand) == 0 || out_high <= low || high <= out_low;
-}
-
 bool IsSameOrApart(PyArrayObject* out, PyArrayObject* operand) {
-  return SameElements(out, operand) || IsApart(out, operand);
+  return SameElements(out, operand) || !MayOverlap(out, operand);
 }
 
 }  // namespace boltzmax

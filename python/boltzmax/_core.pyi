@@ -93,6 +93,33 @@ def cross_entropy(
     add: NDArray[np.float64] | None,
     target_gain: NDArray[np.float64] | None,
 ) -> None: ...
+def binary_cross_entropy(
+    logits: ArrayLike,
+    target: ArrayLike,
+    weight: ArrayLike | None,
+    pos_weight: ArrayLike | None,
+    reduction: str,
+    with_grad: bool,
+    out: NDArray[Any] | None,
+) -> Any: ...
+def kl_divergence(
+    log_q: ArrayLike,
+    p: ArrayLike,
+    log_target: bool,
+    reduction: str,
+    with_grad: bool,
+    out: NDArray[Any] | None,
+) -> Any: ...
+def nll_loss(
+    log_prob: ArrayLike,
+    target: ArrayLike,
+    weight: ArrayLike | None,
+    sample_weight: ArrayLike | None,
+    ignore_index: int,
+    reduction: str,
+    with_grad: bool,
+    out: NDArray[Any] | None,
+) -> Any: ...
 def row_stats(
     logits: NDArray[Any],
     target: NDArray[np.int64] | None,
