@@ -242,7 +242,7 @@ constexpr UnitKernels<T> kUnits = {DotRows<T>, AddRows<T>, LogSigmoid<T>};
 constexpr KernelTable MakeTable(const char* isa) {
   return {
       isa,           Kernels<float>::kTable, Kernels<double>::kTable, Kernels<Half>::kTable, Kernels<BFloat16>::kTable,
-      kUnits<float>, kUnits<double>};
+      kUnits<float>, kUnits<double>,         &BOLTZMAX_ISA::kTiles};
 }
 
 }  // namespace

@@ -12,6 +12,7 @@
 #include "../../cpp/core/dispatch.hpp"
 #include "../../cpp/core/parallel.hpp"
 #include "direct.hpp"
+#include "linear.hpp"
 #include "losses.hpp"
 #include "normalized.hpp"
 #include "recycling.hpp"
@@ -59,8 +60,10 @@ PYBIND11_MODULE(core_of_main_interpreter, module, py::mod_gil_not_used()) {
   boltzmax::SelectIsaFromEnvironment();
 
   if (PyModule_AddFunctions(module.ptr(), boltzmax::DirectMethods()) < 0) throw py::error_already_set();
+  if (PyModule_AddFunctions(module.ptr(), boltzmax::SmallLinearMethods()) < 0) throw py::error_already_set();
   boltzmax::BindNormalized(module);
   boltzmax::BindLosses(module);
+  boltzmax::BindLinear(module);
   boltzmax::BindTrees(module);
   module.def("set_doc", SetDoc, py::arg("name"), py::arg("doc"));
 
