@@ -70,11 +70,11 @@ def reference(
     s = logits(h, w, b, temperature, softcap)
     v = s.shape[1]
     cw = np.ones(v) if class_weight is None else class_weight
-    used = np.where(t == ignore_index, 0.0, 1.0 if sample_weight is None else sample_weight)
-    used, weight = np.broadcast_to(used, s.shape[:1]), np.ones(len(s))
+    used = np.ones(len(s)) if sample_weight is None else sample_weight
     if t.dtype.kind == "f":
-        q = t
+        q, weight = t, np.ones(len(s))
     else:
+        used = np.where(t == ignore_index, 0.0, used)
         t = np.where(t == ignore_index, 0, t)
         q, weight = np.eye(v)[t], cw[t]
     a = cw * ((1 - label_smoothing) * q + label_smoothing / v)

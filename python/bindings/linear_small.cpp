@@ -3,6 +3,7 @@
 
 #include <algorithm>
 #include <array>
+#include <atomic>
 #include <vector>
 
 #include "../../cpp/core/linear_tiles.hpp"
@@ -30,12 +31,27 @@ PyObject* Look(const Matrix& m, int type) {
                      nullptr);
 }
 
+// boltzmax._linear_scores.multiply; null with an exception set on failure.
+PyObject* Multiplier() {
+  // Kept for good. Where threads are free and several come first, each finds the same function.
+  static std::atomic<PyObject*> kept{nullptr};
+  PyObject* function = kept.load(std::memory_order_acquire);
+  if (function != nullptr) return function;
+  PyObject* module = PyImport_ImportModule("boltzmax._linear_scores");
+  if (module == nullptr) return nullptr;
+  function = PyObject_GetAttrString(module, "multiply");
+  Py_DECREF(module);
+  kept.store(function, std::memory_order_release);
+  return function;
+}
+
 // out = a b, by NumPy's BLAS; false with an exception set on failure.
 bool Multiply(const Matrix& a, const Matrix& b, const Matrix& out, int type) {
   PyObject* operands[] = {Look(a, type), Look(b, type), Look(out, type)};
+  PyObject* function = Multiplier();
   PyObject* result = nullptr;
-  if (operands[0] != nullptr && operands[1] != nullptr && operands[2] != nullptr) {
-    result = PyArray_MatrixProduct2(operands[0], operands[1], reinterpret_cast<PyArrayObject*>(operands[2]));
+  if (function != nullptr && operands[0] != nullptr && operands[1] != nullptr && operands[2] != nullptr) {
+    result = PyObject_Vectorcall(function, operands, 3, nullptr);
   }
   for (PyObject* operand : operands) Py_XDECREF(operand);
   Py_XDECREF(result);
@@ -135,7 +151,7 @@ class SmallLayer {
     totals_ = {label_, column(0), column(1), column(2), column(3), column(4)};
     for (size_t i = 5; i < kColumns; ++i) spare_[i - 5] = column(i);
     std::fill_n(totals_.mass, rows, shares_.even * static_cast<double>(classes_));
-    if (!Multiply(Hidden(), Weight().Transposed(), Scores(), type_)) return false;
+    if (!FindLogits()) return false;
     scoring_.bias = bias_ == nullptr ? nullptr : PyArray_BYTES(bias_);
     const bool done = RunDetached(Cost(), [&] { AddTile(Tile(), scoring_, shares_, totals_, top); });
     scored_ = true;
@@ -189,6 +205,30 @@ class SmallLayer {
 
  private:
   static constexpr size_t kColumns = 7;  // five totals, and two more
+
+  // BLAS does not shine at a few rows by a few classes; from here on it may use threads, too.
+  static constexpr npy_intp kFewRows = 4, kSmallWeight = npy_intp{1} << 18;
+
+  // False with an exception set on failure.
+  bool FindLogits() {
+    if (rows_ > kFewRows || classes_ * width_ > kSmallWeight) {
+      return Multiply(Hidden(), Weight().Transposed(), Scores(), type_);
+    }
+    return RunDetached(static_cast<double>(rows_ * classes_ * width_) * 0.05, [&] {
+      type_ == NPY_FLOAT ? Dot<float>(ActiveKernels().units_f32) : Dot<double>(ActiveKernels().units_f64);
+    });
+  }
+  template <class T>
+  void Dot(const UnitKernels<T>& kernels) const {
+    const auto width = static_cast<size_t>(width_);
+    const auto rows_of = [&](const Matrix& m) {
+      std::vector<const T*> rows(static_cast<size_t>(m.rows));
+      for (size_t r = 0; r < rows.size(); ++r) rows[r] = reinterpret_cast<const T*>(m.data) + r * width;
+      return rows;
+    };
+    const auto x = rows_of(Hidden()), w = rows_of(Weight());
+    kernels.dot_rows(x.data(), x.size(), w.data(), w.size(), width, reinterpret_cast<T*>(scores_));
+  }
 
   size_t Item() const { return type_ == NPY_FLOAT ? sizeof(float) : sizeof(double); }
   double Cost() const { return 2.0 * EstimateNanoseconds(static_cast<size_t>(rows_ * classes_), Tile().storage); }

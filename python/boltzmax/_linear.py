@@ -30,7 +30,7 @@ from boltzmax._targets import (
 Array = NDArray[Any]
 Floats = NDArray[np.float64]
 
-_SCRATCH = 2**17  # numbers in the buffer for a product that is added to something
+_SCRATCH = 2**18  # numbers in the buffer for a product that is added to something
 
 
 def linear_cross_entropy(
@@ -101,7 +101,7 @@ def linear_cross_entropy(
 
     Notes
     -----
-    Besides the result this takes memory for a few tiles of at most 2**19 numbers.  What has a
+    Besides the result this takes memory for a few tiles of at most 2**20 numbers.  What has a
     weight of 0 is left out, be its loss infinite.
 
     Examples

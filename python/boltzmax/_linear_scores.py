@@ -23,7 +23,7 @@ Floats = NDArray[np.float64]
 Rows = slice | NDArray[np.int64]
 
 # Numbers in a tile of logits: between these, and otherwise this part of all logits.
-_SMALLEST_TILE, _LARGEST_TILE, _PART = 2**17, 2**19, 256
+_SMALLEST_TILE, _LARGEST_TILE, _PART = 2**17, 2**20, 128
 # Calls of at most this many logits are read, multiplied and answered in one compiled function.
 SMALL = 2**17
 # Fewer rows or classes than this make slow matrix products.
@@ -75,14 +75,14 @@ class Scores:
         rows = room // self.n_classes if whole else math.isqrt(room // 2)
         if self.rows is not None or self.hidden.dtype != self.dtype:  # rows are copied
             rows = min(rows, max(room // (4 * self.width + 1), FEW_ROWS))
-        rows = max(1, min(rows, n))
+        rows = _even(n, max(1, min(rows, n)))
         classes = room // rows
         if n > rows and not whole:
             classes = min(classes, _MANY_CLASSES)
         if self.weight.dtype != self.dtype:  # classes are copied
             classes = min(classes, max(room // (2 * self.width + 1), FEW_ROWS))
         self.block_rows = rows
-        classes = min(classes, self.n_classes)
+        classes = _even(self.n_classes, min(classes, self.n_classes))
         self.tiles = [
             slice(start, min(start + classes, self.n_classes))
             for start in range(0, self.n_classes, classes)
@@ -124,6 +124,11 @@ class Scores:
         scoring = self.scoring(tile)
         _core.linear_add_tile(s, first, *scoring, shares, totals.columns, totals.top)
         return s
+
+
+def _even(total: int, most: int) -> int:
+    """Return how many of `total` each part has, of which none has more than `most`."""
+    return -(-total // -(-total // most)) if total else most
 
 
 class Totals:
@@ -190,6 +195,12 @@ class Shares:
 
 
 NO_SHARES = Shares(None, None, 0.0, 0.0)
+
+
+@np.errstate(all="ignore")
+def multiply(a: Array, b: Array, out: Array) -> None:
+    """Write the product of two matrices; the compiled functions for few logits call this."""
+    np.matmul(a, b, out=out)
 
 
 def positive(value: float, name: str) -> float:
