@@ -1,4 +1,4 @@
-"""Layers to test losses and queries of a linear layer with, and these in float64 from all logits."""
+"""Linear layers to test with, and their losses in float64 from all logits."""
 
 from __future__ import annotations
 

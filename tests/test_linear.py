@@ -29,6 +29,7 @@ from linear_samples import (
     use_tiles,
 )
 
+
 @pytest.fixture(params=TILES, ids=str)
 def tiles(request, monkeypatch):
     use_tiles(request.param, monkeypatch)

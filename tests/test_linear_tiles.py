@@ -1,4 +1,4 @@
-"""What happens to tiles of logits between matrix products: on every instruction set, to the last digit."""
+"""What happens to logits between matrix products, on every instruction set."""
 
 from __future__ import annotations
 

@@ -26,8 +26,8 @@ Rows = slice | NDArray[np.int64]
 _SMALLEST_TILE, _LARGEST_TILE, _PART = 2**17, 2**20, 128
 # Calls of at most this many logits are read, multiplied and answered in one compiled function.
 SMALL = 2**17
-# Fewer rows or classes than this make slow matrix products.
-FEW_ROWS, _MANY_CLASSES = 64, 2048
+# Fewer rows than this make slow matrix products; more classes than this make no faster ones.
+FEW_ROWS, _MANY_CLASSES = 64, 1024
 
 
 class Scores:
@@ -72,7 +72,9 @@ class Scores:
         part = n * self.n_classes * size // (_PART * self.dtype.itemsize)
         room = min(max(part, _SMALLEST_TILE), _LARGEST_TILE)
         whole = self.n_classes * 2 * FEW_ROWS <= room  # the logits are needed once only
-        rows = room // self.n_classes if whole else math.isqrt(room // 2)
+        rows = (
+            room // self.n_classes if whole else max(math.isqrt(room // 2), room // _MANY_CLASSES)
+        )
         if self.rows is not None or self.hidden.dtype != self.dtype:  # rows are copied
             rows = min(rows, max(room // (4 * self.width + 1), FEW_ROWS))
         rows = _even(n, max(1, min(rows, n)))
@@ -145,10 +147,11 @@ class Totals:
         top: int | None = None,
     ) -> None:
         self.reference, self.from_reference = np.empty(rows), np.empty(rows)
-        self.label, self.own = label, None if label is None else np.empty(rows)
-        self.mass, self.shared = mass, None if mass is None else np.empty(rows)
-        self.ids = None if top is None else np.empty((rows, top), np.int64)
-        self.scores = None if top is None else np.empty((rows, top))
+        self.label, self.mass = label, mass
+        self.own: Any = None if label is None else np.empty(rows)
+        self.shared: Any = None if mass is None else np.empty(rows)
+        self.ids: Any = None if top is None else np.empty((rows, top), np.int64)
+        self.scores: Any = None if top is None else np.empty((rows, top))
 
     @property
     def columns(self) -> tuple[Any, ...]:
