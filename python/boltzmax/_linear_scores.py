@@ -23,7 +23,7 @@ Floats = NDArray[np.float64]
 Rows = slice | NDArray[np.int64]
 
 # Numbers in a tile of logits: between these, and otherwise this part of all logits.
-_SMALLEST_TILE, _LARGEST_TILE, _PART = 2**17, 2**20, 128
+_SMALLEST_TILE, _LARGEST_TILE, _PART = 2**17, 2**20, 96
 # Calls of at most this many logits are read, multiplied and answered in one compiled function.
 SMALL = 2**17
 # Fewer rows than this make slow matrix products; more classes than this make no faster ones.
