@@ -285,7 +285,8 @@ constexpr KernelTable MakeTable(const char* isa) {
           kUnits<float>,
           kUnits<double>,
           &BOLTZMAX_ISA::kLosses,
-          &BOLTZMAX_ISA::kPointwise};
+          &BOLTZMAX_ISA::kPointwise,
+          &BOLTZMAX_ISA::kTiles};
 }
 
 }  // namespace

@@ -6,7 +6,7 @@
 #pragma once
 
 #include "columns.hpp"
-#include "tiles.hpp"
+#include "transpose.hpp"
 
 namespace boltzmax::kernels {
 namespace {
@@ -43,12 +43,12 @@ template <class S>
 
 // ---- rows as columns ----
 
-// Columns of numbers to compute with, a line of kRows for each element of the rows; and room for what fills a tile.
+// Columns of numbers to compute with, a line of kRows for each element of the rows; and room for what fills a square.
 template <class T>
 struct Columns {
   using V = Vec<T>;
   static constexpr size_t kLanes = V::kLanes;
-  alignas(64) T at[(V::kInOrder + V::kTile - 1) * kLanes];
+  alignas(64) T at[(V::kInOrder + V::kPart - 1) * kLanes];
 };
 
 // A panel that has all its rows: where some are missing, a copy of those that are there, and the first again.
@@ -83,32 +83,32 @@ struct WholePanel {
 template <class S, class T>
 inline void LoadTransposed(const Panel<S>& part, T* columns) {
   using V = Vec<T>;
-  constexpr size_t kTile = V::kTile;
+  constexpr size_t kPart = V::kPart;
   if (part.rows < Panel<S>::kRows) return LoadTransposed(WholePanel<S>(part).panel, columns);
   const auto put = [&](size_t c, size_t n, auto load) {
-    V v[kTile];
+    V v[kPart];
     BOLTZMAX_UNROLL
-    for (size_t j = 0; j < kTile; ++j) {
+    for (size_t j = 0; j < kPart; ++j) {
       v[j] = load(RowAt(part.x, part.x_stride, j) + c, part.x_stride);
       if (part.mask == nullptr) continue;
-      const auto counts = MaskOfTiles<V>(RowAt(part.mask, part.mask_stride, j) + c, part.mask_stride, n);
+      const auto counts = MaskOfParts<V>(RowAt(part.mask, part.mask_stride, j) + c, part.mask_stride, n);
       v[j] = IfThenElse(counts, v[j], Set<V>(Source<S>::kLowest));
     }
-    TransposeTiles(v);
+    TransposeParts(v);
     BOLTZMAX_UNROLL
-    for (size_t j = 0; j < kTile; ++j) Store(columns + (c + j) * V::kLanes, v[j]);
+    for (size_t j = 0; j < kPart; ++j) Store(columns + (c + j) * V::kLanes, v[j]);
   };
   size_t c = 0;
-  for (; c + kTile <= part.n; c += kTile) put(c, kTile, [](const S* p, ptrdiff_t rows) { return LoadTiles(p, rows); });
+  for (; c + kPart <= part.n; c += kPart) put(c, kPart, [](const S* p, ptrdiff_t rows) { return LoadParts(p, rows); });
   const size_t n = part.n - c;
-  if (n != 0) put(c, n, [n](const S* p, ptrdiff_t rows) { return LoadTilesN(p, rows, n); });
+  if (n != 0) put(c, n, [n](const S* p, ptrdiff_t rows) { return LoadPartsN(p, rows, n); });
 }
 
 // Back, into the rows that are there.
 template <class S, class T>
 inline void StoreTransposed(const T* columns, const Panel<S>& part) {
   using V = Vec<T>;
-  constexpr size_t kTile = V::kTile, kRows = Panel<S>::kRows;
+  constexpr size_t kPart = V::kPart, kRows = Panel<S>::kRows;
   if (part.rows < kRows) {
     S y[kRows * V::kInOrder];
     Panel<S> whole = part;
@@ -122,17 +122,17 @@ inline void StoreTransposed(const T* columns, const Panel<S>& part) {
     return;
   }
   const auto take = [&](size_t c, auto store) {
-    V v[kTile];
+    V v[kPart];
     BOLTZMAX_UNROLL
-    for (size_t j = 0; j < kTile; ++j) v[j] = Load(columns + (c + j) * V::kLanes);
-    TransposeTiles(v);
+    for (size_t j = 0; j < kPart; ++j) v[j] = Load(columns + (c + j) * V::kLanes);
+    TransposeParts(v);
     BOLTZMAX_UNROLL
-    for (size_t j = 0; j < kTile; ++j) store(part.Out(j) + c, part.y_stride, v[j]);
+    for (size_t j = 0; j < kPart; ++j) store(part.Out(j) + c, part.y_stride, v[j]);
   };
   size_t c = 0;
-  for (; c + kTile <= part.n; c += kTile) take(c, [](S* p, ptrdiff_t rows, V v) { StoreTiles(p, rows, v); });
+  for (; c + kPart <= part.n; c += kPart) take(c, [](S* p, ptrdiff_t rows, V v) { StoreParts(p, rows, v); });
   const size_t n = part.n - c;
-  if (n != 0) take(c, [n](S* p, ptrdiff_t rows, V v) { StoreTilesN(p, rows, v, n); });
+  if (n != 0) take(c, [n](S* p, ptrdiff_t rows, V v) { StorePartsN(p, rows, v, n); });
 }
 
 template <class S, bool kCoarse>

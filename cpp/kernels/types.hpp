@@ -187,6 +187,7 @@ struct UnitKernels {
 
 struct LossTable;       // loss_types.hpp
 struct PointwiseTable;  // pointwise_table.hpp
+struct TileTable;       // tile_types.hpp
 
 struct KernelTable {
   const char* isa;
@@ -198,6 +199,7 @@ struct KernelTable {
   UnitKernels<double> units_f64;
   const LossTable* losses;
   const PointwiseTable* pointwise;
+  const TileTable* tiles;
 };
 
 // One per ISA that this build holds. Each family of kernels is an object of its own, with one table.
@@ -205,21 +207,25 @@ namespace scalar {
 extern const KernelTable kKernels;
 extern const LossTable kLosses;
 extern const PointwiseTable kPointwise;
+extern const TileTable kTiles;
 }  // namespace scalar
 namespace avx2 {
 extern const KernelTable kKernels;
 extern const LossTable kLosses;
 extern const PointwiseTable kPointwise;
+extern const TileTable kTiles;
 }  // namespace avx2
 namespace avx512 {
 extern const KernelTable kKernels;
 extern const LossTable kLosses;
 extern const PointwiseTable kPointwise;
+extern const TileTable kTiles;
 }  // namespace avx512
 namespace neon {
 extern const KernelTable kKernels;
 extern const LossTable kLosses;
 extern const PointwiseTable kPointwise;
+extern const TileTable kTiles;
 }  // namespace neon
 
 }  // namespace boltzmax

@@ -12,6 +12,7 @@
 #include "../../cpp/core/dispatch.hpp"
 #include "../../cpp/core/parallel.hpp"
 #include "direct.hpp"
+#include "linear.hpp"
 #include "loss_calls.hpp"
 #include "losses.hpp"
 #include "normalized.hpp"
@@ -71,8 +72,10 @@ PYBIND11_MODULE(core_of_main_interpreter, module, py::mod_gil_not_used()) {
   if (PyModule_AddFunctions(module.ptr(), boltzmax::DirectMethods()) < 0) throw py::error_already_set();
   if (PyModule_AddFunctions(module.ptr(), boltzmax::LossCallMethods()) < 0) throw py::error_already_set();
   if (PyModule_AddFunctions(module.ptr(), boltzmax::PointLossMethods()) < 0) throw py::error_already_set();
+  if (PyModule_AddFunctions(module.ptr(), boltzmax::SmallLinearMethods()) < 0) throw py::error_already_set();
   boltzmax::BindNormalized(module);
   boltzmax::BindLosses(module);
+  boltzmax::BindLinear(module);
   boltzmax::BindTrees(module);
   module.def("set_doc", SetDoc, py::arg("name"), py::arg("doc"));
 

@@ -133,6 +133,49 @@ def row_stats(
     target_rank: NDArray[np.int64] | None,
 ) -> None: ...
 
+_Shares = tuple[NDArray[Any] | None, NDArray[Any] | None, float, float]
+_Columns = tuple[Any, ...]
+
+def linear_add_tile(
+    x: NDArray[Any],
+    first: int,
+    bias: NDArray[Any] | None,
+    temperature: float,
+    softcap: float,
+    shares: _Shares,
+    totals: _Columns,
+    top: _Columns,
+) -> None: ...
+def linear_finish_top(totals: _Columns, top: _Columns) -> None: ...
+def linear_losses(
+    totals: _Columns,
+    hard: NDArray[np.float64] | None,
+    shares: bool,
+    z_loss: float,
+    losses: NDArray[np.float64],
+) -> None: ...
+def linear_slopes(
+    x: NDArray[Any],
+    first: int,
+    scored: bool,
+    bias: NDArray[Any] | None,
+    temperature: float,
+    softcap: float,
+    shares: _Shares,
+    totals: _Columns,
+    hard: NDArray[np.float64] | None,
+    z_loss: float,
+    scale: NDArray[np.float64],
+    column_sums: NDArray[np.float64] | None,
+) -> None: ...
+def linear_small_loss(*args: object) -> Any: ...
+def linear_small_loss_with_grad(
+    *args: object,
+) -> tuple[Any, NDArray[Any], NDArray[Any], NDArray[Any] | None] | None: ...
+def linear_small_logsumexp(*args: object) -> NDArray[Any] | None: ...
+def linear_small_log_prob(*args: object) -> NDArray[Any] | None: ...
+def linear_small_topk(*args: object) -> tuple[NDArray[np.int64], NDArray[Any]] | None: ...
+
 _I32 = NDArray[np.int32]
 _I64 = NDArray[np.int64]
 _F64 = NDArray[np.float64]

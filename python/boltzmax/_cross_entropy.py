@@ -124,10 +124,12 @@ def read(
     if wanted.dtype.kind in "iu":
         label, counted = checked_targets(wanted, shape, classes, ignore_index)
         hard, soft, mass, own = _class_targets(label, classes, class_weight, smoothing)
+        if np.ndim(soft):  # losses are told from the label's: of no weight, it may be infinite
+            label = np.where(hard == 0, np.argmax(soft), label)
         label = np.where(counted, label, -1)
     elif wanted.dtype.kind == "f" and wanted.shape == array.shape:
         hard, soft, mass, own = _probability_targets(wanted, class_weight, smoothing)
-        label, counted = as_rows(wanted).argmax(axis=-1), np.ones(len(hard), bool)
+        label, counted = soft.argmax(axis=-1), np.ones(len(hard), bool)
     else:
         raise TypeError(
             f"{function}: target must be integers of shape {shape} or probabilities of shape "

@@ -13,7 +13,7 @@ namespace {
 template <>
 struct Vec<float> {
   using Scalar = float;
-  static constexpr size_t kTile = 4;
+  static constexpr size_t kPart = 4;
   static constexpr size_t kInOrder = 24;
   using Mask = __mmask16;
   static constexpr size_t kLanes = 16;
@@ -26,7 +26,7 @@ struct Vec<float> {
 template <>
 struct Vec<double> {
   using Scalar = double;
-  static constexpr size_t kTile = 2;
+  static constexpr size_t kPart = 2;
   static constexpr size_t kInOrder = 12;
   using Mask = __mmask8;
   static constexpr size_t kLanes = 8;
@@ -224,58 +224,58 @@ inline void Stream(S* p, F32 v) {
   _mm256_stream_si256(reinterpret_cast<__m256i*>(p), Narrow(v, S{}));
 }
 
-// ---- tiles: see vec_concept.hpp ----
+// ---- parts: see vec_concept.hpp ----
 
-inline __m128 LoadTile(const float* p) { return _mm_loadu_ps(p); }
-inline __m128d LoadTile(const double* p) { return _mm_loadu_pd(p); }
-inline __m128 LoadTileN(const float* p, size_t n) { return _mm_maskz_loadu_ps(FirstN<F32>(n) & 0xf, p); }
-inline __m128d LoadTileN(const double* p, size_t) { return _mm_load_sd(p); }
-inline F32 JoinTiles(__m128 a, __m128 b, __m128 c, __m128 d) {
+inline __m128 LoadPart(const float* p) { return _mm_loadu_ps(p); }
+inline __m128d LoadPart(const double* p) { return _mm_loadu_pd(p); }
+inline __m128 LoadPartN(const float* p, size_t n) { return _mm_maskz_loadu_ps(FirstN<F32>(n) & 0xf, p); }
+inline __m128d LoadPartN(const double* p, size_t) { return _mm_load_sd(p); }
+inline F32 JoinParts(__m128 a, __m128 b, __m128 c, __m128 d) {
   const __m512 v = _mm512_insertf32x4(_mm512_castps128_ps512(a), b, 1);
   return {_mm512_insertf32x4(_mm512_insertf32x4(v, c, 2), d, 3)};
 }
-inline F64 JoinTiles(__m128d a, __m128d b, __m128d c, __m128d d) {
+inline F64 JoinParts(__m128d a, __m128d b, __m128d c, __m128d d) {
   const __m512d v = _mm512_insertf64x2(_mm512_castpd128_pd512(a), b, 1);
   return {_mm512_insertf64x2(_mm512_insertf64x2(v, c, 2), d, 3)};
 }
 template <class T>
-inline Vec<T> LoadTiles(const T* p, ptrdiff_t rows) {
-  constexpr size_t kTile = Vec<T>::kTile;
-  return JoinTiles(LoadTile(RowAt(p, rows, 0)), LoadTile(RowAt(p, rows, kTile)), LoadTile(RowAt(p, rows, 2 * kTile)),
-                   LoadTile(RowAt(p, rows, 3 * kTile)));
+inline Vec<T> LoadParts(const T* p, ptrdiff_t rows) {
+  constexpr size_t kPart = Vec<T>::kPart;
+  return JoinParts(LoadPart(RowAt(p, rows, 0)), LoadPart(RowAt(p, rows, kPart)), LoadPart(RowAt(p, rows, 2 * kPart)),
+                   LoadPart(RowAt(p, rows, 3 * kPart)));
 }
 template <class T>
-inline Vec<T> LoadTilesN(const T* p, ptrdiff_t rows, size_t n) {
-  constexpr size_t kTile = Vec<T>::kTile;
-  return JoinTiles(LoadTileN(RowAt(p, rows, 0), n), LoadTileN(RowAt(p, rows, kTile), n),
-                   LoadTileN(RowAt(p, rows, 2 * kTile), n), LoadTileN(RowAt(p, rows, 3 * kTile), n));
+inline Vec<T> LoadPartsN(const T* p, ptrdiff_t rows, size_t n) {
+  constexpr size_t kPart = Vec<T>::kPart;
+  return JoinParts(LoadPartN(RowAt(p, rows, 0), n), LoadPartN(RowAt(p, rows, kPart), n),
+                   LoadPartN(RowAt(p, rows, 2 * kPart), n), LoadPartN(RowAt(p, rows, 3 * kPart), n));
 }
 template <Storage16 S>
-inline F32 JoinTiles16(uint64_t a, uint64_t b, uint64_t c, uint64_t d) {
+inline F32 JoinParts16(uint64_t a, uint64_t b, uint64_t c, uint64_t d) {
   return Widen(_mm256_setr_epi64x(static_cast<long long>(a), static_cast<long long>(b), static_cast<long long>(c),
                                   static_cast<long long>(d)),
                S{});
 }
 template <Storage16 S>
-inline F32 LoadTiles(const S* p, ptrdiff_t rows) {
-  return JoinTiles16<S>(LoadTile16(RowAt(p, rows, 0)), LoadTile16(RowAt(p, rows, 4)), LoadTile16(RowAt(p, rows, 8)),
-                        LoadTile16(RowAt(p, rows, 12)));
+inline F32 LoadParts(const S* p, ptrdiff_t rows) {
+  return JoinParts16<S>(LoadPart16(RowAt(p, rows, 0)), LoadPart16(RowAt(p, rows, 4)), LoadPart16(RowAt(p, rows, 8)),
+                        LoadPart16(RowAt(p, rows, 12)));
 }
 template <Storage16 S>
-inline F32 LoadTilesN(const S* p, ptrdiff_t rows, size_t n) {
-  return JoinTiles16<S>(LoadTileTail(RowAt(p, rows, 0), n), LoadTileTail(RowAt(p, rows, 4), n),
-                        LoadTileTail(RowAt(p, rows, 8), n), LoadTileTail(RowAt(p, rows, 12), n));
+inline F32 LoadPartsN(const S* p, ptrdiff_t rows, size_t n) {
+  return JoinParts16<S>(LoadPartTail(RowAt(p, rows, 0), n), LoadPartTail(RowAt(p, rows, 4), n),
+                        LoadPartTail(RowAt(p, rows, 8), n), LoadPartTail(RowAt(p, rows, 12), n));
 }
 
 // By halves: a 16-byte part of a 64-byte register costs a shuffle, the upper half of a 32-byte one is stored as it is.
-inline void StoreTiles(float* p, ptrdiff_t rows, F32 v) {
+inline void StoreParts(float* p, ptrdiff_t rows, F32 v) {
   const __m256 low = _mm512_castps512_ps256(v.raw), high = _mm512_extractf32x8_ps(v.raw, 1);
   _mm_storeu_ps(RowAt(p, rows, 0), _mm256_castps256_ps128(low));
   _mm_storeu_ps(RowAt(p, rows, 4), _mm256_extractf128_ps(low, 1));
   _mm_storeu_ps(RowAt(p, rows, 8), _mm256_castps256_ps128(high));
   _mm_storeu_ps(RowAt(p, rows, 12), _mm256_extractf128_ps(high, 1));
 }
-inline void StoreTilesN(float* p, ptrdiff_t rows, F32 v, size_t n) {
+inline void StorePartsN(float* p, ptrdiff_t rows, F32 v, size_t n) {
   const __m256 low = _mm512_castps512_ps256(v.raw), high = _mm512_extractf32x8_ps(v.raw, 1);
   const __mmask8 lanes = FirstN<F32>(n) & 0xf;
   _mm_mask_storeu_ps(RowAt(p, rows, 0), lanes, _mm256_castps256_ps128(low));
@@ -283,14 +283,14 @@ inline void StoreTilesN(float* p, ptrdiff_t rows, F32 v, size_t n) {
   _mm_mask_storeu_ps(RowAt(p, rows, 8), lanes, _mm256_castps256_ps128(high));
   _mm_mask_storeu_ps(RowAt(p, rows, 12), lanes, _mm256_extractf128_ps(high, 1));
 }
-inline void StoreTiles(double* p, ptrdiff_t rows, F64 v) {
+inline void StoreParts(double* p, ptrdiff_t rows, F64 v) {
   const __m256d low = _mm512_castpd512_pd256(v.raw), high = _mm512_extractf64x4_pd(v.raw, 1);
   _mm_storeu_pd(RowAt(p, rows, 0), _mm256_castpd256_pd128(low));
   _mm_storeu_pd(RowAt(p, rows, 2), _mm256_extractf128_pd(low, 1));
   _mm_storeu_pd(RowAt(p, rows, 4), _mm256_castpd256_pd128(high));
   _mm_storeu_pd(RowAt(p, rows, 6), _mm256_extractf128_pd(high, 1));
 }
-inline void StoreTilesN(double* p, ptrdiff_t rows, F64 v, size_t) {
+inline void StorePartsN(double* p, ptrdiff_t rows, F64 v, size_t) {
   const __m256d low = _mm512_castpd512_pd256(v.raw), high = _mm512_extractf64x4_pd(v.raw, 1);
   _mm_store_sd(RowAt(p, rows, 0), _mm256_castpd256_pd128(low));
   _mm_store_sd(RowAt(p, rows, 2), _mm256_extractf128_pd(low, 1));
@@ -298,16 +298,16 @@ inline void StoreTilesN(double* p, ptrdiff_t rows, F64 v, size_t) {
   _mm_store_sd(RowAt(p, rows, 6), _mm256_extractf128_pd(high, 1));
 }
 template <Storage16 S>
-inline void StoreTiles(S* p, ptrdiff_t rows, F32 v) {
-  uint64_t tiles[4];
-  _mm256_storeu_si256(reinterpret_cast<__m256i*>(tiles), Narrow(v, S{}));
-  for (size_t b = 0; b < 4; ++b) memcpy(RowAt(p, rows, 4 * b), &tiles[b], sizeof tiles[b]);
+inline void StoreParts(S* p, ptrdiff_t rows, F32 v) {
+  uint64_t parts[4];
+  _mm256_storeu_si256(reinterpret_cast<__m256i*>(parts), Narrow(v, S{}));
+  for (size_t b = 0; b < 4; ++b) memcpy(RowAt(p, rows, 4 * b), &parts[b], sizeof parts[b]);
 }
 template <Storage16 S>
-inline void StoreTilesN(S* p, ptrdiff_t rows, F32 v, size_t n) {
-  uint64_t tiles[4];
-  _mm256_storeu_si256(reinterpret_cast<__m256i*>(tiles), Narrow(v, S{}));
-  for (size_t b = 0; b < 4; ++b) StoreTileTail(RowAt(p, rows, 4 * b), tiles[b], n);
+inline void StorePartsN(S* p, ptrdiff_t rows, F32 v, size_t n) {
+  uint64_t parts[4];
+  _mm256_storeu_si256(reinterpret_cast<__m256i*>(parts), Narrow(v, S{}));
+  for (size_t b = 0; b < 4; ++b) StorePartTail(RowAt(p, rows, 4 * b), parts[b], n);
 }
 
 inline F32 UnpackLowPairs(F32 a, F32 b) {

@@ -13,7 +13,7 @@ namespace {
 template <>
 struct Vec<float> {
   using Scalar = float;
-  static constexpr size_t kTile = 4;
+  static constexpr size_t kPart = 4;
   static constexpr size_t kInOrder = 8;
   using Mask = uint32x4_t;
   static constexpr size_t kLanes = 4;
@@ -26,7 +26,7 @@ struct Vec<float> {
 template <>
 struct Vec<double> {
   using Scalar = double;
-  static constexpr size_t kTile = 2;
+  static constexpr size_t kPart = 2;
   static constexpr size_t kInOrder = 8;
   using Mask = uint64x2_t;
   static constexpr size_t kLanes = 2;
@@ -213,22 +213,22 @@ inline void Stream(S* p, Vec<Compute<S>> v) {
   Store(p, v);
 }
 
-// ---- tiles: see vec_concept.hpp; a vector is one ----
+// ---- parts: see vec_concept.hpp; a vector is one ----
 
 template <class S>
-inline Vec<Compute<S>> LoadTiles(const S* p, ptrdiff_t rows) {
+inline Vec<Compute<S>> LoadParts(const S* p, ptrdiff_t rows) {
   return Load(RowAt(p, rows, 0));
 }
 template <class S>
-inline Vec<Compute<S>> LoadTilesN(const S* p, ptrdiff_t rows, size_t n) {
+inline Vec<Compute<S>> LoadPartsN(const S* p, ptrdiff_t rows, size_t n) {
   return LoadN(RowAt(p, rows, 0), n, Compute<S>(0));
 }
 template <class S>
-inline void StoreTiles(S* p, ptrdiff_t rows, Vec<Compute<S>> v) {
+inline void StoreParts(S* p, ptrdiff_t rows, Vec<Compute<S>> v) {
   Store(RowAt(p, rows, 0), v);
 }
 template <class S>
-inline void StoreTilesN(S* p, ptrdiff_t rows, Vec<Compute<S>> v, size_t n) {
+inline void StorePartsN(S* p, ptrdiff_t rows, Vec<Compute<S>> v, size_t n) {
   StoreN(RowAt(p, rows, 0), v, n);
 }
 

@@ -21,14 +21,14 @@
 //   ReduceMax(v)                               maximum over the lanes
 //   ReduceAdd4(v, sums)                        sums over the lanes of four vectors, in an order of the ISA's own
 //   Any(mask)                                  whether any lane is set
-//   Vec::kTile                                 how many numbers 16 bytes hold: a vector is one or more tiles wide
-//   LoadTiles(p, rows)  LoadTilesN(p, rows, n) the numbers from p on, from kTile rows (of so many bytes) further, and so
-//                                              on: a tile each, or the first n < kTile of it, beside which there are zeros
-//   StoreTiles(p, rows, v)  StoreTilesN(...)   and back
-//   MaskOfTiles<V>(p, rows, n)                 a lane mask from NumPy bools that lie likewise
-//   UnpackLow(a, b)  UnpackHigh(a, b)          in each tile, the lanes of both halves of a and b by turns
+//   Vec::kPart                                 how many numbers 16 bytes hold: a vector is one or more parts wide
+//   LoadParts(p, rows)  LoadPartsN(p, rows, n) the numbers from p on, from kPart rows (of so many bytes) further, and so
+//                                              on: a part each, or the first n < kPart of it, beside which there are zeros
+//   StoreParts(p, rows, v)  StorePartsN(...)   and back
+//   MaskOfParts<V>(p, rows, n)                 a lane mask from NumPy bools that lie likewise
+//   UnpackLow(a, b)  UnpackHigh(a, b)          in each part, the lanes of both halves of a and b by turns
 //   UnpackLowPairs(a, b)  UnpackHighPairs(a, b)   the halves themselves (float)
-//   JoinLowHalves(a, b)  JoinHighHalves(a, b)  where a vector has two tiles or four
+//   JoinLowHalves(a, b)  JoinHighHalves(a, b)  where a vector has two parts or four
 //   JoinEvenQuarters(a, b)  JoinOddQuarters(a, b)   where it has four
 #pragma once
 
@@ -58,7 +58,7 @@ inline typename V::Mask LoadMask(const uint8_t* p);
 
 // The first n < 4 elements of 16 bits in a row, and zeros. The pieces have constant sizes, for which no function is called.
 template <class S>
-inline uint64_t LoadTileTail(const S* p, size_t n) {
+inline uint64_t LoadPartTail(const S* p, size_t n) {
   uint32_t two = 0;
   uint16_t one = 0;
   if ((n & 2) != 0) memcpy(&two, p, sizeof two);
@@ -66,17 +66,17 @@ inline uint64_t LoadTileTail(const S* p, size_t n) {
   return two | static_cast<uint64_t>(one) << ((n & 2) * 16);
 }
 template <class S>
-inline void StoreTileTail(S* p, uint64_t tile, size_t n) {
-  const uint32_t two = static_cast<uint32_t>(tile);
-  const uint16_t one = static_cast<uint16_t>(tile >> ((n & 2) * 16));
+inline void StorePartTail(S* p, uint64_t part, size_t n) {
+  const uint32_t two = static_cast<uint32_t>(part);
+  const uint16_t one = static_cast<uint16_t>(part >> ((n & 2) * 16));
   if ((n & 2) != 0) memcpy(p, &two, sizeof two);
   if ((n & 1) != 0) memcpy(p + (n & 2), &one, sizeof one);
 }
 template <class S>
-inline uint64_t LoadTile16(const S* p) {
-  uint64_t tile;
-  memcpy(&tile, p, sizeof tile);
-  return tile;
+inline uint64_t LoadPart16(const S* p) {
+  uint64_t part;
+  memcpy(&part, p, sizeof part);
+  return part;
 }
 
 template <class T>
@@ -88,12 +88,12 @@ inline T* RowAt(T* p, ptrdiff_t bytes, size_t row) {
   return reinterpret_cast<T*>(reinterpret_cast<char*>(p) + static_cast<ptrdiff_t>(row) * bytes);
 }
 
-// A lane mask of bytes that lie like tiles; n of each tile count, the others are taken for set.
+// A lane mask of bytes that lie like parts; n of each part count, the others are taken for set.
 template <class V>
-inline typename V::Mask MaskOfTiles(const uint8_t* p, ptrdiff_t rows, size_t n) {
+inline typename V::Mask MaskOfParts(const uint8_t* p, ptrdiff_t rows, size_t n) {
   uint8_t bytes[V::kLanes];
   for (size_t lane = 0; lane < V::kLanes; ++lane) {
-    const size_t i = lane % V::kTile;
+    const size_t i = lane % V::kPart;
     bytes[lane] = i < n ? RowAt(p, rows, lane - i)[i] : 1;
   }
   return LoadMask<V>(bytes);
