@@ -195,8 +195,8 @@ class ChunkRun {
 }  // namespace
 
 double EstimateNanoseconds(const BatchLoss& problem) {
-  return 2.0 * EstimateNanoseconds(problem.rows * problem.n, problem.storage) +
-         (problem.focal ? 40.0 : 5.0) * static_cast<double>(problem.rows);
+  return 2.0 * EstimateNanoseconds(problem.rows, problem.n, problem.storage) +
+         (problem.focal ? 40.0 : 0.0) * static_cast<double>(problem.rows);
 }
 
 std::optional<double> Run(const BatchLoss& problem) {
