@@ -68,8 +68,7 @@ struct Target {
     if (!PyArray_CheckExact(value)) return std::nullopt;
     auto* array = reinterpret_cast<PyArrayObject*>(value);
     const auto dtype = DTypeOf(array);
-    if (!dtype || (*dtype != DType::kInt32 && *dtype != DType::kInt64) || !PyArray_ISALIGNED(array))
-      return std::nullopt;
+    if (!dtype || !PyTypeNum_ISINTEGER(PyArray_TYPE(array)) || !PyArray_ISALIGNED(array)) return std::nullopt;
     if (PyArray_NDIM(array) != logits.RowAxes() ||
         !PyArray_CompareLists(PyArray_DIMS(array), PyArray_DIMS(logits.array), PyArray_NDIM(array))) {
       return std::nullopt;
