@@ -1,6 +1,7 @@
 #include "hierarchical.hpp"
 
 #include <algorithm>
+#include <cmath>
 #include <vector>
 
 #include "row_blocks.hpp"
@@ -8,12 +9,35 @@
 
 namespace boltzmax {
 
-template <class T>
-void LogProb(const Layer<T>& layer, const Hidden<T>& hidden, const int64_t* target, double* out) {
+template <class T, class Out>
+void LogProb(const Layer<T>& layer, const Hidden<T>& hidden, const int64_t* target, Out* out) {
   ForEachRow(layer, hidden.rows, UsualPath(layer.tree), [&](Walker<T>& walker, size_t r) {
     walker.Find(target[r]);
-    out[r] = -walker.Loss(hidden.x + r * layer.features);
+    out[r] = static_cast<Out>(-walker.Loss(hidden.x + r * layer.features));
   });
+}
+
+namespace {
+
+// The sum of f(i), by halves: its rounding error grows with the logarithm of the count.
+template <class F>
+double PairwiseSum(size_t begin, size_t end, const F& f) {
+  constexpr size_t kFew = 32;
+  double sum = 0.0;
+  if (end - begin <= kFew) {
+    for (size_t i = begin; i < end; ++i) sum += f(i);
+    return sum;
+  }
+  const size_t middle = begin + (end - begin) / 2;
+  return PairwiseSum(begin, middle, f) + PairwiseSum(middle, end, f);
+}
+
+}  // namespace
+
+double MeanLoss(const double* loss, const double* weight, size_t rows) {
+  if (weight == nullptr) return PairwiseSum(0, rows, [&](size_t r) { return loss[r]; }) / static_cast<double>(rows);
+  const auto weighted = [&](size_t r) { return weight[r] == 0.0 && std::isinf(loss[r]) ? 0.0 : weight[r] * loss[r]; };
+  return PairwiseSum(0, rows, weighted) / PairwiseSum(0, rows, [&](size_t r) { return weight[r]; });
 }
 
 std::vector<int64_t> TouchedUnits(const TreeView& tree, const int64_t* target, size_t rows) {
@@ -99,7 +123,7 @@ using Stepper = Walker<T, T>;
 // Rows of one target, and where what they learn is added: `pull` times the gradient of each.
 template <class T>
 struct Group {
-  static constexpr size_t kMost = 16;
+  static constexpr size_t kMost = kMostTogether;
   size_t size;
   double pull;
   const T* hidden[kMost];
@@ -116,22 +140,25 @@ struct Group {
   }
 };
 
-// What a thread descends with.
+// How the units of a way, and the learners, take a step.
 template <class T>
 class Descender {
  public:
-  Descender(const Layer<T>& layer, const Descent<T>& descent) : layer_(layer), descent_(descent) {}
+  void Begin(const Layer<T>& layer, const Descent<T>& descent) {
+    layer_ = &layer;
+    descent_ = &descent;
+  }
 
   // Moves the units on the way to the target, and the learners; gives the losses of the rows.
   void Step(Stepper<T>& walker, const Group<T>& group) {
-    const size_t n = layer_.features, units = walker.Count(), m = group.size;
+    const size_t n = layer_->features, units = walker.Count(), m = group.size;
     if (m == 0) return;
     walker.Ask(group.hidden, m);
     walker.Judge(true, m);
     if (m * units > gain_.size()) {
-      gain_.resize(m * units);
       step_.resize(m * units);
       pull_.resize(m * units);
+      gain_.resize(m * units);  // last: its size stands for all
     }
     for (size_t i = 0; i < m; ++i) {
       *group.loss[i] = -walker.LogProb(i);
@@ -139,16 +166,16 @@ class Descender {
         const double gain = static_cast<double>(walker.Gain()[k]) * group.scale[i];
         gain_[k] = gain;
         pull_[k] = static_cast<T>(group.pull * gain);
-        step_[k] = static_cast<T>(-descent_.rate * gain);
+        step_[k] = static_cast<T>(-descent_->rate * gain);
       }
     }
-    if (descent_.squares != nullptr) Adapt(walker, group);
+    if (descent_->squares != nullptr) Adapt(walker, group);
     // The learners first: they want the units as they were. `hidden` is no learner.
     Units<T>().add_rows(group.learner, m, walker.Rows(), units, {pull_.data(), units, 1}, n);
     Units<T>().add_rows(walker.Rows(), units, group.hidden, m, {step_.data(), 1, units}, n);
-    if (layer_.bias == nullptr) return;
+    if (layer_->bias == nullptr) return;
     for (size_t j = 0; j < units; ++j) {
-      for (size_t i = 0; i < m; ++i) layer_.bias[walker.UnitIds()[j]] += step_[i * units + j];
+      for (size_t i = 0; i < m; ++i) layer_->bias[walker.UnitIds()[j]] += step_[i * units + j];
     }
   }
 
@@ -156,23 +183,23 @@ class Descender {
   void Adapt(const Stepper<T>& walker, const Group<T>& group) {
     const size_t units = walker.Count(), m = group.size;
     // A bias is the weight of one more feature, which is always 1.
-    const double extra = layer_.bias == nullptr ? 0.0 : 1.0;
+    const double extra = layer_->bias == nullptr ? 0.0 : 1.0;
     squares_.resize(m);
     for (size_t i = 0; i < m; ++i) {
       T square;
-      Units<T>().dot_rows(&group.hidden[i], 1, &group.hidden[i], 1, layer_.features, &square);
-      squares_[i] = (static_cast<double>(square) + extra) / (static_cast<double>(layer_.features) + extra);
+      Units<T>().dot_rows(&group.hidden[i], 1, &group.hidden[i], 1, layer_->features, &square);
+      squares_[i] = (static_cast<double>(square) + extra) / (static_cast<double>(layer_->features) + extra);
     }
     for (size_t j = 0; j < units; ++j) {
-      double& sum = descent_.squares[walker.UnitIds()[j]];
+      double& sum = descent_->squares[walker.UnitIds()[j]];
       for (size_t i = 0; i < m; ++i) sum += gain_[i * units + j] * gain_[i * units + j] * squares_[i];
-      const double root = std::sqrt(sum) + descent_.epsilon, rate = descent_.rate / (root > 0.0 ? root : 1.0);
+      const double root = std::sqrt(sum) + descent_->epsilon, rate = descent_->rate / (root > 0.0 ? root : 1.0);
       for (size_t i = 0; i < m; ++i) step_[i * units + j] = static_cast<T>(-rate * gain_[i * units + j]);
     }
   }
 
-  const Layer<T>& layer_;
-  const Descent<T>& descent_;
+  const Layer<T>* layer_ = nullptr;
+  const Descent<T>* descent_ = nullptr;
   std::vector<double> gain_;    // of each row and unit; row by row
   std::vector<T> step_, pull_;  // what the units, and the learners, make of it
   std::vector<double> squares_;
@@ -182,7 +209,11 @@ class Descender {
 template <class T>
 class Flight {
  public:
-  explicit Flight(const Layer<T>& layer) : layer_(layer), walkers_(kGroups, Stepper<T>(layer)) {}
+  void Begin(const Layer<T>& layer) {
+    layer_ = &layer;
+    size_ = 0;
+    for (Stepper<T>& walker : walkers_) walker.Begin(layer);
+  }
 
   // Takes groups of at most `together` rows from `begin` on; gives where the next flight begins.
   size_t Take(const int64_t* target, size_t begin, size_t end, size_t together) {
@@ -195,7 +226,7 @@ class Flight {
       groups_[size_] = {begin, after, ways - 1};
       begin = after;
     }
-    Climb(layer_.tree, targets_, ways, ways_);
+    Climb(layer_->tree, targets_, ways, ways_);
     return begin;
   }
 
@@ -211,18 +242,32 @@ class Flight {
   size_t Begin(size_t k) const { return groups_[k].begin; }
   size_t End(size_t k) const { return groups_[k].end; }
   Stepper<T>& At(size_t k) { return walkers_[groups_[k].way]; }
+  size_t Bytes() const {
+    size_t bytes = 0;
+    for (const Stepper<T>& walker : walkers_) bytes += walker.Bytes();
+    return bytes;
+  }
 
  private:
   static constexpr size_t kGroups = 8;
   struct Place {
     size_t begin, end, way;
   };
-  const Layer<T>& layer_;
-  std::vector<Stepper<T>> walkers_;
+  const Layer<T>* layer_ = nullptr;
+  Stepper<T> walkers_[kGroups];
   int64_t targets_[kGroups];
   Way ways_[kGroups];
   Place groups_[kGroups];
   size_t size_ = 0;
+};
+
+// What a thread descends with.
+template <class T>
+struct DescentMemory {
+  Descender<T> descender;
+  Flight<T> flights[2];
+
+  size_t Bytes() const { return flights[0].Bytes() + flights[1].Bytes(); }
 };
 
 // step(descender, walker, begin, end) for groups of neighbours of one target: in their order, or by all threads. While one
@@ -230,8 +275,10 @@ class Flight {
 template <class T, class Step>
 void Descend(const Layer<T>& layer, const Descent<T>& descent, size_t rows, const int64_t* target, Step step) {
   const auto run = [&](size_t begin, size_t end) {
-    Descender<T> descender(layer, descent);
-    Flight<T> flights[2] = {Flight<T>(layer), Flight<T>(layer)};
+    const Kept<DescentMemory<T>> kept;
+    auto& [descender, flights] = *kept;
+    descender.Begin(layer, descent);
+    for (Flight<T>& flight : flights) flight.Begin(layer);
     size_t next = flights[0].Take(target, begin, end, descent.together);
     if (flights[0].Size() != 0) flights[0].Prepare(0);
     for (size_t now = 0; flights[now].Size() != 0; now = 1 - now) {
@@ -264,10 +311,11 @@ void DescendRows(const Layer<T>& layer, const Hidden<T>& hidden, const int64_t* 
               const T* h = hidden.x + r * n;
               T* d_h = d_hidden + r * n;
               std::fill_n(d_h, n, T(0));
-              if (scale[r] == 0.0) {
+              const double factor = scale == nullptr ? 1.0 : scale[r];
+              if (factor == 0.0) {
                 loss[r] = walker.Loss(h);
               } else {
-                group.Add(h, scale[r], d_h, loss + r);
+                group.Add(h, factor, d_h, loss + r);
               }
             }
             descender.Step(walker, group);
@@ -294,13 +342,14 @@ void DescendPairs(const Layer<T>& layer, T* table, const int64_t* ids, size_t ro
 }
 
 #define BOLTZMAX_INSTANTIATE(T)                                                                                     \
-  template void LogProb<T>(const Layer<T>&, const Hidden<T>&, const int64_t*, double*);                             \
+  template void LogProb<T, T>(const Layer<T>&, const Hidden<T>&, const int64_t*, T*);                               \
   template void LossGradient<T>(const Layer<T>&, const Hidden<T>&, const int64_t*, const double*, double*,          \
                                 const Gradient<T>&);                                                                \
   template void DescendRows<T>(const Layer<T>&, const Hidden<T>&, const int64_t*, const double*, const Descent<T>&, \
                                double*, T*);                                                                        \
   template void DescendPairs<T>(const Layer<T>&, T*, const int64_t*, size_t, const int64_t*, const Descent<T>&,     \
                                 double*);
+template void LogProb<float, double>(const Layer<float>&, const Hidden<float>&, const int64_t*, double*);
 BOLTZMAX_INSTANTIATE(float)
 BOLTZMAX_INSTANTIATE(double)
 #undef BOLTZMAX_INSTANTIATE
