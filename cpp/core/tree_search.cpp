@@ -54,9 +54,9 @@ class Podium {
     T log_prob;
     int32_t id;
   };
-  static bool Better(const Class& a, const Class& b) {
+  static constexpr auto Better = [](const Class& a, const Class& b) {
     return a.log_prob > b.log_prob || (a.log_prob == b.log_prob && a.id < b.id);
-  }
+  };
 
   const TopQuery* query_ = nullptr;
   std::vector<Class> best_;  // a heap, the worst in front
@@ -72,133 +72,85 @@ void Expand(Walker<T>& walker, const TreeView& tree, const T* h, const Place& at
   }
 }
 
-// Opens inner nodes from the likeliest on, until none is left that may hide one of the k best classes. No child is likelier
-// than its parent, so these are the fewest nodes that show it, in whatever order equal ones come.
+// The same for many nodes: those of two children are asked together, and come first.
+template <class T, class F>
+void ExpandAll(Walker<T>& walker, const TreeView& tree, const T* h, const std::vector<Place>& places, F f) {
+  constexpr size_t kMost = Walker<T>::kMostPairs;
+  int32_t nodes[kMost];
+  double above[kMost], log_probs[2 * kMost];
+  size_t count = 0;
+  const auto flush = [&] {
+    walker.Pairs(h, nodes, count, log_probs);
+    for (size_t j = 0; j < 2 * count; ++j) {
+      f(Place{above[j / 2] + log_probs[j], tree.Children(nodes[j / 2])[j % 2]});
+    }
+    count = 0;
+  };
+  for (const Place& place : places) {
+    if (tree.CountChildren(place.node) != 2) {
+      Expand(walker, tree, h, place, f);
+      continue;
+    }
+    nodes[count] = place.node;
+    above[count++] = place.log_prob;
+    if (count == kMost) flush();
+  }
+  if (count > 0) flush();
+}
+
+// Opens inner nodes, about from the likeliest on, until none is left that may hide one of the k best classes: since no child
+// is likelier than its parent, what the podium does not admit hides none.
 //
-// The scores of a node of two children are a chain of instructions that wait for each other, and those of several nodes
-// take as long. So the search looks ahead: it asks at once for nodes that will probably be opened next. That changes no bit
-// and counts for nothing until they are opened.
+// In strict order, each node would wait for the scores of the last, a chain of instructions that several nodes can share,
+// and then for its place in a heap. So up to kAtOnce nodes are opened together that are nearly as likely as the best; they
+// are followed down while that is so, and only the others wait in a heap. A few nodes more are opened, in less time; and
+// the first way down finds classes that keep most of the rest out.
 template <class T>
 class BestFirst {
  public:
-  void Search(Walker<T>& walker, const TreeView& tree, size_t features, const T* h, Podium<T>* podium,
-              int64_t* visited) {
-    walker_ = &walker;
-    tree_ = &tree;
-    features_ = features;
-    h_ = h;
-    podium_ = podium;
-    visited_ = visited;
-    open_.clear();
-    pairs_.clear();
-    unused_.clear();
-    Push({0.0, tree.Root(), kUnknown});
-    while (!open_.empty() && podium->Admits(open_.front().log_prob)) OpenNext();
+  void Search(Walker<T>& walker, const TreeView& tree, const T* h, Podium<T>* podium, int64_t* visited) {
+    waiting_.clear();
+    now_.assign(1, {0.0, tree.Root()});
+    while (!now_.empty()) {
+      next_.clear();
+      ExpandAll(walker, tree, h, now_, [&](const Place& child) {
+        ++*visited;
+        if (!podium->Admits(child.log_prob)) return;
+        tree.IsLeaf(child.node) ? podium->Add(child) : next_.push_back(child);
+      });
+      Choose(*podium);
+    }
   }
-  size_t Bytes() const { return open_.capacity() * sizeof(Node) + pairs_.capacity() * sizeof(Pair); }
+  size_t Bytes() const { return waiting_.capacity() * sizeof(Place); }
 
  private:
-  static constexpr int32_t kUnknown = -1;
-  struct Node {
-    double log_prob;
-    int32_t node;
-    int32_t pair;  // which of `pairs_` has what is known of its children
-  };
-  // Two children: their log-probabilities given the parent, and what is known of their own children.
-  struct Pair {
-    double log_prob[2];
-    int32_t pair[2];
-  };
+  static constexpr size_t kAtOnce = Walker<T>::kMostPairs;
+  static constexpr double kNear = 1.0;
 
-  static bool LessLikely(const Node& a, const Node& b) { return a.log_prob < b.log_prob; }
-  void Push(const Node& node) {
-    open_.push_back(node);
-    std::push_heap(open_.begin(), open_.end(), LessLikely);
-  }
-  bool IsPair(int32_t node) const { return !tree_->IsLeaf(node) && tree_->CountChildren(node) == 2; }
-
-  void OpenNext() {
-    std::pop_heap(open_.begin(), open_.end(), LessLikely);
-    const Node best = open_.back();
-    open_.pop_back();
-    if (!IsPair(best.node)) {
-      Expand(*walker_, *tree_, h_, {best.log_prob, best.node}, [&](const Place& child) { Visit(child, kUnknown); });
-      return;
-    }
-    const int32_t at = best.pair == kUnknown ? LookAhead(best) : best.pair;
-    const Pair pair = pairs_[static_cast<size_t>(at)];
-    unused_.push_back(at);
-    const int32_t* children = tree_->Children(best.node);
-    for (size_t s = 0; s < 2; ++s) Visit({best.log_prob + pair.log_prob[s], children[s]}, pair.pair[s]);
-  }
-
-  void Visit(const Place& place, int32_t pair) {
-    ++*visited_;
-    if (!podium_->Admits(place.log_prob)) return;
-    if (tree_->IsLeaf(place.node)) {
-      podium_->Add(place);
-    } else {
-      Push({place.log_prob, place.node, pair});
-    }
-  }
-
-  // Asks for the children of a node; and, in the same breath, for those of others: of the open nodes that are nearly as
-  // likely, and of the ones below, unless rows are so long that they take as long one after the other.
-  int32_t LookAhead(const Node& first) {
-    constexpr size_t kMost = Walker<T>::kMostPairs, kReach = 16;
-    constexpr double kNear = 1.0;
-    constexpr size_t kElements = 512;
-    const size_t deep = std::clamp<size_t>(kElements / features_, 1, kMost);
-    int32_t nodes[kMost], places[kMost];
-    size_t count = 0;
-    const auto join = [&](int32_t node) {
-      nodes[count] = node;
-      return places[count++] = NewPair();
-    };
-    join(first.node);
-    for (size_t i = 0; i < std::min(kReach, open_.size()) && count < kMost; ++i) {
-      Node& other = open_[i];
-      if (other.pair == kUnknown && other.log_prob > first.log_prob - kNear && IsPair(other.node)) {
-        other.pair = join(other.node);
+  // What to open now: of the nodes that were found last, and of those that wait.
+  void Choose(const Podium<T>& podium) {
+    double best = waiting_.empty() ? -kInfinity : waiting_.front().log_prob;
+    for (const Place& place : next_) best = std::max(best, place.log_prob);
+    now_.clear();
+    for (const Place& place : next_) {
+      if (now_.size() < kAtOnce && place.log_prob >= best - kNear) {
+        if (podium.Admits(place.log_prob)) now_.push_back(place);
+      } else {
+        waiting_.push_back(place);
+        std::push_heap(waiting_.begin(), waiting_.end(), kLessLikely);
       }
     }
-    for (size_t j = 0; j < count; ++j) {
-      const int32_t* children = tree_->Children(nodes[j]);
-      for (size_t s = 0; s < 2 && count < deep; ++s) {
-        if (!IsPair(children[s])) continue;
-        const int32_t place = join(children[s]);
-        pairs_[static_cast<size_t>(places[j])].pair[s] = place;
-      }
+    while (now_.size() < kAtOnce && !waiting_.empty() && waiting_.front().log_prob >= best - kNear &&
+           podium.Admits(waiting_.front().log_prob)) {
+      now_.push_back(waiting_.front());
+      std::pop_heap(waiting_.begin(), waiting_.end(), kLessLikely);
+      waiting_.pop_back();
     }
-    double log_probs[2 * kMost];
-    walker_->Pairs(h_, nodes, count, log_probs);
-    for (size_t j = 0; j < count; ++j) {
-      Pair& pair = pairs_[static_cast<size_t>(places[j])];
-      std::copy_n(log_probs + 2 * j, 2, pair.log_prob);
-    }
-    return places[0];
   }
+  static constexpr auto kLessLikely = [](const Place& a, const Place& b) { return a.log_prob < b.log_prob; };
 
-  int32_t NewPair() {
-    if (unused_.empty()) {
-      unused_.push_back(static_cast<int32_t>(pairs_.size()));
-      pairs_.emplace_back();
-    }
-    const int32_t at = unused_.back();
-    unused_.pop_back();
-    pairs_[static_cast<size_t>(at)].pair[0] = pairs_[static_cast<size_t>(at)].pair[1] = kUnknown;
-    return at;
-  }
-
-  Walker<T>* walker_ = nullptr;
-  const TreeView* tree_ = nullptr;
-  size_t features_ = 0;
-  const T* h_ = nullptr;
-  Podium<T>* podium_ = nullptr;
-  int64_t* visited_ = nullptr;
-  std::vector<Node> open_;  // a heap, the likeliest in front
-  std::vector<Pair> pairs_;
-  std::vector<int32_t> unused_;  // of `pairs_`
+  std::vector<Place> now_, next_;
+  std::vector<Place> waiting_;  // a heap, the likeliest in front
 };
 
 // The search that keeps only the best nodes of each level.
@@ -212,13 +164,11 @@ class BeamSearch {
     level_.assign(1, {0.0, tree.Root()});
     while (!level_.empty()) {
       next_.clear();
-      for (const Place& place : level_) {
-        Expand(walker, tree, h, place, [&](const Place& child) {
-          ++*visited;
-          if (!podium->Admits(child.log_prob)) return;
-          tree.IsLeaf(child.node) ? podium->Add(child) : next_.push_back(child);
-        });
-      }
+      ExpandAll(walker, tree, h, level_, [&](const Place& child) {
+        ++*visited;
+        if (!podium->Admits(child.log_prob)) return;
+        tree.IsLeaf(child.node) ? podium->Add(child) : next_.push_back(child);
+      });
       if (next_.size() > beam) {
         std::nth_element(next_.begin(), next_.begin() + static_cast<ptrdiff_t>(beam), next_.end(), better);
         next_.resize(beam);
@@ -270,7 +220,7 @@ void TopClasses(const Layer<T>& layer, const Hidden<T>& hidden, const TopQuery& 
     podium.Begin(query);
     visited[r] = 0;
     if (query.beam == 0) {
-      best_first.Search(walker, layer.tree, layer.features, h, &podium, &visited[r]);
+      best_first.Search(walker, layer.tree, h, &podium, &visited[r]);
     } else {
       beam.Search(walker, layer.tree, h, query.beam, &podium, &visited[r]);
     }
