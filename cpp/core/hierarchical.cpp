@@ -9,11 +9,56 @@
 
 namespace boltzmax {
 
+namespace {
+
+// Collects the scores of rows until there are many: the logistic function of a few is a chain of instructions that wait
+// for each other, and the processor is idle.
+template <class T, class Out>
+class LogisticRows {
+ public:
+  static constexpr size_t kMostUnits = 128;
+
+  void Add(Walker<T>& walker, const T* h, Out* out) {
+    if (units_ + walker.Count() > kMostUnits || rows_ == kMostRows) Flush();
+    walker.AskSigned(h, scores_ + units_);
+    units_ += walker.Count();
+    ends_[rows_] = units_;
+    outs_[rows_++] = out;
+  }
+  void Flush() {
+    Units<double>().log_sigmoid(scores_, units_, log_p_, unused_);
+    for (size_t i = 0, j = 0; i < rows_; ++i) {
+      double total = 0.0;
+      for (; j < ends_[i]; ++j) total += log_p_[j];
+      *outs_[i] = static_cast<Out>(total);
+    }
+    units_ = rows_ = 0;
+  }
+
+ private:
+  static constexpr size_t kMostRows = 32;
+  double scores_[kMostUnits], log_p_[kMostUnits], unused_[kMostUnits];
+  size_t ends_[kMostRows];
+  Out* outs_[kMostRows];
+  size_t units_ = 0, rows_ = 0;
+};
+
+}  // namespace
+
 template <class T, class Out>
 void LogProb(const Layer<T>& layer, const Hidden<T>& hidden, const int64_t* target, Out* out) {
-  ForEachRow(layer, hidden.rows, UsualPath(layer.tree), [&](Walker<T>& walker, size_t r) {
-    walker.Find(target[r]);
-    out[r] = static_cast<Out>(-walker.Loss(hidden.x + r * layer.features));
+  ForEachBlockOfRows(layer, hidden.rows, UsualPath(layer.tree), [&](Walker<T>& walker, size_t begin, size_t end) {
+    LogisticRows<T, Out> rows;
+    for (size_t r = begin; r < end; ++r) {
+      const T* h = hidden.x + r * layer.features;
+      walker.Find(target[r]);
+      if (walker.IsLogistic() && walker.Count() <= rows.kMostUnits) {
+        rows.Add(walker, h, out + r);
+      } else {
+        out[r] = static_cast<Out>(-walker.Loss(h));
+      }
+    }
+    rows.Flush();
   });
 }
 

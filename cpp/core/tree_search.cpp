@@ -32,16 +32,16 @@ class Podium {
   void Add(const Place& place) {
     const Class candidate = {static_cast<T>(place.log_prob), place.node};
     if (best_.size() == query_->k) {
-      if (!Better(candidate, best_.front())) return;
-      std::pop_heap(best_.begin(), best_.end(), Better);
+      if (!kBetter(candidate, best_.front())) return;
+      std::pop_heap(best_.begin(), best_.end(), kBetter);
       best_.back() = candidate;
     } else {
       best_.push_back(candidate);
     }
-    std::push_heap(best_.begin(), best_.end(), Better);
+    std::push_heap(best_.begin(), best_.end(), kBetter);
   }
   void Store(int64_t* ids, T* log_probs) {
-    std::sort_heap(best_.begin(), best_.end(), Better);
+    std::sort_heap(best_.begin(), best_.end(), kBetter);
     for (size_t j = 0; j < query_->k; ++j) {
       ids[j] = j < best_.size() ? best_[j].id : -1;
       log_probs[j] = j < best_.size() ? best_[j].log_prob : -std::numeric_limits<T>::infinity();
@@ -54,7 +54,7 @@ class Podium {
     T log_prob;
     int32_t id;
   };
-  static constexpr auto Better = [](const Class& a, const Class& b) {
+  static constexpr auto kBetter = [](const Class& a, const Class& b) {
     return a.log_prob > b.log_prob || (a.log_prob == b.log_prob && a.id < b.id);
   };
 

@@ -201,6 +201,13 @@ class Walker {
     return -LogProb();
   }
 
+  // The scores of a way without a softmax: log sigma of each is the log-probability of the child on the way.
+  bool IsLogistic() const { return softmaxes_.empty(); }
+  void AskSigned(const T* h, S* scores) {
+    Ask(h);
+    for (size_t j = 0; j < count_; ++j) scores[j] = sign_[j] * z_[j];
+  }
+
   // How many units there are on the way, which, and their rows of weights; and d(-log p) / dz_j, row after row.
   size_t Count() const { return count_; }
   const int64_t* UnitIds() const { return units_.data(); }
@@ -287,14 +294,22 @@ class Kept {
 template <class W>
 thread_local W Kept<W>::of_thread_;
 
-// f(walker, r) for every row.
+// f(walker, begin, end) for blocks of rows.
 template <class T, class F>
-void ForEachRow(const Layer<T>& layer, size_t rows, double units, F f) {
+void ForEachBlockOfRows(const Layer<T>& layer, size_t rows, double units, F f) {
   const double cost = static_cast<double>(rows) * CostOfRow(layer.features, units);
   ParallelBlocks(rows, 1, cost, [&](size_t begin, size_t end) {
     const Kept<Walker<T>> kept;
     Walker<T>& walker = *kept;
     walker.Begin(layer);
+    f(walker, begin, end);
+  });
+}
+
+// f(walker, r) for every row.
+template <class T, class F>
+void ForEachRow(const Layer<T>& layer, size_t rows, double units, F f) {
+  ForEachBlockOfRows(layer, rows, units, [&](Walker<T>& walker, size_t begin, size_t end) {
     for (size_t r = begin; r < end; ++r) f(walker, r);
   });
 }

@@ -180,9 +180,9 @@ class HierarchicalSoftmax(DescendingLayer):
     ) -> tuple[NDArray[np.int64], Array]:
         """Return the k likeliest classes of each row, and their log-probabilities.
 
-        Exact unless `beam` is given: nodes are opened from the likeliest on, and a node that is
-        less likely than the k-th class found hides no better one. On peaked distributions few
-        nodes are opened; on flat ones nearly all.
+        Exact unless `beam` is given: nodes are opened from the likeliest on, a few at a time, and
+        a node that is less likely than the k-th class found hides no better one. On peaked
+        distributions few nodes are opened; on flat ones nearly all.
 
         Parameters
         ----------
