@@ -23,8 +23,8 @@ class Podium {
     query_ = &query;
     best_.clear();
   }
-  // Whether a class of this probability, or one below a node of it, may be among the results. NaN, of NaN in the row, is
-  // not admitted.
+  // Whether a class of this probability, or one below a node of it, may be among the results. NaN, of NaN in the row,
+  // is not admitted.
   bool Admits(double log_prob) const {
     return log_prob >= query_->min_log_prob &&
            (best_.size() < query_->k || static_cast<T>(log_prob) >= best_.front().log_prob);
@@ -98,13 +98,13 @@ void ExpandAll(Walker<T>& walker, const TreeView& tree, const T* h, const std::v
   if (count > 0) flush();
 }
 
-// Opens inner nodes, about from the likeliest on, until none is left that may hide one of the k best classes: since no child
-// is likelier than its parent, what the podium does not admit hides none.
+// Opens inner nodes, about from the likeliest on, until none is left that may hide one of the k best classes: since no
+// child is likelier than its parent, what the podium does not admit hides none.
 //
-// In strict order, each node would wait for the scores of the last, a chain of instructions that several nodes can share,
-// and then for its place in a heap. So up to kAtOnce nodes are opened together that are nearly as likely as the best; they
-// are followed down while that is so, and only the others wait in a heap. A few nodes more are opened, in less time; and
-// the first way down finds classes that keep most of the rest out.
+// In strict order, each node would wait for the scores of the last, a chain of instructions that several nodes can
+// share, and then for its place in a heap. So up to kAtOnce nodes are opened together that are nearly as likely as the
+// best; they are followed down while that is so, and only the others wait in a heap. A few nodes more are opened, in
+// less time; and the first way down finds classes that keep most of the rest out.
 template <class T>
 class BestFirst {
  public:

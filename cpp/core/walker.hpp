@@ -114,8 +114,8 @@ class Walker {
     return children_;
   }
 
-  // The same for up to kMostPairs nodes of two children each, node after node: they take hardly longer than one, which is
-  // a chain of instructions that wait for each other.
+  // The same for up to kMostPairs nodes of two children each, node after node: they take hardly longer than one, which
+  // is a chain of instructions that wait for each other.
   static constexpr size_t kMostPairs = 8;
   void Pairs(const T* h, const int32_t* nodes, size_t count, S* log_p) {
     const T* rows[kMostPairs];
