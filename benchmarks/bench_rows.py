@@ -30,6 +30,7 @@ DENSE = 40  # every length up to here
 LONGEST = 4096
 ELEMENTS, MOST_ROWS = 1 << 16, 1 << 12  # of a run: float32's input and output are half a megabyte
 MOST_ELEMENTS = 1 << 25  # where --rows says how many rows: longer ones are left out
+NAMES = (*(peer.name for peer in peers.PEERS), YARDSTICK)
 SAMPLE = 3e-4  # seconds that a sample of calls takes
 
 
@@ -127,8 +128,8 @@ def plot(points: Sequence[Point], operations: Sequence[str], title: str, path: P
     for panel, operation in zip(panels, operations, strict=False):
         for name in (OURS, *rivals(points, operation), YARDSTICK):
             times = curve(points, operation, name)
-            style = {"linewidth": 2.0} if name == OURS else {"linewidth": 1.0}
-            panel.plot(list(times), list(times.values()), label=name, **style)
+            width, color = 2.0 if name == OURS else 1.0, f"C{NAMES.index(name)}"
+            panel.plot(list(times), list(times.values()), color, linewidth=width, label=name)
         panel.set(title=operation, xscale="log", yscale="log", xlabel="n", ylabel="ns per row")
         panel.legend(fontsize="small")
     figure.suptitle(title)
