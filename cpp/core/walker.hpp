@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <cmath>
 #include <limits>
+#include <memory>
 #include <type_traits>
 #include <vector>
 
@@ -278,21 +279,26 @@ class Walker {
 template <class W>
 class Kept {
  public:
-  Kept() = default;
+  Kept() : mine_(OfThread()) {}
   Kept(const Kept&) = delete;
   Kept& operator=(const Kept&) = delete;
   ~Kept() {
-    if (mine_->Bytes() > kMostBytes) *mine_ = W();
+    if (mine_->Bytes() > kMostBytes) of_thread_.reset();
   }
   W& operator*() const { return *mine_; }
 
  private:
   static constexpr size_t kMostBytes = size_t{1} << 18;
-  static thread_local W of_thread_;
-  W* const mine_ = &of_thread_;  // where that is takes a call to find out
+  // A pointer, lest the compiler ask again and again where the thread's memory is, which takes a call.
+  static thread_local std::unique_ptr<W> of_thread_;
+  static W* OfThread() {
+    if (of_thread_ == nullptr) of_thread_ = std::make_unique<W>();
+    return of_thread_.get();
+  }
+  W* const mine_;
 };
 template <class W>
-thread_local W Kept<W>::of_thread_;
+thread_local std::unique_ptr<W> Kept<W>::of_thread_;
 
 // f(walker, begin, end) for blocks of rows.
 template <class T, class F>
