@@ -140,7 +140,7 @@ T* DataOf(const py::object& array) {
 }
 
 py::object New(int ndim, const npy_intp* shape, PyArray_Descr* descr) {
-  return py::reinterpret_steal<py::object>(NewArray(ndim, shape, descr, nullptr));
+  return py::reinterpret_steal<py::object>(NewArray(ndim, shape, descr, nullptr).release());
 }
 
 py::object NewIntegers(int ndim, const npy_intp* shape) {
