@@ -34,7 +34,9 @@ void LogSoftmax(std::vector<S>& z) {
   const double one = 1.0;
   char* data = reinterpret_cast<char*>(z.data());
   const StorageKernels& kernels = std::is_same_v<S, float> ? ActiveKernels().f32 : ActiveKernels().f64;
-  kernels.log_softmax_rows({data, data, nullptr, &one, 0, 0, 0, 0, 1, z.size(), nullptr, false, false, false});
+  thread_local Scratch waiting;
+  void* scratch = waiting.Get(2 * kKept * sizeof(double));
+  kernels.log_softmax_rows({data, data, nullptr, &one, 0, 0, 0, 0, 1, z.size(), scratch, false, false, false});
 }
 
 // Asks for the first kilobyte of a row.

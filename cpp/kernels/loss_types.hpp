@@ -25,7 +25,7 @@ struct LossBatch {
   const double *gain, *lse_gain, *add, *target_gain;
   size_t step;
   void* scratch;  // 2 * kKept elements of the arithmetic type
-  bool stream;
+  bool far, stream;
 };
 
 // What every row knows of its largest element, and of one more.
@@ -41,6 +41,7 @@ struct RowStatsBatch {
   double* target_log_prob;
   int64_t* target_rank;  // 1 + how many exceed it
   void* scratch;
+  bool far;
 };
 
 // For one storage type.

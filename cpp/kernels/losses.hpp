@@ -271,7 +271,8 @@ inline void ForEachLossPanel(const Batch& b, S* y, ptrdiff_t y_stride, F f) {
                               y_stride,
                               0,
                               b.rows - r < kRows ? b.rows - r : kRows,
-                              b.n};
+                              b.n,
+                              b.far};
       f(scaled, transposed, r, panel, t);
     }
   };

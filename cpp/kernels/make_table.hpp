@@ -86,8 +86,8 @@ inline void ForEachPanel(const RowBatch& b, F f) {
                             b.y_stride,
                             b.mask_stride,
                             b.rows - r < kRows ? b.rows - r : kRows,
-                            b.n};
-    if (b.far) PrefetchBeyond(panel);
+                            b.n,
+                            b.far};
     StripTemperature<V> t;
     if (b.scaled) {
       const char* first = reinterpret_cast<const char*>(b.temperature);

@@ -21,6 +21,7 @@ struct Panel {
   const uint8_t* mask;  // or null
   ptrdiff_t x_stride, y_stride, mask_stride;
   size_t rows, n;
+  bool far;
 
   Source<S> Row(size_t j) const {
     return {RowAt(x, x_stride, j), mask == nullptr ? nullptr : RowAt(mask, mask_stride, j)};
@@ -28,16 +29,19 @@ struct Panel {
   S* Out(size_t j) const { return RowAt(y, y_stride, j); }
 };
 
-// Asks for rows that lie so far beyond a panel, and for where their results go: they come from memory, and the processor
-// has too many instructions on their way to look ahead by itself. (Always inlined: to GCC, a call that only prefetches has
-// no effect, and may go.)
+// Asks for what lies beyond row j of a panel by a panel or more, and for where its result goes: rows come from memory, and
+// the processor has too many instructions on their way to look ahead by itself. A row at a time, as it cannot wait for
+// many lines at once. (Always inlined: to GCC, a call that only prefetches has no effect, and may go.)
 template <class S>
-[[gnu::always_inline]] inline void PrefetchBeyond(const Panel<S>& panel) {
-  constexpr size_t kAhead = 8192, kLine = 64;
-  const auto bytes = static_cast<ptrdiff_t>(panel.n * sizeof(S));
-  for (size_t at = 0; at < panel.rows * panel.n * sizeof(S); at += kLine) {
-    if (panel.x_stride == bytes) __builtin_prefetch(reinterpret_cast<const char*>(panel.x) + kAhead + at);
-    if (panel.y_stride == bytes) __builtin_prefetch(reinterpret_cast<const char*>(panel.y) + kAhead + at, 1);
+[[gnu::always_inline]] inline void PrefetchBeyond(const Panel<S>& panel, size_t j) {
+  constexpr size_t kLeast = 4096, kLine = 64;
+  const size_t row = panel.n * sizeof(S), bytes = row * Panel<S>::kRows;
+  const auto stride = static_cast<ptrdiff_t>(row);
+  const size_t begin = j * row / kLine * kLine, end = (j + 1) * row / kLine * kLine;
+  for (size_t at = begin + (bytes < kLeast ? kLeast : bytes); at < end + (bytes < kLeast ? kLeast : bytes);
+       at += kLine) {
+    if (panel.x_stride == stride) __builtin_prefetch(reinterpret_cast<const char*>(panel.x) + at);
+    if (panel.y_stride == stride) __builtin_prefetch(reinterpret_cast<const char*>(panel.y) + at, 1);
   }
 }
 
@@ -85,6 +89,7 @@ inline void LoadTransposed(const Panel<S>& part, T* columns) {
   using V = Vec<T>;
   constexpr size_t kPart = V::kPart;
   if (part.rows < Panel<S>::kRows) return LoadTransposed(WholePanel<S>(part).panel, columns);
+  for (size_t j = 0; part.far && j < Panel<S>::kRows; ++j) PrefetchBeyond(part, j);
   const auto put = [&](size_t c, size_t n, auto load) {
     V v[kPart];
     BOLTZMAX_UNROLL
@@ -247,6 +252,7 @@ inline auto ReduceAlong(const Panel<S>& panel, const Temperature<V>& t, const Wa
   const LaneShifts<Shift> shifts(shift);
   WithShift<kScaled>(shift, [&]<class Narrowed>(const Narrowed&) {
     for (size_t j = 0; j < panel.rows; ++j) {
+      if (panel.far) PrefetchBeyond(panel, j);
       const auto x = panel.Row(j);
       const Narrowed own(shifts[j]);
       T* e = waiting.Row(j);

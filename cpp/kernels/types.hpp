@@ -89,7 +89,7 @@ struct RowBatch {
   ptrdiff_t temperature_stride;
   size_t rows;
   size_t n;
-  void* scratch;  // 2 * kKept elements of the arithmetic type, where exponentials wait
+  void* scratch;  // 2 * kKept elements of the arithmetic type, where exponentials wait; never null
   bool scaled;    // some temperature is not 1
   bool far, stream;
 };
