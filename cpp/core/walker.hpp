@@ -11,6 +11,7 @@
 #include "dispatch.hpp"
 #include "hierarchical.hpp"
 #include "parallel.hpp"
+#include "row_blocks.hpp"
 
 namespace boltzmax {
 
