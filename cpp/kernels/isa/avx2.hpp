@@ -247,7 +247,7 @@ inline __m128 LoadPart(const float* p) { return _mm_loadu_ps(p); }
 inline __m128d LoadPart(const double* p) { return _mm_loadu_pd(p); }
 inline __m128 LoadPartN(const float* p, size_t n) {
   if (n == 1) return _mm_load_ss(p);
-  const __m128 two = _mm_castpd_ps(_mm_load_sd(reinterpret_cast<const double*>(p)));
+  const __m128 two = _mm_loadl_pi(_mm_setzero_ps(), reinterpret_cast<const __m64*>(p));
   return n == 2 ? two : _mm_movelh_ps(two, _mm_load_ss(p + 2));
 }
 inline __m128d LoadPartN(const double* p, size_t) { return _mm_load_sd(p); }
