@@ -83,7 +83,7 @@ def test_masks_and_temperatures_have_the_bits_of_what_they_leave(
     assert same(call(op, x, where=mask), call(op, low))
 
 
-@pytest.mark.parametrize("n", (1, 2, 7, 10, 17, 33, 100))
+@pytest.mark.parametrize("n", [1, 2, 7, 10, 17, 33, 100])
 def test_rows_without_probabilities_leave_their_neighbours_alone(
     n: int, dtype: Any, isa: str
 ) -> None:
@@ -161,7 +161,7 @@ def test_the_gradient_of_a_certain_target_keeps_its_digits(isa: str) -> None:
         np.testing.assert_allclose(wide[:, 1], -rest / (1 + rest), rtol=1e-13)
 
 
-@pytest.mark.parametrize("n", (1, 2, 10, 24, 25, 100, 256))
+@pytest.mark.parametrize("n", [1, 2, 10, 24, 25, 100, 256])
 def test_losses_have_the_same_bits_in_every_batch(n: int, dtype: Any, isa: str) -> None:
     x = logits(41, n, dtype, seed=8)
     target = np.random.default_rng(9).integers(0, n, 41)
