@@ -23,6 +23,7 @@ def logits(rows: int, n: int, dtype: Any, seed: int = 0) -> Array:
     generator = np.random.default_rng((seed, rows, n))
     x = generator.normal(size=(rows, n)) * generator.choice([0.1, 3.0, 30.0], (rows, 1))
     x[generator.random(rows) < 0.2] += 2000.0  # beyond what needs no subtraction of the maximum
+    x[generator.random(rows) < 0.2, n // 2] += 60.0  # beside this one the others are tiny
     return x.astype(dtype)
 
 
