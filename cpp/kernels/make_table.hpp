@@ -239,10 +239,10 @@ struct Kernels {
 template <class T>
 constexpr UnitKernels<T> kUnits = {DotRows<T>, AddRows<T>, LogSigmoid<T>};
 
-constexpr KernelTable MakeTable(const char* isa) {
+constexpr KernelTable MakeTable(const char* isa, const WeightedKernels* weighted) {
   return {
       isa,           Kernels<float>::kTable, Kernels<double>::kTable, Kernels<Half>::kTable, Kernels<BFloat16>::kTable,
-      kUnits<float>, kUnits<double>};
+      kUnits<float>, kUnits<double>, weighted};
 }
 
 }  // namespace

@@ -182,6 +182,8 @@ struct UnitKernels {
   void (*log_sigmoid)(const T* z, size_t n, T* log_p, T* q);
 };
 
+struct WeightedKernels;  // weighted_types.hpp
+
 struct KernelTable {
   const char* isa;
   StorageKernels f32;
@@ -190,20 +192,25 @@ struct KernelTable {
   StorageKernels bf16;
   UnitKernels<float> units_f32;
   UnitKernels<double> units_f64;
+  const WeightedKernels* weighted;
 };
 
 // One per ISA that this build holds. Each family of kernels is an object of its own, with one table.
 namespace scalar {
 extern const KernelTable kKernels;
+extern const WeightedKernels kWeighted;
 }
 namespace avx2 {
 extern const KernelTable kKernels;
+extern const WeightedKernels kWeighted;
 }
 namespace avx512 {
 extern const KernelTable kKernels;
+extern const WeightedKernels kWeighted;
 }
 namespace neon {
 extern const KernelTable kKernels;
+extern const WeightedKernels kWeighted;
 }
 
 }  // namespace boltzmax

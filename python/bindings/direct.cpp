@@ -9,6 +9,7 @@
 #include "../../cpp/core/softmax.hpp"
 #include "arrays.hpp"
 #include "detached.hpp"
+#include "weighted.hpp"
 
 namespace boltzmax {
 
@@ -35,7 +36,7 @@ PyObject* CallGeneral(const char* name, PyObject* const* args, Py_ssize_t nargs,
 
 bool IsDefault(PyObject* value) { return value == nullptr || value == Py_None; }
 
-constexpr int kAllAxes = -1;
+}  // namespace
 
 bool ReadAxis(PyObject* value, int ndim, int* axis) {
   long a = -1;
@@ -54,6 +55,8 @@ bool ReadAxis(PyObject* value, int ndim, int* axis) {
   return true;
 }
 
+namespace {
+
 // A temperature in range: see _general.py.
 bool ReadTemperature(PyObject* value, double* temperature) {
   *temperature = 1.0;
@@ -63,7 +66,8 @@ bool ReadTemperature(PyObject* value, double* temperature) {
   return *temperature >= 1e-30 && *temperature <= 1e30;
 }
 
-// An exact, aligned ndarray of a type that has kernels.
+}  // namespace
+
 PyArrayObject* ReadArray(PyObject* value, DType* dtype) {
   if (value == nullptr || !PyArray_CheckExact(value)) return nullptr;
   auto* array = reinterpret_cast<PyArrayObject*>(value);
@@ -72,6 +76,8 @@ PyArrayObject* ReadArray(PyObject* value, DType* dtype) {
   *dtype = *found;
   return array;
 }
+
+namespace {
 
 bool MayOverlap(PyArrayObject* a, PyArrayObject* b) {
   const auto bounds = [](PyArrayObject* array, const char** low, const char** high) {
@@ -149,7 +155,8 @@ struct Arguments {
   }
 };
 
-// An array for the result of a reduction along an axis or all of them.
+}  // namespace
+
 PyObject* NewReduced(PyArrayObject* x, int axis, bool keepdims) {
   npy_intp shape[NPY_MAXDIMS];
   int kept = 0;
@@ -159,6 +166,8 @@ PyObject* NewReduced(PyArrayObject* x, int axis, bool keepdims) {
   }
   return NewArray(kept, shape, PyArray_DESCR(x), nullptr);
 }
+
+namespace {
 
 // The usual call, or null without an exception if this is not one.
 PyObject* TryDirect(Op op, PyObject* const* args, Py_ssize_t nargs, PyObject* kwnames) {
@@ -222,6 +231,7 @@ template <Op kOp>
 PyObject* Direct(PyObject*, PyObject* const* args, Py_ssize_t nargs, PyObject* kwnames) {
   static constexpr const char* kNames[] = {"softmax", "log_softmax", "logsumexp"};
   PyObject* result = TryDirect(kOp, args, nargs, kwnames);
+  if (kOp == Op::kLogSumExp && result == nullptr && !PyErr_Occurred()) result = TryWeighted(args, nargs, kwnames);
   if (result != nullptr || PyErr_Occurred()) return result;
   return CallGeneral(kNames[static_cast<int>(kOp)], args, nargs, kwnames);
 }

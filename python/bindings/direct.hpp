@@ -3,9 +3,20 @@
 // whatever else is asked goes to boltzmax._general, which also finds the words for what is wrong.
 #pragma once
 
+#include "../../cpp/core/dispatch.hpp"
 #include "numpy_api.hpp"
 
 namespace boltzmax {
+
+// Readers of ordinary arguments: false, or null, without an exception, for any other.
+
+inline constexpr int kAllAxes = -1;
+bool ReadAxis(PyObject* value, int ndim, int* axis);
+// An exact, aligned ndarray of a type that has kernels.
+PyArrayObject* ReadArray(PyObject* value, DType* dtype);
+
+// An array for the result of a reduction along an axis or all of them.
+PyObject* NewReduced(PyArrayObject* x, int axis, bool keepdims);
 
 // Null-terminated.
 PyMethodDef* DirectMethods();

@@ -16,6 +16,7 @@
 #include "normalized.hpp"
 #include "recycling.hpp"
 #include "trees.hpp"
+#include "weighted.hpp"
 
 namespace py = pybind11;
 
@@ -62,6 +63,7 @@ PYBIND11_MODULE(core_of_main_interpreter, module, py::mod_gil_not_used()) {
   boltzmax::BindNormalized(module);
   boltzmax::BindLosses(module);
   boltzmax::BindTrees(module);
+  boltzmax::BindWeighted(module);
   module.def("set_doc", SetDoc, py::arg("name"), py::arg("doc"));
 
   module.def("num_threads", boltzmax::NumThreads);

@@ -176,48 +176,77 @@ def logsumexp(
 ) -> Any:
     """Compute `boltzmax.logsumexp`."""
     call = _read("logsumexp", x, axis, where, temperature, dtype)
+    weights = None if b is None else _weights(b, call.x)
     shape = tuple(
         1 if d in call.axes else n for d, n in enumerate(call.x.shape) if keepdims or d in call.kept
     )
-    plain = b is None and not return_sign and call.x.dtype.char not in "gFDG"
-    if plain and is_native_float(call.dtype):
-        target = np.empty(shape, call.dtype) if out is None else checked_out(out, shape, call.dtype)
-        _run_native("logsumexp", call, target.reshape(call.rows) if keepdims else target)
-        result: Any = target
-        sign = None
+    is_real = call.x.dtype.kind != "c" and (weights is None or weights.dtype.kind != "c")
+    sign: Any = None
+    if not is_native_float(call.dtype) or not is_real:
+        result, sign = _logsumexp_numpy(call, weights, return_sign)
+        target = None if out is None else checked_out(out, shape, result.dtype)
     else:
-        result, sign = _logsumexp_numpy(call, b, keepdims, return_sign)
-        if out is not None:
-            target = checked_out(out, shape, result.dtype)
-            target[...] = result
-            result = target
+        target = None if out is None else checked_out(out, shape, call.dtype)
+        if call.x.dtype.char == "g":
+            call = call._replace(x=call.x.astype(call.dtype))
+        if weights is not None:
+            result, sign = _run_weighted(call, weights, return_sign)
+        else:
+            result = np.empty(call.rows, call.dtype)
+            if target is not None and not keepdims and not return_sign:
+                result = target
+            _run_native("logsumexp", call, result)
+            sign = _numpy_path.sign_of_sum(result) if return_sign else None
     if out is not None:
+        if result is not target:
+            target[...] = result.reshape(shape)
         result = out
-    elif np.ndim(result) == 0:
-        result = result[()]
-    return (result, sign) if return_sign else result
+    else:
+        result = result.reshape(shape)[()]
+    return (result, np.reshape(sign, shape)[()]) if return_sign else result
+
+
+def _weights(b: ArrayLike, x: Array) -> Array:
+    """Read weights and broadcast them to x."""
+    weights = np.asarray(b)
+    if weights.dtype.kind not in "biufc" and not is_bfloat16(weights.dtype):
+        raise TypeError(f"b has unsupported dtype {weights.dtype}")
+    try:
+        return np.broadcast_to(weights, x.shape)
+    except ValueError:
+        raise ValueError(
+            f"b of shape {weights.shape} does not broadcast to x of shape {x.shape}"
+        ) from None
+
+
+def _run_weighted(call: _Call, weights: Array, return_sign: bool) -> tuple[Array, Array | None]:
+    """Logarithms of the sizes of weighted sums, and signs if wanted, with the kept axes."""
+    if weights.dtype.char == "g":
+        weights = weights.astype(np.float64)
+    elif not weights.dtype.isnative:
+        weights = weights.astype(weights.dtype.newbyteorder("="))
+    order = call.kept + call.axes
+    result = np.empty(call.rows, call.dtype)
+    sign = np.empty_like(result) if return_sign else None
+    _core.run_weighted(
+        call.x.transpose(order),
+        weights.transpose(order),
+        result,
+        sign,
+        len(call.axes),
+        None if call.mask is None else call.mask.transpose(order),
+        call.temperature,
+    )
+    return result, sign
 
 
 def _logsumexp_numpy(
-    call: _Call, b: ArrayLike | None, keepdims: bool, return_sign: bool
-) -> tuple[Array, Any]:
-    x = call.x.astype(call.dtype, copy=False)
-    weights = None
-    if b is not None:
-        weights = np.asarray(b)
-        if weights.dtype.kind not in "biufc" and not is_bfloat16(weights.dtype):
-            raise TypeError(f"b has unsupported dtype {weights.dtype}")
-        try:
-            np.broadcast_to(weights, x.shape)
-        except ValueError:
-            raise ValueError(
-                f"b of shape {weights.shape} does not broadcast to x of shape {x.shape}"
-            ) from None
+    call: _Call, weights: Array | None, return_sign: bool
+) -> tuple[Array, Array | None]:
     computed = _numpy_path.logsumexp(
-        x,
+        call.x.astype(call.dtype, copy=False),
         call.axes,
         b=weights,
-        keepdims=keepdims,
         return_sign=return_sign,
         where=call.mask,
         temperature=call.broadcast_temperature(),

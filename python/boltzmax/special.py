@@ -7,8 +7,7 @@ result dtypes and shapes, treatment of special values and types of error, so tha
 
 can take the place of ``from scipy.special import logsumexp``.  SciPy itself is not needed.
 
-Real arrays without weights go to the compiled kernels; longdouble, complex numbers and weights
-are computed with NumPy.  The differences that are left are deliberate:
+Real arrays go to the compiled kernels; longdouble and complex numbers are computed with NumPy.  The differences that are left are deliberate:
 
 * no warning is ever issued;
 * results are more accurate where SciPy loses digits or overflows (tiny terms next to a large one,
@@ -292,22 +291,16 @@ def _logsumexp(
     """Logarithm and sign (if asked for) of a promoted array of one dimension or more."""
     if x.size == 0:
         return _of_empty_sums(x, axes, keepdims)
-    if b is not None and x.dtype.char in "efd" and _looks_like_mask(b):
-        mask = b.astype(bool)
-        result = np.asarray(_native_logsumexp(x, axes, where=mask, keepdims=keepdims))
-        if np.isfinite(result).all():  # else what has no weight counts, too
-            return result, np.ones_like(result)
-    if b is not None or x.dtype.kind == "c" or x.dtype.type is np.longdouble:
+    if x.dtype.kind == "c" or x.dtype.type is np.longdouble:
         result = _numpy_path.logsumexp(x, axes, b=b, keepdims=keepdims, return_sign=return_sign)
+        return result if return_sign else (result, None)
+    if b is not None or return_sign:
+        axis = axes[0] if len(axes) == 1 else None if len(axes) == x.ndim else axes
+        result = _native_logsumexp(x, axis, b=b, keepdims=keepdims, return_sign=return_sign)
         return result if return_sign else (result, None)
     rows, axis = _rows_along_one_axis(x, axes)
     result = np.asarray(_native_logsumexp(rows, axis)).reshape(_sum_shape(x, axes, keepdims))
-    return result, _numpy_path.sign_of_sum(result) if return_sign else None
-
-
-def _looks_like_mask(b: Array) -> bool:
-    """Whether all weights are 0 or 1, after a glance at the first one."""
-    return b.item(0) in (0, 1) and bool(((b == 0) | (b == 1)).all())
+    return result, None
 
 
 def _of_empty_sums(x: Array, axes: tuple[int, ...], keepdims: bool) -> tuple[Array, Array]:

@@ -1,0 +1,8 @@
+#include BOLTZMAX_ISA_HEADER
+#include "weighted.hpp"
+#include "complex.hpp"
+
+namespace boltzmax::BOLTZMAX_ISA {
+constinit const WeightedKernels kWeighted = {kernels::SumWeighted<float>, kernels::SumWeighted<double>,
+                                             kernels::MaxOfDoubles, kernels::SumWeightedPairs, kernels::SumComplex};
+}  // namespace boltzmax::BOLTZMAX_ISA
