@@ -4,6 +4,7 @@
 #include <bit>
 #include <cfloat>
 #include <cmath>
+#include <cstdint>
 #include <limits>
 #include <optional>
 
@@ -31,6 +32,7 @@ class Expansion {
   // The i-th largest part; 0 beyond the last.
   double operator[](size_t i) const { return i < parts_.size() ? parts_[parts_.size() - 1 - i] : 0.0; }
   size_t Size() const { return parts_.size(); }
+  void Clear() { parts_.clear(); }
   bool IsFinite() const { return parts_.empty() || boltzmax::IsFinite(parts_.back()); }
 
  private:
@@ -39,28 +41,57 @@ class Expansion {
 
 bool SameExponent(const ExpTerm& a, const ExpTerm& b) { return a.re == b.re && a.im == b.im; }
 
+size_t HashOfExponent(const ExpTerm& term) {
+  uint64_t hash = 0;
+  for (const ExpTerm::Parts* parts : {&term.re, &term.im}) {
+    for (const double part : *parts) {
+      hash = (hash ^ std::bit_cast<uint64_t>(part + 0.0)) * 0x9e3779b97f4a7c15;  // -0 is 0, too
+      hash ^= hash >> 32;
+    }
+  }
+  return hash;
+}
+
 double LargestWeight(const ExpTerm& term) { return std::max(std::abs(term.weight_re), std::abs(term.weight_im)); }
 
 }  // namespace
 
 void JoinEqual(std::vector<ExpTerm>* terms) {
-  std::sort(terms->begin(), terms->end(),
-            [](const ExpTerm& a, const ExpTerm& b) { return a.re != b.re ? a.re > b.re : a.im > b.im; });
+  // Terms with one exponent are a chain of indices; a table says where the chains begin.
+  constexpr size_t kNone = SIZE_MAX;
+  const size_t n = terms->size(), mask = std::bit_ceil(2 * n + 1) - 1;
+  std::vector<size_t> next(n, kNone), table(mask + 1, kNone), begins, ends;
+  for (size_t i = 0; i < n; ++i) {
+    size_t at = HashOfExponent((*terms)[i]) & mask;
+    while (table[at] != kNone && !SameExponent((*terms)[begins[table[at]]], (*terms)[i])) at = (at + 1) & mask;
+    if (table[at] == kNone) {
+      table[at] = begins.size();
+      begins.push_back(i);
+      ends.push_back(i);
+    } else {
+      size_t& end = ends[table[at]];
+      next[end] = i;
+      end = i;
+    }
+  }
   std::vector<ExpTerm> joined;
-  for (size_t i = 0; i < terms->size();) {
-    const size_t begin = i;
-    const ExpTerm first = (*terms)[begin];
-    Expansion re, im;
-    for (; i < terms->size() && SameExponent((*terms)[i], first); ++i) {
+  joined.reserve(begins.size());
+  Expansion re, im;
+  for (const size_t begin : begins) {
+    re.Clear();
+    im.Clear();
+    for (size_t i = begin; i != kNone; i = next[i]) {
       re.Add((*terms)[i].weight_re);
       im.Add((*terms)[i].weight_im);
     }
-    if (!re.IsFinite() || !im.IsFinite()) {  // they stay as they are
-      joined.insert(joined.end(), terms->begin() + static_cast<ptrdiff_t>(begin),
-                    terms->begin() + static_cast<ptrdiff_t>(i));
-      continue;
+    const ExpTerm& first = (*terms)[begin];
+    if (re.IsFinite() && im.IsFinite()) {
+      for (size_t k = 0; k < std::max(re.Size(), im.Size()); ++k) {
+        joined.push_back({first.re, first.im, re[k], im[k]});
+      }
+    } else {  // the sum is no number of the format: they stay as they are
+      for (size_t i = begin; i != kNone; i = next[i]) joined.push_back((*terms)[i]);
     }
-    for (size_t k = 0; k < std::max(re.Size(), im.Size()); ++k) joined.push_back({first.re, first.im, re[k], im[k]});
   }
   *terms = std::move(joined);
 }
@@ -125,11 +156,14 @@ class Attempt {
     // Where |x| is moderate, so are exponents relative to 1, and a sum near 1 is seen to be. Else they are relative to exp of
     // the largest x.
     constexpr double kModerate = 8192.0;
+    double largest_size = 0.0;
+    const ExpTerm* largest = terms.data();
     for (const ExpTerm& term : terms) {
-      largest_ = std::max(largest_, std::abs(term.re[0]));
+      largest_size = std::max(largest_size, std::abs(term.re[0]));
+      if (term.re > largest->re) largest = &term;
       if (term.weight_im != 0.0 || term.im[0] != 0.0) complex_ = true;
     }
-    if (largest_ > kModerate) offset_ = terms.front().re;
+    if (largest_size > kModerate) offset_ = largest->re;
     for (const ExpTerm& term : terms) unit_ = std::max(unit_, EstimatedExponent(term));
     unit_ += 4;
     for (const ExpTerm& term : terms) Add(term);
@@ -229,7 +263,6 @@ class Attempt {
   const std::vector<ExpTerm>& terms_;
   size_t fraction_;
   bool complex_ = false;
-  double largest_ = 0.0;
   ExpTerm::Parts offset_{};
   ptrdiff_t unit_ = std::numeric_limits<ptrdiff_t>::min() / 2;
   SignedFixed re_ = {Fixed(1, fraction_)}, im_ = {Fixed(1, fraction_)};  // in units of 2^unit_

@@ -17,7 +17,7 @@ struct ExpTerm {
 };
 
 // Joins terms with the same exponent; those that cancel vanish. Of a joined weight that is no number of the format there is
-// one term for each part. Sorted by exponent.
+// one term for each part.
 void JoinEqual(std::vector<ExpTerm>* terms);
 
 // Of a sum S: log |S|, and S up to a positive factor. -inf and 0 where there are no terms.

@@ -1,6 +1,7 @@
 #include "weighted.hpp"
 
 #include <algorithm>
+#include <bit>
 #include <cmath>
 #include <cstdint>
 #include <limits>
@@ -42,6 +43,9 @@ inline constexpr DType kStorageOf = std::is_same_v<T, float> ? DType::kFloat32 :
 
 bool IsNarrow(DType dtype) { return dtype == DType::kFloat32 || dtype == DType::kFloat16 || dtype == DType::kBFloat16; }
 
+// The largest power of two that is at most |x|; 0 where there is no such normal number.
+double PowerBelow(double x) { return std::bit_cast<double>(std::bit_cast<uint64_t>(x) & 0x7ff0000000000000); }
+
 // How many binary digits a number of the type has.
 int Digits(DType storage) {
   switch (storage) {
@@ -55,7 +59,7 @@ int Digits(DType storage) {
 // Whether weights of both signs are among the first: then more digits will be wanted.
 template <class T>
 bool MixesSigns(const Piece<T>& piece) {
-  const size_t n = std::min<size_t>(piece.n, 64);
+  const size_t n = std::min<size_t>(piece.n, 16);
   bool negative = false, positive = false;
   for (size_t i = 0; i < n; ++i) {
     negative |= piece.b[i] < T(0);
@@ -89,6 +93,7 @@ class Rows {
         logs_(KernelsFor(DType::kFloat64)),
         n_(CountElements(problem.inner)),
         segment_(SegmentLength(DType::kFloat64)),
+        ulp_of_one_(std::ldexp(1.0, 1 - Digits(problem.storage))),
         narrow_(IsNarrow(problem.input) && IsNarrow(problem.weights) && problem.temperature == nullptr) {
     p_.outer = Coalesce(problem.outer);
     p_.inner = Coalesce(problem.inner);
@@ -154,13 +159,22 @@ class Rows {
     return Added(sums);
   }
 
-  WeightedSum SumPairs(const Offsets& at) const {
-    const auto max_of = [&](const Piece<double>& piece) { return kernels_.max_f64(piece.x, piece.n); };
+  using PairsKernel = WeightedSum (*)(const double*, const double*, size_t, double);
+
+  std::optional<SignedLog> CertainOfPairs(const Offsets& at) const {
     double max = -kInfinity;
-    for (size_t s = 0; s < CountPieces(); ++s) max = std::max(max, max_of(PieceAt<double>(at, s)));
-    if (!IsFinite(max)) return {0.0, 0.0, 0.0, 0.0, kNan, 0.0};
-    return SumPieces<double>(
-        at, [&](const Piece<double>& piece) { return kernels_.sum_pairs(piece.x, piece.b, piece.n, max); });
+    for (size_t s = 0; s < CountPieces(); ++s) {
+      const auto piece = PieceAt<double>(at, s);
+      max = std::max(max, kernels_.max_f64(piece.x, piece.n));
+    }
+    if (!IsFinite(max)) return std::nullopt;
+    const auto certain = [&](PairsKernel kernel, double error) {
+      const auto sum = SumPieces<double>(
+          at, [&](const Piece<double>& piece) { return kernel(piece.x, piece.b, piece.n, max); });
+      return Certain(sum, error, kLeastSizeOfDoubles);
+    };
+    const auto result = certain(kernels_.sum_pairs, kErrorOfPairs);
+    return result ? result : certain(kernels_.sum_careful_pairs, kErrorOfCarefulPairs);
   }
 
   // The logarithm of a sum whose error is at most `error` times its size; nothing where that may be more than an ULP of it.
@@ -169,8 +183,7 @@ class Rows {
     const double sign = sum.hi > 0.0 ? 1.0 : -1.0;
     const RowSum size = {sum.offset, sum.offset, sum.exponent, 0.0, sign * sum.hi, sign * sum.lo};
     const double log_size = LogSumExpOf(size, logs_.log_of_sum(size), 1.0);
-    if (log_size == 0.0) return std::nullopt;
-    const double ulp = std::ldexp(1.0, std::ilogb(log_size) - Digits(p_.storage) + 1);
+    const double ulp = PowerBelow(log_size) * ulp_of_one_;
     if (error * sum.size + sum.lost > ulp * size.hi) return std::nullopt;
     return SignedLog{log_size, sign};
   }
@@ -187,7 +200,7 @@ class Rows {
           at, [&](const Piece<double>& piece) { return kernels_.sum_f64(piece.x, piece.b, piece.n); });
       if (const auto result = Certain(sum, kErrorOfDoubles, kLeastSizeOfDoubles)) return *result;
     }
-    if (const auto result = Certain(SumPairs(at), kErrorOfPairs, kLeastSizeOfDoubles)) return *result;
+    if (const auto result = CertainOfPairs(at)) return *result;
     return LogOfKept(at);
   }
 
@@ -219,10 +232,13 @@ class Rows {
     return weightless && !IsFinite(result.log_size) ? SignedLog{kNan, kNan} : result;
   }
 
-  // In pairs; then with equal x joined; then to the last digit.
+  // In pairs of doubles; then with equal x joined; then to the last digit.
   SignedLog LogOfFinite(const std::vector<double>& x, const std::vector<double>& b) const {
-    if (const auto result = CertainOfPairs(x, b)) return *result;
+    if (x.size() < n_) {  // otherwise they were not certain before
+      if (const auto result = CertainOfPairs(x, b)) return *result;
+    }
     std::vector<ExpTerm> terms;
+    terms.reserve(x.size());
     for (size_t i = 0; i < x.size(); ++i) terms.push_back({{x[i]}, {}, b[i], 0.0});
     JoinEqual(&terms);
     std::vector<double> joined_x, joined_b;
@@ -240,15 +256,16 @@ class Rows {
     const double max = *std::max_element(x.begin(), x.end());
     std::vector<WeightedSum> sums;
     for (size_t i = 0; i < x.size(); i += segment_) {
-      sums.push_back(kernels_.sum_pairs(x.data() + i, b.data() + i, std::min(segment_, x.size() - i), max));
+      sums.push_back(kernels_.sum_careful_pairs(x.data() + i, b.data() + i, std::min(segment_, x.size() - i), max));
     }
-    return Certain(Added(sums), kErrorOfPairs, kLeastSizeOfDoubles);
+    return Certain(Added(sums), kErrorOfCarefulPairs, kLeastSizeOfDoubles);
   }
 
   WeightedProblem p_;
   const WeightedKernels& kernels_;
   const StorageKernels& logs_;
   size_t n_, segment_;
+  double ulp_of_one_;
   bool narrow_;  // whether terms in float will do, to begin with
 };
 

@@ -4,5 +4,5 @@
 
 namespace boltzmax::BOLTZMAX_ISA {
 constinit const WeightedKernels kWeighted = {kernels::SumWeighted<float>, kernels::SumWeighted<double>,
-                                             kernels::MaxOfDoubles, kernels::SumWeightedPairs, kernels::SumComplex};
+                                             kernels::MaxOfDoubles, kernels::SumWeightedPairs<false>, kernels::SumWeightedPairs<true>, kernels::SumComplex};
 }  // namespace boltzmax::BOLTZMAX_ISA

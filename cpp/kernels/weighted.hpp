@@ -43,11 +43,11 @@ struct SignedSum {
   }
 };
 
-// What may be lost of n terms with weights of at most this size: an exponential below 2^-190 for floats, 2^-1150 for doubles
-// (see ExpConstants::kFloor), of which the latter is no number by itself.
+// What may be lost of n terms with weights of at most this size: exponentials below 2^-190 for floats; for doubles below
+// 2^-1150 (see ExpConstants::kFloor), but subnormal numbers are slow to compute with.
 template <class T>
 inline double LostOf(size_t n, T weight) {
-  constexpr double kLeast = sizeof(T) == sizeof(float) ? 0x1p-188 : 0x1p-1060;
+  constexpr double kLeast = sizeof(T) == sizeof(float) ? 0x1p-188 : 0x1p-900;
   return static_cast<double>(n) * (static_cast<double>(weight) * kLeast);
 }
 
@@ -75,7 +75,7 @@ BOLTZMAX_KERNEL inline WeightedSum SumWeighted(const T* x, const T* b, size_t n)
   V running = Set<V>(kLowest), weights = Set<V>(0);
   const auto sum = [&](const auto& reduction) {
     SignedSum<V> total;
-    ForEachBlock<V, V::kUnroll>(n, [&](size_t i, auto lanes) {
+    ForEachBlock<V, 4>(n, [&](size_t i, auto lanes) {
       const auto v = source(i, lanes);
       running = MaxOf(v, running);
       const auto w = LoadLanes<V>(b + i, lanes, T(0));
@@ -124,21 +124,46 @@ inline constexpr double kStepLeast<1> = 0x1.cc01f97b57a08p-87;
 template <>
 inline constexpr double kStepLeast<8> = -0x1.9ff0342542fc3p-93;
 
-// exp(r) - 1 for |r| <= ln(2) / 16 = 0.0433: r + r^2 / 2 in pairs, and the rest, at most 1.4e-5, in double: it is rounded
-// thrice, so the error is below 2^-67.
 template <class D>
+inline Pair<D> Product(const Pair<D>& a, const Pair<D>& b) {
+  const Pair<D> high = TwoProduct(a.hi, b.hi);
+  return FastTwoSum(high.hi, high.lo + MulAdd(a.hi, b.lo, a.lo * b.hi));
+}
+
+// a + b, where |a.hi| >= |b.hi|.
+template <class D>
+inline Pair<D> AddSmaller(const Pair<D>& a, const Pair<D>& b) {
+  const Pair<D> high = FastTwoSum(a.hi, b.hi);
+  return FastTwoSum(high.hi, high.lo + (a.lo + b.lo));
+}
+
+// exp(r) - 1 = r + r^2 / 2 + r^3 q(r) for |r| <= ln(2) / 16 = 0.0433. With q in double, the last summand, at most 1.4e-5, is
+// rounded thrice: the error is below 2^-67. The careful one takes the first coefficients in pairs, up to r^9 / 9!: 2^-95.
+template <bool kCareful, class D>
 inline Pair<D> Expm1OfPair(const Pair<D>& r) {
-  constexpr double kPoly[] = {1.0 / 3628800, 1.0 / 362880, 1.0 / 40320, 1.0 / 5040,
-                              1.0 / 720,     1.0 / 120,    1.0 / 24,    1.0 / 6};
-  const Pair<D> square = TwoProduct(r.hi, r.hi);
+  constexpr double kPoly[] = {1.0 / 87178291200, 1.0 / 6227020800, 1.0 / 479001600, 1.0 / 39916800,
+                              1.0 / 3628800,     1.0 / 362880,     1.0 / 40320,     1.0 / 5040,
+                              1.0 / 720,         1.0 / 120,        1.0 / 24,        1.0 / 6};
+  // What rounding the last seven of these lost.
+  constexpr double kLow[] = {-0x1.c154f8ddc6c00p-73, 0x1.a01a01a01a01ap-76, 0x1.a01a01a01a01ap-73, -0x1.f49f49f49f49fp-65,
+                             0x1.1111111111111p-63,  0x1.5555555555555p-59, 0x1.5555555555555p-57};
+  constexpr size_t kTerms = sizeof(kPoly) / sizeof(kPoly[0]), kPairs = sizeof(kLow) / sizeof(kLow[0]);
   const D half = Const(0.5);
-  D p = Const(kPoly[0]);
+  const Pair<D> square = Product(r, r), halved = {square.hi * half, square.lo * half};
+  constexpr size_t kFirst = kCareful ? 0 : 4, kDoubles = kCareful ? kTerms - kPairs : kTerms;
+  D p = Const(kPoly[kFirst]);
   BOLTZMAX_UNROLL
-  for (size_t i = 1; i < sizeof(kPoly) / sizeof(kPoly[0]); ++i) p = MulAdd(p, r.hi, Const(kPoly[i]));
-  const D rest = r.hi * square.hi * p;
-  const Pair<D> two = FastTwoSum(r.hi, square.hi * half), three = FastTwoSum(two.hi, rest);
-  // (r.hi + r.lo)^2 / 2 has r.hi r.lo in it.
-  return {three.hi, (three.lo + two.lo) + MulAdd(r.hi, r.lo, MulAdd(square.lo, half, r.lo))};
+  for (size_t i = kFirst + 1; i < kDoubles; ++i) p = MulAdd(p, r.hi, Const(kPoly[i]));
+  Pair<D> q = {p, Const(0)};
+  if constexpr (kCareful) {
+    BOLTZMAX_UNROLL
+    for (size_t i = 0; i < kPairs; ++i) {
+      q = AddSmaller(Pair<D>{Const(kPoly[kDoubles + i]), Const(kLow[i])}, Product(q, r));
+    }
+    return AddSmaller(r, AddSmaller(halved, Product(Product(square, r), q)));
+  }
+  const Pair<D> two = FastTwoSum(r.hi, halved.hi), three = FastTwoSum(two.hi, r.hi * square.hi * p);
+  return {three.hi, (three.lo + two.lo) + (r.lo + halved.lo)};
 }
 
 // (1 + s)^2 - 1
@@ -150,9 +175,9 @@ inline Pair<D> SquaredBesideOne(const Pair<D>& s) {
   return {sum.hi, sum.lo + (square.lo + MulAdd(twice, s.lo, s.lo + s.lo))};
 }
 
-// 2^kScale exp(x - offset) 2^-K as hi + lo, within 2^-63 of it. Where no powers are looked up, an eighth of r is taken and
-// the result squared thrice, which makes the error of exp(r / 8) eight times as large.
-template <class B, class Shift>
+// 2^kScale exp(x - offset) 2^-K as hi + lo, within 2^-63 of it, or 2^-91 where careful. Where no powers are looked up, an
+// eighth of r is taken and the result squared thrice, which makes the error of exp(r / 8) eight times as large.
+template <bool kCareful, class B, class Shift>
 inline Pair<B> PairTermsOf(const B& x, const Shift& shift) {
   using V = typename Shift::Vector;
   using R = typename Shift::Reduction;
@@ -168,11 +193,11 @@ inline Pair<B> PairTermsOf(const B& x, const Shift& shift) {
   B power;
   if constexpr (V::kNodes > 1) {
     r.lo = r.lo + NodeRest(t);
-    s = Expm1OfPair(r);
+    s = Expm1OfPair<kCareful>(r);
     power = NodePower(t);
   } else {
     const B eighth = Const(0.125);
-    s = Expm1OfPair(Pair<B>{r.hi * eighth, r.lo * eighth});
+    s = Expm1OfPair<kCareful>(Pair<B>{r.hi * eighth, r.lo * eighth});
     BOLTZMAX_UNROLL
     for (int i = 0; i < 3; ++i) s = SquaredBesideOne(s);
     power = Pow2(t);
@@ -183,6 +208,7 @@ inline Pair<B> PairTermsOf(const B& x, const Shift& shift) {
 
 inline double MaxOfDoubles(const double* x, size_t n) { return MaxOver<Vec<double>>(n, Source<double>{x, nullptr}); }
 
+template <bool kCareful>
 BOLTZMAX_KERNEL inline WeightedSum SumWeightedPairs(const double* x, const double* b, size_t n, double max) {
   using V = Vec<double>;
   const Source<double> source = {x, nullptr};
@@ -190,7 +216,7 @@ BOLTZMAX_KERNEL inline WeightedSum SumWeightedPairs(const double* x, const doubl
   SignedSum<V> total;
   V weights = Set<V>(0);
   ForEachBlock<V, 2>(n, [&](size_t i, auto lanes) {
-    const auto e = PairTermsOf(source(i, lanes), shift);
+    const auto e = PairTermsOf<kCareful>(source(i, lanes), shift);
     const auto w = LoadLanes<V>(b + i, lanes, 0.0);
     weights = MaxOfSizes(w, weights);
     const auto term = TwoProduct(e.hi, w);

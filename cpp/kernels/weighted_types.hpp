@@ -19,7 +19,8 @@ struct WeightedSum {
 
 // The error of a sum is at most so many times its size. Of terms in float and double, half an ULP being u: 2.4 u for exp
 // (see exp.hpp), u for the product, and 2 u for a tree of additions; of pairs, see PairTermsOf.
-inline constexpr double kErrorOfFloats = 5.5 * 0x1p-24, kErrorOfDoubles = 5.5 * 0x1p-53, kErrorOfPairs = 0x1p-62;
+inline constexpr double kErrorOfFloats = 5.5 * 0x1p-24, kErrorOfDoubles = 5.5 * 0x1p-53;
+inline constexpr double kErrorOfPairs = 0x1p-62, kErrorOfCarefulPairs = 0x1p-90;
 
 // With a smaller size, products of small weights may have lost digits.
 inline constexpr double kLeastSizeOfFloats = 0x1p-100, kLeastSizeOfDoubles = 0x1p-1000;
@@ -55,8 +56,10 @@ struct WeightedKernels {
   WeightedSum (*sum_f64)(const double* x, const double* b, size_t n);
   // The largest x, NaN passed over.
   double (*max_f64)(const double* x, size_t n);
-  // Nearly in twice the precision; `max` is that of the whole row, of which this may be a piece: all pieces have one unit.
+  // Terms in pairs of doubles, and more careful ones; `max` is that of the whole row, of which this may be a piece: all
+  // pieces have one unit.
   WeightedSum (*sum_pairs)(const double* x, const double* b, size_t n, double max);
+  WeightedSum (*sum_careful_pairs)(const double* x, const double* b, size_t n, double max);
   ComplexSum (*sum_complex)(const ComplexPiece&, double max, double* e_re, double* e_im);
 };
 

@@ -1,9 +1,13 @@
 #include "weighted.hpp"
 
+#include <algorithm>
 #include <cmath>
+#include <tuple>
 #include <utility>
+#include <vector>
 
 #include "../../cpp/core/convert.hpp"
+#include "../../cpp/core/exact_sum.hpp"
 #include "../../cpp/core/row_blocks.hpp"
 #include "../../cpp/core/softmax.hpp"
 #include "../../cpp/core/weighted.hpp"
@@ -164,6 +168,37 @@ void RunWeighted(const py::object& x_object, const py::object& b_object, const p
   Detached(2.0 * EstimateNanoseconds(static_cast<size_t>(PyArray_SIZE(x)), DType::kFloat64), [&] { Run(problem); });
 }
 
+// log |S| as a sum of two numbers, and S up to a positive factor, of S = sum (w_re + i w_im) exp(re + i im). Every row of re
+// and im has the parts of an exponent.
+py::tuple ExactSum(const py::object& re_object, const py::object& im_object, const py::object& w_re_object,
+                   const py::object& w_im_object) {
+  PyArrayObject *re = AsArray(re_object, "re"), *im = AsArray(im_object, "im");
+  PyArrayObject *w_re = AsArray(w_re_object, "w_re"), *w_im = AsArray(w_im_object, "w_im");
+  constexpr npy_intp kParts = std::tuple_size_v<ExpTerm::Parts>;
+  for (PyArrayObject* array : {re, im, w_re, w_im}) {
+    Require(PyArray_TYPE(array) == NPY_DOUBLE && PyArray_ISCARRAY_RO(array), "the parts must be contiguous doubles");
+  }
+  Require(PyArray_NDIM(re) == 2 && PyArray_DIM(re, 1) == kParts && PyArray_SAMESHAPE(re, im) && PyArray_NDIM(w_re) == 1 &&
+              PyArray_DIM(w_re, 0) == PyArray_DIM(re, 0) && PyArray_SAMESHAPE(w_re, w_im),
+          "the parts have the wrong shape");
+  const auto data = [](PyArrayObject* array) { return reinterpret_cast<const double*>(PyArray_BYTES(array)); };
+  LogOfExact result{};
+  Detached([&] {
+    std::vector<ExpTerm> terms(static_cast<size_t>(PyArray_DIM(re, 0)));
+    for (size_t i = 0; i < terms.size(); ++i) {
+      std::copy_n(data(re) + i * kParts, kParts, terms[i].re.begin());
+      std::copy_n(data(im) + i * kParts, kParts, terms[i].im.begin());
+      terms[i].weight_re = data(w_re)[i];
+      terms[i].weight_im = data(w_im)[i];
+    }
+    JoinEqual(&terms);
+    result = LogOfSum(terms);
+  });
+  const auto high = static_cast<double>(result.log_size);
+  const double low = std::isinf(high) ? 0.0 : static_cast<double>(result.log_size - static_cast<long double>(high));
+  return py::make_tuple(high, low, static_cast<double>(result.re), static_cast<double>(result.im));
+}
+
 }  // namespace
 
 PyObject* TryWeighted(PyObject* const* args, Py_ssize_t nargs, PyObject* kwnames) {
@@ -209,6 +244,7 @@ PyObject* TryWeighted(PyObject* const* args, Py_ssize_t nargs, PyObject* kwnames
 void BindWeighted(py::module_& module) {
   module.def("run_weighted", RunWeighted, py::arg("x"), py::arg("b"), py::arg("log_size"), py::arg("sign"),
              py::arg("reduced"), py::arg("mask"), py::arg("temperature"));
+  module.def("exact_sum", ExactSum, py::arg("re"), py::arg("im"), py::arg("w_re"), py::arg("w_im"));
 }
 
 }  // namespace boltzmax

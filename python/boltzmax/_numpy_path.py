@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from boltzmax._numpy_rows import SHORT, TILE, Rows, boxes, kept_first
-from boltzmax._numpy_sums import log_abs, pairwise_sum, principal_angle, real_dtype, sign
+from boltzmax._numpy_sums import exact_sum, log_abs, pairwise_sum, principal_angle, real_dtype, sign
 
 __all__ = ["log_softmax", "logsumexp", "sign_of_sum", "softmax"]
 
@@ -186,12 +186,18 @@ def logsumexp(
     rows = Rows(x, axes, b=b, where=where, temperature=temperature)
     magnitude = np.full(rows.kept_shape, -np.inf, real_dtype(rows.work))
     value = np.zeros(rows.kept_shape, rows.work)
+    cancelled = np.zeros(rows.kept_shape, bool)
     with np.errstate(all="ignore"):
         for box, total in rows.sums() if x.size else ():
             sums = total.value()
             shape = value[box].shape
             magnitude[box] = (total.m + log_abs(total, sums)).reshape(shape)
             value[box] = sums.reshape(shape)
+            cancelled[box] = total.cancels(sums).reshape(shape)
+        for at in map(tuple, np.argwhere(cancelled)):
+            exact = exact_sum(*rows.terms(at))
+            if exact is not None:
+                magnitude[at], value[at] = exact
         if keepdims:
             shape = tuple(1 if k in axes else n for k, n in enumerate(x.shape))
             magnitude, value = magnitude.reshape(shape), value.reshape(shape)

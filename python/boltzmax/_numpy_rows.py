@@ -87,6 +87,20 @@ class Rows:
         for box in boxes(self.kept_shape, max(TILE // _SEGMENT, TILE // row_length)):
             yield box, self._scaled(self._total(box))
 
+    def terms(self, index: tuple[int, ...]) -> tuple[Array, Array]:
+        """Load the elements of a row that count, and their weights."""
+        x, b, where, temperature = self._parts.map(lambda a: a[index].reshape(-1))
+        weights = np.broadcast_to(np.asarray(1, self.work) if b is None else b, x.shape)
+        x, weights = x.astype(self.work), weights.astype(self.work)
+        if temperature is not None:
+            x = x.real / temperature if x.dtype.kind != "c" else x / temperature
+        if self._factor is not None:
+            weights = weights * self._factor
+        counts = (weights != 0) & (x.real != -np.inf)
+        if where is not None:
+            counts &= where
+        return x[counts], weights[counts]
+
     def _total(self, box: Box) -> Sum:
         index: tuple[Any, ...] = (*box, ...)
         parts = self._parts.map(lambda a: a[index])

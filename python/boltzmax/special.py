@@ -38,6 +38,7 @@ Axis = int | tuple[int, ...] | None
 
 _ndarray = np.ndarray
 _F16, _F32, _F64 = np.dtype(np.float16), np.dtype(np.float32), np.dtype(np.float64)
+_I64 = np.dtype(np.int64)
 
 
 def softmax(x: ArrayLike, axis: Axis = None) -> Any:
@@ -224,6 +225,13 @@ def logsumexp(
             return _native_logsumexp(a, axis)
         if axis is None and a.ndim == 1:
             return _native_logsumexp(a)
+    if b is not None and (axis is None or type(axis) is int):
+        ordinary = _ordinary(a, b)
+        if ordinary is not None:
+            x, weights = ordinary
+            return _native_logsumexp(
+                x, axis, b=weights, keepdims=bool(keepdims), return_sign=bool(return_sign)
+            )
     x, weights = _promoted(a, b)
     axes = _checked_axes(axis, x.ndim)
     result, sign = _logsumexp(x, axes, weights, bool(keepdims), bool(return_sign))
@@ -301,6 +309,22 @@ def _logsumexp(
     rows, axis = _rows_along_one_axis(x, axes)
     result = np.asarray(_native_logsumexp(rows, axis)).reshape(_sum_shape(x, axes, keepdims))
     return result, None
+
+
+def _ordinary(a: ArrayLike, b: ArrayLike) -> tuple[Array, Array] | None:
+    """Arrays of one shape and of dtypes that need no promotion, and lists of such: the usual case."""
+    x = np.asarray(a) if type(a) is list else a
+    weights = np.asarray(b) if type(b) is list else b
+    if type(x) is not _ndarray or type(weights) is not _ndarray:
+        return None
+    if x.shape != weights.shape or x.size == 0 or x.ndim == 0:
+        return None
+    if x.dtype is _I64:
+        x = x.astype(_F64)
+    promoted = (x.dtype is _F64 and (weights.dtype is _F64 or weights.dtype is _I64)) or (
+        x.dtype is _F32 and weights.dtype is _F32
+    )
+    return (x, weights) if promoted else None
 
 
 def _of_empty_sums(x: Array, axes: tuple[int, ...], keepdims: bool) -> tuple[Array, Array]:
