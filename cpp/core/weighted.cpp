@@ -169,8 +169,8 @@ class Rows {
     }
     if (!IsFinite(max)) return std::nullopt;
     const auto certain = [&](PairsKernel kernel, double error) {
-      const auto sum = SumPieces<double>(
-          at, [&](const Piece<double>& piece) { return kernel(piece.x, piece.b, piece.n, max); });
+      const auto sum =
+          SumPieces<double>(at, [&](const Piece<double>& piece) { return kernel(piece.x, piece.b, piece.n, max); });
       return Certain(sum, error, kLeastSizeOfDoubles);
     };
     const auto result = certain(kernels_.sum_pairs, kErrorOfPairs);

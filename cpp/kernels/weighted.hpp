@@ -145,8 +145,9 @@ inline Pair<D> Expm1OfPair(const Pair<D>& r) {
                               1.0 / 3628800,     1.0 / 362880,     1.0 / 40320,     1.0 / 5040,
                               1.0 / 720,         1.0 / 120,        1.0 / 24,        1.0 / 6};
   // What rounding the last seven of these lost.
-  constexpr double kLow[] = {-0x1.c154f8ddc6c00p-73, 0x1.a01a01a01a01ap-76, 0x1.a01a01a01a01ap-73, -0x1.f49f49f49f49fp-65,
-                             0x1.1111111111111p-63,  0x1.5555555555555p-59, 0x1.5555555555555p-57};
+  constexpr double kLow[] = {-0x1.c154f8ddc6c00p-73, 0x1.a01a01a01a01ap-76, 0x1.a01a01a01a01ap-73,
+                             -0x1.f49f49f49f49fp-65, 0x1.1111111111111p-63, 0x1.5555555555555p-59,
+                             0x1.5555555555555p-57};
   constexpr size_t kTerms = sizeof(kPoly) / sizeof(kPoly[0]), kPairs = sizeof(kLow) / sizeof(kLow[0]);
   const D half = Const(0.5);
   const Pair<D> square = Product(r, r), halved = {square.hi * half, square.lo * half};

@@ -178,8 +178,8 @@ py::tuple ExactSum(const py::object& re_object, const py::object& im_object, con
   for (PyArrayObject* array : {re, im, w_re, w_im}) {
     Require(PyArray_TYPE(array) == NPY_DOUBLE && PyArray_ISCARRAY_RO(array), "the parts must be contiguous doubles");
   }
-  Require(PyArray_NDIM(re) == 2 && PyArray_DIM(re, 1) == kParts && PyArray_SAMESHAPE(re, im) && PyArray_NDIM(w_re) == 1 &&
-              PyArray_DIM(w_re, 0) == PyArray_DIM(re, 0) && PyArray_SAMESHAPE(w_re, w_im),
+  Require(PyArray_NDIM(re) == 2 && PyArray_DIM(re, 1) == kParts && PyArray_SAMESHAPE(re, im) &&
+              PyArray_NDIM(w_re) == 1 && PyArray_DIM(w_re, 0) == PyArray_DIM(re, 0) && PyArray_SAMESHAPE(w_re, w_im),
           "the parts have the wrong shape");
   const auto data = [](PyArrayObject* array) { return reinterpret_cast<const double*>(PyArray_BYTES(array)); };
   LogOfExact result{};

@@ -79,6 +79,19 @@ def run_weighted(
     mask: NDArray[np.bool_] | None,
     temperature: NDArray[np.float64] | None,
 ) -> None: ...
+def run_complex_sum(
+    x: NDArray[Any],
+    b: NDArray[Any] | None,
+    log_size: NDArray[np.float64],
+    sum: NDArray[np.complex128],
+    special: NDArray[np.bool_],
+    reduced: int,
+    mask: NDArray[np.bool_] | None,
+    temperature: NDArray[np.float64] | None,
+) -> None: ...
+def run_complex_softmax(
+    wants_log: bool, x: NDArray[Any], y: NDArray[Any], special: NDArray[np.bool_], reduced: int
+) -> None: ...
 def exact_sum(
     re: NDArray[np.float64],
     im: NDArray[np.float64],

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike, DTypeLike, NDArray
 
-from boltzmax import _core, _numpy_path
+from boltzmax import _complex, _core, _numpy_path
 from boltzmax._arguments import (
     SUPPORTED,
     as_input,
@@ -243,8 +243,12 @@ def _run_weighted(call: _Call, weights: Array, return_sign: bool) -> tuple[Array
 def _logsumexp_numpy(
     call: _Call, weights: Array | None, return_sign: bool
 ) -> tuple[Array, Array | None]:
-    computed = _numpy_path.logsumexp(
-        call.x.astype(call.dtype, copy=False),
+    x = call.x.astype(call.dtype, copy=False)
+    if weights is not None and weights.dtype.kind == "c" and x.dtype.kind != "c":
+        x = x.astype(np.promote_types(x.dtype, np.complex64))
+    path = _complex if _complex.is_native_complex(x.dtype) else _numpy_path
+    computed = path.logsumexp(
+        x,
         call.axes,
         b=weights,
         return_sign=return_sign,

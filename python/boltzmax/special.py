@@ -7,7 +7,7 @@ result dtypes and shapes, treatment of special values and types of error, so tha
 
 can take the place of ``from scipy.special import logsumexp``.  SciPy itself is not needed.
 
-Real arrays go to the compiled kernels; longdouble and complex numbers are computed with NumPy.  The differences that are left are deliberate:
+The compiled kernels compute them; longdouble, real or complex, is left to NumPy.  The differences that are left are deliberate:
 
 * no warning is ever issued;
 * results are more accurate where SciPy loses digits or overflows (tiny terms next to a large one,
@@ -26,7 +26,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from boltzmax import _numpy_path, _numpy_sums
+from boltzmax import _complex, _numpy_path, _numpy_sums
 from boltzmax import log_softmax as _native_log_softmax
 from boltzmax import logsumexp as _native_logsumexp
 from boltzmax import softmax as _native_softmax
@@ -94,7 +94,7 @@ def softmax(x: ArrayLike, axis: Axis = None) -> Any:
             return _native_softmax(x, axis)
         if axis is None and x.ndim == 1:
             return _native_softmax(x)
-    return _softmax_like(x, axis, _native_softmax, _numpy_path.softmax, _plain_softmax)
+    return _softmax_like(x, axis, False, _native_softmax, _numpy_path.softmax, _plain_softmax)
 
 
 def log_softmax(x: ArrayLike, axis: Axis = None) -> Any:
@@ -149,7 +149,9 @@ def log_softmax(x: ArrayLike, axis: Axis = None) -> Any:
             return _native_log_softmax(x, axis)
         if axis is None and x.ndim == 1:
             return _native_log_softmax(x)
-    return _softmax_like(x, axis, _native_log_softmax, _numpy_path.log_softmax, _plain_log_softmax)
+    return _softmax_like(
+        x, axis, True, _native_log_softmax, _numpy_path.log_softmax, _plain_log_softmax
+    )
 
 
 def logsumexp(
@@ -244,12 +246,15 @@ def logsumexp(
 def _softmax_like(
     x: ArrayLike,
     axis: Axis,
+    wants_log: bool,
     native: Callable[..., Any],
     longdouble: Callable[..., Any],
     plain: Callable[[Array, Axis], Any],
 ) -> Any:
     """Choose the implementation by dtype, once `x` is an array and `axis` is known to be good."""
     x = np.asarray(x)
+    if _complex.is_native_complex(x.dtype) and x.size > 0:
+        return _complex.softmax_like(x, _checked_axes(axis, x.ndim), wants_log, plain)[()]
     if x.dtype.kind not in "iuf" and x.dtype.name != "bfloat16":  # which comes from outside NumPy
         return plain(x, axis)
     axes = _checked_axes(axis, x.ndim)
@@ -300,7 +305,8 @@ def _logsumexp(
     if x.size == 0:
         return _of_empty_sums(x, axes, keepdims)
     if x.dtype.kind == "c" or x.dtype.type is np.longdouble:
-        result = _numpy_path.logsumexp(x, axes, b=b, keepdims=keepdims, return_sign=return_sign)
+        path = _complex if _complex.is_native_complex(x.dtype) else _numpy_path
+        result = path.logsumexp(x, axes, b=b, keepdims=keepdims, return_sign=return_sign)
         return result if return_sign else (result, None)
     if b is not None or return_sign:
         axis = axes[0] if len(axes) == 1 else None if len(axes) == x.ndim else axes
