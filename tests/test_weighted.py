@@ -115,10 +115,12 @@ def test_equal_and_opposite_terms_vanish(isa: str, dtype: str, axis: int) -> Non
         x, b = x.T.copy(), b.T.copy()
     got, sign = logsumexp(x, axis, b=b, return_sign=True)
     assert got.dtype == real
-    unit = np.finfo(real).eps * np.maximum(np.abs(rest), 1e-3)
-    assert (np.abs(got - rest) <= 1.5 * unit).all()
+    eps = np.finfo(real).eps
+    assert (np.abs(got - rest) <= 2 * eps * np.maximum(np.abs(rest), 1e-3)).all()
     if dtype.startswith("c"):
-        assert (np.abs(sign - np.exp(1j * np.take(x.imag, 0, axis=1 - axis % 1 if 0 else axis))) <= 4 * np.finfo(real).eps).all()
+        angle = np.take(x.imag, 0, axis)
+        phase = np.cos(angle) + np.sin(angle) * x.dtype.type(1j)
+        assert (np.abs(sign - phase) <= 4 * eps).all()
     else:
         assert (sign == 1).all()
         assert (logsumexp(x, axis, b=b) == got).all()

@@ -27,14 +27,14 @@ constexpr double kCostOfElement = 4.0;  // nanoseconds
 
 // Parts of a piece of a row, apart from each other.
 struct Buffers {
-  double re[kPieceLength], im[kPieceLength], b_re[kPieceLength], b_im[kPieceLength];
+  double re[kPieceLength], im[kPieceLength], angle[kPieceLength], b_re[kPieceLength], b_im[kPieceLength];
   double e_re[kPieceLength], e_im[kPieceLength];
   uint8_t mask[kPieceLength];
 };
 thread_local Scratch memory;
 Buffers& Room() { return *reinterpret_cast<Buffers*>(memory.Get(sizeof(Buffers))); }
 
-// A sum up to the factor exp(offset) 2^exponent, its logarithm, and 1 / unit of what exponentials were kept.
+// The logarithm of a sum's size, and the sum up to a positive factor.
 struct LogOfComplex {
   double log_size;
   Number sum;
@@ -53,10 +53,8 @@ void Load(const Numbers& numbers, const Axes& axes, Operand k, ptrdiff_t at, siz
 }
 
 // The kernels reduce angles up to kMostAngle, libm all of them.
-void ReduceAngles(double* im, size_t n) {
-  for (size_t i = 0; i < n; ++i) {
-    if (std::abs(im[i]) > kMostAngle) im[i] = std::atan2(std::sin(im[i]), std::cos(im[i]));
-  }
+double Reduced(double angle) {
+  return std::abs(angle) > kMostAngle ? std::atan2(std::sin(angle), std::cos(angle)) : angle;
 }
 
 ComplexSum Added(const ComplexSum& a, const ComplexSum& b) {
@@ -70,7 +68,7 @@ ComplexSum Added(const ComplexSum& a, const ComplexSum& b) {
 
 // log |S| with no loss where that is near 0.
 double LogSize(const ComplexSum& sum, double size) {
-  constexpr double kLn2 = 0.6931471805599453;
+  using C = ExpConstants<double>;
   const double scaled = std::abs(sum.exponent) < 1000.0 ? std::ldexp(size, static_cast<int>(sum.exponent)) : 0.0;
   if (sum.offset == 0.0 && scaled > 0.5 && scaled < 2.0) {
     const auto unscaled = [&](double x) { return std::ldexp(x, static_cast<int>(sum.exponent)); };
@@ -80,11 +78,11 @@ double LogSize(const ComplexSum& sum, double size) {
         ((std::abs(a.hi) - 1.0) * (std::abs(a.hi) + 1.0) + b.hi * b.hi) + 2.0 * (a.hi * a.lo + b.hi * b.lo);
     return std::log1p(excess) / 2.0;
   }
-  return sum.offset + (sum.exponent * kLn2 + std::log(size));
+  return sum.offset + (sum.exponent * C::kLn2Hi + (sum.exponent * C::kLn2Lo + std::log(size)));
 }
 
 std::optional<LogOfComplex> Certain(const ComplexSum& sum) {
-  constexpr double kShare = 0x1p-39;
+  constexpr double kShare = 0x1p-36;
   if (!(sum.size >= kLeastSizeOfDoubles && sum.size < kInfinity)) return std::nullopt;
   const double size = std::hypot(sum.re.hi, sum.im.hi), log_size = LogSize(sum, size);
   const bool certain = kErrorOfComplex * sum.size + sum.lost <= kShare * size * std::min(1.0, std::abs(log_size));
@@ -111,21 +109,26 @@ class Rows {
     for (size_t begin = 0; begin < n_; begin += kPieceLength) f(PieceAt(at, begin), begin);
   }
 
-  double Max(const Offsets& at) const {
-    double max = -kInfinity;
-    ForEachPiece(at, [&](const ComplexPiece& x, size_t) { max = std::max(max, kernels_.max_f64(x.re, x.n)); });
-    return max;
-  }
-
-  // The exponentials of a row of one piece are left in Room().
-  ComplexSum SumOf(const Offsets& at, double max) const {
-    std::optional<ComplexSum> total;
+  // Nothing where the largest real part is not finite. What a row of one piece is made of, and its exponentials, are left in
+  // Room().
+  std::optional<ComplexSum> SumOf(const Offsets& at, double* max) const {
     Buffers& room = Room();
+    const auto max_of = [&](const ComplexPiece& x) { return kernels_.max_f64(x.re, x.n); };
+    if (n_ <= kPieceLength) {
+      const ComplexPiece x = PieceAt(at, 0);
+      *max = max_of(x);
+      if (!IsFinite(*max)) return std::nullopt;
+      return kernels_.sum_complex(x, *max, room.e_re, room.e_im);
+    }
+    *max = -kInfinity;
+    ForEachPiece(at, [&](const ComplexPiece& x, size_t) { *max = std::max(*max, max_of(x)); });
+    std::optional<ComplexSum> total;
+    if (!IsFinite(*max)) return total;
     ForEachPiece(at, [&](const ComplexPiece& x, size_t) {
-      const ComplexSum sum = kernels_.sum_complex(x, max, room.e_re, room.e_im);
+      const ComplexSum sum = kernels_.sum_complex(x, *max, nullptr, nullptr);
       total = total ? Added(*total, sum) : sum;
     });
-    return *total;
+    return total;
   }
 
   // Nothing where an infinity or NaN counts.
@@ -150,24 +153,23 @@ class Rows {
   }
 
   std::optional<LogOfComplex> LogOf(const Offsets& at) const {
-    const double max = Max(at);
-    if (IsFinite(max)) {
-      if (const auto result = Certain(SumOf(at, max))) return result;
-    }
-    return ExactLog(at);
+    double max;
+    const auto sum = SumOf(at, &max);
+    const auto result = sum ? Certain(*sum) : std::nullopt;
+    return result ? result : ExactLog(at);
   }
 
  private:
   ComplexPiece PieceAt(const Offsets& at, size_t begin) const {
     const size_t n = std::min(kPieceLength, n_ - begin);
     Buffers& room = Room();
-    Load(p_.x, p_.inner, kX, at[kX], begin, n, room.re, room.im);
+    Load(p_.x, p_.inner, kX, at[kX], begin, n, room.re, room.angle);
     if (p_.temperature != nullptr) {
       const double temperature = *reinterpret_cast<const double*>(p_.temperature + at[kTemperature]);
       for (size_t i = 0; i < n; ++i) room.re[i] /= temperature;
-      for (size_t i = 0; i < n; ++i) room.im[i] /= temperature;
+      for (size_t i = 0; i < n; ++i) room.angle[i] /= temperature;
     }
-    ReduceAngles(room.im, n);
+    for (size_t i = 0; i < n; ++i) room.im[i] = Reduced(room.angle[i]);
     const bool weighted = p_.b.data != nullptr;
     if (weighted) Load(p_.b, p_.inner, kWeights, at[kWeights], begin, n, room.b_re, room.b_im);
     if (p_.mask != nullptr) {
@@ -233,17 +235,17 @@ class SoftmaxRows {
   // False for a row with infinities or NaN.
   bool Run(size_t r) const {
     const Offsets at = OffsetsAt(rows_.Problem().outer, r);
-    const double max = rows_.Max(at);
-    if (!IsFinite(max)) return false;
-    const ComplexSum sum = rows_.SumOf(at, max);
-    const auto certain = Certain(sum);
-    if (p_.wants_log || !certain) {
-      const auto log_sum = certain ? certain : rows_.ExactLog(at);
-      if (!log_sum || !IsFinite(log_sum->log_size)) return false;
-      p_.wants_log ? StoreLogs(at, max, *log_sum) : StoreExponentials(at, *log_sum);
-    } else {
-      StoreQuotients(at, max, sum);
+    double max;
+    const auto sum = rows_.SumOf(at, &max);
+    if (!sum) return false;
+    const auto certain = Certain(*sum);
+    if (certain) {
+      p_.wants_log ? StoreLogs(at, max, *certain, true) : StoreQuotients(at, max, *sum);
+      return true;
     }
+    const auto log_sum = rows_.ExactLog(at);
+    if (!log_sum || !IsFinite(log_sum->log_size)) return false;
+    p_.wants_log ? StoreLogs(at, max, *log_sum, false) : StoreExponentials(at, *log_sum);
     return true;
   }
 
@@ -299,30 +301,26 @@ class SoftmaxRows {
 
   // x - log S. As in SciPy, imaginary parts are not wrapped: the angle of S is told from that of the element with the largest
   // real part, and of several of these the one with the largest imaginary part.
-  void StoreLogs(const Offsets& at, double max, const LogOfComplex& log_sum) const {
+  void StoreLogs(const Offsets& at, double max, const LogOfComplex& log_sum, bool loaded) const {
     Buffers& room = Room();
+    const auto for_each_piece = [&](const auto& f) {
+      if (loaded && rows_.Length() <= kPieceLength) return f(rows_.Length(), size_t{0});
+      rows_.ForEachPiece(at, [&](const ComplexPiece& x, size_t begin) { f(x.n, begin); });
+    };
     double of_largest = -kInfinity;
-    rows_.ForEachPiece(at, [&](const ComplexPiece& x, size_t begin) {
-      LoadAngles(at, begin, x.n);
-      for (size_t i = 0; i < x.n; ++i) {
-        if (x.re[i] == max) of_largest = std::max(of_largest, room.im[i]);
+    for_each_piece([&](size_t n, size_t) {
+      for (size_t i = 0; i < n; ++i) {
+        if (room.re[i] == max) of_largest = std::max(of_largest, room.angle[i]);
       }
     });
     const double angle = std::arg(log_sum.sum * std::conj(std::polar(1.0, of_largest)));
-    rows_.ForEachPiece(at, [&](const ComplexPiece& x, size_t begin) {
-      LoadAngles(at, begin, x.n);
-      for (size_t i = 0; i < x.n; ++i) {
-        room.e_re[i] = x.re[i] - log_sum.log_size;
-        room.e_im[i] = (room.im[i] - of_largest) - angle;
+    for_each_piece([&](size_t n, size_t begin) {
+      for (size_t i = 0; i < n; ++i) {
+        room.e_re[i] = room.re[i] - log_sum.log_size;
+        room.e_im[i] = (room.angle[i] - of_largest) - angle;
       }
-      Store(at, begin, x.n);
+      Store(at, begin, n);
     });
-  }
-
-  // The imaginary parts, not reduced.
-  void LoadAngles(const Offsets& at, size_t begin, size_t n) const {
-    Buffers& room = Room();
-    Load(p_.x, rows_.Problem().inner, kX, at[kX], begin, n, room.e_re, room.im);
   }
 
   const ComplexSoftmaxProblem& p_;

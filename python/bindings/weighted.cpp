@@ -168,7 +168,7 @@ void RunWeighted(const py::object& x_object, const py::object& b_object, const p
   Detached(2.0 * EstimateNanoseconds(static_cast<size_t>(PyArray_SIZE(x)), DType::kFloat64), [&] { Run(problem); });
 }
 
-// log |S| as a sum of two numbers, and S up to a positive factor, of S = sum (w_re + i w_im) exp(re + i im). Every row of re
+// log |S|, and real and imaginary part of S up to a positive factor, each as a sum of two numbers, of S = sum (w_re + i w_im) exp(re + i im). Every row of re
 // and im has the parts of an exponent.
 py::tuple ExactSum(const py::object& re_object, const py::object& im_object, const py::object& w_re_object,
                    const py::object& w_im_object) {
@@ -194,9 +194,11 @@ py::tuple ExactSum(const py::object& re_object, const py::object& im_object, con
     JoinEqual(&terms);
     result = LogOfSum(terms);
   });
-  const auto high = static_cast<double>(result.log_size);
-  const double low = std::isinf(high) ? 0.0 : static_cast<double>(result.log_size - static_cast<long double>(high));
-  return py::make_tuple(high, low, static_cast<double>(result.re), static_cast<double>(result.im));
+  const auto in_parts = [](long double value) {
+    const auto high = static_cast<double>(value);
+    return py::make_tuple(high, std::isinf(high) ? 0.0 : static_cast<double>(value - static_cast<long double>(high)));
+  };
+  return py::make_tuple(in_parts(result.log_size), in_parts(result.re), in_parts(result.im));
 }
 
 }  // namespace

@@ -1,7 +1,7 @@
 """Complex numbers: what the compiled functions compute, and NumPy where infinities or NaN count.
 
 The compiled sums are in double precision, with an error of 2**-49 of the sum of the sizes of their
-terms at most.  Where that is more than 2**-39 of what is left of them (or of a logarithm near 0),
+terms at most.  Where that is more than 2**-36 of what is left of them (or of a logarithm near 0),
 terms that are equal are joined, and the sum is taken to the last digit.
 """
 
@@ -104,7 +104,7 @@ def softmax_like(
     >>> print(p.sum().round(12), abs(p).round(6))
     (1+0j) [0.57735 0.57735]
     """
-    y = np.empty_like(x)
+    y = _core.empty_like(x, x.dtype)
     order = [k for k in range(x.ndim) if k not in axes] + sorted(axes)
     source, target = x.transpose(order), y.transpose(order)
     n_kept = x.ndim - len(axes)

@@ -292,9 +292,10 @@ def exact_sum(x: Array, w: Array) -> tuple[Any, Any] | None:
         return None
     re, im, w_re, w_im = parts
     repeated = [np.tile(part, (3, 1)) for part in (re, im)]
-    high, low, re_sum, im_sum = _core.exact_sum(*repeated, w_re.T.ravel(), w_im.T.ravel())
-    value = complex(re_sum, im_sum) if x.dtype.kind == "c" else re_sum
-    return real_dtype(x.dtype).type(high) + low, value
+    pairs = _core.exact_sum(*repeated, w_re.T.ravel(), w_im.T.ravel())
+    real = real_dtype(x.dtype).type
+    log_size, re_sum, im_sum = (real(high) + real(low) for high, low in pairs)
+    return log_size, re_sum + x.dtype.type(1j) * im_sum if x.dtype.kind == "c" else re_sum
 
 
 def _in_parts(v: Array) -> NDArray[np.float64]:
