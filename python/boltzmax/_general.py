@@ -197,12 +197,9 @@ def logsumexp(
                 result = target
             _run_native("logsumexp", call, result)
             sign = _numpy_path.sign_of_sum(result) if return_sign else None
-    if out is not None:
-        if result is not target:
-            target[...] = result.reshape(shape)
-        result = out
-    else:
-        result = result.reshape(shape)[()]
+    if target is not None and result is not target:
+        target[...] = result.reshape(shape)
+    result = result.reshape(shape)[()] if out is None else out
     return (result, np.reshape(sign, shape)[()]) if return_sign else result
 
 

@@ -291,8 +291,9 @@ def exact_sum(x: Array, w: Array) -> tuple[Any, Any] | None:
     if not all(np.isfinite(part).all() for part in parts):
         return None
     re, im, w_re, w_im = parts
-    repeated = [np.tile(part, (3, 1)) for part in (re, im)]
-    pairs = _core.exact_sum(*repeated, w_re.T.ravel(), w_im.T.ravel())
+    # One term for each part of a weight.
+    re, im = np.tile(re, (3, 1)), np.tile(im, (3, 1))
+    pairs = _core.exact_sum(re, im, w_re.T.ravel(), w_im.T.ravel())
     real = real_dtype(x.dtype).type
     log_size, re_sum, im_sum = (real(high) + real(low) for high, low in pairs)
     return log_size, re_sum + x.dtype.type(1j) * im_sum if x.dtype.kind == "c" else re_sum

@@ -7,7 +7,8 @@ result dtypes and shapes, treatment of special values and types of error, so tha
 
 can take the place of ``from scipy.special import logsumexp``.  SciPy itself is not needed.
 
-The compiled kernels compute them; longdouble, real or complex, is left to NumPy.  The differences that are left are deliberate:
+The compiled kernels compute them; longdouble, real or complex, is left to NumPy.  The differences
+that are left are deliberate:
 
 * no warning is ever issued;
 * results are more accurate where SciPy loses digits or overflows (tiny terms next to a large one,
@@ -227,6 +228,7 @@ def logsumexp(
             return _native_logsumexp(a, axis)
         if axis is None and a.ndim == 1:
             return _native_logsumexp(a)
+    weights: Array | None
     if b is not None and (axis is None or type(axis) is int):
         ordinary = _ordinary(a, b)
         if ordinary is not None:
@@ -318,9 +320,9 @@ def _logsumexp(
 
 
 def _ordinary(a: ArrayLike, b: ArrayLike) -> tuple[Array, Array] | None:
-    """Arrays of one shape and of dtypes that need no promotion, and lists of such: the usual case."""
-    x = np.asarray(a) if type(a) is list else a
-    weights = np.asarray(b) if type(b) is list else b
+    """Arrays, or lists, of one shape and of dtypes that need no promotion: the usual case."""
+    x: Any = np.asarray(a) if isinstance(a, list) else a
+    weights: Any = np.asarray(b) if isinstance(b, list) else b
     if type(x) is not _ndarray or type(weights) is not _ndarray:
         return None
     if x.shape != weights.shape or x.size == 0 or x.ndim == 0:
