@@ -352,16 +352,6 @@ def _promoted(a: ArrayLike, b: ArrayLike | None) -> tuple[Array, Array | None]:
     """
     if isinstance(a, np.matrix) or isinstance(b, np.matrix):
         raise TypeError("logsumexp does not take numpy.matrix; pass numpy.asarray(matrix)")
-    if (
-        isinstance(a, _ndarray)
-        and isinstance(b, _ndarray)
-        and type(a) is type(b) is _ndarray
-        and a.dtype is b.dtype
-        and a.dtype.char in "efdFD"
-        and a.shape == b.shape
-        and a.ndim > 0
-    ):
-        return a, b  # nothing to do
     if a is None:
         raise TypeError("logsumexp needs numbers, not None")
     given = [a] if b is None else [a, b]
