@@ -48,9 +48,13 @@ def test_axis_errors(op: str) -> None:
             call(op, x, axis=axis)
     with pytest.raises(ValueError, match=r"duplicate|repeated"):
         call(op, x, axis=(0, -2))
-    for bad in (1.0, "0", [0.5]):
-        with pytest.raises(TypeError):
+    for axis in (10**10, -(10**30), (0, 2**63)):  # more than the int of C
+        with pytest.raises(np.exceptions.AxisError, match="out of bounds for array of dimension 2"):
+            call(op, x, axis=axis)
+    for bad in (1.0, "0", [0.5], (0, None), np.array([0.0])):
+        with pytest.raises(TypeError) as error:
             call(op, x, axis=bad)
+        assert str(error.value) == f"axis must be an int, a tuple of ints or None, got {bad!r}"
 
 
 @pytest.mark.parametrize("op", ulp.OPS)
@@ -86,6 +90,35 @@ def test_keepdims() -> None:
         kept = boltzmax.logsumexp(x, axis, keepdims=True)
         assert kept.shape == x.sum(axis, keepdims=True).shape
         assert np.array_equal(kept.ravel(), plain.ravel())
+
+
+@pytest.mark.parametrize("b", [None, [[1.0, -2.0]], [[1.0, 2j]]], ids=str)
+@pytest.mark.parametrize("kind", ["e", "f", "d", "g", "F", "D", "i"])
+def test_sign(kind: str, b: Any) -> None:
+    """Of the sum whose logarithm comes with it; both are scalars where all is reduced."""
+    x = np.array([[0.5, -1.5], [1, 2]]).astype(kind)
+    for axis in (None, (1, 0), -1):
+        for keepdims in (False, True):
+            log_abs, sign = boltzmax.logsumexp(x, axis, b=b, return_sign=True, keepdims=keepdims)
+            assert isinstance(sign, np.generic) == (axis != -1 and not keepdims)
+            assert isinstance(log_abs, np.generic) == isinstance(sign, np.generic)
+            total = np.sum(np.exp(x) * (1 if b is None else np.array(b)), axis, keepdims=keepdims)
+            tolerance = 4e-3 if kind == "e" else 1e-5
+            np.testing.assert_allclose(sign * np.exp(log_abs), total, rtol=tolerance)
+
+
+def test_sign_of_special_sums(isa: str, dtype: np.dtype[Any]) -> None:
+    """0 for nothing, NaN for NaN; the logarithm is the one that comes without the sign."""
+    rows = [[-np.inf] * 3, [-np.inf, 2, 1], [np.nan, 0, 1], [np.inf, 0, 1], [-90.0, -90, -99]]
+    x = np.array(rows, dtype)
+    for view in (x, np.asfortranarray(x)):
+        log_sum, sign = boltzmax.logsumexp(view, return_sign=True)
+        assert log_sum.tobytes() == boltzmax.logsumexp(x).tobytes()
+        assert sign.dtype == log_sum.dtype == dtype
+        assert np.array_equal(sign.astype(float), [0, 1, np.nan, 1, 1], equal_nan=True)
+    out = np.zeros(10, dtype)[::2]
+    assert boltzmax.logsumexp(x, return_sign=True, out=out)[0] is out
+    assert out.tobytes() == log_sum.tobytes()
 
 
 @pytest.mark.parametrize("op", ulp.OPS)
@@ -128,6 +161,20 @@ def test_dtype_computes_in_that_type(isa: str, dtype: np.dtype[Any], op: str) ->
     out = np.empty_like(function(x, dtype=dtype))
     assert function(x, dtype=dtype, out=out) is out
     assert out.tobytes() == function(x.astype(dtype)).tobytes()
+
+
+def test_dtype_rounds_once() -> None:
+    """From float64 to float16, with no float32 on the way that would turn into a tie."""
+    halves = np.arange(0x7C00, dtype=np.uint16).view(np.float16).astype(np.float64)
+    ties = (halves[:-1] + halves[1:]) / 2
+    x = np.concatenate(
+        [ties * (1 + 2.0**-40), ties, ties * (1 - 2.0**-40), [65519, 65520, 1e300, 1e-300]]
+    )
+    for each in (x, -x):
+        with np.errstate(all="ignore"):
+            expected = each.astype(np.float16)
+        got = boltzmax.logsumexp(each, axis=(), dtype=np.float16)
+        assert got.tobytes() == boltzmax.logsumexp(expected, axis=()).tobytes()
 
 
 def test_dtype_spellings_and_errors() -> None:

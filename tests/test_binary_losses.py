@@ -1,4 +1,4 @@
-"""The loss of labels on their own, against PyTorch and central differences."""
+"""The loss of labels on their own, against PyTorch, central differences and its definition."""
 
 from __future__ import annotations
 
@@ -6,17 +6,21 @@ import doctest
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+import ulp
 from boltzmax import _binary_losses
 from boltzmax._binary_losses import (
     binary_cross_entropy_with_logits,
     binary_cross_entropy_with_logits_with_grad,
 )
 from loss_samples import differences, normal, positive, torch_gradient
+from point_oracle import binary_losses, binary_slopes, close_sum, loss_dtype, ulps, wide
 
+Array = npt.NDArray[Any]
 INF, NAN = np.inf, np.nan
 
 
@@ -85,3 +89,121 @@ def test_binary_cross_entropy_of_nothing() -> None:
     assert np.isnan(binary_cross_entropy_with_logits(x, x))
     assert binary_cross_entropy_with_logits(x, x, reduction="sum") == 0
     assert binary_cross_entropy_with_logits_with_grad(x, x)[1].shape == (0, 3)
+
+
+# ---- against the definition
+
+
+def samples(n: int, dtype: np.dtype[Any], labels: bool) -> dict[str, Array]:
+    """Logits of every size, and what belongs to them."""
+    rng = np.random.default_rng(n)
+    x = rng.standard_normal(n) * 10.0 ** rng.uniform(-6, 2, n)
+    z = rng.integers(0, 2, n) if labels else rng.uniform(0, 1, n)
+    arrays = {"logits": x, "target": z, "weight": rng.uniform(0, 3, n)}
+    arrays["pos_weight"] = rng.uniform(0, 3, n)
+    return {name: array.astype(dtype) for name, array in arrays.items()}
+
+
+@pytest.mark.parametrize("labels", [False, True])
+@pytest.mark.parametrize("weighted", [False, True])
+def test_elements(isa: str, dtype: np.dtype[Any], labels: bool, weighted: bool) -> None:
+    arrays = samples(5003, dtype, labels)
+    if not weighted:
+        del arrays["weight"], arrays["pos_weight"]
+    losses = binary_cross_entropy_with_logits(**arrays, reduction="none")
+    result = loss_dtype(dtype)
+    assert losses.dtype == result
+    assert ulps(losses, binary_losses(**arrays), result) <= (2.7 if labels and not weighted else 6)
+
+    _, gradient = binary_cross_entropy_with_logits_with_grad(**arrays, reduction="sum")
+    assert gradient.dtype == dtype
+    exact = binary_slopes(**arrays)
+    z, w, v = (wide(arrays.get(name, 1)) for name in ("target", "weight", "pos_weight"))
+    unit = np.finfo(result).eps * w * np.maximum(v * z, 1 - z)
+    rounding = 0.51 * ulp.ulp(exact, dtype) if dtype.itemsize == 2 else 0
+    assert np.all(np.abs(wide(gradient) - exact) <= rounding + 4 * unit + np.finfo(result).tiny)
+
+
+def test_worst_elements(isa: str) -> None:
+    """What pointwise.hpp says of one float: at most that in a sample, and not less at the worst."""
+    inputs = ("0x1.0a9a3p-5", "0x1.2859ep-6", "0x1.c82cep-6", "-0x1.0a111ap+2")
+    worst = [float.fromhex(x) for x in inputs]
+    least, most = np.array([2.0**-30, 104], np.float32).view(np.int32)
+    sample = np.arange(least, most, 9973, dtype=np.int32).view(np.float32)
+    x = np.concatenate([sample, -sample, np.array(worst, np.float32)])
+    false = np.zeros_like(x)
+    losses = binary_cross_entropy_with_logits(x, false, reduction="none")
+    slopes = binary_cross_entropy_with_logits_with_grad(x, false, reduction="sum")[1]
+    known = 2.6 if isa == "scalar" else 2.24
+    assert known - 0.1 <= ulps(losses, binary_losses(x, false), x.dtype) <= known
+    assert 2.4 <= ulps(slopes, binary_slopes(x, false), x.dtype) <= 2.41
+
+
+@pytest.mark.parametrize("n", [1, 2, 9, 17, 100, 2048, 2049, 70_001])
+def test_sums_and_means(isa: str, dtype: np.dtype[Any], n: int) -> None:
+    arrays = samples(n, dtype, labels=False)
+    exact = binary_losses(**arrays)
+    close_sum(binary_cross_entropy_with_logits(**arrays, reduction="sum"), exact)
+    mean = binary_cross_entropy_with_logits(**arrays)
+    close_sum(mean, exact, n)
+    loss, gradient = binary_cross_entropy_with_logits_with_grad(**arrays)
+    assert loss == mean
+    whole = binary_cross_entropy_with_logits_with_grad(**arrays, reduction="sum")[1]
+    scale = np.abs(wide(whole)).max() / n
+    assert np.abs(wide(gradient) - wide(whole) / n).max() <= 2 * scale * _eps(dtype)
+
+
+def _eps(dtype: np.dtype[Any]) -> float:
+    return ulp.FORMATS[dtype.name].eps
+
+
+@pytest.mark.parametrize("target", ["bool", "i1", "u2", "i4", "i8", "f2", "f4", "f8", "g"])
+@pytest.mark.parametrize("weight", ["u1", "f2", "f4", "f8"])
+def test_arrays_of_several_dtypes(isa: str, dtype: np.dtype[Any], target: str, weight: str) -> None:
+    """In float64 where one of them is that, otherwise in float32."""
+    arrays = samples(333, dtype, labels=True)
+    arrays["target"] = arrays["target"].astype(target)
+    arrays["weight"] = (2 * arrays["weight"].astype(float)).round().astype(weight)
+    doubles = "f8" in (weight, dtype.str[1:]) or target in ("f8", "g")
+    losses = binary_cross_entropy_with_logits(**arrays, reduction="none")
+    exact = binary_losses(**arrays)
+    assert ulps(losses, exact, loss_dtype(dtype)) <= (0.51 if doubles and dtype != "f8" else 6)
+    _, gradient = binary_cross_entropy_with_logits_with_grad(**arrays, reduction="sum")
+    slopes = binary_slopes(**arrays)
+    close = np.abs(wide(gradient) - slopes) <= 30 * _eps(loss_dtype(dtype)) + 0.6 * ulp.ulp(
+        slopes, dtype
+    )
+    assert close.all()
+
+
+@pytest.mark.parametrize("shape", [(), (1,), (5,), (3, 1), (4, 3, 5), (4, 1, 1)])
+def test_weights_are_broadcast(shape: tuple[int, ...]) -> None:
+    x, z = normal(4, 3, 5), np.random.default_rng(3).uniform(0, 1, (4, 3, 5))
+    for dtype in ("float32", "float64"):
+        weight = np.asarray(positive(*shape), dtype)
+        full = np.broadcast_to(weight, x.shape).copy()
+        for name in ("weight", "pos_weight"):
+            ours, expected = (
+                binary_cross_entropy_with_logits_with_grad(x.astype(dtype), z, **{name: w})
+                for w in (weight, full)
+            )
+            assert ours[0] == expected[0]
+            np.testing.assert_array_equal(ours[1], expected[1])
+
+
+def test_special_values(isa: str, dtype: np.dtype[Any]) -> None:
+    x = np.array([INF, -INF, NAN, 0.0, -0.0, 2.0, 2.0, INF, -INF] * 5).astype(dtype)
+    z = np.array([1, 0, 1, 0.5, 0.5, NAN, 1, 0, 1] * 5).astype(dtype)
+    w = np.array([1, 1, 0, 1, 1, 1, INF, 0, 0] * 5).astype(dtype)
+    losses = binary_cross_entropy_with_logits(x, z, weight=w, reduction="none")
+    exact = binary_losses(x, z, w)
+    np.testing.assert_array_equal(np.isfinite(losses), np.isfinite(exact))
+    np.testing.assert_allclose(losses, exact.astype(losses.dtype), rtol=1e-6)
+    slopes = binary_cross_entropy_with_logits_with_grad(x, z, weight=w, reduction="sum")[1]
+    np.testing.assert_allclose(slopes.astype(float), binary_slopes(x, z, w), rtol=1e-2, atol=1e-9)
+
+
+def test_finite_losses_have_a_finite_mean(isa: str) -> None:
+    x = np.full(4096, -3e38, np.float32)
+    assert binary_cross_entropy_with_logits(x, np.ones_like(x)) == np.float32(3e38)
+    assert binary_cross_entropy_with_logits(x, np.ones_like(x), reduction="sum") == INF

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import importlib.util
 import sys
 import warnings
 from collections.abc import Callable, Iterator
@@ -177,6 +178,105 @@ def test_objects_that_convert_themselves(wrap: Callable[[Array], Any], op: str) 
     plain(function(wrap(x), dtype=np.float64), function(x, dtype=np.float64))
 
 
+class OnlyDLPack:
+    """An array of a library that NumPy does not know, but that speaks the protocol of all."""
+
+    def __init__(self, x: Array) -> None:
+        self.x = x
+
+    def __dlpack__(self, **kwargs: Any) -> Any:
+        return self.x.__dlpack__(**kwargs)
+
+    def __dlpack_device__(self) -> Any:
+        return self.x.__dlpack_device__()
+
+
+def not_quite_arrays() -> Iterator[tuple[Any, str]]:
+    yield None, "is None, not an array of numbers"
+    yield (float(i) for i in range(3)), r"is an iterator \(generator\).*pass list\("
+    yield iter([1.0, 2.0]), r"is an iterator \(list_iterator\).*pass list\("
+    yield (
+        OnlyDLPack(array(3)),
+        r"can be read through DLPack alone \(test_inputs.OnlyDLPack\).*numpy.from_dlpack\(",
+    )
+    if "scipy" in INSTALLED:
+        sparse = importlib.import_module("scipy.sparse")
+        for x in (sparse.eye(3, format="csr"), sparse.coo_array(np.eye(3))):
+            yield x, rf"is sparse \({type(x).__module__}.{type(x).__name__}\); pass \w+.toarray\(\)"
+    if "torch" in INSTALLED:
+        torch = importlib.import_module("torch")
+        for name in ("bfloat16", "float8_e5m2", "float8_e4m3fn"):
+            x = torch.zeros(3, dtype=getattr(torch, name))
+            yield x, rf"is a tensor of torch.{name}, which NumPy does not have; pass \w+.float\(\)"
+
+
+INSTALLED = {name for name in ("scipy", "torch") if importlib.util.find_spec(name)}
+
+
+@pytest.mark.parametrize("op", [*ulp.OPS, "softmax_backward", "log_softmax_backward"])
+def test_what_is_not_quite_an_array_is_told_how_to_become_one(op: str) -> None:
+    function = getattr(boltzmax, op)
+    backward = op.endswith("backward")
+    for bad, words in not_quite_arrays():
+        calls = [("dy", (bad, array(3))), ("y", (array(3), bad))] if backward else [("x", (bad,))]
+        for name, args in calls:
+            with pytest.raises(TypeError, match=f"^{name} {words}"):
+                function(*args)
+    # The advice is good.
+    x = OnlyDLPack(array(3))
+    assert np.shape(boltzmax.softmax(np.from_dlpack(x))) == (3,)
+
+
+SMALL_FLOATS = [
+    "float4_e2m1fn",
+    "float6_e2m3fn",
+    "float6_e3m2fn",
+    "float8_e3m4",
+    "float8_e4m3",
+    "float8_e4m3b11fnuz",
+    "float8_e4m3fn",
+    "float8_e4m3fnuz",
+    "float8_e5m2",
+    "float8_e5m2fnuz",
+    "float8_e8m0fnu",
+]
+
+
+@pytest.mark.parametrize("name", SMALL_FLOATS)
+def test_floats_of_eight_bits_and_less_are_read_as_float32(name: str) -> None:
+    ml_dtypes = pytest.importorskip("ml_dtypes")
+    if not hasattr(ml_dtypes, name):
+        pytest.skip("this version of ml_dtypes does not have it")
+    small = np.array([[1, 2, 0.5], [4, 0.5, 1]]).astype(getattr(ml_dtypes, name))
+    x = small.astype(np.float32)
+    for op in ulp.OPS:
+        function = getattr(boltzmax, op)
+        for axis in (0, 1, None):
+            plain(function(small, axis), function(x, axis))
+            plain(function(small, axis, dtype=np.float64), function(x, axis, dtype=np.float64))
+        plain(function(x, temperature=small[:, :1]), function(x, temperature=x[:, :1]))
+        with pytest.raises(TypeError, match=f"cannot compute in dtype {name}"):
+            function(x, dtype=small.dtype)
+    plain(boltzmax.logsumexp(x, b=small), boltzmax.logsumexp(x, b=x))
+    for op in ("softmax_backward", "log_softmax_backward"):
+        plain(getattr(boltzmax, op)(small, small), getattr(boltzmax, op)(x, x))
+        plain(getattr(boltzmax, op)(small, x), getattr(boltzmax, op)(x, x))
+
+
+@pytest.mark.parametrize("name", ["int1", "int2", "int4", "uint1", "uint2", "uint4"])
+def test_integers_of_less_than_eight_bits_are_refused(name: str) -> None:
+    """Their character codes are those of floating types of NumPy's."""
+    ml_dtypes = pytest.importorskip("ml_dtypes")
+    if not hasattr(ml_dtypes, name):
+        pytest.skip("this version of ml_dtypes does not have it")
+    x = np.zeros(3, getattr(ml_dtypes, name))
+    for op in ulp.OPS:
+        with pytest.raises(TypeError, match=f"does not support dtype {name}"):
+            getattr(boltzmax, op)(x)
+        with pytest.raises(TypeError, match=f"cannot compute in dtype {name}"):
+            getattr(boltzmax, op)([1.0], dtype=x.dtype)
+
+
 def test_conversion_errors_are_not_swallowed() -> None:
     class Broken:
         def __array__(self, dtype: Any = None, copy: bool | None = None) -> Array:
@@ -206,6 +306,18 @@ def test_backward_takes_array_likes() -> None:
         )
 
 
+@pytest.mark.parametrize("op", ["softmax_backward", "log_softmax_backward"])
+def test_gradients_without_a_common_dtype(op: str) -> None:
+    bfloat16 = np.dtype(pytest.importorskip("ml_dtypes").bfloat16)
+    x = array(3).astype(bfloat16)
+    for other in (np.float16, np.int64):
+        for dy, y in ((x, x.astype(other)), (x.astype(other), x)):
+            with pytest.raises(TypeError) as error:
+                getattr(boltzmax, op)(dy, y)
+            expected = f"{op} finds no common dtype for dy of {dy.dtype} and y of {y.dtype}; "
+            assert str(error.value) == expected + "convert one of them"
+
+
 def test_nothing_is_kept_alive() -> None:
     """No reference to inputs or outputs is leaked, on success or on error."""
     x, out, where = array(5, 6), array(5, 6), np.ones((5, 6), bool)
@@ -225,6 +337,7 @@ def test_nothing_is_kept_alive() -> None:
             function(x, 0)
             function(x, None, where=where)
             function(x, temperature=temperature, dtype=np.float32)
+            function(x.tolist(), (1,), where=where.tolist(), temperature=[2.0] * 5, dtype="f4")
             for bad in (
                 {"out": out[:2]},
                 {"temperature": -1},
@@ -235,8 +348,10 @@ def test_nothing_is_kept_alive() -> None:
                 with pytest.raises((TypeError, ValueError)):
                     function(x, **bad)
         boltzmax.softmax(x, out=out)
+        boltzmax.logsumexp(x, (1, 0), return_sign=True, keepdims=True)
         boltzmax.softmax_backward(x, out)
         boltzmax.softmax_backward(x, out, out=out)
+        boltzmax.softmax_backward(x.astype(np.float32), where)
 
     exercise()
     before = count()

@@ -15,6 +15,7 @@ from numpy.lib.stride_tricks import as_strided
 import boltzmax
 import rows
 import ulp
+from boltzmax import special
 from conftest import RunPython
 from layouts import LAYOUTS, Axis, as_rows, flipped, rows_of, spread
 
@@ -43,6 +44,52 @@ def test_layouts_and_axes(isa: str, dtype: np.dtype[Any], op: str, layout: str) 
         axes += itertools.combinations(range(x.ndim), 2)
         for axis in axes:
             check(op, x, axis)
+
+
+@pytest.mark.parametrize("order", list(itertools.permutations(range(3))), ids=str)
+@pytest.mark.parametrize("kind", ["e", "f", "d", "g", "i", "D"])
+def test_results_lie_as_numpys_do(order: tuple[int, ...], kind: str) -> None:
+    """The axes that are left have the order in memory that NumPy's reductions give them."""
+    peer = pytest.importorskip("scipy.special")
+    x = np.ones((3, 4, 5)).astype(kind)
+    x = np.ascontiguousarray(x.transpose(order)).transpose(np.argsort(order))
+    weights = np.broadcast_to(np.array([1.0, 2, 3, 4, 5]), x.shape)
+    for view in (x, x[:, ::2], x[::-1], x[:2, ..., ::-1], x[:, 1:2]):
+        for axis in (0, 1, 2, (0, 1), (2, 0), ()):
+            for keepdims in (False, True):
+                expected = np.add.reduce(view, axis, keepdims=keepdims)
+                results = [
+                    boltzmax.logsumexp(view, axis, keepdims=keepdims),
+                    boltzmax.logsumexp(view, axis, keepdims=keepdims, where=view == 1),
+                    *boltzmax.logsumexp(view, axis, keepdims=keepdims, return_sign=True),
+                    special.logsumexp(view, axis, keepdims=keepdims),
+                    *special.logsumexp(view, axis, keepdims=keepdims, return_sign=True),
+                ]
+                if kind != "D":  # which SciPy puts in C order
+                    results.append(peer.logsumexp(view, axis, keepdims=keepdims))
+                if view.shape == weights.shape:
+                    results += boltzmax.logsumexp(
+                        view, axis, b=weights, keepdims=keepdims, return_sign=True
+                    )
+                for got in results:
+                    assert order_of(got) == order_of(expected), (view.strides, axis, keepdims)
+
+
+@pytest.mark.parametrize("name", ["float32", "float64", "int64"])
+def test_results_of_broadcast_views_lie_as_numpys_do(name: str) -> None:
+    """Strides of 0 say nothing of the order, and axes of one element have none."""
+    x = np.ones((3, 4, 5), name)
+    for lines in (x[:1], x[:, :1], x[..., :1], x[:1, :, :1], x[:, :1, :1], x[:, :, 0, None]):
+        for order in itertools.permutations(range(3)):
+            view = np.broadcast_to(lines, (3, 4, 5)).transpose(order)
+            for op in ("softmax", "log_softmax"):
+                got = getattr(boltzmax, op)(view)
+                assert order_of(got) == order_of(np.exp(view)), (op, view.strides)
+
+
+def order_of(x: Array) -> list[int]:
+    """Axes with more than one element, from the outermost in memory to the innermost."""
+    return sorted((d for d in range(x.ndim) if x.shape[d] > 1), key=lambda d: -x.strides[d])
 
 
 @pytest.mark.parametrize("op", ulp.OPS)

@@ -310,6 +310,16 @@ print(f"0 {resident() - before:.0f}")
 """
 
 
+@pytest.mark.parametrize("bad", ["1.5", "-1", "lots", "64MB", " ", "1073741825", "9" * 30])
+def test_a_limit_that_makes_no_sense_is_named(run_python: RunPython, bad: str) -> None:
+    done = run_python("import boltzmax", env={"BOLTZMAX_CACHE_MB": bad})
+    assert done.returncode == 1
+    expected = (
+        "ValueError: BOLTZMAX_CACHE_MB must be a whole number of megabytes from 0 to 1073741824"
+    )
+    assert done.stderr.splitlines()[-1] == f"{expected}, got '{bad}'"
+
+
 @pytest.mark.parametrize("limit", [0, 16, 64])
 def test_recycled_memory_is_bounded(run_python: RunPython, limit: int) -> None:
     """What dead results leave for the next ones is within BOLTZMAX_CACHE_MB, whatever they were."""

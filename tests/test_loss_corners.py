@@ -42,6 +42,17 @@ def test_soft_targets_do_not_cancel() -> None:
     assert sure == pytest.approx(np.exp(-40), rel=1e-9)
 
 
+def test_forbidden_targets_of_no_weight() -> None:
+    """What has no weight is no loss, be it infinite; the other classes lose what they lose."""
+    logits, weight = [[-INF, 0.0, 0.0]], [0.0, 1.0, 1.0]
+    for target, options in (([0], {"label_smoothing": 0.3}), ([[0.8, 0.1, 0.1]], {})):
+        loss, gradient = boltzmax.cross_entropy_with_grad(
+            logits, target, weight=weight, reduction="sum", **options
+        )
+        assert loss == pytest.approx(0.2 * np.log(2), rel=1e-14)
+        np.testing.assert_allclose(gradient, 0.0, atol=1e-16)
+
+
 def test_out_over_the_sample_weights() -> None:
     """They are read before the gradient is written."""
     logits, memory = np.array([[0.1, 0.2, 0.9], [1, 2, 3.0]]), np.array([0.5, 2, 0, 0, 0, 0])

@@ -101,6 +101,17 @@ def test_sample_weights_multiply() -> None:
     np.testing.assert_allclose(nll_loss(x, target, **options), losses.sum() / w.sum())
 
 
+@pytest.mark.parametrize("shape", [(), (1,), (3,), (4, 1), (4, 3)])
+def test_sample_weights_are_broadcast(shape: tuple[int, ...]) -> None:
+    x, target, weight = log_probs(4, 3, 5), classes(5, 4, 3), positive(*shape)
+    full = np.broadcast_to(weight, (4, 3)).copy()
+    ours = nll_loss_with_grad(x, target, sample_weight=weight)
+    expected = nll_loss_with_grad(x, target, sample_weight=full)
+    assert ours[0] == expected[0]
+    np.testing.assert_array_equal(ours[1], expected[1])
+    assert nll_loss(x, target, sample_weight=2) == nll_loss(x, target)
+
+
 @given(st.lists(st.integers(0, 3), min_size=1, max_size=30), st.integers(0, 2**32 - 1))
 def test_whole_weights_are_repetitions(times: list[int], seed: int) -> None:
     x, target = log_probs(len(times), 4, seed=seed), classes(4, len(times), seed=seed)
@@ -297,11 +308,23 @@ def test_bad_reductions(function: Callable[..., Any]) -> None:
 
 
 @pytest.mark.parametrize("function", WITH_GRAD)
-@pytest.mark.parametrize("dtype", ["int64", "bool", "complex128", "longdouble", "U3", "O"])
+@pytest.mark.parametrize("dtype", ["complex128", "longdouble", "U3", "O"])
 def test_bad_dtypes(function: Callable[..., Any], dtype: str) -> None:
     x, target = arguments(function, np.ones((6, 5)))
-    with pytest.raises(TypeError, match="must be float16, float32, float64 or bfloat16, got"):
+    with pytest.raises(TypeError, match="must be float16, float32, float64, bfloat16 or integers"):
         function(x.astype(dtype), target)
+
+
+@pytest.mark.parametrize("function", WITH_GRAD)
+@pytest.mark.parametrize("dtype", ["int8", "uint64", "bool"])
+def test_integers_become_float64(function: Callable[..., Any], dtype: str) -> None:
+    x, target = arguments(function, np.eye(5, dtype=dtype))
+    loss, gradient = function(x.astype(np.float64), target)
+    for same in (x, x.tolist()):
+        again = function(same, target)
+        assert again[0] == loss
+        assert again[0].dtype == again[1].dtype == np.float64
+        np.testing.assert_array_equal(again[1], gradient)
 
 
 @pytest.mark.parametrize("function", WITH_GRAD)
@@ -322,7 +345,7 @@ def test_bad_shapes() -> None:
         nll_loss(np.float64(1), 0)
     with pytest.raises(ValueError, match=r"weight must have one element per class, \(3,\), got"):
         nll_loss(x, [0] * 4, weight=[1, 2])
-    with pytest.raises(ValueError, match="sample_weight must have the shape of target"):
+    with pytest.raises(ValueError, match=r"sample_weight of shape \(2,\) does not broadcast to"):
         nll_loss(x, [0] * 4, sample_weight=[1, 2])
     with pytest.raises(ValueError, match=r"p of shape .* does not broadcast to log_q"):
         kl_divergence(x, np.zeros((2, 3)))

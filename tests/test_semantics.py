@@ -144,7 +144,7 @@ def test_empty_with_mask_temperature_and_out() -> None:
     assert boltzmax.log_softmax_backward(x, x).shape == (3, 0)
 
 
-@pytest.mark.parametrize("axis", [-1, 0, None, ()])
+@pytest.mark.parametrize("axis", [-1, 0, None, (), (0,), (-1,), np.int64(0)])
 def test_zero_dimensions(dtype: np.dtype[Any], axis: Any) -> None:
     for x in (np.array(3.5, dtype), dtype.type(3.5)):
         for op, expected in zip(ulp.OPS, (1.0, 0.0, 3.5), strict=True):
@@ -157,8 +157,11 @@ def test_zero_dimensions_from_python_numbers() -> None:
     assert boltzmax.softmax(3) == 1.0
     assert boltzmax.log_softmax(3.0) == 0.0
     assert boltzmax.logsumexp(True) == 1.0
-    with pytest.raises(np.exceptions.AxisError):
-        boltzmax.softmax(3.0, axis=1)
+    for axis in (1, -2, (1,), 10**10):
+        with pytest.raises(np.exceptions.AxisError, match="out of bounds for array of dimension 0"):
+            boltzmax.softmax(3.0, axis=axis)
+    with pytest.raises(ValueError, match="repeated axis"):
+        boltzmax.softmax(3.0, axis=(0, -1))
     out = np.empty((), np.float64)
     assert boltzmax.logsumexp(3.0, out=out) is out
     assert out == 3.0
@@ -170,6 +173,34 @@ def test_result_of_one_row_is_a_scalar(isa: str, dtype: np.dtype[Any]) -> None:
     assert type(boltzmax.logsumexp(x.reshape(3, 1), axis=None)) is dtype.type
     assert boltzmax.logsumexp(x, keepdims=True).shape == (1,)
     assert boltzmax.logsumexp(x[None]).shape == (1,)
+
+
+ZEROS = [[-0.0], [-0.0, -INF], [-INF, -0.0], [-0.0, -9000], [-INF] * 70 + [-0.0]]
+
+
+@pytest.mark.parametrize("row", ZEROS, ids=lambda row: str(row[-2:]))
+def test_zeros_have_no_sign(isa: str, dtype: np.dtype[Any], row: list[float]) -> None:
+    """The logarithm of 1 is 0, and so is that of a sum of 1, even where the score is -0."""
+    x = np.array([row] * 3, dtype)
+    where = np.ones(x.shape, bool)
+    where[:, :-1] = x[:, :-1] == 0
+    where |= x == 0
+    for a, m, axis in ((x, where, 1), (x.T.copy(), where.T, 0), (x.T, where.T, 0)):
+        for options in ({}, {"where": m}, {"temperature": 0.5}, {"dtype": np.float64}):
+            for op in ulp.OPS:
+                got = np.asarray(getattr(boltzmax, op)(a, axis, **options)).astype(np.float64)
+                assert not np.signbit(got[got == 0]).any(), (op, options)
+    log_p = boltzmax.log_softmax(np.array(row, np.longdouble))
+    assert not np.signbit(log_p[log_p == 0]).any()
+
+
+def test_zeros_of_long_rows_have_no_sign(isa: str, dtype: np.dtype[Any]) -> None:
+    x = np.full(100_000, -INF, dtype)
+    x[-1] = -0.0
+    for op in ulp.OPS:
+        got = np.ravel(getattr(boltzmax, op)(x))[-1].astype(np.float64)
+        assert got == (op == "softmax")
+        assert not np.signbit(got)
 
 
 # ---- masks

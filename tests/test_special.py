@@ -6,6 +6,8 @@ import inspect
 import itertools
 import warnings
 from collections.abc import Callable
+from decimal import Decimal
+from fractions import Fraction
 from typing import Any
 
 import numpy as np
@@ -320,6 +322,54 @@ def test_signature_is_scipys(name: str) -> None:
     assert list(ours.parameters) == list(peer.parameters)
     for one, other in zip(ours.parameters.values(), peer.parameters.values(), strict=True):
         assert (one.kind, one.default) == (other.kind, other.default)
+
+
+class Half(float):
+    """A number of Python's, by another name."""
+
+
+SCALARS: list[Any] = [Fraction(1, 3), Decimal("1.5"), 3, 2.5, True, 1 + 2j, Half(0.5), "1.5", "one"]
+SCALARS += [np.float32(2), np.longdouble(2), np.array(2, "f4"), np.bool_(True), None, object()]
+
+
+@pytest.mark.parametrize("scalar", SCALARS, ids=repr)
+def test_scalars_of_every_kind(scalar: Any) -> None:
+    """Converted as SciPy converts them: what is no number of Python's or NumPy's, to float64."""
+    if scalar is None or type(scalar) is object:
+        with pytest.raises((TypeError, ValueError)):
+            special.logsumexp(scalar)
+        return
+    for a in (scalar, [scalar, scalar]):
+        if not isinstance(a, list) or isinstance(scalar, (int, float, complex, np.generic)):
+            check("logsumexp", a)
+            check("logsumexp", a, None, None, True, True)
+    for a in (1.0, 2, np.float32(1), np.ones(2, "f4"), [1.0, 2.0], np.ones((2, 2), int)):
+        check("logsumexp", a, None, scalar)
+        check("logsumexp", scalar, None, a)
+
+
+def test_tensors_of_pytorch() -> None:
+    torch = pytest.importorskip("torch")
+    for tensor in (torch.tensor(2.0), torch.tensor([1.0, 2.0]), torch.tensor(2)):
+        plain = tensor.numpy()
+        for a, b in ((tensor, None), (tensor, 2.0), ([1.0, 2.0], tensor), (np.float32(1), tensor)):
+            first, second = (plain if v is tensor else v for v in (a, b))
+            close(special.logsumexp(a, b=b), special.logsumexp(first, b=second), None)
+
+
+SMALL_FLOATS = ["float8_e5m2", "float8_e4m3fn", "float8_e4m3", "float6_e2m3fn"]
+
+
+@pytest.mark.parametrize("name", SMALL_FLOATS)
+@pytest.mark.parametrize("function", NAMES[:2])
+def test_floats_of_eight_bits_and_less(name: str, function: str) -> None:
+    """SciPy stays in their type, and so does what replaces it."""
+    dtype = np.dtype(getattr(pytest.importorskip("ml_dtypes"), name))
+    x = np.array([[1, 2, 0.5], [0, 3, 1]]).astype(dtype)
+    for axis in (None, 0, 1):
+        ours, peer = (getattr(m, function)(x, axis) for m in (special, scipy_special))
+        assert ours.dtype == peer.dtype == dtype
+        assert ours.tobytes() == peer.tobytes()
 
 
 # --- Properties ----------------------------------------------------------------------------------

@@ -75,17 +75,25 @@ def test_environment(run_python: RunPython) -> None:
     assert count_in(run_python, BOLTZMAX_NUM_THREADS="") == count_in(run_python)
 
 
-@pytest.mark.parametrize("bad", ["0", "-2", "many", "2.5", "3 threads"])
+@pytest.mark.parametrize("bad", ["0", "-2", "many", "2.5", "3 threads", "65537", "9" * 30])
 def test_nonsense_in_the_environment_is_not_obeyed(run_python: RunPython, bad: str) -> None:
-    """An error that names the variable, or the default; never a count below 1 or a crash."""
-    done = run_python(
-        "import boltzmax; print(boltzmax.get_num_threads())", env={"BOLTZMAX_NUM_THREADS": bad}
-    )
-    if done.returncode == 0:
-        assert int(done.stdout) == count_in(run_python)
-    else:
-        assert done.returncode == 1
-        assert "BOLTZMAX_NUM_THREADS" in done.stderr
+    """A warning that names the variable and what it says, and the default."""
+    seen = """
+import warnings
+with warnings.catch_warnings(record=True) as caught:
+    warnings.simplefilter("always")
+    import boltzmax
+print(boltzmax.get_num_threads(), *(f"{w.category.__name__}: {w.message}" for w in caught))
+"""
+    done = run_python(seen, env={"BOLTZMAX_NUM_THREADS": bad})
+    assert done.returncode == 0, done.stderr
+    count, _, warning = done.stdout.partition(" ")
+    assert int(count) == count_in(run_python)
+    assert warning.startswith("RuntimeWarning: BOLTZMAX_NUM_THREADS must be")
+    assert f"'{bad}'" in warning
+    strict = run_python("import boltzmax", env={"BOLTZMAX_NUM_THREADS": bad})  # -W error
+    assert strict.returncode == 1
+    assert "RuntimeWarning: BOLTZMAX_NUM_THREADS" in strict.stderr
 
 
 @pytest.mark.skipif(

@@ -106,13 +106,13 @@ int RunCrossEntropy(const T* logits, const int64_t* target, ptrdiff_t rows, ptrd
   }
   return Guarded([&] {
     const auto count = static_cast<size_t>(rows);
-    const std::vector<double> gain(count, scale), nothing(count, 0.0);
+    const double nothing = 0.0;
     std::vector<double> lse(count);
     const ptrdiff_t row = n * ptrdiff_t{sizeof(T)};
     // `loss` holds log p[target] first. No class at all: every target is negative.
     std::fill_n(loss, count, 0.0);
     Run(CrossEntropyProblem{kType, Bytes(logits), row, count, static_cast<size_t>(n), target, 1.0, lse.data(), loss,
-                            nullptr, Bytes(d_logits), row, gain.data(), nothing.data(), nothing.data(), gain.data()});
+                            nullptr, Bytes(d_logits), row, &scale, &nothing, &nothing, &scale, 0, count});
     for (size_t r = 0; r < count; ++r) loss[r] = 0.0 - loss[r];
   });
 }

@@ -99,7 +99,7 @@ class Rows {
     p_.inner = Coalesce(problem.inner);
   }
 
-  const WeightedKernels& Kernels() const { return kernels_; }
+  const WeightedTable& Kernels() const { return kernels_; }
   const ComplexSumProblem& Problem() const { return p_; }
   size_t Length() const { return n_; }
 
@@ -205,7 +205,7 @@ class Rows {
   }
 
   ComplexSumProblem p_;
-  const WeightedKernels& kernels_;
+  const WeightedTable& kernels_;
   size_t n_;
 };
 

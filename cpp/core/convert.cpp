@@ -1,5 +1,8 @@
 #include "convert.hpp"
 
+#include <algorithm>
+#include <bit>
+#include <cmath>
 #include <cstdint>
 #include <cstring>
 #include <stdexcept>
@@ -18,11 +21,22 @@ S ReadUnaligned(const char* p) {
   return value;
 }
 
+// x in float, rounded to odd: rounding that to a narrower type is as good as rounding x at once (Boldo & Melquiond, "When
+// double rounding is odd", IMACS 2005).
+float RoundToOdd(double x) {
+  const auto nearest = static_cast<float>(x);
+  const auto bits = std::bit_cast<uint32_t>(nearest);
+  if (static_cast<double>(nearest) == x || std::isnan(x) || (bits & 1) != 0) return nearest;
+  return std::bit_cast<float>(std::fabs(static_cast<double>(nearest)) > std::fabs(x) ? bits - 1 : bits + 1);
+}
+
 template <class To, class From>
 To Convert(From x) {
   if constexpr (sizeof(From) == 2 && (std::is_same_v<From, Half> || std::is_same_v<From, BFloat16>)) {
     if constexpr (std::is_same_v<From, To>) return x;
     else return Convert<To>(ToFloat(x));
+  } else if constexpr (std::is_same_v<To, Half> && std::is_same_v<From, double>) {
+    return ToHalf(RoundToOdd(x));
   } else if constexpr (std::is_same_v<To, Half>) {
     return ToHalf(static_cast<float>(x));
   } else if constexpr (std::is_same_v<To, BFloat16>) {
@@ -39,7 +53,15 @@ void GatherAs(const char* x, ptrdiff_t stride, size_t n, void* out) {
     std::memcpy(to, x, n * sizeof(From));
     return;
   }
-  for (size_t i = 0; i < n; ++i) to[i] = Convert<To>(ReadUnaligned<From>(x + static_cast<ptrdiff_t>(i) * stride));
+  if (stride == 0 && n > 0) {
+    std::fill_n(to, n, Convert<To>(ReadUnaligned<From>(x)));
+    return;
+  }
+  const auto convert = [&](ptrdiff_t step) {
+    for (size_t i = 0; i < n; ++i) to[i] = Convert<To>(ReadUnaligned<From>(x + static_cast<ptrdiff_t>(i) * step));
+  };
+  if (stride == static_cast<ptrdiff_t>(sizeof(From))) convert(sizeof(From));  // a constant, for the compiler's vectors
+  else convert(stride);
 }
 
 void GatherBools(const char* x, ptrdiff_t stride, size_t n, void* out) {

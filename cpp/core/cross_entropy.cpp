@@ -14,6 +14,8 @@ namespace boltzmax {
 
 namespace {
 
+thread_local Scratch waiting;
+
 struct Plan {
   CrossEntropyProblem p;
   const StorageKernels* kernels;
@@ -55,6 +57,15 @@ double MeanOfLargeDistances(const Plan& plan, size_t r, double from) {
   return static_cast<double>(sum / static_cast<long double>(plan.p.n));
 }
 
+// The mean of from - x_c; of a row with an infinity what arithmetic makes of it.
+double MeanDistance(const Plan& plan, size_t r, double from) {
+  double sum = 0.0;
+  for (size_t begin = 0, s = 0; begin < plan.p.n; begin += plan.length, ++s) {
+    sum += plan.kernels->sum_distances(plan.Segment(r, s), from);
+  }
+  return IsFinite(sum) ? sum / static_cast<double>(plan.p.n) : MeanOfLargeDistances(plan, r, from);
+}
+
 void RunRow(const Plan& plan, size_t r, std::vector<RowSum>* sums) {
   const CrossEntropyProblem& p = plan.p;
   const int64_t target = p.target[r];
@@ -70,46 +81,63 @@ void RunRow(const Plan& plan, size_t r, std::vector<RowSum>* sums) {
                               [&](size_t s) { return plan.kernels->reduce_rest(plan.Segment(r, s), (*sums)[s]); });
   p.lse[r] = LogSumExpOf(sum.total, sum.log_sum, p.temperature);
   const double at_target = plan.Logit(r, target);
-  if (p.distance != nullptr) {
-    double sum_of_distances = 0.0;
-    for (size_t s = 0; s < sums->size(); ++s) {
-      sum_of_distances += plan.kernels->sum_distances(plan.Segment(r, s), at_target);
-    }
-    p.distance[r] = IsFinite(sum_of_distances) || IsDegenerate(sum.total) ? sum_of_distances / static_cast<double>(p.n)
-                                                                          : MeanOfLargeDistances(plan, r, at_target);
-  }
+  if (p.distance != nullptr) p.distance[r] = MeanDistance(plan, r, at_target);
   const double from_offset = (at_target - sum.total.offset) / p.temperature;
   p.log_prob[r] = IsDegenerate(sum.total) ? std::nan("") : (from_offset - sum.log_sum.hi) - sum.log_sum.lo;
   if (p.gradient == nullptr) return;
   // A weight may be NaN of any kind; to the kernels it is the one of arithmetic, which has digits to spare.
   const auto plain = [](double v) { return std::isnan(v) ? std::nan("") : v; };
-  const double gain = plain(p.gain[r] + p.lse_gain[r] * p.lse[r]), add = plain(p.add[r]);
+  const double gain = plain(p.gain[r * p.step] + p.lse_gain[r * p.step] * p.lse[r]), add = plain(p.add[r * p.step]);
   for (size_t s = 0; s < sums->size(); ++s) {
     plan.kernels->affine_softmax_map(plan.Segment(r, s), sum.total, gain, add);
   }
   // gain p - target_gain, where they nearly cancel.
-  const double slope = plain(gain * std::expm1(p.log_prob[r]) + (gain - p.target_gain[r]) + add);
+  const double slope = plain(gain * std::expm1(p.log_prob[r]) + (gain - p.target_gain[r * p.step]) + add);
   plan.kernels->store_scalar(
       p.gradient + static_cast<ptrdiff_t>(r) * p.gradient_stride + target * static_cast<ptrdiff_t>(plan.item), slope);
 }
 
+// Rows that go by panels.
+void RunShortRows(const Plan& plan, const LossKernels& kernels, size_t begin, size_t end) {
+  const CrossEntropyProblem& p = plan.p;
+  const auto first = static_cast<ptrdiff_t>(begin);
+  if (p.distance != nullptr) {  // before the gradient overwrites the logits
+    for (size_t r = begin; r < end; ++r) {
+      p.distance[r] = p.target[r] < 0 ? 0.0 : MeanDistance(plan, r, plan.Logit(r, p.target[r]));
+    }
+  }
+  const size_t at = begin * p.step;
+  kernels.cross_entropy_rows({p.logits + first * p.logits_stride,
+                              p.gradient == nullptr ? nullptr : p.gradient + first * p.gradient_stride, p.logits_stride,
+                              p.gradient_stride, end - begin, p.n, p.temperature, p.target + begin, p.lse + begin,
+                              p.log_prob + begin, p.gain + at, p.lse_gain + at, p.add + at, p.target_gain + at, p.step,
+                              waiting.Get(2 * kKept * sizeof(double)), plan.stream});
+}
+
 }  // namespace
 
-void Run(const CrossEntropyProblem& problem) {
-  if (problem.rows == 0 || problem.n == 0) return;
-  const size_t item = ItemSize(problem.storage), bytes = problem.rows * problem.n * item;
+double EstimateNanoseconds(const CrossEntropyProblem& problem) {
+  return 2.0 * EstimateNanoseconds(problem.rows * problem.n, problem.storage) + 5.0 * static_cast<double>(problem.rows);
+}
+
+void RunRows(const CrossEntropyProblem& problem, size_t begin, size_t end) {
+  const size_t item = ItemSize(problem.storage), bytes = problem.batch * problem.n * item;
   const Plan plan = {problem,
                      &KernelsFor(problem.storage),
                      item,
                      SegmentLength(problem.storage),
                      bytes > kFarBytes,
                      bytes > kStreamBytes && problem.gradient != nullptr && problem.gradient != problem.logits};
-  const size_t segments = (problem.n + plan.length - 1) / plan.length;
-  const double cost = 2.0 * EstimateNanoseconds(problem.rows * problem.n, problem.storage);
-  ForEachRowBlock(problem.rows, problem.n, cost, [&](size_t begin, size_t end) {
-    std::vector<RowSum> sums(segments);
-    for (size_t r = begin; r < end; ++r) RunRow(plan, r, &sums);
-  });
+  const LossKernels& kernels = LossKernelsFor(problem.storage);
+  if (problem.n <= kernels.most) return RunShortRows(plan, kernels, begin, end);
+  std::vector<RowSum> sums((problem.n + plan.length - 1) / plan.length);
+  for (size_t r = begin; r < end; ++r) RunRow(plan, r, &sums);
+}
+
+void Run(const CrossEntropyProblem& problem) {
+  if (problem.rows == 0 || problem.n == 0) return;
+  ForEachRowBlock(problem.rows, problem.n, EstimateNanoseconds(problem),
+                  [&](size_t begin, size_t end) { RunRows(problem, begin, end); });
 }
 
 }  // namespace boltzmax

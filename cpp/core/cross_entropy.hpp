@@ -26,12 +26,20 @@ struct CrossEntropyProblem {
   double* distance;  // the mean of logits[t] - logits[c], before any temperature; null for none
   char* gradient;    // null for none; may be logits themselves
   ptrdiff_t gradient_stride;
-  const double* gain;  // these four are not looked at without a gradient
+  const double* gain;  // these four are not looked at without a gradient; one of each for a row, or for all (step 0)
   const double* lse_gain;
   const double* add;
   const double* target_gain;
+  size_t step;
+  size_t batch;  // of so many rows these are some: what is large goes past the cache
 };
 
 void Run(const CrossEntropyProblem& problem);
+
+// The same for some of its rows, in the calling thread.
+void RunRows(const CrossEntropyProblem& problem, size_t begin, size_t end);
+
+// How long it takes, roughly.
+double EstimateNanoseconds(const CrossEntropyProblem& problem);
 
 }  // namespace boltzmax

@@ -54,8 +54,11 @@ std::vector<const char*> AvailableIsas() {
 
 const KernelTable& ActiveKernels() { return *active.load(std::memory_order_relaxed); }
 
-const StorageKernels& KernelsFor(DType storage) {
-  const KernelTable& table = ActiveKernels();
+namespace {
+
+// The member of a table for one storage type.
+template <class Table>
+const auto& OfStorage(const Table& table, DType storage) {
   switch (storage) {
     case DType::kFloat32: return table.f32;
     case DType::kFloat64: return table.f64;
@@ -64,6 +67,11 @@ const StorageKernels& KernelsFor(DType storage) {
     default: throw std::logic_error("no kernels for this storage type");
   }
 }
+
+}  // namespace
+
+const StorageKernels& KernelsFor(DType storage) { return OfStorage(ActiveKernels(), storage); }
+const LossKernels& LossKernelsFor(DType storage) { return OfStorage(*ActiveKernels().losses, storage); }
 
 void SelectIsa(const std::string& name) {
   std::string valid;

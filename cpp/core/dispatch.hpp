@@ -4,6 +4,7 @@
 #include <string>
 #include <vector>
 
+#include "../kernels/loss_types.hpp"
 #include "../kernels/types.hpp"
 
 namespace boltzmax {
@@ -33,6 +34,7 @@ std::vector<const char*> AvailableIsas();
 // The active table.
 const KernelTable& ActiveKernels();
 const StorageKernels& KernelsFor(DType storage);
+const LossKernels& LossKernelsFor(DType storage);
 
 // Throws std::invalid_argument, listing the valid names, for any other.
 void SelectIsa(const std::string& name);

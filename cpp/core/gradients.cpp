@@ -1,12 +1,12 @@
 #include "gradients.hpp"
 
-#include <cmath>
+#include <algorithm>
 #include <cstdint>
 #include <vector>
 
-#include "../kernels/row_sum.hpp"
 #include "convert.hpp"
 #include "row_blocks.hpp"
+#include "running_sum.hpp"
 
 namespace boltzmax {
 
@@ -48,11 +48,9 @@ bool IsContiguous(const Plan& plan) {
   return true;
 }
 
-// Elements [begin, begin + n) of the row at `at`, in this thread's buffers.
-GradRow Pack(const Plan& plan, const Offsets& at, size_t begin, size_t n) {
+// Elements [begin, begin + n) of the row at `at`, in two buffers.
+GradRow Pack(const Plan& plan, const Offsets& at, size_t begin, size_t n, char* dy, char* y) {
   const GatherFn gather = Gather(plan.p.storage, plan.p.storage);
-  char* dy = packed_dy.Get(n * plan.item);
-  char* y = packed_y.Get(n * plan.item);
   GatherLine(gather, plan.p.inner, kDy, plan.p.dy + at[kDy], begin, n, plan.item, dy);
   GatherLine(gather, plan.p.inner, kOutput, plan.p.y + at[kOutput], begin, n, plan.item, y);
   return {dy, y, dy, n};
@@ -62,6 +60,25 @@ void Unpack(const Plan& plan, const GradRow& row, const Offsets& at, size_t begi
   ScatterLine(Scatter(plan.p.storage), plan.p.inner, kDx, plan.p.dx + at[kDx], begin, row.n, plan.item, row.dx);
 }
 
+// Rows of any layout, some at a time.
+void RunPackedRows(const Plan& plan, size_t begin, size_t end) {
+  const size_t n = plan.n, bytes = n * plan.item, batch = std::clamp<size_t>(kPackElements / n, 1, end - begin);
+  char* dy = packed_dy.Get(batch * bytes);
+  char* y = packed_y.Get(batch * bytes);
+  const auto stride = static_cast<ptrdiff_t>(bytes);
+  for (size_t first = begin; first < end; first += batch) {
+    const size_t rows = std::min(batch, end - first);
+    for (size_t r = 0; r < rows; ++r) {
+      Pack(plan, OffsetsAt(plan.p.outer, first + r), 0, n, dy + r * bytes, y + r * bytes);
+    }
+    plan.RunRows({dy, y, dy, stride, stride, stride, rows, n});
+    for (size_t r = 0; r < rows; ++r) {
+      const GradRow row = {nullptr, nullptr, dy + r * bytes, n};
+      Unpack(plan, row, OffsetsAt(plan.p.outer, first + r), 0);
+    }
+  }
+}
+
 // A row of any length, segment by segment; the sums are added up in order whatever the threads.
 void RunLongRow(const Plan& plan, size_t r, bool contiguous) {
   const Offsets at = OffsetsAt(plan.p.outer, r);
@@ -69,19 +86,15 @@ void RunLongRow(const Plan& plan, size_t r, bool contiguous) {
   const size_t length = SegmentLength(plan.p.storage), count = (plan.n + length - 1) / length;
   const auto segment = [&](size_t s) -> GradRow {
     const size_t begin = s * length, n = std::min(length, plan.n - begin);
-    if (!contiguous) return Pack(plan, at, begin, n);
+    if (!contiguous) return Pack(plan, at, begin, n, packed_dy.Get(n * plan.item), packed_y.Get(n * plan.item));
     const auto offset = static_cast<ptrdiff_t>(begin * plan.item);
     return {plan.p.dy + at[kDy] + offset, plan.p.y + at[kOutput] + offset, plan.p.dx + at[kDx] + offset, n};
   };
   std::vector<Sum> sums(count);
   ParallelFor(count, cost, [&](size_t s) { sums[s] = plan.Reduce(segment(s)); });
-  Sum total = {0.0, 0.0};
-  for (const Sum& sum : sums) {
-    double error;
-    total.hi = TwoSum(total.hi, sum.hi, &error);
-    total.lo += sum.lo + error;
-  }
-  if (!std::isnan(total.lo)) total.hi += total.lo;  // of an infinite sum there is no low part
+  RunningSum running;
+  for (const Sum& sum : sums) running.Add(sum);
+  const Sum total = {running.Total(), 0.0};
   ParallelFor(count, cost, [&](size_t s) {
     const GradRow row = segment(s);
     plan.Map(row, total);
@@ -104,15 +117,7 @@ void Run(const GradProblem& problem) {
   }
   const double cost = 2.0 * EstimateNanoseconds(plan.rows * plan.n, problem.storage);
   ForEachRowBlock(plan.rows, plan.n, cost, [&](size_t begin, size_t end) {
-    if (!contiguous) {
-      for (size_t r = begin; r < end; ++r) {
-        const Offsets at = OffsetsAt(plan.p.outer, r);
-        const GradRow row = Pack(plan, at, 0, plan.n);
-        plan.Map(row, plan.Reduce(row));
-        Unpack(plan, row, at, 0);
-      }
-      return;
-    }
+    if (!contiguous) return RunPackedRows(plan, begin, end);
     ForEachRun(plan.p.outer, begin, end, [&](const Offsets& at, size_t run, const Offsets& stride, size_t) {
       plan.RunRows({plan.p.dy + at[kDy], plan.p.y + at[kOutput], plan.p.dx + at[kDx], stride[kDy], stride[kOutput],
                     stride[kDx], run, plan.n});

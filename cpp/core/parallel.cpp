@@ -38,6 +38,8 @@ int FromEnvironment(const char* name) {
   return whole && n > 0 && n <= kMostThreads ? static_cast<int>(n) : 0;
 }
 
+constexpr const char* kNumThreads = "BOLTZMAX_NUM_THREADS";
+
 int AffinityCount() {
 #if defined(__linux__)
   cpu_set_t set;
@@ -47,7 +49,7 @@ int AffinityCount() {
 }
 
 int DefaultThreads() {
-  if (const int n = FromEnvironment("BOLTZMAX_NUM_THREADS")) return n;
+  if (const int n = FromEnvironment(kNumThreads)) return n;
   if (const int n = FromEnvironment("OMP_NUM_THREADS")) return n;
   const int quota = CpuQuota();
   return quota > 0 ? std::min(quota, AffinityCount()) : AffinityCount();
@@ -229,6 +231,11 @@ int NumThreads() {
     if (!num_threads.compare_exchange_strong(unset, n)) n = unset;
   }
   return n;
+}
+
+const char* IgnoredNumThreads() {
+  const char* text = std::getenv(kNumThreads);  // NOLINT(concurrency-mt-unsafe): the environment is not ours to guard
+  return text != nullptr && *text != '\0' && FromEnvironment(kNumThreads) == 0 ? text : nullptr;
 }
 
 void SetNumThreads(int n) { num_threads.store(std::clamp(n, 1, kMostThreads), std::memory_order_relaxed); }

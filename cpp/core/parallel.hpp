@@ -14,7 +14,8 @@ namespace boltzmax {
 // quota leave.
 int NumThreads();
 inline constexpr int kMostThreads = 65536;
-void SetNumThreads(int n);  // the nearest from 1 to kMostThreads
+const char* IgnoredNumThreads();  // what BOLTZMAX_NUM_THREADS says if that is no such number, else null
+void SetNumThreads(int n);        // the nearest from 1 to kMostThreads
 
 // task(i) for every i in [0, tasks), on the caller and the pool. `cost` is the whole work in nanoseconds, estimated:
 // what is too little to repay waking a worker runs on the caller alone.

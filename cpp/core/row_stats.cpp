@@ -2,60 +2,19 @@
 
 #include <algorithm>
 #include <cmath>
-#include <functional>
-#include <limits>
 #include <vector>
 
 #include "../kernels/row_sum.hpp"
 #include "convert.hpp"
 #include "long_rows.hpp"
 #include "row_blocks.hpp"
+#include "top.hpp"
 
 namespace boltzmax {
 
 namespace {
 
 constexpr size_t kPieceBytes = 32768;
-constexpr double kInfinity = std::numeric_limits<double>::infinity();
-constexpr size_t kFound = 8;  // how many candidates are taken before the bar is raised
-
-struct Candidate {
-  double score;
-  int64_t id;
-};
-
-// The k largest of what it is shown, the largest first; of equal ones the first.
-class Top {
- public:
-  explicit Top(size_t k) : k_(k) { best_.reserve(k + 1); }
-  // Begins anew; at least k elements will exceed `bar`.
-  void Clear(double bar) {
-    bar_ = bar;
-    best_.clear();
-  }
-  // What an element has to exceed.
-  double Bar() const { return best_.size() < k_ ? bar_ : best_.back().score; }
-  void Offer(double score, int64_t id) {
-    if (best_.size() == k_ && !(score > best_.back().score)) return;
-    const auto below = [](const Candidate& c, double s) { return c.score >= s; };
-    best_.insert(std::lower_bound(best_.begin(), best_.end(), score, below), {score, id});
-    if (best_.size() > k_) best_.pop_back();
-  }
-  std::vector<Candidate>& Best() { return best_; }
-
- private:
-  size_t k_;
-  double bar_ = 0.0;
-  std::vector<Candidate> best_;
-};
-
-// A number that at least k elements exceed, k of whose number have these maxima: just below the k-th largest.
-double BarBelow(std::vector<double>& maxima, size_t k) {
-  if (k > maxima.size()) return -kInfinity;
-  std::nth_element(maxima.begin(), maxima.begin() + static_cast<ptrdiff_t>(k - 1), maxima.end(), std::greater<>());
-  const double bar = maxima[k - 1];
-  return bar - bar == 0.0 ? bar - (std::abs(bar) * 0x1p-7 + 0x1p-100) : -kInfinity;
-}
 
 class Worker {
  public:
@@ -67,7 +26,7 @@ class Worker {
         load_(Gather(problem.storage, DType::kFloat64)),
         sums_((problem.n + piece_ - 1) / piece_),
         means_(sums_.size()),
-        top_(problem.k) {}
+        top_(kernels_, problem.k) {}
 
   void Run(size_t r) {
     const bool has_target = p_.target != nullptr;
@@ -91,7 +50,7 @@ class Worker {
       p_.target_rank[r] = static_cast<int64_t>(rank);
     }
     if (p_.k > 0) {
-      FindTop(r);
+      top_.Begin({sums_, [&](size_t s) { return Piece(r, s); }, piece_, 0});
       StoreTop(r, log_prob);
     }
   }
@@ -114,37 +73,6 @@ class Worker {
   }
   double Logit(size_t r, int64_t c) const {
     return Load(p_.logits + static_cast<ptrdiff_t>(r) * p_.stride + c * static_cast<ptrdiff_t>(item_));
-  }
-
-  // Every candidate costs some mispredicted branches, and most would come while the bar is still low. So it begins high:
-  // at the k-th largest maximum of the pieces, or, where these are few, of groups of elements in the best piece. Few
-  // pieces reach it; those are read again, from the second-level cache.
-  double FirstBar(size_t r) {
-    maxima_.clear();
-    for (const RowSum& sum : sums_) maxima_.push_back(sum.hi == sum.hi ? sum.max : -kInfinity);
-    if (p_.k > maxima_.size()) {
-      const auto best = std::max_element(maxima_.begin(), maxima_.end()) - maxima_.begin();
-      maxima_.resize(kGroups);
-      maxima_.resize(kernels_.group_maxima(Piece(r, static_cast<size_t>(best)), maxima_.data()));
-    }
-    return BarBelow(maxima_, p_.k);
-  }
-  void FindTop(size_t r) {
-    top_.Clear(FirstBar(r));
-    for (size_t s = 0; s < sums_.size(); ++s) {
-      if (sums_[s].max > top_.Bar()) OfferAll(Piece(r, s), s * piece_);
-    }
-  }
-
-  void OfferAll(const Row& piece, size_t first) {
-    Element found[kFound];
-    for (size_t i = 0; i < piece.n;) {
-      size_t count;
-      i = kernels_.find_above(piece, top_.Bar(), i, kFound, found, &count);
-      for (size_t j = 0; j < count; ++j) {
-        top_.Offer(found[j].score, static_cast<int64_t>(first + found[j].index));
-      }
-    }
   }
 
   // lse less the mean score. Both are nearly the maximum where the entropy is small: it is never added to them.
@@ -185,19 +113,34 @@ class Worker {
   size_t item_, piece_;
   GatherFn load_;
   std::vector<RowSum> sums_;
-  std::vector<double> means_, maxima_;
-  Top top_;
+  std::vector<double> means_;
+  TopSearch top_;
 };
+
+thread_local Scratch waiting;
+
+// Short rows, of which no more is wanted than panels tell.
+void RunShortRows(const RowStatsProblem& p, const LossKernels& kernels, size_t begin, size_t end) {
+  const auto from = [begin](auto* column) { return column == nullptr ? nullptr : column + begin; };
+  kernels.row_stats_rows({p.logits + static_cast<ptrdiff_t>(begin) * p.stride, p.stride, end - begin, p.n,
+                          p.temperature, from(p.target), p.lse + begin, from(p.k == 0 ? nullptr : p.top_id),
+                          from(p.top_log_prob), from(p.target_log_prob), from(p.target_rank),
+                          waiting.Get(2 * kKept * sizeof(double))});
+}
 
 }  // namespace
 
 void Run(const RowStatsProblem& problem) {
   if (problem.rows == 0 || problem.n == 0) return;
-  ForEachRowBlock(problem.rows, problem.n, EstimateNanoseconds(problem.rows * problem.n, problem.storage),
-                  [&](size_t begin, size_t end) {
-                    Worker worker(problem);
-                    for (size_t r = begin; r < end; ++r) worker.Run(r);
-                  });
+  const LossKernels& kernels = LossKernelsFor(problem.storage);
+  const bool by_panels = problem.n <= kernels.most && problem.k <= 1 && problem.entropy == nullptr;
+  const double cost = EstimateNanoseconds(problem.rows * problem.n, problem.storage) +
+                      (by_panels ? 5.0 : 50.0) * static_cast<double>(problem.rows);
+  ForEachRowBlock(problem.rows, problem.n, cost, [&](size_t begin, size_t end) {
+    if (by_panels) return RunShortRows(problem, kernels, begin, end);
+    Worker worker(problem);
+    for (size_t r = begin; r < end; ++r) worker.Run(r);
+  });
 }
 
 }  // namespace boltzmax

@@ -48,7 +48,8 @@ void RunRows(const Plan& plan, const RowBatch& batch) {
 }
 
 void* ExponentialsFor(const Plan& plan) {
-  const bool needed = plan.p.op == Op::kSoftmax && (plan.stream || plan.YSize() != ComputeSize(plan.p.storage));
+  const bool is_kept = plan.p.op == Op::kSoftmax && (plan.stream || plan.YSize() != ComputeSize(plan.p.storage));
+  const bool needed = is_kept || plan.n <= kMostPaneled;
   return needed ? exponentials.Get(2 * kKept * ComputeSize(plan.p.storage)) : nullptr;
 }
 

@@ -4,6 +4,7 @@
 #include <bit>
 #include <cmath>
 #include <cstdint>
+#include <cstring>
 #include <limits>
 #include <optional>
 #include <type_traits>
@@ -97,17 +98,24 @@ class Rows {
         narrow_(IsNarrow(problem.input) && IsNarrow(problem.weights) && problem.temperature == nullptr) {
     p_.outer = Coalesce(problem.outer);
     p_.inner = Coalesce(problem.inner);
+    p_.results = Coalesce(problem.results);
   }
 
   void Run(size_t r) const {
     const SignedLog result = LogOf(OffsetsAt(p_.outer, r));
-    const size_t at = r * ItemSize(p_.storage);
-    const StorageKernels& kernels = KernelsFor(p_.storage);
-    if (p_.sign != nullptr) kernels.store_scalar(p_.sign + at, result.sign);
-    kernels.store_scalar(p_.log_size + at, p_.sign == nullptr && result.sign < 0.0 ? kNan : result.log_size);
+    const Offsets to = OffsetsAt(p_.results, r);
+    if (p_.sign != nullptr) Store(result.sign, p_.sign + to[kSign]);
+    Store(p_.sign == nullptr && result.sign < 0.0 ? kNan : result.log_size, p_.log_size + to[kLogSize]);
   }
 
  private:
+  // As an element of the results, which need not be aligned.
+  void Store(double value, char* to) const {
+    double element;
+    KernelsFor(p_.storage).store_scalar(&element, value);
+    std::memcpy(to, &element, ItemSize(p_.storage));
+  }
+
   size_t CountPieces() const { return std::max<size_t>(1, (n_ + segment_ - 1) / segment_); }
 
   template <class T>
@@ -262,7 +270,7 @@ class Rows {
   }
 
   WeightedProblem p_;
-  const WeightedKernels& kernels_;
+  const WeightedTable& kernels_;
   const StorageKernels& logs_;
   size_t n_, segment_;
   double ulp_of_one_;

@@ -12,8 +12,8 @@
 
 namespace boltzmax {
 
-// The results have no strides: the weights take the place of y in the axes.
-inline constexpr Operand kWeights = kY;
+// In the axes of a sum the weights take the place of y; the results have axes of their own.
+inline constexpr Operand kWeights = kY, kLogSize = kX, kSign = kY;
 
 // log |sum b exp(x / temperature)| along the `inner` axes, for every index of the `outer` axes.
 //
@@ -28,8 +28,9 @@ struct WeightedProblem {
   const char* mask;         // NumPy bools, or null
   const char* temperature;  // doubles with outer axes only, or null for 1
   Axes outer, inner;
-  char* log_size;  // a contiguous element per row; where there is no sign, NaN for a negative sum
+  char* log_size;  // an element for each row; where there is no sign, NaN for a negative sum
   char* sign;      // the same: -1, 0, 1 or NaN; or null
+  Axes results;    // the outer axes, with the strides of log_size and sign
 };
 
 void Run(const WeightedProblem& problem);

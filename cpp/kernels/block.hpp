@@ -66,6 +66,7 @@ struct Block {
   friend Block Max(const Block& a, const Block& b) BOLTZMAX_EACH(Block, Max(a.part[u], b.part[u]))
   friend Block NodePower(const Block& t) BOLTZMAX_EACH(Block, NodePower(t.part[u]))
   friend Block NodeRest(const Block& t) BOLTZMAX_EACH(Block, NodeRest(t.part[u]))
+  friend Block InverseEstimate(const Block& v) BOLTZMAX_EACH(Block, InverseEstimate(v.part[u]))
   friend Block Pow2(const Block& t) BOLTZMAX_EACH(Block, Pow2(t.part[u]))
   friend Mask Eq(const Block& a, const Block& b) BOLTZMAX_EACH(Mask, Eq(a.part[u], b.part[u]))
   friend Mask Lt(const Block& a, const Block& b) BOLTZMAX_EACH(Mask, Lt(a.part[u], b.part[u]))

@@ -90,12 +90,13 @@ struct StripOut {
 template <size_t U>
 struct RowCount {};
 
-// f for every row of a strip, four at a time: f(i, RowCount<U>).
+// f for every row of a strip, four at a time and then two and one: f(i, RowCount<U>).
 template <class F>
 inline void ForEachStripRow(size_t n, F f) {
   size_t i = 0;
   for (; i + 4 <= n; i += 4) f(i, RowCount<4>{});
-  for (; i < n; ++i) f(i, RowCount<1>{});
+  if ((n & 2) != 0) f(i, RowCount<2>{});
+  if ((n & 1) != 0) f(n - 1, RowCount<1>{});
 }
 
 // The maximum of f over the first n rows; NaN is passed over.

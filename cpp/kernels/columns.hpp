@@ -31,6 +31,13 @@ struct StripTemperature {
   }
 };
 
+// x / T, which is x without a temperature.
+template <bool kScaled, class D>
+inline D Scaled(const D& x, const D& temperature) {
+  if constexpr (kScaled) return x / temperature;
+  return x;
+}
+
 // What a strip was reduced to.
 template <class Shift>
 struct StripSum {
@@ -38,15 +45,18 @@ struct StripSum {
   V max;
   Shift shift;
   SumOfExp<Wide<V>> sum;
+  Wide<V> top_error;  // what rounding the largest term lost
 };
 
 template <class V, class Shift>
 inline StripSum<Shift> MakeStripSum(V max, const Shift& shift, const Pair<Wide<V>>& sum) {
   const Wide<V> unscale = Const(ExpConstants<typename V::Scalar>::kUnscale);
+  const auto top = ExpTermsOf(max, shift);
   return {max,
           shift,
-          {Promote(max), Promote(shift.offset), Promote(shift.exponent), Promote(ScaledExp(max, shift)) * unscale,
-           sum.hi * unscale, sum.lo * unscale}};
+          {Promote(max), Promote(shift.offset), Promote(shift.exponent), Promote(top.Value()) * unscale,
+           sum.hi * unscale, sum.lo * unscale},
+          Promote(top.Error()) * unscale};
 }
 
 struct KeepNoColumn {
@@ -79,6 +89,85 @@ inline Pair<Wide<V>> ColumnSumOfTerms(size_t n, Keep keep, F terms) {
   });
 }
 
+// f(shift), as a DirectShift where no lane has an offset: to the same bits, with a subtraction less.
+template <bool kScaled, class Shift, class F>
+inline void WithShift(const Shift& shift, F f) {
+  if constexpr (!kScaled) {
+    using V = typename Shift::Vector;
+    if (!Any(Lt(Set<V>(0), Abs(shift.offset)))) return f(DirectShift(shift));
+  }
+  f(shift);
+}
+
+// Adds what is kept where it can be added up from.
+template <class V, class Keep>
+inline void AddKept(WideSum<V>* sum, size_t n, const Keep& keep) {
+  if constexpr (requires { keep.Kept(n); }) {
+    for (size_t i = 0; i < n; ++i) sum->AddStored(keep.Kept(i));
+  }
+}
+
+// Columns of at most kInOrder elements: their own maximum is found first, and the terms are added one after the other, in
+// twice the precision.
+template <bool kScaled, class StripType, class V, class Keep>
+inline auto ReduceInOrder(const StripType& x, const Temperature<V>& t, Keep keep) {
+  const V max = StripMax(x, x.n);
+  const typename StripType::template Shift<kScaled> shift(max, t);
+  WideSum<V> sum;
+  WithShift<kScaled>(shift, [&](const auto& direct) {
+    ForEachStripRow(x.n, [&]<size_t U>(size_t i, RowCount<U>) {
+      const auto e = ScaledExp(x.template Rows<U>(i, 1), direct);
+      keep(i, 1, e);
+      if constexpr (!requires { keep.Kept(i); }) AddEach(&sum, e);
+    });
+  });
+  AddKept(&sum, x.n, keep);
+  return MakeStripSum(max, shift, sum.Lanes());
+}
+
+// A strip, and the sum of its terms without one of the largest of each column.
+template <class Shift>
+struct StripRest {
+  StripSum<Shift> strip;
+  Pair<Wide<typename Shift::Vector>> rest;
+};
+
+// The same for a logarithm: the largest terms are counted instead of added, so that no tiny one drowns beside them. What is
+// kept are the others, and zeros.
+template <bool kScaled, class StripType, class V, class Keep>
+inline auto ReduceInOrderForLog(const StripType& x, const Temperature<V>& t, Keep keep) {
+  using Shift = typename StripType::template Shift<kScaled>;
+  using D = Wide<V>;
+  const V max = StripMax(x, x.n), zero = Set<V>(0), one = Set<V>(1);
+  const Shift shift(max, t);
+  WideSum<V> others;
+  V count = zero;
+  WithShift<kScaled>(shift, [&](const auto& direct) {
+    ForEachStripRow(x.n, [&]<size_t U>(size_t i, RowCount<U>) {
+      const auto v = x.template Rows<U>(i, 1);
+      const auto terms = ExpTermsOf(v, direct);
+      const auto is_largest = Eq(v, decltype(v)(max));
+      BOLTZMAX_UNROLL
+      for (size_t u = 0; u < U; ++u) count = IfThenElse(is_largest.part[u], count + one, count);
+      const auto e = IfThenElse(is_largest, decltype(v)(zero), terms.Value());
+      keep(i, 1, e);
+      if constexpr (!requires { keep.Kept(i); }) AddEach(&others, e);
+      if (x.n < kTiny) AddEach(&others, IfThenElse(is_largest, decltype(v)(zero), terms.Error()));
+    });
+  });
+  AddKept(&others, x.n, keep);
+  const auto sum = others.Lanes();
+  StripSum<Shift> strip = MakeStripSum(max, shift, sum);
+  const D top = strip.sum.top, equals = Promote(count) - D(Const(1)), ties = equals * top;
+  D error;
+  Pair<D> rest = {TwoSum(strip.sum.hi, ties, &error), strip.sum.lo + (error + equals * strip.top_error)};
+  if constexpr (kNeedsLow<typename V::Scalar>) rest.lo = rest.lo - Remainder(ties, equals, top);
+  rest = Normalize(rest);
+  strip.sum.hi = TwoSum(rest.hi, top, &error);
+  strip.sum.lo = rest.lo + error;
+  return StripRest<Shift>{strip, rest};
+}
+
 // ReduceRow for columns: the exponentials go to keep(i, step, e). Here too the maximum of the first rows will do in
 // place of the columns' own, unless `known` asks for that.
 template <bool kScaled, class StripType, class V, class Keep>
@@ -87,6 +176,7 @@ inline auto ReduceStrip(const StripType& x, const Temperature<V>& t, Keep keep, 
   using C = ExpConstants<typename V::Scalar>;
   constexpr size_t kHead = 16;
   const size_t n = x.n;
+  if (n <= V::kInOrder) return ReduceInOrder<kScaled>(x, t, keep);
   if constexpr (!kScaled) {
     const V guess = StripMax(x, n < kHead ? n : kHead);
     const auto is_direct = [](V v) { return !Any(Lt(Set<V>(C::kDirectLimit), Abs(v))); };
@@ -187,9 +277,29 @@ BOLTZMAX_KERNEL inline Pair<Wide<V>> ReduceStripRest(const StripType& x, const S
   return rest;
 }
 
-// log(sum exp(x/T)) - offset/T for every column.
+// log(sum exp(x/T)) - offset/T for every lane, of a row of at most kPaneled elements whose sum without a largest term is
+// `rest`.
+template <class Shift, class D = Wide<typename Shift::Vector>>
+inline Pair<D> LogOfShort(const StripSum<Shift>& strip, const Pair<D>& rest) {
+  using T = typename Shift::T;
+  const SumOfExp<D>& sum = strip.sum;
+  if constexpr (!kNeedsLow<T>) {
+    // A float has digits to spare: one way for all.
+    return Join<T>(LogPartsOfRatio(sum.max - sum.offset, Quotient<T>(rest.hi, sum.top + strip.top_error)));
+  } else {
+    const auto usual = LogPartsOfSum<T>(sum);
+    const auto is_peaked = Lt(sum.hi, sum.top * Const(kPeakedHere));
+    if (!Any(is_peaked)) return Join<T>(usual);
+    const auto peaked = LogPartsOfPeakedSum<T>(sum, rest);
+    const auto choose = [&](const D& a, const D& b) { return IfThenElse(is_peaked, a, b); };
+    return Join<T>(
+        LogParts<D>{choose(peaked.base, usual.base), choose(peaked.f, usual.f), choose(peaked.extra, usual.extra)});
+  }
+}
+
+// The same for a strip of longer columns.
 template <class StripType, class Shift, class V = typename Shift::Vector>
-inline Pair<Wide<V>> StripLogSum(const StripType& x, const StripSum<Shift>& strip) {
+inline Pair<Wide<V>> LogOfLong(const StripType& x, const StripSum<Shift>& strip) {
   using T = typename V::Scalar;
   const auto usual = LogPartsOfSum<T>(strip.sum);
   const auto is_peaked = Lt(strip.sum.hi, strip.sum.top * Const(kPeakedHere));
@@ -211,11 +321,20 @@ struct StripLog {
 template <bool kScaled, class StripType, class Shift = typename StripType::template Shift<kScaled>>
 BOLTZMAX_KERNEL inline StripLog<Shift> ReduceStripToLog(const StripType& x,
                                                         const StripTemperature<typename StripType::V>& t) {
-  using D = Wide<typename StripType::V>;
-  auto strip = ReduceStrip<kScaled>(x, t.vector, KeepNoColumn{});
-  const bool any_degenerate = Any(Eq(DegenerateLanes(strip.sum), D(Const(1))));
-  if (any_degenerate) MarkDegenerate(x, &strip);
-  return {strip.sum, StripLogSum(x, strip), any_degenerate};
+  using V = typename StripType::V;
+  const auto finish = [&](StripSum<Shift> strip, auto log_sum) -> StripLog<Shift> {
+    const bool any_degenerate = Any(Eq(DegenerateLanes(strip.sum), Wide<V>(Const(1))));
+    if (any_degenerate) MarkDegenerate(x, &strip);
+    return {strip.sum, log_sum(strip), any_degenerate};
+  };
+  if (x.n <= V::kInOrder) {
+    const auto in_order = ReduceInOrderForLog<kScaled>(x, t.vector, KeepNoColumn{});
+    return finish(in_order.strip, [&](const auto& strip) { return LogOfShort(strip, in_order.rest); });
+  }
+  const auto strip = ReduceStrip<kScaled>(x, t.vector, KeepNoColumn{});
+  if (x.n <= kPaneled<typename V::Scalar>)
+    return finish(strip, [&](const auto& s) { return LogOfShort(s, ReduceStripRest(x, s)); });
+  return finish(strip, [&](const auto& s) { return LogOfLong(x, s); });
 }
 
 template <bool kScaled, class S, bool kCoarse>
@@ -279,7 +398,7 @@ BOLTZMAX_KERNEL inline void LogSumExpStrip(const Strip<S, kCoarse>& x, char* y, 
   const auto strip = ReduceStripToLog<kScaled>(x, t);
   const auto& sum = strip.sum;
   const auto is_degenerate = Eq(DegenerateLanes(sum), D(Const(1)));
-  const D usual = (sum.offset / t.value + strip.log_sum.hi) + strip.log_sum.lo;
+  const D usual = (Scaled<kScaled>(sum.offset, t.value) + strip.log_sum.hi) + strip.log_sum.lo;
   const D special = IfThenElse(Eq(sum.hi, sum.hi), sum.max, sum.hi);
   const VecOf<S> result = Demote(IfThenElse(is_degenerate, special, usual));
   StripOut<S>{y, 0, 1, x.lanes}.Put(0, 1, Block<VecOf<S>, 1>(result));

@@ -31,6 +31,20 @@ inline constexpr double kPeakedHere = F64::kHasFma && F64::kLanes > 2 ? kPeaked 
 template <class T>
 inline constexpr bool kNeedsLow = sizeof(T) == sizeof(double);
 
+// a / b, for floats to some 2^-50: two of Newton's steps from an estimate, where the ISA has one, instead of a division.
+template <class T, class D>
+inline D Quotient(const D& a, const D& b) {
+  if constexpr (!kNeedsLow<T> && F64::kHasInverse) {
+    const D one = Const(1);
+    D inverse = InverseEstimate(b);
+    BOLTZMAX_UNROLL
+    for (int step = 0; step < 2; ++step) inverse = MulAdd(NegMulAdd(inverse, b, one), inverse, inverse);
+    return a * inverse;
+  } else {
+    return a / b;
+  }
+}
+
 // log(1 + f) for an exact f in [-0.293, 0.415], to about 2^-57: with s = f / (2 + f), 2 atanh(s) = 2s + s^3 P(s^2).
 template <class T, class D>
 inline Pair<D> Log1p(const D& f) {
@@ -39,7 +53,7 @@ inline Pair<D> Log1p(const D& f) {
                               0x1.2492492df6947p-2, 0x1.99999999952b2p-2, 0x1.5555555555558p-1};
   const D two = Const(2);
   const D d = two + f;
-  const D s = f / d;
+  const D s = Quotient<T>(f, d);
   const D z = s * s;
   D p = Const(kPoly[0]);
   BOLTZMAX_UNROLL
@@ -103,6 +117,19 @@ inline LogParts<D> LogPartsOf(const D& hi, const D& lo, const D& k) {
 template <class T, class D>
 inline LogParts<D> LogPartsOfSum(const SumOfExp<D>& sum) {
   return LogPartsOf<T>(sum.hi, sum.lo, sum.exponent);
+}
+
+// log(exp(a) (1 + ratio)) for a ratio >= 0, to what a float needs: log1p of a small ratio keeps its digits.
+template <class D>
+inline LogParts<D> LogPartsOfRatio(const D& a, const D& ratio) {
+  using C = ExpConstants<double>;
+  const D one = Const(1);
+  D mantissa;
+  const D exponent = SplitExponent(one + ratio, &mantissa);
+  const auto carries = Lt(Const(0x1.6a09e667f3bcdp0), mantissa), is_small = Lt(ratio, Const(0x1.a827999fcef32p-2));
+  const D f = IfThenElse(carries, mantissa * Const(0.5), mantissa) - one;
+  const D j = exponent + IfThenElse(carries, one, Const(0));
+  return {MulAdd(j, Const(C::kLn2), a), IfThenElse(is_small, ratio, f), Const(0)};
 }
 
 // A rest that is not small is better added to the largest term, itself taken to twice the precision here.

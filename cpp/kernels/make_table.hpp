@@ -3,24 +3,13 @@
 #pragma once
 
 #include "backward.hpp"
-#include "columns.hpp"
+#include "panels.hpp"
 #include "softmax.hpp"
 #include "statistics.hpp"
 #include "units.hpp"
 
 namespace boltzmax::kernels {
 namespace {
-
-template <bool kValue>
-struct Bool {
-  static constexpr bool value = kValue;
-};
-
-// f(scaled) with the boolean as a type.
-template <class F>
-inline void WithBool(bool scaled, F f) {
-  scaled ? f(Bool<true>{}) : f(Bool<false>{});
-}
 
 template <class P, class Byte>
 inline P* Offset(Byte* base, size_t i, ptrdiff_t stride) {
@@ -84,9 +73,64 @@ BOLTZMAX_KERNEL inline void RunRows(const RowBatch& b) {
   if (b.stream) StreamFence();
 }
 
+// f(panel, temperatures) for every kLanes rows of a batch.
+template <class S, class F>
+inline void ForEachPanel(const RowBatch& b, F f) {
+  using V = VecOf<S>;
+  constexpr size_t kRows = Panel<S>::kRows;
+  for (size_t r = 0; r < b.rows; r += kRows) {
+    const Panel<S> panel = {Offset<const S>(b.x, r, b.x_stride),
+                            Offset<S>(b.y, r, b.y_stride),
+                            b.mask == nullptr ? nullptr : Offset<const uint8_t>(b.mask, r, b.mask_stride),
+                            b.x_stride,
+                            b.y_stride,
+                            b.mask_stride,
+                            b.rows - r < kRows ? b.rows - r : kRows,
+                            b.n};
+    if (b.far) PrefetchBeyond(panel);
+    StripTemperature<V> t;
+    if (b.scaled) {
+      const char* first = reinterpret_cast<const char*>(b.temperature);
+      t = {Offset<const double>(first, r, b.temperature_stride), b.temperature_stride, panel.rows};
+    }
+    f(panel, t);
+  }
+  if (b.stream) StreamFence();
+}
+
+template <bool kScaled, class S>
+BOLTZMAX_KERNEL inline void RunTransposed(const RowBatch& b, SoftmaxOp<S>) {
+  ForEachPanel<S>(b, [](const auto& panel, const auto& t) { SoftmaxTransposed<kScaled>(panel, t); });
+}
+template <bool kScaled, class S>
+BOLTZMAX_KERNEL inline void RunTransposed(const RowBatch& b, LogSoftmaxOp<S>) {
+  ForEachPanel<S>(b, [](const auto& panel, const auto& t) { LogSoftmaxTransposed<kScaled>(panel, t); });
+}
+template <bool kScaled, class S>
+BOLTZMAX_KERNEL inline void RunTransposed(const RowBatch& b, LogSumExpOp<S>) {
+  ForEachPanel<S>(b, [](const auto& panel, const auto& t) { LogSumExpTransposed<kScaled>(panel, t); });
+}
+template <bool kScaled, class S>
+BOLTZMAX_KERNEL inline void RunAlong(const RowBatch& b, SoftmaxOp<S>) {
+  ForEachPanel<S>(b, [&](const auto& panel, const auto& t) { SoftmaxAlong<kScaled>(panel, t, b.scratch, b.stream); });
+}
+template <bool kScaled, class S>
+BOLTZMAX_KERNEL inline void RunAlong(const RowBatch& b, LogSoftmaxOp<S>) {
+  ForEachPanel<S>(b,
+                  [&](const auto& panel, const auto& t) { LogSoftmaxAlong<kScaled>(panel, t, b.scratch, b.stream); });
+}
+template <bool kScaled, class S>
+BOLTZMAX_KERNEL inline void RunAlong(const RowBatch& b, LogSumExpOp<S>) {
+  ForEachPanel<S>(b, [&](const auto& panel, const auto& t) { LogSumExpAlong<kScaled>(panel, t, b.scratch); });
+}
+
 template <class S, class Op>
 inline void Rows(const RowBatch& b) {
-  WithBool(b.scaled, [&](auto scaled) { RunRows<decltype(scaled)::value, S, Op>(b); });
+  WithBool(b.scaled, [&](auto scaled) {
+    constexpr bool kScaled = decltype(scaled)::value;
+    if (b.n == 0 || b.n > kPaneled<Compute<S>>) return RunRows<kScaled, S, Op>(b);
+    b.n <= VecOf<S>::kInOrder ? RunTransposed<kScaled>(b, Op{}) : RunAlong<kScaled>(b, Op{});
+  });
 }
 
 // f(scaled, source) for one row or a piece of one.
@@ -188,31 +232,24 @@ struct Kernels {
   }
   static void StoreOne(void* y, double value) { StoreScalar(static_cast<S*>(y), value); }
 
-  using ReduceGrad = Sum (*)(const S*, const S*, size_t);
-  using MapGrad = void (*)(const S*, const S*, S*, size_t, const Sum&);
-  template <ReduceGrad kReduce, MapGrad kMap>
-  static void BackwardRows(const GradBatch& b) {
-    for (size_t r = 0; r < b.rows; ++r) {
-      const S* dy = Offset<const S>(b.dy, r, b.dy_stride);
-      const S* y = Offset<const S>(b.y, r, b.y_stride);
-      kMap(dy, y, Offset<S>(b.dx, r, b.dx_stride), b.n, kReduce(dy, y, b.n));
-    }
+  template <class Gradient>
+  static Sum ReduceGradient(const GradRow& row) {
+    return BackwardReduce<S, Gradient>(static_cast<const S*>(row.dy), static_cast<const S*>(row.y), row.n);
   }
-  template <ReduceGrad kReduce>
-  static Sum BackwardReduce(const GradRow& row) {
-    return kReduce(static_cast<const S*>(row.dy), static_cast<const S*>(row.y), row.n);
+  template <class Gradient>
+  static void MapGradient(const GradRow& row, const Sum& sum) {
+    BackwardMap<S, Gradient>(static_cast<const S*>(row.dy), static_cast<const S*>(row.y), static_cast<S*>(row.dx),
+                             row.n, sum);
   }
-  template <MapGrad kMap>
-  static void BackwardMap(const GradRow& row, const Sum& sum) {
-    kMap(static_cast<const S*>(row.dy), static_cast<const S*>(row.y), static_cast<S*>(row.dx), row.n, sum);
-  }
+  using OfSoftmax = SoftmaxGradient<Vec<T>>;
+  using OfLogSoftmax = LogSoftmaxGradient<Vec<T>>;
 
   static constexpr StorageKernels kTable = {
       Rows<S, SoftmaxOp<S>>,
       Rows<S, LogSoftmaxOp<S>>,
       Rows<S, LogSumExpOp<S>>,
-      BackwardRows<SoftmaxBackwardReduce<S>, SoftmaxBackwardMap<S>>,
-      BackwardRows<LogSoftmaxBackwardReduce<S>, LogSoftmaxBackwardMap<S>>,
+      BackwardRows<S, OfSoftmax>,
+      BackwardRows<S, OfLogSoftmax>,
       SoftmaxColumns,
       LogSoftmaxColumns,
       LogSumExpColumns,
@@ -229,20 +266,28 @@ struct Kernels {
       MapAffineSoftmax,
       MapLogSoftmax,
       StoreOne,
-      BackwardReduce<SoftmaxBackwardReduce<S>>,
-      BackwardReduce<LogSoftmaxBackwardReduce<S>>,
-      BackwardMap<SoftmaxBackwardMap<S>>,
-      BackwardMap<LogSoftmaxBackwardMap<S>>,
+      ReduceGradient<OfSoftmax>,
+      ReduceGradient<OfLogSoftmax>,
+      MapGradient<OfSoftmax>,
+      MapGradient<OfLogSoftmax>,
   };
 };
 
 template <class T>
 constexpr UnitKernels<T> kUnits = {DotRows<T>, AddRows<T>, LogSigmoid<T>};
 
-constexpr KernelTable MakeTable(const char* isa, const WeightedKernels* weighted) {
-  return {
-      isa,           Kernels<float>::kTable, Kernels<double>::kTable, Kernels<Half>::kTable, Kernels<BFloat16>::kTable,
-      kUnits<float>, kUnits<double>, weighted};
+constexpr KernelTable MakeTable(const char* isa) {
+  return {isa,
+          Kernels<float>::kTable,
+          Kernels<double>::kTable,
+          Kernels<Half>::kTable,
+          Kernels<BFloat16>::kTable,
+          kUnits<float>,
+          kUnits<double>,
+          &BOLTZMAX_ISA::kLosses,
+          &BOLTZMAX_ISA::kPointwise,
+          &BOLTZMAX_ISA::kTiles,
+          &BOLTZMAX_ISA::kWeighted};
 }
 
 }  // namespace

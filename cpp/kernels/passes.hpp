@@ -10,6 +10,17 @@
 namespace boltzmax::kernels {
 namespace {
 
+template <bool kValue>
+struct Bool {
+  static constexpr bool value = kValue;
+};
+
+// f(scaled) with the boolean as a type.
+template <class F>
+inline void WithBool(bool scaled, F f) {
+  scaled ? f(Bool<true>{}) : f(Bool<false>{});
+}
+
 // f for every element of a row of n, in blocks of U vectors.
 template <class V, size_t U, class F>
 inline void ForEachBlock(size_t n, F f) {
@@ -20,6 +31,16 @@ inline void ForEachBlock(size_t n, F f) {
   if (rest == 0) return;
   if (rest <= V::kLanes) return f(i, Partial<1>{rest});
   f(i, Partial<U>{rest});
+}
+
+// f for every element of a row so short that the processor works on several: what is left after the blocks of four goes
+// vector by vector, so that no lane computes in vain but in the last.
+template <class V, class F>
+inline void ForEachVectorOf(size_t n, F f) {
+  size_t i = 0;
+  for (; i + 4 * V::kLanes <= n; i += 4 * V::kLanes) f(i, Whole<4>{});
+  for (; i + V::kLanes <= n; i += V::kLanes) f(i, Whole<1>{});
+  if (i < n) f(i, Partial<1>{n - i});
 }
 
 // The maximum of f; NaN is passed over.

@@ -104,6 +104,10 @@ KeepForLog(F) -> KeepForLog<F>;
 // added on its own; and with what its rounding lost, in rows so short that a term or two make up all of the sum.
 inline constexpr size_t kShort = 512, kTiny = 8;
 
+// Rows of at most so many elements go by panels: panels.hpp. All of a panel stays in the first-level cache.
+template <class T>
+inline constexpr size_t kPaneled = kMostPaneled * sizeof(float) / sizeof(T);
+
 // The sum of terms(i, lanes), each an ExpTerms: one by one in a short row, otherwise by trees.
 template <class V, class Keep, class F>
 inline Sum SumOfTerms(size_t n, Keep keep, F terms) {

@@ -2,5 +2,5 @@
 #include "make_table.hpp"
 
 namespace boltzmax::BOLTZMAX_ISA {
-constinit const KernelTable kKernels = kernels::MakeTable(BOLTZMAX_ISA_NAME, &kWeighted);
+constinit const KernelTable kKernels = kernels::MakeTable(BOLTZMAX_ISA_NAME);
 }  // namespace boltzmax::BOLTZMAX_ISA

@@ -17,21 +17,39 @@ template <class V>
 struct Divisor {
   V hi, lo;
 
+  Divisor() = default;
   Divisor(const Wide<V>& sum_hi, const Wide<V>& sum_lo) {
     const Wide<V> scale = Const(ExpConstants<typename V::Scalar>::kScale);
     const Wide<V> s_hi = sum_hi * scale, s_lo = sum_lo * scale;
     if constexpr (V::kHasFma) {
-      const Wide<V> one = Const(1);
-      const Wide<V> inverse = one / s_hi;
-      const Wide<V> rest = (NegMulAdd(inverse, s_hi, one) - inverse * s_lo) * inverse;
-      hi = Demote(inverse);
-      lo = Demote((inverse - Promote(hi)) + rest);
+      // One of Newton's steps: 1 / s = hi / (1 - rest) with rest = 1 - hi s, of which hi + hi rest is left.
+      hi = Set<V>(1) / Demote(s_hi);
+      const Wide<V> wide = Promote(hi), rest = NegMulAdd(wide, s_hi, Const(1)) - wide * s_lo;
+      lo = Demote(wide * rest);
     } else {
       hi = Demote(s_hi);
       lo = Set<V>(0);
     }
   }
   explicit Divisor(const RowSum& sum) : Divisor(Const(sum.hi), Const(sum.lo)) {}
+};
+
+// The divisors of lanes, of which one lane is wanted in all.
+template <class V>
+struct LaneDivisors {
+  typename V::Scalar hi[V::kLanes], lo[V::kLanes];
+
+  explicit LaneDivisors(const SumOfExp<Wide<V>>& sum) {
+    const Divisor<V> divisors(sum.hi, sum.lo);
+    Store(hi, divisors.hi);
+    Store(lo, divisors.lo);
+  }
+  Divisor<V> operator[](size_t lane) const {
+    Divisor<V> divisor;
+    divisor.hi = Set<V>(hi[lane]);
+    divisor.lo = Set<V>(lo[lane]);
+    return divisor;
+  }
 };
 
 template <class B, class V>
@@ -76,20 +94,21 @@ inline void AffineSoftmaxMap(const Src& x, S* y, size_t n, double temperature, c
   });
 }
 
-// What log_softmax subtracts: x/T - logsumexp = ((x - offset)/T - high) - low, where high + low has twice the
-// precision. Without a temperature the offset is 0, and x - max is never rounded.
+// What log_softmax subtracts: x/T - logsumexp = ((x - offset)/T + minus_high) - low, where low - minus_high has twice the
+// precision. Without a temperature the offset is 0, and x - max is never rounded. As minus_high is never -0, neither is the
+// logarithm of 1, even of a row that is [-0].
 template <class V>
 struct LogShift {
-  V offset, high, low;
+  V offset, minus_high, low;
 
   template <bool kScaled>
   static LogShift Make(const Wide<V>& sum_offset, const Pair<Wide<V>>& log_sum) {
     const Wide<V> zero = Const(0);
     Wide<V> error;
     const Wide<V> total = TwoSum(kScaled ? zero : sum_offset, log_sum.hi, &error);
-    const V high = Demote(total);
-    const Wide<V> low = (total - Promote(high)) + (error + log_sum.lo);
-    return {Demote(kScaled ? sum_offset : zero), high, Demote(low)};
+    const V minus_high = Demote(zero - total);
+    const Wide<V> low = (total + Promote(minus_high)) + (error + log_sum.lo);
+    return {Demote(kScaled ? sum_offset : zero), minus_high, Demote(low)};
   }
 };
 
@@ -102,7 +121,7 @@ inline B SubtractLog(B x, const LogShift<V>& shift, const Temperature<V>& t) {
     const B finite = Max(B(Max(lowest, lowest * t.value)), d);
     x = MulAdd(d, t.inverse_hi, finite * t.inverse_lo);
   }
-  return (x - shift.high) - shift.low;
+  return (x + shift.minus_high) - shift.low;
 }
 
 // No finite maximum, or NaN: the logarithms are NaN but below +inf, which outweighs every finite score.
@@ -114,16 +133,20 @@ inline B DegenerateLog(const B& x, bool all_nan) {
 }
 inline bool IsAllNan(const RowSum& sum) { return sum.hi != sum.hi || sum.max < 0; }
 
+template <class Src, class S>
+BOLTZMAX_RARE inline void LogSoftmaxMapDegenerate(const Src& x, S* y, size_t n, bool all_nan) {
+  using V = typename Src::V;
+  ForEachBlock<V, 4>(n, [&](size_t i, auto lanes) {
+    const auto v = DegenerateLog<V>(x(i, lanes), all_nan);
+    StoreLanes(y + i, x.Keep(i, lanes, v, Set<V>(Src::kLowest)), lanes);
+  });
+}
+
 template <bool kScaled, class Src, class S>
 inline void LogSoftmaxMap(const Src& x, S* y, size_t n, double temperature, const RowSum& sum, const Sum& log_sum,
                           bool stream) {
   using V = typename Src::V;
-  if (IsDegenerate(sum)) {
-    return ForEachBlock<V, 4>(n, [&](size_t i, auto lanes) {
-      const auto v = DegenerateLog<V>(x(i, lanes), IsAllNan(sum));
-      StoreLanes(y + i, x.Keep(i, lanes, v, Set<V>(Src::kLowest)), lanes);
-    });
-  }
+  if (IsDegenerate(sum)) return LogSoftmaxMapDegenerate(x, y, n, IsAllNan(sum));
   const auto shift = LogShift<V>::template Make<kScaled>(Const(sum.offset), {Const(log_sum.hi), Const(log_sum.lo)});
   const auto t = MakeTemperature<V>(temperature);
   MapTo<V>(y, n, stream, [&](size_t i, auto lanes) { return SubtractLog<kScaled>(x(i, lanes), shift, t); });

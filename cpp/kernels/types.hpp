@@ -35,6 +35,9 @@ inline constexpr size_t kSegment = 262144 / sizeof(Compute<S>);
 // cannot hold them. For longer ones computing them again is cheaper than a trip to L2 and back.
 inline constexpr size_t kKept = 4096;
 
+// Rows up to this length go by panels, of which each thread works on one at a time in as much scratch memory.
+inline constexpr size_t kMostPaneled = 256;
+
 // sum_j exp(x_j / T) = (hi + lo) * 2^exponent * exp(offset / T), of which the largest term, as it was added, is `top`.
 // A reduction that met NaN has hi = NaN; one that met no finite element has max = -inf or +inf.
 template <class D>
@@ -86,7 +89,7 @@ struct RowBatch {
   ptrdiff_t temperature_stride;
   size_t rows;
   size_t n;
-  void* scratch;  // 2 * kKept elements of the arithmetic type, where exponentials wait that y cannot hold
+  void* scratch;  // 2 * kKept elements of the arithmetic type, where exponentials wait
   bool scaled;    // some temperature is not 1
   bool far, stream;
 };
@@ -182,7 +185,10 @@ struct UnitKernels {
   void (*log_sigmoid)(const T* z, size_t n, T* log_p, T* q);
 };
 
-struct WeightedKernels;  // weighted_types.hpp
+struct LossTable;       // loss_types.hpp
+struct PointwiseTable;  // pointwise_table.hpp
+struct TileTable;       // tile_types.hpp
+struct WeightedTable;   // weighted_types.hpp
 
 struct KernelTable {
   const char* isa;
@@ -192,25 +198,40 @@ struct KernelTable {
   StorageKernels bf16;
   UnitKernels<float> units_f32;
   UnitKernels<double> units_f64;
-  const WeightedKernels* weighted;
+  const LossTable* losses;
+  const PointwiseTable* pointwise;
+  const TileTable* tiles;
+  const WeightedTable* weighted;
 };
 
 // One per ISA that this build holds. Each family of kernels is an object of its own, with one table.
 namespace scalar {
 extern const KernelTable kKernels;
-extern const WeightedKernels kWeighted;
-}
+extern const LossTable kLosses;
+extern const PointwiseTable kPointwise;
+extern const TileTable kTiles;
+extern const WeightedTable kWeighted;
+}  // namespace scalar
 namespace avx2 {
 extern const KernelTable kKernels;
-extern const WeightedKernels kWeighted;
-}
+extern const LossTable kLosses;
+extern const PointwiseTable kPointwise;
+extern const TileTable kTiles;
+extern const WeightedTable kWeighted;
+}  // namespace avx2
 namespace avx512 {
 extern const KernelTable kKernels;
-extern const WeightedKernels kWeighted;
-}
+extern const LossTable kLosses;
+extern const PointwiseTable kPointwise;
+extern const TileTable kTiles;
+extern const WeightedTable kWeighted;
+}  // namespace avx512
 namespace neon {
 extern const KernelTable kKernels;
-extern const WeightedKernels kWeighted;
-}
+extern const LossTable kLosses;
+extern const PointwiseTable kPointwise;
+extern const TileTable kTiles;
+extern const WeightedTable kWeighted;
+}  // namespace neon
 
 }  // namespace boltzmax

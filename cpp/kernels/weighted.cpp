@@ -3,7 +3,7 @@
 #include "complex.hpp"
 
 namespace boltzmax::BOLTZMAX_ISA {
-constinit const WeightedKernels kWeighted = {kernels::SumWeighted<float>,     kernels::SumWeighted<double>,
-                                             kernels::MaxOfDoubles,           kernels::SumWeightedPairs<false>,
-                                             kernels::SumWeightedPairs<true>, kernels::SumComplex};
+constinit const WeightedTable kWeighted = {kernels::SumWeighted<float>,     kernels::SumWeighted<double>,
+                                           kernels::MaxOfDoubles,           kernels::SumWeightedPairs<false>,
+                                           kernels::SumWeightedPairs<true>, kernels::SumComplex};
 }  // namespace boltzmax::BOLTZMAX_ISA

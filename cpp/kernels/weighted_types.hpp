@@ -51,7 +51,7 @@ struct ComplexSum {
 inline constexpr double kErrorOfComplex = 0x1p-49;
 
 // Rows, or pieces of them, of at most kSegment numbers, x and b contiguous.
-struct WeightedKernels {
+struct WeightedTable {
   WeightedSum (*sum_f32)(const float* x, const float* b, size_t n);
   WeightedSum (*sum_f64)(const double* x, const double* b, size_t n);
   // The largest x, NaN passed over.

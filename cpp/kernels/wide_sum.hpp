@@ -88,6 +88,10 @@ struct WideSum<Vec<float>> {
     lower = lower + PromoteLower(v);
     upper = upper + PromoteUpper(v);
   }
+  void AddStored(const float* p) {
+    lower = lower + LoadPromoted(p);
+    upper = upper + LoadPromoted(p + F64::kLanes);
+  }
   void Fold(const WideSum& other) {
     lower = lower + other.lower;
     upper = upper + other.upper;
@@ -117,6 +121,7 @@ struct WideSum<Vec<double>> {
     sum.hi = TwoSum(sum.hi, v, &error);
     sum.lo = sum.lo + error;
   }
+  void AddStored(const double* p) { Add(Load(p)); }
   void Fold(const WideSum& other) { sum = Merge(sum, other.sum); }
   Sum Total() const {
     double hi[F64::kLanes], lo[F64::kLanes];

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <optional>
+#include <utility>
 
 #include "../../cpp/core/dispatch.hpp"
 #include "../../cpp/core/strided.hpp"
@@ -9,21 +10,63 @@
 
 namespace boltzmax {
 
+// An owned reference, or none.
+template <class T>
+class Ref {
+ public:
+  Ref() = default;
+  Ref(Ref&& other) noexcept : object_(std::exchange(other.object_, nullptr)) {}
+  Ref& operator=(Ref&& other) noexcept {
+    std::swap(object_, other.object_);
+    return *this;
+  }
+  ~Ref() { Py_XDECREF(reinterpret_cast<PyObject*>(object_)); }
+
+  static Ref Steal(PyObject* object) { return Ref(reinterpret_cast<T*>(object)); }
+  static Ref Borrow(PyObject* object) { return Ref(reinterpret_cast<T*>(Py_XNewRef(object))); }
+
+  T* get() const { return object_; }
+  explicit operator bool() const { return object_ != nullptr; }
+  PyObject* release() { return reinterpret_cast<PyObject*>(std::exchange(object_, nullptr)); }
+
+ private:
+  explicit Ref(T* object) : object_(object) {}
+  T* object_ = nullptr;
+};
+using ObjectRef = Ref<PyObject>;
+using ArrayRef = Ref<PyArrayObject>;
+using DescrRef = Ref<PyArray_Descr>;
+
 // ml_dtypes.bfloat16 has a type number only once ml_dtypes is imported; Python tells us when it first meets it.
 void SetBFloat16(int type_number);
 
-// The core's name for an array's element type, if it has one and the bytes are in native order.
-std::optional<DType> DTypeOf(PyArrayObject* array);
+// The core's name for an element type, if it has one and the bytes are in native order.
+std::optional<DType> DTypeOf(PyArray_Descr* descr);
+inline std::optional<DType> DTypeOf(PyArrayObject* array) { return DTypeOf(PyArray_DESCR(array)); }
 
 inline bool HasKernels(DType dtype) {
   return dtype == DType::kFloat32 || dtype == DType::kFloat64 || dtype == DType::kFloat16 || dtype == DType::kBFloat16;
 }
 
 // A new array for a result: where it is large, in memory that was used before rather than in pages still to be faulted in.
-// `order` is that of `like`. Null with an exception set on failure.
-PyObject* NewArray(int ndim, const npy_intp* shape, PyArray_Descr* descr, PyArrayObject* like);
+// Its axes lie in the order of `like`, the strides of an array with the same axes; in C order where that is null. Null with
+// an exception set on failure.
+ArrayRef NewArray(int ndim, const npy_intp* shape, PyArray_Descr* descr, const npy_intp* like);
 
-// The element of a 0-d array as a NumPy scalar, other arrays as they are. Steals the reference.
-PyObject* ScalarIfZeroD(PyObject* array);
+// The same in the order of `x`, for a result of x's shape.
+ArrayRef NewArrayLike(PyArrayObject* x, PyArray_Descr* descr);
+
+// The element of a 0-d array as a NumPy scalar, other arrays as they are.
+inline PyObject* ScalarIfZeroD(ArrayRef array) {
+  return PyArray_Return(reinterpret_cast<PyArrayObject*>(array.release()));
+}
+// Whether the bytes from the first element to the last have some in common.
+bool MayOverlap(PyArrayObject* a, PyArrayObject* b);
+
+// Whether they have one shape and type, and element i of one lies where element i of the other does.
+bool SameElements(PyArrayObject* a, PyArrayObject* b);
+
+// Whether two elements lie in the same place, as in a broadcast view.
+bool RepeatsElements(PyArrayObject* array);
 
 }  // namespace boltzmax

@@ -2,13 +2,14 @@
 
 #include <atomic>
 #include <cmath>
-#include <cstring>
+#include <optional>
 
+#include "../../cpp/core/convert.hpp"
 #include "../../cpp/core/gradients.hpp"
 #include "../../cpp/core/row_blocks.hpp"
 #include "../../cpp/core/softmax.hpp"
-#include "arrays.hpp"
 #include "detached.hpp"
+#include "softmax_call.hpp"
 #include "weighted.hpp"
 
 namespace boltzmax {
@@ -32,235 +33,192 @@ PyObject* CallGeneral(const char* name, PyObject* const* args, Py_ssize_t nargs,
   return result;
 }
 
-// An ordinary argument, or not: false sends the call to the general path.
+// Rows that lie one after another.
+struct Matrix {
+  size_t rows, n;
+};
 
-bool IsDefault(PyObject* value) { return value == nullptr || value == Py_None; }
-
-}  // namespace
-
-bool ReadAxis(PyObject* value, int ndim, int* axis) {
-  long a = -1;
-  if (value == Py_None) {
-    *axis = kAllAxes;
-    return true;
-  }
-  if (value != nullptr) {
-    if (!PyLong_CheckExact(value)) return false;
-    int overflow;
-    a = PyLong_AsLongAndOverflow(value, &overflow);
-    if (overflow != 0) return false;
-  }
-  if (a < -ndim || a >= ndim) return false;
-  *axis = static_cast<int>(a < 0 ? a + ndim : a);
-  return true;
-}
-
-namespace {
-
-// A temperature in range: see _general.py.
-bool ReadTemperature(PyObject* value, double* temperature) {
-  *temperature = 1.0;
-  if (value == nullptr) return true;
-  if (!PyFloat_CheckExact(value)) return false;
-  *temperature = PyFloat_AS_DOUBLE(value);
-  return *temperature >= 1e-30 && *temperature <= 1e30;
-}
-
-}  // namespace
-
-PyArrayObject* ReadArray(PyObject* value, DType* dtype) {
-  if (value == nullptr || !PyArray_CheckExact(value)) return nullptr;
-  auto* array = reinterpret_cast<PyArrayObject*>(value);
-  const auto found = DTypeOf(array);
-  if (!found || !HasKernels(*found) || !PyArray_ISALIGNED(array) || PyArray_NDIM(array) == 0) return nullptr;
-  *dtype = *found;
-  return array;
-}
-
-namespace {
-
-bool MayOverlap(PyArrayObject* a, PyArrayObject* b) {
-  const auto bounds = [](PyArrayObject* array, const char** low, const char** high) {
-    *low = *high = PyArray_BYTES(array);
-    for (int d = 0; d < PyArray_NDIM(array); ++d) {
-      const npy_intp reach = (PyArray_DIM(array, d) - 1) * PyArray_STRIDE(array, d);
-      (reach < 0 ? *low : *high) += reach;
-    }
-    *high += PyArray_ITEMSIZE(array);
-  };
-  const char *a_low, *a_high, *b_low, *b_high;
-  bounds(a, &a_low, &a_high);
-  bounds(b, &b_low, &b_high);
-  return PyArray_SIZE(a) > 0 && PyArray_SIZE(b) > 0 && a_low < b_high && b_low < a_high;
-}
-
-bool SameElements(PyArrayObject* a, PyArrayObject* b) {
-  return PyArray_BYTES(a) == PyArray_BYTES(b) &&
-         std::memcmp(PyArray_STRIDES(a), PyArray_STRIDES(b), sizeof(npy_intp) * static_cast<size_t>(PyArray_NDIM(a))) ==
-             0;
-}
-
-// An out of x's shape and type that is x itself or apart from it.
-PyArrayObject* ReadOut(PyObject* value, PyArrayObject* x, DType dtype) {
-  DType out_dtype{};
-  PyArrayObject* out = ReadArray(value, &out_dtype);
-  if (out == nullptr || out_dtype != dtype || !PyArray_ISWRITEABLE(out) || !PyArray_SAMESHAPE(out, x)) return nullptr;
-  return SameElements(out, x) || !MayOverlap(out, x) ? out : nullptr;
-}
-
-Axis MakeAxis(npy_intp size, npy_intp x, npy_intp y, npy_intp mask = 0) {
-  return {static_cast<size_t>(size), {x, y, mask, 0}};
+// What an aligned, C-contiguous array is, if its last axes are the reduced ones.
+std::optional<Matrix> MatrixOf(PyArrayObject* array, AxisSet reduced) {
+  if (!PyArray_ISCARRAY_RO(array)) return std::nullopt;
+  Matrix matrix = {1, 1};
+  int d = PyArray_NDIM(array);
+  for (; d > 0 && Contains(reduced, d - 1); --d) matrix.n *= static_cast<size_t>(PyArray_DIM(array, d - 1));
+  for (; d > 0 && !Contains(reduced, d - 1); --d) matrix.rows *= static_cast<size_t>(PyArray_DIM(array, d - 1));
+  return d == 0 ? std::optional(matrix) : std::nullopt;
 }
 
 // ---- softmax, log_softmax, logsumexp ----
 
-struct Arguments {
-  PyObject *x = nullptr, *axis = nullptr, *where = nullptr, *temperature = nullptr, *dtype = nullptr, *out = nullptr;
-  PyObject *b = nullptr, *keepdims = nullptr, *return_sign = nullptr;
-
-  PyObject** Slot(PyObject* name) {
-    struct Entry {
-      const char* name;
-      PyObject* Arguments::* slot;
-    };
-    static constexpr Entry kEntries[] = {{"axis", &Arguments::axis},
-                                         {"temperature", &Arguments::temperature},
-                                         {"out", &Arguments::out},
-                                         {"keepdims", &Arguments::keepdims},
-                                         {"where", &Arguments::where},
-                                         {"dtype", &Arguments::dtype},
-                                         {"x", &Arguments::x},
-                                         {"b", &Arguments::b},
-                                         {"return_sign", &Arguments::return_sign}};
-    for (const Entry& entry : kEntries) {
-      if (PyUnicode_CompareWithASCIIString(name, entry.name) == 0) return &(this->*entry.slot);
-    }
-    return nullptr;
+// Runs a call whose rows lie one after another in x and y, with nothing to convert or to mask; false for any other.
+bool RunMatrix(const Problem& problem, const Call& call, PyArrayObject* y) {
+  PyArrayObject* x = call.x.array.get();
+  const auto rows = MatrixOf(x, call.reduced);
+  if (!rows || !PyArray_ISCARRAY(y) || call.x.dtype != call.storage || call.mask.array || call.temperature.rows.array) {
+    return false;
   }
-
-  // False where the call is not of the usual form.
-  bool Read(PyObject* const* args, Py_ssize_t nargs, PyObject* kwnames) {
-    if (nargs > 2) return false;
-    if (nargs > 0) x = args[0];
-    if (nargs > 1) axis = args[1];
-    const Py_ssize_t named = kwnames == nullptr ? 0 : PyTuple_GET_SIZE(kwnames);
-    for (Py_ssize_t i = 0; i < named; ++i) {
-      PyObject** slot = Slot(PyTuple_GET_ITEM(kwnames, i));
-      if (slot == nullptr || *slot != nullptr) return false;
-      *slot = args[nargs + i];
-    }
-    return x != nullptr && IsDefault(where) && IsDefault(dtype) && IsDefault(b) &&
-           (return_sign == nullptr || return_sign == Py_False) &&
-           (keepdims == nullptr || keepdims == Py_False || keepdims == Py_True);
-  }
-};
-
-}  // namespace
-
-PyObject* NewReduced(PyArrayObject* x, int axis, bool keepdims) {
-  npy_intp shape[NPY_MAXDIMS];
-  int kept = 0;
-  for (int d = 0; d < PyArray_NDIM(x); ++d) {
-    const bool reduced = d == axis || axis == kAllAxes;
-    if (!reduced || keepdims) shape[kept++] = reduced ? 1 : PyArray_DIM(x, d);
-  }
-  return NewArray(kept, shape, PyArray_DESCR(x), nullptr);
+  RunContiguous(problem, rows->rows, rows->n);
+  return true;
 }
 
-namespace {
+void Run(const Call& call, PyArrayObject* y) {
+  PyArrayObject* x = call.x.array.get();
+  const BroadcastInput& temperatures = call.temperature.rows;
+  Problem problem;
+  problem.op = call.op;
+  problem.input = call.x.dtype;
+  problem.storage = call.storage;
+  problem.x = PyArray_BYTES(x);
+  problem.y = PyArray_BYTES(y);
+  problem.mask = call.mask.bytes();
+  problem.temperature = call.temperature.bytes();
+  if (RunMatrix(problem, call, y)) return;
+  problem.outer.reserve(static_cast<size_t>(PyArray_NDIM(x)));
+  for (int d = 0, k = 0; d < PyArray_NDIM(x); ++d) {
+    const bool reduced = Contains(call.reduced, d), kept = call.Keeps(d);
+    const npy_intp y_stride = kept && !(reduced && call.Reduces()) ? PyArray_STRIDE(y, k) : 0;
+    k += kept ? 1 : 0;
+    (reduced ? problem.inner : problem.outer)
+        .push_back({static_cast<size_t>(PyArray_DIM(x, d)),
+                    {PyArray_STRIDE(x, d), y_stride, call.mask.StrideAt(d), temperatures.StrideAt(d)}});
+  }
+  Run(problem);
+}
 
-// The usual call, or null without an exception if this is not one.
+// The sign of a sum of exponentials, given its logarithm.
+double SignOfSum(double log_sum) { return std::isnan(log_sum) ? log_sum : log_sum == -HUGE_VAL ? 0.0 : 1.0; }
+
+ArrayRef SignsOf(PyArrayObject* log_sums, DType storage) {
+  ArrayRef signs = ArrayRef::Steal(PyArray_NewCopy(log_sums, NPY_KEEPORDER));  // dense, whatever log_sums is
+  if (!signs) return signs;
+  char* at = PyArray_BYTES(signs.get());
+  const GatherFn read = Gather(storage, DType::kFloat64), write = Gather(DType::kFloat64, storage);
+  for (npy_intp i = 0; i < PyArray_SIZE(signs.get()); ++i, at += ItemSize(storage)) {
+    double value;
+    read(at, 0, 1, &value);
+    value = SignOfSum(value);
+    write(reinterpret_cast<const char*>(&value), 0, 1, at);
+  }
+  return signs;
+}
+
+// The result; null without an exception if the call is not an ordinary one.
 PyObject* TryDirect(Op op, PyObject* const* args, Py_ssize_t nargs, PyObject* kwnames) {
-  Arguments a;
-  DType dtype{};
-  int axis;
-  double temperature;
-  if (!a.Read(args, nargs, kwnames)) return nullptr;
-  PyArrayObject* x = ReadArray(a.x, &dtype);
-  if (x == nullptr || !ReadAxis(a.axis, PyArray_NDIM(x), &axis) || !ReadTemperature(a.temperature, &temperature)) {
-    return nullptr;
-  }
-  const bool reduces = op == Op::kLogSumExp;
-  if (reduces && (a.out != nullptr && a.out != Py_None)) return nullptr;
-  if (!reduces && (a.keepdims != nullptr || a.b != nullptr || a.return_sign != nullptr)) return nullptr;
-
-  const int ndim = PyArray_NDIM(x);
-  const bool keepdims = a.keepdims == Py_True;
-  PyObject* y;
-  if (!IsDefault(a.out)) {
-    y = reinterpret_cast<PyObject*>(ReadOut(a.out, x, dtype));
-    if (y == nullptr) return nullptr;
-    Py_INCREF(y);
-  } else if (reduces) {
-    y = NewReduced(x, axis, keepdims);
-  } else {
-    y = NewArray(ndim, PyArray_DIMS(x), PyArray_DESCR(x), x);
-  }
-  if (y == nullptr) return nullptr;
-
-  auto* out = reinterpret_cast<PyArrayObject*>(y);
-  const double cost = EstimateNanoseconds(static_cast<size_t>(PyArray_SIZE(x)), dtype);
-  const bool done = RunDetached(cost, [&] {
-    Problem problem = {op, dtype, dtype, PyArray_BYTES(x), PyArray_BYTES(out), nullptr, nullptr, {}, {}};
-    if (temperature != 1.0) problem.temperature = reinterpret_cast<const char*>(&temperature);
-    if (PyArray_IS_C_CONTIGUOUS(x) && PyArray_IS_C_CONTIGUOUS(out) && (axis == ndim - 1 || axis == kAllAxes)) {
-      const npy_intp n = axis == kAllAxes ? PyArray_SIZE(x) : PyArray_DIM(x, axis);
-      const npy_intp rows = axis == kAllAxes ? 1 : (n == 0 ? PyArray_SIZE(out) : PyArray_SIZE(x) / n);
-      return RunContiguous(problem, static_cast<size_t>(rows), static_cast<size_t>(n));
-    }
-    problem.outer.reserve(static_cast<size_t>(ndim));
-    for (int d = 0, k = 0; d < ndim; ++d) {
-      const npy_intp size = PyArray_DIM(x, d), stride = PyArray_STRIDE(x, d);
-      if (d == axis || axis == kAllAxes) {
-        problem.inner.push_back(MakeAxis(size, stride, reduces ? 0 : PyArray_STRIDE(out, d)));
-        k += keepdims ? 1 : 0;
-      } else {
-        problem.outer.push_back(MakeAxis(size, stride, PyArray_STRIDE(out, reduces ? k++ : d)));
-      }
-    }
-    Run(problem);
-  });
-  if (!done) {
-    Py_DECREF(y);
-    return nullptr;
-  }
-  return reduces && !keepdims ? ScalarIfZeroD(y) : y;
+  Arguments given{};
+  if (!TakeArguments(ParametersOf(op), 2, args, nargs, kwnames, &given)) return nullptr;
+  if (!IsDefault(given.b)) return TryWeighted(given);
+  Call call(op);
+  if (!ReadCall(given, &call)) return nullptr;
+  const bool is_new = !call.out;
+  ArrayRef y = is_new ? NewResult(call) : std::move(call.out);
+  if (!y) return nullptr;
+  const double cost = EstimateNanoseconds(static_cast<size_t>(PyArray_SIZE(call.x.array.get())), call.storage);
+  if (!RunDetached(cost, [&] { Run(call, y.get()); })) return nullptr;
+  if (!call.return_sign) return is_new ? ScalarIfZeroD(std::move(y)) : y.release();
+  ArrayRef signs = SignsOf(y.get(), call.storage);
+  if (!signs) return nullptr;
+  return Py_BuildValue("NN", is_new ? ScalarIfZeroD(std::move(y)) : y.release(), ScalarIfZeroD(std::move(signs)));
 }
 
 template <Op kOp>
 PyObject* Direct(PyObject*, PyObject* const* args, Py_ssize_t nargs, PyObject* kwnames) {
   static constexpr const char* kNames[] = {"softmax", "log_softmax", "logsumexp"};
   PyObject* result = TryDirect(kOp, args, nargs, kwnames);
-  if (kOp == Op::kLogSumExp && result == nullptr && !PyErr_Occurred()) result = TryWeighted(args, nargs, kwnames);
   if (result != nullptr || PyErr_Occurred()) return result;
   return CallGeneral(kNames[static_cast<int>(kOp)], args, nargs, kwnames);
 }
 
 // ---- gradients ----
 
+struct GradCall {
+  explicit GradCall(GradOp operation) : op(operation) {}
+
+  GradOp op;
+  Input dy, y;
+  AxisSet reduced;
+  DescrRef descr;
+  DType storage;
+  ArrayRef out;
+};
+
+// The type that dy and y are brought to.
+bool ReadCommonDType(const Input& dy, const Input& y, DescrRef* descr, DType* storage) {
+  if (dy.dtype == y.dtype) {
+    TakeDType(dy, descr, storage);
+    return true;
+  }
+  PyArray_Descr* common = PyArray_PromoteTypes(PyArray_DESCR(dy.array.get()), PyArray_DESCR(y.array.get()));
+  if (common == nullptr) {
+    PyErr_Clear();
+    return false;
+  }
+  *descr = DescrRef::Steal(reinterpret_cast<PyObject*>(common));
+  const auto dtype = DTypeOf(common);
+  if (!dtype) return false;
+  *storage = *dtype;
+  if (HasKernels(*dtype)) return true;
+  *descr = DescrRef::Steal(reinterpret_cast<PyObject*>(PyArray_DescrFromType(NPY_DOUBLE)));
+  *storage = DType::kFloat64;
+  return true;
+}
+
+// Converts what the gradients do not read in its own type.
+bool Convert(Input* operand, const GradCall& call) {
+  if (operand->dtype == call.storage) return true;
+  auto* descr = reinterpret_cast<PyArray_Descr*>(Py_NewRef(reinterpret_cast<PyObject*>(call.descr.get())));
+  operand->array = ArrayRef::Steal(PyArray_FromArray(operand->array.get(), descr, NPY_ARRAY_FORCECAST));
+  operand->dtype = call.storage;
+  return static_cast<bool>(operand->array);
+}
+
+struct GradArguments {
+  PyObject *dy, *y, *axis, *out;
+};
+
+constexpr Parameter<GradArguments> kGradParameters[] = {
+    {"dy", &GradArguments::dy}, {"y", &GradArguments::y}, {"axis", &GradArguments::axis}, {"out", &GradArguments::out}};
+
+bool ReadGradCall(const GradArguments& given, GradCall* call) {
+  if (given.dy == nullptr || given.y == nullptr) return false;
+  if (!ReadInput(given.dy, &call->dy) || !ReadInput(given.y, &call->y)) return false;
+  PyArrayObject* array = call->dy.array.get();
+  if (!PyArray_SAMESHAPE(array, call->y.array.get()) || !ReadAxes(given.axis, PyArray_NDIM(array), &call->reduced) ||
+      !ReadCommonDType(call->dy, call->y, &call->descr, &call->storage) || !Convert(&call->dy, *call) ||
+      !Convert(&call->y, *call)) {
+    return false;
+  }
+  array = call->dy.array.get();
+  return IsDefault(given.out) ||
+         (ReadOut(given.out, PyArray_NDIM(array), PyArray_DIMS(array), call->storage, &call->out) &&
+          IsSameOrApart(call->out.get(), array) && IsSameOrApart(call->out.get(), call->y.array.get()));
+}
+
+void Run(const GradCall& call, PyArrayObject* dx) {
+  PyArrayObject *dy = call.dy.array.get(), *y = call.y.array.get();
+  GradProblem problem = {call.op, call.storage, PyArray_BYTES(dy), PyArray_BYTES(y), PyArray_BYTES(dx), {}, {}};
+  const auto rows = MatrixOf(dy, call.reduced);
+  if (rows && PyArray_ISCARRAY_RO(y) && PyArray_ISCARRAY(dx)) return RunContiguous(problem, rows->rows, rows->n);
+  for (int d = 0; d < PyArray_NDIM(dy); ++d) {
+    (Contains(call.reduced, d) ? problem.inner : problem.outer)
+        .push_back({static_cast<size_t>(PyArray_DIM(dy, d)),
+                    {PyArray_STRIDE(dy, d), PyArray_STRIDE(dx, d), PyArray_STRIDE(y, d), 0}});
+  }
+  Run(problem);
+}
+
 PyObject* TryDirectBackward(GradOp op, PyObject* const* args, Py_ssize_t nargs, PyObject* kwnames) {
-  DType dtype{}, y_dtype{};
-  int axis;
-  if (nargs < 2 || nargs > 3 || kwnames != nullptr) return nullptr;
-  PyArrayObject* dy = ReadArray(args[0], &dtype);
-  PyArrayObject* y = ReadArray(args[1], &y_dtype);
-  if (dy == nullptr || y == nullptr || dtype != y_dtype || !PyArray_SAMESHAPE(dy, y)) return nullptr;
-  if (!ReadAxis(nargs > 2 ? args[2] : nullptr, PyArray_NDIM(dy), &axis)) return nullptr;
-  PyObject* result = NewArray(PyArray_NDIM(dy), PyArray_DIMS(dy), PyArray_DESCR(dy), dy);
-  if (result == nullptr) return nullptr;
-  auto* dx = reinterpret_cast<PyArrayObject*>(result);
-  const double cost = 2.0 * EstimateNanoseconds(static_cast<size_t>(PyArray_SIZE(dy)), dtype);
-  const bool done = RunDetached(cost, [&] {
-    GradProblem problem = {op, dtype, PyArray_BYTES(dy), PyArray_BYTES(y), PyArray_BYTES(dx), {}, {}};
-    for (int d = 0; d < PyArray_NDIM(dy); ++d) {
-      Axes& axes = d == axis || axis == kAllAxes ? problem.inner : problem.outer;
-      axes.push_back(MakeAxis(PyArray_DIM(dy, d), PyArray_STRIDE(dy, d), PyArray_STRIDE(dx, d), PyArray_STRIDE(y, d)));
-    }
-    Run(problem);
-  });
-  if (done) return result;
-  Py_DECREF(result);
-  return nullptr;
+  GradArguments given{};
+  GradCall call(op);
+  if (!TakeArguments(kGradParameters, 3, args, nargs, kwnames, &given) || !ReadGradCall(given, &call)) {
+    return nullptr;
+  }
+  PyArrayObject* dy = call.dy.array.get();
+  const bool is_new = !call.out;
+  ArrayRef dx = is_new ? NewArrayLike(dy, call.descr.get()) : std::move(call.out);
+  if (!dx) return nullptr;
+  const double cost = 2.0 * EstimateNanoseconds(static_cast<size_t>(PyArray_SIZE(dy)), call.storage);
+  if (!RunDetached(cost, [&] { Run(call, dx.get()); })) return nullptr;
+  return is_new ? ScalarIfZeroD(std::move(dx)) : dx.release();
 }
 
 template <GradOp kOp>

@@ -63,7 +63,9 @@ void RunCrossEntropy(const py::object& logits_object, const py::object& target, 
                                        AsColumn<double>(gain, rows, NPY_DOUBLE),
                                        AsColumn<double>(lse_gain, rows, NPY_DOUBLE),
                                        AsColumn<double>(add, rows, NPY_DOUBLE),
-                                       AsColumn<double>(target_gain, rows, NPY_DOUBLE)};
+                                       AsColumn<double>(target_gain, rows, NPY_DOUBLE),
+                                       1,
+                                       static_cast<size_t>(rows)};
   Require(problem.target != nullptr && problem.lse != nullptr && problem.log_prob != nullptr, "a column is missing");
   Require(gradient == nullptr || (problem.gain != nullptr && problem.lse_gain != nullptr && problem.add != nullptr &&
                                   problem.target_gain != nullptr),

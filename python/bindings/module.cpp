@@ -13,8 +13,11 @@
 #include "../../cpp/core/parallel.hpp"
 #include "complex.hpp"
 #include "direct.hpp"
+#include "linear.hpp"
+#include "loss_calls.hpp"
 #include "losses.hpp"
 #include "normalized.hpp"
+#include "point_losses.hpp"
 #include "recycling.hpp"
 #include "trees.hpp"
 #include "weighted.hpp"
@@ -44,6 +47,15 @@ bool RefuseSubInterpreter() {
   return true;
 }
 
+// False with an exception set where warnings are errors.
+bool WarnOfIgnoredThreads() {
+  const char* text = boltzmax::IgnoredNumThreads();
+  return text == nullptr ||
+         PyErr_WarnFormat(PyExc_RuntimeWarning, 1,
+                          "BOLTZMAX_NUM_THREADS must be a whole number from 1 to %d, got '%s': it is ignored",
+                          boltzmax::kMostThreads, text) == 0;
+}
+
 #if defined(__clang__)
 constexpr const char* kCompiler = "Clang " __clang_version__;
 #elif defined(__GNUC__)
@@ -57,12 +69,15 @@ constexpr const char* kCompiler = "unknown";
 PYBIND11_MODULE(core_of_main_interpreter, module, py::mod_gil_not_used()) {
   if (RefuseSubInterpreter()) throw py::error_already_set();
   if (_import_array() < 0) throw py::error_already_set();
-  if (!boltzmax::InitRecycling()) throw py::error_already_set();
   boltzmax::SelectIsaFromEnvironment();
 
   if (PyModule_AddFunctions(module.ptr(), boltzmax::DirectMethods()) < 0) throw py::error_already_set();
+  if (PyModule_AddFunctions(module.ptr(), boltzmax::LossCallMethods()) < 0) throw py::error_already_set();
+  if (PyModule_AddFunctions(module.ptr(), boltzmax::PointLossMethods()) < 0) throw py::error_already_set();
+  if (PyModule_AddFunctions(module.ptr(), boltzmax::SmallLinearMethods()) < 0) throw py::error_already_set();
   boltzmax::BindNormalized(module);
   boltzmax::BindLosses(module);
+  boltzmax::BindLinear(module);
   boltzmax::BindTrees(module);
   boltzmax::BindWeighted(module);
   boltzmax::BindComplex(module);
@@ -81,6 +96,9 @@ PYBIND11_MODULE(core_of_main_interpreter, module, py::mod_gil_not_used()) {
   module.attr("_C_API") = py::capsule(boltzmax_get_api(BOLTZMAX_ABI_VERSION), BOLTZMAX_CAPSULE);
 }
 
-// Python calls this before pybind11 does anything.
+// Python calls this before pybind11 does anything: what is raised here gets there as it is.
 extern "C" PYBIND11_EXPORT PyObject* PyInit__core();
-PyObject* PyInit__core() { return RefuseSubInterpreter() ? nullptr : PyInit_core_of_main_interpreter(); }
+PyObject* PyInit__core() {
+  const bool fits = !RefuseSubInterpreter() && boltzmax::InitRecycling() && WarnOfIgnoredThreads();
+  return fits ? PyInit_core_of_main_interpreter() : nullptr;
+}

@@ -84,13 +84,17 @@ void RunNormalizedBackward(int op, const py::object& dy_object, const py::object
   Detached(2.0 * EstimateNanoseconds(static_cast<size_t>(PyArray_SIZE(dy)), problem.storage), [&] { Run(problem); });
 }
 
-py::object EmptyLike(const py::object& like_object, const py::object& dtype) {
+// A new array in the order of `like`, without its last `reduced` axes.
+py::object EmptyLike(const py::object& like_object, const py::object& dtype, int reduced) {
   PyArrayObject* like = AsArray(like_object, "like");
   if (!PyArray_DescrCheck(dtype.ptr())) throw py::type_error("dtype must be a NumPy dtype");
-  PyObject* array =
-      NewArray(PyArray_NDIM(like), PyArray_DIMS(like), reinterpret_cast<PyArray_Descr*>(dtype.ptr()), like);
-  if (array == nullptr) throw py::error_already_set();
-  return py::reinterpret_steal<py::object>(array);
+  auto* descr = reinterpret_cast<PyArray_Descr*>(dtype.ptr());
+  const int kept = PyArray_NDIM(like) - reduced;
+  Require(reduced >= 0 && kept >= 0, "reduced is out of range");
+  const npy_intp* order = PyArray_IS_C_CONTIGUOUS(like) ? nullptr : PyArray_STRIDES(like);
+  ArrayRef array = NewArray(kept, PyArray_DIMS(like), descr, order);
+  if (!array) throw py::error_already_set();
+  return py::reinterpret_steal<py::object>(array.release());
 }
 
 void RegisterBFloat16(const py::object& dtype) {
@@ -105,7 +109,7 @@ void BindNormalized(py::module_& module) {
              py::arg("temperature"));
   module.def("run_backward", RunNormalizedBackward, py::arg("op"), py::arg("dy"), py::arg("y"), py::arg("dx"),
              py::arg("reduced"));
-  module.def("empty_like", EmptyLike, py::arg("like"), py::arg("dtype"));
+  module.def("empty_like", EmptyLike, py::arg("like"), py::arg("dtype"), py::arg("reduced") = 0);
   module.def("register_bfloat16", RegisterBFloat16, py::arg("dtype"));
 }
 

@@ -174,8 +174,10 @@ bool InitRecycling() {
   if (const char* text = std::getenv("BOLTZMAX_CACHE_MB"); text != nullptr && *text != '\0') {
     char* end;
     const unsigned long long megabytes = std::strtoull(text, &end, 10);
-    if (*end != '\0' || *text == '-' || megabytes > (1ull << 30)) {
-      PyErr_Format(PyExc_ValueError, "BOLTZMAX_CACHE_MB must be a number of megabytes, got '%s'", text);
+    constexpr unsigned long long kMost = 1ull << 30;
+    if (*end != '\0' || *text == '-' || megabytes > kMost) {
+      PyErr_Format(PyExc_ValueError, "BOLTZMAX_CACHE_MB must be a whole number of megabytes from 0 to %llu, got '%s'",
+                   kMost, text);
       return false;
     }
     kept_limit = static_cast<size_t>(megabytes) << 20;

@@ -14,7 +14,7 @@
 #include "arrays.hpp"
 #include "checks.hpp"
 #include "detached.hpp"
-#include "direct.hpp"
+#include "softmax_call.hpp"
 
 namespace py = pybind11;
 
@@ -22,101 +22,42 @@ namespace boltzmax {
 
 namespace {
 
-struct Arguments {
-  PyObject *x = nullptr, *axis = nullptr, *b = nullptr, *keepdims = nullptr, *return_sign = nullptr;
-
-  bool Read(PyObject* const* args, Py_ssize_t nargs, PyObject* kwnames) {
-    if (nargs < 1 || nargs > 2 || kwnames == nullptr) return false;
-    x = args[0];
-    if (nargs > 1) axis = args[1];
-    const Py_ssize_t named = PyTuple_GET_SIZE(kwnames);
-    for (Py_ssize_t i = 0; i < named; ++i) {
-      PyObject** slot = Slot(PyTuple_GET_ITEM(kwnames, i));
-      if (slot == nullptr || *slot != nullptr) return false;
-      *slot = args[nargs + i];
-    }
-    return IsFlag(keepdims) && IsFlag(return_sign);
-  }
-
- private:
-  static bool IsFlag(PyObject* value) { return value == nullptr || value == Py_False || value == Py_True; }
-
-  PyObject** Slot(PyObject* name) {
-    if (PyUnicode_CompareWithASCIIString(name, "b") == 0) return &b;
-    if (PyUnicode_CompareWithASCIIString(name, "return_sign") == 0) return &return_sign;
-    if (PyUnicode_CompareWithASCIIString(name, "axis") == 0) return &axis;
-    if (PyUnicode_CompareWithASCIIString(name, "keepdims") == 0) return &keepdims;
-    return nullptr;
-  }
-};
-
-// Weights that broadcast to x.
-struct Weights {
-  DType dtype;
-  const char* data;
-  PyArrayObject* array;  // null for a number
-
-  ptrdiff_t Stride(int d, int ndim) const {
-    const int own = array == nullptr ? -1 : d - (ndim - PyArray_NDIM(array));
-    return own < 0 || PyArray_DIM(array, own) == 1 ? 0 : PyArray_STRIDE(array, own);
-  }
-};
-
-bool ReadWeights(PyObject* value, PyArrayObject* x, double* number, Weights* weights) {
-  *weights = {DType::kFloat64, reinterpret_cast<const char*>(number), nullptr};
-  if (PyFloat_CheckExact(value)) {
-    *number = PyFloat_AS_DOUBLE(value);
-    return true;
-  }
-  if (!PyArray_CheckExact(value)) return false;
-  auto* array = reinterpret_cast<PyArrayObject*>(value);
-  const auto dtype = DTypeOf(array);
-  const int missing = PyArray_NDIM(x) - PyArray_NDIM(array);
-  if (!dtype || missing < 0) return false;
-  for (int d = 0; d < PyArray_NDIM(array); ++d) {
-    if (PyArray_DIM(array, d) != PyArray_DIM(x, d + missing) && PyArray_DIM(array, d) != 1) return false;
-  }
-  *weights = {*dtype, PyArray_BYTES(array), array};
-  return true;
-}
-
-// The sign of a sum of exponentials, given its logarithm.
-double SignOfLog(double log_sum) {
-  if (std::isnan(log_sum)) return log_sum;
-  return std::isinf(log_sum) && log_sum < 0.0 ? 0.0 : 1.0;
-}
-
-// log |sum| and, if wanted, its sign: arrays with one element for each row of x.
-void RunRows(PyArrayObject* x, DType dtype, int axis, const Weights* weights, PyArrayObject* log_size,
-             PyArrayObject* sign) {
-  const int ndim = PyArray_NDIM(x);
-  Axes outer, inner;
-  const auto item = static_cast<ptrdiff_t>(ItemSize(dtype));
-  ptrdiff_t reach = PyArray_SIZE(log_size) * item;
-  for (int d = 0; d < ndim; ++d) {
-    const bool reduced = d == axis || axis == kAllAxes;
-    const auto size = static_cast<size_t>(PyArray_DIM(x, d));
-    if (!reduced && size != 0) reach /= static_cast<ptrdiff_t>(size);
-    const ptrdiff_t second = weights != nullptr ? weights->Stride(d, ndim) : (reduced ? 0 : reach);
-    (reduced ? inner : outer).push_back({size, {PyArray_STRIDE(x, d), second, 0, 0}});
-  }
-  char* signs = sign == nullptr ? nullptr : PyArray_BYTES(sign);
-  if (weights != nullptr) {
-    return Run(WeightedProblem{dtype, weights->dtype, dtype, PyArray_BYTES(x), weights->data, nullptr, nullptr,
-                               std::move(outer), std::move(inner), PyArray_BYTES(log_size), signs});
-  }
-  Run(Problem{Op::kLogSumExp, dtype, dtype, PyArray_BYTES(x), PyArray_BYTES(log_size), nullptr, nullptr,
-              std::move(outer), std::move(inner)});
-  const GatherFn load = Gather(dtype, DType::kFloat64);
-  const auto store = KernelsFor(dtype).store_scalar;
-  for (npy_intp r = 0; r < PyArray_SIZE(log_size); ++r) {
-    double value;
-    load(PyArray_BYTES(log_size) + r * item, 0, 1, &value);
-    store(signs + r * item, SignOfLog(value));
-  }
-}
-
 npy_intp StrideOr0(PyArrayObject* array, int d) { return array == nullptr ? 0 : PyArray_STRIDE(array, d); }
+
+// The axes, in the order of x, of a call with these results, one element for each row.
+void AddAxes(const Call& call, const BroadcastInput& weights, PyArrayObject* log_size, PyArrayObject* sign,
+             WeightedProblem* problem) {
+  PyArrayObject* x = call.x.array.get();
+  for (int d = 0, k = 0; d < PyArray_NDIM(x); ++d) {
+    const auto size = static_cast<size_t>(PyArray_DIM(x, d));
+    const bool reduced = Contains(call.reduced, d);
+    (reduced ? problem->inner : problem->outer)
+        .push_back(
+            {size,
+             {PyArray_STRIDE(x, d), weights.StrideAt(d), call.mask.StrideAt(d), call.temperature.rows.StrideAt(d)}});
+    if (!reduced) problem->results.push_back({size, {PyArray_STRIDE(log_size, k), StrideOr0(sign, k), 0, 0}});
+    k += call.Keeps(d) ? 1 : 0;
+  }
+}
+
+void Run(const Call& call, const BroadcastInput& weights, PyArrayObject* log_size, PyArrayObject* sign) {
+  WeightedProblem problem{};
+  problem.input = call.x.dtype;
+  problem.weights = *DTypeOf(weights.array.get());
+  problem.storage = call.storage;
+  problem.x = PyArray_BYTES(call.x.array.get());
+  problem.b = weights.bytes();
+  problem.mask = call.mask.bytes();
+  problem.temperature = call.temperature.bytes();
+  problem.log_size = PyArray_BYTES(log_size);
+  problem.sign = sign == nullptr ? nullptr : PyArray_BYTES(sign);
+  AddAxes(call, weights, log_size, sign, &problem);
+  Run(problem);
+}
+
+double CostOf(PyArrayObject* x) {
+  return 2.0 * EstimateNanoseconds(static_cast<size_t>(PyArray_SIZE(x)), DType::kFloat64);
+}
 
 // log_size[outer], sign[outer] = log |sum| and sign of sum of b * exp(x / temperature) where mask, over the inner axes.
 void RunWeighted(const py::object& x_object, const py::object& b_object, const py::object& log_size_object,
@@ -141,8 +82,7 @@ void RunWeighted(const py::object& x_object, const py::object& b_object, const p
           "the results have the wrong shape");
   for (PyArrayObject* result : {log_size, sign}) {
     if (result == nullptr) continue;
-    Require(DTypeOf(result) == storage && PyArray_IS_C_CONTIGUOUS(result) && PyArray_ISBEHAVED(result),
-            "the results must be contiguous and of one dtype");
+    Require(DTypeOf(result) == storage && PyArray_ISWRITEABLE(result), "the results must be of one dtype");
   }
   WeightedProblem problem = {*x_dtype,
                              *b_dtype,
@@ -154,7 +94,8 @@ void RunWeighted(const py::object& x_object, const py::object& b_object, const p
                              {},
                              {},
                              PyArray_BYTES(log_size),
-                             sign == nullptr ? nullptr : PyArray_BYTES(sign)};
+                             sign == nullptr ? nullptr : PyArray_BYTES(sign),
+                             {}};
   for (int d = 0; d < ndim; ++d) {
     const npy_intp size = PyArray_DIM(x, d);
     Require(d >= outer || PyArray_DIM(log_size, d) == size, "the results have the wrong shape");
@@ -164,8 +105,11 @@ void RunWeighted(const py::object& x_object, const py::object& b_object, const p
         .push_back({static_cast<size_t>(size),
                     {PyArray_STRIDE(x, d), PyArray_STRIDE(b, d), StrideOr0(mask, d),
                      d < outer ? StrideOr0(temperature, d) : 0}});
+    if (d < outer) {
+      problem.results.push_back({static_cast<size_t>(size), {PyArray_STRIDE(log_size, d), StrideOr0(sign, d), 0, 0}});
+    }
   }
-  Detached(2.0 * EstimateNanoseconds(static_cast<size_t>(PyArray_SIZE(x)), DType::kFloat64), [&] { Run(problem); });
+  Detached(CostOf(x), [&] { Run(problem); });
 }
 
 // log |S|, and real and imaginary part of S up to a positive factor, each as a sum of two numbers, of S = sum (w_re + i w_im) exp(re + i im). Every row of re
@@ -203,44 +147,19 @@ py::tuple ExactSum(const py::object& re_object, const py::object& im_object, con
 
 }  // namespace
 
-PyObject* TryWeighted(PyObject* const* args, Py_ssize_t nargs, PyObject* kwnames) {
-  Arguments a;
-  DType dtype{};
-  int axis;
-  if (!a.Read(args, nargs, kwnames)) return nullptr;
-  PyArrayObject* x = ReadArray(a.x, &dtype);
-  if (x == nullptr || !ReadAxis(a.axis, PyArray_NDIM(x), &axis)) return nullptr;
-  const bool weighted = a.b != nullptr && a.b != Py_None, wants_sign = a.return_sign == Py_True;
-  if (!weighted && !wants_sign) return nullptr;
-  double number;
-  Weights weights{};
-  if (weighted && !ReadWeights(a.b, x, &number, &weights)) return nullptr;
-
-  const bool keepdims = a.keepdims == Py_True;
-  PyObject* log_size = NewReduced(x, axis, keepdims);
-  if (log_size == nullptr) return nullptr;
-  PyObject* sign = wants_sign ? NewReduced(x, axis, keepdims) : nullptr;
-  const double cost = 2.0 * EstimateNanoseconds(static_cast<size_t>(PyArray_SIZE(x)), dtype);
-  const bool done = (sign != nullptr || !wants_sign) && RunDetached(cost, [&] {
-                      RunRows(x, dtype, axis, weighted ? &weights : nullptr, reinterpret_cast<PyArrayObject*>(log_size),
-                              reinterpret_cast<PyArrayObject*>(sign));
-                    });
-  if (!done) {
-    Py_DECREF(log_size);
-    Py_XDECREF(sign);
-    return nullptr;
-  }
-  const auto result = [&](PyObject* array) { return keepdims ? array : ScalarIfZeroD(array); };
-  if (!wants_sign) return result(log_size);
-  PyObject* both = PyTuple_New(2);
-  if (both == nullptr) {
-    Py_DECREF(log_size);
-    Py_DECREF(sign);
-    return nullptr;
-  }
-  PyTuple_SET_ITEM(both, 0, result(log_size));
-  PyTuple_SET_ITEM(both, 1, result(sign));
-  return both;
+PyObject* TryWeighted(const Arguments& given) {
+  Call call(Op::kLogSumExp);
+  BroadcastInput weights;
+  if (!ReadCall(given, &call) || !ReadBroadcast(given.b, call.x.array.get(), &weights)) return nullptr;
+  if (call.out && MayOverlap(call.out.get(), weights.array.get())) return nullptr;
+  ArrayRef sign = call.return_sign ? NewResult(call) : ArrayRef();
+  if (call.return_sign && !sign) return nullptr;
+  const bool is_new = !call.out;
+  ArrayRef log_size = is_new ? NewResult(call) : std::move(call.out);
+  if (!log_size) return nullptr;
+  if (!RunDetached(CostOf(call.x.array.get()), [&] { Run(call, weights, log_size.get(), sign.get()); })) return nullptr;
+  PyObject* value = is_new ? ScalarIfZeroD(std::move(log_size)) : log_size.release();
+  return call.return_sign ? Py_BuildValue("NN", value, ScalarIfZeroD(std::move(sign))) : value;
 }
 
 void BindWeighted(py::module_& module) {

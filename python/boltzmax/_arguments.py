@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import operator
 from typing import Any
 
 import numpy as np
@@ -29,19 +30,60 @@ def is_native_float(dtype: np.dtype[Any]) -> bool:
     return dtype.char in "efd" or is_bfloat16(dtype)
 
 
+def is_small_float(dtype: np.dtype[Any]) -> bool:
+    """Return whether it is a float of ``ml_dtypes`` of at most 8 bits: float32 holds them all."""
+    return dtype.itemsize == 1 and dtype.name.startswith("float")
+
+
+def is_real(dtype: np.dtype[Any]) -> bool:
+    return dtype.kind in "biuf" or is_bfloat16(dtype) or is_small_float(dtype)
+
+
 def as_input(x: ArrayLike, name: str = "x") -> Array:
-    """Return `x` as an ndarray in native byte order."""
+    """Return `x` as an ndarray in native byte order, floats of 8 bits or less as float32."""
     if isinstance(x, np.ma.MaskedArray):
         raise TypeError(f"{name} is a masked array; pass its data, and where=~mask")
-    array = np.asarray(x)
+    try:
+        array = np.asarray(x)
+    except TypeError:
+        _refuse_tensor(x, name)
+        raise
+    if array.dtype == object and array.ndim == 0:
+        _refuse_object(x, name)
+    if is_small_float(array.dtype):
+        return array.astype(np.float32)
     return array if array.dtype.isnative else array.astype(array.dtype.newbyteorder("="))
+
+
+def _refuse_tensor(x: Any, name: str) -> None:
+    """Raise if `x` is a tensor of PyTorch's in memory of a dtype that NumPy does not have."""
+    dtype = str(getattr(x, "dtype", ""))
+    if dtype.startswith(("torch.bfloat16", "torch.float8")) and x.device.type == "cpu":
+        raise TypeError(
+            f"{name} is a tensor of {dtype}, which NumPy does not have; pass {name}.float()"
+        ) from None
+
+
+def _refuse_object(x: Any, name: str) -> None:
+    """Raise if NumPy took `x` for a single object, and there is a way to make an array of it."""
+    kind = f"{type(x).__module__}.{type(x).__qualname__}".removeprefix("builtins.")
+    if x is None:
+        raise TypeError(f"{name} is None, not an array of numbers")
+    if hasattr(x, "toarray"):
+        raise TypeError(f"{name} is sparse ({kind}); pass {name}.toarray()")
+    if hasattr(x, "__next__"):
+        raise TypeError(f"{name} is an iterator ({kind}), not an array; pass list({name})")
+    if hasattr(x, "__dlpack__"):
+        raise TypeError(
+            f"{name} can be read through DLPack alone ({kind}); pass numpy.from_dlpack({name})"
+        )
 
 
 def working_dtype(array: Array, dtype: DTypeLike | None, function: str) -> np.dtype[Any]:
     """Return the dtype to compute in and return."""
     kind = array.dtype.kind
     complex_too = function == "logsumexp"
-    if kind not in "biuf" and not is_bfloat16(array.dtype) and not (kind == "c" and complex_too):
+    if not is_real(array.dtype) and not (kind == "c" and complex_too):
         also = " and complex" if complex_too else ""
         raise TypeError(
             f"{function} does not support dtype {array.dtype}; it takes {SUPPORTED}{also}"
@@ -51,7 +93,8 @@ def working_dtype(array: Array, dtype: DTypeLike | None, function: str) -> np.dt
     wanted = np.dtype(dtype)
     if kind == "c" and wanted.kind == "c":
         return wanted
-    if kind == "c" or not (wanted.kind == "f" or is_bfloat16(wanted)):
+    of_numpy = wanted.kind == "f" and not is_small_float(wanted)
+    if kind == "c" or not (of_numpy or is_bfloat16(wanted)):
         raise TypeError(
             f"{function} cannot compute in dtype {wanted} from {array.dtype}; dtype must be "
             "float16, float32, float64, longdouble or bfloat16"
@@ -60,14 +103,31 @@ def working_dtype(array: Array, dtype: DTypeLike | None, function: str) -> np.dt
 
 
 def normalized_axes(axis: Axis, ndim: int) -> tuple[int, ...]:
+    """Return the axes in rising order, so that a row is the same row however they were listed."""
     if axis is None:
         return tuple(range(ndim))
-    if ndim == 0 and isinstance(axis, int) and axis in (0, -1):  # as NumPy's reductions allow
-        return ()
     if type(axis) is int and -ndim <= axis < ndim:
         return (axis % ndim,)
-    # In C order, so that a row is the same row however its axes were listed.
-    return tuple(sorted(np.lib.array_utils.normalize_axis_tuple(axis, ndim, argname="axis")))
+    known = max(ndim, 1)  # a 0-d array is a row of one element, as in NumPy's reductions
+    axes = _as_ints(axis)
+    for a in axes:
+        if not -known <= a < known:
+            raise np.exceptions.AxisError(a, ndim, "axis")
+    axes = tuple(sorted(a % known for a in axes))
+    if len(set(axes)) < len(axes):
+        raise ValueError("repeated axis in `axis` argument")
+    return axes if ndim else ()
+
+
+def _as_ints(axis: Any) -> tuple[int, ...]:
+    try:
+        return (operator.index(axis),)
+    except TypeError:
+        pass
+    try:
+        return tuple(operator.index(a) for a in axis)
+    except TypeError:
+        raise TypeError(f"axis must be an int, a tuple of ints or None, got {axis!r}") from None
 
 
 def broadcast_mask(where: ArrayLike | None, x: Array) -> NDArray[np.bool_] | None:
@@ -105,7 +165,7 @@ def row_temperature(
     """Return `temperature` with one element per row, in the shape of `x` without `axes`."""
     try:
         t = np.asarray(temperature)
-        if t.dtype.kind not in "biuf" and not is_bfloat16(t.dtype):
+        if not is_real(t.dtype):
             raise TypeError
         t = t.astype(np.float64)
     except (TypeError, ValueError):

@@ -2,28 +2,24 @@
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import Any
 
-import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from boltzmax import _core
 from boltzmax._targets import (
     REDUCTIONS,
-    broadcast,
+    array_of_shape,
+    broadcast_array,
     check_scalar,
+    checked_gradient,
     checked_reduction,
-    floating,
-    numbers_of_shape,
-    product,
-    reduced,
-    room_for,
-    stored,
+    scores,
 )
 
 __all__ = ["binary_cross_entropy_with_logits", "binary_cross_entropy_with_logits_with_grad"]
 
 Array = NDArray[Any]
-Floats = NDArray[np.float64]
 
 
 def binary_cross_entropy_with_logits(
@@ -40,6 +36,7 @@ def binary_cross_entropy_with_logits(
     ----------
     logits : array_like
         Scores; the probability of true is their sigmoid, :math:`\sigma(x) = 1 / (1 + e^{-x})`.
+        float16, float32, float64 or bfloat16; integers become float64.
     target : array_like
         The labels :math:`z`, or their probabilities, in the shape of `logits`.
     weight : array_like, optional
@@ -59,7 +56,7 @@ def binary_cross_entropy_with_logits(
     Raises
     ------
     TypeError
-        If `logits` is not float16, float32, float64 or bfloat16, or another array is not real.
+        If `logits` is of any other dtype, or another array is not real.
     ValueError
         If the shapes do not fit, or `reduction` is not one of the three.
 
@@ -71,7 +68,13 @@ def binary_cross_entropy_with_logits(
     -----
     As the function of this name in ``torch.nn.functional``, but that what has weight 0 adds
     nothing even if infinite.  With :math:`-\log \sigma(-x) = \max(x, 0) + \log(1 + e^{-|x|})` no
-    term is ever the difference of larger ones.  All is computed in float64.
+    term is ever the difference of larger ones.
+
+    All is computed in float64 if an array is float64, otherwise in float32; of labels from 0 to 1
+    and positive weights an element then is within 6 units in its last place, and one of the
+    gradient within 4 of those of :math:`w \max(v z, 1 - z)`.  Sums are taken in twice the
+    precision: that of the same numbers has the same bits whatever their strides and the number of
+    threads.
 
     Examples
     --------
@@ -80,9 +83,12 @@ def binary_cross_entropy_with_logits(
     >>> binary_cross_entropy_with_logits(np.array([0.0, 1e4, -1e4]), [1, 1, 1], reduction="none")
     array([6.93147181e-01, 0.00000000e+00, 1.00000000e+04])
     """
-    checked_reduction(reduction)
-    x, terms = _read_terms(logits, target, weight, pos_weight)
-    return reduced(_bce(terms), reduction, x.size, x.dtype)
+    arguments = logits, target, weight, pos_weight
+    loss = _core.binary_cross_entropy(*arguments, reduction, False, None)
+    if loss is None:  # not an ordinary call
+        checked_reduction(reduction)
+        loss = _core.binary_cross_entropy(*_read(*arguments), reduction, False, None)
+    return loss
 
 
 def binary_cross_entropy_with_logits_with_grad(
@@ -127,48 +133,25 @@ def binary_cross_entropy_with_logits_with_grad(
     >>> gradient
     array([-0.25,  0.25])
     """
-    check_scalar(reduction, REDUCTIONS)
-    x, terms = _read_terms(logits, target, weight, pos_weight)
-    gradient = room_for(x, out)
-    loss = reduced(_bce(terms), reduction, x.size, x.dtype)
-    with np.errstate(all="ignore"):
-        slope = terms.negative * _sigmoid(terms.x) - terms.positive * _sigmoid(-terms.x)
-        if reduction == "mean":
-            slope = slope / max(x.size, 1)
-    return loss, stored(slope, gradient)
+    arguments = logits, target, weight, pos_weight
+    result = _core.binary_cross_entropy(*arguments, reduction, True, out)
+    if result is None:  # not an ordinary call
+        check_scalar(reduction, REDUCTIONS)
+        arrays = _read(*arguments)
+        out = checked_gradient(out, arrays[0])
+        result = _core.binary_cross_entropy(*arrays, reduction, True, out)
+    loss, gradient = result
+    return loss, gradient
 
 
-class _Terms(NamedTuple):
-    """Logits, and what the logarithms of both probabilities are multiplied with."""
-
-    x: Floats
-    positive: Floats
-    negative: Floats
-
-
-def _read_terms(
+def _read(
     logits: ArrayLike, target: ArrayLike, weight: ArrayLike | None, pos_weight: ArrayLike | None
-) -> tuple[Array, _Terms]:
-    x = floating(logits, "logits")
-    z = numbers_of_shape(target, x.shape, "target", "the shape of logits")
-    positive, negative = z, 1.0 - z
-    with np.errstate(all="ignore"):
-        if pos_weight is not None:
-            positive = positive * broadcast(pos_weight, x.shape, "pos_weight", "logits")
-        if weight is not None:
-            each = broadcast(weight, x.shape, "weight", "logits")
-            positive, negative = positive * each, negative * each
-    return x, _Terms(x.astype(np.float64, copy=False), positive, negative)
-
-
-def _bce(terms: _Terms) -> Floats:
-    x, positive, negative = terms
-    with np.errstate(all="ignore"):
-        least = np.log1p(np.exp(-np.abs(x)))
-        on_true, on_false = np.maximum(-x, 0.0) + least, np.maximum(x, 0.0) + least
-        return product(positive, on_true) + product(negative, on_false)
-
-
-def _sigmoid(x: Floats) -> Floats:
-    tail = np.exp(-np.abs(x))
-    return np.where(x < 0.0, tail, 1.0) / (1.0 + tail)
+) -> tuple[Array, Array, Array | None, Array | None]:
+    """Check the arrays and return them as compiled code reads them."""
+    x = scores(logits, "logits")
+    z = array_of_shape(target, x.shape, "target", "the shape of logits")
+    v, w = (
+        None if a is None else broadcast_array(a, x.shape, name, "logits")
+        for a, name in ((pos_weight, "pos_weight"), (weight, "weight"))
+    )
+    return x, z, w, v

@@ -14,7 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from boltzmax import _core, _numpy_path
-from boltzmax._numpy_rows import kept_first
+from boltzmax._arguments import is_small_float
+from boltzmax._numpy_rows import kept_first, new_reduced
 from boltzmax._numpy_sums import principal_angle, real_dtype, sign
 
 __all__ = ["is_native_complex", "logsumexp", "softmax_like"]
@@ -47,7 +48,7 @@ def logsumexp(
     >>> complex(logsumexp(x, (0,), b=np.array([1, -1, 1])))
     (-38+0j)
     """
-    full = x.shape
+    given, full = x, x.shape
     x = kept_first(x, full, axes)
     weights, mask, t = (
         None if a is None else kept_first(a, full, axes) for a in (_native(b), where, temperature)
@@ -58,12 +59,12 @@ def logsumexp(
     divisor = None if t is None else t.reshape(*shape, -1)[..., 0].astype(np.float64)
     _core.run_complex_sum(x, weights, log_size, total, special, len(axes), mask, divisor)
     with np.errstate(all="ignore"):
-        signs = sign(total).astype(x.dtype)
         if return_sign:
-            log_sum = log_size.astype(real_dtype(x.dtype))
+            log_sum = new_reduced(given, axes, real_dtype(x.dtype), log_size)
+            signs = new_reduced(given, axes, x.dtype, sign(total))
         else:
-            log_sum = np.empty(shape, x.dtype)
-            log_sum.real, log_sum.imag = log_size, principal_angle(total)
+            log_sum = new_reduced(given, axes, x.dtype, log_size)
+            log_sum.imag = principal_angle(total)
     if special.any():
         rows = [None if a is None else a[special] for a in (weights, mask, t)]
         of_special = _numpy_path.logsumexp(
@@ -78,15 +79,15 @@ def logsumexp(
             log_sum[special], signs[special] = of_special
         else:
             log_sum[special] = of_special
+    results: tuple[Array, ...] = (log_sum, signs) if return_sign else (log_sum,)
     if keepdims:
-        kept = tuple(1 if k in axes else n for k, n in enumerate(full))
-        log_sum, signs = log_sum.reshape(kept), signs.reshape(kept)
-    return (log_sum, signs) if return_sign else log_sum
+        results = tuple(np.expand_dims(result, axes) for result in results)
+    return results if return_sign else results[0]
 
 
 def _native(b: Array | None) -> Array | None:
     """Weights in a dtype that is read by compiled code."""
-    if b is None or (b.dtype.char not in "gG" and b.dtype.isnative):
+    if b is None or not (b.dtype.char in "gG" or is_small_float(b.dtype) or not b.dtype.isnative):
         return b
     return b.astype(np.complex128 if b.dtype.kind == "c" else np.float64)
 

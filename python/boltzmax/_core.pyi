@@ -98,7 +98,7 @@ def exact_sum(
     w_re: NDArray[np.float64],
     w_im: NDArray[np.float64],
 ) -> tuple[tuple[float, float], tuple[float, float], tuple[float, float]]: ...
-def empty_like(like: NDArray[Any], dtype: np.dtype[Any]) -> NDArray[Any]: ...
+def empty_like(like: NDArray[Any], dtype: np.dtype[Any], reduced: int = 0) -> NDArray[Any]: ...
 def register_bfloat16(dtype: np.dtype[Any]) -> None: ...
 def set_doc(name: str, doc: str) -> None: ...
 def num_threads() -> int: ...
@@ -121,6 +121,33 @@ def cross_entropy(
     add: NDArray[np.float64] | None,
     target_gain: NDArray[np.float64] | None,
 ) -> None: ...
+def binary_cross_entropy(
+    logits: ArrayLike,
+    target: ArrayLike,
+    weight: ArrayLike | None,
+    pos_weight: ArrayLike | None,
+    reduction: str,
+    with_grad: bool,
+    out: NDArray[Any] | None,
+) -> Any: ...
+def kl_divergence(
+    log_q: ArrayLike,
+    p: ArrayLike,
+    log_target: bool,
+    reduction: str,
+    with_grad: bool,
+    out: NDArray[Any] | None,
+) -> Any: ...
+def nll_loss(
+    log_prob: ArrayLike,
+    target: ArrayLike,
+    weight: ArrayLike | None,
+    sample_weight: ArrayLike | None,
+    ignore_index: int,
+    reduction: str,
+    with_grad: bool,
+    out: NDArray[Any] | None,
+) -> Any: ...
 def row_stats(
     logits: NDArray[Any],
     target: NDArray[np.int64] | None,
@@ -133,6 +160,49 @@ def row_stats(
     target_log_prob: NDArray[np.float64] | None,
     target_rank: NDArray[np.int64] | None,
 ) -> None: ...
+
+_Shares = tuple[NDArray[Any] | None, NDArray[Any] | None, float, float]
+_Columns = tuple[Any, ...]
+
+def linear_add_tile(
+    x: NDArray[Any],
+    first: int,
+    bias: NDArray[Any] | None,
+    temperature: float,
+    softcap: float,
+    shares: _Shares,
+    totals: _Columns,
+    top: _Columns,
+) -> None: ...
+def linear_finish_top(totals: _Columns, top: _Columns) -> None: ...
+def linear_losses(
+    totals: _Columns,
+    hard: NDArray[np.float64] | None,
+    shares: bool,
+    z_loss: float,
+    losses: NDArray[np.float64],
+) -> None: ...
+def linear_slopes(
+    x: NDArray[Any],
+    first: int,
+    scored: bool,
+    bias: NDArray[Any] | None,
+    temperature: float,
+    softcap: float,
+    shares: _Shares,
+    totals: _Columns,
+    hard: NDArray[np.float64] | None,
+    z_loss: float,
+    scale: NDArray[np.float64],
+    column_sums: NDArray[np.float64] | None,
+) -> None: ...
+def linear_small_loss(*args: object) -> Any: ...
+def linear_small_loss_with_grad(
+    *args: object,
+) -> tuple[Any, NDArray[Any], NDArray[Any], NDArray[Any] | None] | None: ...
+def linear_small_logsumexp(*args: object) -> NDArray[Any] | None: ...
+def linear_small_log_prob(*args: object) -> NDArray[Any] | None: ...
+def linear_small_topk(*args: object) -> tuple[NDArray[np.int64], NDArray[Any]] | None: ...
 
 _I32 = NDArray[np.int32]
 _I64 = NDArray[np.int64]
@@ -229,3 +299,10 @@ def layer_sure_nodes(
     nodes: _I64,
     log_probs: NDArray[Any],
 ) -> None: ...
+
+# The ordinary calls of public functions, their arguments by position; None where a call is not ordinary.
+def cross_entropy_call(*arguments: Any) -> Any: ...
+def cross_entropy_with_grad_call(*arguments: Any) -> Any: ...
+def focal_loss_call(*arguments: Any) -> Any: ...
+def focal_loss_with_grad_call(*arguments: Any) -> Any: ...
+def row_stats_call(*arguments: Any) -> Any: ...

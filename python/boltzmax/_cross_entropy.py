@@ -124,10 +124,12 @@ def read(
     if wanted.dtype.kind in "iu":
         label, counted = checked_targets(wanted, shape, classes, ignore_index)
         hard, soft, mass, own = _class_targets(label, classes, class_weight, smoothing)
+        if np.ndim(soft):  # losses are told from the label's: of no weight, it may be infinite
+            label = np.where(hard == 0, np.argmax(soft), label)
         label = np.where(counted, label, -1)
     elif wanted.dtype.kind == "f" and wanted.shape == array.shape:
         hard, soft, mass, own = _probability_targets(wanted, class_weight, smoothing)
-        label, counted = as_rows(wanted).argmax(axis=-1), np.ones(len(hard), bool)
+        label, counted = soft.argmax(axis=-1), np.ones(len(hard), bool)
     else:
         raise TypeError(
             f"{function}: target must be integers of shape {shape} or probabilities of shape "
@@ -308,8 +310,14 @@ def cross_entropy(
     >>> round(float(boltzmax.cross_entropy([[2.0, 0.0], [0.0, 0.0]], [0, 1])), 6)
     0.410038
     """
-    options = _options(locals())
-    return _evaluate("cross_entropy", logits, target, options)[0]
+    arguments = (
+        *(logits, target, weight, ignore_index, label_smoothing),
+        *(z_loss, softcap, temperature, reduction, sample_weight),
+    )
+    loss = _core.cross_entropy_call(*arguments)
+    if loss is not None:
+        return loss
+    return _evaluate("cross_entropy", logits, target, _options(*arguments))[0]
 
 
 def cross_entropy_with_grad(
@@ -356,12 +364,25 @@ def cross_entropy_with_grad(
     >>> d_logits
     array([[ 0.5, -0.5]])
     """
-    options = _options(locals())
+    arguments = (
+        *(logits, target, weight, ignore_index, label_smoothing),
+        *(z_loss, softcap, temperature, reduction, sample_weight),
+    )
+    both: tuple[Any, Array] | None = _core.cross_entropy_with_grad_call(*arguments, out)
+    if both is not None:
+        return both
+    options = _options(*arguments)
     loss, gradient = _evaluate("cross_entropy_with_grad", logits, target, options, True, out)
     assert gradient is not None
     return loss, gradient
 
 
-def _options(arguments: dict[str, Any]) -> dict[str, Any]:
-    """Return the keyword arguments of a loss."""
-    return {k: v for k, v in arguments.items() if k not in ("logits", "target", "out")}
+_OPTIONS = (
+    *("weight", "ignore_index", "label_smoothing", "z_loss", "softcap"),
+    *("temperature", "reduction", "sample_weight"),
+)
+
+
+def _options(_logits: ArrayLike, _target: ArrayLike, *options: Any) -> dict[str, Any]:
+    """Return the options of a loss by their names."""
+    return dict(zip(_OPTIONS, options, strict=True))

@@ -38,7 +38,8 @@ numpy.exceptions.AxisError
 _X = """
 x : array_like
     Scores (logits). float16, float32, float64, longdouble and bfloat16 (``ml_dtypes``) are kept,
-    integers and bool become float64. Half types are computed in float32. Any strides.
+    integers and bool become float64, floats of ``ml_dtypes`` of 8 bits or less float32. Half types
+    are computed in float32. Any strides.
 """
 
 _NOTES = """
@@ -136,7 +137,7 @@ Raises
 ------{_ERRORS}
 Notes
 -----{_NOTES}
-Weights, signs, complex numbers and longdouble take a path through NumPy.
+Weights, complex numbers and longdouble take a path through NumPy.
 
 Examples
 --------

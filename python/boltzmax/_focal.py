@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from boltzmax import _core
 from boltzmax._cross_entropy import losses, read
 from boltzmax._loss_arguments import check_number, deliver, read_logits, result_array
 from boltzmax._targets import REDUCTIONS, check_scalar, product
@@ -110,6 +111,11 @@ def focal_loss(
     >>> round(float(boltzmax.focal_loss([[2.0, 0.0], [0.0, 0.0]], [0, 1])), 6)
     0.087545
     """
+    loss = _core.focal_loss_call(
+        logits, target, gamma, alpha, ignore_index, reduction, sample_weight
+    )
+    if loss is not None:
+        return loss
     options = {
         "weight": alpha,
         "ignore_index": ignore_index,
@@ -159,6 +165,11 @@ def focal_loss_with_grad(
     >>> d_logits
     array([[ 0.5, -0.5]])
     """
+    both: tuple[Any, Array] | None = _core.focal_loss_with_grad_call(
+        logits, target, gamma, alpha, ignore_index, reduction, sample_weight, out
+    )
+    if both is not None:
+        return both
     options = {
         "weight": alpha,
         "ignore_index": ignore_index,

@@ -20,8 +20,9 @@ from boltzmax._arguments import (
     broadcast_mask,
     checked_out,
     clashes,
-    is_bfloat16,
     is_native_float,
+    is_real,
+    is_small_float,
     normalized_axes,
     repeats_elements,
     row_temperature,
@@ -53,8 +54,8 @@ class _Call(NamedTuple):
         return tuple(d for d in range(self.x.ndim) if d not in self.axes)
 
     @property
-    def rows(self) -> tuple[int, ...]:
-        return tuple(self.x.shape[d] for d in self.kept)
+    def order(self) -> tuple[int, ...]:
+        return self.kept + self.axes
 
     def broadcast_temperature(self) -> Array | None:
         """Return the temperature with the reduced axes kept, for `_numpy_path`."""
@@ -83,7 +84,7 @@ def _read(
 
 def _run_native(function: str, call: _Call, out: Array) -> None:
     """Compute into `out`, which has only the kept axes if the function reduces."""
-    order = call.kept + call.axes
+    order = call.order
     reduces = function == "logsumexp"
     elementwise = not reduces
     clash = repeats_elements(out) or any(
@@ -180,33 +181,46 @@ def logsumexp(
     shape = tuple(
         1 if d in call.axes else n for d, n in enumerate(call.x.shape) if keepdims or d in call.kept
     )
-    is_real = call.x.dtype.kind != "c" and (weights is None or weights.dtype.kind != "c")
-    sign: Any = None
-    if not is_native_float(call.dtype) or not is_real:
-        result, sign = _logsumexp_numpy(call, weights, return_sign)
-        target = None if out is None else checked_out(out, shape, result.dtype)
-    else:
+    is_complex = any(v is not None and v.dtype.kind == "c" for v in (call.x, weights))
+    is_native = is_native_float(call.dtype) and not is_complex
+    if is_native and call.x.dtype.char == "g":
+        call = call._replace(x=call.x.astype(call.dtype))
+    if is_native and weights is None:
         target = None if out is None else checked_out(out, shape, call.dtype)
-        if call.x.dtype.char == "g":
-            call = call._replace(x=call.x.astype(call.dtype))
-        if weights is not None:
+        if target is None:
+            result = _new_rows(call)
+        else:
+            result = np.squeeze(target, call.axes) if keepdims else target
+        _run_native("logsumexp", call, result)
+        sign = _numpy_path.sign_of_sum(result) if return_sign else None
+    else:
+        if is_native and weights is not None:
             result, sign = _run_weighted(call, weights, return_sign)
         else:
-            result = np.empty(call.rows, call.dtype)
-            if target is not None and not keepdims and not return_sign:
-                result = target
-            _run_native("logsumexp", call, result)
-            sign = _numpy_path.sign_of_sum(result) if return_sign else None
-    if target is not None and result is not target:
-        target[...] = result.reshape(shape)
-    result = result.reshape(shape)[()] if out is None else out
-    return (result, np.reshape(sign, shape)[()]) if return_sign else result
+            result, sign = _logsumexp_numpy(call, weights, return_sign)
+        if out is not None:
+            checked_out(out, shape, result.dtype)[...] = result.reshape(shape)
+    value = _as_returned(result, call, keepdims) if out is None else out
+    return (value, _as_returned(sign, call, keepdims)) if return_sign else value
+
+
+def _new_rows(call: _Call) -> Array:
+    """Return an array with the kept axes, in the order that they have in `call.x`."""
+    rows = call.x.transpose(call.order)
+    return _core.empty_like(rows, call.dtype, len(call.axes))
+
+
+def _as_returned(rows: Any, call: _Call, keepdims: bool) -> Any:
+    """Insert the reduced axes if they are kept; 0-d arrays are returned as scalars."""
+    if keepdims:
+        rows = np.expand_dims(rows, call.axes)
+    return rows[()] if rows.ndim == 0 else rows
 
 
 def _weights(b: ArrayLike, x: Array) -> Array:
     """Read weights and broadcast them to x."""
     weights = np.asarray(b)
-    if weights.dtype.kind not in "biufc" and not is_bfloat16(weights.dtype):
+    if weights.dtype.kind != "c" and not is_real(weights.dtype):
         raise TypeError(f"b has unsupported dtype {weights.dtype}")
     try:
         return np.broadcast_to(weights, x.shape)
@@ -218,20 +232,19 @@ def _weights(b: ArrayLike, x: Array) -> Array:
 
 def _run_weighted(call: _Call, weights: Array, return_sign: bool) -> tuple[Array, Array | None]:
     """Logarithms of the sizes of weighted sums, and signs if wanted, with the kept axes."""
-    if weights.dtype.char == "g":
+    if weights.dtype.char == "g" or is_small_float(weights.dtype):
         weights = weights.astype(np.float64)
     elif not weights.dtype.isnative:
         weights = weights.astype(weights.dtype.newbyteorder("="))
-    order = call.kept + call.axes
-    result = np.empty(call.rows, call.dtype)
-    sign = np.empty_like(result) if return_sign else None
+    result = _new_rows(call)
+    sign = _new_rows(call) if return_sign else None
     _core.run_weighted(
-        call.x.transpose(order),
-        weights.transpose(order),
+        call.x.transpose(call.order),
+        weights.transpose(call.order),
         result,
         sign,
         len(call.axes),
-        None if call.mask is None else call.mask.transpose(order),
+        None if call.mask is None else call.mask.transpose(call.order),
         call.temperature,
     )
     return result, sign
@@ -252,8 +265,7 @@ def _logsumexp_numpy(
         where=call.mask,
         temperature=call.broadcast_temperature(),
     )
-    value, sign = computed if return_sign else (computed, None)
-    return np.asarray(value), sign
+    return computed if return_sign else (computed, None)
 
 
 # ---- gradients ----
@@ -292,13 +304,19 @@ def _backward(function: str, dy: ArrayLike, y: ArrayLike, axis: Axis, out: Array
 
 def _gradient_dtype(function: str, dy: Array, y: Array) -> np.dtype[Any]:
     for name, array in (("dy", dy), ("y", y)):
-        if array.dtype.kind not in "biuf" and not is_bfloat16(array.dtype):
+        if not is_real(array.dtype):
             raise TypeError(
                 f"{function} does not support {name} of dtype {array.dtype}; it takes {SUPPORTED}"
             )
     if dy.dtype == y.dtype:
         return np.dtype(np.float64) if dy.dtype.kind in "biu" else dy.dtype
-    common = np.result_type(dy.dtype, y.dtype)
+    try:
+        common = np.result_type(dy.dtype, y.dtype)
+    except TypeError:
+        raise TypeError(
+            f"{function} finds no common dtype for dy of {dy.dtype} and y of {y.dtype}; "
+            "convert one of them"
+        ) from None
     return np.dtype(np.float64) if common.kind in "biu" else common
 
 

@@ -13,7 +13,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from boltzmax._linear_scores import Rows, Scores, at_targets, merged
+from boltzmax import _core, _linear_scores
+from boltzmax._arguments import as_input
+from boltzmax._linear_scores import Rows, Scores, Shares, Totals
 from boltzmax._targets import (
     REDUCTIONS,
     broadcast,
@@ -28,7 +30,7 @@ from boltzmax._targets import (
 Array = NDArray[Any]
 Floats = NDArray[np.float64]
 
-_SCRATCH = 2**17  # numbers in the buffer for a product that is added to something
+_SCRATCH = 2**18  # numbers in the buffer for a product that is added to something
 
 
 def linear_cross_entropy(
@@ -60,8 +62,9 @@ def linear_cross_entropy(
         One row for each target.
     weight : array_like, shape (V, D)
         One row for each class; a memory map is read tile by tile.
-    target : array_like of int, shape (...)
-        The class :math:`t_i` of each row.
+    target : array_like
+        The class :math:`t_i` of each row, of any integer dtype and shape (...); or probabilities
+        :math:`q_{ic}` of classes, shape (..., V), which take the place of :math:`[c = t_i]`.
     bias : array_like, shape (V,), optional
         Added to the logits.
     ignore_index : int, optional
@@ -77,8 +80,8 @@ def linear_cross_entropy(
     class_weight : array_like, shape (V,), optional
         The weights :math:`w_c` of classes.
     reduction : {"mean", "sum", "none"}, optional
-        What to return; the mean is over :math:`\sum_i u_i w_{t_i}` as in PyTorch, and NaN if no
-        row counts.
+        What to return; the mean is over :math:`\sum_i u_i w_{t_i}` as in PyTorch, of probabilities
+        over :math:`\sum_i u_i`, and NaN if no row counts.
     sample_weight : array_like, optional
         The weights :math:`u_i` of rows; broadcasts to the shape of `target`.
 
@@ -98,7 +101,8 @@ def linear_cross_entropy(
 
     Notes
     -----
-    Besides the result this takes memory for a few tiles of at most 2**19 numbers.
+    Besides the result this takes memory for a few tiles of at most 2**20 numbers.  What has a
+    weight of 0 is left out, be its loss infinite.
 
     Examples
     --------
@@ -108,6 +112,12 @@ def linear_cross_entropy(
     >>> print(linear_cross_entropy(hidden, weight, [0, 2]).round(6))
     1.051445
     """
+    small = _core.linear_small_loss(
+        _linear_scores.SMALL, hidden, weight, target, bias, ignore_index, label_smoothing, z_loss,
+        softcap, temperature, class_weight, reduction, sample_weight,
+    )  # fmt: skip
+    if small is not None:
+        return small
     scores = Scores(hidden, weight, bias, temperature, softcap)
     terms = _terms(
         scores, target, ignore_index, label_smoothing, z_loss, class_weight, sample_weight
@@ -115,7 +125,7 @@ def linear_cross_entropy(
     checked_reduction(reduction, REDUCTIONS)
     with np.errstate(all="ignore"):
         for where, x in scores.blocks():
-            _lose(scores, terms, where, x)
+            terms.read(scores, where, x)
         return terms.reduced(reduction, scores)
 
 
@@ -180,6 +190,12 @@ def linear_cross_entropy_with_grad(
     array([[ 0.5],
            [-0.5]])
     """
+    small = _core.linear_small_loss_with_grad(
+        _linear_scores.SMALL, hidden, weight, target, bias, ignore_index, label_smoothing, z_loss,
+        softcap, temperature, class_weight, reduction, sample_weight,
+    )  # fmt: skip
+    if small is not None:
+        return small
     scores = Scores(hidden, weight, bias, temperature, softcap)
     terms = _terms(
         scores, target, ignore_index, label_smoothing, z_loss, class_weight, sample_weight
@@ -189,25 +205,23 @@ def linear_cross_entropy_with_grad(
     with np.errstate(all="ignore"):
         scale = terms.sample_weight / (terms.divisor() if reduction == "mean" else 1.0)
         for where, x in scores.blocks():
-            total = _lose(scores, terms, where, x)
-            gradients.add(scores, terms, where, x, total, scale[where])
+            totals = terms.read(scores, where, x)
+            gradients.add(scores, terms, where, x, totals, scale[where] / scores.temperature)
         loss = terms.reduced(reduction, scores)
-    d_hidden = gradients.hidden.reshape(*scores.shape, scores.width)
-    return loss, d_hidden, gradients.weight, gradients.bias
+    return loss, *gradients.delivered(scores)
 
 
 @dataclass
 class _Terms:
-    """What the loss of each row is made of."""
+    """What the loss of each row is made of: hard (lse - s_label) and shares of all classes."""
 
-    target: NDArray[np.int64]
+    label: NDArray[np.int64] | None
     counted: NDArray[np.bool_]
     sample_weight: Floats  # per row
-    class_weight: Floats | None
     target_weight: Floats  # of the class of each row
-    smoothing: float
-    spread: float  # what label smoothing gives to a class
-    mass: Floats  # the sum of the a_c of each row
+    hard: Floats | None
+    shares: Shares
+    mass: Floats | None  # the sum of the shares of each row
     z_loss: float
     losses: Floats
 
@@ -219,6 +233,22 @@ class _Terms:
         weights = self.target_weight * self.sample_weight
         losses = product(self.sample_weight, self.losses)
         return reduce_loss(losses, weights, self.counted, reduction, scores.shape, scores.dtype)
+
+    def read(self, scores: Scores, where: Rows, x: Array) -> Totals:
+        """Store the losses of a block of rows, and return what they are made of."""
+        totals = Totals(len(x), _some(self.label, where), _some(self.mass, where))
+        scores.read(x, totals, self.shares, where)
+        losses = np.empty(len(x))
+        _core.linear_losses(
+            totals.columns, _some(self.hard, where), bool(self.shares), self.z_loss, losses
+        )
+        self.losses[where] = losses
+        return totals
+
+
+def _some(column: Any, where: Rows) -> Any:
+    """Return some numbers of a column, if there is one."""
+    return None if column is None else column[where]
 
 
 def _terms(
@@ -236,47 +266,50 @@ def _terms(
         raise ValueError(f"label_smoothing must be from 0 to 1, got {label_smoothing!r}")
     if not 0.0 <= z_loss < np.inf:
         raise ValueError(f"z_loss must be finite and not negative, got {z_loss!r}")
-    classes, counted = checked_targets(target, shape, n, ignore_index)
-    of_class, own, mass = None, np.ones(len(classes)), 1.0
+    q = _probabilities(target, scores)
+    label = hard = None
+    if q is None:
+        label, counted = checked_targets(target, shape, n, ignore_index)
+    else:
+        counted = np.ones(len(q), np.bool_)
+    own, of_class, share = np.ones(len(counted)), None, label_smoothing
     if class_weight is not None:
         of_class = numbers_of_shape(class_weight, (n,), "class_weight", "one weight per class")
-        own, mass = of_class[classes], float(of_class.mean())
+        share *= float(of_class.mean())
+        if label is not None:
+            own = of_class[label]
+    if label is not None:
+        hard = own * (1.0 - label_smoothing)
     of_row = 1.0 if sample_weight is None else sample_weight
     scores.plan(counted)
+    shares = Shares(q, of_class, 1.0 - label_smoothing, label_smoothing / n)
     return _Terms(
-        target=classes,
+        label=label,
         counted=counted,
         sample_weight=broadcast(of_row, shape, "sample_weight", "target").reshape(-1),
-        class_weight=of_class,
         target_weight=own,
-        smoothing=label_smoothing,
-        spread=label_smoothing / n,
-        mass=own * (1.0 - label_smoothing) + mass * label_smoothing,
+        hard=hard,
+        shares=shares,
+        mass=np.full(len(counted), share) if shares else None,
         z_loss=z_loss,
-        losses=np.zeros(len(classes)),
+        losses=np.zeros(len(counted)),
     )
 
 
-def _lose(scores: Scores, terms: _Terms, where: Rows, x: Array) -> Floats:
-    """Store the losses of a block of rows, and return the logsumexp of each."""
-    target = terms.target[where]
-    total, own, every = np.full(len(x), -np.inf), np.empty(len(x)), np.zeros(len(x))
-    for tile in scores.tiles:
-        s = scores.tile(x, tile)
-        total = merged(total, s)
-        index = at_targets(s, tile, target)
-        own[index[0]] = s[index]
-        if terms.spread and terms.class_weight is None:
-            every += s.sum(axis=1, dtype=np.float64)
-        elif terms.spread and terms.class_weight is not None:
-            every += s @ terms.class_weight[tile].astype(s.dtype)
-    mass, own_part = terms.mass[where], terms.target_weight[where] * (1.0 - terms.smoothing)
-    if terms.spread:
-        losses = mass * total - own_part * own - terms.spread * every
-    else:  # the difference first: that of large scores is exact
-        losses = own_part * (total - own)
-    terms.losses[where] = losses + terms.z_loss * total**2 if terms.z_loss else losses
-    return total
+def _probabilities(target: ArrayLike, scores: Scores) -> Array | None:
+    """Return a row of probabilities for each of the scores, unless targets are something else."""
+    if isinstance(target, np.ma.MaskedArray):
+        return None
+    array = as_input(target, "target")
+    if array.dtype.kind != "f" or (array.size == 0 and not hasattr(target, "dtype")):
+        return None
+    wanted = (*scores.shape, scores.n_classes)
+    if array.shape != wanted:
+        raise TypeError(
+            f"target must be integers of shape {scores.shape} or probabilities of shape {wanted}, "
+            f"got {array.dtype} of shape {array.shape}"
+        )
+    return array.reshape(-1, scores.n_classes)
 
 
 class _Gradients:
@@ -285,43 +318,41 @@ class _Gradients:
     def __init__(self, scores: Scores) -> None:
         self.hidden = np.zeros(scores.hidden.shape, scores.dtype)
         self.weight = np.zeros(scores.weight.shape, scores.dtype)
-        self.bias = None if scores.bias is None else np.zeros(scores.n_classes, scores.dtype)
+        self.bias = None if scores.bias is None else np.zeros(scores.n_classes)
         self._scratch = np.empty(_SCRATCH, scores.dtype)
         self._untouched = True
 
     def add(
-        self, scores: Scores, terms: _Terms, where: Rows, x: Array, total: Floats, scale: Floats
+        self, scores: Scores, terms: _Terms, where: Rows, x: Array, totals: Totals, scale: Floats
     ) -> None:
         """Add the gradients of the losses of rows `x`, each times its `scale`."""
-        scale = scale / scores.temperature
-        gain = scale * (terms.mass[where] + 2.0 * terms.z_loss * total)
-        own = scale * terms.target_weight[where] * (1.0 - terms.smoothing)
-        spread = scale * terms.spread
-        shift = total.astype(scores.dtype)
-        gain *= np.exp(shift - total)  # what rounding has taken from the shift
         d_hidden = self.hidden[where] if isinstance(where, slice) else np.empty_like(x)
         for tile in scores.tiles:
             # A single tile is still there from the losses.
-            s = scores.tile(x, tile) if len(scores.tiles) > 1 else scores.last
-            slope = None if scores.softcap is None else _slope(s, scores)
-            s -= shift[:, None]
-            np.exp(s, out=s)
-            s *= gain.astype(s.dtype)[:, None]
-            index = at_targets(s, tile, terms.target[where])
-            s[index] -= own[index[0]].astype(s.dtype)
-            if terms.spread and terms.class_weight is None:
-                s -= spread.astype(s.dtype)[:, None]
-            elif terms.spread and terms.class_weight is not None:
-                of_class = terms.class_weight[tile].astype(s.dtype)
-                s -= np.multiply.outer(spread.astype(s.dtype), of_class)
-            if slope is not None:
-                s *= slope
+            scored = len(scores.tiles) == 1
+            s = scores.last if scored else scores.product(x, tile)
+            _core.linear_slopes(
+                s,
+                tile.start,
+                scored,
+                *scores.scoring(tile),
+                terms.shares.of(where, tile, scores.dtype),
+                totals.columns,
+                _some(terms.hard, where),
+                terms.z_loss,
+                scale,
+                None if self.bias is None else self.bias[tile],
+            )
             self._product(s, scores.vectors(tile), d_hidden, first=tile.start == 0)
             self._product(s.T, x, self.weight[tile], first=self._untouched)
-            if self.bias is not None:
-                self.bias[tile] += s.sum(axis=0, dtype=np.float64)
         self.hidden[where] = d_hidden
         self._untouched = False
+
+    def delivered(self, scores: Scores) -> tuple[Array, Array, Array | None]:
+        """Return the gradients by hidden, weight and bias."""
+        d_hidden = self.hidden.reshape(*scores.shape, scores.width)
+        bias = None if self.bias is None else self.bias.astype(scores.dtype, copy=False)
+        return d_hidden, self.weight, bias
 
     def _product(self, a: Array, b: Array, out: Array, first: bool) -> None:
         """Add a product to `out`, or write the `first`."""
@@ -333,10 +364,3 @@ class _Gradients:
             some = out[:, start : start + columns]
             scratch = self._scratch[: some.size].reshape(some.shape)
             some += np.matmul(a, b[:, start : start + columns], out=scratch)
-
-
-def _slope(scores: Array, of: Scores) -> Array:
-    """Return the derivative of capped scores by the logits, times the temperature."""
-    slope = scores * (of.temperature / (of.softcap or 1.0))
-    np.multiply(slope, slope, out=slope)
-    return np.subtract(1.0, slope, out=slope, dtype=slope.dtype)

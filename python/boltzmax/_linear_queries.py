@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from boltzmax import _core
-from boltzmax._linear_scores import FEW_ROWS, Scores, at_targets, merged
+from boltzmax import _core, _linear_scores
+from boltzmax._linear_scores import FEW_ROWS, NO_SHARES, Scores, Totals
 from boltzmax._targets import checked_targets
 
 Array = NDArray[Any]
@@ -57,11 +57,18 @@ def linear_logsumexp(
     >>> linear_logsumexp(np.eye(2), [[0.0, 1.0], [0.0, 1.0]]).round(6)
     array([0.693147, 1.693147])
     """
+    small = _core.linear_small_logsumexp(
+        _linear_scores.SMALL, hidden, weight, bias, temperature, softcap
+    )
+    if small is not None:
+        return small
     scores = Scores(hidden, weight, bias, temperature, softcap)
     result = np.empty(scores.n_rows, scores.dtype)
     with np.errstate(all="ignore"):
         for where, x in scores.blocks():
-            result[where] = scores.logsumexp(x)
+            totals = Totals(len(x))
+            scores.read(x, totals)
+            result[where] = totals.lse
     return result.reshape(scores.shape)
 
 
@@ -103,19 +110,20 @@ def linear_log_prob(
     >>> linear_log_prob(np.eye(2), [[0.0, 0.0], [0.0, 1.0]], [0, 1]).round(6)
     array([-0.693147, -0.313262])
     """
+    small = _core.linear_small_log_prob(
+        _linear_scores.SMALL, hidden, weight, target, bias, temperature, softcap, -100
+    )
+    if small is not None:
+        return small
     scores = Scores(hidden, weight, bias, temperature, softcap)
     classes, counted = checked_targets(target, scores.shape, scores.n_classes, -100)
     scores.plan(counted)
     result = np.zeros(len(classes), scores.dtype)
     with np.errstate(all="ignore"):
         for where, x in scores.blocks():
-            total, own = np.full(len(x), -np.inf), np.empty(len(x))
-            for tile in scores.tiles:
-                s = scores.tile(x, tile)
-                total = merged(total, s)
-                index = at_targets(s, tile, classes[where])
-                own[index[0]] = s[index]
-            result[where] = own - total
+            totals = Totals(len(x), classes[where])
+            scores.read(x, totals)
+            result[where] = totals.own - totals.from_reference
     return result.reshape(scores.shape)
 
 
@@ -151,54 +159,21 @@ def linear_topk(
     >>> ids
     array([[1, 3, 2]])
     """
+    small = _core.linear_small_topk(_linear_scores.SMALL, hidden, weight, k, bias)
+    if small is not None:
+        return small
     scores = Scores(hidden, weight, bias)
     if not 1 <= k <= scores.n_classes:
         raise ValueError(f"k must be from 1 to {scores.n_classes}, got {k}")
-    scores.plan(least_classes=k)
     ids = np.empty((scores.n_rows, k), np.int64)
     log_probs = np.empty((scores.n_rows, k), scores.dtype)
     with np.errstate(all="ignore"):
         for where, x in scores.blocks():
-            total = np.full(len(x), -np.inf)
-            for tile in scores.tiles:
-                s = scores.tile(x, tile)
-                total = merged(total, s)
-                if tile.start == 0:
-                    best, value = _largest(s, k)
-                else:
-                    _improve(best, value, s, tile.start)
-            ids[where], log_probs[where] = best, value - total[:, None]
+            totals = Totals(len(x), top=k)
+            scores.read(x, totals)
+            _core.linear_finish_top(totals.columns, totals.top)
+            ids[where], log_probs[where] = totals.top
     return ids.reshape(*scores.shape, k), log_probs.reshape(*scores.shape, k)
-
-
-def _largest(scores: Array, k: int) -> tuple[NDArray[np.int64], Array]:
-    """Return the columns of the `k` largest scores of each row, and these."""
-    least = np.partition(scores, scores.shape[1] - k, axis=1)[:, -k]
-    rows, columns = np.nonzero(~(scores < least[:, None]))
-    return _first(rows, columns, scores[rows, columns], k)
-
-
-def _improve(best: NDArray[np.int64], value: Array, scores: Array, start: int) -> None:
-    """Let those scores that are larger than the last of the best take their places."""
-    rows, columns = np.nonzero(scores > value[:, -1:])
-    changed, rank = np.unique(rows, return_inverse=True)
-    if not len(changed):
-        return
-    k = best.shape[1]
-    every = np.concatenate((np.repeat(np.arange(len(changed)), k), rank))
-    classes = np.concatenate((best[changed].reshape(-1), columns + start))
-    values = np.concatenate((value[changed].reshape(-1), scores[rows, columns]))
-    best[changed], value[changed] = _first(every, classes, values, k)
-
-
-def _first(
-    rows: NDArray[np.int64], classes: NDArray[np.int64], values: Array, k: int
-) -> tuple[NDArray[np.int64], Array]:
-    """Return the first `k` of each row (0, 1, ...) by decreasing value, then by class."""
-    order = np.lexsort((classes, -values, rows))
-    starts = np.searchsorted(rows[order], np.arange(rows.max() + 1))
-    chosen = order[starts[:, None] + np.arange(k)]
-    return classes[chosen], values[chosen]
 
 
 def linear_sample(
@@ -248,9 +223,16 @@ def linear_sample(
         for where, x in scores.blocks():
             sums = np.empty((len(x), len(scores.tiles)))
             for j, tile in enumerate(scores.tiles):
-                sums[:, j] = _core.logsumexp(scores.tile(x, tile), -1, dtype=np.float64)
+                sums[:, j] = _read(scores, x, tile)[0]
             ids[where] = _drawn(scores, x, sums, level[where])
     return ids.reshape(scores.shape)
+
+
+def _read(scores: Scores, x: Array, tile: slice) -> tuple[Floats, Array]:
+    """Return the logsumexp of a tile alone, and its scores."""
+    totals = Totals(len(x))
+    s = scores.read_tile(x, tile, 0, NO_SHARES.of((), tile, scores.dtype), totals)
+    return totals.lse, s
 
 
 def _drawn(scores: Scores, x: Array, sums: Floats, level: Floats) -> NDArray[np.int64]:
@@ -263,7 +245,8 @@ def _drawn(scores: Scores, x: Array, sums: Floats, level: Floats) -> NDArray[np.
         rows, tile = np.flatnonzero(valid & (chosen == j)), scores.tiles[j]
         for r in range(0, len(rows), FEW_ROWS):
             some = rows[r : r + FEW_ROWS]
-            probabilities = _core.softmax(scores.tile(x[some], tile).astype(np.float64), -1)
+            of_tile = _read(scores, x[some], tile)[1]
+            probabilities = _core.softmax(of_tile.astype(np.float64), -1)
             ids[some] = tile.start + _inverse(probabilities, rest[some] / share[some, j])[0]
     return ids
 

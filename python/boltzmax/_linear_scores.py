@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -22,9 +23,11 @@ Floats = NDArray[np.float64]
 Rows = slice | NDArray[np.int64]
 
 # Numbers in a tile of logits: between these, and otherwise this part of all logits.
-_SMALLEST_TILE, _LARGEST_TILE, _PART = 2**17, 2**19, 256
-# Fewer rows or classes than this make slow matrix products.
-FEW_ROWS, _MANY_CLASSES = 64, 2048
+_SMALLEST_TILE, _LARGEST_TILE, _PART = 2**17, 2**20, 96
+# Calls of at most this many logits are read, multiplied and answered in one compiled function.
+SMALL = 2**17
+# Fewer rows than this make slow matrix products; more classes than this make no faster ones.
+FEW_ROWS, _MANY_CLASSES = 64, 1024
 
 
 class Scores:
@@ -60,8 +63,8 @@ class Scores:
         self.rows: NDArray[np.int64] | None = None
         self.plan()
 
-    def plan(self, counted: NDArray[np.bool_] | None = None, least_classes: int = 1) -> None:
-        """Choose the tiles: only rows that are `counted`, and this many classes at least."""
+    def plan(self, counted: NDArray[np.bool_] | None = None) -> None:
+        """Choose the tiles, of rows that are `counted` only."""
         if counted is not None and not counted.all():
             self.rows = np.flatnonzero(counted)
         self.n_rows = n = len(self.hidden if self.rows is None else self.rows)
@@ -69,17 +72,19 @@ class Scores:
         part = n * self.n_classes * size // (_PART * self.dtype.itemsize)
         room = min(max(part, _SMALLEST_TILE), _LARGEST_TILE)
         whole = self.n_classes * 2 * FEW_ROWS <= room  # the logits are needed once only
-        rows = room // self.n_classes if whole else math.isqrt(room // 2)
+        rows = (
+            room // self.n_classes if whole else max(math.isqrt(room // 2), room // _MANY_CLASSES)
+        )
         if self.rows is not None or self.hidden.dtype != self.dtype:  # rows are copied
             rows = min(rows, max(room // (4 * self.width + 1), FEW_ROWS))
-        rows = max(1, min(rows, n, room // least_classes))
+        rows = _even(n, max(1, min(rows, n)))
         classes = room // rows
         if n > rows and not whole:
             classes = min(classes, _MANY_CLASSES)
         if self.weight.dtype != self.dtype:  # classes are copied
             classes = min(classes, max(room // (2 * self.width + 1), FEW_ROWS))
         self.block_rows = rows
-        classes = min(max(classes, least_classes), self.n_classes)
+        classes = _even(self.n_classes, min(classes, self.n_classes))
         self.tiles = [
             slice(start, min(start + classes, self.n_classes))
             for start in range(0, self.n_classes, classes)
@@ -97,41 +102,108 @@ class Scores:
         """Return the rows of `weight` that belong to the classes of a tile."""
         return self.weight[tile].astype(self.dtype, copy=False)
 
-    def tile(self, x: Array, tile: slice) -> Array:
-        """Return the scores of rows `x` for the classes of a tile, until the next call."""
+    def product(self, x: Array, tile: slice) -> Array:
+        """Return the logits of rows `x` for the classes of a tile, until the next call."""
         columns = tile.stop - tile.start
-        scores = self._tile[: len(x) * columns].reshape(len(x), columns)
-        np.matmul(x, self.vectors(tile).T, out=scores)
-        if self.bias is not None:
-            scores += self.bias[tile]
-        factor = 1.0 / self.temperature
-        if self.softcap is not None:
-            scores *= 1.0 / self.softcap
-            np.tanh(scores, out=scores)
-            factor *= self.softcap
-        if factor != 1.0:
-            scores *= factor
-        self.last = scores
-        return scores
+        logits = self._tile[: len(x) * columns].reshape(len(x), columns)
+        np.matmul(x, self.vectors(tile).T, out=logits)
+        return logits
 
-    def logsumexp(self, x: Array) -> Floats:
-        """Return the logarithm of the sum of the exponentials of the scores of rows `x`."""
-        total = np.full(len(x), -np.inf)
+    def scoring(self, tile: slice) -> tuple[Array | None, float, float]:
+        """Return what makes scores of a tile's logits: bias, temperature and softcap (0: none)."""
+        bias = None if self.bias is None else self.bias[tile]
+        return bias, self.temperature, self.softcap or 0.0
+
+    def read(self, x: Array, totals: Totals, shares: Shares | None = None, where: Any = ()) -> None:
+        """Add to the `totals` of rows `x` all that their scores tell."""
         for tile in self.tiles:
-            total = merged(total, self.tile(x, tile))
-        return total
+            of_tile = (shares or NO_SHARES).of(where, tile, self.dtype)
+            self.last = self.read_tile(x, tile, tile.start, of_tile, totals)
+
+    def read_tile(self, x: Array, tile: slice, first: int, shares: Any, totals: Totals) -> Array:
+        """Add to the totals what one tile tells, whose first class is 0 to a row that begins."""
+        s = self.product(x, tile)
+        scoring = self.scoring(tile)
+        _core.linear_add_tile(s, first, *scoring, shares, totals.columns, totals.top)
+        return s
 
 
-def merged(total: Floats, scores: Array) -> Floats:
-    """Return the logsumexp of more scores."""
-    more = _core.logsumexp(scores, -1, dtype=np.float64)
-    return np.asarray(np.logaddexp(total, more))
+def _even(total: int, most: int) -> int:
+    """Return how many of `total` each part has, of which none has more than `most`."""
+    return -(-total // -(-total // most)) if total else most
 
 
-def at_targets(scores: Array, tile: slice, target: NDArray[np.int64]) -> tuple[Any, Any]:
-    """Return an index of those elements of a tile that are scores of the targets."""
-    rows = np.flatnonzero((tile.start <= target) & (target < tile.stop))
-    return rows, target[rows] - tile.start
+class Totals:
+    """What is known of some rows, in the terms of ``cpp/core/linear_tiles.hpp``.
+
+    Scores are told as distances from a reference, one of the largest of the row.
+    """
+
+    def __init__(
+        self,
+        rows: int,
+        label: NDArray[np.int64] | None = None,
+        mass: Floats | None = None,
+        top: int | None = None,
+    ) -> None:
+        self.reference, self.from_reference = np.empty(rows), np.empty(rows)
+        self.label, self.mass = label, mass
+        self.own: Any = None if label is None else np.empty(rows)
+        self.shared: Any = None if mass is None else np.empty(rows)
+        self.ids: Any = None if top is None else np.empty((rows, top), np.int64)
+        self.scores: Any = None if top is None else np.empty((rows, top))
+
+    @property
+    def columns(self) -> tuple[Any, ...]:
+        """The arguments of compiled functions."""
+        distances = (self.reference, self.from_reference, self.own)
+        return (self.label, *distances, self.shared, self.mass)
+
+    @property
+    def top(self) -> tuple[Any, Any]:
+        """The largest scores, if they are wanted."""
+        return self.ids, self.scores
+
+    @property
+    def lse(self) -> Floats:
+        """The logarithm of the sum of the exponentials."""
+        return self.reference + self.from_reference
+
+
+@dataclass(frozen=True)
+class Shares:
+    """What targets give to classes: a_c = (sharp q_c + even) w_c, a missing w being 1.
+
+    There is a row of `probabilities` q for each of the scores, or none.
+    """
+
+    probabilities: Array | None
+    class_weight: Floats | None
+    sharp: float
+    even: float
+
+    def __bool__(self) -> bool:
+        """Whether classes have a share."""
+        return self.probabilities is not None or self.even != 0.0
+
+    def of(self, where: Any, tile: slice, dtype: np.dtype[Any]) -> tuple[Any, ...]:
+        """Return those of some rows and of the classes of a tile."""
+        q, w = self.probabilities, self.class_weight
+        return (
+            None if q is None else np.require(q[where][:, tile], dtype, ("C", "A")),
+            None if w is None else w[tile].astype(dtype),
+            self.sharp,
+            self.even,
+        )
+
+
+NO_SHARES = Shares(None, None, 0.0, 0.0)
+
+
+@np.errstate(all="ignore")
+def multiply(a: Array, b: Array, out: Array) -> None:
+    """Write the product of two matrices; the compiled functions for few logits call this."""
+    np.matmul(a, b, out=out)
 
 
 def positive(value: float, name: str) -> float:

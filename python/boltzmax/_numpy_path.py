@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from boltzmax._numpy_rows import SHORT, TILE, Rows, boxes, kept_first
+from boltzmax._numpy_rows import SHORT, TILE, Rows, boxes, kept_first, new_reduced
 from boltzmax._numpy_sums import exact_sum, log_abs, pairwise_sum, principal_angle, real_dtype, sign
 
 __all__ = ["log_softmax", "logsumexp", "sign_of_sum", "softmax"]
@@ -184,8 +184,8 @@ def logsumexp(
     if b is not None and b.dtype.kind == "c" and x.dtype.kind != "c":
         x = x.astype(np.promote_types(x.dtype, np.complex64))
     rows = Rows(x, axes, b=b, where=where, temperature=temperature)
-    magnitude = np.full(rows.kept_shape, -np.inf, real_dtype(rows.work))
-    value = np.zeros(rows.kept_shape, rows.work)
+    magnitude = new_reduced(x, axes, real_dtype(rows.work), -np.inf)
+    value = new_reduced(x, axes, rows.work, 0)
     cancelled = np.zeros(rows.kept_shape, bool)
     with np.errstate(all="ignore"):
         for box, total in rows.sums() if x.size else ():
@@ -204,7 +204,7 @@ def logsumexp(
         if return_sign:
             return magnitude.astype(real_dtype(x.dtype)), sign(value).astype(x.dtype)
         if value.dtype.kind == "c":
-            result = np.empty(value.shape, x.dtype)
+            result = np.empty_like(value, x.dtype)
             result.real, result.imag = magnitude, principal_angle(value)
             return result
         magnitude[value < 0] = np.nan

@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from boltzmax import _core
 from boltzmax._numpy_sums import (
     Sum,
     common_factor,
@@ -26,7 +27,7 @@ from boltzmax._numpy_sums import (
     sum_of_wide_tile,
 )
 
-__all__ = ["SHORT", "TILE", "Box", "Rows", "boxes", "kept_first"]
+__all__ = ["SHORT", "TILE", "Box", "Rows", "boxes", "kept_first", "new_reduced"]
 
 Array = NDArray[Any]
 Box = tuple[Any, ...]
@@ -186,6 +187,14 @@ def kept_first(a: Array, shape: tuple[int, ...], axes: tuple[int, ...]) -> Array
         a = np.broadcast_to(a, shape)
     kept = [k for k in range(len(shape)) if k not in axes]
     return a.transpose(kept + sorted(axes)) if kept else a
+
+
+def new_reduced(x: Array, axes: tuple[int, ...], dtype: np.dtype[Any], values: Any) -> Array:
+    """Put a value for each row of `x` in a new array; the kept axes keep their order in memory."""
+    order = [k for k in range(x.ndim) if k not in axes] + sorted(axes)
+    new = _core.empty_like(x.transpose(order), dtype, len(axes))
+    new[...] = values
+    return new
 
 
 def boxes(shape: tuple[int, ...], limit: int) -> Iterator[Box]:

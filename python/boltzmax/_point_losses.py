@@ -2,28 +2,25 @@
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from boltzmax import _core
 from boltzmax._binary_losses import (
     binary_cross_entropy_with_logits,
     binary_cross_entropy_with_logits_with_grad,
 )
 from boltzmax._targets import (
     REDUCTIONS,
-    broadcast,
+    array_of_shape,
+    broadcast_array,
     check_scalar,
+    checked_gradient,
     checked_reduction,
     checked_targets,
-    floating,
-    numbers_of_shape,
-    product,
-    reduce_loss,
-    reduced,
-    room_for,
-    stored,
+    scores,
 )
 
 __all__ = [
@@ -36,7 +33,6 @@ __all__ = [
 ]
 
 Array = NDArray[Any]
-Floats = NDArray[np.float64]
 
 _KL_REDUCTIONS = ("batchmean", *REDUCTIONS)
 
@@ -58,7 +54,8 @@ def nll_loss(
     Parameters
     ----------
     log_prob : array_like
-        Logarithms of probabilities, with the classes along the last axis.
+        Logarithms of probabilities, with the classes along the last axis.  float16, float32,
+        float64 or bfloat16; integers become float64.
     target : array_like of int
         The class of each row, in the shape of `log_prob` without its last axis.
     weight : array_like, optional
@@ -68,7 +65,8 @@ def nll_loss(
     reduction : {"mean", "sum", "none"}, default "mean"
         Whether to return the weighted mean of the rows, their sum, or one loss per row.
     sample_weight : array_like, optional
-        The weight of each row, in the shape of `target`; it multiplies that of the class.
+        The weight of each row; broadcasts to the shape of `target` and multiplies the weight of
+        the class.
 
     Returns
     -------
@@ -80,7 +78,7 @@ def nll_loss(
     Raises
     ------
     TypeError
-        If `log_prob` is not float16, float32, float64 or bfloat16, or `target` not integer.
+        If `log_prob` is of any other dtype, or `target` not integer.
     ValueError
         If the shapes do not fit, or `reduction` is not one of the three.
     IndexError
@@ -93,7 +91,8 @@ def nll_loss(
     Notes
     -----
     As ``torch.nn.functional.nll_loss`` (which has classes along axis 1), but that a row of weight
-    0 adds nothing even if its log-probability is infinite.  Sums are taken in float64.
+    0 adds nothing even if its log-probability is infinite.  All is computed in float64, sums in
+    twice that precision.
 
     Examples
     --------
@@ -105,8 +104,12 @@ def nll_loss(
     >>> nll_loss(log_prob, [0, -100], reduction="none").round(6)
     array([0.693147, 0.      ])
     """
-    rows = _read_rows(log_prob, target, weight, ignore_index, sample_weight)
-    return _nll(rows, checked_reduction(reduction))
+    arguments = log_prob, target, weight, sample_weight, ignore_index
+    loss = _core.nll_loss(*arguments, reduction, False, None)
+    if loss is None:  # not an ordinary call
+        checked_reduction(reduction)
+        loss = _core.nll_loss(*_read_rows(*arguments), reduction, False, None)
+    return loss
 
 
 def nll_loss_with_grad(
@@ -152,65 +155,36 @@ def nll_loss_with_grad(
     array([[-0.5,  0. ],
            [ 0. , -0.5]])
     """
-    check_scalar(reduction, REDUCTIONS)
-    rows = _read_rows(log_prob, target, weight, ignore_index, sample_weight)
-    gradient = room_for(rows.log_prob, out)
-    loss = _nll(rows, reduction)
-    gradient[...] = 0
-    if gradient.shape[-1]:
-        with np.errstate(all="ignore"):
-            total = np.sum(rows.weights) if reduction == "mean" else np.float64(1.0)
-            values = np.where(rows.counted, -rows.weights / total, 0.0) + 0.0  # no -0.0
-            np.put_along_axis(gradient, rows.places, values.reshape(rows.places.shape), axis=-1)
+    arguments = log_prob, target, weight, sample_weight, ignore_index
+    result = _core.nll_loss(*arguments, reduction, True, out)
+    if result is None:  # not an ordinary call
+        check_scalar(reduction, REDUCTIONS)
+        rows = _read_rows(*arguments)
+        out = checked_gradient(out, rows[0])
+        result = _core.nll_loss(*rows, reduction, True, out)
+    loss, gradient = result
     return loss, gradient
-
-
-class _Rows(NamedTuple):
-    """Log-probabilities, and for each row in C order its class and weight, 0 if ignored."""
-
-    log_prob: Array
-    classes: NDArray[np.int64]
-    counted: NDArray[np.bool_]
-    weights: Floats
-
-    @property
-    def shape(self) -> tuple[int, ...]:
-        return self.log_prob.shape[:-1]
-
-    @property
-    def places(self) -> NDArray[np.int64]:
-        return self.classes.reshape(*self.shape, 1)
 
 
 def _read_rows(
     log_prob: ArrayLike,
     target: ArrayLike,
     weight: ArrayLike | None,
-    ignore_index: int,
     sample_weight: ArrayLike | None,
-) -> _Rows:
-    x = floating(log_prob, "log_prob")
+    ignore_index: int,
+) -> tuple[Array, Array, Array | None, Array | None, int]:
+    """Check the arguments and return them as compiled code reads them: -1 is to be ignored."""
+    x = scores(log_prob, "log_prob")
     if x.ndim == 0:
         raise ValueError("log_prob must have an axis of classes, got a single number")
     shape, n_classes = x.shape[:-1], x.shape[-1]
     classes, counted = checked_targets(target, shape, n_classes, ignore_index)
-    used = counted.astype(np.float64)
+    of_class = of_row = None
     if weight is not None:
-        per_class = numbers_of_shape(weight, (n_classes,), "weight", "one element per class")
-        used[counted] = per_class[classes[counted]]
+        of_class = array_of_shape(weight, (n_classes,), "weight", "one element per class")
     if sample_weight is not None:
-        per_row = numbers_of_shape(sample_weight, shape, "sample_weight", "the shape of target")
-        used[counted] *= per_row.reshape(-1)[counted]
-    return _Rows(x, classes, counted, used)
-
-
-def _nll(rows: _Rows, reduction: str) -> Any:
-    x, counted = rows.log_prob, rows.counted
-    losses = np.zeros(counted.shape)
-    if x.shape[-1]:
-        losses -= np.take_along_axis(x, rows.places, axis=-1).reshape(-1).astype(np.float64)
-    losses = product(rows.weights, losses)
-    return reduce_loss(losses, rows.weights, counted, reduction, rows.shape, x.dtype)
+        of_row = broadcast_array(sample_weight, shape, "sample_weight", "target")
+    return x, np.where(counted, classes, -1).reshape(shape), of_class, of_row, -1
 
 
 # --- Kullback-Leibler divergence ------------------------------------------------------------------
@@ -224,7 +198,8 @@ def kl_divergence(
     Parameters
     ----------
     log_q : array_like
-        Logarithms of the probabilities of the model.
+        Logarithms of the probabilities of the model.  float16, float32, float64 or bfloat16;
+        integers become float64.
     p : array_like
         True probabilities, in a shape that broadcasts to that of `log_q`.
     log_target : bool, default False
@@ -242,7 +217,7 @@ def kl_divergence(
     Raises
     ------
     TypeError
-        If `log_q` is not float16, float32, float64 or bfloat16, or `p` not real.
+        If `log_q` is of any other dtype, or `p` not real.
     ValueError
         If `p` does not broadcast to `log_q`, or `reduction` is not one of the four.
 
@@ -253,7 +228,9 @@ def kl_divergence(
     Notes
     -----
     As ``torch.nn.functional.kl_div(log_q, p)`` (whose default is "mean"), but that :math:`p = 0`
-    gives 0 even if :math:`q = 0`.  All is computed in float64.
+    gives 0 even if :math:`q = 0`.  All is computed in float64.  With `log_target` that is needed
+    only if an array is float64; otherwise elements are computed in float32, where one is within 4
+    units in its last place.  Sums are taken in float64 at least.
 
     Examples
     --------
@@ -262,9 +239,12 @@ def kl_divergence(
     >>> print(f"{kl_divergence(np.log([[0.5, 0.5], [0.25, 0.75]]), [[1.0, 0.0], [0.5, 0.5]]):.6f}")
     0.418494
     """
-    checked_reduction(reduction, _KL_REDUCTIONS)
-    x, q, truth = _read_divergence(log_q, p)
-    return reduced(_kl(q, truth, log_target), reduction, _divisor(x, reduction), x.dtype)
+    loss = _core.kl_divergence(log_q, p, log_target, reduction, False, None)
+    if loss is None:  # not an ordinary call
+        checked_reduction(reduction, _KL_REDUCTIONS)
+        arrays = _read_divergence(log_q, p)
+        loss = _core.kl_divergence(*arrays, bool(log_target), reduction, False, None)
+    return loss
 
 
 def kl_divergence_with_grad(
@@ -307,29 +287,16 @@ def kl_divergence_with_grad(
     >>> gradient
     array([[-1.,  0.]])
     """
-    check_scalar(reduction, _KL_REDUCTIONS)
-    x, q, truth = _read_divergence(log_q, p)
-    gradient = room_for(x, out)
-    divisor = _divisor(x, reduction)
-    loss = reduced(_kl(q, truth, log_target), reduction, divisor, x.dtype)
-    with np.errstate(all="ignore"):
-        values = 0.0 - (np.exp(truth) if log_target else truth) / max(divisor, 1)
-    return loss, stored(values, gradient)
+    result = _core.kl_divergence(log_q, p, log_target, reduction, True, out)
+    if result is None:  # not an ordinary call
+        check_scalar(reduction, _KL_REDUCTIONS)
+        arrays = _read_divergence(log_q, p)
+        out = checked_gradient(out, arrays[0])
+        result = _core.kl_divergence(*arrays, bool(log_target), reduction, True, out)
+    loss, gradient = result
+    return loss, gradient
 
 
-def _read_divergence(log_q: ArrayLike, p: ArrayLike) -> tuple[Array, Floats, Floats]:
-    x = floating(log_q, "log_q")
-    return x, x.astype(np.float64, copy=False), broadcast(p, x.shape, "p", "log_q")
-
-
-def _kl(log_q: Floats, p: Floats, log_target: bool) -> Floats:
-    with np.errstate(all="ignore"):
-        share, log_p = (np.exp(p), p) if log_target else (p, np.log(p))
-        nothing = (share == 0.0) & ~np.isnan(log_q)
-        return np.where(nothing, 0.0, share * (log_p - log_q))
-
-
-def _divisor(x: Array, reduction: str) -> int:
-    if reduction == "batchmean":
-        return x.shape[0] if x.ndim else 1
-    return x.size if reduction == "mean" else 1
+def _read_divergence(log_q: ArrayLike, p: ArrayLike) -> tuple[Array, Array]:
+    x = scores(log_q, "log_q")
+    return x, broadcast_array(p, x.shape, "p", "log_q")

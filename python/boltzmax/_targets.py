@@ -24,20 +24,36 @@ def unmasked(x: ArrayLike, name: str) -> Array:
     return as_input(x, name)
 
 
-def real_numbers(x: ArrayLike, name: str) -> Floats:
-    """Return `x` in float64."""
+def real_array(x: ArrayLike, name: str) -> Array:
+    """Return `x` as an ndarray of real numbers, of a dtype that compiled code reads."""
     array = unmasked(x, name)
     if array.dtype.kind not in "biuf" and not is_bfloat16(array.dtype):
         raise TypeError(f"{name} must be real numbers, got dtype {array.dtype}")
-    return array.astype(np.float64, copy=False)
+    return as_float64(array) if array.dtype.char == "g" else array
+
+
+def real_numbers(x: ArrayLike, name: str) -> Floats:
+    """Return `x` in float64."""
+    return as_float64(real_array(x, name))
+
+
+def as_float64(array: Array) -> Floats:
+    """Return `array` in float64; what is beyond it is infinite."""
+    with np.errstate(all="ignore"):
+        return array.astype(np.float64, copy=False)
+
+
+def array_of_shape(x: ArrayLike, shape: tuple[int, ...], name: str, what: str) -> Array:
+    """Return `x` as real numbers if its shape is the one that `what` describes."""
+    array = real_array(x, name)
+    if array.shape != shape:
+        raise ValueError(f"{name} must have {what}, {shape}, got shape {array.shape}")
+    return array
 
 
 def numbers_of_shape(x: ArrayLike, shape: tuple[int, ...], name: str, what: str) -> Floats:
     """Return `x` in float64 if its shape is the one that `what` describes."""
-    array = real_numbers(x, name)
-    if array.shape != shape:
-        raise ValueError(f"{name} must have {what}, {shape}, got shape {array.shape}")
-    return array
+    return as_float64(array_of_shape(x, shape, name, what))
 
 
 def checked_reduction(reduction: str, allowed: tuple[str, ...] = REDUCTIONS) -> str:
@@ -175,19 +191,22 @@ def check_scalar(reduction: str, allowed: tuple[str, ...]) -> None:
         raise ValueError("a gradient needs a scalar: reduction must not be 'none'")
 
 
-def floating(x: ArrayLike, name: str) -> Array:
-    """Return `x` as an ndarray of a dtype that losses are computed for."""
+def scores(x: ArrayLike, name: str) -> Array:
+    """Return `x` as an ndarray of a dtype that losses are computed for; integers as float64."""
     array = unmasked(x, name)
+    if array.dtype.kind in "biu":
+        return array.astype(np.float64)
     if not is_native_float(array.dtype):
         raise TypeError(
-            f"{name} must be float16, float32, float64 or bfloat16, got dtype {array.dtype}"
+            f"{name} must be float16, float32, float64, bfloat16 or integers, "
+            f"got dtype {array.dtype}"
         )
     return array
 
 
-def broadcast(x: ArrayLike, shape: tuple[int, ...], name: str, other: str) -> Floats:
-    """Return `x` in float64 and in `shape`, which is that of `other`."""
-    array = real_numbers(x, name)
+def broadcast_array(x: ArrayLike, shape: tuple[int, ...], name: str, other: str) -> Array:
+    """Return `x` as real numbers in `shape`, which is that of `other`."""
+    array = real_array(x, name)
     try:
         return np.broadcast_to(array, shape)
     except ValueError:
@@ -196,13 +215,11 @@ def broadcast(x: ArrayLike, shape: tuple[int, ...], name: str, other: str) -> Fl
         ) from None
 
 
-def room_for(x: Array, out: Array | None) -> Array:
-    """Return where to write the gradient by `x`: `out` if there is one that fits."""
-    return np.empty(x.shape, x.dtype) if out is None else checked_out(out, x.shape, x.dtype)
+def broadcast(x: ArrayLike, shape: tuple[int, ...], name: str, other: str) -> Floats:
+    """Return `x` in float64 and in `shape`, which is that of `other`."""
+    return broadcast_array(real_numbers(x, name), shape, name, other)
 
 
-def stored(values: Floats, gradient: Array) -> Array:
-    """Write `values` into `gradient` and return that."""
-    with np.errstate(all="ignore"):
-        np.copyto(gradient, values, casting="unsafe")
-    return gradient
+def checked_gradient(out: Array | None, x: Array) -> Array | None:
+    """Return `out` if the gradient by `x` fits into it."""
+    return None if out is None else checked_out(out, x.shape, x.dtype)

@@ -31,6 +31,7 @@ from boltzmax import _complex, _numpy_path, _numpy_sums
 from boltzmax import log_softmax as _native_log_softmax
 from boltzmax import logsumexp as _native_logsumexp
 from boltzmax import softmax as _native_softmax
+from boltzmax._arguments import is_small_float
 
 __all__ = ["log_softmax", "logsumexp", "softmax"]
 
@@ -257,7 +258,8 @@ def _softmax_like(
     x = np.asarray(x)
     if _complex.is_native_complex(x.dtype) and x.size > 0:
         return _complex.softmax_like(x, _checked_axes(axis, x.ndim), wants_log, plain)[()]
-    if x.dtype.kind not in "iuf" and x.dtype.name != "bfloat16":  # which comes from outside NumPy
+    compiled = x.dtype.kind in "iuf" or x.dtype.name == "bfloat16"  # which comes from outside NumPy
+    if not compiled or is_small_float(x.dtype):
         return plain(x, axis)
     axes = _checked_axes(axis, x.ndim)
     if x.dtype.kind in "iu":
@@ -267,8 +269,7 @@ def _softmax_like(
         return np.empty(x.shape, x.dtype.newbyteorder("="))
     if x.dtype.type is np.longdouble:
         return longdouble(x.astype(x.dtype.newbyteorder("="), copy=False), axes)[()]
-    rows, axis = _rows_along_one_axis(x, axes)
-    return native(rows, axis).reshape(x.shape)[()]
+    return native(x, axes)
 
 
 def _differences_kept(x: Array, axes: tuple[int, ...]) -> Array:
@@ -310,13 +311,8 @@ def _logsumexp(
         path = _complex if _complex.is_native_complex(x.dtype) else _numpy_path
         result = path.logsumexp(x, axes, b=b, keepdims=keepdims, return_sign=return_sign)
         return result if return_sign else (result, None)
-    if b is not None or return_sign:
-        axis = axes[0] if len(axes) == 1 else None if len(axes) == x.ndim else axes
-        result = _native_logsumexp(x, axis, b=b, keepdims=keepdims, return_sign=return_sign)
-        return result if return_sign else (result, None)
-    rows, axis = _rows_along_one_axis(x, axes)
-    result = np.asarray(_native_logsumexp(rows, axis)).reshape(_sum_shape(x, axes, keepdims))
-    return result, None
+    result = _native_logsumexp(x, axes, b=b, keepdims=keepdims, return_sign=return_sign)
+    return result if return_sign else (result, None)
 
 
 def _ordinary(a: ArrayLike, b: ArrayLike) -> tuple[Array, Array] | None:
@@ -354,8 +350,7 @@ def _promoted(a: ArrayLike, b: ArrayLike | None) -> tuple[Array, Array | None]:
         raise TypeError("logsumexp does not take numpy.matrix; pass numpy.asarray(matrix)")
     if a is None:
         raise TypeError("logsumexp needs numbers, not None")
-    given = [a] if b is None else [a, b]
-    given = [np.asarray(v) if np.iterable(v) else v for v in given]
+    given = [_as_operand(v) for v in ((a,) if b is None else (a, b))]
     try:
         dtype = np.result_type(*given, 1.0)
     except TypeError:  # as SciPy: "1.5", dates and the like are read as float64 if they can be
@@ -373,6 +368,14 @@ def _promoted(a: ArrayLike, b: ArrayLike | None) -> tuple[Array, Array | None]:
     return np.broadcast_to(np.atleast_1d(arrays[0]), shape or (1,)), arrays[1]
 
 
+def _as_operand(v: Any) -> Any:
+    """Python's own numbers as they are, other single ones (fractions, decimals) as float64."""
+    if isinstance(v, (int, float, complex, np.generic)):
+        return v
+    array = np.asarray(v)
+    return array.astype(np.float64) if array.dtype == object and not np.iterable(v) else array
+
+
 # --- Both -----------------------------------------------------------------------------------------
 
 
@@ -386,13 +389,3 @@ def _checked_axes(axis: Axis, ndim: int) -> tuple[int, ...]:
     if ndim == 0:
         return ()
     return tuple(int(k) % ndim for k in (axis if isinstance(axis, tuple) else (axis,)))
-
-
-def _rows_along_one_axis(x: Array, axes: tuple[int, ...]) -> tuple[Array, Axis]:
-    """View `x` with each row along a single axis, the faster way to call a kernel, if possible."""
-    if len(axes) == 1:
-        return x, axes[0]
-    outer = x.ndim - len(axes)
-    if not axes or (x.flags.c_contiguous and sorted(axes) == list(range(outer, x.ndim))):
-        return x.reshape((*x.shape[:outer], -1)), outer
-    return x, axes

@@ -20,6 +20,8 @@ struct Mask64 {
 template <>
 struct Vec<float> {
   using Scalar = float;
+  static constexpr size_t kPart = 4;
+  static constexpr size_t kInOrder = 16;
   using Mask = Mask32;
   static constexpr size_t kLanes = 8;
   static constexpr size_t kUnroll = 4;
@@ -31,9 +33,12 @@ struct Vec<float> {
 template <>
 struct Vec<double> {
   using Scalar = double;
+  static constexpr size_t kPart = 2;
+  static constexpr size_t kInOrder = 8;
   using Mask = Mask64;
   static constexpr size_t kLanes = 4;
   static constexpr size_t kUnroll = 4;
+  static constexpr bool kHasInverse = false;
   static constexpr bool kHasFma = true;
   static constexpr int kNodes = 1;
   __m256d raw;
@@ -119,6 +124,7 @@ inline void ReduceAdd4(const F64 (&v)[4], double* sums) {
 
 inline F64 PromoteLower(F32 v) { return {_mm256_cvtps_pd(_mm256_castps256_ps128(v.raw))}; }
 inline F64 PromoteUpper(F32 v) { return {_mm256_cvtps_pd(_mm256_extractf128_ps(v.raw, 1))}; }
+inline F64 LoadPromoted(const float* p) { return {_mm256_cvtps_pd(_mm_loadu_ps(p))}; }
 inline F32 Demote(F64 lower, F64 upper) {
   return {_mm256_set_m128(_mm256_cvtpd_ps(upper.raw), _mm256_cvtpd_ps(lower.raw))};
 }
@@ -234,6 +240,90 @@ template <Storage16 S>
 inline void Stream(S* p, F32 v) {
   _mm_stream_si128(reinterpret_cast<__m128i*>(p), Narrow(v, S{}));
 }
+
+// ---- parts: see vec_concept.hpp ----
+
+inline __m128 LoadPart(const float* p) { return _mm_loadu_ps(p); }
+inline __m128d LoadPart(const double* p) { return _mm_loadu_pd(p); }
+inline __m128 LoadPartN(const float* p, size_t n) {
+  if (n == 1) return _mm_load_ss(p);
+  const __m128 two = _mm_castpd_ps(_mm_load_sd(reinterpret_cast<const double*>(p)));
+  return n == 2 ? two : _mm_movelh_ps(two, _mm_load_ss(p + 2));
+}
+inline __m128d LoadPartN(const double* p, size_t) { return _mm_load_sd(p); }
+inline void StorePart(float* p, __m128 v) { _mm_storeu_ps(p, v); }
+inline void StorePart(double* p, __m128d v) { _mm_storeu_pd(p, v); }
+inline void StorePartN(float* p, __m128 v, size_t n) {
+  if (n == 1) return _mm_store_ss(p, v);
+  _mm_storel_pi(reinterpret_cast<__m64*>(p), v);
+  if (n == 3) _mm_store_ss(p + 2, _mm_movehl_ps(v, v));
+}
+inline void StorePartN(double* p, __m128d v, size_t) { _mm_store_sd(p, v); }
+inline F32 JoinParts(__m128 low, __m128 high) { return {_mm256_set_m128(high, low)}; }
+inline F64 JoinParts(__m128d low, __m128d high) { return {_mm256_set_m128d(high, low)}; }
+inline __m128 LowPart(F32 v) { return _mm256_castps256_ps128(v.raw); }
+inline __m128d LowPart(F64 v) { return _mm256_castpd256_pd128(v.raw); }
+inline __m128 HighPart(F32 v) { return _mm256_extractf128_ps(v.raw, 1); }
+inline __m128d HighPart(F64 v) { return _mm256_extractf128_pd(v.raw, 1); }
+
+template <class T>
+inline Vec<T> LoadParts(const T* p, ptrdiff_t rows) {
+  return JoinParts(LoadPart(RowAt(p, rows, 0)), LoadPart(RowAt(p, rows, Vec<T>::kPart)));
+}
+template <class T>
+inline Vec<T> LoadPartsN(const T* p, ptrdiff_t rows, size_t n) {
+  return JoinParts(LoadPartN(RowAt(p, rows, 0), n), LoadPartN(RowAt(p, rows, Vec<T>::kPart), n));
+}
+template <class T>
+inline void StoreParts(T* p, ptrdiff_t rows, Vec<T> v) {
+  StorePart(RowAt(p, rows, 0), LowPart(v));
+  StorePart(RowAt(p, rows, Vec<T>::kPart), HighPart(v));
+}
+template <class T>
+inline void StorePartsN(T* p, ptrdiff_t rows, Vec<T> v, size_t n) {
+  StorePartN(RowAt(p, rows, 0), LowPart(v), n);
+  StorePartN(RowAt(p, rows, Vec<T>::kPart), HighPart(v), n);
+}
+inline __m128i JoinParts16(uint64_t low, uint64_t high) {
+  return _mm_set_epi64x(static_cast<long long>(high), static_cast<long long>(low));
+}
+template <Storage16 S>
+inline F32 LoadParts(const S* p, ptrdiff_t rows) {
+  return Widen(JoinParts16(LoadPart16(RowAt(p, rows, 0)), LoadPart16(RowAt(p, rows, 4))), S{});
+}
+template <Storage16 S>
+inline F32 LoadPartsN(const S* p, ptrdiff_t rows, size_t n) {
+  return Widen(JoinParts16(LoadPartTail(RowAt(p, rows, 0), n), LoadPartTail(RowAt(p, rows, 4), n)), S{});
+}
+template <Storage16 S>
+inline void StorePartsN(S* p, ptrdiff_t rows, F32 v, size_t n) {
+  uint64_t parts[2];
+  _mm_storeu_si128(reinterpret_cast<__m128i*>(parts), Narrow(v, S{}));
+  for (size_t b = 0; b < 2; ++b) StorePartTail(RowAt(p, rows, 4 * b), parts[b], n);
+}
+template <Storage16 S>
+inline void StoreParts(S* p, ptrdiff_t rows, F32 v) {
+  uint64_t parts[2];
+  _mm_storeu_si128(reinterpret_cast<__m128i*>(parts), Narrow(v, S{}));
+  for (size_t b = 0; b < 2; ++b) memcpy(RowAt(p, rows, 4 * b), &parts[b], sizeof parts[b]);
+}
+
+inline F32 UnpackLowPairs(F32 a, F32 b) {
+  return {_mm256_castpd_ps(_mm256_unpacklo_pd(_mm256_castps_pd(a.raw), _mm256_castps_pd(b.raw)))};
+}
+inline F32 UnpackHighPairs(F32 a, F32 b) {
+  return {_mm256_castpd_ps(_mm256_unpackhi_pd(_mm256_castps_pd(a.raw), _mm256_castps_pd(b.raw)))};
+}
+inline F32 UnpackLow(F32 a, F32 b) { return {_mm256_unpacklo_ps(a.raw, b.raw)}; }
+inline F32 UnpackHigh(F32 a, F32 b) { return {_mm256_unpackhi_ps(a.raw, b.raw)}; }
+inline F64 UnpackLow(F64 a, F64 b) { return {_mm256_unpacklo_pd(a.raw, b.raw)}; }
+inline F64 UnpackHigh(F64 a, F64 b) { return {_mm256_unpackhi_pd(a.raw, b.raw)}; }
+
+// The lower halves of a and b; the upper ones.
+inline F32 JoinLowHalves(F32 a, F32 b) { return {_mm256_permute2f128_ps(a.raw, b.raw, 0x20)}; }
+inline F32 JoinHighHalves(F32 a, F32 b) { return {_mm256_permute2f128_ps(a.raw, b.raw, 0x31)}; }
+inline F64 JoinLowHalves(F64 a, F64 b) { return {_mm256_permute2f128_pd(a.raw, b.raw, 0x20)}; }
+inline F64 JoinHighHalves(F64 a, F64 b) { return {_mm256_permute2f128_pd(a.raw, b.raw, 0x31)}; }
 
 }  // namespace
 }  // namespace boltzmax::kernels

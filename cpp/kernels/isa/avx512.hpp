@@ -13,6 +13,8 @@ namespace {
 template <>
 struct Vec<float> {
   using Scalar = float;
+  static constexpr size_t kPart = 4;
+  static constexpr size_t kInOrder = 24;
   using Mask = __mmask16;
   static constexpr size_t kLanes = 16;
   static constexpr size_t kUnroll = 8;
@@ -24,9 +26,12 @@ struct Vec<float> {
 template <>
 struct Vec<double> {
   using Scalar = double;
+  static constexpr size_t kPart = 2;
+  static constexpr size_t kInOrder = 12;
   using Mask = __mmask8;
   static constexpr size_t kLanes = 8;
   static constexpr size_t kUnroll = 8;
+  static constexpr bool kHasInverse = true;
   static constexpr bool kHasFma = true;
   static constexpr int kNodes = 8;
   __m512d raw;
@@ -111,6 +116,8 @@ inline void ReduceAdd4(const F64 (&v)[4], double* sums) {
   all = _mm512_add_pd(all, _mm512_permute_pd(all, 0x55));
   _mm256_storeu_pd(sums, _mm512_castpd512_pd256(_mm512_maskz_compress_pd(0x55, all)));
 }
+// 1 / v within 2^-14, relatively.
+inline F64 InverseEstimate(F64 v) { return {_mm512_rcp14_pd(v.raw)}; }
 inline F64 SplitExponent(F64 x, F64* mantissa) {
   mantissa->raw = _mm512_getmant_pd(x.raw, _MM_MANT_NORM_1_2, _MM_MANT_SIGN_src);
   return {_mm512_getexp_pd(x.raw)};
@@ -121,6 +128,7 @@ inline bool Any(__mmask8 m) { return m != 0; }
 
 inline F64 PromoteLower(F32 v) { return {_mm512_cvtps_pd(_mm512_castps512_ps256(v.raw))}; }
 inline F64 PromoteUpper(F32 v) { return {_mm512_cvtps_pd(_mm512_extractf32x8_ps(v.raw, 1))}; }
+inline F64 LoadPromoted(const float* p) { return {_mm512_cvtps_pd(_mm256_loadu_ps(p))}; }
 inline F32 Demote(F64 lower, F64 upper) {
   return {_mm512_insertf32x8(_mm512_castps256_ps512(_mm512_cvtpd_ps(lower.raw)), _mm512_cvtpd_ps(upper.raw), 1)};
 }
@@ -215,6 +223,113 @@ template <Storage16 S>
 inline void Stream(S* p, F32 v) {
   _mm256_stream_si256(reinterpret_cast<__m256i*>(p), Narrow(v, S{}));
 }
+
+// ---- parts: see vec_concept.hpp ----
+
+inline __m128 LoadPart(const float* p) { return _mm_loadu_ps(p); }
+inline __m128d LoadPart(const double* p) { return _mm_loadu_pd(p); }
+inline __m128 LoadPartN(const float* p, size_t n) { return _mm_maskz_loadu_ps(FirstN<F32>(n) & 0xf, p); }
+inline __m128d LoadPartN(const double* p, size_t) { return _mm_load_sd(p); }
+inline F32 JoinParts(__m128 a, __m128 b, __m128 c, __m128 d) {
+  const __m512 v = _mm512_insertf32x4(_mm512_castps128_ps512(a), b, 1);
+  return {_mm512_insertf32x4(_mm512_insertf32x4(v, c, 2), d, 3)};
+}
+inline F64 JoinParts(__m128d a, __m128d b, __m128d c, __m128d d) {
+  const __m512d v = _mm512_insertf64x2(_mm512_castpd128_pd512(a), b, 1);
+  return {_mm512_insertf64x2(_mm512_insertf64x2(v, c, 2), d, 3)};
+}
+template <class T>
+inline Vec<T> LoadParts(const T* p, ptrdiff_t rows) {
+  constexpr size_t kPart = Vec<T>::kPart;
+  return JoinParts(LoadPart(RowAt(p, rows, 0)), LoadPart(RowAt(p, rows, kPart)), LoadPart(RowAt(p, rows, 2 * kPart)),
+                   LoadPart(RowAt(p, rows, 3 * kPart)));
+}
+template <class T>
+inline Vec<T> LoadPartsN(const T* p, ptrdiff_t rows, size_t n) {
+  constexpr size_t kPart = Vec<T>::kPart;
+  return JoinParts(LoadPartN(RowAt(p, rows, 0), n), LoadPartN(RowAt(p, rows, kPart), n),
+                   LoadPartN(RowAt(p, rows, 2 * kPart), n), LoadPartN(RowAt(p, rows, 3 * kPart), n));
+}
+template <Storage16 S>
+inline F32 JoinParts16(uint64_t a, uint64_t b, uint64_t c, uint64_t d) {
+  return Widen(_mm256_setr_epi64x(static_cast<long long>(a), static_cast<long long>(b), static_cast<long long>(c),
+                                  static_cast<long long>(d)),
+               S{});
+}
+template <Storage16 S>
+inline F32 LoadParts(const S* p, ptrdiff_t rows) {
+  return JoinParts16<S>(LoadPart16(RowAt(p, rows, 0)), LoadPart16(RowAt(p, rows, 4)), LoadPart16(RowAt(p, rows, 8)),
+                        LoadPart16(RowAt(p, rows, 12)));
+}
+template <Storage16 S>
+inline F32 LoadPartsN(const S* p, ptrdiff_t rows, size_t n) {
+  return JoinParts16<S>(LoadPartTail(RowAt(p, rows, 0), n), LoadPartTail(RowAt(p, rows, 4), n),
+                        LoadPartTail(RowAt(p, rows, 8), n), LoadPartTail(RowAt(p, rows, 12), n));
+}
+
+// By halves: a 16-byte part of a 64-byte register costs a shuffle, the upper half of a 32-byte one is stored as it is.
+inline void StoreParts(float* p, ptrdiff_t rows, F32 v) {
+  const __m256 low = _mm512_castps512_ps256(v.raw), high = _mm512_extractf32x8_ps(v.raw, 1);
+  _mm_storeu_ps(RowAt(p, rows, 0), _mm256_castps256_ps128(low));
+  _mm_storeu_ps(RowAt(p, rows, 4), _mm256_extractf128_ps(low, 1));
+  _mm_storeu_ps(RowAt(p, rows, 8), _mm256_castps256_ps128(high));
+  _mm_storeu_ps(RowAt(p, rows, 12), _mm256_extractf128_ps(high, 1));
+}
+inline void StorePartsN(float* p, ptrdiff_t rows, F32 v, size_t n) {
+  const __m256 low = _mm512_castps512_ps256(v.raw), high = _mm512_extractf32x8_ps(v.raw, 1);
+  const __mmask8 lanes = FirstN<F32>(n) & 0xf;
+  _mm_mask_storeu_ps(RowAt(p, rows, 0), lanes, _mm256_castps256_ps128(low));
+  _mm_mask_storeu_ps(RowAt(p, rows, 4), lanes, _mm256_extractf128_ps(low, 1));
+  _mm_mask_storeu_ps(RowAt(p, rows, 8), lanes, _mm256_castps256_ps128(high));
+  _mm_mask_storeu_ps(RowAt(p, rows, 12), lanes, _mm256_extractf128_ps(high, 1));
+}
+inline void StoreParts(double* p, ptrdiff_t rows, F64 v) {
+  const __m256d low = _mm512_castpd512_pd256(v.raw), high = _mm512_extractf64x4_pd(v.raw, 1);
+  _mm_storeu_pd(RowAt(p, rows, 0), _mm256_castpd256_pd128(low));
+  _mm_storeu_pd(RowAt(p, rows, 2), _mm256_extractf128_pd(low, 1));
+  _mm_storeu_pd(RowAt(p, rows, 4), _mm256_castpd256_pd128(high));
+  _mm_storeu_pd(RowAt(p, rows, 6), _mm256_extractf128_pd(high, 1));
+}
+inline void StorePartsN(double* p, ptrdiff_t rows, F64 v, size_t) {
+  const __m256d low = _mm512_castpd512_pd256(v.raw), high = _mm512_extractf64x4_pd(v.raw, 1);
+  _mm_store_sd(RowAt(p, rows, 0), _mm256_castpd256_pd128(low));
+  _mm_store_sd(RowAt(p, rows, 2), _mm256_extractf128_pd(low, 1));
+  _mm_store_sd(RowAt(p, rows, 4), _mm256_castpd256_pd128(high));
+  _mm_store_sd(RowAt(p, rows, 6), _mm256_extractf128_pd(high, 1));
+}
+template <Storage16 S>
+inline void StoreParts(S* p, ptrdiff_t rows, F32 v) {
+  uint64_t parts[4];
+  _mm256_storeu_si256(reinterpret_cast<__m256i*>(parts), Narrow(v, S{}));
+  for (size_t b = 0; b < 4; ++b) memcpy(RowAt(p, rows, 4 * b), &parts[b], sizeof parts[b]);
+}
+template <Storage16 S>
+inline void StorePartsN(S* p, ptrdiff_t rows, F32 v, size_t n) {
+  uint64_t parts[4];
+  _mm256_storeu_si256(reinterpret_cast<__m256i*>(parts), Narrow(v, S{}));
+  for (size_t b = 0; b < 4; ++b) StorePartTail(RowAt(p, rows, 4 * b), parts[b], n);
+}
+
+inline F32 UnpackLowPairs(F32 a, F32 b) {
+  return {_mm512_castpd_ps(_mm512_unpacklo_pd(_mm512_castps_pd(a.raw), _mm512_castps_pd(b.raw)))};
+}
+inline F32 UnpackHighPairs(F32 a, F32 b) {
+  return {_mm512_castpd_ps(_mm512_unpackhi_pd(_mm512_castps_pd(a.raw), _mm512_castps_pd(b.raw)))};
+}
+inline F32 UnpackLow(F32 a, F32 b) { return {_mm512_unpacklo_ps(a.raw, b.raw)}; }
+inline F32 UnpackHigh(F32 a, F32 b) { return {_mm512_unpackhi_ps(a.raw, b.raw)}; }
+inline F64 UnpackLow(F64 a, F64 b) { return {_mm512_unpacklo_pd(a.raw, b.raw)}; }
+inline F64 UnpackHigh(F64 a, F64 b) { return {_mm512_unpackhi_pd(a.raw, b.raw)}; }
+
+// The lower halves of a and b, the upper ones, the even quarters, the odd ones.
+inline F32 JoinLowHalves(F32 a, F32 b) { return {_mm512_shuffle_f32x4(a.raw, b.raw, 0x44)}; }
+inline F32 JoinHighHalves(F32 a, F32 b) { return {_mm512_shuffle_f32x4(a.raw, b.raw, 0xee)}; }
+inline F32 JoinEvenQuarters(F32 a, F32 b) { return {_mm512_shuffle_f32x4(a.raw, b.raw, 0x88)}; }
+inline F32 JoinOddQuarters(F32 a, F32 b) { return {_mm512_shuffle_f32x4(a.raw, b.raw, 0xdd)}; }
+inline F64 JoinLowHalves(F64 a, F64 b) { return {_mm512_shuffle_f64x2(a.raw, b.raw, 0x44)}; }
+inline F64 JoinHighHalves(F64 a, F64 b) { return {_mm512_shuffle_f64x2(a.raw, b.raw, 0xee)}; }
+inline F64 JoinEvenQuarters(F64 a, F64 b) { return {_mm512_shuffle_f64x2(a.raw, b.raw, 0x88)}; }
+inline F64 JoinOddQuarters(F64 a, F64 b) { return {_mm512_shuffle_f64x2(a.raw, b.raw, 0xdd)}; }
 
 }  // namespace
 }  // namespace boltzmax::kernels

@@ -13,6 +13,8 @@ namespace {
 template <>
 struct Vec<float> {
   using Scalar = float;
+  static constexpr size_t kPart = 4;
+  static constexpr size_t kInOrder = 8;
   using Mask = uint32x4_t;
   static constexpr size_t kLanes = 4;
   static constexpr size_t kUnroll = 4;
@@ -24,9 +26,12 @@ struct Vec<float> {
 template <>
 struct Vec<double> {
   using Scalar = double;
+  static constexpr size_t kPart = 2;
+  static constexpr size_t kInOrder = 8;
   using Mask = uint64x2_t;
   static constexpr size_t kLanes = 2;
   static constexpr size_t kUnroll = 4;
+  static constexpr bool kHasInverse = false;
   static constexpr bool kHasFma = true;
   static constexpr int kNodes = 1;
   float64x2_t raw;
@@ -93,6 +98,7 @@ inline bool Any(uint64x2_t m) { return vmaxvq_u32(vreinterpretq_u32_u64(m)) != 0
 
 inline F64 PromoteLower(F32 v) { return {vcvt_f64_f32(vget_low_f32(v.raw))}; }
 inline F64 PromoteUpper(F32 v) { return {vcvt_high_f64_f32(v.raw)}; }
+inline F64 LoadPromoted(const float* p) { return {vcvt_f64_f32(vld1_f32(p))}; }
 inline F32 Demote(F64 lower, F64 upper) { return {vcvt_high_f32_f64(vcvt_f32_f64(lower.raw), upper.raw)}; }
 
 // ---- lanes ----
@@ -206,6 +212,32 @@ template <class S>
 inline void Stream(S* p, Vec<Compute<S>> v) {
   Store(p, v);
 }
+
+// ---- parts: see vec_concept.hpp; a vector is one ----
+
+template <class S>
+inline Vec<Compute<S>> LoadParts(const S* p, ptrdiff_t rows) {
+  return Load(RowAt(p, rows, 0));
+}
+template <class S>
+inline Vec<Compute<S>> LoadPartsN(const S* p, ptrdiff_t rows, size_t n) {
+  return LoadN(RowAt(p, rows, 0), n, Compute<S>(0));
+}
+template <class S>
+inline void StoreParts(S* p, ptrdiff_t rows, Vec<Compute<S>> v) {
+  Store(RowAt(p, rows, 0), v);
+}
+template <class S>
+inline void StorePartsN(S* p, ptrdiff_t rows, Vec<Compute<S>> v, size_t n) {
+  StoreN(RowAt(p, rows, 0), v, n);
+}
+
+inline F32 UnpackLowPairs(F32 a, F32 b) { return {__builtin_shufflevector(a.raw, b.raw, 0, 1, 4, 5)}; }
+inline F32 UnpackHighPairs(F32 a, F32 b) { return {__builtin_shufflevector(a.raw, b.raw, 2, 3, 6, 7)}; }
+inline F32 UnpackLow(F32 a, F32 b) { return {__builtin_shufflevector(a.raw, b.raw, 0, 4, 1, 5)}; }
+inline F32 UnpackHigh(F32 a, F32 b) { return {__builtin_shufflevector(a.raw, b.raw, 2, 6, 3, 7)}; }
+inline F64 UnpackLow(F64 a, F64 b) { return {__builtin_shufflevector(a.raw, b.raw, 0, 2)}; }
+inline F64 UnpackHigh(F64 a, F64 b) { return {__builtin_shufflevector(a.raw, b.raw, 1, 3)}; }
 
 }  // namespace
 }  // namespace boltzmax::kernels

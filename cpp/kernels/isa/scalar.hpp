@@ -20,6 +20,8 @@ typedef float RawHalfF32 __attribute__((vector_size(8)));
 template <>
 struct Vec<float> {
   using Scalar = float;
+  static constexpr size_t kPart = 4;
+  static constexpr size_t kInOrder = 8;
   using Mask = RawMask32;
   static constexpr size_t kLanes = 4;
   static constexpr size_t kUnroll = 4;
@@ -31,9 +33,12 @@ struct Vec<float> {
 template <>
 struct Vec<double> {
   using Scalar = double;
+  static constexpr size_t kPart = 2;
+  static constexpr size_t kInOrder = 8;
   using Mask = RawMask64;
   static constexpr size_t kLanes = 2;
   static constexpr size_t kUnroll = 4;
+  static constexpr bool kHasInverse = false;
   static constexpr bool kHasFma = false;
   static constexpr int kNodes = 1;
   RawF64 raw;
@@ -117,6 +122,11 @@ inline F64 PromoteLower(F32 v) {
 }
 inline F64 PromoteUpper(F32 v) {
   const RawHalfF32 half = __builtin_shufflevector(v.raw, v.raw, 2, 3);
+  return {__builtin_convertvector(half, RawF64)};
+}
+inline F64 LoadPromoted(const float* p) {
+  RawHalfF32 half;
+  memcpy(&half, p, sizeof half);
   return {__builtin_convertvector(half, RawF64)};
 }
 inline F32 Demote(F64 lower, F64 upper) {
@@ -226,6 +236,32 @@ template <class S>
 inline void Stream(S* p, const Vec<Compute<S>>& v) {
   Store(p, v);
 }
+
+// ---- parts: see vec_concept.hpp; a vector is one ----
+
+template <class S>
+inline Vec<Compute<S>> LoadParts(const S* p, ptrdiff_t rows) {
+  return Load(RowAt(p, rows, 0));
+}
+template <class S>
+inline Vec<Compute<S>> LoadPartsN(const S* p, ptrdiff_t rows, size_t n) {
+  return LoadN(RowAt(p, rows, 0), n, Compute<S>(0));
+}
+template <class S>
+inline void StoreParts(S* p, ptrdiff_t rows, Vec<Compute<S>> v) {
+  Store(RowAt(p, rows, 0), v);
+}
+template <class S>
+inline void StorePartsN(S* p, ptrdiff_t rows, Vec<Compute<S>> v, size_t n) {
+  StoreN(RowAt(p, rows, 0), v, n);
+}
+
+inline F32 UnpackLowPairs(F32 a, F32 b) { return {__builtin_shufflevector(a.raw, b.raw, 0, 1, 4, 5)}; }
+inline F32 UnpackHighPairs(F32 a, F32 b) { return {__builtin_shufflevector(a.raw, b.raw, 2, 3, 6, 7)}; }
+inline F32 UnpackLow(F32 a, F32 b) { return {__builtin_shufflevector(a.raw, b.raw, 0, 4, 1, 5)}; }
+inline F32 UnpackHigh(F32 a, F32 b) { return {__builtin_shufflevector(a.raw, b.raw, 2, 6, 3, 7)}; }
+inline F64 UnpackLow(F64 a, F64 b) { return {__builtin_shufflevector(a.raw, b.raw, 0, 2)}; }
+inline F64 UnpackHigh(F64 a, F64 b) { return {__builtin_shufflevector(a.raw, b.raw, 1, 3)}; }
 
 }  // namespace
 }  // namespace boltzmax::kernels

@@ -4,6 +4,7 @@
 //
 //   Vec::kLanes, Vec::Mask, Vec::kHasFma       Set(x)                       all lanes x
 //   Vec::kUnroll                               how many vectors a Block of exponentials holds: what the registers allow
+//   Vec::kInOrder                              how long rows are for which lanes are rows, by measurement: see panels.hpp
 //   Load(p)  LoadN(p, n, fill)                 storage types: float, double, Half, BFloat16; lanes >= n hold fill
 //   Store(p, v)  StoreN(p, v, n)  Stream(p, v) Stream wants p aligned to the bytes it writes, and bypasses the cache
 //                                              Rounding to 16 bits is to nearest even. For BFloat16 a NaN must come from
@@ -20,8 +21,15 @@
 //   ReduceMax(v)                               maximum over the lanes
 //   ReduceAdd4(v, sums)                        sums over the lanes of four vectors, in an order of the ISA's own
 //   Any(mask)                                  whether any lane is set
-//   PromoteLower(v), PromoteUpper(v)           halves of a Vec<float> as Vec<double>
-//   Demote(lower, upper)                       and back, rounded
+//   Vec::kPart                                 how many numbers 16 bytes hold: a vector is one or more parts wide
+//   LoadParts(p, rows)  LoadPartsN(p, rows, n) the numbers from p on, from kPart rows (of so many bytes) further, and so
+//                                              on: a part each, or the first n < kPart of it, beside which there are zeros
+//   StoreParts(p, rows, v)  StorePartsN(...)   and back
+//   MaskOfParts<V>(p, rows, n)                 a lane mask from NumPy bools that lie likewise
+//   UnpackLow(a, b)  UnpackHigh(a, b)          in each part, the lanes of both halves of a and b by turns
+//   UnpackLowPairs(a, b)  UnpackHighPairs(a, b)   the halves themselves (float)
+//   JoinLowHalves(a, b)  JoinHighHalves(a, b)  where a vector has two parts or four
+//   JoinEvenQuarters(a, b)  JoinOddQuarters(a, b)   where it has four
 #pragma once
 
 #include <stddef.h>
@@ -44,6 +52,52 @@ namespace {
 
 template <class T>
 struct Vec;
+
+template <class V>
+inline typename V::Mask LoadMask(const uint8_t* p);
+
+// The first n < 4 elements of 16 bits in a row, and zeros. The pieces have constant sizes, for which no function is called.
+template <class S>
+inline uint64_t LoadPartTail(const S* p, size_t n) {
+  uint32_t two = 0;
+  uint16_t one = 0;
+  if ((n & 2) != 0) memcpy(&two, p, sizeof two);
+  if ((n & 1) != 0) memcpy(&one, p + (n & 2), sizeof one);
+  return two | static_cast<uint64_t>(one) << ((n & 2) * 16);
+}
+template <class S>
+inline void StorePartTail(S* p, uint64_t part, size_t n) {
+  const uint32_t two = static_cast<uint32_t>(part);
+  const uint16_t one = static_cast<uint16_t>(part >> ((n & 2) * 16));
+  if ((n & 2) != 0) memcpy(p, &two, sizeof two);
+  if ((n & 1) != 0) memcpy(p + (n & 2), &one, sizeof one);
+}
+template <class S>
+inline uint64_t LoadPart16(const S* p) {
+  uint64_t part;
+  memcpy(&part, p, sizeof part);
+  return part;
+}
+
+template <class T>
+inline const T* RowAt(const T* p, ptrdiff_t bytes, size_t row) {
+  return reinterpret_cast<const T*>(reinterpret_cast<const char*>(p) + static_cast<ptrdiff_t>(row) * bytes);
+}
+template <class T>
+inline T* RowAt(T* p, ptrdiff_t bytes, size_t row) {
+  return reinterpret_cast<T*>(reinterpret_cast<char*>(p) + static_cast<ptrdiff_t>(row) * bytes);
+}
+
+// A lane mask of bytes that lie like parts; n of each part count, the others are taken for set.
+template <class V>
+inline typename V::Mask MaskOfParts(const uint8_t* p, ptrdiff_t rows, size_t n) {
+  uint8_t bytes[V::kLanes];
+  for (size_t lane = 0; lane < V::kLanes; ++lane) {
+    const size_t i = lane % V::kPart;
+    bytes[lane] = i < n ? RowAt(p, rows, lane - i)[i] : 1;
+  }
+  return LoadMask<V>(bytes);
+}
 
 // The vector that numbers stored as S are computed in.
 template <class S>

@@ -1,0 +1,104 @@
+#include "top.hpp"
+
+#include <algorithm>
+#include <cmath>
+#include <limits>
+
+namespace boltzmax {
+
+namespace {
+
+constexpr double kInfinity = std::numeric_limits<double>::infinity();
+constexpr size_t kFound = 8;  // how many candidates are taken before the bar is raised
+
+bool Precedes(const Candidate& a, const Candidate& b) { return a.score != b.score ? a.score > b.score : a.id < b.id; }
+
+// A number that at least k elements exceed, k of whose number have these maxima: just below the k-th largest.
+double BarBelow(std::vector<double>& maxima, size_t k) {
+  if (k > maxima.size()) return -kInfinity;
+  std::nth_element(maxima.begin(), maxima.begin() + static_cast<ptrdiff_t>(k - 1), maxima.end(), std::greater<>());
+  const double bar = maxima[k - 1];
+  return bar - bar == 0.0 ? bar - (std::abs(bar) * 0x1p-7 + 0x1p-100) : -kInfinity;
+}
+
+}  // namespace
+
+// ---- Top ----
+
+Top::Top(size_t k) : k_(k) { best_.reserve(IsSorted() ? k + 1 : 2 * k); }
+
+void Top::Clear(double bar) {
+  bar_ = bar;
+  best_.clear();
+}
+
+void Top::Offer(double score, int64_t id) {
+  if (!(score > Bar())) return;
+  if (IsSorted()) {
+    const auto below = [](const Candidate& c, double s) { return c.score >= s; };
+    best_.insert(std::lower_bound(best_.begin(), best_.end(), score, below), {score, id});
+    if (best_.size() > k_) best_.pop_back();
+  } else {
+    best_.push_back({score, id});
+    if (best_.size() == 2 * k_) Prune();
+  }
+}
+
+void Top::Prune() {
+  const auto last = best_.begin() + static_cast<ptrdiff_t>(k_ - 1);
+  std::nth_element(best_.begin(), last, best_.end(), Precedes);
+  bar_ = last->score;
+  best_.resize(k_);
+}
+
+std::vector<Candidate>& Top::Best() {
+  if (!IsSorted()) {
+    std::sort(best_.begin(), best_.end(), Precedes);
+    if (best_.size() > k_) best_.resize(k_);
+  }
+  return best_;
+}
+
+// ---- TopSearch ----
+
+void TopSearch::Begin(const Part& part) {
+  top_.Clear(FirstBar(part));
+  Add(part);
+}
+
+void TopSearch::Resume(const int64_t* ids, const double* scores, size_t count, const Part& part) {
+  top_.Clear(-kInfinity);
+  for (size_t j = 0; j < count; ++j) top_.Offer(scores[j], ids[j]);
+  Add(part);
+}
+
+// Every candidate costs some mispredicted branches, and most would come while the bar is still low. So it begins high: at
+// the k-th largest maximum of the pieces, or, where these are few, of groups of elements in the best piece. Few pieces
+// reach it; those are read again, from the second-level cache.
+double TopSearch::FirstBar(const Part& part) {
+  maxima_.clear();
+  for (const RowSum& sum : part.sums) maxima_.push_back(sum.hi == sum.hi ? sum.max : -kInfinity);
+  if (k_ > maxima_.size()) {
+    const auto best = std::max_element(maxima_.begin(), maxima_.end()) - maxima_.begin();
+    maxima_.resize(kGroups);
+    maxima_.resize(kernels_.group_maxima(part.piece(static_cast<size_t>(best)), maxima_.data()));
+  }
+  return BarBelow(maxima_, k_);
+}
+
+void TopSearch::Add(const Part& part) {
+  for (size_t s = 0; s < part.sums.size(); ++s) {
+    if (part.sums[s].max > top_.Bar()) OfferAll(part.piece(s), part.first + s * part.length);
+  }
+}
+
+void TopSearch::OfferAll(const Row& piece, size_t first) {
+  Element found[kFound];
+  for (size_t i = 0; i < piece.n;) {
+    size_t count;
+    i = kernels_.find_above(piece, top_.Bar(), i, kFound, found, &count);
+    for (size_t j = 0; j < count; ++j) top_.Offer(found[j].score, static_cast<int64_t>(first + found[j].index));
+  }
+}
+
+}  // namespace boltzmax

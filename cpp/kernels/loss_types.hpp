@@ -1,0 +1,56 @@
+// Losses of rows of logits, as kernels and their callers speak of them.
+#pragma once
+
+#include <stddef.h>
+#include <stdint.h>
+
+namespace boltzmax {
+
+// Rows of the same length, and one class of each. With p = softmax(x / temperature) and t the class,
+//
+//     lse = logsumexp(x / temperature),   log_prob = log p[t],
+//     y[c] = (gain + lse_gain * lse) p[c] + add - (target_gain if c = t)
+//
+// A row whose class is negative is left out: lse and log_prob are 0, and so is y.
+struct LossBatch {
+  const char* x;
+  char* y;  // null if no gradient is wanted; may be x
+  ptrdiff_t x_stride, y_stride;
+  size_t rows, n;
+  double temperature;
+  const int64_t* target;
+  double* lse;
+  double* log_prob;
+  // One of each for a row, or for all of them (step 0).
+  const double *gain, *lse_gain, *add, *target_gain;
+  size_t step;
+  void* scratch;  // 2 * kKept elements of the arithmetic type
+  bool stream;
+};
+
+// What every row knows of its largest element, and of one more.
+struct RowStatsBatch {
+  const char* x;
+  ptrdiff_t x_stride;
+  size_t rows, n;
+  double temperature;
+  const int64_t* target;  // or null
+  double* lse;
+  int64_t* top_id;  // the class of the largest, or null
+  double* top_log_prob;
+  double* target_log_prob;
+  int64_t* target_rank;  // 1 + how many exceed it
+  void* scratch;
+};
+
+// For one storage type.
+struct LossKernels {
+  size_t most;  // the length of the longest rows that they take
+  void (*cross_entropy_rows)(const LossBatch&);
+  void (*row_stats_rows)(const RowStatsBatch&);
+};
+struct LossTable {
+  LossKernels f32, f64, f16, bf16;
+};
+
+}  // namespace boltzmax

@@ -1,0 +1,6 @@
+#include BOLTZMAX_ISA_HEADER
+#include "tiles.hpp"
+
+namespace boltzmax::BOLTZMAX_ISA {
+constinit const TileTable kTiles = {kernels::kTileKernels<float>, kernels::kTileKernels<double>};
+}  // namespace boltzmax::BOLTZMAX_ISA

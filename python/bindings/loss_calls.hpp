@@ -1,0 +1,12 @@
+// The ordinary calls of losses and of row_stats, read and answered without Python.
+#pragma once
+
+#include <Python.h>
+
+namespace boltzmax {
+
+// Functions for PyModule_AddFunctions. Each takes all arguments of the public function by position, and returns None
+// where the call is not an ordinary one.
+PyMethodDef* LossCallMethods();
+
+}  // namespace boltzmax

@@ -1,0 +1,12 @@
+// Lists and tuples of numbers as arrays.
+#pragma once
+
+#include "arrays.hpp"
+
+namespace boltzmax {
+
+// What numpy.asarray makes of a list or tuple; null where that fails. An exception that stays set is not about the numbers
+// (out of memory, an interrupt).
+ArrayRef ArrayFromList(PyObject* list);
+
+}  // namespace boltzmax

@@ -1,0 +1,193 @@
+"""Short rows, which are worked on by panels: as many rows together as a vector has lanes."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+
+import boltzmax
+import ulp
+
+Array = npt.NDArray[Any]
+BACKWARD = ("softmax_backward", "log_softmax_backward")
+ALL = (*ulp.OPS, *BACKWARD)
+# Around where rows stop being transposed (8 to 24), around whole vectors, and where panels end
+# (128 or 256).
+LENGTHS = (1, 2, 3, 5, 7, 8, 9, 12, 13, 16, 17, 24, 25, 31, 32, 33, 65, 100, 128, 129, 256, 257)
+
+
+def logits(rows: int, n: int, dtype: Any, seed: int = 0) -> Array:
+    generator = np.random.default_rng((seed, rows, n))
+    x = generator.normal(size=(rows, n)) * generator.choice([0.1, 3.0, 30.0], (rows, 1))
+    x[generator.random(rows) < 0.2] += 2000.0  # beyond what needs no subtraction of the maximum
+    return x.astype(dtype)
+
+
+def call(op: str, x: Array, **options: Any) -> Array:
+    function = getattr(boltzmax, op)
+    return np.asarray(function(x, -abs(x)) if op in BACKWARD else function(x, **options))
+
+
+def same(a: Array, b: Array) -> bool:
+    return a.tobytes() == b.tobytes()
+
+
+@pytest.mark.parametrize("op", ALL)
+@pytest.mark.parametrize("n", LENGTHS)
+def test_a_row_has_the_same_bits_in_every_panel(op: str, n: int, dtype: Any, isa: str) -> None:
+    x = logits(37, n, dtype)
+    expected = call(op, x)
+    for row in range(0, 37, 3):
+        assert same(call(op, x[row : row + 1]), expected[row : row + 1]), row
+    for first, rows in ((0, 2), (1, 15), (3, 16), (5, 17), (9, 28)):
+        part = call(op, x[first : first + rows])
+        assert same(part, expected[first : first + rows]), (first, rows)
+
+
+@pytest.mark.parametrize("op", ALL)
+@pytest.mark.parametrize("n", LENGTHS)
+def test_layouts_have_the_same_bits(op: str, n: int, dtype: Any, isa: str) -> None:
+    x = logits(19, n, dtype, seed=1)
+    expected = call(op, x)
+    wide = np.zeros((19, n + 3), dtype)
+    wide[:, 2:-1] = x
+    apart = np.zeros((19, 2 * n), dtype)
+    apart[:, ::2] = x
+    for other in (wide[:, 2:-1], apart[:, ::2], np.asfortranarray(x), x[::-1][::-1].copy("F")):
+        assert same(np.ascontiguousarray(call(op, other)), expected)
+    if op in ulp.OPS:
+        columns = np.asarray(getattr(boltzmax, op)(np.ascontiguousarray(x.T), 0))
+        assert same(np.ascontiguousarray(columns.T), expected)
+
+
+@pytest.mark.parametrize("op", ulp.OPS)
+@pytest.mark.parametrize("n", LENGTHS)
+def test_masks_and_temperatures_have_the_bits_of_what_they_leave(
+    op: str, n: int, dtype: Any, isa: str
+) -> None:
+    x = logits(21, n, dtype, seed=2)
+    assert same(call(op, x, where=np.ones((21, n), bool)), call(op, x))
+    temperature = np.array([0.5, 1.0, 3.0] * 7)
+    together = call(op, x, temperature=temperature)
+    for row in (0, 1, 2, 20):
+        alone = call(op, x[row : row + 1], temperature=float(temperature[row]))
+        # A temperature of 1 among others is one like others: a maximum is subtracted.
+        if temperature[row] != 1.0:
+            assert same(together[row : row + 1], alone), row
+    mask = np.random.default_rng(3).random((21, n)) < 0.7
+    mask[:, 0] = True
+    low = np.where(mask, x, np.array(-np.inf, dtype))
+    assert same(call(op, x, where=mask), call(op, low))
+
+
+@pytest.mark.parametrize("n", (1, 2, 7, 10, 17, 33, 100))
+def test_rows_without_probabilities_leave_their_neighbours_alone(
+    n: int, dtype: Any, isa: str
+) -> None:
+    x = np.clip(logits(34, n, dtype, seed=4), -50, 50)
+    bad = x.copy()
+    bad[3, n // 2] = np.nan
+    bad[8] = -np.inf
+    bad[20, n - 1] = np.inf
+    bad[33, 0] = np.nan
+    others = np.delete(np.arange(34), [3, 8, 20, 33])
+    mask = np.ones((34, n), bool)
+    mask[3:21, n // 3] = n == 1
+    for op in ulp.OPS:
+        assert same(call(op, bad)[others], call(op, x)[others])
+        assert same(call(op, bad, where=mask)[others], call(op, x, where=mask)[others])
+    p, log_p, lse = (call(op, bad).astype(np.float64) for op in ulp.OPS)
+    assert np.isnan(p[[3, 8, 20, 33]]).all()
+    assert np.isnan(log_p[[3, 8, 33]]).all()
+    assert np.isnan(log_p[20, -1])
+    assert (log_p[20, :-1] == -np.inf).all()
+    assert np.isnan(lse[[3, 33]]).all()
+    assert (lse[8], lse[20]) == (-np.inf, np.inf)
+    if n > 1:
+        masked = [row for row in (3, 8, 20) if n // 3 not in (n // 2, n - 1)]
+        assert (call("softmax", bad, where=mask)[masked, n // 3] == 0).all()
+        assert (call("log_softmax", bad, where=mask)[masked, n // 3] == -np.inf).all()
+
+
+@pytest.mark.parametrize("n", LENGTHS)
+def test_in_place(n: int, dtype: Any, isa: str) -> None:
+    x = logits(35, n, dtype, seed=5)
+    x[4, 0] = np.nan
+    for op in ("softmax", "log_softmax"):
+        expected = call(op, x)
+        y = x.copy()
+        assert getattr(boltzmax, op)(y, out=y) is y
+        assert same(y, expected)
+
+
+# ---- losses and statistics
+
+
+@pytest.mark.parametrize("n", LENGTHS)
+def test_cross_entropy_is_the_log_probability(n: int, dtype: Any, isa: str) -> None:
+    x = np.clip(logits(37, n, dtype, seed=6), -60, 60)
+    target = np.random.default_rng(7).integers(0, n, 37)
+    target[[2, 30]] = -100
+    wide = x.astype(np.longdouble)
+    top = wide.max(-1, keepdims=True)
+    lse = (top + np.log(np.exp(wide - top).sum(-1, keepdims=True)))[:, 0]
+    picked = wide[np.arange(37), np.maximum(target, 0)]
+    expected = np.where(target < 0, 0, lse - picked)
+    losses = boltzmax.cross_entropy(x, target, reduction="none")
+    bound = (4e-16 if x.dtype == np.float64 else 3e-7) * (abs(picked) + abs(lse) + 1)
+    assert (abs(losses - expected) <= bound).all()
+    loss, gradient = boltzmax.cross_entropy_with_grad(x, target, reduction="sum")
+    assert loss == pytest.approx(float(expected.sum()), rel=1e-6)
+    one_hot = np.arange(n) == target[:, None]
+    p = np.exp(wide - lse[:, None])
+    slope = np.where(target[:, None] < 0, 0, p - one_hot)
+    eps = {8: 1e-15, 4: 5e-7, 2: 1e-2}[x.dtype.itemsize]
+    np.testing.assert_allclose(gradient.astype(np.longdouble), slope, rtol=eps * 4, atol=eps * 1e-3)
+
+
+def test_the_gradient_of_a_certain_target_keeps_its_digits(isa: str) -> None:
+    """1 - p is the sum of the others, however small, not what is left of 1."""
+    for n in (2, 3, 10, 40, 200):
+        x = np.full((17, n), -20.0, np.float32)
+        x[:, 1] = 10.0
+        gradient = boltzmax.cross_entropy_with_grad(x, np.ones(17, int), reduction="sum")[1]
+        np.testing.assert_allclose(gradient[:, 1], -(n - 1) * np.exp(-30.0), rtol=2e-6)
+        stays = boltzmax.cross_entropy_with_grad(x.astype(np.float64), np.ones(17, int))[1] * 17
+        np.testing.assert_allclose(stays[:, 1], -(n - 1) * np.exp(-30.0), rtol=1e-13)
+
+
+@pytest.mark.parametrize("n", (1, 2, 10, 24, 25, 100, 256))
+def test_losses_have_the_same_bits_in_every_batch(n: int, dtype: Any, isa: str) -> None:
+    x = logits(41, n, dtype, seed=8)
+    target = np.random.default_rng(9).integers(0, n, 41)
+    each = boltzmax.cross_entropy(x, target, reduction="none")
+    _, gradient = boltzmax.cross_entropy_with_grad(x, target, reduction="sum")
+    for first, rows in ((0, 1), (3, 16), (7, 33)):
+        part = slice(first, first + rows)
+        assert same(boltzmax.cross_entropy(x[part], target[part], reduction="none"), each[part])
+        own = boltzmax.cross_entropy_with_grad(x[part], target[part], reduction="sum")[1]
+        assert same(own, gradient[part])
+
+
+@pytest.mark.parametrize("n", LENGTHS)
+def test_row_stats_of_one_agree_with_those_of_two(n: int, dtype: Any, isa: str) -> None:
+    """The largest alone is found by panels, two by the way of long rows."""
+    x = np.clip(logits(37, n, dtype, seed=10), -60, 60)
+    x[5] = x[5, 0]
+    x[6] = -np.inf
+    x[7, n // 2] = np.nan
+    target = np.random.default_rng(11).integers(0, n, 37)
+    one = boltzmax.row_stats(x, target, k=1, entropy=False)
+    two = boltzmax.row_stats(x, target, k=2, entropy=True)
+    assert (one.top_ids[:, 0] == two.top_ids[:, 0]).all()
+    assert (one.target_rank == two.target_rank).all()
+    eps = 1e-14 if x.dtype == np.float64 else 1e-6
+    for name in ("lse", "energy", "target_log_prob", "max_log_prob"):
+        a, b = getattr(one, name), getattr(two, name)
+        np.testing.assert_allclose(a, b, rtol=eps, atol=eps, err_msg=name)
+    plain = boltzmax.row_stats(x, k=0, entropy=False)
+    assert plain.top_ids is None
+    assert same(plain.lse, one.lse)
