@@ -64,6 +64,20 @@ def test_topk_on_coarse_weights(data: st.DataObject) -> None:
 
 
 @both
+@pytest.mark.parametrize("arity", [2, 3])
+@pytest.mark.parametrize("scale", [0.3, 2.0, 10.0])
+def test_many_classes(arity: int, scale: float, dtype: str, isa: str) -> None:
+    """More open nodes than are looked at together, most of which have to wait."""
+    for tree in (Tree.balanced(700, arity), Tree.huffman(1 / np.arange(1, 701), arity)):
+        layer = layer_on(tree, dtype=dtype)
+        hidden = rows_for(layer, 5, scale=scale)[0]
+        for k in (1, 5, 200, 700):
+            check_top(layer, hidden, k)
+        assert (layer.topk_visited(hidden, 700).visited == tree.n_nodes - 1).all()
+        assert (layer.topk_visited(hidden, 1).visited < tree.n_nodes - 1).all()
+
+
+@both
 def test_min_prob(dtype: str) -> None:
     layer = layer_on(TREES["ternary"], dtype=dtype)
     hidden = rows_for(layer, 20)[0]

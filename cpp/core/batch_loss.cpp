@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cmath>
 #include <limits>
+#include <type_traits>
 #include <vector>
 
 #include "cross_entropy.hpp"
@@ -45,17 +46,31 @@ struct Chunk {
   }
 };
 
-// f(row, target) for some rows, in order.
+// f(row, target) for some rows, in order. A target beyond int64 is as far out of range as any.
 template <class T, class F>
 void ForEachTargetOf(const BatchLoss& p, size_t begin, size_t end, F f) {
+  constexpr int64_t kMost = std::numeric_limits<int64_t>::max();
   for (size_t r = begin; r < end; ++r) {
-    f(r, static_cast<int64_t>(*reinterpret_cast<const T*>(p.target + static_cast<ptrdiff_t>(r) * p.target_stride)));
+    const T target = *reinterpret_cast<const T*>(p.target + static_cast<ptrdiff_t>(r) * p.target_stride);
+    if constexpr (sizeof(T) == sizeof(int64_t) && std::is_unsigned_v<T>) {
+      f(r, target > static_cast<T>(kMost) ? kMost : static_cast<int64_t>(target));
+    } else {
+      f(r, static_cast<int64_t>(target));
+    }
   }
 }
 template <class F>
 void ForEachTarget(const BatchLoss& p, size_t begin, size_t end, F f) {
-  p.target_type == DType::kInt32 ? ForEachTargetOf<int32_t>(p, begin, end, f)
-                                 : ForEachTargetOf<int64_t>(p, begin, end, f);
+  switch (p.target_type) {
+    case DType::kInt8: return ForEachTargetOf<int8_t>(p, begin, end, f);
+    case DType::kUInt8: return ForEachTargetOf<uint8_t>(p, begin, end, f);
+    case DType::kInt16: return ForEachTargetOf<int16_t>(p, begin, end, f);
+    case DType::kUInt16: return ForEachTargetOf<uint16_t>(p, begin, end, f);
+    case DType::kInt32: return ForEachTargetOf<int32_t>(p, begin, end, f);
+    case DType::kUInt32: return ForEachTargetOf<uint32_t>(p, begin, end, f);
+    case DType::kUInt64: return ForEachTargetOf<uint64_t>(p, begin, end, f);
+    default: return ForEachTargetOf<int64_t>(p, begin, end, f);
+  }
 }
 
 bool AllInRange(const BatchLoss& p) {
@@ -195,8 +210,8 @@ class ChunkRun {
 }  // namespace
 
 double EstimateNanoseconds(const BatchLoss& problem) {
-  return 2.0 * EstimateNanoseconds(problem.rows * problem.n, problem.storage) +
-         (problem.focal ? 40.0 : 5.0) * static_cast<double>(problem.rows);
+  return 2.0 * EstimateNanoseconds(problem.rows, problem.n, problem.storage) +
+         (problem.focal ? 40.0 : 0.0) * static_cast<double>(problem.rows);
 }
 
 std::optional<double> Run(const BatchLoss& problem) {

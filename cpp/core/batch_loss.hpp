@@ -20,7 +20,7 @@ struct BatchLoss {
   const char* logits;  // rows of n contiguous elements
   ptrdiff_t logits_stride;
   size_t rows, n;
-  const char* target;  // int32 or int64
+  const char* target;  // of any integer type
   ptrdiff_t target_stride;
   DType target_type;
   int64_t ignored;

@@ -117,7 +117,7 @@ void RunShortRows(const Plan& plan, const LossKernels& kernels, size_t begin, si
 }  // namespace
 
 double EstimateNanoseconds(const CrossEntropyProblem& problem) {
-  return 2.0 * EstimateNanoseconds(problem.rows * problem.n, problem.storage) + 5.0 * static_cast<double>(problem.rows);
+  return 2.0 * EstimateNanoseconds(problem.rows, problem.n, problem.storage);
 }
 
 void RunRows(const CrossEntropyProblem& problem, size_t begin, size_t end) {

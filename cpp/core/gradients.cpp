@@ -115,7 +115,7 @@ void Run(const GradProblem& problem) {
     for (size_t r = 0; r < plan.rows; ++r) RunLongRow(plan, r, contiguous);
     return;
   }
-  const double cost = 2.0 * EstimateNanoseconds(plan.rows * plan.n, problem.storage);
+  const double cost = 2.0 * EstimateNanoseconds(plan.rows, plan.n, problem.storage);
   ForEachRowBlock(plan.rows, plan.n, cost, [&](size_t begin, size_t end) {
     if (!contiguous) return RunPackedRows(plan, begin, end);
     ForEachRun(plan.p.outer, begin, end, [&](const Offsets& at, size_t run, const Offsets& stride, size_t) {

@@ -1,19 +1,87 @@
 #include "hierarchical.hpp"
 
 #include <algorithm>
+#include <cmath>
 #include <vector>
 
-#include "row_blocks.hpp"
 #include "walker.hpp"
 
 namespace boltzmax {
 
-template <class T>
-void LogProb(const Layer<T>& layer, const Hidden<T>& hidden, const int64_t* target, double* out) {
-  ForEachRow(layer, hidden.rows, UsualPath(layer.tree), [&](Walker<T>& walker, size_t r) {
-    walker.Find(target[r]);
-    out[r] = -walker.Loss(hidden.x + r * layer.features);
+namespace {
+
+// Collects the scores of rows until there are many: the logistic function of a few is a chain of instructions that wait
+// for each other, and the processor is idle.
+template <class T, class Out>
+class LogisticRows {
+ public:
+  static constexpr size_t kMostUnits = 128;
+
+  void Add(Walker<T>& walker, const T* h, Out* out) {
+    if (units_ + walker.Count() > kMostUnits || rows_ == kMostRows) Flush();
+    walker.AskSigned(h, scores_ + units_);
+    units_ += walker.Count();
+    ends_[rows_] = units_;
+    outs_[rows_++] = out;
+  }
+  void Flush() {
+    Units<double>().log_sigmoid(scores_, units_, log_p_, unused_);
+    for (size_t i = 0, j = 0; i < rows_; ++i) {
+      double total = 0.0;
+      for (; j < ends_[i]; ++j) total += log_p_[j];
+      *outs_[i] = static_cast<Out>(total);
+    }
+    units_ = rows_ = 0;
+  }
+
+ private:
+  static constexpr size_t kMostRows = 32;
+  double scores_[kMostUnits], log_p_[kMostUnits], unused_[kMostUnits];
+  size_t ends_[kMostRows];
+  Out* outs_[kMostRows];
+  size_t units_ = 0, rows_ = 0;
+};
+
+}  // namespace
+
+template <class T, class Out>
+void LogProb(const Layer<T>& layer, const Hidden<T>& hidden, const int64_t* target, Out* out) {
+  ForEachBlockOfRows(layer, hidden.rows, UsualPath(layer.tree), [&](Walker<T>& walker, size_t begin, size_t end) {
+    LogisticRows<T, Out> rows;
+    for (size_t r = begin; r < end; ++r) {
+      const T* h = hidden.x + r * layer.features;
+      walker.Find(target[r]);
+      if (walker.IsLogistic() && walker.Count() <= rows.kMostUnits) {
+        rows.Add(walker, h, out + r);
+      } else {
+        out[r] = static_cast<Out>(-walker.Loss(h));
+      }
+    }
+    rows.Flush();
   });
+}
+
+namespace {
+
+// The sum of f(i), by halves: its rounding error grows with the logarithm of the count.
+template <class F>
+double PairwiseSum(size_t begin, size_t end, const F& f) {
+  constexpr size_t kFew = 32;
+  double sum = 0.0;
+  if (end - begin <= kFew) {
+    for (size_t i = begin; i < end; ++i) sum += f(i);
+    return sum;
+  }
+  const size_t middle = begin + (end - begin) / 2;
+  return PairwiseSum(begin, middle, f) + PairwiseSum(middle, end, f);
+}
+
+}  // namespace
+
+double MeanLoss(const double* loss, const double* weight, size_t rows) {
+  if (weight == nullptr) return PairwiseSum(0, rows, [&](size_t r) { return loss[r]; }) / static_cast<double>(rows);
+  const auto weighted = [&](size_t r) { return weight[r] == 0.0 && std::isinf(loss[r]) ? 0.0 : weight[r] * loss[r]; };
+  return PairwiseSum(0, rows, weighted) / PairwiseSum(0, rows, [&](size_t r) { return weight[r]; });
 }
 
 std::vector<int64_t> TouchedUnits(const TreeView& tree, const int64_t* target, size_t rows) {
@@ -91,216 +159,11 @@ void LossGradient(const Layer<T>& layer, const Hidden<T>& hidden, const int64_t*
   }
 }
 
-namespace {
-
-template <class T>
-using Stepper = Walker<T, T>;
-
-// Rows of one target, and where what they learn is added: `pull` times the gradient of each.
-template <class T>
-struct Group {
-  static constexpr size_t kMost = 16;
-  size_t size;
-  double pull;
-  const T* hidden[kMost];
-  double scale[kMost];
-  T* learner[kMost];
-  double* loss[kMost];
-
-  explicit Group(double p) : size(0), pull(p) {}
-  void Add(const T* h, double s, T* l, double* where) {
-    hidden[size] = h;
-    scale[size] = s;
-    learner[size] = l;
-    loss[size++] = where;
-  }
-};
-
-// What a thread descends with.
-template <class T>
-class Descender {
- public:
-  Descender(const Layer<T>& layer, const Descent<T>& descent) : layer_(layer), descent_(descent) {}
-
-  // Moves the units on the way to the target, and the learners; gives the losses of the rows.
-  void Step(Stepper<T>& walker, const Group<T>& group) {
-    const size_t n = layer_.features, units = walker.Count(), m = group.size;
-    if (m == 0) return;
-    walker.Ask(group.hidden, m);
-    walker.Judge(true, m);
-    if (m * units > gain_.size()) {
-      gain_.resize(m * units);
-      step_.resize(m * units);
-      pull_.resize(m * units);
-    }
-    for (size_t i = 0; i < m; ++i) {
-      *group.loss[i] = -walker.LogProb(i);
-      for (size_t k = i * units; k < (i + 1) * units; ++k) {
-        const double gain = static_cast<double>(walker.Gain()[k]) * group.scale[i];
-        gain_[k] = gain;
-        pull_[k] = static_cast<T>(group.pull * gain);
-        step_[k] = static_cast<T>(-descent_.rate * gain);
-      }
-    }
-    if (descent_.squares != nullptr) Adapt(walker, group);
-    // The learners first: they want the units as they were. `hidden` is no learner.
-    Units<T>().add_rows(group.learner, m, walker.Rows(), units, {pull_.data(), units, 1}, n);
-    Units<T>().add_rows(walker.Rows(), units, group.hidden, m, {step_.data(), 1, units}, n);
-    if (layer_.bias == nullptr) return;
-    for (size_t j = 0; j < units; ++j) {
-      for (size_t i = 0; i < m; ++i) layer_.bias[walker.UnitIds()[j]] += step_[i * units + j];
-    }
-  }
-
- private:
-  void Adapt(const Stepper<T>& walker, const Group<T>& group) {
-    const size_t units = walker.Count(), m = group.size;
-    // A bias is the weight of one more feature, which is always 1.
-    const double extra = layer_.bias == nullptr ? 0.0 : 1.0;
-    squares_.resize(m);
-    for (size_t i = 0; i < m; ++i) {
-      T square;
-      Units<T>().dot_rows(&group.hidden[i], 1, &group.hidden[i], 1, layer_.features, &square);
-      squares_[i] = (static_cast<double>(square) + extra) / (static_cast<double>(layer_.features) + extra);
-    }
-    for (size_t j = 0; j < units; ++j) {
-      double& sum = descent_.squares[walker.UnitIds()[j]];
-      for (size_t i = 0; i < m; ++i) sum += gain_[i * units + j] * gain_[i * units + j] * squares_[i];
-      const double root = std::sqrt(sum) + descent_.epsilon, rate = descent_.rate / (root > 0.0 ? root : 1.0);
-      for (size_t i = 0; i < m; ++i) step_[i * units + j] = static_cast<T>(-rate * gain_[i * units + j]);
-    }
-  }
-
-  const Layer<T>& layer_;
-  const Descent<T>& descent_;
-  std::vector<double> gain_;    // of each row and unit; row by row
-  std::vector<T> step_, pull_;  // what the units, and the learners, make of it
-  std::vector<double> squares_;
-};
-
-// The next few groups of neighbours of one target, and the ways of their targets.
-template <class T>
-class Flight {
- public:
-  explicit Flight(const Layer<T>& layer) : layer_(layer), walkers_(kGroups, Stepper<T>(layer)) {}
-
-  // Takes groups of at most `together` rows from `begin` on; gives where the next flight begins.
-  size_t Take(const int64_t* target, size_t begin, size_t end, size_t together) {
-    const size_t most = std::min(together, Group<T>::kMost);
-    size_t ways = 0;
-    for (size_ = 0; size_ < kGroups && begin < end; ++size_) {
-      size_t after = begin + 1;
-      while (after < end && after - begin < most && target[after] == target[begin]) ++after;
-      if (ways == 0 || targets_[ways - 1] != target[begin]) targets_[ways++] = target[begin];
-      groups_[size_] = {begin, after, ways - 1};
-      begin = after;
-    }
-    Climb(layer_.tree, targets_, ways, ways_);
-    return begin;
-  }
-
-  // Asks for what group k will need.
-  void Prepare(size_t k) {
-    const size_t way = groups_[k].way;
-    if (k > 0 && way == groups_[k - 1].way) return;
-    walkers_[way].Follow(targets_[way], ways_[way]);
-    walkers_[way].Prefetch();
-  }
-
-  size_t Size() const { return size_; }
-  size_t Begin(size_t k) const { return groups_[k].begin; }
-  size_t End(size_t k) const { return groups_[k].end; }
-  Stepper<T>& At(size_t k) { return walkers_[groups_[k].way]; }
-
- private:
-  static constexpr size_t kGroups = 8;
-  struct Place {
-    size_t begin, end, way;
-  };
-  const Layer<T>& layer_;
-  std::vector<Stepper<T>> walkers_;
-  int64_t targets_[kGroups];
-  Way ways_[kGroups];
-  Place groups_[kGroups];
-  size_t size_ = 0;
-};
-
-// step(descender, walker, begin, end) for groups of neighbours of one target: in their order, or by all threads. While one
-// is at work, the units of the next come from memory.
-template <class T, class Step>
-void Descend(const Layer<T>& layer, const Descent<T>& descent, size_t rows, const int64_t* target, Step step) {
-  const auto run = [&](size_t begin, size_t end) {
-    Descender<T> descender(layer, descent);
-    Flight<T> flights[2] = {Flight<T>(layer), Flight<T>(layer)};
-    size_t next = flights[0].Take(target, begin, end, descent.together);
-    if (flights[0].Size() != 0) flights[0].Prepare(0);
-    for (size_t now = 0; flights[now].Size() != 0; now = 1 - now) {
-      Flight<T>&flight = flights[now], &later = flights[1 - now];
-      for (size_t k = 0; k < flight.Size(); ++k) {
-        if (k + 1 < flight.Size()) {
-          flight.Prepare(k + 1);
-        } else {
-          next = later.Take(target, next, end, descent.together);
-          if (later.Size() != 0) later.Prepare(0);
-        }
-        step(descender, flight.At(k), flight.Begin(k), flight.End(k));
-      }
-    }
-  };
-  if (!descent.lock_free) return run(0, rows);
-  ParallelBlocks(rows, 16, static_cast<double>(rows) * CostOfRow(layer.features, UsualPath(layer.tree)), run);
-}
-
-}  // namespace
-
-template <class T>
-void DescendRows(const Layer<T>& layer, const Hidden<T>& hidden, const int64_t* target, const double* scale,
-                 const Descent<T>& descent, double* loss, T* d_hidden) {
-  const size_t n = layer.features;
-  Descend(layer, descent, hidden.rows, target,
-          [&](Descender<T>& descender, Stepper<T>& walker, size_t begin, size_t end) {
-            Group<T> group(1.0);
-            for (size_t r = begin; r < end; ++r) {
-              const T* h = hidden.x + r * n;
-              T* d_h = d_hidden + r * n;
-              std::fill_n(d_h, n, T(0));
-              if (scale[r] == 0.0) {
-                loss[r] = walker.Loss(h);
-              } else {
-                group.Add(h, scale[r], d_h, loss + r);
-              }
-            }
-            descender.Step(walker, group);
-          });
-}
-
-template <class T>
-void DescendPairs(const Layer<T>& layer, T* table, const int64_t* ids, size_t rows, const int64_t* target,
-                  const Descent<T>& descent, double* loss) {
-  const size_t n = layer.features;
-  const auto row = [&](size_t r) { return table + static_cast<size_t>(ids[r]) * n; };
-  Descend(layer, descent, rows, target, [&](Descender<T>& descender, Stepper<T>& walker, size_t begin, size_t end) {
-    // The units learn from the vectors as they were: from copies, which no vector register meets across a cache line.
-    Group<T> group(-descent.rate);
-    thread_local Scratch memory;
-    T* copies = reinterpret_cast<T*>(memory.Get((end - begin) * n * sizeof(T)));
-    for (size_t r = begin; r < end; ++r, copies += n) {
-      std::copy_n(row(r), n, copies);
-      group.Add(copies, 1.0, row(r), loss + r);
-    }
-    for (size_t r = end; r < std::min(rows, end + group.size); ++r) Prefetch(row(r), n);
-    descender.Step(walker, group);
-  });
-}
-
-#define BOLTZMAX_INSTANTIATE(T)                                                                                     \
-  template void LogProb<T>(const Layer<T>&, const Hidden<T>&, const int64_t*, double*);                             \
-  template void LossGradient<T>(const Layer<T>&, const Hidden<T>&, const int64_t*, const double*, double*,          \
-                                const Gradient<T>&);                                                                \
-  template void DescendRows<T>(const Layer<T>&, const Hidden<T>&, const int64_t*, const double*, const Descent<T>&, \
-                               double*, T*);                                                                        \
-  template void DescendPairs<T>(const Layer<T>&, T*, const int64_t*, size_t, const int64_t*, const Descent<T>&,     \
-                                double*);
+#define BOLTZMAX_INSTANTIATE(T)                                                                            \
+  template void LogProb<T, T>(const Layer<T>&, const Hidden<T>&, const int64_t*, T*);                      \
+  template void LossGradient<T>(const Layer<T>&, const Hidden<T>&, const int64_t*, const double*, double*, \
+                                const Gradient<T>&);
+template void LogProb<float, double>(const Layer<float>&, const Hidden<float>&, const int64_t*, double*);
 BOLTZMAX_INSTANTIATE(float)
 BOLTZMAX_INSTANTIATE(double)
 #undef BOLTZMAX_INSTANTIATE

@@ -33,9 +33,12 @@ struct Hidden {
   size_t rows;
 };
 
-// log p(target), for each row.
-template <class T>
-void LogProb(const Layer<T>& layer, const Hidden<T>& hidden, const int64_t* target, double* out);
+// log p(target), for each row: rounded to T, or in double as it is computed.
+template <class T, class Out>
+void LogProb(const Layer<T>& layer, const Hidden<T>& hidden, const int64_t* target, Out* out);
+
+// The mean of losses, weighted if there are weights: an infinite loss of weight 0 does not count. NaN of no rows.
+double MeanLoss(const double* loss, const double* weight, size_t rows);
 
 // The log-probabilities of the first `nodes` nodes: of the classes, or of them and the inner nodes.
 template <class T>
@@ -62,7 +65,8 @@ void LossGradient(const Layer<T>& layer, const Hidden<T>& hidden, const int64_t*
 // the same target, up to `together` of them, take theirs at once: their scores then do not wait for each other (Ji,
 // Satish, Li & Dubey, arXiv:1604.04661). With `squares`, one for each unit, row-wise Adagrad: there the mean square of each
 // unit's gradient is added up, and the rate is divided by its root. Lock-free: rows in no order, by all threads (Niu et
-// al., Hogwild!, NIPS 2011).
+// al., Hogwild!, NIPS 2011). `scale` multiplies the gradient of each row; null for 1.
+inline constexpr size_t kMostTogether = 16;
 template <class T>
 struct Descent {
   double rate;

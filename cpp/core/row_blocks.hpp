@@ -28,6 +28,11 @@ inline double EstimateNanoseconds(size_t elements, DType storage) {
   return static_cast<double>(elements) * (storage == DType::kFloat64 ? 0.5 : 0.2);
 }
 
+// The same for rows, each of which costs something whatever its length.
+inline double EstimateNanoseconds(size_t rows, size_t n, DType storage) {
+  return EstimateNanoseconds(rows * n, storage) + 2.5 * static_cast<double>(rows);
+}
+
 // task(begin, end) for blocks of rows of n elements.
 template <class Task>
 void ForEachRowBlock(size_t rows, size_t n, double cost, Task task) {

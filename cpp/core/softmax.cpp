@@ -171,7 +171,7 @@ void RunColumns(const Plan& plan, int column_axis) {
   const Axis& inner = plan.p.inner[0];
   // A reduction reads each line once.
   const bool crowds = !plan.Reduces() && (Crowds(inner.stride[kX], plan.n) || Crowds(inner.stride[kY], plan.n));
-  ParallelFor(CountElements(others) * count, EstimateNanoseconds(plan.rows * plan.n, plan.p.storage), [&](size_t i) {
+  ParallelFor(CountElements(others) * count, EstimateNanoseconds(plan.rows, plan.n, plan.p.storage), [&](size_t i) {
     const Offsets at = OffsetsAt(others, i / count);
     const size_t first = i % count * width;
     const auto shift = [&](Operand k) { return at[k] + static_cast<ptrdiff_t>(first) * columns.stride[k]; };
@@ -311,7 +311,7 @@ void Run(const Problem& problem) {
   plan.stream = !plan.Reduces() && problem.x != problem.y && plan.rows * plan.n * plan.YSize() > kStreamBytes;
 
   const bool contiguous = IsContiguous(plan) && IsAligned(plan);
-  const double cost = EstimateNanoseconds(plan.rows * plan.n, plan.p.storage);
+  const double cost = EstimateNanoseconds(plan.rows, plan.n, plan.p.storage);
   if (plan.n > SegmentLength(plan.p.storage)) {
     // Many long rows: one each. Few: every one is split.
     const bool many = plan.rows >= 4 * static_cast<size_t>(UsableThreads(cost));

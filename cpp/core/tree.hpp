@@ -38,6 +38,12 @@ struct TreeArrays {
   std::vector<int32_t> parent, slot, child, depth;
   std::vector<int64_t> child_begin, unit_begin;
   std::vector<int32_t> origin;  // what number each node had among the parents
+
+  TreeView View() const {
+    const size_t inner = child_begin.size() - 1;
+    return {parent.data(),         slot.data(), child_begin.data(), child.data(), unit_begin.data(),
+            parent.size() - inner, inner};
+  }
 };
 
 // The tree in which node i hangs below parents[i], -1 for the root. Nodes without children are the classes, in their

@@ -1,6 +1,6 @@
 #include <algorithm>
 #include <cmath>
-#include <queue>
+#include <limits>
 #include <vector>
 
 #include "hierarchical.hpp"
@@ -15,32 +15,51 @@ struct Place {
   int32_t node;
 };
 
-// Takes what the best-first search finds, until nothing better can come.
+// The k likeliest classes so far. Results are rounded to T, and ties are ties of what the caller sees.
 template <class T>
 class Podium {
  public:
-  explicit Podium(const TopQuery& query) : query_(query) {}
-  // NaN, of NaN in the row, is not admitted.
-  bool Admits(double log_prob) const { return log_prob >= query_.min_log_prob; }
-  void Add(const Place& place) { found_.push_back(place); }
-  // Results are rounded to T, and ties are ties of what the caller sees: all that round to the k-th are candidates.
-  bool IsFull(double next) const {
-    return found_.size() >= query_.k && static_cast<T>(next) < static_cast<T>(found_[query_.k - 1].log_prob);
+  void Begin(const TopQuery& query) {
+    query_ = &query;
+    best_.clear();
+  }
+  // Whether a class of this probability, or one below a node of it, may be among the results. NaN, of NaN in the row,
+  // is not admitted.
+  bool Admits(double log_prob) const {
+    return log_prob >= query_->min_log_prob &&
+           (best_.size() < query_->k || static_cast<T>(log_prob) >= best_.front().log_prob);
+  }
+  void Add(const Place& place) {
+    const Class candidate = {static_cast<T>(place.log_prob), place.node};
+    if (best_.size() == query_->k) {
+      if (!kBetter(candidate, best_.front())) return;
+      std::pop_heap(best_.begin(), best_.end(), kBetter);
+      best_.back() = candidate;
+    } else {
+      best_.push_back(candidate);
+    }
+    std::push_heap(best_.begin(), best_.end(), kBetter);
   }
   void Store(int64_t* ids, T* log_probs) {
-    std::sort(found_.begin(), found_.end(), [](const Place& a, const Place& b) {
-      const T x = static_cast<T>(a.log_prob), y = static_cast<T>(b.log_prob);
-      return x > y || (x == y && a.node < b.node);
-    });
-    for (size_t j = 0; j < query_.k; ++j) {
-      ids[j] = j < found_.size() ? found_[j].node : -1;
-      log_probs[j] = static_cast<T>(j < found_.size() ? found_[j].log_prob : -kInfinity);
+    std::sort_heap(best_.begin(), best_.end(), kBetter);
+    for (size_t j = 0; j < query_->k; ++j) {
+      ids[j] = j < best_.size() ? best_[j].id : -1;
+      log_probs[j] = j < best_.size() ? best_[j].log_prob : -std::numeric_limits<T>::infinity();
     }
   }
+  size_t Bytes() const { return best_.capacity() * sizeof(Class); }
 
  private:
-  const TopQuery& query_;
-  std::vector<Place> found_;
+  struct Class {
+    T log_prob;
+    int32_t id;
+  };
+  static constexpr auto kBetter = [](const Class& a, const Class& b) {
+    return a.log_prob > b.log_prob || (a.log_prob == b.log_prob && a.id < b.id);
+  };
+
+  const TopQuery* query_ = nullptr;
+  std::vector<Class> best_;  // a heap, the worst in front
 };
 
 // The children of `node`, with their log-probabilities.
@@ -53,53 +72,125 @@ void Expand(Walker<T>& walker, const TreeView& tree, const T* h, const Place& at
   }
 }
 
-template <class T>
-void SearchBestFirst(Walker<T>& walker, const TreeView& tree, const T* h, Podium<T>* podium, int64_t* visited) {
-  // Of equal nodes the inner ones go first: leaves of the same probability may lie below. Then the lower class.
-  const auto worse = [&](const Place& a, const Place& b) {
-    if (a.log_prob != b.log_prob) return a.log_prob < b.log_prob;
-    if (tree.IsLeaf(a.node) != tree.IsLeaf(b.node)) return tree.IsLeaf(a.node);
-    return a.node > b.node;
+// The same for many nodes: those of two children are asked together, and come first.
+template <class T, class F>
+void ExpandAll(Walker<T>& walker, const TreeView& tree, const T* h, const std::vector<Place>& places, F f) {
+  constexpr size_t kMost = Walker<T>::kMostPairs;
+  int32_t nodes[kMost];
+  double above[kMost], log_probs[2 * kMost];
+  size_t count = 0;
+  const auto flush = [&] {
+    walker.Pairs(h, nodes, count, log_probs);
+    for (size_t j = 0; j < 2 * count; ++j) {
+      f(Place{above[j / 2] + log_probs[j], tree.Children(nodes[j / 2])[j % 2]});
+    }
+    count = 0;
   };
-  std::priority_queue<Place, std::vector<Place>, decltype(worse)> open(worse);
-  open.push({0.0, tree.Root()});
-  while (!open.empty() && !podium->IsFull(open.top().log_prob)) {
-    const Place best = open.top();
-    open.pop();
-    if (tree.IsLeaf(best.node)) {
-      podium->Add(best);
+  for (const Place& place : places) {
+    if (tree.CountChildren(place.node) != 2) {
+      Expand(walker, tree, h, place, f);
       continue;
     }
-    Expand(walker, tree, h, best, [&](const Place& child) {
-      ++*visited;
-      if (podium->Admits(child.log_prob)) open.push(child);
-    });
+    nodes[count] = place.node;
+    above[count++] = place.log_prob;
+    if (count == kMost) flush();
   }
+  if (count > 0) flush();
 }
 
+// Opens inner nodes, about from the likeliest on, until none is left that may hide one of the k best classes: since no
+// child is likelier than its parent, what the podium does not admit hides none.
+//
+// In strict order, each node would wait for the scores of the last, a chain of instructions that several nodes can
+// share, and then for its place in a heap. So up to kAtOnce nodes are opened together that are nearly as likely as the
+// best; they are followed down while that is so, and only the others wait in a heap. A few nodes more are opened, in
+// less time; and the first way down finds classes that keep most of the rest out.
 template <class T>
-void SearchWithBeam(Walker<T>& walker, const TreeView& tree, const T* h, size_t beam, Podium<T>* podium,
-                    int64_t* visited) {
-  std::vector<Place> level = {{0.0, tree.Root()}}, next;
-  const auto better = [](const Place& a, const Place& b) {
-    return a.log_prob > b.log_prob || (a.log_prob == b.log_prob && a.node < b.node);
-  };
-  while (!level.empty()) {
-    next.clear();
-    for (const Place& place : level) {
-      Expand(walker, tree, h, place, [&](const Place& child) {
+class BestFirst {
+ public:
+  void Search(Walker<T>& walker, const TreeView& tree, const T* h, Podium<T>* podium, int64_t* visited) {
+    waiting_.clear();
+    now_.assign(1, {0.0, tree.Root()});
+    while (!now_.empty()) {
+      next_.clear();
+      ExpandAll(walker, tree, h, now_, [&](const Place& child) {
         ++*visited;
         if (!podium->Admits(child.log_prob)) return;
-        tree.IsLeaf(child.node) ? podium->Add(child) : next.push_back(child);
+        tree.IsLeaf(child.node) ? podium->Add(child) : next_.push_back(child);
       });
+      Choose(*podium);
     }
-    if (next.size() > beam) {
-      std::nth_element(next.begin(), next.begin() + static_cast<ptrdiff_t>(beam), next.end(), better);
-      next.resize(beam);
-    }
-    level.swap(next);
   }
-}
+  size_t Bytes() const { return waiting_.capacity() * sizeof(Place); }
+
+ private:
+  static constexpr size_t kAtOnce = Walker<T>::kMostPairs;
+  static constexpr double kNear = 1.0;
+
+  // What to open now: of the nodes that were found last, and of those that wait.
+  void Choose(const Podium<T>& podium) {
+    double best = waiting_.empty() ? -kInfinity : waiting_.front().log_prob;
+    for (const Place& place : next_) best = std::max(best, place.log_prob);
+    now_.clear();
+    for (const Place& place : next_) {
+      if (now_.size() < kAtOnce && place.log_prob >= best - kNear) {
+        if (podium.Admits(place.log_prob)) now_.push_back(place);
+      } else {
+        waiting_.push_back(place);
+        std::push_heap(waiting_.begin(), waiting_.end(), kLessLikely);
+      }
+    }
+    while (now_.size() < kAtOnce && !waiting_.empty() && waiting_.front().log_prob >= best - kNear &&
+           podium.Admits(waiting_.front().log_prob)) {
+      now_.push_back(waiting_.front());
+      std::pop_heap(waiting_.begin(), waiting_.end(), kLessLikely);
+      waiting_.pop_back();
+    }
+  }
+  static constexpr auto kLessLikely = [](const Place& a, const Place& b) { return a.log_prob < b.log_prob; };
+
+  std::vector<Place> now_, next_;
+  std::vector<Place> waiting_;  // a heap, the likeliest in front
+};
+
+// The search that keeps only the best nodes of each level.
+template <class T>
+class BeamSearch {
+ public:
+  void Search(Walker<T>& walker, const TreeView& tree, const T* h, size_t beam, Podium<T>* podium, int64_t* visited) {
+    const auto better = [](const Place& a, const Place& b) {
+      return a.log_prob > b.log_prob || (a.log_prob == b.log_prob && a.node < b.node);
+    };
+    level_.assign(1, {0.0, tree.Root()});
+    while (!level_.empty()) {
+      next_.clear();
+      ExpandAll(walker, tree, h, level_, [&](const Place& child) {
+        ++*visited;
+        if (!podium->Admits(child.log_prob)) return;
+        tree.IsLeaf(child.node) ? podium->Add(child) : next_.push_back(child);
+      });
+      if (next_.size() > beam) {
+        std::nth_element(next_.begin(), next_.begin() + static_cast<ptrdiff_t>(beam), next_.end(), better);
+        next_.resize(beam);
+      }
+      level_.swap(next_);
+    }
+  }
+  size_t Bytes() const { return (level_.capacity() + next_.capacity()) * sizeof(Place); }
+
+ private:
+  std::vector<Place> level_, next_;
+};
+
+// What a thread searches with.
+template <class T>
+struct SearchMemory {
+  Podium<T> podium;
+  BestFirst<T> best_first;
+  BeamSearch<T> beam;
+
+  size_t Bytes() const { return podium.Bytes() + best_first.Bytes() + beam.Bytes(); }
+};
 
 // Numbers in [0, 1) from a seed (Steele, Lea & Flood, SplitMix, OOPSLA 2014).
 class Uniform {
@@ -124,12 +215,14 @@ void TopClasses(const Layer<T>& layer, const Hidden<T>& hidden, const TopQuery& 
   const double units = static_cast<double>(query.k) * UsualPath(layer.tree);
   ForEachRow(layer, hidden.rows, units, [&](Walker<T>& walker, size_t r) {
     const T* h = hidden.x + r * layer.features;
-    Podium<T> podium(query);
+    const Kept<SearchMemory<T>> kept;
+    auto& [podium, best_first, beam] = *kept;
+    podium.Begin(query);
     visited[r] = 0;
     if (query.beam == 0) {
-      SearchBestFirst(walker, layer.tree, h, &podium, &visited[r]);
+      best_first.Search(walker, layer.tree, h, &podium, &visited[r]);
     } else {
-      SearchWithBeam(walker, layer.tree, h, query.beam, &podium, &visited[r]);
+      beam.Search(walker, layer.tree, h, query.beam, &podium, &visited[r]);
     }
     podium.Store(ids + r * query.k, log_probs + r * query.k);
   });

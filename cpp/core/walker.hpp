@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <cmath>
 #include <limits>
+#include <memory>
 #include <type_traits>
 #include <vector>
 
@@ -86,26 +87,26 @@ inline void Climb(const TreeView& tree, const int64_t* targets, size_t count, Wa
 template <class T, class S = double>
 class Walker {
  public:
-  explicit Walker(const Layer<T>& layer) : layer_(layer) {}
+  // Before anything else: the layer that is asked.
+  void Begin(const Layer<T>& layer) {
+    layer_ = &layer;
+    found_ = -1;
+  }
 
   // Log-probabilities of a node's children, given the node.
   const std::vector<S>& Children(const T* h, int32_t node) {
-    const size_t count = layer_.tree.CountChildren(node);
-    const int64_t first = layer_.tree.FirstUnit(node);
+    const size_t count = layer_->tree.CountChildren(node);
+    const int64_t first = layer_->tree.FirstUnit(node);
     children_.resize(count);
     if (count == 1) {
       children_[0] = S(0);
     } else if (count == 2) {
-      S z[2], q[2];
-      const T* const row = layer_.Row(first);
-      Scores(&h, 1, &row, 1, &first, z);
-      z[1] = -z[0];
-      Units<S>().log_sigmoid(z, 2, children_.data(), q);
+      Pairs(h, &node, 1, children_.data());
     } else {
       children_rows_.clear();
       children_units_.clear();
       for (int64_t unit = first; unit < first + static_cast<int64_t>(count); ++unit) {
-        children_rows_.push_back(layer_.Row(unit));
+        children_rows_.push_back(layer_->Row(unit));
         children_units_.push_back(unit);
       }
       Scores(&h, 1, children_rows_.data(), count, children_units_.data(), children_.data());
@@ -114,17 +115,36 @@ class Walker {
     return children_;
   }
 
+  // The same for up to kMostPairs nodes of two children each, node after node: they take hardly longer than one, which
+  // is a chain of instructions that wait for each other.
+  static constexpr size_t kMostPairs = 8;
+  void Pairs(const T* h, const int32_t* nodes, size_t count, S* log_p) {
+    const T* rows[kMostPairs];
+    int64_t units[kMostPairs];
+    S scores[kMostPairs], signed_scores[2 * kMostPairs], q[2 * kMostPairs];
+    for (size_t j = 0; j < count; ++j) {
+      units[j] = layer_->tree.FirstUnit(nodes[j]);
+      rows[j] = layer_->Row(units[j]);
+    }
+    Scores(&h, 1, rows, count, units, scores);
+    for (size_t j = 0; j < count; ++j) {
+      signed_scores[2 * j] = scores[j];
+      signed_scores[2 * j + 1] = -scores[j];
+    }
+    Units<S>().log_sigmoid(signed_scores, 2 * count, log_p, q);
+  }
+
   // ---- the way to a leaf: Find it, Ask the units for their scores, and Judge these ----
 
   void Find(int64_t target) {
     if (target == found_) return;
-    Climb(layer_.tree, &target, 1, &way_);
+    Climb(layer_->tree, &target, 1, &way_);
     Follow(target, way_);
   }
   // Find, when the way is known.
   void Follow(int64_t target, const Way& way) {
     found_ = target;
-    const TreeView& tree = layer_.tree;
+    const TreeView& tree = layer_->tree;
     count_ = 0;
     softmaxes_.clear();
     for (size_t d = way.Size(); d-- > 0;) {
@@ -136,14 +156,14 @@ class Walker {
       for (int64_t unit = first; unit < end; ++unit, ++count_) {
         if (count_ == units_.size()) MakeRoom();
         units_[count_] = unit;
-        rows_[count_] = layer_.Row(unit);
+        rows_[count_] = layer_->Row(unit);
         sign_[count_] = is_softmax ? S(0) : (slot == 0 ? S(1) : S(-1));
       }
     }
   }
   void Prefetch() const {
     constexpr size_t kMost = 64;
-    for (size_t j = 0; j < std::min(count_, kMost); ++j) boltzmax::Prefetch(rows_[j], layer_.features);
+    for (size_t j = 0; j < std::min(count_, kMost); ++j) boltzmax::Prefetch(rows_[j], layer_->features);
   }
   // The units' scores for one row, or so many that go this way.
   void Ask(const T* h) { Ask(&h, 1); }
@@ -156,8 +176,8 @@ class Walker {
     const size_t n = count_, all = n * rows;
     if (all > gain_.size()) {
       log_p_.resize(all);
-      gain_.resize(all);
       signed_.resize(all);
+      gain_.resize(all);  // last: its size stands for all
     }
     for (size_t i = 0; i < all; i += n) {
       for (size_t j = 0; j < n; ++j) signed_[i + j] = sign_[j] * z_[i + j];
@@ -182,32 +202,44 @@ class Walker {
     return -LogProb();
   }
 
+  // The scores of a way without a softmax: log sigma of each is the log-probability of the child on the way.
+  bool IsLogistic() const { return softmaxes_.empty(); }
+  void AskSigned(const T* h, S* scores) {
+    Ask(h);
+    for (size_t j = 0; j < count_; ++j) scores[j] = sign_[j] * z_[j];
+  }
+
   // How many units there are on the way, which, and their rows of weights; and d(-log p) / dz_j, row after row.
   size_t Count() const { return count_; }
   const int64_t* UnitIds() const { return units_.data(); }
   T* const* Rows() const { return rows_.data(); }
   const S* Gain() const { return gain_.data(); }
 
+  // How much memory there is, about: that of a way of so many units, or of a node of so many children.
+  size_t Bytes() const {
+    return (units_.capacity() + z_.capacity() + gain_.capacity() + children_.capacity()) * 4 * sizeof(int64_t);
+  }
+
  private:
   void MakeRoom() {
     const size_t room = 2 * count_ + 32;
-    units_.resize(room);
     rows_.resize(room);
     sign_.resize(room);
+    units_.resize(room);  // last: its size stands for all
   }
 
   // z[c * m + j] = x_c . rows_j + bias of units_j
   void Scores(const T* const* x, size_t count, const T* const* rows, size_t m, const int64_t* units, S* z) {
     if constexpr (std::is_same_v<S, T>) {
-      Units<T>().dot_rows(x, count, rows, m, layer_.features, z);
+      Units<T>().dot_rows(x, count, rows, m, layer_->features, z);
     } else {
       if (count * m > dots_.size()) dots_.resize(count * m);
-      Units<T>().dot_rows(x, count, rows, m, layer_.features, dots_.data());
+      Units<T>().dot_rows(x, count, rows, m, layer_->features, dots_.data());
       std::copy_n(dots_.begin(), count * m, z);
     }
-    if (layer_.bias == nullptr) return;
+    if (layer_->bias == nullptr) return;
     for (size_t c = 0; c < count; ++c) {
-      for (size_t j = 0; j < m; ++j) z[c * m + j] += static_cast<S>(layer_.bias[units[j]]);
+      for (size_t j = 0; j < m; ++j) z[c * m + j] += static_cast<S>(layer_->bias[units[j]]);
     }
   }
 
@@ -228,7 +260,7 @@ class Walker {
     gain[s.slot] = std::expm1(softmax_[s.slot]);
   }
 
-  const Layer<T>& layer_;
+  const Layer<T>* layer_ = nullptr;
   int64_t found_ = -1;
   Way way_;
   std::vector<Softmax> softmaxes_;
@@ -243,12 +275,47 @@ class Walker {
   std::vector<int64_t> children_units_;
 };
 
+// What a thread works with, kept for its next call, unless it has become large.
+template <class W>
+class Kept {
+ public:
+  Kept() : mine_(OfThread()) {}
+  Kept(const Kept&) = delete;
+  Kept& operator=(const Kept&) = delete;
+  ~Kept() {
+    if (mine_->Bytes() > kMostBytes) of_thread_.reset();
+  }
+  W& operator*() const { return *mine_; }
+
+ private:
+  static constexpr size_t kMostBytes = size_t{1} << 18;
+  // A pointer, lest the compiler ask again and again where the thread's memory is, which takes a call.
+  static thread_local std::unique_ptr<W> of_thread_;
+  static W* OfThread() {
+    if (of_thread_ == nullptr) of_thread_ = std::make_unique<W>();
+    return of_thread_.get();
+  }
+  W* const mine_;
+};
+template <class W>
+thread_local std::unique_ptr<W> Kept<W>::of_thread_;
+
+// f(walker, begin, end) for blocks of rows.
+template <class T, class F>
+void ForEachBlockOfRows(const Layer<T>& layer, size_t rows, double units, F f) {
+  const double cost = static_cast<double>(rows) * CostOfRow(layer.features, units);
+  ParallelBlocks(rows, 1, cost, [&](size_t begin, size_t end) {
+    const Kept<Walker<T>> kept;
+    Walker<T>& walker = *kept;
+    walker.Begin(layer);
+    f(walker, begin, end);
+  });
+}
+
 // f(walker, r) for every row.
 template <class T, class F>
 void ForEachRow(const Layer<T>& layer, size_t rows, double units, F f) {
-  const double cost = static_cast<double>(rows) * CostOfRow(layer.features, units);
-  ParallelBlocks(rows, 1, cost, [&](size_t begin, size_t end) {
-    Walker<T> walker(layer);
+  ForEachBlockOfRows(layer, rows, units, [&](Walker<T>& walker, size_t begin, size_t end) {
     for (size_t r = begin; r < end; ++r) f(walker, r);
   });
 }

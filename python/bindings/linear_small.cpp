@@ -171,9 +171,9 @@ class SmallLayer {
   bool Gradients(double scale, std::array<PyObject*, 3>* gradients) {
     std::fill_n(spare_[1], rows_, scale / scoring_.temperature);
     auto& [d_hidden, d_weight, d_bias] = *gradients;
-    d_hidden = NewArray(PyArray_NDIM(hidden_), PyArray_DIMS(hidden_), PyArray_DESCR(hidden_), nullptr);
-    d_weight = NewArray(2, PyArray_DIMS(weight_), PyArray_DESCR(weight_), nullptr);
-    d_bias = bias_ == nullptr ? Py_NewRef(Py_None) : NewArray(1, &classes_, PyArray_DESCR(bias_), nullptr);
+    d_hidden = NewArray(PyArray_NDIM(hidden_), PyArray_DIMS(hidden_), PyArray_DESCR(hidden_), nullptr).release();
+    d_weight = NewArray(2, PyArray_DIMS(weight_), PyArray_DESCR(weight_), nullptr).release();
+    d_bias = bias_ == nullptr ? Py_NewRef(Py_None) : NewArray(1, &classes_, PyArray_DESCR(bias_), nullptr).release();
     if (d_hidden == nullptr || d_weight == nullptr || d_bias == nullptr) return false;
     std::vector<double> sums(bias_ == nullptr ? 0 : static_cast<size_t>(classes_));
     const bool done = RunDetached(Cost(), [&] {

@@ -58,7 +58,7 @@ struct Logits {
   int RowAxes() const { return PyArray_NDIM(array) - 1; }
 };
 
-// int32 or int64, one for each row, in the shape of the rows, evenly spaced.
+// Integers, one for each row, in the shape of the rows, evenly spaced.
 struct Target {
   PyArrayObject* array;
   DType dtype;
@@ -68,8 +68,7 @@ struct Target {
     if (!PyArray_CheckExact(value)) return std::nullopt;
     auto* array = reinterpret_cast<PyArrayObject*>(value);
     const auto dtype = DTypeOf(array);
-    if (!dtype || (*dtype != DType::kInt32 && *dtype != DType::kInt64) || !PyArray_ISALIGNED(array))
-      return std::nullopt;
+    if (!dtype || !PyTypeNum_ISINTEGER(PyArray_TYPE(array)) || !PyArray_ISALIGNED(array)) return std::nullopt;
     if (PyArray_NDIM(array) != logits.RowAxes() ||
         !PyArray_CompareLists(PyArray_DIMS(array), PyArray_DIMS(logits.array), PyArray_NDIM(array))) {
       return std::nullopt;
@@ -286,7 +285,7 @@ PyObject* RowStatsCall(PyObject*, PyObject* const* args, Py_ssize_t nargs) {
   std::vector<int64_t> classes;
   if (args[1] != Py_None) {
     target = Target::Read(args[1], *logits);
-    if (!target) Py_RETURN_NONE;
+    if (!target || (target->dtype != DType::kInt32 && target->dtype != DType::kInt64)) Py_RETURN_NONE;
     classes.resize(rows);
     for (size_t r = 0; r < rows; ++r) {
       const char* at = PyArray_BYTES(target->array) + static_cast<ptrdiff_t>(r) * target->stride;

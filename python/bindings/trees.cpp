@@ -10,6 +10,8 @@
 #include "arrays.hpp"
 #include "checks.hpp"
 #include "detached.hpp"
+#include "direct_trees.hpp"
+#include "tree_handle.hpp"
 
 #include <pybind11/numpy.h>
 #include <pybind11/stl.h>
@@ -34,13 +36,21 @@ py::array_t<T> ToArray(std::vector<T>&& values) {
   return py::array_t<T>(static_cast<py::ssize_t>(kept->size()), kept->data(), free);
 }
 
+// The handle, and its arrays: parent, slot, child_begin, child, unit_begin, depth, origin.
 py::tuple BuildTree(const Array<int64_t>& parents) {
-  TreeArrays tree;
-  Detached([&] { tree = MakeTree(parents.data(), static_cast<size_t>(parents.size())); });
-  return py::make_tuple(ToArray(std::move(tree.parent)), ToArray(std::move(tree.slot)),
-                        ToArray(std::move(tree.child_begin)), ToArray(std::move(tree.child)),
-                        ToArray(std::move(tree.unit_begin)), ToArray(std::move(tree.depth)),
-                        ToArray(std::move(tree.origin)));
+  auto owner = std::make_unique<TreeArrays>();
+  Detached([&] { *owner = MakeTree(parents.data(), static_cast<size_t>(parents.size())); });
+  TreeArrays* tree = owner.get();
+  const py::capsule handle(tree, kTreeHandle, [](PyObject* self) {
+    delete static_cast<TreeArrays*>(PyCapsule_GetPointer(self, kTreeHandle));
+  });
+  owner.release();
+  const auto view = [&](const auto& values) {
+    using Value = typename std::decay_t<decltype(values)>::value_type;
+    return py::array_t<Value>(static_cast<py::ssize_t>(values.size()), values.data(), handle);
+  };
+  return py::make_tuple(handle, view(tree->parent), view(tree->slot), view(tree->child_begin), view(tree->child),
+                        view(tree->unit_begin), view(tree->depth), view(tree->origin));
 }
 
 py::array_t<int64_t> BuildHuffman(const Doubles& counts, size_t arity) {
@@ -55,22 +65,12 @@ py::array_t<int64_t> BuildBalanced(size_t n, size_t arity) {
   return ToArray(BalancedParents(n, arity));
 }
 
-// parent, slot, child_begin, child, unit_begin
-using TreeTuple = std::tuple<Array<int32_t>, Array<int32_t>, Array<int64_t>, Array<int32_t>, Array<int64_t>>;
+using Handle = py::capsule;
 
-TreeView ViewOf(const TreeTuple& tree) {
-  const auto& [parent, slot, child_begin, child, unit_begin] = tree;
-  const auto nodes = parent.size(), inner = child_begin.size() - 1;
-  Require(
-      inner > 0 && nodes > inner && slot.size() == nodes && child.size() == nodes - 1 && unit_begin.size() == inner + 1,
-      "the arrays of the tree do not fit each other");
-  return {parent.data(),
-          slot.data(),
-          child_begin.data(),
-          child.data(),
-          unit_begin.data(),
-          static_cast<size_t>(nodes - inner),
-          static_cast<size_t>(inner)};
+TreeView ViewOf(const Handle& tree) {
+  const TreeArrays* arrays = TreeOf(tree.ptr());
+  if (arrays == nullptr) throw py::error_already_set();
+  return arrays->View();
 }
 
 void CheckTargets(const TreeView& tree, const Targets& target) {
@@ -82,7 +82,7 @@ void CheckTargets(const TreeView& tree, const Targets& target) {
 // A layer and rows for it, with the arrays that they live in.
 template <class T>
 struct Question {
-  TreeTuple tree;
+  Handle tree;
   Array<T> weight;
   std::optional<Array<T>> bias;
   Array<T> hidden;
@@ -90,7 +90,7 @@ struct Question {
   size_t Rows() const { return static_cast<size_t>(hidden.shape(0)); }
   Layer<T> AsLayer() {
     const TreeView view = ViewOf(tree);
-    const auto units = std::get<4>(tree).data()[view.inner];
+    const auto units = view.unit_begin[view.inner];
     Require(weight.ndim() == 2 && hidden.ndim() == 2 && weight.shape(0) == units && weight.shape(1) == hidden.shape(1),
             "weight, hidden and the tree do not fit each other");
     Require(!bias || bias->size() == units, "one bias for each unit is needed");
@@ -110,20 +110,20 @@ double Cost(const Question<T>& q) {
   return static_cast<double>(q.hidden.size()) * 10.0;
 }
 
-template <class T>
-void RunLogProb(const TreeTuple& tree, const Array<T>& weight, const std::optional<Array<T>>& bias,
-                const Array<T>& hidden, const Targets& target, Doubles out) {
+template <class T, class Out>
+void RunLogProb(const Handle& tree, const Array<T>& weight, const std::optional<Array<T>>& bias, const Array<T>& hidden,
+                const Targets& target, Array<Out> out) {
   Question<T> q = {tree, weight, bias, hidden};
   const Layer<T> layer = q.AsLayer();
   q.RequireRows(target);
   q.RequireRows(out);
   CheckTargets(layer.tree, target);
-  double* to = out.mutable_data();
+  Out* to = out.mutable_data();
   Detached(Cost(q), [&] { LogProb(layer, q.AsHidden(), target.data(), to); });
 }
 
 template <class T>
-void RunLogProbOfNodes(const TreeTuple& tree, const Array<T>& weight, const std::optional<Array<T>>& bias,
+void RunLogProbOfNodes(const Handle& tree, const Array<T>& weight, const std::optional<Array<T>>& bias,
                        const Array<T>& hidden, Array<T> out) {
   Question<T> q = {tree, weight, bias, hidden};
   const Layer<T> layer = q.AsLayer();
@@ -135,14 +135,19 @@ void RunLogProbOfNodes(const TreeTuple& tree, const Array<T>& weight, const std:
   Detached(static_cast<double>(out.size()) * 10.0, [&] { LogProbOfNodes(layer, q.AsHidden(), nodes, to); });
 }
 
-py::array_t<int64_t> RunTouchedUnits(const TreeTuple& tree, const Targets& target) {
+double RunMeanLoss(const Doubles& loss, const Doubles& weight) {
+  Require(loss.size() == weight.size(), "one for each row is needed");
+  return MeanLoss(loss.data(), weight.data(), static_cast<size_t>(loss.size()));
+}
+
+py::array_t<int64_t> RunTouchedUnits(const Handle& tree, const Targets& target) {
   const TreeView view = ViewOf(tree);
   CheckTargets(view, target);
   return ToArray(TouchedUnits(view, target.data(), static_cast<size_t>(target.size())));
 }
 
 template <class T>
-void RunLossGradient(const TreeTuple& tree, const Array<T>& weight, const std::optional<Array<T>>& bias,
+void RunLossGradient(const Handle& tree, const Array<T>& weight, const std::optional<Array<T>>& bias,
                      const Array<T>& hidden, const Targets& target, const Doubles& scale, Doubles loss,
                      Array<T> d_hidden, const Targets& units, Array<T> d_weight, std::optional<Array<T>> d_bias) {
   Question<T> q = {tree, weight, bias, hidden};
@@ -161,7 +166,7 @@ void RunLossGradient(const TreeTuple& tree, const Array<T>& weight, const std::o
 }
 
 template <class T>
-void RunDescend(const TreeTuple& tree, Array<T> weight, std::optional<Array<T>> bias, const Array<T>& hidden,
+void RunDescend(const Handle& tree, Array<T> weight, std::optional<Array<T>> bias, const Array<T>& hidden,
                 const Targets& target, const Doubles& scale, double rate, std::optional<Doubles> squares,
                 double epsilon, bool lock_free, size_t together, Doubles loss, Array<T> d_hidden) {
   Question<T> q = {tree, weight, bias, hidden};
@@ -179,7 +184,7 @@ void RunDescend(const TreeTuple& tree, Array<T> weight, std::optional<Array<T>> 
 }
 
 template <class T>
-void RunDescendPairs(const TreeTuple& tree, Array<T> weight, std::optional<Array<T>> bias, Array<T> table,
+void RunDescendPairs(const Handle& tree, Array<T> weight, std::optional<Array<T>> bias, Array<T> table,
                      const Targets& ids, const Targets& target, double rate, std::optional<Doubles> squares,
                      double epsilon, bool lock_free, size_t together, Doubles loss) {
   Question<T> q = {tree, weight, bias, table};
@@ -199,7 +204,7 @@ void RunDescendPairs(const TreeTuple& tree, Array<T> weight, std::optional<Array
 }
 
 template <class T>
-void RunTop(const TreeTuple& tree, const Array<T>& weight, const std::optional<Array<T>>& bias, const Array<T>& hidden,
+void RunTop(const Handle& tree, const Array<T>& weight, const std::optional<Array<T>>& bias, const Array<T>& hidden,
             size_t k, size_t beam, double min_log_prob, Targets ids, Array<T> log_probs, Targets visited) {
   Question<T> q = {tree, weight, bias, hidden};
   const Layer<T> layer = q.AsLayer();
@@ -212,8 +217,8 @@ void RunTop(const TreeTuple& tree, const Array<T>& weight, const std::optional<A
 }
 
 template <class T>
-void RunSample(const TreeTuple& tree, const Array<T>& weight, const std::optional<Array<T>>& bias,
-               const Array<T>& hidden, const Array<uint64_t>& seed, Targets out) {
+void RunSample(const Handle& tree, const Array<T>& weight, const std::optional<Array<T>>& bias, const Array<T>& hidden,
+               const Array<uint64_t>& seed, Targets out) {
   Question<T> q = {tree, weight, bias, hidden};
   const Layer<T> layer = q.AsLayer();
   q.RequireRows(seed);
@@ -223,7 +228,7 @@ void RunSample(const TreeTuple& tree, const Array<T>& weight, const std::optiona
 }
 
 template <class T>
-void RunSureNodes(const TreeTuple& tree, const Array<T>& weight, const std::optional<Array<T>>& bias,
+void RunSureNodes(const Handle& tree, const Array<T>& weight, const std::optional<Array<T>>& bias,
                   const Array<T>& hidden, double min_log_prob, Targets nodes, Array<T> log_probs) {
   Question<T> q = {tree, weight, bias, hidden};
   const Layer<T> layer = q.AsLayer();
@@ -239,7 +244,7 @@ void BindLayer(py::module_& m) {
   const auto tree = py::arg("tree"), weight = py::arg("weight").noconvert(), bias = py::arg("bias").noconvert(),
              hidden = py::arg("hidden").noconvert(), target = py::arg("target").noconvert();
   const auto exact = [](const char* name) { return py::arg(name).noconvert(); };
-  m.def("layer_log_prob", RunLogProb<T>, tree, weight, bias, hidden, target, exact("out"));
+  m.def("layer_log_prob", RunLogProb<T, T>, tree, weight, bias, hidden, target, exact("out"));
   m.def("layer_log_prob_of_nodes", RunLogProbOfNodes<T>, tree, weight, bias, hidden, exact("out"));
   m.def("layer_loss_gradient", RunLossGradient<T>, tree, weight, bias, hidden, target, exact("scale"), exact("loss"),
         exact("d_hidden"), exact("units"), exact("d_weight"), exact("d_bias"));
@@ -263,8 +268,13 @@ void BindTrees(py::module_& m) {
   m.def("huffman_parents", BuildHuffman, py::arg("counts").noconvert(), py::arg("arity"));
   m.def("balanced_parents", BuildBalanced, py::arg("n"), py::arg("arity"));
   m.def("touched_units", RunTouchedUnits, py::arg("tree"), py::arg("target").noconvert());
+  m.def("mean_loss", RunMeanLoss, py::arg("loss").noconvert(), py::arg("weight").noconvert());
   BindLayer<float>(m);
   BindLayer<double>(m);
+  const auto exact = [](const char* name) { return py::arg(name).noconvert(); };
+  m.def("layer_log_prob", RunLogProb<float, double>, py::arg("tree"), exact("weight"), exact("bias"), exact("hidden"),
+        exact("target"), exact("out"));
+  if (PyModule_AddFunctions(m.ptr(), DirectTreeMethods()) < 0) throw py::error_already_set();
 }
 
 }  // namespace boltzmax

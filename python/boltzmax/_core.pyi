@@ -207,19 +207,34 @@ def linear_small_topk(*args: object) -> tuple[NDArray[np.int64], NDArray[Any]] |
 _I32 = NDArray[np.int32]
 _I64 = NDArray[np.int64]
 _F64 = NDArray[np.float64]
-_Tree = tuple[_I32, _I32, _I64, _I32, _I64]
+_Tree = object  # what make_tree returns first
 
-def make_tree(parents: _I64) -> tuple[_I32, _I32, _I64, _I32, _I64, _I32, _I32]: ...
+def make_tree(parents: _I64) -> tuple[_Tree, _I32, _I32, _I64, _I32, _I64, _I32, _I32]: ...
 def huffman_parents(counts: _F64, arity: int) -> _I64: ...
 def balanced_parents(n: int, arity: int) -> _I64: ...
 def touched_units(tree: _Tree, target: _I64) -> _I64: ...
+def mean_loss(loss: _F64, weight: _F64) -> float: ...
+def try_log_prob(layer: object, hidden: ArrayLike, target: ArrayLike) -> NDArray[Any] | None: ...
+def try_topk(
+    layer: object, hidden: ArrayLike, k: int, beam: int | None, min_prob: float
+) -> tuple[_I64, NDArray[Any], _I64] | None: ...
+def try_descend(
+    layer: object,
+    hidden: ArrayLike,
+    target: ArrayLike,
+    lr: float,
+    sample_weight: ArrayLike | None,
+    update: str,
+    squares: _F64 | None,
+    eps: float,
+) -> tuple[float, NDArray[Any]] | None: ...
 def layer_log_prob(
     tree: _Tree,
     weight: NDArray[Any],
     bias: NDArray[Any] | None,
     hidden: NDArray[Any],
     target: _I64,
-    out: _F64,
+    out: NDArray[Any],
 ) -> None: ...
 def layer_log_prob_of_nodes(
     tree: _Tree,

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from boltzmax import _core
-from boltzmax._tree_descent import DescendingLayer, mean_loss
+from boltzmax._tree_descent import DescendingLayer
 from boltzmax._tree_layer import Array
 
 
@@ -106,10 +106,13 @@ class HierarchicalSoftmax(DescendingLayer):
         IndexError
             For a target that is not a class; it names the first.
         """
+        found = _core.try_log_prob(self, hidden, target)
+        if found is not None:
+            return found
         x = self._hidden(hidden)
-        out = np.empty(len(x))
+        out = np.empty(len(x), self.dtype)
         _core.layer_log_prob(*self._layer(), x, self._target(target, len(x)), out)
-        return out.astype(self.dtype)
+        return out
 
     def log_prob_all(self, hidden: ArrayLike) -> Array:
         """Return the log-probability of every class, (N, n_classes): linear in their number."""
@@ -134,7 +137,7 @@ class HierarchicalSoftmax(DescendingLayer):
         x = self._hidden(hidden)
         each = np.empty(len(x))
         _core.layer_log_prob(*self._layer(), x, self._target(target, len(x)), each)
-        return mean_loss(-each, self._scale(sample_weight, len(x)))
+        return _core.mean_loss(-each, self._scale(sample_weight, len(x)))
 
     def loss_with_grad(
         self, hidden: ArrayLike, target: ArrayLike, sample_weight: ArrayLike | None = None
@@ -163,7 +166,7 @@ class HierarchicalSoftmax(DescendingLayer):
         with np.errstate(all="ignore"):
             scale = weights / weights.sum()
         each, d_hidden, units, d_weight, d_bias = self._gradient(x, classes, scale)
-        return SparseGradient(mean_loss(each, weights), d_hidden, units, d_weight, d_bias)
+        return SparseGradient(_core.mean_loss(each, weights), d_hidden, units, d_weight, d_bias)
 
     # ---- questions ----
 
@@ -177,9 +180,9 @@ class HierarchicalSoftmax(DescendingLayer):
     ) -> tuple[NDArray[np.int64], Array]:
         """Return the k likeliest classes of each row, and their log-probabilities.
 
-        Exact unless `beam` is given: nodes are opened from the likeliest on, and a node that is
-        less likely than the k-th class found hides no better one. On peaked distributions few
-        nodes are opened; on flat ones nearly all.
+        Exact unless `beam` is given: nodes are opened from the likeliest on, a few at a time, and
+        a node that is less likely than the k-th class found hides no better one. On peaked
+        distributions few nodes are opened; on flat ones nearly all.
 
         Parameters
         ----------
@@ -213,6 +216,9 @@ class HierarchicalSoftmax(DescendingLayer):
         min_prob: float = 0.0,
     ) -> TopClasses:
         """Return what `topk` does, and how many nodes it looked at for each row."""
+        found = _core.try_topk(self, hidden, k, beam, min_prob)
+        if found is not None:
+            return TopClasses(*found)
         count = operator.index(k)
         if not 1 <= count <= self.tree.n_classes:
             raise ValueError(f"k must be from 1 to {self.tree.n_classes}, got {k}")

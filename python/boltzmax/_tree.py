@@ -66,6 +66,7 @@ class Tree:
     child_offset: Offsets
     unit_offset: Offsets
     names: tuple[str, ...] | None
+    _handle: object  # the compiled tree, of which the arrays are views
 
     def __init__(self) -> None:
         raise TypeError("make a Tree with Tree.huffman, .balanced, .two_level, .from_...")
@@ -109,7 +110,9 @@ class Tree:
 
     @classmethod
     def _build(cls, parents: NDArray[np.int64], names: Sequence[str] | None = None) -> Tree:
-        parent, slot, child_offset, child, unit_offset, depth, origin = _core.make_tree(parents)
+        handle, parent, slot, child_offset, child, unit_offset, depth, origin = _core.make_tree(
+            parents
+        )
         arrays: dict[str, Any] = {"parent": parent, "slot": slot, "node_depth": depth}
         arrays |= {"child": child, "child_offset": child_offset, "unit_offset": unit_offset}
         for array in arrays.values():
@@ -123,7 +126,7 @@ class Tree:
                     raise TypeError(f"names must be strings, got {name!r}")
             ordered = tuple(names[i] for i in origin)
         tree = object.__new__(cls)
-        tree.__dict__.update(arrays, names=ordered)  # past __setattr__
+        tree.__dict__.update(arrays, names=ordered, _handle=handle)  # past __setattr__
         return tree
 
     def __setattr__(self, name: str, value: object) -> None:

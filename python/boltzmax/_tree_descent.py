@@ -9,7 +9,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from boltzmax import _core
 from boltzmax._loss_arguments import check_number
-from boltzmax._targets import product, unmasked
+from boltzmax._targets import unmasked
 from boltzmax._tree_layer import Array, Doubles, TreeLayer
 
 ONE_BY_ONE = ("sequential", "grouped", "hogwild")  # ways to update that see one row after another
@@ -95,6 +95,9 @@ class DescendingLayer(TreeLayer):
         squares: Doubles | None,
         eps: float,
     ) -> tuple[float, Array]:
+        done = _core.try_descend(self, hidden, target, lr, sample_weight, update, squares, eps)
+        if done is not None:
+            return done
         rate = self._rate(lr)
         _check_update(update, (*ONE_BY_ONE, "batch"))
         layer = self._layer()
@@ -125,7 +128,7 @@ class DescendingLayer(TreeLayer):
                 each,
                 d_hidden,
             )
-        return mean_loss(each, weights), d_hidden
+        return _core.mean_loss(each, weights), d_hidden
 
     def pair_step(
         self,
@@ -190,12 +193,6 @@ class DescendingLayer(TreeLayer):
         if not math.isfinite(rate):
             raise ValueError(f"lr must be finite, got {lr}")
         return rate
-
-
-def mean_loss(losses: Doubles, weights: Doubles) -> float:
-    """Return the weighted mean; a loss of weight 0 does not count, be it infinite."""
-    with np.errstate(all="ignore"):
-        return float(np.float64(product(weights, losses).sum()) / weights.sum())
 
 
 def _check_update(update: str, allowed: tuple[str, ...]) -> None:

@@ -65,12 +65,11 @@ class TreeLayer:
     # ---- what goes in ----
 
     def _layer(self) -> tuple[Any, Array, Array | None]:
-        t = self.tree
-        arrays = (t.parent, t.slot, t.child_offset, t.child, t.unit_offset)
-        self._check("weight", self.weight, (t.n_units, self.n_features))
+        units = self.tree.n_units
+        self._check("weight", self.weight, (units, self.n_features))
         if self.bias is not None:
-            self._check("bias", self.bias, (t.n_units,))
-        return arrays, self.weight, self.bias
+            self._check("bias", self.bias, (units,))
+        return self.tree._handle, self.weight, self.bias
 
     def _gradient(
         self, x: Array, classes: NDArray[np.int64], scale: Doubles

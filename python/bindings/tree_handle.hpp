@@ -1,0 +1,17 @@
+// A tree as Python holds it: a capsule that owns the arrays, of which NumPy's are views.
+#pragma once
+
+#include <Python.h>
+
+#include "../../cpp/core/tree.hpp"
+
+namespace boltzmax {
+
+inline constexpr const char* kTreeHandle = "boltzmax.tree";
+
+// Null, with an exception set, for anything else.
+inline const TreeArrays* TreeOf(PyObject* handle) {
+  return static_cast<const TreeArrays*>(PyCapsule_GetPointer(handle, kTreeHandle));
+}
+
+}  // namespace boltzmax
