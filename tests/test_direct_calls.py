@@ -245,6 +245,18 @@ def test_reductions(isa: str, name: str, compare: Callable[..., None]) -> None:
     compare("logsumexp", x[:, :0], axis=1, return_sign=True)
 
 
+def test_weights(isa: str, compare: Callable[..., None]) -> None:
+    b = scores(seed=3)
+    every: list[Any] = [2.0, -3, True, np.float16(2), b[0, 0].tolist(), b[:, :1].astype("i1")]
+    for weights in (*every, *layouts(b)):
+        for x in (scores(np.float32), scores("i1")[:, ::-1], scores().T.copy().T):
+            for axis in (1, (0, 2), None, ()):
+                compare("logsumexp", x, axis, b=weights, return_sign=True)
+        compare("logsumexp", b, 0, b=weights, where=b > 0, temperature=2, dtype="f4", keepdims=True)
+    for bad in ("b", 1j, 2**70, b[:2], [b, b], np.array(1, object), b.astype(">f4")):
+        same_both_ways("logsumexp", (b,), {"b": bad})
+
+
 @pytest.mark.parametrize("op", BACKWARD)
 def test_gradients(isa: str, dtype: np.dtype[Any], op: str, compare: Callable[..., None]) -> None:
     for dy in layouts(scores(dtype)):

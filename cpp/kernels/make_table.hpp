@@ -286,7 +286,8 @@ constexpr KernelTable MakeTable(const char* isa) {
           kUnits<double>,
           &BOLTZMAX_ISA::kLosses,
           &BOLTZMAX_ISA::kPointwise,
-          &BOLTZMAX_ISA::kTiles};
+          &BOLTZMAX_ISA::kTiles,
+          &BOLTZMAX_ISA::kWeighted};
 }
 
 }  // namespace

@@ -188,6 +188,7 @@ struct UnitKernels {
 struct LossTable;       // loss_types.hpp
 struct PointwiseTable;  // pointwise_table.hpp
 struct TileTable;       // tile_types.hpp
+struct WeightedTable;   // weighted_types.hpp
 
 struct KernelTable {
   const char* isa;
@@ -200,6 +201,7 @@ struct KernelTable {
   const LossTable* losses;
   const PointwiseTable* pointwise;
   const TileTable* tiles;
+  const WeightedTable* weighted;
 };
 
 // One per ISA that this build holds. Each family of kernels is an object of its own, with one table.
@@ -208,24 +210,28 @@ extern const KernelTable kKernels;
 extern const LossTable kLosses;
 extern const PointwiseTable kPointwise;
 extern const TileTable kTiles;
+extern const WeightedTable kWeighted;
 }  // namespace scalar
 namespace avx2 {
 extern const KernelTable kKernels;
 extern const LossTable kLosses;
 extern const PointwiseTable kPointwise;
 extern const TileTable kTiles;
+extern const WeightedTable kWeighted;
 }  // namespace avx2
 namespace avx512 {
 extern const KernelTable kKernels;
 extern const LossTable kLosses;
 extern const PointwiseTable kPointwise;
 extern const TileTable kTiles;
+extern const WeightedTable kWeighted;
 }  // namespace avx512
 namespace neon {
 extern const KernelTable kKernels;
 extern const LossTable kLosses;
 extern const PointwiseTable kPointwise;
 extern const TileTable kTiles;
+extern const WeightedTable kWeighted;
 }  // namespace neon
 
 }  // namespace boltzmax

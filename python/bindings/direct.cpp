@@ -10,6 +10,7 @@
 #include "../../cpp/core/softmax.hpp"
 #include "detached.hpp"
 #include "softmax_call.hpp"
+#include "weighted.hpp"
 
 namespace boltzmax {
 
@@ -70,8 +71,7 @@ void Run(const Call& call, PyArrayObject* y) {
   problem.x = PyArray_BYTES(x);
   problem.y = PyArray_BYTES(y);
   problem.mask = call.mask.bytes();
-  problem.temperature = temperatures.bytes();
-  if (call.temperature.scalar != 1.0) problem.temperature = reinterpret_cast<const char*>(&call.temperature.scalar);
+  problem.temperature = call.temperature.bytes();
   if (RunMatrix(problem, call, y)) return;
   problem.outer.reserve(static_cast<size_t>(PyArray_NDIM(x)));
   for (int d = 0, k = 0; d < PyArray_NDIM(x); ++d) {
@@ -106,7 +106,7 @@ ArrayRef SignsOf(PyArrayObject* log_sums, DType storage) {
 PyObject* TryDirect(Op op, PyObject* const* args, Py_ssize_t nargs, PyObject* kwnames) {
   Arguments given{};
   if (!TakeArguments(ParametersOf(op), 2, args, nargs, kwnames, &given)) return nullptr;
-  if (!IsDefault(given.b)) return nullptr;  // weighted sums are not computed here
+  if (!IsDefault(given.b)) return TryWeighted(given);
   Call call(op);
   if (!ReadCall(given, &call)) return nullptr;
   const bool is_new = !call.out;

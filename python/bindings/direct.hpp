@@ -1,5 +1,5 @@
 // The public functions softmax, log_softmax, logsumexp and the two gradients, as METH_FASTCALL. An ordinary call, with any
-// of the options but weights, is answered here: see read_arguments.hpp for what is ordinary. Whatever else is asked goes to
+// of the options, is answered here: see read_arguments.hpp for what is ordinary. Whatever else is asked goes to
 // boltzmax._general, which also finds the words for what is wrong.
 #pragma once
 

@@ -11,6 +11,7 @@
 #include "../../cpp/core/cpu_features.hpp"
 #include "../../cpp/core/dispatch.hpp"
 #include "../../cpp/core/parallel.hpp"
+#include "complex.hpp"
 #include "direct.hpp"
 #include "linear.hpp"
 #include "loss_calls.hpp"
@@ -19,6 +20,7 @@
 #include "point_losses.hpp"
 #include "recycling.hpp"
 #include "trees.hpp"
+#include "weighted.hpp"
 
 namespace py = pybind11;
 
@@ -77,6 +79,8 @@ PYBIND11_MODULE(core_of_main_interpreter, module, py::mod_gil_not_used()) {
   boltzmax::BindLosses(module);
   boltzmax::BindLinear(module);
   boltzmax::BindTrees(module);
+  boltzmax::BindWeighted(module);
+  boltzmax::BindComplex(module);
   module.def("set_doc", SetDoc, py::arg("name"), py::arg("doc"));
 
   module.def("num_threads", boltzmax::NumThreads);

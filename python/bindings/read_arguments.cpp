@@ -78,9 +78,15 @@ ArrayRef ArrayFrom(PyObject* value) {
   return array;
 }
 
+bool ReadBroadcast(PyObject* value, PyArrayObject* x, BroadcastInput* operand) {
+  Input given;
+  if (!ReadInput(value, &given)) return false;
+  operand->array = std::move(given.array);
+  return BroadcastTo(x, AllAxes(PyArray_NDIM(x)), operand);
+}
+
 bool ReadMask(PyObject* value, PyArrayObject* x, BroadcastInput* mask) {
-  mask->array = PyArray_CheckExact(value) ? ArrayRef::Borrow(value) : ArrayFrom(value);
-  return mask->array && PyArray_TYPE(mask->array.get()) == NPY_BOOL && BroadcastTo(x, AllAxes(PyArray_NDIM(x)), mask);
+  return ReadBroadcast(value, x, mask) && PyArray_TYPE(mask->array.get()) == NPY_BOOL;
 }
 
 // ---- temperatures ----

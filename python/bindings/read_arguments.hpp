@@ -82,11 +82,15 @@ struct BroadcastInput {
   npy_intp StrideAt(int d) const { return array ? stride[d] : 0; }
 };
 
+bool ReadBroadcast(PyObject* value, PyArrayObject* x, BroadcastInput* operand);
 bool ReadMask(PyObject* value, PyArrayObject* x, BroadcastInput* mask);
 
 struct Temperature {
   double scalar = 1.0;
   BroadcastInput rows;  // doubles, one for each row, instead of the scalar
+
+  // As the core takes it: null for 1.
+  const char* bytes() const { return scalar == 1.0 ? rows.bytes() : reinterpret_cast<const char*>(&scalar); }
 };
 
 bool ReadTemperature(PyObject* value, PyArrayObject* x, AxisSet reduced, Temperature* temperature);

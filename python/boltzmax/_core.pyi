@@ -70,6 +70,34 @@ def run(
 def run_backward(
     op: int, dy: NDArray[Any], y: NDArray[Any], dx: NDArray[Any], reduced: int
 ) -> None: ...
+def run_weighted(
+    x: NDArray[Any],
+    b: NDArray[Any],
+    log_size: NDArray[Any],
+    sign: NDArray[Any] | None,
+    reduced: int,
+    mask: NDArray[np.bool_] | None,
+    temperature: NDArray[np.float64] | None,
+) -> None: ...
+def run_complex_sum(
+    x: NDArray[Any],
+    b: NDArray[Any] | None,
+    log_size: NDArray[np.float64],
+    sum: NDArray[np.complex128],
+    special: NDArray[np.bool_],
+    reduced: int,
+    mask: NDArray[np.bool_] | None,
+    temperature: NDArray[np.float64] | None,
+) -> None: ...
+def run_complex_softmax(
+    wants_log: bool, x: NDArray[Any], y: NDArray[Any], special: NDArray[np.bool_], reduced: int
+) -> None: ...
+def exact_sum(
+    re: NDArray[np.float64],
+    im: NDArray[np.float64],
+    w_re: NDArray[np.float64],
+    w_im: NDArray[np.float64],
+) -> tuple[tuple[float, float], tuple[float, float], tuple[float, float]]: ...
 def empty_like(like: NDArray[Any], dtype: np.dtype[Any], reduced: int = 0) -> NDArray[Any]: ...
 def register_bfloat16(dtype: np.dtype[Any]) -> None: ...
 def set_doc(name: str, doc: str) -> None: ...

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike, DTypeLike, NDArray
 
-from boltzmax import _core, _numpy_path
+from boltzmax import _complex, _core, _numpy_path
 from boltzmax._arguments import (
     SUPPORTED,
     as_input,
@@ -22,6 +22,7 @@ from boltzmax._arguments import (
     clashes,
     is_native_float,
     is_real,
+    is_small_float,
     normalized_axes,
     repeats_elements,
     row_temperature,
@@ -176,54 +177,95 @@ def logsumexp(
 ) -> Any:
     """Compute `boltzmax.logsumexp`."""
     call = _read("logsumexp", x, axis, where, temperature, dtype)
+    weights = None if b is None else _weights(b, call.x)
     shape = tuple(
         1 if d in call.axes else n for d, n in enumerate(call.x.shape) if keepdims or d in call.kept
     )
-    if b is None and is_native_float(call.dtype) and call.x.dtype.char not in "gFDG":
-        if out is None:
-            rows = _core.empty_like(call.x.transpose(call.order), call.dtype, len(call.axes))
-            result = np.expand_dims(rows, call.axes) if keepdims else rows
+    is_complex = any(v is not None and v.dtype.kind == "c" for v in (call.x, weights))
+    is_native = is_native_float(call.dtype) and not is_complex
+    if is_native and call.x.dtype.char == "g":
+        call = call._replace(x=call.x.astype(call.dtype))
+    if is_native and weights is None:
+        target = None if out is None else checked_out(out, shape, call.dtype)
+        if target is None:
+            result = _new_rows(call)
         else:
-            result = checked_out(out, shape, call.dtype)
-            rows = np.squeeze(result, call.axes) if keepdims else result
-        _run_native("logsumexp", call, rows)
+            result = np.squeeze(target, call.axes) if keepdims else target
+        _run_native("logsumexp", call, result)
         sign = _numpy_path.sign_of_sum(result) if return_sign else None
     else:
-        result, sign = _logsumexp_numpy(call, b, keepdims, return_sign)
+        if is_native and weights is not None:
+            result, sign = _run_weighted(call, weights, return_sign)
+        else:
+            result, sign = _logsumexp_numpy(call, weights, return_sign)
         if out is not None:
-            checked_out(out, shape, result.dtype)[...] = result
-    value = result if out is None else out
-    if out is None and result.ndim == 0:
-        value = result[()]
-    return (value, sign) if return_sign else value
+            checked_out(out, shape, result.dtype)[...] = result.reshape(shape)
+    value = _as_returned(result, call, keepdims) if out is None else out
+    return (value, _as_returned(sign, call, keepdims)) if return_sign else value
+
+
+def _new_rows(call: _Call) -> Array:
+    """Return an array with the kept axes, in the order that they have in `call.x`."""
+    rows = call.x.transpose(call.order)
+    return _core.empty_like(rows, call.dtype, len(call.axes))
+
+
+def _as_returned(rows: Any, call: _Call, keepdims: bool) -> Any:
+    """Insert the reduced axes if they are kept; 0-d arrays are returned as scalars."""
+    if keepdims:
+        rows = np.expand_dims(rows, call.axes)
+    return rows[()] if rows.ndim == 0 else rows
+
+
+def _weights(b: ArrayLike, x: Array) -> Array:
+    """Read weights and broadcast them to x."""
+    weights = np.asarray(b)
+    if weights.dtype.kind != "c" and not is_real(weights.dtype):
+        raise TypeError(f"b has unsupported dtype {weights.dtype}")
+    try:
+        return np.broadcast_to(weights, x.shape)
+    except ValueError:
+        raise ValueError(
+            f"b of shape {weights.shape} does not broadcast to x of shape {x.shape}"
+        ) from None
+
+
+def _run_weighted(call: _Call, weights: Array, return_sign: bool) -> tuple[Array, Array | None]:
+    """Logarithms of the sizes of weighted sums, and signs if wanted, with the kept axes."""
+    if weights.dtype.char == "g" or is_small_float(weights.dtype):
+        weights = weights.astype(np.float64)
+    elif not weights.dtype.isnative:
+        weights = weights.astype(weights.dtype.newbyteorder("="))
+    result = _new_rows(call)
+    sign = _new_rows(call) if return_sign else None
+    _core.run_weighted(
+        call.x.transpose(call.order),
+        weights.transpose(call.order),
+        result,
+        sign,
+        len(call.axes),
+        None if call.mask is None else call.mask.transpose(call.order),
+        call.temperature,
+    )
+    return result, sign
 
 
 def _logsumexp_numpy(
-    call: _Call, b: ArrayLike | None, keepdims: bool, return_sign: bool
-) -> tuple[Array, Any]:
+    call: _Call, weights: Array | None, return_sign: bool
+) -> tuple[Array, Array | None]:
     x = call.x.astype(call.dtype, copy=False)
-    weights = None
-    if b is not None:
-        weights = np.asarray(b)
-        if weights.dtype.kind != "c" and not is_real(weights.dtype):
-            raise TypeError(f"b has unsupported dtype {weights.dtype}")
-        try:
-            np.broadcast_to(weights, x.shape)
-        except ValueError:
-            raise ValueError(
-                f"b of shape {weights.shape} does not broadcast to x of shape {x.shape}"
-            ) from None
-    computed = _numpy_path.logsumexp(
+    if weights is not None and weights.dtype.kind == "c" and x.dtype.kind != "c":
+        x = x.astype(np.promote_types(x.dtype, np.complex64))
+    path = _complex if _complex.is_native_complex(x.dtype) else _numpy_path
+    computed = path.logsumexp(
         x,
         call.axes,
         b=weights,
-        keepdims=keepdims,
         return_sign=return_sign,
         where=call.mask,
         temperature=call.broadcast_temperature(),
     )
-    value, sign = computed if return_sign else (computed, None)
-    return value, None if sign is None else sign[()]
+    return computed if return_sign else (computed, None)
 
 
 # ---- gradients ----

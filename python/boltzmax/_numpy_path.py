@@ -1,10 +1,10 @@
 r"""The softmax family in plain NumPy, for what the compiled kernels leave out.
 
-That is longdouble (`softmax`, `log_softmax`, `logsumexp`) and, for `logsumexp` alone, weights, the
-sign of the sum and complex numbers.  Sums keep their largest term apart (see `_numpy_sums`), so
-tiny terms do not vanish: ``logsumexp([0, -40])`` is exp(-40).  Work is done tile by tile with
-temporaries that stay in the cache; half and single precision are computed in double and rounded
-once at the end.  No function here warns.
+That is longdouble, real or complex, and, for `logsumexp` alone, complex rows with infinities or
+NaN.  Sums keep their largest term apart (see `_numpy_sums`), so tiny terms do not vanish:
+``logsumexp([0, -40])`` is exp(-40); those that cancel are taken again, exactly.  Work is done tile
+by tile with temporaries that stay in the cache; half and single precision are computed in double
+and rounded once at the end.  No function here warns.
 """
 
 from __future__ import annotations
@@ -16,9 +16,8 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from boltzmax import _core
-from boltzmax._numpy_rows import SHORT, TILE, Rows, boxes, kept_first
-from boltzmax._numpy_sums import log_abs, pairwise_sum, principal_angle, real_dtype, sign
+from boltzmax._numpy_rows import SHORT, TILE, Rows, boxes, kept_first, new_reduced
+from boltzmax._numpy_sums import exact_sum, log_abs, pairwise_sum, principal_angle, real_dtype, sign
 
 __all__ = ["log_softmax", "logsumexp", "sign_of_sum", "softmax"]
 
@@ -185,14 +184,20 @@ def logsumexp(
     if b is not None and b.dtype.kind == "c" and x.dtype.kind != "c":
         x = x.astype(np.promote_types(x.dtype, np.complex64))
     rows = Rows(x, axes, b=b, where=where, temperature=temperature)
-    magnitude = _new_reduced(x, axes, real_dtype(rows.work), -np.inf)
-    value = _new_reduced(x, axes, rows.work, 0)
+    magnitude = new_reduced(x, axes, real_dtype(rows.work), -np.inf)
+    value = new_reduced(x, axes, rows.work, 0)
+    cancelled = np.zeros(rows.kept_shape, bool)
     with np.errstate(all="ignore"):
         for box, total in rows.sums() if x.size else ():
             sums = total.value()
             shape = value[box].shape
             magnitude[box] = (total.m + log_abs(total, sums)).reshape(shape)
             value[box] = sums.reshape(shape)
+            cancelled[box] = total.cancels(sums).reshape(shape)
+        for at in map(tuple, np.argwhere(cancelled)):
+            exact = exact_sum(*rows.terms(at))
+            if exact is not None:
+                magnitude[at], value[at] = exact
         if keepdims:
             shape = tuple(1 if k in axes else n for k, n in enumerate(x.shape))
             magnitude, value = magnitude.reshape(shape), value.reshape(shape)
@@ -204,14 +209,6 @@ def logsumexp(
             return result
         magnitude[value < 0] = np.nan
         return magnitude.astype(x.dtype)
-
-
-def _new_reduced(x: Array, axes: tuple[int, ...], dtype: np.dtype[Any], fill: float) -> Array:
-    """Return an array without the axes of `x` that are summed over; the others keep their order."""
-    order = [k for k in range(x.ndim) if k not in axes] + sorted(axes)
-    new = _core.empty_like(x.transpose(order), dtype, len(axes))
-    new.fill(fill)
-    return new
 
 
 def sign_of_sum(log_sum: Any) -> Any:

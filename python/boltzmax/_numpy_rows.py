@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from boltzmax import _core
 from boltzmax._numpy_sums import (
     Sum,
     common_factor,
@@ -26,7 +27,7 @@ from boltzmax._numpy_sums import (
     sum_of_wide_tile,
 )
 
-__all__ = ["SHORT", "TILE", "Box", "Rows", "boxes", "kept_first"]
+__all__ = ["SHORT", "TILE", "Box", "Rows", "boxes", "kept_first", "new_reduced"]
 
 Array = NDArray[Any]
 Box = tuple[Any, ...]
@@ -86,6 +87,20 @@ class Rows:
             return
         for box in boxes(self.kept_shape, max(TILE // _SEGMENT, TILE // row_length)):
             yield box, self._scaled(self._total(box))
+
+    def terms(self, index: tuple[int, ...]) -> tuple[Array, Array]:
+        """Load the elements of a row that count, and their weights."""
+        x, b, where, temperature = self._parts.map(lambda a: a[index].reshape(-1))
+        weights = np.broadcast_to(np.asarray(1, self.work) if b is None else b, x.shape)
+        x, weights = x.astype(self.work), weights.astype(self.work)
+        if temperature is not None:
+            x = x.real / temperature if x.dtype.kind != "c" else x / temperature
+        if self._factor is not None:
+            weights = weights * self._factor
+        counts = (weights != 0) & (x.real != -np.inf)
+        if where is not None:
+            counts &= where
+        return x[counts], weights[counts]
 
     def _total(self, box: Box) -> Sum:
         index: tuple[Any, ...] = (*box, ...)
@@ -172,6 +187,14 @@ def kept_first(a: Array, shape: tuple[int, ...], axes: tuple[int, ...]) -> Array
         a = np.broadcast_to(a, shape)
     kept = [k for k in range(len(shape)) if k not in axes]
     return a.transpose(kept + sorted(axes)) if kept else a
+
+
+def new_reduced(x: Array, axes: tuple[int, ...], dtype: np.dtype[Any], values: Any) -> Array:
+    """Put a value for each row of `x` in a new array; the kept axes keep their order in memory."""
+    order = [k for k in range(x.ndim) if k not in axes] + sorted(axes)
+    new = _core.empty_like(x.transpose(order), dtype, len(axes))
+    new[...] = values
+    return new
 
 
 def boxes(shape: tuple[int, ...], limit: int) -> Iterator[Box]:

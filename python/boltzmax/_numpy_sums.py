@@ -20,9 +20,12 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from boltzmax import _core
+
 __all__ = [
     "Sum",
     "common_factor",
+    "exact_sum",
     "fields",
     "log_abs",
     "merged",
@@ -40,6 +43,8 @@ Array = NDArray[Any]
 
 # Beyond every logarithm that could matter; four times as much is still a number.
 _HUGE = 1e300
+# A sum of so little of its terms is taken again, exactly.
+_CANCELLED = 1024
 
 
 class Sum(NamedTuple):
@@ -53,6 +58,7 @@ class Sum(NamedTuple):
     s: Array
     p: Array
     u: Array | None  # unit phase of e, complex numbers only
+    size: Array  # sum of the sizes of all terms, or of those of their parts
     nan_if_singular: Array | None  # rows with an infinity or NaN of weight 0, with weights only
 
     def value(self) -> Array:
@@ -62,6 +68,11 @@ class Sum(NamedTuple):
             singular = (value == 0) | ~np.isfinite(value)
             value[self.nan_if_singular & singular] = np.nan
         return value
+
+    def cancels(self, value: Array) -> Array:
+        """Tell rows of whose value the terms, all taken together, have left few digits."""
+        cancels: Array = (self.size > _CANCELLED * np.abs(value)) & (self.size < np.inf)
+        return cancels
 
 
 def fields(function: Callable[..., Any], *sums: Sum) -> Sum:
@@ -92,9 +103,10 @@ def sum_of_tile(v: Array, w: Array | None, axis: int) -> Sum:
     if w is not None:
         np.multiply(v, w, out=v)
         p = p * w.reshape(-1)[largest]
+    size = _sum_of_sizes(v, axis)
     e = flat[largest]
     flat[largest] = 0.0
-    return Sum(m, e, pairwise_sum(v, axis), p, u, nan_if_singular)
+    return Sum(m, e, pairwise_sum(v, axis), p, u, size, nan_if_singular)
 
 
 def sum_of_wide_tile(v: Array, w: Array, axis: int) -> Sum:
@@ -127,9 +139,18 @@ def sum_of_wide_tile(v: Array, w: Array, axis: int) -> Sum:
     p, u = _split_phase(flat[largest], finite)
     p = p * scaled.reshape(-1)[largest]
     np.multiply(v, scaled, out=v)
+    size = _sum_of_sizes(v, axis)
     e = flat[largest]
     flat[largest] = 0.0
-    return Sum(m + log_scale, e, pairwise_sum(v, axis), p, u, nan_if_singular)
+    return Sum(m + log_scale, e, pairwise_sum(v, axis), p, u, size, nan_if_singular)
+
+
+def _sum_of_sizes(v: Array, axis: int) -> Array:
+    size = np.abs(v.real)
+    if v.dtype.kind == "c":
+        size += np.abs(v.imag)
+    total: Array = np.add.reduce(size, axis=axis)
+    return total
 
 
 def _along(per_row: Array, axis: int) -> Array:
@@ -218,7 +239,8 @@ def common_factor(b: Array | None, work: np.dtype[Any]) -> Any:
 
 
 def scaled(total: Sum, factor: Any) -> Sum:
-    return total._replace(e=total.e * factor, s=total.s * factor, p=total.p * factor)
+    size = total.size * np.abs(factor)
+    return total._replace(e=total.e * factor, s=total.s * factor, p=total.p * factor, size=size)
 
 
 def merged(segments: Sum) -> Sum:
@@ -227,11 +249,16 @@ def merged(segments: Sum) -> Sum:
     largest = segments.m.argmax(axis=0) * rows + np.arange(rows)
     pivot = fields(lambda a: a.reshape(-1)[largest], segments)
     gap = np.where(segments.m == pivot.m, 0.0, segments.m - pivot.m)  # inf - inf
-    terms = (segments.e + segments.s) * np.exp(gap)
+    unit = np.exp(gap)
+    terms = (segments.e + segments.s) * unit
     terms.reshape(-1)[largest] = 0.0
     flags: Any = segments.nan_if_singular
     flags = None if flags is None else flags.any(axis=0)
-    return pivot._replace(s=pivot.s + pairwise_sum(terms, 0), nan_if_singular=flags)
+    return pivot._replace(
+        s=pivot.s + pairwise_sum(terms, 0),
+        size=np.add.reduce(segments.size * unit, axis=0),
+        nan_if_singular=flags,
+    )
 
 
 def log_abs(total: Sum, value: Array) -> Array:
@@ -252,6 +279,33 @@ def log_abs(total: Sum, value: Array) -> Array:
         return log_size
     result: Array = np.where(by_excess, log_size, np.log(size))
     return result
+
+
+def exact_sum(x: Array, w: Array) -> tuple[Any, Any] | None:
+    """Logarithm of the size of the sum of w exp(x), and the sum up to a positive factor.
+
+    Equal terms that cancel leave nothing, others as many digits as the result has.  None where x or
+    w is out of the range of float64, in parts of which they are read.
+    """
+    parts = [_in_parts(a) for v in (x, w) for a in (v.real, v.imag)]
+    if not all(np.isfinite(part).all() for part in parts):
+        return None
+    re, im, w_re, w_im = parts
+    # One term for each part of a weight.
+    re, im = np.tile(re, (3, 1)), np.tile(im, (3, 1))
+    pairs = _core.exact_sum(re, im, w_re.T.ravel(), w_im.T.ravel())
+    real = real_dtype(x.dtype).type
+    log_size, re_sum, im_sum = (real(high) + real(low) for high, low in pairs)
+    return log_size, re_sum + x.dtype.type(1j) * im_sum if x.dtype.kind == "c" else re_sum
+
+
+def _in_parts(v: Array) -> NDArray[np.float64]:
+    """Numbers as sums of three doubles, one in each row."""
+    parts = np.empty((len(v), 3))
+    for part in parts.T:
+        part[:] = v
+        v = v - part
+    return parts
 
 
 def principal_angle(value: Array) -> Array:

@@ -7,8 +7,8 @@ result dtypes and shapes, treatment of special values and types of error, so tha
 
 can take the place of ``from scipy.special import logsumexp``.  SciPy itself is not needed.
 
-Real arrays without weights go to the compiled kernels; longdouble, complex numbers and weights
-are computed with NumPy.  The differences that are left are deliberate:
+The compiled kernels compute them; longdouble, real or complex, is left to NumPy.  The differences
+that are left are deliberate:
 
 * no warning is ever issued;
 * results are more accurate where SciPy loses digits or overflows (tiny terms next to a large one,
@@ -27,7 +27,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from boltzmax import _numpy_path, _numpy_sums
+from boltzmax import _complex, _numpy_path, _numpy_sums
 from boltzmax import log_softmax as _native_log_softmax
 from boltzmax import logsumexp as _native_logsumexp
 from boltzmax import softmax as _native_softmax
@@ -40,6 +40,7 @@ Axis = int | tuple[int, ...] | None
 
 _ndarray = np.ndarray
 _F16, _F32, _F64 = np.dtype(np.float16), np.dtype(np.float32), np.dtype(np.float64)
+_I64 = np.dtype(np.int64)
 
 
 def softmax(x: ArrayLike, axis: Axis = None) -> Any:
@@ -95,7 +96,7 @@ def softmax(x: ArrayLike, axis: Axis = None) -> Any:
             return _native_softmax(x, axis)
         if axis is None and x.ndim == 1:
             return _native_softmax(x)
-    return _softmax_like(x, axis, _native_softmax, _numpy_path.softmax, _plain_softmax)
+    return _softmax_like(x, axis, False, _native_softmax, _numpy_path.softmax, _plain_softmax)
 
 
 def log_softmax(x: ArrayLike, axis: Axis = None) -> Any:
@@ -150,7 +151,9 @@ def log_softmax(x: ArrayLike, axis: Axis = None) -> Any:
             return _native_log_softmax(x, axis)
         if axis is None and x.ndim == 1:
             return _native_log_softmax(x)
-    return _softmax_like(x, axis, _native_log_softmax, _numpy_path.log_softmax, _plain_log_softmax)
+    return _softmax_like(
+        x, axis, True, _native_log_softmax, _numpy_path.log_softmax, _plain_log_softmax
+    )
 
 
 def logsumexp(
@@ -226,6 +229,14 @@ def logsumexp(
             return _native_logsumexp(a, axis)
         if axis is None and a.ndim == 1:
             return _native_logsumexp(a)
+    weights: Array | None
+    if b is not None and (axis is None or type(axis) is int):
+        ordinary = _ordinary(a, b)
+        if ordinary is not None:
+            x, weights = ordinary
+            return _native_logsumexp(
+                x, axis, b=weights, keepdims=bool(keepdims), return_sign=bool(return_sign)
+            )
     x, weights = _promoted(a, b)
     axes = _checked_axes(axis, x.ndim)
     result, sign = _logsumexp(x, axes, weights, bool(keepdims), bool(return_sign))
@@ -238,12 +249,15 @@ def logsumexp(
 def _softmax_like(
     x: ArrayLike,
     axis: Axis,
+    wants_log: bool,
     native: Callable[..., Any],
     longdouble: Callable[..., Any],
     plain: Callable[[Array, Axis], Any],
 ) -> Any:
     """Choose the implementation by dtype, once `x` is an array and `axis` is known to be good."""
     x = np.asarray(x)
+    if _complex.is_native_complex(x.dtype) and x.size > 0:
+        return _complex.softmax_like(x, _checked_axes(axis, x.ndim), wants_log, plain)[()]
     compiled = x.dtype.kind in "iuf" or x.dtype.name == "bfloat16"  # which comes from outside NumPy
     if not compiled or is_small_float(x.dtype):
         return plain(x, axis)
@@ -293,21 +307,28 @@ def _logsumexp(
     """Logarithm and sign (if asked for) of a promoted array of one dimension or more."""
     if x.size == 0:
         return _of_empty_sums(x, axes, keepdims)
-    if b is not None and x.dtype.char in "efd" and _looks_like_mask(b):
-        mask = b.astype(bool)
-        result = np.asarray(_native_logsumexp(x, axes, where=mask, keepdims=keepdims))
-        if np.isfinite(result).all():  # else what has no weight counts, too
-            return result, np.ones_like(result)
-    if b is not None or x.dtype.kind == "c" or x.dtype.type is np.longdouble:
-        result = _numpy_path.logsumexp(x, axes, b=b, keepdims=keepdims, return_sign=return_sign)
+    if x.dtype.kind == "c" or x.dtype.type is np.longdouble:
+        path = _complex if _complex.is_native_complex(x.dtype) else _numpy_path
+        result = path.logsumexp(x, axes, b=b, keepdims=keepdims, return_sign=return_sign)
         return result if return_sign else (result, None)
-    result = np.asarray(_native_logsumexp(x, axes, keepdims=keepdims))
-    return result, _numpy_path.sign_of_sum(result) if return_sign else None
+    result = _native_logsumexp(x, axes, b=b, keepdims=keepdims, return_sign=return_sign)
+    return result if return_sign else (result, None)
 
 
-def _looks_like_mask(b: Array) -> bool:
-    """Whether all weights are 0 or 1, after a glance at the first one."""
-    return b.item(0) in (0, 1) and bool(((b == 0) | (b == 1)).all())
+def _ordinary(a: ArrayLike, b: ArrayLike) -> tuple[Array, Array] | None:
+    """Arrays, or lists, of one shape and of dtypes that need no promotion: the usual case."""
+    x: Any = np.asarray(a) if isinstance(a, list) else a
+    weights: Any = np.asarray(b) if isinstance(b, list) else b
+    if type(x) is not _ndarray or type(weights) is not _ndarray:
+        return None
+    if x.shape != weights.shape or x.size == 0 or x.ndim == 0:
+        return None
+    if x.dtype is _I64:
+        x = x.astype(_F64)
+    promoted = (x.dtype is _F64 and (weights.dtype is _F64 or weights.dtype is _I64)) or (
+        x.dtype is _F32 and weights.dtype is _F32
+    )
+    return (x, weights) if promoted else None
 
 
 def _of_empty_sums(x: Array, axes: tuple[int, ...], keepdims: bool) -> tuple[Array, Array]:
@@ -327,16 +348,6 @@ def _promoted(a: ArrayLike, b: ArrayLike | None) -> tuple[Array, Array | None]:
     """
     if isinstance(a, np.matrix) or isinstance(b, np.matrix):
         raise TypeError("logsumexp does not take numpy.matrix; pass numpy.asarray(matrix)")
-    if (
-        isinstance(a, _ndarray)
-        and isinstance(b, _ndarray)
-        and type(a) is type(b) is _ndarray
-        and a.dtype is b.dtype
-        and a.dtype.char in "efdFD"
-        and a.shape == b.shape
-        and a.ndim > 0
-    ):
-        return a, b  # nothing to do
     if a is None:
         raise TypeError("logsumexp needs numbers, not None")
     given = [_as_operand(v) for v in ((a,) if b is None else (a, b))]

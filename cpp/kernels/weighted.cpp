@@ -1,0 +1,9 @@
+#include BOLTZMAX_ISA_HEADER
+#include "weighted.hpp"
+#include "complex.hpp"
+
+namespace boltzmax::BOLTZMAX_ISA {
+constinit const WeightedTable kWeighted = {kernels::SumWeighted<float>,     kernels::SumWeighted<double>,
+                                           kernels::MaxOfDoubles,           kernels::SumWeightedPairs<false>,
+                                           kernels::SumWeightedPairs<true>, kernels::SumComplex};
+}  // namespace boltzmax::BOLTZMAX_ISA
