@@ -43,9 +43,13 @@ struct LogSoftmaxGradient {
 };
 
 template <class S, class Gradient>
-BOLTZMAX_KERNEL inline Sum BackwardReduce(const S* dy, const S* y, size_t n) {
+BOLTZMAX_KERNEL inline Sum BackwardReduce(const S* dy, const S* y, size_t n, bool far = false) {
   using V = VecOf<S>;
   return SumOver<V>(n, [&](size_t i, auto lanes) {
+    if (far) {
+      PrefetchAhead(dy + i, lanes);
+      PrefetchAhead(y + i, lanes);
+    }
     return Gradient::Term(LoadLanes<V>(dy + i, lanes, 0), LoadLanes<V>(y + i, lanes, 0));
   });
 }
@@ -58,6 +62,14 @@ BOLTZMAX_KERNEL inline void BackwardMap(const S* dy, const S* y, S* dx, size_t n
   ForEachBlock<V, 4>(n, [&](size_t i, auto lanes) {
     StoreLanes(dx + i, gradient(LoadLanes<V>(dy + i, lanes, 0), LoadLanes<V>(y + i, lanes, 0), s), lanes);
   });
+}
+
+// Asks for the row that lies `rows` of n elements beyond x, or a page if that is farther.
+template <class S>
+[[gnu::always_inline]] inline void PrefetchRow(const S* x, size_t n, size_t rows) {
+  constexpr size_t kLeast = 4096, kLine = 64;
+  const size_t row = n * sizeof(S), ahead = row * rows < kLeast ? kLeast : row * rows;
+  for (size_t at = 0; at < row; at += kLine) __builtin_prefetch(reinterpret_cast<const char*>(x) + ahead + at);
 }
 
 // Short rows by panels, to the same bits: their sums are folded side by side.
@@ -79,6 +91,10 @@ BOLTZMAX_KERNEL inline void BackwardPanels(const GradBatch& b) {
       const auto term = [&](size_t i, auto lanes) {
         return Gradient::Term(LoadLanes<V>(dy + i, lanes, 0), LoadLanes<V>(y + i, lanes, 0));
       };
+      if (b.far) {
+        PrefetchRow(dy, n, kRows);
+        PrefetchRow(y, n, kRows);
+      }
       WideSum<V> sum;
       for (size_t i = 0; i < trees; i += 4 * V::kLanes) AddTrees(&sum, term(i, Whole<4>{}));
       const size_t rest = n - trees;
@@ -110,7 +126,7 @@ inline void BackwardRows(const GradBatch& b) {
     const S* dy = RowAt(reinterpret_cast<const S*>(b.dy), b.dy_stride, r);
     const S* y = RowAt(reinterpret_cast<const S*>(b.y), b.y_stride, r);
     S* dx = RowAt(reinterpret_cast<S*>(b.dx), b.dx_stride, r);
-    BackwardMap<S, Gradient>(dy, y, dx, b.n, BackwardReduce<S, Gradient>(dy, y, b.n));
+    BackwardMap<S, Gradient>(dy, y, dx, b.n, BackwardReduce<S, Gradient>(dy, y, b.n, b.far));
   }
 }
 

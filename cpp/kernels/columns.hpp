@@ -7,6 +7,18 @@
 namespace boltzmax::kernels {
 namespace {
 
+// A short strip in `columns`, whose lanes may be added up from there; and what lies some strips further is asked for.
+template <class S, bool kCoarse>
+inline Strip<Compute<S>, kCoarse> CopyStrip(const Strip<S, kCoarse>& x, Compute<S>* columns) {
+  using V = VecOf<S>;
+  constexpr size_t kAhead = 4 * V::kLanes;
+  for (size_t i = 0; i < x.n; ++i) {
+    __builtin_prefetch(x.At(i) + kAhead);
+    Store(columns + i * V::kLanes, x.template Rows<1>(i, 1).part[0]);
+  }
+  return AsStrip<S, kCoarse>(columns, x.n);
+}
+
 // ReduceRow for columns: the exponentials go to keep(i, step, e). Here too the maximum of the first rows will do in
 // place of the columns' own, unless `known` asks for that.
 template <bool kScaled, class StripType, class V, class Keep>
@@ -147,7 +159,8 @@ BOLTZMAX_KERNEL inline StripLog<Shift> ReduceStripToLog(const StripType& x,
     return {strip.sum, log_sum(strip), any_degenerate};
   };
   if (x.n <= V::kInOrder) {
-    const auto in_order = ReduceInOrderForLog<kScaled>(x, t.vector, KeepNoColumn{});
+    Columns<typename V::Scalar> columns, terms;
+    const auto in_order = ReduceInOrderForLog<kScaled>(CopyStrip(x, columns.at), t.vector, KeepInColumns<V>{terms.at});
     return finish(in_order.strip, [&](const auto& strip) { return LogOfShort(strip, in_order.rest); });
   }
   const auto strip = ReduceStrip<kScaled>(x, t.vector, KeepNoColumn{});
@@ -162,6 +175,15 @@ BOLTZMAX_KERNEL inline void SoftmaxStrip(const Strip<S, kCoarse>& x, char* y, pt
   using V = VecOf<S>;
   constexpr bool kHoldsExp = sizeof(S) == sizeof(Compute<S>);  // else the exponentials are computed again
   const StripOut<S> out = {y, y_stride, x.n, x.lanes};
+  if (x.n <= V::kInOrder) {
+    Columns<Compute<S>> columns;
+    const auto strip = ReduceInOrder<kScaled>(CopyStrip(x, columns.at), t.vector, KeepInColumns<V>{columns.at});
+    const Divisor<V> divisor(strip.sum.hi, strip.sum.lo);
+    ForEachStripRow(x.n, [&]<size_t U>(size_t i, RowCount<U>) {
+      out.Put(i, 1, Divide(LoadLanes<V>(columns.at + i * V::kLanes, Whole<U>{}, Compute<S>(0)), divisor));
+    });
+    return;
+  }
   const auto keep = [&]<size_t U>(size_t i, size_t step, const Block<V, U>& e) {
     if constexpr (kHoldsExp) {
       out.template Prefetch<U>(i, step);

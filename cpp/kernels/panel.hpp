@@ -47,14 +47,6 @@ template <class S>
 
 // ---- rows as columns ----
 
-// Columns of numbers to compute with, a line of kRows for each element of the rows; and room for what fills a square.
-template <class T>
-struct Columns {
-  using V = Vec<T>;
-  static constexpr size_t kLanes = V::kLanes;
-  alignas(64) T at[(V::kInOrder + V::kPart - 1) * kLanes];
-};
-
 // A panel that has all its rows: where some are missing, a copy of those that are there, and the first again.
 template <class S>
 struct WholePanel {
@@ -138,12 +130,6 @@ inline void StoreTransposed(const T* columns, const Panel<S>& part) {
   for (; c + kPart <= part.n; c += kPart) take(c, [](S* p, ptrdiff_t rows, V v) { StoreParts(p, rows, v); });
   const size_t n = part.n - c;
   if (n != 0) take(c, [n](S* p, ptrdiff_t rows, V v) { StorePartsN(p, rows, v, n); });
-}
-
-template <class S, bool kCoarse>
-inline Strip<Compute<S>, kCoarse> AsStrip(Compute<S>* columns, size_t n) {
-  constexpr size_t kLanes = Panel<S>::kRows;
-  return {reinterpret_cast<char*>(columns), kLanes * sizeof(Compute<S>), n, kLanes};
 }
 
 // ---- rows as they lie ----
@@ -278,19 +264,6 @@ inline void ForEachMarked(const Panel<S>& panel, const D& marks, F f) {
     if (marked[j] != 0) f(j);
   }
 }
-
-// Exponentials kept in columns, which are added up from there.
-template <class V>
-struct KeepInColumns {
-  using T = typename V::Scalar;
-  T* columns;
-
-  template <size_t U>
-  void operator()(size_t i, size_t, const Block<V, U>& e) const {
-    StoreLanes(columns + i * V::kLanes, e, Whole<U>{});
-  }
-  const T* Kept(size_t i) const { return columns + i * V::kLanes; }
-};
 
 // y = f, row by row: row(j, map) calls map(f).
 template <class S, class Row>

@@ -106,6 +106,33 @@ inline void AddKept(WideSum<V>* sum, size_t n, const Keep& keep) {
   }
 }
 
+// Up to kLanes columns of at most kInOrder numbers to compute with, line by line; and room for what fills a square.
+template <class T>
+struct Columns {
+  using V = Vec<T>;
+  static constexpr size_t kLanes = V::kLanes;
+  alignas(64) T at[(V::kInOrder + V::kPart - 1) * kLanes];
+};
+
+template <class S, bool kCoarse>
+inline Strip<Compute<S>, kCoarse> AsStrip(Compute<S>* columns, size_t n) {
+  constexpr size_t kLanes = VecOf<S>::kLanes;
+  return {reinterpret_cast<char*>(columns), kLanes * sizeof(Compute<S>), n, kLanes};
+}
+
+// Exponentials kept in columns, which are added up from there.
+template <class V>
+struct KeepInColumns {
+  using T = typename V::Scalar;
+  T* columns;
+
+  template <size_t U>
+  void operator()(size_t i, size_t, const Block<V, U>& e) const {
+    StoreLanes(columns + i * V::kLanes, e, Whole<U>{});
+  }
+  const T* Kept(size_t i) const { return columns + i * V::kLanes; }
+};
+
 // Columns of at most kInOrder elements: their own maximum is found first, and the terms are added one after the other, in
 // twice the precision.
 template <bool kScaled, class StripType, class V, class Keep>

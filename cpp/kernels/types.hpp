@@ -118,6 +118,7 @@ struct GradBatch {
   ptrdiff_t dx_stride;
   size_t rows;
   size_t n;
+  bool far;
 };
 struct GradRow {
   const void* dy;

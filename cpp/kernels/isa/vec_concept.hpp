@@ -91,10 +91,15 @@ inline T* RowAt(T* p, ptrdiff_t bytes, size_t row) {
 // A lane mask of bytes that lie like parts; n of each part count, the others are taken for set.
 template <class V>
 inline typename V::Mask MaskOfParts(const uint8_t* p, ptrdiff_t rows, size_t n) {
+  constexpr size_t kPart = V::kPart;
   uint8_t bytes[V::kLanes];
-  for (size_t lane = 0; lane < V::kLanes; ++lane) {
-    const size_t i = lane % V::kPart;
-    bytes[lane] = i < n ? RowAt(p, rows, lane - i)[i] : 1;
+  for (size_t b = 0; b < V::kLanes; b += kPart) {
+    const uint8_t* part = RowAt(p, rows, b);
+    if (n == kPart) {
+      memcpy(bytes + b, part, kPart);
+    } else {
+      for (size_t i = 0; i < kPart; ++i) bytes[b + i] = i < n ? part[i] : 1;
+    }
   }
   return LoadMask<V>(bytes);
 }
