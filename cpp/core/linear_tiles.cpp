@@ -36,7 +36,8 @@ const TileKernels<T>& TileKernelsOf() {
 // f(T()) for the type of a tile's numbers.
 template <class F>
 void WithType(DType storage, F f) {
-  storage == DType::kFloat32 ? f(float()) : f(double());
+  if (storage == DType::kFloat32) return f(float());
+  f(double());
 }
 
 double Cost(const LogitTile& tile, const Scoring& scoring) {

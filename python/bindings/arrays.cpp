@@ -2,7 +2,6 @@
 
 #include <algorithm>
 #include <atomic>
-#include <algorithm>
 #include <cstdlib>
 #include <cstring>
 

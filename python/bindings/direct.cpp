@@ -135,9 +135,9 @@ struct GradCall {
 
   GradOp op;
   Input dy, y;
-  AxisSet reduced;
+  AxisSet reduced = 0;
   DescrRef descr;
-  DType storage;
+  DType storage = DType::kFloat32;
   ArrayRef out;
 };
 

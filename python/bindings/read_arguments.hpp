@@ -58,7 +58,7 @@ bool ReadAxes(PyObject* value, int ndim, AxisSet* axes);
 
 struct Input {
   ArrayRef array;
-  DType dtype;
+  DType dtype = DType::kFloat32;
 };
 
 // What NumPy makes of a number, a list or a tuple; null for anything else.

@@ -34,12 +34,12 @@ struct Call {
 
   Op op;
   Input x;
-  AxisSet reduced;
+  AxisSet reduced = 0;
   BroadcastInput mask;
   Temperature temperature;
   DescrRef descr;
-  DType storage;
-  bool keepdims, return_sign;
+  DType storage = DType::kFloat32;
+  bool keepdims = false, return_sign = false;
   ArrayRef out;  // null where none is given
 
   bool Reduces() const { return op == Op::kLogSumExp; }
