@@ -44,7 +44,7 @@ py::tuple BuildTree(const Array<int64_t>& parents) {
   const py::capsule handle(tree, kTreeHandle, [](PyObject* self) {
     delete static_cast<TreeArrays*>(PyCapsule_GetPointer(self, kTreeHandle));
   });
-  owner.release();
+  static_cast<void>(owner.release());  // the handle's now
   const auto view = [&](const auto& values) {
     using Value = typename std::decay_t<decltype(values)>::value_type;
     return py::array_t<Value>(static_cast<py::ssize_t>(values.size()), values.data(), handle);
