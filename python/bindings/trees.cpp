@@ -40,11 +40,10 @@ py::array_t<T> ToArray(std::vector<T>&& values) {
 py::tuple BuildTree(const Array<int64_t>& parents) {
   auto owner = std::make_unique<TreeArrays>();
   Detached([&] { *owner = MakeTree(parents.data(), static_cast<size_t>(parents.size())); });
-  TreeArrays* tree = owner.get();
+  TreeArrays* tree = owner.release();  // the handle's from here on
   const py::capsule handle(tree, kTreeHandle, [](PyObject* self) {
     delete static_cast<TreeArrays*>(PyCapsule_GetPointer(self, kTreeHandle));
   });
-  static_cast<void>(owner.release());  // the handle's now
   const auto view = [&](const auto& values) {
     using Value = typename std::decay_t<decltype(values)>::value_type;
     return py::array_t<Value>(static_cast<py::ssize_t>(values.size()), values.data(), handle);
