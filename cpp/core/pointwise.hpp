@@ -13,7 +13,7 @@ enum class PointLoss { kBinaryCrossEntropy, kDivergence, kDivergenceOfLogs };
 struct Elements {
   DType dtype = DType::kFloat32;
   const char* at = nullptr;  // or nothing is there
-  Axes axes = {};  // NOLINT(readability-redundant-member-init): GCC warns of calls that leave it out
+  Axes axes = {};            // NOLINT(readability-redundant-member-init): GCC warns of calls that leave it out
 };
 
 // Elements are computed in double where one of those that are read is a double, otherwise in float. The gradient is of x's

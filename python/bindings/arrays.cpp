@@ -104,5 +104,4 @@ bool SameElements(PyArrayObject* a, PyArrayObject* b) {
              0;
 }
 
-
 }  // namespace boltzmax
