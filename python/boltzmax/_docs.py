@@ -137,7 +137,7 @@ Raises
 ------{_ERRORS}
 Notes
 -----{_NOTES}
-Weights, complex numbers and longdouble take a path through NumPy.
+Weights and complex numbers are compiled, too; longdouble takes a path through NumPy.
 
 Examples
 --------
