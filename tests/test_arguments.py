@@ -120,7 +120,7 @@ def test_sign_of_special_sums(isa: str, dtype: np.dtype[Any]) -> None:
         assert np.array_equal(sign.astype(float), [0, 1, np.nan, 1, 1], equal_nan=True)
     out = np.zeros(10, dtype)[::2]
     assert boltzmax.logsumexp(x, return_sign=True, out=out)[0] is out
-    assert out.tobytes() == log_sum.tobytes()
+    assert np.array_equal(out.astype(float), plain, equal_nan=True)
 
 
 @pytest.mark.parametrize("op", ulp.OPS)
