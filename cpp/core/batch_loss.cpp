@@ -19,6 +19,7 @@ constexpr size_t kMostRows = 4096;
 
 struct Plan {
   BatchLoss p;
+  bool ready;    // whether the targets are as the kernels read them
   size_t chunk;  // rows
   double scale;  // the derivative of the reduced loss by that of a row of weight 1
 
@@ -29,13 +30,14 @@ struct Plan {
 // Numbers of rows [begin, end) of a chunk.
 struct Chunk {
   size_t rows;
-  int64_t* target;
+  const int64_t* target;
+  int64_t* copy;  // room for the targets where they are not ready
   double *lse, *log_prob, *distance, *gain, *lse_gain, *add, *target_gain;
 
   explicit Chunk(size_t count) : rows(count) {
     thread_local Scratch memory;
     auto* numbers = reinterpret_cast<double*>(memory.Get(8 * kMostRows * sizeof(double)));
-    target = reinterpret_cast<int64_t*>(numbers);
+    target = copy = reinterpret_cast<int64_t*>(numbers);
     lse = numbers + kMostRows;
     log_prob = numbers + 2 * kMostRows;
     distance = numbers + 3 * kMostRows;
@@ -50,8 +52,9 @@ struct Chunk {
 template <class T, class F>
 void ForEachTargetOf(const BatchLoss& p, size_t begin, size_t end, F f) {
   constexpr int64_t kMost = std::numeric_limits<int64_t>::max();
-  for (size_t r = begin; r < end; ++r) {
-    const T target = *reinterpret_cast<const T*>(p.target + static_cast<ptrdiff_t>(r) * p.target_stride);
+  const char* at = p.target + static_cast<ptrdiff_t>(begin) * p.target_stride;
+  for (size_t r = begin; r < end; ++r, at += p.target_stride) {
+    const T target = *reinterpret_cast<const T*>(at);
     if constexpr (sizeof(T) == sizeof(int64_t) && std::is_unsigned_v<T>) {
       f(r, target > static_cast<T>(kMost) ? kMost : static_cast<int64_t>(target));
     } else {
@@ -73,23 +76,26 @@ void ForEachTarget(const BatchLoss& p, size_t begin, size_t end, F f) {
   }
 }
 
-bool AllInRange(const BatchLoss& p) {
-  const auto n = static_cast<int64_t>(p.n);
-  bool good = true;
-  ForEachTarget(p, 0, p.rows, [&](size_t, int64_t t) { good &= (t >= 0 && t < n) || t == p.ignored; });
-  return good;
-}
-
-// What a mean divides by.
-double TotalWeight(const BatchLoss& p) {
-  double total = 0.0;
+// Whether all targets are classes or ignored, and what a mean divides by.
+struct Targets {
+  bool in_range, any_ignored;
+  double total_weight;
+};
+Targets LookAtTargets(const BatchLoss& p) {
+  const uint64_t n = p.n;
+  const int64_t ignored = p.ignored;
+  bool in_range = true;
   size_t count = 0;
-  if (p.class_weight == nullptr || p.focal) {
-    ForEachTarget(p, 0, p.rows, [&](size_t, int64_t t) { count += t != p.ignored ? 1 : 0; });
-    return static_cast<double>(count);
+  ForEachTarget(p, 0, p.rows, [&](size_t, int64_t t) {
+    in_range &= (static_cast<uint64_t>(t) < n) | (t == ignored);
+    count += t != ignored;
+  });
+  if (!in_range || p.class_weight == nullptr || p.focal) {
+    return {in_range, count != p.rows, static_cast<double>(count)};
   }
-  ForEachTarget(p, 0, p.rows, [&](size_t, int64_t t) { total += t != p.ignored ? p.class_weight[t] : 0.0; });
-  return total;
+  double total = 0.0;
+  ForEachTarget(p, 0, p.rows, [&](size_t, int64_t t) { total += t != ignored ? p.class_weight[t] : 0.0; });
+  return {in_range, count != p.rows, total};
 }
 
 // An infinite loss of weight 0 is no loss.
@@ -127,7 +133,11 @@ double SumOf(const double* x, size_t n) {
 class ChunkRun {
  public:
   ChunkRun(const Plan& plan, size_t begin, size_t end) : plan_(plan), p_(plan.p), begin_(begin), chunk_(end - begin) {
-    ForEachTarget(p_, begin, end, [&](size_t r, int64_t t) { chunk_.target[r - begin] = t == p_.ignored ? -1 : t; });
+    if (plan.ready) {
+      chunk_.target = reinterpret_cast<const int64_t*>(p_.target) + begin;
+    } else {
+      ForEachTarget(p_, begin, end, [&](size_t r, int64_t t) { chunk_.copy[r - begin] = t == p_.ignored ? -1 : t; });
+    }
   }
 
   // The sum of the chunk's losses.
@@ -142,6 +152,7 @@ class ChunkRun {
       Run(p_.gradient, p_.class_weight == nullptr ? 0 : 1);
       const double hard = 1.0 - p_.smoothing;
       if (p_.class_weight == nullptr && p_.smoothing == 0.0 && p_.z_loss == 0.0) {
+        if (p_.losses == nullptr) return 0.0 - SumOf(losses, chunk_.rows);
         for (size_t r = 0; r < chunk_.rows; ++r) losses[r] = 0.0 - losses[r];
       } else {
         for (size_t r = 0; r < chunk_.rows; ++r) losses[r] = CrossEntropy(r, hard);
@@ -215,11 +226,15 @@ double EstimateNanoseconds(const BatchLoss& problem) {
 }
 
 std::optional<double> Run(const BatchLoss& problem) {
-  if (!AllInRange(problem)) return std::nullopt;
-  const double divisor = problem.mean ? TotalWeight(problem) : 1.0;
+  const Targets targets = LookAtTargets(problem);
+  if (!targets.in_range) return std::nullopt;
+  const double divisor = problem.mean ? targets.total_weight : 1.0;
   constexpr size_t kPanel = 16;
   const size_t rows = std::clamp<size_t>(kTaskElements / std::max<size_t>(problem.n, 1), 1, kMostRows);
-  const Plan plan = {problem, rows < kPanel ? rows : rows / kPanel * kPanel, 1.0 / divisor / problem.temperature};
+  const bool ready = problem.target_type == DType::kInt64 && problem.target_stride == sizeof(int64_t) &&
+                     reinterpret_cast<uintptr_t>(problem.target) % alignof(int64_t) == 0 && !targets.any_ignored;
+  const Plan plan = {problem, ready, rows < kPanel ? rows : rows / kPanel * kPanel,
+                     1.0 / divisor / problem.temperature};
   if (plan.Chunks() == 1) return ChunkRun(plan, 0, problem.rows).Loss() / divisor;
   std::vector<double> sums(plan.Chunks());
   ParallelFor(sums.size(), EstimateNanoseconds(problem), [&](size_t i) {

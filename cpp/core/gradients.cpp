@@ -20,7 +20,6 @@ struct Plan {
   GradProblem p;
   const StorageKernels* kernels;
   size_t n, rows, item;
-  bool far;
 
   bool IsSoftmax() const { return p.op == GradOp::kSoftmaxBackward; }
   Sum Reduce(const GradRow& row) const {
@@ -72,7 +71,7 @@ void RunPackedRows(const Plan& plan, size_t begin, size_t end) {
     for (size_t r = 0; r < rows; ++r) {
       Pack(plan, OffsetsAt(plan.p.outer, first + r), 0, n, dy + r * bytes, y + r * bytes);
     }
-    plan.RunRows({dy, y, dy, stride, stride, stride, rows, n, false});
+    plan.RunRows({dy, y, dy, stride, stride, stride, rows, n});
     for (size_t r = 0; r < rows; ++r) {
       const GradRow row = {nullptr, nullptr, dy + r * bytes, n};
       Unpack(plan, row, OffsetsAt(plan.p.outer, first + r), 0);
@@ -106,16 +105,11 @@ void RunLongRow(const Plan& plan, size_t r, bool contiguous) {
 }  // namespace
 
 void Run(const GradProblem& problem) {
-  Plan plan = {problem,
-               &KernelsFor(problem.storage),
-               CountElements(problem.inner),
-               CountElements(problem.outer),
-               ItemSize(problem.storage),
-               false};
+  Plan plan = {problem, &KernelsFor(problem.storage), CountElements(problem.inner), CountElements(problem.outer),
+               ItemSize(problem.storage)};
   if (plan.rows == 0 || plan.n == 0) return;
   plan.p.outer = Coalesce(problem.outer);
   plan.p.inner = Coalesce(problem.inner);
-  plan.far = plan.rows * plan.n * plan.item > kFarBytes;
   const bool contiguous = IsContiguous(plan);
   if (plan.n > SegmentLength(problem.storage)) {
     for (size_t r = 0; r < plan.rows; ++r) RunLongRow(plan, r, contiguous);
@@ -126,7 +120,7 @@ void Run(const GradProblem& problem) {
     if (!contiguous) return RunPackedRows(plan, begin, end);
     ForEachRun(plan.p.outer, begin, end, [&](const Offsets& at, size_t run, const Offsets& stride, size_t) {
       plan.RunRows({plan.p.dy + at[kDy], plan.p.y + at[kOutput], plan.p.dx + at[kDx], stride[kDy], stride[kOutput],
-                    stride[kDx], run, plan.n, plan.far});
+                    stride[kDx], run, plan.n});
     });
   });
 }
@@ -142,8 +136,8 @@ void RunContiguous(const GradProblem& problem, size_t rows, size_t n) {
     strided.inner = {{n, {step, step, step, 0}}};
     return Run(strided);
   }
-  const Plan plan = {problem, &KernelsFor(problem.storage), n, rows, item, false};
-  plan.RunRows({problem.dy, problem.y, problem.dx, row, row, row, rows, n, false});
+  const Plan plan = {problem, &KernelsFor(problem.storage), n, rows, item};
+  plan.RunRows({problem.dy, problem.y, problem.dx, row, row, row, rows, n});
 }
 
 }  // namespace boltzmax

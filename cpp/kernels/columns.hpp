@@ -153,17 +153,17 @@ template <bool kScaled, class StripType, class Shift = typename StripType::templ
 BOLTZMAX_KERNEL inline StripLog<Shift> ReduceStripToLog(const StripType& x,
                                                         const StripTemperature<typename StripType::V>& t) {
   using V = typename StripType::V;
-  const auto finish = [&](StripSum<Shift> strip, auto log_sum) -> StripLog<Shift> {
+  const auto finish = [&](StripSum<Shift>& strip, auto log_sum) -> StripLog<Shift> {
     const bool any_degenerate = Any(Eq(DegenerateLanes(strip.sum), Wide<V>(Const(1))));
     if (any_degenerate) MarkDegenerate(x, &strip);
     return {strip.sum, log_sum(strip), any_degenerate};
   };
   if (x.n <= V::kInOrder) {
     Columns<typename V::Scalar> columns, terms;
-    const auto in_order = ReduceInOrderForLog<kScaled>(CopyStrip(x, columns.at), t.vector, KeepInColumns<V>{terms.at});
+    auto in_order = ReduceInOrderForLog<kScaled>(CopyStrip(x, columns.at), t.vector, KeepInColumns<V>{terms.at});
     return finish(in_order.strip, [&](const auto& strip) { return LogOfShort(strip, in_order.rest); });
   }
-  const auto strip = ReduceStrip<kScaled>(x, t.vector, KeepNoColumn{});
+  auto strip = ReduceStrip<kScaled>(x, t.vector, KeepNoColumn{});
   if (x.n <= kPaneled<typename V::Scalar>)
     return finish(strip, [&](const auto& s) { return LogOfShort(s, ReduceStripRest(x, s)); });
   return finish(strip, [&](const auto& s) { return LogOfLong(x, s); });

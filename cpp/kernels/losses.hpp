@@ -13,9 +13,11 @@ template <class D>
 inline D LanesOf(const double* numbers, size_t step, size_t first, size_t rows) {
   if (step == 0) return Const(numbers[0]);
   constexpr size_t kLanes = sizeof(D) / sizeof(double);
+  constexpr auto kWhole = Whole<kLanes / F64::kLanes>{};
+  if (rows == kLanes) return LoadLanes<F64>(numbers + first, kWhole, 0.0);
   double lanes[kLanes];
   for (size_t j = 0; j < kLanes; ++j) lanes[j] = numbers[first + (j < rows ? j : 0)];
-  return LoadLanes<F64>(lanes, Whole<kLanes / F64::kLanes>{}, 0.0);
+  return LoadLanes<F64>(lanes, kWhole, 0.0);
 }
 
 // Lanes as an array.
@@ -30,28 +32,67 @@ struct LaneArray {
 // The logarithm of the probability of an element x of each row.
 template <bool kScaled, class Shift, class V = typename Shift::Vector>
 inline Wide<V> LogProbOf(const PanelLog<Shift>& log, V x, const StripTemperature<V>& t) {
-  const Wide<V> from_offset = Scaled<kScaled>(Promote(x) - log.strip.sum.offset, t.value);
+  const Wide<V> from_offset = Scaled<kScaled>(Promote(x) - log.reduced.strip.sum.offset, t.value);
   const Wide<V> log_prob = (from_offset - log.log_sum.hi) - log.log_sum.lo;
   return IfThenElse(Eq(log.degenerate, Wide<V>(Const(1))), Const(__builtin_nan("")), log_prob);
 }
 
-// A panel whose rows were reduced either way, and what has to be known to map them.
-template <class S>
-struct TargetLanes {
-  using T = Compute<S>;
-  using V = Vec<T>;
-  static constexpr size_t kRows = V::kLanes;
-  int64_t target[kRows];  // the class of each row, or negative
-  T x[kRows];             // its element
-
-  template <class At>
-  TargetLanes(const int64_t* targets, size_t rows, At at) {
-    for (size_t j = 0; j < kRows; ++j) {
-      target[j] = j < rows ? targets[j] : -1;
-      x[j] = target[j] < 0 ? T(0) : at(j, static_cast<size_t>(target[j]));
-    }
+// The class of each row of a panel; -1 where it is left out, or there is no such row.
+template <class D>
+inline D ClassesOf(const int64_t* targets, size_t rows) {
+  constexpr size_t kLanes = sizeof(D) / sizeof(double);
+  int64_t some[kLanes];
+  if (rows < kLanes) {
+    for (size_t j = 0; j < kLanes; ++j) some[j] = j < rows ? targets[j] : -1;
+    targets = some;
   }
-};
+  D classes;
+  BOLTZMAX_UNROLL
+  for (size_t u = 0; u < kLanes / F64::kLanes; ++u) classes.part[u] = LoadIntegers(targets + u * F64::kLanes);
+  return classes;
+}
+
+// The elements of those classes, 0 where there is none: of columns, and of rows.
+template <class StripType, class V>
+inline V ElementsOf(const StripType& x, V classes) {
+  V found = Set<V>(0), index = Set<V>(0);
+  for (size_t i = 0; i < x.n; ++i) {
+    found = IfThenElse(Eq(index, classes), x.template Rows<1>(i, 1).part[0], found);
+    index = index + Set<V>(1);
+  }
+  return found;
+}
+template <class S, class V = VecOf<S>>
+inline V ElementsOf(const Panel<S>& panel, const int64_t* targets) {
+  Compute<S> x[V::kLanes] = {};
+  for (size_t j = 0; j < panel.rows; ++j) {
+    if (targets[j] >= 0) x[j] = FirstLane(LoadN(panel.Row(j).x + targets[j], 1, Compute<S>(0)));
+  }
+  return Load(x);
+}
+
+// The lanes of a panel's rows, as numbers or as integers.
+template <class D>
+inline void StoreFirst(const D& lanes, size_t rows, double* out) {
+  constexpr size_t kLanes = sizeof(D) / sizeof(double);
+  if (rows == kLanes) return StoreLanes(out, lanes, Whole<kLanes / F64::kLanes>{});
+  const LaneArray<D> numbers(lanes);
+  for (size_t j = 0; j < rows; ++j) out[j] = numbers[j];
+}
+template <class D>
+inline void StoreFirst(const D& lanes, size_t rows, int64_t* out) {
+  constexpr size_t kLanes = sizeof(D) / sizeof(double);
+  int64_t some[kLanes], *to = rows == kLanes ? out : some;
+  BOLTZMAX_UNROLL
+  for (size_t u = 0; u < kLanes / F64::kLanes; ++u) StoreIntegers(to + u * F64::kLanes, lanes.part[u]);
+  for (size_t j = 0; to == some && j < rows; ++j) out[j] = some[j];
+}
+
+// What a row that is left out has none of is 0.
+template <class D>
+inline D OfCounted(const D& lanes, const D& classes) {
+  return IfThenElse(Lt(classes, D(Const(0))), D(Const(0)), lanes);
+}
 
 // The gradient's numbers of each lane, as the formula of LossBatch names them, and the element of the target.
 template <class V>
@@ -72,11 +113,12 @@ inline Slopes<V> SlopesOf(const LossBatch& b, size_t first, size_t rows, const P
                           const Wide<V>& lse) {
   using D = Wide<V>;
   const auto lanes = [&](const double* numbers) { return LanesOf<D>(numbers, b.step, first, rows); };
-  const auto& sum = log.strip.sum;
+  const auto& sum = log.reduced.strip.sum;
   const D one = Const(1), zero = Const(0);
-  const D term = Promote(ScaledExp(target, log.strip.shift)) * Const(ExpConstants<typename V::Scalar>::kUnscale);
-  const D is_largest = Promote(IfThenElse(Eq(target, log.strip.max), Set<V>(1), Set<V>(0)));
-  const D missing = IfThenElse(Eq(is_largest, one), log.rest.hi / sum.hi, one - term / sum.hi);
+  const D term =
+      Promote(ScaledExp(target, log.reduced.strip.shift)) * Const(ExpConstants<typename V::Scalar>::kUnscale);
+  const D is_largest = Promote(IfThenElse(Eq(target, log.reduced.strip.max), Set<V>(1), Set<V>(0)));
+  const D missing = IfThenElse(Eq(is_largest, one), log.reduced.rest.hi / sum.hi, one - term / sum.hi);
   // 0 times an infinite lse is left out.
   const D lse_gain = lanes(b.lse_gain);
   const D gain = PlainNan(lanes(b.gain) + IfThenElse(Eq(lse_gain, zero), zero, lse_gain * lse));
@@ -84,18 +126,20 @@ inline Slopes<V> SlopesOf(const LossBatch& b, size_t first, size_t rows, const P
   return {gain, add, PlainNan((lanes(b.target_gain) * Const(-1) + gain) - gain * missing + add)};
 }
 
-template <class S, class V = VecOf<S>>
-inline void FinishGradient(const Panel<S>& panel, const int64_t* target, const Wide<V>& degenerate) {
+template <class S, class D>
+inline void FinishGradient(const Panel<S>& panel, const D& classes, const D& degenerate) {
+  const D one = Const(1), zero = Const(0);
   ForEachMarked(panel, degenerate, [&](size_t j) { SoftmaxMapDegenerate(panel.Row(j), panel.Out(j), panel.n); });
-  for (size_t j = 0; j < panel.rows; ++j) {
-    if (target[j] < 0) memset(panel.Out(j), 0, panel.n * sizeof(S));
-  }
+  ForEachMarked(panel, IfThenElse(Lt(classes, zero), one, zero),
+                [&](size_t j) { memset(panel.Out(j), 0, panel.n * sizeof(S)); });
 }
 
-template <class D>
-inline void StoreCounted(const D& lanes, const int64_t* target, size_t rows, double* out) {
-  const LaneArray<D> numbers(lanes);
-  for (size_t j = 0; j < rows; ++j) out[j] = target[j] < 0 ? 0.0 : numbers[j];
+// What a panel whose rows were reduced has to say of its loss, the gradient apart.
+template <bool kScaled, class Shift, class V = typename Shift::Vector>
+inline void StoreLogProbs(const LossBatch& b, size_t first, size_t rows, const PanelLog<Shift>& log, V at_target,
+                          const Wide<V>& classes, const Wide<V>& lse, const StripTemperature<V>& t) {
+  StoreFirst(OfCounted(lse, classes), rows, b.lse + first);
+  StoreFirst(OfCounted(LogProbOf<kScaled>(log, at_target, t), classes), rows, b.log_prob + first);
 }
 
 template <bool kScaled, class S, class V = VecOf<S>>
@@ -104,46 +148,46 @@ inline void CrossEntropyTransposed(const LossBatch& b, size_t first, const Panel
   using T = Compute<S>;
   Columns<T> columns, terms;
   const auto log = ReduceTransposedToLog<kScaled, false>(panel, &columns, &terms, t);
-  const TargetLanes<S> target(b.target + first, panel.rows,
-                              [&](size_t j, size_t c) { return columns.at[c * V::kLanes + j]; });
-  const V at_target = Load(target.x);
+  const auto x = AsStrip<S, false>(columns.at, panel.n);
+  const auto classes = ClassesOf<Wide<V>>(b.target + first, panel.rows);
+  const V at_target = ElementsOf(x, Demote(classes));
   const auto lse = LogSumExpOfLanes<kScaled>(log, t);
-  StoreCounted(lse, target.target, panel.rows, b.lse + first);
-  StoreCounted(LogProbOf<kScaled>(log, at_target, t), target.target, panel.rows, b.log_prob + first);
+  StoreLogProbs<kScaled>(b, first, panel.rows, log, at_target, classes, lse, t);
   if (b.y == nullptr) return;
   const auto slopes = SlopesOf(b, first, panel.rows, log, at_target, lse);
-  const Divisor<V> divisor(log.strip.sum.hi, log.strip.sum.lo);
-  const V largest = Divide(ScaledExp(log.strip.max, log.strip.shift), divisor);
-  const V gain = Demote(slopes.gain), add = Demote(slopes.add);
-  const auto x = AsStrip<S, false>(columns.at, panel.n);
+  const auto& strip = log.reduced.strip;
+  const Divisor<V> divisor(strip.sum.hi, strip.sum.lo);
+  const V largest = Divide(ScaledExp(strip.max, strip.shift), divisor);
+  const V gain = Demote(slopes.gain), add = Demote(slopes.add), slope = Demote(slopes.at_target);
+  V is_target = Demote(classes);  // 0 in the row of the class
   ForEachStripRow(x.n, [&]<size_t U>(size_t i, RowCount<U>) {
     using B = Block<V, U>;
     const B others = LoadLanes<V>(terms.at + i * V::kLanes, Whole<U>{}, T(0));
-    const B p = IfThenElse(Eq(x.template Rows<U>(i, 1), B(log.strip.max)), B(largest), Divide(others, divisor));
-    StoreLanes(columns.at + i * V::kLanes, MulAdd(p, B(gain), B(add)), Whole<U>{});
+    const B p = IfThenElse(Eq(x.template Rows<U>(i, 1), B(strip.max)), B(largest), Divide(others, divisor));
+    B y = MulAdd(p, B(gain), B(add));
+    BOLTZMAX_UNROLL
+    for (size_t u = 0; u < U; ++u) {
+      y.part[u] = IfThenElse(Eq(is_target, Set<V>(0)), slope, y.part[u]);
+      is_target = is_target - Set<V>(1);
+    }
+    StoreLanes(columns.at + i * V::kLanes, y, Whole<U>{});
   });
-  T slope[V::kLanes];
-  Store(slope, Demote(slopes.at_target));
-  for (size_t j = 0; j < panel.rows; ++j) {
-    if (target.target[j] >= 0) columns.at[static_cast<size_t>(target.target[j]) * V::kLanes + j] = slope[j];
-  }
   StoreTransposed(columns.at, panel);
-  FinishGradient(panel, target.target, log.degenerate);
+  FinishGradient(panel, classes, log.degenerate);
 }
 
 template <bool kScaled, class S, class V = VecOf<S>>
 inline void CrossEntropyAlong(const LossBatch& b, size_t first, const Panel<S>& panel, const StripTemperature<V>& t) {
   using T = Compute<S>;
   const auto log = ReduceAlongToLog<kScaled, false>(panel, t, b.scratch);
-  const TargetLanes<S> target(b.target + first, panel.rows,
-                              [&](size_t j, size_t c) { return FirstLane(LoadN(panel.Row(j).x + c, 1, T(0))); });
-  const V at_target = Load(target.x);
+  const int64_t* target = b.target + first;
+  const auto classes = ClassesOf<Wide<V>>(target, panel.rows);
+  const V at_target = ElementsOf(panel, target);
   const auto lse = LogSumExpOfLanes<kScaled>(log, t);
-  StoreCounted(lse, target.target, panel.rows, b.lse + first);
-  StoreCounted(LogProbOf<kScaled>(log, at_target, t), target.target, panel.rows, b.log_prob + first);
+  StoreLogProbs<kScaled>(b, first, panel.rows, log, at_target, classes, lse, t);
   if (b.y == nullptr) return;
   const auto slopes = SlopesOf(b, first, panel.rows, log, at_target, lse);
-  const LaneDivisors<V> divisors(log.strip.sum);
+  const LaneDivisors<V> divisors(log.reduced.strip.sum);
   T gain[V::kLanes], add[V::kLanes];
   Store(gain, Demote(slopes.gain));
   Store(add, Demote(slopes.add));
@@ -157,9 +201,9 @@ inline void CrossEntropyAlong(const LossBatch& b, size_t first, const Panel<S>& 
       const B p = Divide(LoadLanes<V>(waiting.Row(j) + i, Whole<Lanes::kVectors>{}, T(0)), divisor);
       return MulAdd(p, B(slope_of_p), B(offset));
     });
-    if (target.target[j] >= 0) StoreScalar(panel.Out(j) + target.target[j], slope[j]);
+    if (target[j] >= 0) StoreScalar(panel.Out(j) + target[j], slope[j]);
   });
-  FinishGradient(panel, target.target, log.degenerate);
+  FinishGradient(panel, classes, log.degenerate);
 }
 
 // ---- the largest element, and the target's rank ----
@@ -184,71 +228,65 @@ inline void FirstLargest(const Panel<S>& panel, V max, int64_t* ids) {
   }
 }
 // The same of columns.
-template <class S, class StripType, class V = VecOf<S>>
-inline void FirstLargest(const Panel<S>& panel, const StripType& x, V max, int64_t* ids) {
-  using T = Compute<S>;
-  V index = Set<V>(0);
+template <class StripType, class V>
+inline V FirstLargest(const StripType& x, V max) {
+  V first = Set<V>(0);
   for (size_t i = x.n; i-- > 0;) {
-    index = IfThenElse(Eq(x.template Rows<1>(i, 1).part[0], max), Set<V>(static_cast<T>(i)), index);
+    first = IfThenElse(Eq(x.template Rows<1>(i, 1).part[0], max), Set<V>(static_cast<typename V::Scalar>(i)), first);
   }
-  index = IfThenElse(Eq(max, Set<V>(Source<S>::kLowest)), Set<V>(0), index);
-  T numbers[V::kLanes];
-  Store(numbers, index);
-  for (size_t j = 0; j < panel.rows; ++j) ids[j] = static_cast<int64_t>(numbers[j]);
+  return IfThenElse(Eq(max, Set<V>(Source<typename V::Scalar>::kLowest)), Set<V>(0), first);
 }
 
-template <class D>
-inline void StoreFirst(const D& lanes, size_t rows, double* out) {
-  const LaneArray<D> numbers(lanes);
-  for (size_t j = 0; j < rows; ++j) out[j] = numbers[j];
+// 1 + how many elements of a column exceed `target`.
+template <class StripType, class V>
+inline V RankOf(const StripType& x, V target) {
+  const V one = Set<V>(1);
+  V rank = one;
+  for (size_t i = 0; i < x.n; ++i) {
+    rank = IfThenElse(Lt(target, x.template Rows<1>(i, 1).part[0]), rank + one, rank);
+  }
+  return rank;
 }
 
-// What both ways have in common: first_largest(ids) and ranks(targets, ranks) look into the rows.
-template <bool kScaled, class S, class Shift, class V, class At, class FirstOf, class Ranks>
+// What both ways have in common: first_largest(ids), at_target() and ranks(target, ranks) look into the rows.
+template <bool kScaled, class S, class Shift, class V, class FirstOf, class AtTarget, class Ranks>
 inline void StoreStats(const RowStatsBatch& b, size_t first, const Panel<S>& panel, const PanelLog<Shift>& log,
-                       const StripTemperature<V>& t, At at, FirstOf first_largest, Ranks ranks) {
+                       const StripTemperature<V>& t, FirstOf first_largest, AtTarget at_target, Ranks ranks) {
   StoreFirst(LogSumExpOfLanes<kScaled>(log, t), panel.rows, b.lse + first);
   if (b.top_id != nullptr) {
     first_largest(b.top_id + first);
-    StoreFirst(LogProbOf<kScaled>(log, log.strip.max, t), panel.rows, b.top_log_prob + first);
+    StoreFirst(LogProbOf<kScaled>(log, log.reduced.strip.max, t), panel.rows, b.top_log_prob + first);
   }
   if (b.target == nullptr) return;
-  const TargetLanes<S> target(b.target + first, panel.rows, at);
-  StoreFirst(LogProbOf<kScaled>(log, Load(target.x), t), panel.rows, b.target_log_prob + first);
-  ranks(target.x, b.target_rank + first);
+  const V target = at_target(b.target + first);
+  StoreFirst(LogProbOf<kScaled>(log, target, t), panel.rows, b.target_log_prob + first);
+  ranks(target, b.target_rank + first);
 }
 
 template <bool kScaled, class S, class V = VecOf<S>>
 inline void StatsTransposed(const RowStatsBatch& b, size_t first, const Panel<S>& panel, const StripTemperature<V>& t) {
-  using T = Compute<S>;
-  Columns<T> columns, terms;
+  Columns<Compute<S>> columns, terms;
   const auto log = ReduceTransposedToLog<kScaled, false>(panel, &columns, &terms, t);
   const auto x = AsStrip<S, false>(columns.at, panel.n);
+  const size_t rows = panel.rows;
   StoreStats<kScaled>(
-      b, first, panel, log, t, [&](size_t j, size_t c) { return columns.at[c * V::kLanes + j]; },
-      [&](int64_t* ids) { FirstLargest(panel, x, log.strip.max, ids); },
-      [&](const T* targets, int64_t* ranks) {
-        const V target = Load(targets), one = Set<V>(1);
-        V rank = one;
-        for (size_t i = 0; i < x.n; ++i) {
-          rank = IfThenElse(Lt(target, x.template Rows<1>(i, 1).part[0]), rank + one, rank);
-        }
-        T numbers[V::kLanes];
-        Store(numbers, rank);
-        for (size_t j = 0; j < panel.rows; ++j) ranks[j] = static_cast<int64_t>(numbers[j]);
-      });
+      b, first, panel, log, t,
+      [&](int64_t* ids) { StoreFirst(Promote(FirstLargest(x, log.reduced.strip.max)), rows, ids); },
+      [&](const int64_t* targets) { return ElementsOf(x, Demote(ClassesOf<Wide<V>>(targets, rows))); },
+      [&](V target, int64_t* ranks) { StoreFirst(Promote(RankOf(x, target)), rows, ranks); });
 }
 
 template <bool kScaled, class S, class V = VecOf<S>>
 inline void StatsAlong(const RowStatsBatch& b, size_t first, const Panel<S>& panel, const StripTemperature<V>& t) {
-  using T = Compute<S>;
   const auto log = ReduceAlongToLog<kScaled, false>(panel, t, b.scratch);
   StoreStats<kScaled>(
-      b, first, panel, log, t, [&](size_t j, size_t c) { return FirstLane(LoadN(panel.Row(j).x + c, 1, T(0))); },
-      [&](int64_t* ids) { FirstLargest(panel, log.strip.max, ids); },
-      [&](const T* targets, int64_t* ranks) {
+      b, first, panel, log, t, [&](int64_t* ids) { FirstLargest(panel, log.reduced.strip.max, ids); },
+      [&](const int64_t* targets) { return ElementsOf(panel, targets); },
+      [&](V target, int64_t* ranks) {
+        Compute<S> of_row[V::kLanes];
+        Store(of_row, target);
         for (size_t j = 0; j < panel.rows; ++j) {
-          ranks[j] = static_cast<int64_t>(1 + CountAbove(panel.Row(j), panel.n, static_cast<double>(targets[j])));
+          ranks[j] = static_cast<int64_t>(1 + CountAbove(panel.Row(j), panel.n, static_cast<double>(of_row[j])));
         }
       });
 }

@@ -233,13 +233,13 @@ struct Kernels {
   static void StoreOne(void* y, double value) { StoreScalar(static_cast<S*>(y), value); }
 
   template <class Gradient>
-  static Sum ReduceGradient(const GradRow& row) {
+  BOLTZMAX_KERNEL static Sum ReduceGradient(const GradRow& row) {
     return BackwardReduce<S, Gradient>(static_cast<const S*>(row.dy), static_cast<const S*>(row.y), row.n);
   }
   template <class Gradient>
-  static void MapGradient(const GradRow& row, const Sum& sum) {
+  BOLTZMAX_KERNEL static void MapGradient(const GradRow& row, const Sum& sum) {
     BackwardMap<S, Gradient>(static_cast<const S*>(row.dy), static_cast<const S*>(row.y), static_cast<S*>(row.dx),
-                             row.n, sum);
+                             row.n, Set<Vec<T>>(static_cast<T>(sum.hi)));
   }
   using OfSoftmax = SoftmaxGradient<Vec<T>>;
   using OfLogSoftmax = LogSoftmaxGradient<Vec<T>>;

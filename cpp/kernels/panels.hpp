@@ -42,18 +42,6 @@ inline void SoftmaxAlong(const Panel<S>& panel, const StripTemperature<V>& t, vo
 
 // ---- logarithms ----
 
-// What the rows of a panel were reduced to, with the logarithms of their sums.
-template <class Shift>
-struct PanelLog {
-  using V = typename Shift::Vector;
-  StripSum<Shift> strip;
-  Pair<Wide<V>> rest;  // the sums without a largest term
-  Pair<Wide<V>> log_sum;
-  Wide<V> degenerate;  // 1 in the lanes of rows without a finite maximum or with NaN, else 0
-
-  bool AnyDegenerate() const { return Any(Eq(degenerate, Wide<V>(Const(1)))); }
-};
-
 template <class D>
 inline RowSum RowOf(const SumOfExp<D>& lanes, size_t j) {
   constexpr auto kWhole = Whole<sizeof(D) / sizeof(F64)>{};
@@ -86,38 +74,55 @@ inline Pair<Wide<V>> RestAlong(const Panel<S>& panel, const StripSum<Shift>& str
   return {LoadLanes<F64>(hi, kWhole, 0.0), LoadLanes<F64>(lo, kWhole, 0.0)};
 }
 
-// Where a row has no finite maximum, hi becomes what DegenerateSum says.
-template <class S, class Shift, class V = typename Shift::Vector>
-BOLTZMAX_RARE inline void MarkDegenerateRows(const Panel<S>& panel, PanelLog<Shift>* log) {
-  constexpr auto kWhole = Whole<sizeof(Wide<V>) / sizeof(F64)>{};
-  double hi[V::kLanes], max[V::kLanes];
-  StoreLanes(hi, log->strip.sum.hi, kWhole);
-  StoreLanes(max, log->strip.sum.max, kWhole);
-  ForEachMarked(panel, log->degenerate, [&](size_t j) { hi[j] = DegenerateSum(panel.Row(j), panel.n, max[j]).hi; });
-  log->strip.sum.hi = LoadLanes<F64>(hi, kWhole, 0.0);
+// 1 in the lanes of the panel that are marked: there hi becomes what DegenerateSum says.
+template <class S, class D>
+BOLTZMAX_RARE inline void MarkDegenerateRows(const Panel<S>& panel, const D& degenerate, SumOfExp<D>* sum) {
+  constexpr size_t kLanes = Panel<S>::kRows;
+  constexpr auto kWhole = Whole<kLanes / F64::kLanes>{};
+  double hi[kLanes], max[kLanes];
+  StoreLanes(hi, sum->hi, kWhole);
+  StoreLanes(max, sum->max, kWhole);
+  ForEachMarked(panel, degenerate, [&](size_t j) { hi[j] = DegenerateSum(panel.Row(j), panel.n, max[j]).hi; });
+  sum->hi = LoadLanes<F64>(hi, kWhole, 0.0);
 }
 
-template <class S, class Shift, class V = typename Shift::Vector>
-inline PanelLog<Shift> FinishLog(const Panel<S>& panel, const StripSum<Shift>& strip, const Pair<Wide<V>>& rest) {
-  PanelLog<Shift> log = {strip, rest, LogOfShort(strip, rest), DegenerateLanes(strip.sum)};
-  if (log.AnyDegenerate()) MarkDegenerateRows(panel, &log);
-  return log;
-}
+// What the rows of a panel were reduced to, with the logarithms of their sums.
+template <class Shift>
+struct PanelLog {
+  using V = typename Shift::Vector;
+  StripRest<Shift> reduced;
+  Pair<Wide<V>> log_sum;
+  Wide<V> degenerate;  // 1 in the lanes of rows without a finite maximum or with NaN, else 0
+
+  template <class S, class Reduce>
+  PanelLog(const Panel<S>& panel, Reduce reduce)
+      : reduced(reduce()),
+        log_sum(LogOfShort(reduced.strip, reduced.rest)),
+        degenerate(DegenerateLanes(reduced.strip.sum)) {
+    if (AnyDegenerate()) MarkDegenerateRows(panel, degenerate, &reduced.strip.sum);
+  }
+
+  bool AnyDegenerate() const { return Any(Eq(degenerate, Wide<V>(Const(1)))); }
+};
 
 // The logarithms of the sums of a panel; transposed, its rows lie in `columns`, and all but the largest exponentials in
 // `terms`.
 template <bool kScaled, bool kCoarse, class S, class V = VecOf<S>>
 inline auto ReduceTransposedToLog(const Panel<S>& panel, Columns<Compute<S>>* columns, Columns<Compute<S>>* terms,
                                   const StripTemperature<V>& t) {
+  using Shift = typename Strip<Compute<S>, kCoarse>::template Shift<kScaled>;
   LoadTransposed(panel, columns->at);
   const auto x = AsStrip<S, kCoarse>(columns->at, panel.n);
-  const auto in_order = ReduceInOrderForLog<kScaled>(x, t.vector, KeepInColumns<V>{terms->at});
-  return FinishLog(panel, in_order.strip, in_order.rest);
+  return PanelLog<Shift>(panel, [&] { return ReduceInOrderForLog<kScaled>(x, t.vector, KeepInColumns<V>{terms->at}); });
 }
 template <bool kScaled, bool kCoarse, class S, class V = VecOf<S>>
 inline auto ReduceAlongToLog(const Panel<S>& panel, const StripTemperature<V>& t, void* scratch) {
-  const auto strip = ReduceAlong<kScaled, kCoarse, true>(panel, t.vector, Waiting<Compute<S>>(scratch, panel.n));
-  return FinishLog(panel, strip, RestAlong(panel, strip, t));
+  using Shift = typename Source<S, kCoarse>::template Shift<kScaled>;
+  const Waiting<Compute<S>> waiting(scratch, panel.n);
+  return PanelLog<Shift>(panel, [&] {
+    return StripRest<Shift>([&] { return ReduceAlong<kScaled, kCoarse, true>(panel, t.vector, waiting); },
+                            [&](const auto& strip) { return RestAlong(panel, strip, t); });
+  });
 }
 
 template <bool kScaled, class S, class V = VecOf<S>>
@@ -125,12 +130,12 @@ inline void LogSoftmaxTransposed(const Panel<S>& panel, const StripTemperature<V
   using T = Compute<S>;
   Columns<T> columns, terms;
   const auto log = ReduceTransposedToLog<kScaled, kCoarseWillDo<S>>(panel, &columns, &terms, t);
-  const auto shift = LogShift<V>::template Make<kScaled>(log.strip.sum.offset, log.log_sum);
+  const auto shift = LogShift<V>::template Make<kScaled>(log.reduced.strip.sum.offset, log.log_sum);
   const auto x = AsStrip<S, kCoarseWillDo<S>>(columns.at, panel.n);
   const bool any_degenerate = log.AnyDegenerate();
   if (any_degenerate) {
     const StripOut<T> y = {reinterpret_cast<char*>(columns.at), x.stride, x.n, x.lanes};
-    LogSoftmaxDegenerateStrip<kScaled>(x, y, shift, t, log.strip.sum);
+    LogSoftmaxDegenerateStrip<kScaled>(x, y, shift, t, log.reduced.strip.sum);
   } else {
     ForEachStripRow(x.n, [&]<size_t U>(size_t i, RowCount<U>) {
       const auto y = SubtractLog<kScaled>(x.template Rows<U>(i, 1), shift, t.vector);
@@ -152,7 +157,7 @@ template <bool kScaled, class S, class V = VecOf<S>>
 inline void LogSoftmaxAlong(const Panel<S>& panel, const StripTemperature<V>& t, void* scratch, bool stream) {
   using T = Compute<S>;
   const auto log = ReduceAlongToLog<kScaled, kCoarseWillDo<S>>(panel, t, scratch);
-  const auto shifts = LogShift<V>::template Make<kScaled>(log.strip.sum.offset, log.log_sum);
+  const auto shifts = LogShift<V>::template Make<kScaled>(log.reduced.strip.sum.offset, log.log_sum);
   T offset[V::kLanes], minus_high[V::kLanes], low[V::kLanes];
   Store(offset, shifts.offset);
   Store(minus_high, shifts.minus_high);
@@ -163,7 +168,7 @@ inline void LogSoftmaxAlong(const Panel<S>& panel, const StripTemperature<V>& t,
   MapAlong(panel, stream, [&](size_t j, auto map) {
     const auto x = panel.Row(j);
     if (degenerate[j] != 0) {
-      return LogSoftmaxMapDegenerate(x, panel.Out(j), panel.n, IsAllNan(RowOf(log.strip.sum, j)));
+      return LogSoftmaxMapDegenerate(x, panel.Out(j), panel.n, IsAllNan(RowOf(log.reduced.strip.sum, j)));
     }
     const LogShift<V> shift = {Set<V>(offset[j]), Set<V>(minus_high[j]), Set<V>(low[j])};
     const Temperature<V> temperature = temperatures[j];
@@ -174,8 +179,9 @@ inline void LogSoftmaxAlong(const Panel<S>& panel, const StripTemperature<V>& t,
 // logsumexp of each lane.
 template <bool kScaled, class Shift, class V = typename Shift::Vector>
 inline Wide<V> LogSumExpOfLanes(const PanelLog<Shift>& log, const StripTemperature<V>& t) {
-  const auto usual = (Scaled<kScaled>(log.strip.sum.offset, t.value) + log.log_sum.hi) + log.log_sum.lo;
-  const auto special = IfThenElse(Eq(log.strip.sum.hi, log.strip.sum.hi), log.strip.sum.max, log.strip.sum.hi);
+  const auto& sum = log.reduced.strip.sum;
+  const auto usual = (Scaled<kScaled>(sum.offset, t.value) + log.log_sum.hi) + log.log_sum.lo;
+  const auto special = IfThenElse(Eq(sum.hi, sum.hi), sum.max, sum.hi);
   return IfThenElse(Eq(log.degenerate, Wide<V>(Const(1))), special, usual);
 }
 

@@ -132,8 +132,8 @@ inline Sum SumOfTerms(size_t n, Keep keep, F terms) {
 }
 
 template <bool kScaled, class Src, class Keep>
-BOLTZMAX_RARE inline RowSum ReduceKnowingMax(const Src& x, size_t n, const Temperature<typename Src::V>& t,
-                                             typename Src::T max, Keep keep) {
+BOLTZMAX_KERNEL inline RowSum ReduceKnowingMax(const Src& x, size_t n, const Temperature<typename Src::V>& t,
+                                               typename Src::T max, Keep keep) {
   using V = typename Src::V;
   if (!IsFinite(static_cast<double>(max))) return DegenerateSum(x, n, static_cast<double>(max));
   const typename Src::template Shift<kScaled> shift(Set<V>(max), t);

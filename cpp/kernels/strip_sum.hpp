@@ -151,11 +151,15 @@ inline auto ReduceInOrder(const StripType& x, const Temperature<V>& t, Keep keep
   return MakeStripSum(max, shift, sum.Lanes());
 }
 
-// A strip, and the sum of its terms without one of the largest of each column.
+// A strip, and the sum of its terms without one of the largest of each column. It is made where it stays: to copy so many
+// vectors would take as long as to add up a short row.
 template <class Shift>
 struct StripRest {
   StripSum<Shift> strip;
   Pair<Wide<typename Shift::Vector>> rest;
+
+  template <class Strip, class Rest>
+  StripRest(Strip strip_of, Rest rest_of) : strip(strip_of()), rest(rest_of(strip)) {}
 };
 
 // The same for a logarithm: the largest terms are counted instead of added, so that no tiny one drowns beside them. What is
@@ -182,16 +186,17 @@ inline auto ReduceInOrderForLog(const StripType& x, const Temperature<V>& t, Kee
     });
   });
   AddKept(&others, x.n, keep);
-  const auto sum = others.Lanes();
-  StripSum<Shift> strip = MakeStripSum(max, shift, sum);
-  const D top = strip.sum.top, equals = Promote(count) - D(Const(1)), ties = equals * top;
-  D error;
-  Pair<D> rest = {TwoSum(strip.sum.hi, ties, &error), strip.sum.lo + (error + equals * strip.top_error)};
-  if constexpr (kNeedsLow<typename V::Scalar>) rest.lo = rest.lo - Remainder(ties, equals, top);
-  rest = Normalize(rest);
-  strip.sum.hi = TwoSum(rest.hi, top, &error);
-  strip.sum.lo = rest.lo + error;
-  return StripRest<Shift>{strip, rest};
+  const auto add_largest = [&](StripSum<Shift>& strip) -> Pair<D> {
+    const D top = strip.sum.top, equals = Promote(count) - D(Const(1)), ties = equals * top;
+    D error;
+    Pair<D> rest = {TwoSum(strip.sum.hi, ties, &error), strip.sum.lo + (error + equals * strip.top_error)};
+    if constexpr (kNeedsLow<typename V::Scalar>) rest.lo = rest.lo - Remainder(ties, equals, top);
+    rest = Normalize(rest);
+    strip.sum.hi = TwoSum(rest.hi, top, &error);
+    strip.sum.lo = rest.lo + error;
+    return rest;
+  };
+  return StripRest<Shift>([&] { return MakeStripSum(max, shift, others.Lanes()); }, add_largest);
 }
 
 // log(sum exp(x/T)) - offset/T for every lane, of a row of at most kPaneled elements whose sum without a largest term is

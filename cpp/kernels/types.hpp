@@ -118,7 +118,6 @@ struct GradBatch {
   ptrdiff_t dx_stride;
   size_t rows;
   size_t n;
-  bool far;
 };
 struct GradRow {
   const void* dy;

@@ -1,6 +1,7 @@
 #include "loss_calls.hpp"
 
 #include <cmath>
+#include <memory>
 #include <optional>
 #include <vector>
 
@@ -254,10 +255,11 @@ struct Numbers {
   explicit Numbers(size_t count) {
     constexpr size_t kFew = 1024;
     thread_local Scratch few;
-    at = count <= kFew ? reinterpret_cast<double*>(few.Get(kFew * sizeof(double))) : (many.resize(count), many.data());
+    if (count > kFew) many = std::make_unique_for_overwrite<double[]>(count);
+    at = count > kFew ? many.get() : reinterpret_cast<double*>(few.Get(kFew * sizeof(double)));
   }
   double* at;
-  std::vector<double> many;
+  std::unique_ptr<double[]> many;
 };
 
 // An int64 array of the rows' shape, or of k for each.

@@ -124,6 +124,17 @@ inline void ReduceAdd4(const F64 (&v)[4], double* sums) {
 
 inline F64 PromoteLower(F32 v) { return {_mm256_cvtps_pd(_mm256_castps256_ps128(v.raw))}; }
 inline F64 PromoteUpper(F32 v) { return {_mm256_cvtps_pd(_mm256_extractf128_ps(v.raw, 1))}; }
+// 1.5 * 2^52 plus an integer, whose bits are those of 1.5 * 2^52 and the integer.
+inline F64 LoadIntegers(const int64_t* p) {
+  const __m256d magic = _mm256_set1_pd(0x1.8p52);
+  const __m256i x = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(p));
+  return {_mm256_sub_pd(_mm256_castsi256_pd(_mm256_add_epi64(x, _mm256_castpd_si256(magic))), magic)};
+}
+inline void StoreIntegers(int64_t* p, F64 v) {
+  const __m256d magic = _mm256_set1_pd(0x1.8p52);
+  const __m256i bits = _mm256_castpd_si256(_mm256_add_pd(v.raw, magic));
+  _mm256_storeu_si256(reinterpret_cast<__m256i*>(p), _mm256_sub_epi64(bits, _mm256_castpd_si256(magic)));
+}
 inline F64 LoadPromoted(const float* p) { return {_mm256_cvtps_pd(_mm_loadu_ps(p))}; }
 inline F32 Demote(F64 lower, F64 upper) {
   return {_mm256_set_m128(_mm256_cvtpd_ps(upper.raw), _mm256_cvtpd_ps(lower.raw))};

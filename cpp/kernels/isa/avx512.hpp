@@ -128,6 +128,8 @@ inline bool Any(__mmask8 m) { return m != 0; }
 
 inline F64 PromoteLower(F32 v) { return {_mm512_cvtps_pd(_mm512_castps512_ps256(v.raw))}; }
 inline F64 PromoteUpper(F32 v) { return {_mm512_cvtps_pd(_mm512_extractf32x8_ps(v.raw, 1))}; }
+inline F64 LoadIntegers(const int64_t* p) { return {_mm512_cvtepi64_pd(_mm512_loadu_si512(p))}; }
+inline void StoreIntegers(int64_t* p, F64 v) { _mm512_storeu_si512(p, _mm512_cvtpd_epi64(v.raw)); }
 inline F64 LoadPromoted(const float* p) { return {_mm512_cvtps_pd(_mm256_loadu_ps(p))}; }
 inline F32 Demote(F64 lower, F64 upper) {
   return {_mm512_insertf32x8(_mm512_castps256_ps512(_mm512_cvtpd_ps(lower.raw)), _mm512_cvtpd_ps(upper.raw), 1)};

@@ -98,6 +98,8 @@ inline bool Any(uint64x2_t m) { return vmaxvq_u32(vreinterpretq_u32_u64(m)) != 0
 
 inline F64 PromoteLower(F32 v) { return {vcvt_f64_f32(vget_low_f32(v.raw))}; }
 inline F64 PromoteUpper(F32 v) { return {vcvt_high_f64_f32(v.raw)}; }
+inline F64 LoadIntegers(const int64_t* p) { return {vcvtq_f64_s64(vld1q_s64(p))}; }
+inline void StoreIntegers(int64_t* p, F64 v) { vst1q_s64(p, vcvtq_s64_f64(v.raw)); }
 inline F64 LoadPromoted(const float* p) { return {vcvt_f64_f32(vld1_f32(p))}; }
 inline F32 Demote(F64 lower, F64 upper) { return {vcvt_high_f32_f64(vcvt_f32_f64(lower.raw), upper.raw)}; }
 

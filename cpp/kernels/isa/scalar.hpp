@@ -1,7 +1,10 @@
 // No ISA in particular: 4 floats or 2 doubles in the compiler's portable vectors, of which it makes what the baseline
 // allows (SSE2 on x86-64). There is no FMA: MulAdd rounds twice. Wider vectors would run the same, but take minutes to
-// compile and megabytes to hold.
+// compile and megabytes to hold; as would kernels into which everything is inlined.
 #pragma once
+
+#define BOLTZMAX_KERNEL [[gnu::noinline]]
+#define BOLTZMAX_RARE [[gnu::noinline, gnu::cold]]
 
 #include "../half.hpp"
 #include "vec_concept.hpp"
@@ -123,6 +126,15 @@ inline F64 PromoteLower(F32 v) {
 inline F64 PromoteUpper(F32 v) {
   const RawHalfF32 half = __builtin_shufflevector(v.raw, v.raw, 2, 3);
   return {__builtin_convertvector(half, RawF64)};
+}
+inline F64 LoadIntegers(const int64_t* p) {
+  RawMask64 x;
+  memcpy(&x, p, sizeof x);
+  return {__builtin_convertvector(x, RawF64)};
+}
+inline void StoreIntegers(int64_t* p, F64 v) {
+  const RawMask64 x = __builtin_convertvector(v.raw, RawMask64);
+  memcpy(p, &x, sizeof x);
 }
 inline F64 LoadPromoted(const float* p) {
   RawHalfF32 half;

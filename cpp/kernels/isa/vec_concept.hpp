@@ -18,6 +18,7 @@
 //   NodePower(t)                               2^(j / kNodes) for t = kRoundingMagic + kNodes * kBias + j
 //   NodeRest(t)                                what the rounding of NodePower(t) lost, as a share of it
 //   SplitExponent(v, &mantissa)                v = mantissa * 2^exponent, 1 <= mantissa < 2, for a normal v > 0 (double)
+//   LoadIntegers(p)  StoreIntegers(p, v)       int64 of at most 2^51 as doubles, and back
 //   ReduceMax(v)                               maximum over the lanes
 //   ReduceAdd4(v, sums)                        sums over the lanes of four vectors, in an order of the ISA's own
 //   Any(mask)                                  whether any lane is set
@@ -43,9 +44,12 @@
 #define BOLTZMAX_STRING_OF(x) BOLTZMAX_STRING(x)
 #define BOLTZMAX_ISA_NAME BOLTZMAX_STRING_OF(BOLTZMAX_ISA)
 
-// A kernel is one function: everything it calls, lambdas too, is inlined into it. What is rare stays outside.
+// A kernel is one function: everything it calls, lambdas too, is inlined into it, unless the ISA's header says that the
+// compiler may choose. What is rare stays outside.
+#if !defined(BOLTZMAX_KERNEL)
 #define BOLTZMAX_KERNEL [[gnu::flatten, gnu::noinline]]
 #define BOLTZMAX_RARE [[gnu::flatten, gnu::noinline, gnu::cold]]
+#endif
 
 namespace boltzmax::kernels {
 namespace {
@@ -88,20 +92,32 @@ inline T* RowAt(T* p, ptrdiff_t bytes, size_t row) {
   return reinterpret_cast<T*>(reinterpret_cast<char*>(p) + static_cast<ptrdiff_t>(row) * bytes);
 }
 
+// The first n of kPart bytes, and ones. In a register: to put them together in memory, piece by piece, would make the load of
+// the whole wait.
+template <size_t kPart>
+inline uint64_t MaskPart(const uint8_t* p, size_t n) {
+  static_assert(kPart == 2 || kPart == 4);
+  uint32_t four = 0;
+  uint16_t two = 0;
+  if (kPart == 4 && n == 4) {
+    memcpy(&four, p, sizeof four);
+    return four;
+  }
+  if ((n & 2) != 0) memcpy(&two, p, sizeof two);
+  uint64_t bytes = two;
+  if ((n & 1) != 0) bytes |= static_cast<uint64_t>(p[n & 2]) << ((n & 2) * 8);
+  return bytes | (uint64_t{0x01010101} >> ((4 - kPart) * 8)) >> (n * 8) << (n * 8);
+}
+
 // A lane mask of bytes that lie like parts; n of each part count, the others are taken for set.
 template <class V>
 inline typename V::Mask MaskOfParts(const uint8_t* p, ptrdiff_t rows, size_t n) {
-  constexpr size_t kPart = V::kPart;
-  uint8_t bytes[V::kLanes];
+  constexpr size_t kPart = V::kPart, kWord = sizeof(uint64_t);
+  uint64_t words[(V::kLanes + kWord - 1) / kWord] = {};
   for (size_t b = 0; b < V::kLanes; b += kPart) {
-    const uint8_t* part = RowAt(p, rows, b);
-    if (n == kPart) {
-      memcpy(bytes + b, part, kPart);
-    } else {
-      for (size_t i = 0; i < kPart; ++i) bytes[b + i] = i < n ? part[i] : 1;
-    }
+    words[b / kWord] |= MaskPart<kPart>(RowAt(p, rows, b), n) << (b % kWord * 8);
   }
-  return LoadMask<V>(bytes);
+  return LoadMask<V>(reinterpret_cast<const uint8_t*>(words));
 }
 
 // The vector that numbers stored as S are computed in.
