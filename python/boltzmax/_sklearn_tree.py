@@ -13,7 +13,8 @@ from sklearn.utils import check_scalar
 
 from boltzmax import HierarchicalSoftmax, Tree
 from boltzmax._sklearn_base import SoftmaxBase
-from boltzmax._sklearn_training import Gradients, Model, Samples, row_blocks
+from boltzmax._sklearn_samples import Features, Samples, row_blocks, stored_blocks
+from boltzmax._sklearn_training import Gradients, Model
 
 Array = NDArray[Any]
 
@@ -27,7 +28,7 @@ def _dense(x: Any) -> Array:
 
 @dataclass(frozen=True)
 class _Layer:
-    """A hierarchical softmax of the rows; sparse ones are made dense some at a time."""
+    """A hierarchical softmax of the rows; if they have to be converted, then some at a time."""
 
     layer: HierarchicalSoftmax
 
@@ -42,7 +43,9 @@ class _Layer:
         return self.layer.bias
 
     def blocks(self, samples: Samples) -> list[Samples]:
-        rows = row_blocks(*samples.x.shape) if sparse.issparse(samples.x) else [slice(None)]
+        if not sparse.issparse(samples.x) and samples.x.dtype == self.coef.dtype:
+            return [samples]
+        rows = row_blocks(*samples.x.shape)
         return [samples if len(rows) == 1 else samples.part(at) for at in rows]
 
     def gradients(self, samples: Samples) -> Gradients:
@@ -229,6 +232,15 @@ class HierarchicalSoftmaxClassifier(SoftmaxBase):
             self.tree_, self.n_features_in_, bias=self.fit_intercept, dtype=dtype
         )
 
+    def _round(self, dtype: Any) -> None:
+        trained = self.layer_
+        if trained.dtype == dtype:
+            return
+        self._start(dtype)
+        self.layer_.weight[:] = trained.weight
+        if self.layer_.bias is not None:
+            self.layer_.bias[:] = trained.bias
+
     def _model(self) -> Model:
         return _Layer(self.layer_)
 
@@ -247,13 +259,20 @@ class HierarchicalSoftmaxClassifier(SoftmaxBase):
 
 
 def _class_means(samples: Samples, n_classes: int) -> Array:
-    """Return the mean of the samples of each class, (V, D); without any, that of all."""
-    n = len(samples)
-    shape = (n_classes, n)
-    entries = samples.weight, (samples.target, np.arange(n))
-    # A sparse matrix of weights: its product with the samples has one row per class.
-    sums = _dense(sparse.csr_array(entries, shape=shape) @ samples.x)
+    """Return the mean of the samples of each class, (V, D); without any, that of all.
+
+    Of features that are constant it is 0: what rounding makes of a large one would tell classes
+    apart where nothing does.
+    """
+    features = Features.of(samples)
     mass = np.bincount(samples.target, samples.weight, n_classes)
-    means = sums / np.where(mass > 0, mass, 1.0)[:, None]
-    means[mass == 0] = sums.sum(axis=0) / mass.sum()
-    return np.asarray(means)
+    shares = samples.weight / mass[samples.target]
+    means = np.zeros((n_classes, samples.x.shape[1]))
+    for rows in stored_blocks(samples.x):
+        target = samples.target[rows]
+        # A sparse matrix of weights: its product with the rows has one row per class.
+        entries = shares[rows], (target, np.arange(len(target)))
+        means += _dense(sparse.csr_array(entries, (n_classes, len(target))) @ samples.x[rows])
+    means[mass == 0] = features.mean
+    means[:, ~features.varies(features.mean)] = 0.0
+    return means
