@@ -130,7 +130,8 @@ class SoftmaxClassifier(SoftmaxBase):
     classes_ : ndarray of shape (n_classes,)
         The labels, sorted.
     coef_ : ndarray of shape (n_classes, n_features)
-        :math:`W`, also for two classes.
+        :math:`W`, also for two classes; of the dtype of the samples of `fit`. What is predicted has
+        the wider dtype of this and of the samples asked about.
     intercept_ : ndarray of shape (n_classes,)
         :math:`b`, or zeros.
     solver_ : str

@@ -20,7 +20,7 @@ Array = NDArray[Any]
 Doubles = NDArray[np.float64]
 
 _BLOCK = 1 << 22  # elements of a temporary
-_CONVERTED = 1 << 16  # of one that is made for each use, and should stay in the cache until then
+_CONVERTED, _ROWS = 1 << 16, 64  # elements, and at least so many rows, of one that is used at once
 _RANGE = 0.1  # a scale is at least this share of the largest distance from the centre
 _ROUNDINGS = 32  # see `Features.noise`
 
@@ -47,15 +47,25 @@ def row_blocks(n_rows: int, width: int, most: int | None = None) -> list[slice]:
     return [slice(start, min(start + step, n_rows)) for start in range(0, n_rows, step)]
 
 
-def stored_blocks(x: Any, most: int | None = None) -> list[slice]:
+def stored_blocks(x: Any) -> list[slice]:
     """Return slices of rows, so many that a copy of what they store stays small."""
     stored = x.nnz if sparse.issparse(x) else x.size
-    return row_blocks(x.shape[0], -(-stored // max(1, x.shape[0])), most)
+    return row_blocks(x.shape[0], -(-stored // max(1, x.shape[0])))
 
 
 def _converted(x: Any, dtype: DTypeLike) -> Iterator[tuple[slice, Any]]:
-    """Yield a few rows at a time, converted to some dtype."""
-    for rows in stored_blocks(x, _CONVERTED):
+    """Yield some rows at a time, converted to a dtype."""
+    if sparse.issparse(x):
+        for rows in stored_blocks(x):
+            first, last = x.indptr[rows.start], x.indptr[rows.stop]
+            data, indices = x.data[first:last].astype(dtype), x.indices[first:last]
+            indptr = x.indptr[rows.start : rows.stop + 1] - first
+            shape = (rows.stop - rows.start, x.shape[1])
+            yield rows, sparse.csr_array((data, indices, indptr), shape)
+        return
+    # Few enough for the cache, but not so few that to add up what they give takes long.
+    most = min(max(_CONVERTED, _ROWS * x.shape[1]), _BLOCK)
+    for rows in row_blocks(x.shape[0], x.shape[1], most):
         yield rows, x[rows].astype(dtype)
 
 
@@ -157,10 +167,14 @@ class Features:
 
 def _ends(x: Any) -> tuple[Doubles, Doubles]:
     """Return the smallest and the largest value of each feature."""
-    low, high = x.min(axis=0), x.max(axis=0)
-    if sparse.issparse(x):
-        low, high = low.toarray().ravel(), high.toarray().ravel()
-    return np.asarray(low, np.float64), np.asarray(high, np.float64)
+    if not sparse.issparse(x):
+        return x.min(axis=0).astype(np.float64), x.max(axis=0).astype(np.float64)
+    low, high = np.full((2, x.shape[1]), [[np.inf], [-np.inf]])
+    for rows in stored_blocks(x):  # SciPy copies what it looks for an extreme in
+        some = x[rows]
+        np.minimum(low, some.min(axis=0).toarray().ravel(), out=low)
+        np.maximum(high, some.max(axis=0).toarray().ravel(), out=high)
+    return low, high
 
 
 def _dense_moments(
@@ -192,10 +206,9 @@ def _sparse_moments(
             sums += (
                 sparse.csr_array((values, some.indices, some.indptr), some.shape).T @ share[rows]
             )
-    # Beyond the middle by more than half the range, 0 is no value: all is stored, and what the
-    # sum of shares lacks is rounding.
-    zero = -middle / unit
-    rest = np.where(np.abs(zero) <= 1.0, np.maximum(1.0 - stored, 0.0), 0.0)
+    # Where 0 is out of the range all is stored, and what the sum of shares lacks is rounding.
+    zero = np.where(np.abs(middle) <= unit, -middle / unit, 0.0)
+    rest = np.maximum(1.0 - stored, 0.0)
     return first + rest * zero, second + rest * zero**2
 
 

@@ -23,6 +23,7 @@ Report = Callable[[float], None]
 _DECAY = (0.9, 0.999)  # of the two moments of Adam
 _EPSILON = 1e-8
 _LEAST_SLOPE = float(np.sqrt(np.finfo(np.float64).eps))  # see `_lbfgs_failure`
+_WORSE = 0.1  # a loss that has risen by this share of what it was is no noise of batches
 _CUTS, _CUT = 3, 0.2  # how often the learning rate falls before training ends, and to what
 
 
@@ -200,7 +201,8 @@ def _lbfgs_failure(found: Any, plan: Plan) -> str | None:
     advice = (
         "allow more, or raise tol or l2"
         if found.status == 1
-        else "rounding hides what is left: centre features that are far from 0, or raise tol or l2"
+        else "no step lowers it, since rounding hides the fall or the gradient is not that of the "
+        "loss: centre features that are far from 0, or raise tol or l2"
     )
     said = str(found.message).rstrip(" :")
     return (
@@ -302,6 +304,7 @@ def train_adam(
     advice = "allow more, or raise tol or l2"
     course = Course(failure=_unsettled(f"after max_iter={plan.max_iter} iterations", plan, advice))
     watch = _Watch(plan, keep=held_out is not None)
+    start = model.loss(_few(held_out or samples, plan.batch_size))
     usual, cuts = float(samples.weight.mean()), 0
     for _ in range(plan.max_iter):
         order = rng.permutation(len(samples))
@@ -317,4 +320,15 @@ def train_adam(
                 course.failure = None
                 break
     watch.restore(model)
+    reached = min(course.held_out, default=course.losses[-1])
+    if reached > start + _WORSE * abs(start):
+        course.failure = (
+            f"at a loss of {reached:.4g}, where one that has learnt nothing has {start:.4g}; "
+            "lower learning_rate"
+        )
     return course
+
+
+def _few(samples: Samples, n: int) -> Samples:
+    """Return as many samples as a batch has, from all over."""
+    return samples.part(np.linspace(0, len(samples) - 1, min(n, len(samples)), dtype=np.intp))

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 from scipy import sparse
-from sklearn.utils import check_scalar
+from sklearn.utils import check_array, check_scalar
 
 from boltzmax import HierarchicalSoftmax, Tree
 from boltzmax._sklearn_base import SoftmaxBase
@@ -42,22 +42,22 @@ class _Layer:
         """See `Model`."""
         return self.layer.bias
 
-    def blocks(self, samples: Samples) -> list[Samples]:
+    def blocks(self, samples: Samples) -> list[slice]:
         if not sparse.issparse(samples.x) and samples.x.dtype == self.coef.dtype:
-            return [samples]
-        rows = row_blocks(*samples.x.shape)
-        return [samples if len(rows) == 1 else samples.part(at) for at in rows]
+            return [slice(None)]
+        return row_blocks(*samples.x.shape)
 
     def gradients(self, samples: Samples) -> Gradients:
         """See `Model`."""
-        parts = self.blocks(samples)
-        if len(parts) == 1:
+        blocks = self.blocks(samples)
+        if len(blocks) == 1:
             loss, _, *rest = self._with_grad(samples)
             return (loss, *rest)
         whole = float(samples.weight.sum())
         total, d_coef = 0.0, np.zeros_like(self.coef)
         bias = None if self.intercept is None else np.zeros_like(self.intercept)
-        for part in parts:
+        for rows in blocks:
+            part = samples.part(rows)
             loss, _, units, d_weight, d_bias = self._with_grad(part)
             share = float(part.weight.sum()) / whole
             total += share * loss
@@ -75,7 +75,7 @@ class _Layer:
         total = sum(
             float(part.weight.sum())
             * float(self.layer.loss(_dense(part.x), part.target, part.weight))
-            for part in self.blocks(samples)
+            for part in map(samples.part, self.blocks(samples))
         )
         return total / float(samples.weight.sum())
 
@@ -138,7 +138,8 @@ class HierarchicalSoftmaxClassifier(SoftmaxBase):
         The tree; leaf i is the class ``classes_[i]``. `partial_fit` builds it in its first call,
         from the samples of that call and one more of each class.
     layer_ : boltzmax.HierarchicalSoftmax
-        The trained layer.
+        The trained layer, of the dtype of the samples of `fit`. What it predicts has this dtype,
+        to which samples are rounded.
     solver_, n_iter_, loss_curve_, validation_curve_, n_features_in_, feature_names_in_
         As of `SoftmaxClassifier`.
 
@@ -243,6 +244,14 @@ class HierarchicalSoftmaxClassifier(SoftmaxBase):
 
     def _model(self) -> Model:
         return _Layer(self.layer_)
+
+    def _asked(self, x: Any) -> Any:
+        """Refuse numbers that the layer would take for infinite."""
+        x = super()._asked(x)
+        if x.dtype.itemsize <= self.layer_.dtype.itemsize:
+            return x
+        with np.errstate(over="ignore"):
+            return check_array(x, accept_sparse="csr", dtype=self.layer_.dtype, input_name="X")
 
     def _likeliest(self, x: Any) -> NDArray[np.intp]:
         blocks = row_blocks(*x.shape)
