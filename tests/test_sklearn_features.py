@@ -167,9 +167,11 @@ def test_clusters_do_not_come_from_rounding(
     y = (np.arange(200) % 12).astype(int)
     x = x * 0.1 + np.array([y % 3, y // 3, y // 6]).T  # fewer classes than one can tell apart
     model = HierarchicalSoftmaxClassifier("clusters", random_state=0)
-    wanted = model.fit(container(x), y).tree_
+    weight = np.random.default_rng(2).uniform(0.1, 3, len(x))
+    wanted = model.fit(container(x), y, weight).tree_
     for constant in (1.7e18, 0.1):
-        assert model.fit(container(np.insert(x, 3, constant, axis=1)), y).tree_ == wanted
+        more = container(np.insert(x, 3, constant, axis=1))
+        assert model.fit(more, y, weight).tree_ == wanted
 
 
 # ---- how it is told ----
