@@ -117,7 +117,8 @@ class HierarchicalSoftmaxClassifier(SoftmaxBase):
     max_iter : int, default 1000
         The most iterations of L-BFGS, or epochs of Adam.
     tol : float, default 1e-4
-        L-BFGS stops when no element of the gradient is larger. Adam, and early stopping, watch
+        L-BFGS stops when no element of the gradient is larger (1.5e-8 will do: the loss has no more
+        digits), and warns if anything else has ended it. Adam, and early stopping, watch
         whether the loss has fallen by this in the last `n_iter_no_change` iterations.
     early_stopping : bool, default False
         Whether to watch the loss of samples that are held out, and keep what does best on them.
