@@ -18,18 +18,8 @@ from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_is_fitted, validate_data
 
 from boltzmax._sklearn_checks import checked_plan, per_class, per_sample, split
-from boltzmax._sklearn_training import (
-    Adam,
-    Coordinates,
-    Course,
-    Features,
-    Model,
-    Plan,
-    Report,
-    Samples,
-    train_adam,
-    train_lbfgs,
-)
+from boltzmax._sklearn_samples import Coordinates, Features, Samples
+from boltzmax._sklearn_training import Adam, Course, Model, Plan, Report, train_adam, train_lbfgs
 from boltzmax.cli.console import progress
 
 Array = NDArray[Any]
@@ -78,6 +68,10 @@ class SoftmaxBase(ClassifierMixin, BaseEstimator, ABC):  # type: ignore[misc]
         """Set all coefficients to 0."""
 
     @abstractmethod
+    def _round(self, dtype: Any) -> None:
+        """Round the coefficients to a dtype."""
+
+    @abstractmethod
     def _model(self) -> Model:
         """Return what training changes."""
 
@@ -101,8 +95,9 @@ class SoftmaxBase(ClassifierMixin, BaseEstimator, ABC):  # type: ignore[misc]
         Parameters
         ----------
         X : {array_like, sparse matrix} of shape (n_samples, n_features)
-            float32 and float64 are taken as they are, other numbers become float64; sparse ones
-            become CSR.
+            float32 and float64 are taken as they are, and so are the coefficients; other numbers
+            become float64; sparse ones become CSR. A feature that is constant, but for rounding,
+            is as good as not there: with an intercept, its coefficients are 0.
         y : array_like of shape (n_samples,)
             The classes: integers, strings or anything else that can be sorted.
         sample_weight : array_like of shape (n_samples,), optional
@@ -134,13 +129,7 @@ class SoftmaxBase(ClassifierMixin, BaseEstimator, ABC):  # type: ignore[misc]
         self._features = self._adam = None
         self._structure(samples, rng)
         self.solver_ = self._chosen_solver(samples)
-        if self.solver_ == "lbfgs":  # line searches need more digits than float32 has
-            samples = Samples(
-                samples.x.astype(np.float64, copy=False),
-                target=samples.target,
-                weight=samples.weight,
-            )
-        self._start(samples.x.dtype)
+        self._start(np.float64 if self.solver_ == "lbfgs" else x.dtype)
         self._train(samples, plan, rng)
         return self
 
@@ -159,19 +148,16 @@ class SoftmaxBase(ClassifierMixin, BaseEstimator, ABC):  # type: ignore[misc]
                 course = train_adam(
                     model, self._adam, samples, held_out, coordinates, plan, report, rng
                 )
+        self._round(samples.x.dtype)
         self._report(course)
 
     def _report(self, course: Course) -> None:
         self.n_iter_ = max(1, len(course.losses))
         self.loss_curve_ = course.losses
         self.validation_curve_ = course.held_out if self.early_stopping else None
-        if not course.converged:
-            warnings.warn(
-                f"{type(self).__name__} stopped after max_iter={self.max_iter} iterations, before "
-                f"the loss settled to within tol={self.tol}; allow more, or raise tol or l2",
-                ConvergenceWarning,
-                stacklevel=4,
-            )
+        if course.failure is not None:
+            message = f"{type(self).__name__} stopped {course.failure}"
+            warnings.warn(message, ConvergenceWarning, stacklevel=4)
 
     def partial_fit(
         self,

@@ -10,7 +10,8 @@ from numpy.typing import ArrayLike, NDArray
 from sklearn.utils import check_array, check_scalar, compute_class_weight
 
 from boltzmax._imbalance import class_weights
-from boltzmax._sklearn_training import Plan, Samples
+from boltzmax._sklearn_samples import Samples
+from boltzmax._sklearn_training import Plan
 
 Array = NDArray[Any]
 Doubles = NDArray[np.float64]

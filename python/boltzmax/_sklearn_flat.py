@@ -15,7 +15,8 @@ from boltzmax._focal import focal_loss_with_grad
 from boltzmax._imbalance import logit_adjustment
 from boltzmax._row_stats import row_stats
 from boltzmax._sklearn_base import SoftmaxBase
-from boltzmax._sklearn_training import Gradients, Model, Samples
+from boltzmax._sklearn_samples import Samples, scores_of, weighted_sums
+from boltzmax._sklearn_training import Gradients, Model
 
 Array = NDArray[Any]
 Loss = Callable[..., tuple[Any, Array]]
@@ -37,7 +38,7 @@ class _Flat:
     shift: Array | None  # what the loss adds to the scores
 
     def scores(self, x: Any) -> Array:
-        scores = np.asarray(x @ self.coef.T)
+        scores = scores_of(x, self.coef)
         if self.intercept is not None:
             scores += self.intercept
         return scores
@@ -64,7 +65,7 @@ class _Flat:
     def gradients(self, samples: Samples) -> Gradients:
         """See `Model`."""
         loss, gradient = self._evaluate(samples)
-        d_coef = np.asarray((samples.x.T @ gradient).T)
+        d_coef = weighted_sums(samples.x, gradient)
         bias = None if self.intercept is None else gradient.sum(axis=0)
         return loss, slice(None), d_coef, bias
 
@@ -111,7 +112,8 @@ class SoftmaxClassifier(SoftmaxBase):
     max_iter : int, default 1000
         The most iterations of L-BFGS, or epochs of Adam.
     tol : float, default 1e-4
-        L-BFGS stops when no element of the gradient is larger. Adam, and early stopping, watch
+        L-BFGS stops when no element of the gradient is larger (1.5e-8 will do: the loss has no more
+        digits), and warns if anything else has ended it. Adam, and early stopping, watch
         whether the loss has fallen by this in the last `n_iter_no_change` iterations.
     early_stopping : bool, default False
         Whether to watch the loss of samples that are held out, and keep what does best on them.
@@ -129,7 +131,8 @@ class SoftmaxClassifier(SoftmaxBase):
     classes_ : ndarray of shape (n_classes,)
         The labels, sorted.
     coef_ : ndarray of shape (n_classes, n_features)
-        :math:`W`, also for two classes.
+        :math:`W`, also for two classes; of the dtype of the samples of `fit`. What is predicted has
+        the wider dtype of this and of the samples asked about.
     intercept_ : ndarray of shape (n_classes,)
         :math:`b`, or zeros.
     solver_ : str
@@ -245,6 +248,10 @@ class SoftmaxClassifier(SoftmaxBase):
         self.coef_ = np.zeros((len(self.classes_), self.n_features_in_), dtype)
         self.intercept_ = np.zeros(len(self.classes_), dtype)
 
+    def _round(self, dtype: Any) -> None:
+        self.coef_ = self.coef_.astype(dtype, copy=False)
+        self.intercept_ = self.intercept_.astype(dtype, copy=False)
+
     def _model(self) -> Model:
         intercept = self.intercept_ if self.fit_intercept else None
         if callable(self.loss):
@@ -257,7 +264,7 @@ class SoftmaxClassifier(SoftmaxBase):
         return _Flat(self.coef_, intercept, _LOSSES[self.loss], shift)
 
     def _scores(self, x: Any) -> Array:
-        return np.asarray(x @ self.coef_.T) + self.intercept_
+        return scores_of(x, self.coef_) + self.intercept_
 
     def _likeliest(self, x: Any) -> NDArray[np.intp]:
         return np.asarray(self._scores(x).argmax(axis=1))

@@ -1,9 +1,6 @@
 """How the classifiers of `boltzmax.sklearn` learn: L-BFGS on all rows, or Adam on batches of them.
 
-Both walk in standardised coordinates, as if every feature had mean 0 and spread 1, whatever the
-data are: with v = w * scale and c = b + w . centre, the scores x . w + b are
-((x - centre) / scale) . v + c. It is a change of variables alone: data stay as they are (sparse
-ones sparse), and so does the objective, whose penalty is that of w.
+Both walk in the coordinates of `boltzmax._sklearn_samples`.
 """
 
 from __future__ import annotations
@@ -14,34 +11,20 @@ from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import optimize, sparse
+from scipy import optimize
+
+from boltzmax._sklearn_samples import Coordinates, Samples
 
 Array = NDArray[Any]
 Doubles = NDArray[np.float64]
 Gradients = tuple[float, Any, Array, Array | None]
 Report = Callable[[float], None]
 
-_BLOCK = 1 << 22  # elements of a temporary
-_RANGE = 0.1  # a scale is at least this share of the largest distance from the centre
 _DECAY = (0.9, 0.999)  # of the two moments of Adam
 _EPSILON = 1e-8
+_LEAST_SLOPE = float(np.sqrt(np.finfo(np.float64).eps))  # see `_lbfgs_failure`
+_WORSE = 0.1  # a loss that has risen by this share of what it was is no noise of batches
 _CUTS, _CUT = 3, 0.2  # how often the learning rate falls before training ends, and to what
-
-
-@dataclass(frozen=True)
-class Samples:
-    """Rows, their classes and their weights, which are positive."""
-
-    x: Any  # ndarray or CSR, (n, D)
-    target: NDArray[np.intp]
-    weight: Doubles
-
-    def __len__(self) -> int:
-        return len(self.target)
-
-    def part(self, rows: Any) -> Samples:
-        """Return some of the rows."""
-        return Samples(self.x[rows], self.target[rows], self.weight[rows])
 
 
 class Model(Protocol):
@@ -80,85 +63,7 @@ class Course:
 
     losses: list[float] = field(default_factory=list)
     held_out: list[float] = field(default_factory=list)
-    converged: bool = False
-
-
-def row_blocks(n_rows: int, width: int) -> list[slice]:
-    """Return slices of rows, so many that a dense copy of them stays small."""
-    step = max(1, _BLOCK // max(width, 1))
-    return [slice(start, min(start + step, n_rows)) for start in range(0, n_rows, step)]
-
-
-# ---- coordinates ----
-
-
-@dataclass(frozen=True)
-class Features:
-    """Mean, spread and range of each feature in the rows so far."""
-
-    total: float  # of the weights
-    mean: Doubles
-    spread: Doubles  # the weighted sum of the squared distances from the mean
-    low: Doubles
-    high: Doubles
-
-    @classmethod
-    def of(cls, samples: Samples) -> Features:
-        """Look at some rows."""
-        x, weight = samples.x, samples.weight
-        total = float(weight.sum())
-        mean = np.asarray(x.T @ weight, np.float64) / total
-        if sparse.issparse(x):
-            # Entries that are not stored are zeros, mean^2 away from the mean each.
-            stored = sparse.csr_array((np.ones_like(x.data), x.indices, x.indptr), x.shape)
-            distance = sparse.csr_array((x.data - mean[x.indices], x.indices, x.indptr), x.shape)
-            spread = (distance * distance).T @ weight
-            spread += np.maximum(total - stored.T @ weight, 0.0) * mean**2
-            low, high = (e.toarray().ravel() for e in (x.min(axis=0), x.max(axis=0)))
-        else:
-            spread = np.zeros_like(mean)
-            for rows in row_blocks(*x.shape):
-                spread += weight[rows] @ np.square(x[rows] - mean)
-            low, high = x.min(axis=0), x.max(axis=0)
-        return cls(total, mean, spread, np.asarray(low, float), np.asarray(high, float))
-
-    def merged(self, other: Features) -> Features:
-        """Return what is known after other rows as well (Chan, Golub & LeVeque, 1983)."""
-        total = self.total + other.total
-        step = other.mean - self.mean
-        return Features(
-            total=total,
-            mean=self.mean + step * (other.total / total),
-            spread=self.spread + other.spread + step**2 * (self.total * other.total / total),
-            low=np.minimum(self.low, other.low),
-            high=np.maximum(self.high, other.high),
-        )
-
-
-class Coordinates:
-    """Standardised coordinates of the coefficients."""
-
-    def __init__(self, features: Features, centred: bool, l2: float) -> None:
-        # Without an intercept nothing can make up for a shift.
-        self.centre = features.mean if centred else np.zeros_like(features.mean)
-        variance = features.spread / features.total
-        variance = variance if centred else variance + features.mean**2
-        reach = np.maximum(features.high - self.centre, self.centre - features.low)
-        # The deviation of a feature that is nearly always 0 says little of its size when it is not.
-        # Curvature is the variance times p (1 - p), at most 1/4, plus the penalty.
-        scale = np.maximum(np.sqrt(variance + 4 * l2), _RANGE * reach)
-        self.scale = np.where(scale > 0, scale, 1.0)
-
-    def gradients(self, d_coef: Array, d_intercept: Array | None) -> tuple[Array, Array | None]:
-        """Return the gradients by the standardised coefficients."""
-        if d_intercept is not None:
-            d_coef = d_coef - np.multiply.outer(d_intercept, self.centre)
-        return d_coef / self.scale, d_intercept
-
-    def plain(self, coef: Array, intercept: Array | None) -> tuple[Array, Array | None]:
-        """Return what standardised coefficients, or steps of them, are to the data as they are."""
-        coef = coef / self.scale
-        return coef, None if intercept is None else intercept - coef @ self.centre
+    failure: str | None = None  # where it ended, and what to do; None if it has converged
 
 
 # ---- stopping ----
@@ -201,6 +106,10 @@ def _penalty(model: Model, l2: float) -> float:
     return 0.5 * l2 * float(np.vdot(model.coef, model.coef)) if l2 else 0.0
 
 
+def _unsettled(where: str, plan: Plan, advice: str) -> str:
+    return f"{where}, before the loss settled to within tol={plan.tol}; {advice}"
+
+
 def _finite(gradients: Gradients) -> Gradients:
     if not np.isfinite(gradients[0]):
         raise ValueError(
@@ -220,10 +129,14 @@ def train_lbfgs(
     plan: Plan,
     report: Report,
 ) -> Course:
-    """Minimise the objective over all rows (Byrd, Lu, Nocedal & Zhu, 1995)."""
+    """Minimise the objective over all rows (Byrd, Lu, Nocedal & Zhu, 1995).
+
+    The model has to be float64, since line searches need more digits than float32 has.
+    """
     biased = model.intercept is not None
     shape, size = model.coef.shape, model.coef.size
     course, watch = Course(), _Watch(plan, keep=True)
+    stopped: list[bool] = []  # by the rows held out
 
     def place(point: Doubles) -> None:
         intercept = point[size:] if biased else None
@@ -248,6 +161,7 @@ def train_lbfgs(
             place(intermediate_result.x)
             course.held_out.append(model.loss(held_out))
             if watch.stops(course.held_out[-1], model):
+                stopped.append(True)
                 raise StopIteration
         report((course.held_out or course.losses)[-1])
 
@@ -267,8 +181,34 @@ def train_lbfgs(
     )
     place(found.x)
     watch.restore(model)
-    course.converged = found.status != 1  # 1: no iterations left
+    if not stopped:
+        course.failure = _lbfgs_failure(found, plan)
     return course
+
+
+def _lbfgs_failure(found: Any, plan: Plan) -> str | None:
+    """Say where L-BFGS ended, unless it has converged.
+
+    The gradient decides, whatever the status: 2 is a line search that found nothing lower, as near
+    the optimum it may where rounding hides the fall of the loss; and 0 is also a loss that has not
+    fallen at all, which rounding can bring about far from it. A gradient g means that the loss is
+    about g^2 above its least; where that is below its last digit, no `tol` can ask for more.
+    """
+    slope = float(np.abs(found.jac).max())
+    if slope <= max(plan.tol, _LEAST_SLOPE):
+        return None
+    limit = f"max_iter={found.nit}" if found.nit >= plan.max_iter else f"{found.nit}"
+    advice = (
+        "allow more, or raise tol or l2"
+        if found.status == 1
+        else "no step lowers it, since rounding hides the fall or the gradient is not that of the "
+        "loss: centre features that are far from 0, or raise tol or l2"
+    )
+    said = str(found.message).rstrip(" :")
+    return (
+        f"{_unsettled(f'after {limit} iterations', plan, advice)} "
+        f"(L-BFGS-B, status {found.status}, {said}; the gradient is {slope:.3g})"
+    )
 
 
 # ---- Adam ----
@@ -361,7 +301,10 @@ def train_adam(
     rng: np.random.RandomState,
 ) -> Course:
     """Follow the gradients of small batches, until the loss falls no further."""
-    course, watch = Course(), _Watch(plan, keep=held_out is not None)
+    advice = "allow more, or raise tol or l2"
+    course = Course(failure=_unsettled(f"after max_iter={plan.max_iter} iterations", plan, advice))
+    watch = _Watch(plan, keep=held_out is not None)
+    start = model.loss(_few(held_out or samples, plan.batch_size))
     usual, cuts = float(samples.weight.mean()), 0
     for _ in range(plan.max_iter):
         order = rng.permutation(len(samples))
@@ -374,7 +317,18 @@ def train_adam(
         if watch.stops(watched, model):
             cuts += 1
             if cuts > _CUTS:
-                course.converged = True
+                course.failure = None
                 break
     watch.restore(model)
+    reached = min(course.held_out, default=course.losses[-1])
+    if reached > start + _WORSE * abs(start):
+        course.failure = (
+            f"at a loss of {reached:.4g}, where one that has learnt nothing has {start:.4g}; "
+            "lower learning_rate"
+        )
     return course
+
+
+def _few(samples: Samples, n: int) -> Samples:
+    """Return as many samples as a batch has, from all over."""
+    return samples.part(np.linspace(0, len(samples) - 1, min(n, len(samples)), dtype=np.intp))

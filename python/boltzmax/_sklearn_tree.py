@@ -9,11 +9,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 from scipy import sparse
-from sklearn.utils import check_scalar
+from sklearn.utils import check_array, check_scalar
 
 from boltzmax import HierarchicalSoftmax, Tree
 from boltzmax._sklearn_base import SoftmaxBase
-from boltzmax._sklearn_training import Gradients, Model, Samples, row_blocks
+from boltzmax._sklearn_samples import Features, Samples, row_blocks, stored_blocks
+from boltzmax._sklearn_training import Gradients, Model
 
 Array = NDArray[Any]
 
@@ -27,7 +28,7 @@ def _dense(x: Any) -> Array:
 
 @dataclass(frozen=True)
 class _Layer:
-    """A hierarchical softmax of the rows; sparse ones are made dense some at a time."""
+    """A hierarchical softmax of the rows; if they have to be converted, then some at a time."""
 
     layer: HierarchicalSoftmax
 
@@ -41,20 +42,22 @@ class _Layer:
         """See `Model`."""
         return self.layer.bias
 
-    def blocks(self, samples: Samples) -> list[Samples]:
-        rows = row_blocks(*samples.x.shape) if sparse.issparse(samples.x) else [slice(None)]
-        return [samples if len(rows) == 1 else samples.part(at) for at in rows]
+    def blocks(self, samples: Samples) -> list[slice]:
+        if not sparse.issparse(samples.x) and samples.x.dtype == self.coef.dtype:
+            return [slice(None)]
+        return row_blocks(*samples.x.shape)
 
     def gradients(self, samples: Samples) -> Gradients:
         """See `Model`."""
-        parts = self.blocks(samples)
-        if len(parts) == 1:
+        blocks = self.blocks(samples)
+        if len(blocks) == 1:
             loss, _, *rest = self._with_grad(samples)
             return (loss, *rest)
         whole = float(samples.weight.sum())
         total, d_coef = 0.0, np.zeros_like(self.coef)
         bias = None if self.intercept is None else np.zeros_like(self.intercept)
-        for part in parts:
+        for rows in blocks:
+            part = samples.part(rows)
             loss, _, units, d_weight, d_bias = self._with_grad(part)
             share = float(part.weight.sum()) / whole
             total += share * loss
@@ -72,7 +75,7 @@ class _Layer:
         total = sum(
             float(part.weight.sum())
             * float(self.layer.loss(_dense(part.x), part.target, part.weight))
-            for part in self.blocks(samples)
+            for part in map(samples.part, self.blocks(samples))
         )
         return total / float(samples.weight.sum())
 
@@ -114,7 +117,8 @@ class HierarchicalSoftmaxClassifier(SoftmaxBase):
     max_iter : int, default 1000
         The most iterations of L-BFGS, or epochs of Adam.
     tol : float, default 1e-4
-        L-BFGS stops when no element of the gradient is larger. Adam, and early stopping, watch
+        L-BFGS stops when no element of the gradient is larger (1.5e-8 will do: the loss has no more
+        digits), and warns if anything else has ended it. Adam, and early stopping, watch
         whether the loss has fallen by this in the last `n_iter_no_change` iterations.
     early_stopping : bool, default False
         Whether to watch the loss of samples that are held out, and keep what does best on them.
@@ -135,7 +139,8 @@ class HierarchicalSoftmaxClassifier(SoftmaxBase):
         The tree; leaf i is the class ``classes_[i]``. `partial_fit` builds it in its first call,
         from the samples of that call and one more of each class.
     layer_ : boltzmax.HierarchicalSoftmax
-        The trained layer.
+        The trained layer, of the dtype of the samples of `fit`. What it predicts has this dtype,
+        to which samples are rounded.
     solver_, n_iter_, loss_curve_, validation_curve_, n_features_in_, feature_names_in_
         As of `SoftmaxClassifier`.
 
@@ -229,8 +234,25 @@ class HierarchicalSoftmaxClassifier(SoftmaxBase):
             self.tree_, self.n_features_in_, bias=self.fit_intercept, dtype=dtype
         )
 
+    def _round(self, dtype: Any) -> None:
+        trained = self.layer_
+        if trained.dtype == dtype:
+            return
+        self._start(dtype)
+        self.layer_.weight[:] = trained.weight
+        if self.layer_.bias is not None:
+            self.layer_.bias[:] = trained.bias
+
     def _model(self) -> Model:
         return _Layer(self.layer_)
+
+    def _asked(self, x: Any) -> Any:
+        """Refuse numbers that the layer would take for infinite."""
+        x = super()._asked(x)
+        if x.dtype.itemsize <= self.layer_.dtype.itemsize:
+            return x
+        with np.errstate(over="ignore"):
+            return check_array(x, accept_sparse="csr", dtype=self.layer_.dtype, input_name="X")
 
     def _likeliest(self, x: Any) -> NDArray[np.intp]:
         blocks = row_blocks(*x.shape)
@@ -247,13 +269,20 @@ class HierarchicalSoftmaxClassifier(SoftmaxBase):
 
 
 def _class_means(samples: Samples, n_classes: int) -> Array:
-    """Return the mean of the samples of each class, (V, D); without any, that of all."""
-    n = len(samples)
-    shape = (n_classes, n)
-    entries = samples.weight, (samples.target, np.arange(n))
-    # A sparse matrix of weights: its product with the samples has one row per class.
-    sums = _dense(sparse.csr_array(entries, shape=shape) @ samples.x)
+    """Return the mean of the samples of each class, (V, D); without any, that of all.
+
+    Of features that are constant it is 0: what rounding makes of a large one would tell classes
+    apart where nothing does.
+    """
+    features = Features.of(samples)
     mass = np.bincount(samples.target, samples.weight, n_classes)
-    means = sums / np.where(mass > 0, mass, 1.0)[:, None]
-    means[mass == 0] = sums.sum(axis=0) / mass.sum()
-    return np.asarray(means)
+    shares = samples.weight / mass[samples.target]
+    means = np.zeros((n_classes, samples.x.shape[1]))
+    for rows in stored_blocks(samples.x):
+        target = samples.target[rows]
+        # A sparse matrix of weights: its product with the rows has one row per class.
+        entries = shares[rows], (target, np.arange(len(target)))
+        means += _dense(sparse.csr_array(entries, (n_classes, len(target))) @ samples.x[rows])
+    means[mass == 0] = features.mean
+    means[:, ~features.varies(features.mean)] = 0.0
+    return means
