@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <cstring>
 #include <limits>
 #include <type_traits>
 #include <vector>
@@ -90,6 +91,13 @@ double TotalWeight(const BatchLoss& p) {
   }
   ForEachTarget(p, 0, p.rows, [&](size_t, int64_t t) { total += t != p.ignored ? p.class_weight[t] : 0.0; });
   return total;
+}
+
+void ClearGradient(const BatchLoss& p) {
+  if (p.gradient == nullptr) return;
+  for (size_t r = 0; r < p.rows; ++r) {
+    std::memset(p.gradient + static_cast<ptrdiff_t>(r) * p.gradient_stride, 0, p.n * ItemSize(p.storage));
+  }
 }
 
 // An infinite loss of weight 0 is no loss.
@@ -217,6 +225,10 @@ double EstimateNanoseconds(const BatchLoss& problem) {
 std::optional<double> Run(const BatchLoss& problem) {
   if (!AllInRange(problem)) return std::nullopt;
   const double divisor = problem.mean ? TotalWeight(problem) : 1.0;
+  if (divisor == 0.0 && problem.zero_if_empty) {
+    ClearGradient(problem);
+    return 0.0;
+  }
   constexpr size_t kPanel = 16;
   const size_t rows = std::clamp<size_t>(kTaskElements / std::max<size_t>(problem.n, 1), 1, kMostRows);
   const Plan plan = {problem, rows < kPanel ? rows : rows / kPanel * kPanel, 1.0 / divisor / problem.temperature};

@@ -30,7 +30,9 @@ struct BatchLoss {
   bool focal;
   double gamma;
   bool mean;
-  char* gradient;  // of the reduced loss; null for none; may be the logits
+  bool
+      zero_if_empty;  // whether the mean over no row, or over rows whose weights sum to 0, is 0, and so is its gradient
+  char* gradient;     // of the reduced loss; null for none; may be the logits
   ptrdiff_t gradient_stride;
   double* losses;  // one per row, where no reduction is wanted; else null
 };

@@ -9,7 +9,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from boltzmax import _core, _linear_scores
 from boltzmax._linear_scores import FEW_ROWS, NO_SHARES, Scores, Totals
-from boltzmax._targets import checked_targets
+from boltzmax._targets import Wanted, checked_targets
 
 Array = NDArray[Any]
 Floats = NDArray[np.float64]
@@ -116,7 +116,7 @@ def linear_log_prob(
     if small is not None:
         return small
     scores = Scores(hidden, weight, bias, temperature, softcap)
-    classes, counted = checked_targets(target, scores.shape, scores.n_classes, -100)
+    classes, counted = checked_targets(target, Wanted(scores.shape, scores.n_classes), -100)
     scores.plan(counted)
     result = np.zeros(len(classes), scores.dtype)
     with np.errstate(all="ignore"):
