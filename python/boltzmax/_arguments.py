@@ -140,6 +140,11 @@ def class_axis(axis: SupportsIndex, ndim: int) -> int:
     return along % ndim
 
 
+def classes_last(array: Array, axis: int) -> Array:
+    """Return a view with the axis of the classes, counted from the first, as the last one."""
+    return array if axis == array.ndim - 1 else np.moveaxis(array, axis, -1)
+
+
 def empty_mean(empty: str) -> float:
     """Return the mean over nothing that is asked for."""
     if empty not in ("nan", "zero"):

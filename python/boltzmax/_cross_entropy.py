@@ -19,9 +19,11 @@ from numpy.typing import ArrayLike, NDArray
 from boltzmax import _core
 from boltzmax._arguments import quietly
 from boltzmax._loss_arguments import (
+    Reduction,
     check_number,
     checked_z_loss,
     gradient_of,
+    per_class,
     read_logits,
     row_blocks,
 )
@@ -121,12 +123,41 @@ def _evaluate(
         check_scalar(reduce.name, REDUCTIONS)
         gradient = gradient_of(scores, rows.logits, out)
     inside = None if gradient is None else gradient.rows
+    if softcap is None and rows.even and options["sample_weight"] is None:
+        loss = _compiled(rows, reduce, temperature, z_loss, options, inside)
+        if loss is not None:
+            return loss, None if gradient is None else gradient.deliver()
+    if reduce.is_zero:
+        rows = rows.ignored()
     half = rows.logits.dtype.itemsize == 2
     if softcap is not None or (half and not rows.even):
         each = _widened_losses(rows, softcap, temperature, z_loss, inside)
     else:
         each = losses(rows, temperature, z_loss, inside)
     return reduce(each), None if gradient is None else gradient.deliver()
+
+
+def _compiled(
+    rows: Rows,
+    reduce: Reduction,
+    temperature: float,
+    z_loss: float,
+    options: dict[str, Any],
+    gradient: Array | None,
+) -> Any:
+    """Return the loss of a call that is ordinary now, with the bits that it has if it was before.
+
+    None if there is something else about it.
+    """
+    weight = per_class(options["weight"], rows.logits.shape[-1])
+    arguments = (
+        *(rows.logits, rows.label, weight, -1, float(options["label_smoothing"])),
+        *(z_loss, None, temperature, reduce.name, None, -1, options["empty"]),
+    )
+    if gradient is None:
+        return reduce.shaped(_core.cross_entropy_call(*arguments))
+    both = _core.cross_entropy_with_grad_call(*arguments, gradient)
+    return None if both is None else both[0]
 
 
 @with_shared_paragraphs

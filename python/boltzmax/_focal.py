@@ -11,8 +11,14 @@ from numpy.typing import ArrayLike, NDArray
 from boltzmax import _core
 from boltzmax._arguments import quietly
 from boltzmax._cross_entropy import losses
-from boltzmax._loss_arguments import check_number, gradient_of, read_logits
-from boltzmax._loss_rows import read_rows
+from boltzmax._loss_arguments import (
+    Reduction,
+    check_number,
+    gradient_of,
+    per_class,
+    read_logits,
+)
+from boltzmax._loss_rows import Rows, read_rows
 from boltzmax._shared_docs import with_shared_paragraphs
 from boltzmax._targets import REDUCTIONS, Wanted, check_scalar, product
 
@@ -49,18 +55,45 @@ def _evaluate(
     rows, reduce = read_rows(function, scores, target, label_smoothing=0.0, **options)
     # The weight does not count in the mean: as in the paper, it balances the classes.
     reduce = replace(reduce, used=reduce.sample)
-    rows = rows.ignored() if reduce.is_zero else rows
-    alpha = rows.hard
-    plain = replace(rows, hard=np.ones(len(alpha)), mass=np.ones(len(alpha)))
+    gradient = None
     if with_grad:
         check_scalar(reduce.name, REDUCTIONS)
+        gradient = gradient_of(scores, rows.logits, out)
+    inside = None if gradient is None else gradient.rows
+    loss = None
+    if options["sample_weight"] is None:
+        loss = _compiled(rows, reduce, gamma, options, inside)
+    if loss is None:
+        loss = _weighted(rows.ignored() if reduce.is_zero else rows, reduce, gamma, inside)
+    return loss, None if gradient is None else gradient.deliver()
+
+
+def _compiled(
+    rows: Rows, reduce: Reduction, gamma: float, options: dict[str, Any], gradient: Array | None
+) -> Any:
+    """Return the loss of a call that is ordinary now, with the bits that it has if it was before.
+
+    None if there is something else about it.
+    """
+    alpha = per_class(options["weight"], rows.logits.shape[-1])
+    arguments = (
+        *(rows.logits, rows.label, gamma, alpha, -1),
+        *(reduce.name, None, -1, options["empty"]),
+    )
+    if gradient is None:
+        return reduce.shaped(_core.focal_loss_call(*arguments))
+    both = _core.focal_loss_with_grad_call(*arguments, gradient)
+    return None if both is None else both[0]
+
+
+def _weighted(rows: Rows, reduce: Reduction, gamma: float, gradient: Array | None) -> Any:
+    """Return the loss of rows that have weights, and write the gradient."""
+    alpha = rows.hard
+    plain = replace(rows, hard=np.ones(len(alpha)), mass=np.ones(len(alpha)))
     each, slope = _focus(-losses(plain, 1.0, 0.0, None), gamma)
-    loss = reduce(product(alpha, each))
-    if not with_grad:
-        return loss, None
-    gradient = gradient_of(scores, rows.logits, out)
-    losses(replace(plain, scale=reduce.scale() * alpha * slope), 1.0, 0.0, gradient.rows)
-    return loss, gradient.deliver()
+    if gradient is not None:
+        losses(replace(plain, scale=reduce.scale() * alpha * slope), 1.0, 0.0, gradient)
+    return reduce(product(alpha, each))
 
 
 @with_shared_paragraphs

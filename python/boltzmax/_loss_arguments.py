@@ -15,6 +15,7 @@ from boltzmax._arguments import (
     checked_out,
     clashes,
     class_axis,
+    classes_last,
     is_native_float,
     repeats_elements,
     working_dtype,
@@ -69,8 +70,12 @@ class Reduction:
             return self.dtype.type(0.0)
         losses = np.where(self.counted, product(self.sample, losses), 0.0)
         if self.name == "none":
-            return losses.reshape(self.shape).astype(self.dtype)[()]
+            return self.shaped(losses.astype(self.dtype))
         return self.dtype.type(losses.sum() / self.divisor)
+
+    def shaped(self, loss: Any) -> Any:
+        """Return losses of rows in their shape; anything else as it is."""
+        return loss.reshape(self.shape)[()] if isinstance(loss, np.ndarray) else loss
 
 
 # ---- logits and their gradients ----
@@ -85,7 +90,7 @@ class Logits:
 
     @property
     def classes(self) -> int:
-        return self.array.shape[self.axis]
+        return int(self.array.shape[self.axis])
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -98,7 +103,7 @@ class Logits:
 
     def classes_last(self, array: Array) -> Array:
         """Return a view of an array of the logits' shape, with the classes on the last axis."""
-        return np.moveaxis(array, self.axis, -1)
+        return classes_last(array, self.axis)
 
     def rows_of(self, array: Array) -> Array:
         """Return an array whose classes are on the last axis as a matrix."""
@@ -160,7 +165,7 @@ def per_class(weight: ArrayLike | None, classes: int, name: str = "weight") -> D
     array = real_numbers(weight, name)
     if array.shape != (classes,):
         raise ValueError(f"{name} must have one number per class, {(classes,)}; got {array.shape}")
-    return array
+    return np.ascontiguousarray(array)
 
 
 def per_row(weight: ArrayLike | None, shape: tuple[int, ...]) -> Doubles:
@@ -192,7 +197,7 @@ def checked_z_loss(value: float) -> float:
     return number
 
 
-def as_number(name: str, value: float) -> float:
+def as_number(name: str, value: Any) -> float:
     """Return `value` as a float."""
     try:
         if not isinstance(value, str):

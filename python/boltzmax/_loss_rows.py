@@ -124,5 +124,4 @@ def read_rows(
     hard, mass, own, sample = (np.where(counted, a, 0.0) for a in (hard, mass, own, sample))
     dtype, used = loss_dtype(array.dtype), own * sample
     reduce = Reduction(reduction, shape, dtype, counted, sample, used, mean_over_nothing)
-    rows = Rows(logits.rows(), label, hard, soft, mass, reduce.scale() / temperature)
-    return (rows.ignored() if reduce.is_zero else rows), reduce
+    return Rows(logits.rows(), label, hard, soft, mass, reduce.scale() / temperature), reduce

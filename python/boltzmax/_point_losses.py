@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from boltzmax import _core
-from boltzmax._arguments import class_axis, empty_mean, quietly
+from boltzmax._arguments import class_axis, classes_last, empty_mean, quietly
 from boltzmax._binary_losses import (
     binary_cross_entropy_with_logits,
     binary_cross_entropy_with_logits_with_grad,
@@ -198,7 +198,7 @@ def _nll(
     if x.ndim == 0:
         raise ValueError("log_prob must have an axis of classes, got a single number")
     along = class_axis(axis, x.ndim)
-    rows = np.moveaxis(x, along, -1)
+    rows = classes_last(x, along)
     shape, n_classes = rows.shape[:-1], rows.shape[-1]
     classes, counted = checked_targets(target, Wanted(shape, n_classes, along), ignore_index)
     classes = np.where(counted, classes, -1).reshape(shape)
@@ -211,7 +211,7 @@ def _nll(
     if not with_grad:
         return _core.nll_loss(*arguments, False, None)
     gradient = gradient_like(x, out)
-    loss, _ = _core.nll_loss(*arguments, True, np.moveaxis(gradient, along, -1))
+    loss, _ = _core.nll_loss(*arguments, True, classes_last(gradient, along))
     return loss, gradient
 
 
