@@ -46,7 +46,7 @@ class Rows:
 
     def ignored(self) -> Rows:
         """Return the same rows, all of them ignored."""
-        return replace(self, label=np.full_like(self.label, -1))
+        return replace(self, label=np.full_like(self.label, -1), scale=np.zeros_like(self.scale))
 
     @property
     def is_soft(self) -> bool:

@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from boltzmax import _core, _tree_builders, _tree_text
+from boltzmax._arguments import quietly
 from boltzmax._files import read_npz, write_npz
 from boltzmax._targets import unmasked
 from boltzmax._tree_builders import checked_counts
@@ -280,6 +281,7 @@ class Tree:
         """The most children of a node."""
         return int(np.diff(self.child_offset).max())
 
+    @quietly
     def expected_depth(self, counts: ArrayLike) -> float:
         """Return the mean depth of the leaves under the counts of the classes."""
         weight = checked_counts(counts)
