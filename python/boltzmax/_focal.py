@@ -20,7 +20,7 @@ from boltzmax._loss_arguments import (
 )
 from boltzmax._loss_rows import Rows, read_rows
 from boltzmax._shared_docs import with_shared_paragraphs
-from boltzmax._targets import REDUCTIONS, Wanted, check_scalar, product
+from boltzmax._targets import REDUCTIONS, check_scalar, product
 
 Array = NDArray[Any]
 Doubles = NDArray[np.float64]
@@ -48,11 +48,9 @@ def _evaluate(
     """Return the loss and the gradient, if that is wanted."""
     gamma = check_number("gamma", gamma, 0, 1e6)
     scores = read_logits(function, logits, options.pop("axis"))
-    wanted = np.asarray(target)
-    if wanted.dtype.kind not in "iu" and wanted.size:
-        hint = Wanted(scores.shape, scores.classes, scores.axis).hint(wanted)
-        raise TypeError(f"{function}: target must be integers, got {wanted.dtype}{hint}")
-    rows, reduce = read_rows(function, scores, target, label_smoothing=0.0, **options)
+    rows, reduce = read_rows(
+        function, scores, target, label_smoothing=0.0, probabilities=False, **options
+    )
     # The weight does not count in the mean: as in the paper, it balances the classes.
     reduce = replace(reduce, used=reduce.sample)
     gradient = None

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from boltzmax import _core
-from boltzmax._arguments import is_float, is_native_float, quietly
+from boltzmax._arguments import is_float, is_real, is_small_float, quietly
 from boltzmax._loss_arguments import as_number
 from boltzmax._targets import real_numbers
 
@@ -220,7 +220,7 @@ def _matrix(x: ArrayLike, name: str) -> Array:
     if isinstance(x, np.ma.MaskedArray):
         raise TypeError(f"{name} is a masked array; pass its data")
     array = np.asarray(x)
-    if array.dtype.kind not in "biu" and not is_native_float(array.dtype):
+    if not is_real(array.dtype) or array.dtype.char == "g":
         raise TypeError(
             f"{name} must be float16, float32, float64, bfloat16, integers or bool, "
             f"got dtype {array.dtype}"
@@ -230,4 +230,5 @@ def _matrix(x: ArrayLike, name: str) -> Array:
 
 def _computed(dtype: np.dtype[Any]) -> np.dtype[Any]:
     """Return the dtype to compute in."""
-    return np.dtype(np.float32 if is_float(dtype) and dtype.itemsize <= 4 else np.float64)
+    short = is_small_float(dtype) or (is_float(dtype) and dtype.itemsize <= 4)
+    return np.dtype(np.float32 if short else np.float64)

@@ -16,7 +16,7 @@ from boltzmax._targets import (
     checked_reduction,
     checked_targets,
     loss_dtype,
-    unmasked,
+    unmasked_ids,
 )
 
 Array = NDArray[Any]
@@ -93,6 +93,7 @@ def read_rows(
     sample_weight: ArrayLike | None,
     empty: str,
     temperature: float = 1.0,
+    probabilities: bool = True,
 ) -> tuple[Rows, Reduction]:
     """Check what a loss on logits is called with, besides them."""
     checked_reduction(reduction)
@@ -101,16 +102,17 @@ def read_rows(
     array, shape, classes = logits.array, logits.shape, logits.classes
     class_weight = per_class(weight, classes)
     sample = per_row(sample_weight, shape)
-    given = unmasked(target, "target")
-    if given.size == 0 and not hasattr(target, "dtype"):  # a list without numbers
-        given = given.astype(np.int64)
-    wanted = Wanted(shape, classes, logits.axis, probabilities=True)
+    given = unmasked_ids(target, "target")
+    wanted = Wanted(shape, classes, logits.axis, probabilities)
     if given.dtype.kind in "iu":
         label, counted = checked_targets(given, wanted, ignore_index)
         hard, soft, mass, own = _class_targets(label, classes, class_weight, smoothing)
         if np.ndim(soft):  # losses are told from the label's: of no weight, it may be infinite
             label = np.where(hard == 0, np.argmax(soft), label)
         label = np.where(counted, label, -1)
+    elif not probabilities:
+        hint = wanted.hint(given)
+        raise TypeError(f"{function}: target must be integers, got {given.dtype}{hint}")
     elif is_float(given.dtype) and given.shape == array.shape:
         given = logits.rows_of(as_float64(logits.classes_last(given)))
         hard, soft, mass, own = _probability_targets(given, class_weight, smoothing)

@@ -9,7 +9,14 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from boltzmax import _core
-from boltzmax._arguments import as_input, checked_out, is_float, is_native_float, quietly
+from boltzmax._arguments import (
+    as_input,
+    checked_out,
+    is_float,
+    is_native_float,
+    is_real,
+    quietly,
+)
 
 Array = NDArray[Any]
 Floats = NDArray[np.float64]
@@ -23,6 +30,12 @@ def unmasked(x: ArrayLike, name: str) -> Array:
     if isinstance(x, np.ma.MaskedArray):
         raise TypeError(f"{name} is a masked array; pass its data, and a weight of 0 at the mask")
     return as_input(x, name)
+
+
+def unmasked_ids(x: ArrayLike, name: str) -> Array:
+    """Return `x` as `unmasked` does, but a list without numbers as integers, not as floats."""
+    array = unmasked(x, name)
+    return array if array.size or hasattr(x, "dtype") else array.astype(np.int64)
 
 
 def real_array(x: ArrayLike, name: str) -> Array:
@@ -76,7 +89,8 @@ class Wanted(NamedTuple):
     def hint(self, target: Array) -> str:
         """Return what to do with targets that are one-hot, if these are."""
         along = self.axis % (len(self.shape) + 1)
-        if target.shape != (*self.shape[:along], self.n_classes, *self.shape[along:]):
+        of_scores = (*self.shape[:along], self.n_classes, *self.shape[along:])
+        if target.shape != of_scores or not is_real(target.dtype):
             return ""
         floats = " make them float for class probabilities, or" if self.probabilities else ""
         return f"; one-hot targets:{floats} take target.argmax(axis={self.axis})"
@@ -125,9 +139,7 @@ def _integers(target: ArrayLike, wanted: Wanted) -> Array:
     """Return targets as an array of integers, of whatever shape."""
     if isinstance(target, np.ma.MaskedArray):
         raise TypeError("target is a masked array; pass its data, and ignore_index at the mask")
-    array = as_input(target, "target")
-    if array.size == 0 and not hasattr(target, "dtype"):  # a list without numbers
-        return array.astype(np.int64)
+    array = unmasked_ids(target, "target")
     if array.dtype.kind not in "iu":
         raise TypeError(f"target must be integers, got dtype {array.dtype}{wanted.hint(array)}")
     return array
