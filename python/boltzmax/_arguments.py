@@ -140,6 +140,16 @@ def class_axis(axis: SupportsIndex, ndim: int) -> int:
     return along % ndim
 
 
+def axis_with_classes(shape: tuple[int, ...], axis: SupportsIndex, name: str) -> int:
+    """Return the axis of the classes, counted from the first, if there is a class along it."""
+    ndim = len(shape)
+    along = class_axis(axis, ndim) if ndim else -1
+    if ndim == 0 or shape[along] == 0:
+        place = "the last axis" if along in (-1, ndim - 1) else f"axis {along}"
+        raise ValueError(f"{name} must have classes on {place}, got shape {shape}")
+    return along
+
+
 def classes_last(array: Array, axis: int) -> Array:
     """Return a view with the axis of the classes, counted from the first, as the last one."""
     return array if axis == array.ndim - 1 else np.moveaxis(array, axis, -1)

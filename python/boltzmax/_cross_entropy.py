@@ -190,7 +190,8 @@ def cross_entropy(
     Parameters
     ----------
     logits : array_like, shape (..., K)
-        float16, float32, float64 or bfloat16; integers become float64.
+        float16, float32, float64 or bfloat16; integers become float64. Rows that are not
+        contiguous are copied.
     target : array_like
         Class indices of any integer dtype and shape (...), or probabilities (any floats) of shape
         (..., K).

@@ -12,9 +12,9 @@ from numpy.typing import ArrayLike, NDArray
 from boltzmax import _core
 from boltzmax._arguments import (
     as_input,
+    axis_with_classes,
     checked_out,
     clashes,
-    class_axis,
     classes_last,
     is_native_float,
     repeats_elements,
@@ -116,10 +116,7 @@ def read_logits(function: str, logits: ArrayLike, axis: SupportsIndex = -1) -> L
     dtype = working_dtype(array, None, function)
     if not is_native_float(dtype):
         raise TypeError(f"{function} takes float16, float32, float64 and bfloat16, got {dtype}")
-    along = class_axis(axis, array.ndim) if array.ndim else -1
-    if array.ndim == 0 or array.shape[along] == 0:
-        place = "the last axis" if along in (-1, array.ndim - 1) else f"axis {along}"
-        raise ValueError(f"logits must have classes on {place}, got shape {array.shape}")
+    along = axis_with_classes(array.shape, axis, "logits")
     return Logits(array.astype(dtype, copy=False), along)
 
 

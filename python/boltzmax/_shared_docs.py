@@ -14,7 +14,6 @@ _PARAGRAPHS = {
 axis : int, default -1
     The axis of the classes, counted from the end if negative; 1 is PyTorch's. Targets, weights of
     rows and the losses of "none" have the shape without it, probabilities and gradients the whole.
-    Only the last axis takes no copy of an array whose classes are not contiguous.
 """,
     "empty": """
 empty : {"nan", "zero"}, default "nan"
