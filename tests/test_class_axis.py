@@ -203,6 +203,21 @@ def test_row_stats_along_any_axis(axis: int, dtype: np.dtype[Any]) -> None:
         np.testing.assert_array_equal(stats.argmax, logits.argmax(axis))
 
 
+@pytest.mark.parametrize(
+    "function",
+    [boltzmax.kl_divergence_with_grad, boltzmax.binary_cross_entropy_with_logits_with_grad],
+)
+def test_elements_keep_their_order(function: Callable[..., Any]) -> None:
+    """Losses of single numbers have no axis; their gradients, too, lie as what they are by."""
+    x, p = loss_samples.log_probs(*SHAPE), loss_samples.positive(*SHAPE) / 2
+    _, expected = function(x, p)
+    for lay in LAYOUTS.values():
+        for target in (p, p.astype(np.longdouble)):  # on both ways
+            _, gradient = function(lay(x), target)
+            assert order(gradient) == order(lay(x))
+            np.testing.assert_array_equal(gradient, expected)
+
+
 def test_out_that_overlaps() -> None:
     """It is written when nothing is read any more."""
     target = np.zeros((4, 5), int)

@@ -123,18 +123,19 @@ def _evaluate(
         check_scalar(reduce.name, REDUCTIONS)
         gradient = gradient_of(scores, rows.logits, out)
     inside = None if gradient is None else gradient.rows
+    loss = None
     if softcap is None and rows.even and options["sample_weight"] is None:
         loss = _compiled(rows, reduce, temperature, z_loss, options, inside)
-        if loss is not None:
-            return loss, None if gradient is None else gradient.deliver()
-    if reduce.is_zero:
-        rows = rows.ignored()
-    half = rows.logits.dtype.itemsize == 2
-    if softcap is not None or (half and not rows.even):
-        each = _widened_losses(rows, softcap, temperature, z_loss, inside)
-    else:
-        each = losses(rows, temperature, z_loss, inside)
-    return reduce(each), None if gradient is None else gradient.deliver()
+    if loss is None:
+        if reduce.is_zero:
+            rows = rows.ignored()
+        half = rows.logits.dtype.itemsize == 2
+        if softcap is not None or (half and not rows.even):
+            each = _widened_losses(rows, softcap, temperature, z_loss, inside)
+        else:
+            each = losses(rows, temperature, z_loss, inside)
+        loss = reduce(each)
+    return loss, None if gradient is None else gradient.deliver()
 
 
 def _compiled(
