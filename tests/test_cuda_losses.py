@@ -90,3 +90,69 @@ def test_cross_entropy_of_odd_targets() -> None:
     assert np.isnan(gradient[1]).all()
     assert (gradient[2] == 0).all()
     assert np.isnan(cuda.cross_entropy(logits, np.full(3, -1)))
+
+
+@needs_device
+@pytest.mark.parametrize("shape", [(3, 4, 5), (2, 40, 3)])
+@pytest.mark.parametrize("name", ["float32", "float64", "float16"])
+def test_classes_along_any_axis(name: str, shape: tuple[int, ...]) -> None:
+    """As on the CPU, whatever the strides."""
+    logits = numbers(shape, name)
+    eps = np.finfo(name).eps
+    loose = {"rtol": 8 * np.finfo("float64" if name == "float64" else "float32").eps}
+    for axis in (0, 1, -1):
+        rows = np.delete(shape, axis)
+        target = np.random.default_rng(0).integers(-1, shape[axis], rows)
+        known = np.where(target < 0, 0, target)
+        expected, d_logits = boltzmax.cross_entropy_with_grad(
+            logits, target, ignore_index=-1, axis=axis
+        )
+        each = boltzmax.cross_entropy(logits, target, ignore_index=-1, axis=axis, reduction="none")
+        stats = boltzmax.row_stats(logits, known, 2, axis=axis)
+        for x in (logits, np.ascontiguousarray(logits.T).T):
+            loss, gradient = cuda.cross_entropy_with_grad(x, target, axis=axis)
+            np.testing.assert_allclose(loss, expected, **loose)
+            np.testing.assert_allclose(gradient, d_logits, rtol=8 * eps, atol=4 * eps)
+            found = cuda.cross_entropy(x, target, axis=axis, reduction="none")
+            np.testing.assert_allclose(found, each, **loose)
+            told = cuda.row_stats(x, known, 2, axis=axis)
+            np.testing.assert_array_equal(told.top_ids, stats.top_ids)
+            np.testing.assert_array_equal(told.target_rank, stats.target_rank)
+            np.testing.assert_allclose(told.lse, stats.lse, atol=1e-6, **loose)
+            on_device = OnDevice(x)
+            cuda.cross_entropy_with_grad(on_device, OnDevice(target), axis=axis, out=on_device)
+            np.testing.assert_allclose(on_device.to_numpy(), d_logits, rtol=8 * eps, atol=4 * eps)
+
+
+@needs_device
+def test_the_mean_over_nothing() -> None:
+    for logits, target in (
+        (np.zeros((2, 3)), np.full(2, -1)),
+        (np.zeros((0, 3)), np.zeros(0, int)),
+        (np.full((2, 3), np.nan), np.full(2, -1)),
+    ):
+        assert np.isnan(cuda.cross_entropy(logits, target))
+        loss, gradient = cuda.cross_entropy_with_grad(logits, target, empty="zero")
+        assert loss == 0.0
+        assert not gradient.any()
+        assert cuda.cross_entropy(logits, target, reduction="sum") == 0.0
+    logits, target = numbers((4, 3), np.float64), np.array([0, -1, 1, 2])
+    loss = cuda.cross_entropy(logits, target)
+    assert cuda.cross_entropy(logits, target, empty="zero") == loss
+
+
+@needs_device
+def test_errors_of_axis_and_empty() -> None:
+    logits, target = np.zeros((2, 3)), np.zeros(2, int)
+    for function in (cuda.cross_entropy, cuda.cross_entropy_with_grad, cuda.row_stats):
+        with pytest.raises(np.exceptions.AxisError, match="axis 2 is out of bounds"):
+            function(logits, target, axis=2)
+        with pytest.raises(TypeError, match="axis must be an int, got"):
+            function(logits, target, axis=1.0)
+        with pytest.raises(ValueError, match=r"classes on axis 0, got shape \(0, 2\)"):
+            function(np.zeros((0, 2)), target, axis=0)
+        with pytest.raises(ValueError, match=r"target must have shape \(3,\)"):
+            function(logits, target, axis=0)
+    for loss in (cuda.cross_entropy, cuda.cross_entropy_with_grad):
+        with pytest.raises(ValueError, match="empty must be 'nan' or 'zero', got 0"):
+            loss(logits, target, empty=0)

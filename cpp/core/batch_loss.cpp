@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <cstring>
 #include <limits>
 #include <type_traits>
 #include <vector>
@@ -96,6 +97,13 @@ Targets LookAtTargets(const BatchLoss& p) {
   double total = 0.0;
   ForEachTarget(p, 0, p.rows, [&](size_t, int64_t t) { total += t != ignored ? p.class_weight[t] : 0.0; });
   return {in_range, count != p.rows, total};
+}
+
+void ClearGradient(const BatchLoss& p) {
+  if (p.gradient == nullptr) return;
+  for (size_t r = 0; r < p.rows; ++r) {
+    std::memset(p.gradient + static_cast<ptrdiff_t>(r) * p.gradient_stride, 0, p.n * ItemSize(p.storage));
+  }
 }
 
 // An infinite loss of weight 0 is no loss.
@@ -229,6 +237,10 @@ std::optional<double> Run(const BatchLoss& problem) {
   const Targets targets = LookAtTargets(problem);
   if (!targets.in_range) return std::nullopt;
   const double divisor = problem.mean ? targets.total_weight : 1.0;
+  if (divisor == 0.0 && problem.zero_if_empty) {
+    ClearGradient(problem);
+    return 0.0;
+  }
   constexpr size_t kPanel = 16;
   const size_t rows = std::clamp<size_t>(kTaskElements / std::max<size_t>(problem.n, 1), 1, kMostRows);
   const bool ready = problem.target_type == DType::kInt64 && problem.target_stride == sizeof(int64_t) &&

@@ -30,6 +30,8 @@ struct BatchLoss {
   bool focal;
   double gamma;
   bool mean;
+  // Whether the mean over no row, or over rows whose weights sum to 0, is 0, and so is its gradient.
+  bool zero_if_empty;
   char* gradient;  // of the reduced loss; null for none; may be the logits
   ptrdiff_t gradient_stride;
   double* losses;  // one per row, where no reduction is wanted; else null

@@ -177,8 +177,10 @@ bool Run(const NllProblem& problem, double* loss) {
     losses.Add(part.losses);
     weights.Add(part.weights);
   }
-  const double divisor = problem.mean ? weights.Total() : 1.0;
-  *loss = losses.Total() / divisor;
+  const double total = problem.mean ? weights.Total() : 1.0;
+  const bool is_zero = total == 0.0 && problem.zero_if_empty;
+  const double divisor = is_zero ? std::numeric_limits<double>::infinity() : total;  // which makes slopes 0
+  *loss = is_zero ? 0.0 : losses.Total() / divisor;
   if (problem.gradient != nullptr) {
     ForEachRowBlock(rows, problem.classes, cost,
                     [&](size_t begin, size_t end) { plan.WriteGradient(begin, end, divisor); });

@@ -29,7 +29,8 @@ struct NllProblem {
   Numbers log_prob, target, weight, sample_weight;  // log_prob's and weight's strides are those between classes
   int64_t ignore_index;                             // not the largest number: unsigned targets that exceed it read so
   bool mean;
-  char* losses;  // of each row, contiguous, double if log_prob is, otherwise float; or null
+  bool zero_if_empty;  // whether the mean over rows whose weights sum to 0 is 0, and so is its gradient
+  char* losses;        // of each row, contiguous, double if log_prob is, otherwise float; or null
   char* gradient;
   ptrdiff_t gradient_stride;
 };

@@ -79,7 +79,7 @@ void RunStatistics(const Task& task, const Statistics& out, Stream stream);
 void WidenTargets(const int32_t* from, int64_t* to, int64_t count, Stream stream);
 
 // The losses of rows joined: their sum, or their mean. `scale` is a double on the device, for gradients.
-void PrepareMean(const int64_t* target, int64_t rows, double* scale, Stream stream);
+void PrepareMean(const int64_t* target, int64_t rows, bool zero_if_empty, double* scale, Stream stream);
 struct Losses {
   Storage storage;  // of the logits
   const void* losses;

@@ -27,8 +27,8 @@ void WidenTargets(const int32_t* from, int64_t* to, int64_t count, Stream stream
   Launch(WidenedTargets, {CeilDivide(count, kLossThreads), dim3(kLossThreads)}, stream, from, to, count);
 }
 
-void PrepareMean(const int64_t* target, int64_t rows, double* scale, Stream stream) {
-  Sum(RowCounts{target}, rows, ToInverse{scale}, stream);
+void PrepareMean(const int64_t* target, int64_t rows, bool zero_if_empty, double* scale, Stream stream) {
+  Sum(RowCounts{target}, rows, ToInverse{scale, zero_if_empty}, stream);
 }
 
 void JoinLosses(const Losses& losses, const double* scale, void* result, Stream stream) {

@@ -32,10 +32,11 @@ struct ToPart {
   double* part;
   BOLTZMAX_DEVICE void operator()(double sum) const { part[blockIdx.x] = sum; }
 };
-// What the gradient of a mean is scaled by. (1 / 0 makes 0 / 0 of a mean of nothing, which is NaN.)
+// What the gradient of a mean is scaled by. Over nothing the sum is 0: times infinity it makes a mean of NaN, times 0 of 0.
 struct ToInverse {
   double* scale;
-  BOLTZMAX_DEVICE void operator()(double sum) const { *scale = 1.0 / sum; }
+  bool zero_if_empty;
+  BOLTZMAX_DEVICE void operator()(double sum) const { *scale = sum == 0.0 && zero_if_empty ? 0.0 : 1.0 / sum; }
 };
 template <class T>
 struct ToLoss {

@@ -38,14 +38,18 @@ void RunRowStats(const Call& call, Address target, int64_t k, Address lse, Addre
 
 // ---- losses: of every row, and of all ----
 
-enum class Reduction : int { kNone, kSum, kMean };
+enum class Reduction : int { kNone, kSum, kMean, kMeanOrZero };  // the last: 0 over no row
 
 // What the sum of the losses is to be multiplied by, on the device.
 class Scale {
  public:
   Scale(Reduction reduction, const int64_t* target, int64_t rows, int device, Address stream)
-      : is_mean_(reduction == Reduction::kMean), memory_(sizeof(double), device, stream) {
-    if (is_mean_) PrepareMean(target, rows, Pointer<double>(memory_.address()), Pointer<CUstream_st>(stream));
+      : is_mean_(reduction == Reduction::kMean || reduction == Reduction::kMeanOrZero),
+        memory_(sizeof(double), device, stream) {
+    if (is_mean_) {
+      PrepareMean(target, rows, reduction == Reduction::kMeanOrZero, Pointer<double>(memory_.address()),
+                  Pointer<CUstream_st>(stream));
+    }
   }
   // Null for 1.
   const double* value() const { return is_mean_ ? Pointer<const double>(memory_.address()) : nullptr; }
@@ -177,7 +181,8 @@ PYBIND11_MODULE(_cuda, module, py::mod_gil_not_used()) {
   py::enum_<Reduction>(module, "Reduction")
       .value("NONE", Reduction::kNone)
       .value("SUM", Reduction::kSum)
-      .value("MEAN", Reduction::kMean);
+      .value("MEAN", Reduction::kMean)
+      .value("MEAN_OR_ZERO", Reduction::kMeanOrZero);
 
   py::class_<DeviceMemory, std::shared_ptr<DeviceMemory>>(module, "DeviceMemory")
       .def(py::init<size_t, int, Address, bool>(), py::arg("bytes"), py::arg("device"), py::arg("stream"),

@@ -11,6 +11,7 @@
 #include "arrays.hpp"
 #include "detached.hpp"
 #include "linear.hpp"
+#include "loss_options.hpp"
 
 namespace boltzmax {
 
@@ -275,15 +276,20 @@ PyObject* AsScalar(double value, int type) {
 }
 
 // (limit, hidden, weight, target, bias, ignore_index, label_smoothing, z_loss, softcap, temperature, class_weight, reduction,
-// sample_weight)
+// sample_weight, empty)
 struct LossCall {
   SmallLayer layer;
   double label_smoothing, z_loss, divisor;
 
   bool Read(PyObject* const* args, Py_ssize_t nargs) {
-    if (nargs != 13 || args[10] != Py_None || args[12] != Py_None || !PyUnicode_CheckExact(args[11])) return false;
-    const bool is_mean = PyUnicode_CompareWithASCIIString(args[11], "mean") == 0;
-    if (!is_mean && PyUnicode_CompareWithASCIIString(args[11], "sum") != 0) return false;
+    Reduction reduction;
+    bool zero_if_empty;  // there are rows, and all count
+    if (nargs != 14 || args[10] != Py_None || args[12] != Py_None || !ReadReduction(args[11], &reduction) ||
+        !ReadEmpty(args[13], &zero_if_empty)) {
+      return false;
+    }
+    const bool is_mean = reduction == Reduction::kMean;
+    if (!is_mean && reduction != Reduction::kSum) return false;
     if (!layer.ReadArrays(args[0], args[1], args[2], args[4]) || !layer.ReadTarget(args[3], args[5]) ||
         !ReadFloat(args[6], 0.0, 1.0, &label_smoothing) || !ReadFloat(args[7], 0.0, 1e300, &z_loss) ||
         !layer.ReadScoring(args[9], args[8])) {

@@ -10,6 +10,7 @@
 #include "../../cpp/core/row_stats.hpp"
 #include "arrays.hpp"
 #include "detached.hpp"
+#include "loss_options.hpp"
 
 namespace boltzmax {
 
@@ -46,11 +47,14 @@ struct Logits {
   DType dtype;
   npy_intp rows, n;
 
-  static std::optional<Logits> Read(PyObject* value) {
+  static std::optional<Logits> Read(PyObject* value, PyObject* axis) {
     if (!PyArray_CheckExact(value)) return std::nullopt;
     auto* array = reinterpret_cast<PyArrayObject*>(value);
     const auto dtype = DTypeOf(array);
-    if (!dtype || !HasKernels(*dtype) || !PyArray_ISCARRAY_RO(array) || PyArray_NDIM(array) == 0) return std::nullopt;
+    if (!dtype || !HasKernels(*dtype) || !PyArray_ISCARRAY_RO(array) || PyArray_NDIM(array) == 0 ||
+        !IsLastAxis(axis, PyArray_NDIM(array))) {
+      return std::nullopt;
+    }
     const npy_intp n = PyArray_DIM(array, PyArray_NDIM(array) - 1);
     if (n == 0 || PyArray_SIZE(array) == 0) return std::nullopt;
     return Logits{array, *dtype, PyArray_SIZE(array) / n, n};
@@ -114,22 +118,6 @@ ArrayRef LossArray(const Logits& logits, const double* numbers, npy_intp each = 
 
 // ---- losses on logits ----
 
-enum class Reduction { kMean, kSum, kNone };
-
-bool ReadReduction(PyObject* value, Reduction* reduction) {
-  if (!PyUnicode_CheckExact(value)) return false;
-  if (PyUnicode_CompareWithASCIIString(value, "mean") == 0) {
-    *reduction = Reduction::kMean;
-  } else if (PyUnicode_CompareWithASCIIString(value, "sum") == 0) {
-    *reduction = Reduction::kSum;
-  } else if (PyUnicode_CompareWithASCIIString(value, "none") == 0) {
-    *reduction = Reduction::kNone;
-  } else {
-    return false;
-  }
-  return true;
-}
-
 // One double for each class.
 bool ReadClassWeight(PyObject* value, const Logits& logits, const double** weight) {
   *weight = nullptr;
@@ -165,15 +153,20 @@ struct LossCall {
   Reduction reduction;
 };
 
-bool ReadBatch(PyObject* logits_value, PyObject* target_value, PyObject* weight, PyObject* ignore_index,
-               PyObject* reduction, PyObject* sample_weight, std::optional<LossCall>* call) {
-  const auto logits = Logits::Read(logits_value);
+struct BatchArguments {
+  PyObject *logits, *target, *weight, *ignore_index, *reduction, *sample_weight, *axis, *empty;
+};
+
+bool ReadBatch(const BatchArguments& given, std::optional<LossCall>* call) {
+  const auto logits = Logits::Read(given.logits, given.axis);
   if (!logits) return false;
-  const auto target = Target::Read(target_value, *logits);
+  const auto target = Target::Read(given.target, *logits);
   BatchLoss problem = {};
   Reduction wanted;
-  if (!target || sample_weight != Py_None || !ReadReduction(reduction, &wanted) ||
-      !ReadInteger(ignore_index, &problem.ignored) || !ReadClassWeight(weight, *logits, &problem.class_weight)) {
+  if (!target || given.sample_weight != Py_None || !ReadReduction(given.reduction, &wanted) ||
+      wanted == Reduction::kBatchMean || !ReadInteger(given.ignore_index, &problem.ignored) ||
+      !ReadClassWeight(given.weight, *logits, &problem.class_weight) ||
+      !ReadEmpty(given.empty, &problem.zero_if_empty)) {
     return false;
   }
   problem.storage = logits->dtype;
@@ -220,11 +213,13 @@ PyObject* Answer(LossCall& call, bool with_grad, PyObject* out) {
   return PyTuple_Pack(2, reduced.get(), reinterpret_cast<PyObject*>(gradient.get()));
 }
 
-// logits, target, weight, ignore_index, label_smoothing, z_loss, softcap, temperature, reduction, sample_weight[, out]
+// logits, target, weight, ignore_index, label_smoothing, z_loss, softcap, temperature, reduction, sample_weight, axis,
+// empty[, out]
 template <bool kWithGrad>
 PyObject* CrossEntropyCall(PyObject*, PyObject* const* args, Py_ssize_t nargs) {
   std::optional<LossCall> call;
-  if (nargs != (kWithGrad ? 11 : 10) || !ReadBatch(args[0], args[1], args[2], args[3], args[8], args[9], &call)) {
+  if (nargs != (kWithGrad ? 13 : 12) ||
+      !ReadBatch({args[0], args[1], args[2], args[3], args[8], args[9], args[10], args[11]}, &call)) {
     Py_RETURN_NONE;
   }
   BatchLoss& problem = call->problem;
@@ -233,19 +228,20 @@ PyObject* CrossEntropyCall(PyObject*, PyObject* const* args, Py_ssize_t nargs) {
       (problem.smoothing != 0.0 && problem.class_weight != nullptr)) {
     Py_RETURN_NONE;
   }
-  return Answer(*call, kWithGrad, kWithGrad ? args[10] : Py_None);
+  return Answer(*call, kWithGrad, kWithGrad ? args[12] : Py_None);
 }
 
-// logits, target, gamma, alpha, ignore_index, reduction, sample_weight[, out]
+// logits, target, gamma, alpha, ignore_index, reduction, sample_weight, axis, empty[, out]
 template <bool kWithGrad>
 PyObject* FocalLossCall(PyObject*, PyObject* const* args, Py_ssize_t nargs) {
   std::optional<LossCall> call;
-  if (nargs != (kWithGrad ? 8 : 7) || !ReadBatch(args[0], args[1], args[3], args[4], args[5], args[6], &call)) {
+  if (nargs != (kWithGrad ? 10 : 9) ||
+      !ReadBatch({args[0], args[1], args[3], args[4], args[5], args[6], args[7], args[8]}, &call)) {
     Py_RETURN_NONE;
   }
   call->problem.focal = true;
   if (!ReadNumber(args[2], 0.0, 1e6, &call->problem.gamma)) Py_RETURN_NONE;
-  return Answer(*call, kWithGrad, kWithGrad ? args[7] : Py_None);
+  return Answer(*call, kWithGrad, kWithGrad ? args[9] : Py_None);
 }
 
 // ---- row_stats ----
@@ -271,10 +267,11 @@ ArrayRef NewIds(const Logits& logits, npy_intp each) {
   return ArrayRef::Steal(PyArray_SimpleNew(each == 0 ? ndim : ndim + 1, shape, NPY_INT64));
 }
 
-// logits, target, k, temperature, entropy: (lse, energy, top_ids, top_log_probs, entropy, target_log_prob, target_rank)
+// logits, target, k, temperature, entropy, axis:
+// (lse, energy, top_ids, top_log_probs, entropy, target_log_prob, target_rank)
 PyObject* RowStatsCall(PyObject*, PyObject* const* args, Py_ssize_t nargs) {
-  if (nargs != 5) Py_RETURN_NONE;
-  const auto logits = Logits::Read(args[0]);
+  if (nargs != 6) Py_RETURN_NONE;
+  const auto logits = Logits::Read(args[0], args[5]);
   int64_t k;
   double temperature;
   if (!logits || !ReadInteger(args[2], &k) || k < 0 || !ReadNumber(args[3], 1e-30, 1e30, &temperature) ||

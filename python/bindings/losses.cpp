@@ -22,7 +22,7 @@ PyArrayObject* AsMatrix(const py::handle& value) {
   Require(PyArray_NDIM(array) == 2 && PyArray_ISALIGNED(array), "an aligned matrix is needed");
   const auto dtype = DTypeOf(array);
   Require(dtype && HasKernels(*dtype), "a floating dtype is needed");
-  Require(PyArray_DIM(array, 1) < 2 || PyArray_STRIDE(array, 1) == PyArray_ITEMSIZE(array),
+  Require(PyArray_SIZE(array) == 0 || PyArray_DIM(array, 1) < 2 || PyArray_STRIDE(array, 1) == PyArray_ITEMSIZE(array),
           "contiguous rows are needed");
   return array;
 }

@@ -9,26 +9,13 @@
 #include "../../cpp/core/pointwise.hpp"
 #include "arrays.hpp"
 #include "detached.hpp"
+#include "loss_options.hpp"
 
 namespace boltzmax {
 
 namespace {
 
 // ---- arguments ----
-
-enum class Reduction { kNone, kSum, kMean, kBatchMean };
-
-bool ReadReduction(PyObject* value, Reduction* reduction) {
-  static constexpr const char* kNames[] = {"none", "sum", "mean", "batchmean"};
-  if (!PyUnicode_CheckExact(value)) return false;
-  for (int i = 0; i < 4; ++i) {
-    if (PyUnicode_CompareWithASCIIString(value, kNames[i]) == 0) {
-      *reduction = static_cast<Reduction>(i);
-      return true;
-    }
-  }
-  return false;
-}
 
 bool ReadFlag(PyObject* value, bool* flag) {
   *flag = value == Py_True;
@@ -149,7 +136,7 @@ class Gradient {
       Py_INCREF(out_);
       work_ = out_;
     } else {
-      work_ = NewArray(PyArray_NDIM(x_), PyArray_DIMS(x_), PyArray_DESCR(x_), nullptr).release();
+      work_ = NewArrayLike(x_, PyArray_DESCR(x_)).release();
     }
     return work_ != nullptr;
   }
@@ -180,19 +167,29 @@ PyObject* Decline() {
 
 // ---- losses of single numbers ----
 
-// What the sum is divided by.
-double DivisorOf(Reduction reduction, PyArrayObject* x) {
-  if (reduction == Reduction::kMean) return static_cast<double>(PyArray_SIZE(x));
-  const bool by_batch = reduction == Reduction::kBatchMean && PyArray_NDIM(x) > 0;
-  return by_batch ? static_cast<double>(PyArray_DIM(x, 0)) : 1.0;
-}
+// How losses become one.
+struct Reducing {
+  Reduction reduction = Reduction::kNone;
+  bool zero_if_empty = false;
+
+  bool Read(PyObject* name, PyObject* empty) {
+    return ReadReduction(name, &reduction) && ReadEmpty(empty, &zero_if_empty);
+  }
+  // What the sum is divided by.
+  double Divisor(PyArrayObject* x) const {
+    if (reduction == Reduction::kMean) return static_cast<double>(PyArray_SIZE(x));
+    const bool by_batch = reduction == Reduction::kBatchMean && PyArray_NDIM(x) > 0;
+    return by_batch ? static_cast<double>(PyArray_DIM(x, 0)) : 1.0;
+  }
+  double Quotient(double sum, double divisor) const { return divisor == 0.0 && zero_if_empty ? 0.0 : sum / divisor; }
+};
 
 // x, target, weight and pos_weight have been read into `problem`. Null, perhaps with an exception set, to decline.
-PyObject* RunPointLoss(PointProblem* problem, Reduction reduction, bool with_grad, Gradient* gradient, PyArrayObject* x,
-                       std::initializer_list<PyArrayObject*> operands) {
+PyObject* RunPointLoss(PointProblem* problem, const Reducing& reducing, bool with_grad, Gradient* gradient,
+                       PyArrayObject* x, std::initializer_list<PyArrayObject*> operands) {
   PyObject* losses = nullptr;
   problem->n = static_cast<size_t>(PyArray_SIZE(x));
-  const double divisor = DivisorOf(reduction, x);
+  const double divisor = reducing.Divisor(x);
   problem->divisor = std::max(divisor, 1.0);
   if (with_grad) {
     if (!gradient->Place(operands)) return nullptr;
@@ -201,7 +198,7 @@ PyObject* RunPointLoss(PointProblem* problem, Reduction reduction, bool with_gra
       problem->gradient_axes = AxesOf(x, PyArray_STRIDES(gradient->Array()));
     }
   }
-  if (reduction == Reduction::kNone) {
+  if (reducing.reduction == Reduction::kNone) {
     losses = NewLosses(PyArray_NDIM(x), PyArray_DIMS(x), problem->x.dtype);
     if (losses == nullptr) return nullptr;
     problem->losses = PyArray_BYTES(reinterpret_cast<PyArrayObject*>(losses));
@@ -212,47 +209,47 @@ PyObject* RunPointLoss(PointProblem* problem, Reduction reduction, bool with_gra
     return nullptr;
   }
   if (losses != nullptr) return ScalarIfZeroD(ArrayRef::Steal(losses));
-  PyObject* loss = MakeScalar(sum / divisor, problem->x.dtype);
+  PyObject* loss = MakeScalar(reducing.Quotient(sum, divisor), problem->x.dtype);
   return with_grad ? gradient->With(loss) : loss;
 }
 
-// (logits, target, weight, pos_weight, reduction, with_grad, out)
+// (logits, target, weight, pos_weight, reduction, empty, with_grad, out)
 PyObject* TryBinaryCrossEntropy(PyObject* const* args) {
   PointProblem problem = {PointLoss::kBinaryCrossEntropy, 0, {}, {}, {}, {}, nullptr, nullptr, {}, 1.0};
   DType x_type{}, target_type{};
   Optional weight, pos_weight;
-  Reduction reduction{};
+  Reducing reducing;
   bool with_grad = false;
   Gradient gradient;
   PyArrayObject* x = ReadScores(args[0], &x_type);
   PyArrayObject* target = ReadArray(args[1], &target_type);
   if (x == nullptr || target == nullptr || !PyArray_SAMESHAPE(x, target)) return nullptr;
-  if (!weight.Read(args[2]) || !pos_weight.Read(args[3]) || !ReadReduction(args[4], &reduction)) return nullptr;
-  if (!ReadFlag(args[5], &with_grad) || reduction == Reduction::kBatchMean) return nullptr;
-  if (with_grad && (reduction == Reduction::kNone || !gradient.Read(args[6], x))) return nullptr;
+  if (!weight.Read(args[2]) || !pos_weight.Read(args[3]) || !reducing.Read(args[4], args[5])) return nullptr;
+  if (!ReadFlag(args[6], &with_grad) || reducing.reduction == Reduction::kBatchMean) return nullptr;
+  if (with_grad && (reducing.reduction == Reduction::kNone || !gradient.Read(args[7], x))) return nullptr;
   if (!ReadElements(x, x_type, x, &problem.x) || !ReadElements(target, target_type, x, &problem.target) ||
       !ReadElements(weight.array, weight.dtype, x, &problem.weight) ||
       !ReadElements(pos_weight.array, pos_weight.dtype, x, &problem.pos_weight)) {
     return nullptr;
   }
-  return RunPointLoss(&problem, reduction, with_grad, &gradient, x, {x, target, weight.array, pos_weight.array});
+  return RunPointLoss(&problem, reducing, with_grad, &gradient, x, {x, target, weight.array, pos_weight.array});
 }
 
-// (log_q, p, log_target, reduction, with_grad, out)
+// (log_q, p, log_target, reduction, empty, with_grad, out)
 PyObject* TryDivergence(PyObject* const* args) {
   PointProblem problem = {PointLoss::kDivergence, 0, {}, {}, {}, {}, nullptr, nullptr, {}, 1.0};
   DType x_type{}, target_type{};
-  Reduction reduction{};
+  Reducing reducing;
   bool of_logs = false, with_grad = false;
   Gradient gradient;
   PyArrayObject* x = ReadScores(args[0], &x_type);
   PyArrayObject* target = ReadArray(args[1], &target_type);
   if (x == nullptr || target == nullptr || !ReadFlag(args[2], &of_logs)) return nullptr;
-  if (!ReadReduction(args[3], &reduction) || !ReadFlag(args[4], &with_grad)) return nullptr;
-  if (with_grad && (reduction == Reduction::kNone || !gradient.Read(args[5], x))) return nullptr;
+  if (!reducing.Read(args[3], args[4]) || !ReadFlag(args[5], &with_grad)) return nullptr;
+  if (with_grad && (reducing.reduction == Reduction::kNone || !gradient.Read(args[6], x))) return nullptr;
   if (!ReadElements(x, x_type, x, &problem.x) || !ReadElements(target, target_type, x, &problem.target)) return nullptr;
   if (of_logs) problem.loss = PointLoss::kDivergenceOfLogs;
-  return RunPointLoss(&problem, reduction, with_grad, &gradient, x, {x, target});
+  return RunPointLoss(&problem, reducing, with_grad, &gradient, x, {x, target});
 }
 
 // ---- the negative log-likelihood ----
@@ -272,7 +269,7 @@ bool HasRowsOf(PyArrayObject* x, PyArrayObject* target) {
   return PyArray_NDIM(target) == rows && std::equal(PyArray_DIMS(target), PyArray_DIMS(target) + rows, PyArray_DIMS(x));
 }
 
-// (log_prob, target, weight, sample_weight, ignore_index, reduction, with_grad, out)
+// (log_prob, target, weight, sample_weight, ignore_index, reduction, axis, empty, with_grad, out)
 PyObject* TryNll(PyObject* const* args) {
   NllProblem problem = {};
   Optional weight, sample_weight;
@@ -286,9 +283,12 @@ PyObject* TryNll(PyObject* const* args) {
   if (!weight.Read(args[2]) || !sample_weight.Read(args[3]) || !ReadIgnoreIndex(args[4], &problem.ignore_index)) {
     return nullptr;
   }
-  if (!ReadReduction(args[5], &reduction) || !ReadFlag(args[6], &with_grad)) return nullptr;
+  if (!ReadReduction(args[5], &reduction) || !IsLastAxis(args[6], PyArray_NDIM(x)) ||
+      !ReadEmpty(args[7], &problem.zero_if_empty) || !ReadFlag(args[8], &with_grad)) {
+    return nullptr;
+  }
   if (reduction == Reduction::kBatchMean) return nullptr;
-  if (with_grad && (reduction == Reduction::kNone || !gradient.Read(args[7], x))) return nullptr;
+  if (with_grad && (reduction == Reduction::kNone || !gradient.Read(args[9], x))) return nullptr;
 
   const int rows = PyArray_NDIM(x) - 1;
   npy_intp sample_strides[NPY_MAXDIMS] = {};
@@ -345,9 +345,9 @@ PyCFunction AsCFunction(_PyCFunctionFast f) { return reinterpret_cast<PyCFunctio
 
 PyMethodDef* PointLossMethods() {
   static PyMethodDef methods[] = {
-      {"binary_cross_entropy", AsCFunction(Call<TryBinaryCrossEntropy, 7>), METH_FASTCALL, nullptr},
-      {"kl_divergence", AsCFunction(Call<TryDivergence, 6>), METH_FASTCALL, nullptr},
-      {"nll_loss", AsCFunction(Call<TryNll, 8>), METH_FASTCALL, nullptr},
+      {"binary_cross_entropy", AsCFunction(Call<TryBinaryCrossEntropy, 8>), METH_FASTCALL, nullptr},
+      {"kl_divergence", AsCFunction(Call<TryDivergence, 7>), METH_FASTCALL, nullptr},
+      {"nll_loss", AsCFunction(Call<TryNll, 10>), METH_FASTCALL, nullptr},
       {nullptr, nullptr, 0, nullptr}};
   return methods;
 }

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import math
 import operator
-from typing import Any
+from typing import Any, SupportsIndex
 
 import numpy as np
 from numpy.typing import ArrayLike, DTypeLike, NDArray
@@ -15,6 +16,10 @@ Axis = Any
 
 # Outside of this range 1/T or T times a score leaves float32.
 _LEAST_TEMPERATURE, _LARGEST_TEMPERATURE = 1e-30, 1e30
+
+# A decorator of what computes in NumPy for a public function: no call warns, whatever errstate
+# the caller is in.
+quietly = np.errstate(all="ignore")
 
 SUPPORTED = "float16, float32, float64, longdouble, bfloat16, integers and bool"
 
@@ -30,13 +35,18 @@ def is_native_float(dtype: np.dtype[Any]) -> bool:
     return dtype.char in "efd" or is_bfloat16(dtype)
 
 
+def is_float(dtype: np.dtype[Any]) -> bool:
+    """Return whether it is a float of NumPy's, or bfloat16, which NumPy does not take for one."""
+    return dtype.kind == "f" or is_bfloat16(dtype)
+
+
 def is_small_float(dtype: np.dtype[Any]) -> bool:
     """Return whether it is a float of ``ml_dtypes`` of at most 8 bits: float32 holds them all."""
     return dtype.itemsize == 1 and dtype.name.startswith("float")
 
 
 def is_real(dtype: np.dtype[Any]) -> bool:
-    return dtype.kind in "biuf" or is_bfloat16(dtype) or is_small_float(dtype)
+    return dtype.kind in "biu" or is_float(dtype) or is_small_float(dtype)
 
 
 def as_input(x: ArrayLike, name: str = "x") -> Array:
@@ -117,6 +127,39 @@ def normalized_axes(axis: Axis, ndim: int) -> tuple[int, ...]:
     if len(set(axes)) < len(axes):
         raise ValueError("repeated axis in `axis` argument")
     return axes if ndim else ()
+
+
+def class_axis(axis: SupportsIndex, ndim: int) -> int:
+    """Return the axis of the classes, counted from the first."""
+    try:
+        along = operator.index(axis)
+    except TypeError:
+        raise TypeError(f"axis must be an int, got {axis!r}") from None
+    if not -ndim <= along < ndim:
+        raise np.exceptions.AxisError(along, ndim)
+    return along % ndim
+
+
+def axis_with_classes(shape: tuple[int, ...], axis: SupportsIndex, name: str) -> int:
+    """Return the axis of the classes, counted from the first, if there is a class along it."""
+    ndim = len(shape)
+    along = class_axis(axis, ndim) if ndim else -1
+    if ndim == 0 or shape[along] == 0:
+        place = "the last axis" if along in (-1, ndim - 1) else f"axis {along}"
+        raise ValueError(f"{name} must have classes on {place}, got shape {shape}")
+    return along
+
+
+def classes_last(array: Array, axis: int) -> Array:
+    """Return a view with the axis of the classes, counted from the first, as the last one."""
+    return array if axis == array.ndim - 1 else np.moveaxis(array, axis, -1)
+
+
+def empty_mean(empty: str) -> float:
+    """Return the mean over nothing that is asked for."""
+    if empty not in ("nan", "zero"):
+        raise ValueError(f"empty must be 'nan' or 'zero', got {empty!r}")
+    return 0.0 if empty == "zero" else math.nan
 
 
 def _as_ints(axis: Any) -> tuple[int, ...]:

@@ -7,13 +7,14 @@ from typing import Any
 from numpy.typing import ArrayLike, NDArray
 
 from boltzmax import _core
+from boltzmax._arguments import empty_mean, quietly
+from boltzmax._shared_docs import with_shared_paragraphs
 from boltzmax._targets import (
     REDUCTIONS,
     array_of_shape,
     broadcast_array,
-    check_scalar,
-    checked_gradient,
-    checked_reduction,
+    check_reduction,
+    gradient_like,
     scores,
 )
 
@@ -22,6 +23,7 @@ __all__ = ["binary_cross_entropy_with_logits", "binary_cross_entropy_with_logits
 Array = NDArray[Any]
 
 
+@with_shared_paragraphs
 def binary_cross_entropy_with_logits(
     logits: ArrayLike,
     target: ArrayLike,
@@ -29,6 +31,7 @@ def binary_cross_entropy_with_logits(
     weight: ArrayLike | None = None,
     pos_weight: ArrayLike | None = None,
     reduction: str = "mean",
+    empty: str = "nan",
 ) -> Any:
     r"""Compute the cross-entropy of labels that are each true or false on their own.
 
@@ -46,6 +49,7 @@ def binary_cross_entropy_with_logits(
     reduction : {"mean", "sum", "none"}, default "mean"
         Whether to return the sum of the elements over their number (whatever the weights), the
         sum, or every element.
+    {empty}
 
     Returns
     -------
@@ -83,14 +87,15 @@ def binary_cross_entropy_with_logits(
     >>> binary_cross_entropy_with_logits(np.array([0.0, 1e4, -1e4]), [1, 1, 1], reduction="none")
     array([6.93147181e-01, 0.00000000e+00, 1.00000000e+04])
     """
-    arguments = logits, target, weight, pos_weight
-    loss = _core.binary_cross_entropy(*arguments, reduction, False, None)
-    if loss is None:  # not an ordinary call
-        checked_reduction(reduction)
-        loss = _core.binary_cross_entropy(*_read(*arguments), reduction, False, None)
-    return loss
+    loss = _core.binary_cross_entropy(
+        logits, target, weight, pos_weight, reduction, empty, False, None
+    )
+    if loss is not None:
+        return loss
+    return _evaluate(logits, target, weight, pos_weight, reduction, empty, False, None)
 
 
+@with_shared_paragraphs
 def binary_cross_entropy_with_logits_with_grad(
     logits: ArrayLike,
     target: ArrayLike,
@@ -98,6 +103,7 @@ def binary_cross_entropy_with_logits_with_grad(
     weight: ArrayLike | None = None,
     pos_weight: ArrayLike | None = None,
     reduction: str = "mean",
+    empty: str = "nan",
     out: Array | None = None,
 ) -> tuple[Any, Array]:
     r"""Compute the binary cross-entropy and its gradient.
@@ -108,6 +114,7 @@ def binary_cross_entropy_with_logits_with_grad(
         As for `binary_cross_entropy_with_logits`.
     reduction : {"mean", "sum"}, default "mean"
         A gradient needs a scalar, so not "none".
+    {empty}
     out : ndarray, optional
         Where to write the gradient; it may be `logits` itself.
 
@@ -133,15 +140,33 @@ def binary_cross_entropy_with_logits_with_grad(
     >>> gradient
     array([-0.25,  0.25])
     """
+    result: tuple[Any, Array] | None = _core.binary_cross_entropy(
+        logits, target, weight, pos_weight, reduction, empty, True, out
+    )
+    if result is not None:
+        return result
     arguments = logits, target, weight, pos_weight
-    result = _core.binary_cross_entropy(*arguments, reduction, True, out)
-    if result is None:  # not an ordinary call
-        check_scalar(reduction, REDUCTIONS)
-        arrays = _read(*arguments)
-        out = checked_gradient(out, arrays[0])
-        result = _core.binary_cross_entropy(*arrays, reduction, True, out)
-    loss, gradient = result
+    loss, gradient = _evaluate(*arguments, reduction, empty, True, out)
     return loss, gradient
+
+
+@quietly
+def _evaluate(
+    logits: ArrayLike,
+    target: ArrayLike,
+    weight: ArrayLike | None,
+    pos_weight: ArrayLike | None,
+    reduction: str,
+    empty: str,
+    with_grad: bool,
+    out: Array | None,
+) -> Any:
+    """Check the arguments, and bring them into the form that compiled code reads."""
+    check_reduction(reduction, REDUCTIONS, with_grad)
+    empty_mean(empty)
+    arrays = _read(logits, target, weight, pos_weight)
+    gradient = gradient_like(arrays[0], out) if with_grad else None
+    return _core.binary_cross_entropy(*arrays, reduction, empty, with_grad, gradient)
 
 
 def _read(

@@ -1,5 +1,5 @@
 from collections.abc import Sequence
-from typing import Any, overload
+from typing import Any, SupportsIndex, overload
 
 import numpy as np
 from numpy.typing import ArrayLike, DTypeLike, NDArray
@@ -127,6 +127,7 @@ def binary_cross_entropy(
     weight: ArrayLike | None,
     pos_weight: ArrayLike | None,
     reduction: str,
+    empty: str,
     with_grad: bool,
     out: NDArray[Any] | None,
 ) -> Any: ...
@@ -135,6 +136,7 @@ def kl_divergence(
     p: ArrayLike,
     log_target: bool,
     reduction: str,
+    empty: str,
     with_grad: bool,
     out: NDArray[Any] | None,
 ) -> Any: ...
@@ -145,6 +147,8 @@ def nll_loss(
     sample_weight: ArrayLike | None,
     ignore_index: int,
     reduction: str,
+    axis: SupportsIndex,
+    empty: str,
     with_grad: bool,
     out: NDArray[Any] | None,
 ) -> Any: ...

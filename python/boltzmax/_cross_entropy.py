@@ -11,137 +11,28 @@ One compiled pass reads a row for lse and log p[t], a second one writes ``gain *
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, SupportsIndex
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from boltzmax import _core
+from boltzmax._arguments import quietly
 from boltzmax._loss_arguments import (
     Reduction,
-    as_rows,
     check_number,
-    deliver,
+    checked_z_loss,
+    gradient_of,
     per_class,
-    per_row,
     read_logits,
-    result_array,
     row_blocks,
 )
-from boltzmax._targets import (
-    REDUCTIONS,
-    check_scalar,
-    checked_reduction,
-    checked_targets,
-    loss_dtype,
-    product,
-    unmasked,
-)
+from boltzmax._loss_rows import Rows, read_rows
+from boltzmax._shared_docs import with_shared_paragraphs
+from boltzmax._targets import REDUCTIONS, check_scalar, product
 
 Array = NDArray[Any]
 Doubles = NDArray[np.float64]
-
-# ---- rows and their targets ----
-
-
-@dataclass(frozen=True)
-class Rows:
-    """Logits as a matrix, and the targets of its rows.
-
-    The target distribution times the class weights is a_c = hard [c = label] + soft_c: `soft` is a
-    number for all classes, an array of one for each, or a matrix; `mass` is the sum of a. A row
-    whose label is -1 is ignored.
-    """
-
-    logits: Array
-    label: NDArray[np.int64]
-    hard: Doubles
-    soft: Any
-    mass: Doubles
-    scale: Doubles
-
-    def part(self, at: slice, logits: Array) -> Rows:
-        """Return some rows, with other logits."""
-        soft = self.soft[at] if np.ndim(self.soft) == 2 else self.soft
-        return Rows(logits, self.label[at], self.hard[at], soft, self.mass[at], self.scale[at])
-
-    @property
-    def is_soft(self) -> bool:
-        """Whether classes other than the label have a share."""
-        return np.ndim(self.soft) > 0 or self.soft != 0
-
-    @property
-    def even(self) -> bool:
-        """Whether the soft part is the same for all classes."""
-        return np.ndim(self.soft) == 0
-
-
-def _class_targets(
-    label: NDArray[np.int64], classes: int, weight: Doubles | None, smoothing: float
-) -> tuple[Doubles, Any, Doubles, Doubles]:
-    """Return hard, soft, mass and the weights of class indices."""
-    own = np.ones(len(label)) if weight is None else weight[label]
-    hard = (1 - smoothing) * own
-    if weight is None or smoothing == 0:
-        return hard, smoothing / classes, hard + smoothing, own
-    soft = smoothing / classes * weight
-    return hard, soft, hard + soft.sum(), own
-
-
-def _probability_targets(
-    target: Array, weight: Doubles | None, smoothing: float
-) -> tuple[Doubles, Any, Doubles, Doubles]:
-    """Return hard, soft, mass and the weights of class probabilities."""
-    soft = (1 - smoothing) * as_rows(target).astype(np.float64) + smoothing / target.shape[-1]
-    if weight is not None:
-        soft *= weight
-    return np.zeros(len(soft)), soft, soft.sum(axis=-1), np.ones(len(soft))
-
-
-def read(
-    function: str,
-    logits: ArrayLike,
-    target: ArrayLike,
-    *,
-    weight: ArrayLike | None,
-    ignore_index: int,
-    label_smoothing: float,
-    reduction: str,
-    sample_weight: ArrayLike | None,
-    temperature: float = 1.0,
-) -> tuple[Rows, Reduction]:
-    """Check what a loss on logits is called with."""
-    checked_reduction(reduction)
-    smoothing = check_number("label_smoothing", label_smoothing, 0, 1)
-    array = read_logits(function, logits)
-    shape, classes = array.shape[:-1], array.shape[-1]
-    class_weight = per_class(weight, classes)
-    sample = per_row(sample_weight, shape)
-    wanted = unmasked(target, "target")
-    if wanted.size == 0 and not hasattr(target, "dtype"):  # a list without numbers
-        wanted = wanted.astype(np.int64)
-    if wanted.dtype.kind in "iu":
-        label, counted = checked_targets(wanted, shape, classes, ignore_index)
-        hard, soft, mass, own = _class_targets(label, classes, class_weight, smoothing)
-        if np.ndim(soft):  # losses are told from the label's: of no weight, it may be infinite
-            label = np.where(hard == 0, np.argmax(soft), label)
-        label = np.where(counted, label, -1)
-    elif wanted.dtype.kind == "f" and wanted.shape == array.shape:
-        hard, soft, mass, own = _probability_targets(wanted, class_weight, smoothing)
-        label, counted = soft.argmax(axis=-1), np.ones(len(hard), bool)
-    else:
-        raise TypeError(
-            f"{function}: target must be integers of shape {shape} or probabilities of shape "
-            f"{array.shape}, got {wanted.dtype} of shape {wanted.shape}"
-        )
-    # What belongs to an ignored row must not matter, be it NaN.
-    hard, mass, own, sample = (np.where(counted, a, 0.0) for a in (hard, mass, own, sample))
-    reduce = Reduction(reduction, shape, loss_dtype(array.dtype), counted, sample, own * sample)
-    return Rows(as_rows(array), label, hard, soft, mass, reduce.scale() / temperature), reduce
-
-
-# ---- cross-entropy ----
 
 
 def _soft_distances(rows: Rows) -> Doubles:
@@ -151,8 +42,7 @@ def _soft_distances(rows: Rows) -> Doubles:
     for at in row_blocks(*rows.logits.shape):
         logits = rows.logits[at].astype(np.float64)
         soft = np.asarray(rows.part(at, logits).soft)
-        with np.errstate(all="ignore"):
-            terms = soft * (np.take_along_axis(logits, label[at, None], axis=-1) - logits)
+        terms = soft * (np.take_along_axis(logits, label[at, None], axis=-1) - logits)
         out[at] = np.where(soft == 0, 0.0, terms).sum(axis=-1)
     return out
 
@@ -182,16 +72,14 @@ def losses(rows: Rows, temperature: float, z_loss: float, gradient: Array | None
         counted = (rows.label >= 0)[:, None]
         for at in row_blocks(*gradient.shape):
             share = np.where(counted[at], rows.part(at, gradient).soft, 0.0)
-            with np.errstate(all="ignore"):
-                gradient[at] -= (scale[at, None] * share).astype(gradient.dtype)
+            gradient[at] -= (scale[at, None] * share).astype(gradient.dtype)
     # Written with log p of the label: that keeps its digits when p is nearly 1, or logits are huge.
-    with np.errstate(all="ignore"):
-        result = product(rows.mass, -log_prob)
-        if soft is not None:
-            # Where all shares are the same, the mean distance is known instead of their sum.
-            each = (rows.soft * rows.logits.shape[-1] if rows.even else 1.0) / temperature
-            result = np.where(np.isposinf(result), result, result + each * soft)
-        return np.asarray(result + (z_loss * np.square(lse) if z_loss else 0.0))
+    result = product(rows.mass, -log_prob)
+    if soft is not None:
+        # Where all shares are the same, the mean distance is known instead of their sum.
+        each = (rows.soft * rows.logits.shape[-1] if rows.even else 1.0) / temperature
+        result = np.where(np.isposinf(result), result, result + each * soft)
+    return np.asarray(result + (z_loss * np.square(lse) if z_loss else 0.0))
 
 
 def _widened_losses(
@@ -214,6 +102,7 @@ def _widened_losses(
     return result
 
 
+@quietly
 def _evaluate(
     function: str,
     logits: ArrayLike,
@@ -224,24 +113,55 @@ def _evaluate(
 ) -> tuple[Any, Array | None]:
     """Return the loss and the gradient, if that is wanted."""
     temperature = check_number("temperature", options.pop("temperature"), 1e-30, 1e30)
-    softcap, z_loss = options.pop("softcap"), check_number("z_loss", options.pop("z_loss"), 0)
+    softcap, z_loss = options.pop("softcap"), checked_z_loss(options.pop("z_loss"))
     if softcap is not None:
-        check_number("softcap", softcap, 1e-30, 1e30)
-    rows, reduce = read(function, logits, target, temperature=temperature, **options)
-    gradient = inside = None
+        softcap = check_number("softcap", softcap, 1e-30, 1e30)
+    scores = read_logits(function, logits, options.pop("axis"))
+    rows, reduce = read_rows(function, scores, target, temperature=temperature, **options)
+    gradient = None
     if with_grad:
         check_scalar(reduce.name, REDUCTIONS)
-        gradient, inside = result_array(out, read_logits(function, logits))
-    half = rows.logits.dtype.itemsize == 2
-    if softcap is not None or (half and not rows.even):
-        each = _widened_losses(rows, softcap, temperature, z_loss, inside)
-    else:
-        each = losses(rows, temperature, z_loss, inside)
-    if gradient is not None and inside is not None:
-        deliver(inside, gradient)
-    return reduce(each), gradient
+        gradient = gradient_of(scores, rows.logits, out)
+    inside = None if gradient is None else gradient.rows
+    loss = None
+    if softcap is None and rows.even and options["sample_weight"] is None:
+        loss = _compiled(rows, reduce, temperature, z_loss, options, inside)
+    if loss is None:
+        if reduce.is_zero:
+            rows = rows.ignored()
+        half = rows.logits.dtype.itemsize == 2
+        if softcap is not None or (half and not rows.even):
+            each = _widened_losses(rows, softcap, temperature, z_loss, inside)
+        else:
+            each = losses(rows, temperature, z_loss, inside)
+        loss = reduce(each)
+    return loss, None if gradient is None else gradient.deliver()
 
 
+def _compiled(
+    rows: Rows,
+    reduce: Reduction,
+    temperature: float,
+    z_loss: float,
+    options: dict[str, Any],
+    gradient: Array | None,
+) -> Any:
+    """Return the loss of a call that is ordinary now, with the bits that it has if it was before.
+
+    None if there is something else about it.
+    """
+    weight = per_class(options["weight"], rows.logits.shape[-1])
+    arguments = (
+        *(rows.logits, rows.label, weight, -1, float(options["label_smoothing"])),
+        *(z_loss, None, temperature, reduce.name, None, -1, options["empty"]),
+    )
+    if gradient is None:
+        return reduce.shaped(_core.cross_entropy_call(*arguments))
+    both = _core.cross_entropy_with_grad_call(*arguments, gradient)
+    return None if both is None else both[0]
+
+
+@with_shared_paragraphs
 def cross_entropy(
     logits: ArrayLike,
     target: ArrayLike,
@@ -254,6 +174,8 @@ def cross_entropy(
     temperature: float = 1.0,
     reduction: str = "mean",
     sample_weight: ArrayLike | None = None,
+    axis: SupportsIndex = -1,
+    empty: str = "nan",
 ) -> Any:
     """Cross-entropy of the softmax of logits: -log p[target], averaged.
 
@@ -263,15 +185,17 @@ def cross_entropy(
 
         (1 - e) w_t (lse - s_t)  +  e / K sum_c w_c (lse - s_c)  +  z_loss lse^2
 
-    Numbers agree with ``torch.nn.functional.cross_entropy`` and ONNX SoftmaxCrossEntropyLoss;
-    the classes lie on the last axis.
+    Numbers agree with ``torch.nn.functional.cross_entropy`` and ONNX SoftmaxCrossEntropyLoss,
+    whose classes lie on axis 1; here they lie on the last one by default.
 
     Parameters
     ----------
     logits : array_like, shape (..., K)
-        float16, float32, float64 or bfloat16; integers become float64.
+        float16, float32, float64 or bfloat16; integers become float64. Rows that are not
+        contiguous are copied.
     target : array_like
-        Class indices of any integer dtype and shape (...), or probabilities of shape (..., K).
+        Class indices of any integer dtype and shape (...), or probabilities (any floats) of shape
+        (..., K).
     weight : array_like, shape (K,), optional
         A weight for each class: see `class_weights`.
     ignore_index : int, default -100
@@ -287,9 +211,11 @@ def cross_entropy(
         Divides the logits.
     reduction : {"mean", "sum", "none"}
         "mean" divides by the sum of the weights used: ``weight[target] * sample_weight`` of
-        indices, `sample_weight` of probabilities. Without a row to count it is nan.
+        indices, `sample_weight` of probabilities.
     sample_weight : array_like, optional
         A weight for each row; broadcasts to shape (...).
+    {axis}
+    {empty}
 
     Returns
     -------
@@ -309,17 +235,30 @@ def cross_entropy(
     >>> import boltzmax
     >>> round(float(boltzmax.cross_entropy([[2.0, 0.0], [0.0, 0.0]], [0, 1])), 6)
     0.410038
+
+    Classes on another axis, as in PyTorch, and a mean over nothing:
+
+    >>> import numpy as np
+    >>> images = np.zeros((2, 10, 4, 4))  # batch, classes, height, width
+    >>> round(float(boltzmax.cross_entropy(images, np.zeros((2, 4, 4), int), axis=1)), 6)
+    2.302585
+    >>> float(boltzmax.cross_entropy([[2.0, 0.0]], [-100], empty="zero"))
+    0.0
     """
-    arguments = (
-        *(logits, target, weight, ignore_index, label_smoothing),
-        *(z_loss, softcap, temperature, reduction, sample_weight),
-    )
-    loss = _core.cross_entropy_call(*arguments)
+    loss = _core.cross_entropy_call(
+        logits, target, weight, ignore_index, label_smoothing,
+        z_loss, softcap, temperature, reduction, sample_weight, axis, empty,
+    )  # fmt: skip
     if loss is not None:
         return loss
-    return _evaluate("cross_entropy", logits, target, _options(*arguments))[0]
+    options = _options(
+        weight, ignore_index, label_smoothing,
+        z_loss, softcap, temperature, reduction, sample_weight, axis, empty,
+    )  # fmt: skip
+    return _evaluate("cross_entropy", logits, target, options)[0]
 
 
+@with_shared_paragraphs
 def cross_entropy_with_grad(
     logits: ArrayLike,
     target: ArrayLike,
@@ -332,6 +271,8 @@ def cross_entropy_with_grad(
     temperature: float = 1.0,
     reduction: str = "mean",
     sample_weight: ArrayLike | None = None,
+    axis: SupportsIndex = -1,
+    empty: str = "nan",
     out: Array | None = None,
 ) -> tuple[Any, Array]:
     """Cross-entropy and its gradient by the logits, in one pair of passes.
@@ -342,6 +283,8 @@ def cross_entropy_with_grad(
     softcap, temperature, sample_weight : see `cross_entropy`
     reduction : {"mean", "sum"}
         A gradient needs a scalar.
+    {axis}
+    {empty}
     out : ndarray, optional
         Where the gradient goes: of the shape and dtype of the logits, or the logits themselves.
 
@@ -350,7 +293,7 @@ def cross_entropy_with_grad(
     loss : scalar or array
         As from `cross_entropy`.
     d_logits : ndarray
-        Its gradient: zero in ignored rows.
+        Its gradient, in the shape and memory order of the logits: zero in ignored rows.
 
     Raises
     ------
@@ -364,14 +307,16 @@ def cross_entropy_with_grad(
     >>> d_logits
     array([[ 0.5, -0.5]])
     """
-    arguments = (
-        *(logits, target, weight, ignore_index, label_smoothing),
-        *(z_loss, softcap, temperature, reduction, sample_weight),
-    )
-    both: tuple[Any, Array] | None = _core.cross_entropy_with_grad_call(*arguments, out)
+    both: tuple[Any, Array] | None = _core.cross_entropy_with_grad_call(
+        logits, target, weight, ignore_index, label_smoothing,
+        z_loss, softcap, temperature, reduction, sample_weight, axis, empty, out,
+    )  # fmt: skip
     if both is not None:
         return both
-    options = _options(*arguments)
+    options = _options(
+        weight, ignore_index, label_smoothing,
+        z_loss, softcap, temperature, reduction, sample_weight, axis, empty,
+    )  # fmt: skip
     loss, gradient = _evaluate("cross_entropy_with_grad", logits, target, options, True, out)
     assert gradient is not None
     return loss, gradient
@@ -379,10 +324,10 @@ def cross_entropy_with_grad(
 
 _OPTIONS = (
     *("weight", "ignore_index", "label_smoothing", "z_loss", "softcap"),
-    *("temperature", "reduction", "sample_weight"),
+    *("temperature", "reduction", "sample_weight", "axis", "empty"),
 )
 
 
-def _options(_logits: ArrayLike, _target: ArrayLike, *options: Any) -> dict[str, Any]:
+def _options(*options: Any) -> dict[str, Any]:
     """Return the options of a loss by their names."""
     return dict(zip(_OPTIONS, options, strict=True))

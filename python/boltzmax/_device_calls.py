@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, SupportsIndex
 
 import numpy as np
 
-from boltzmax._arguments import check_temperature
+from boltzmax._arguments import axis_with_classes, check_temperature, empty_mean
 from boltzmax._device_arrays import (
     FLOATS,
     ITEM,
@@ -114,13 +114,26 @@ class Call:
         if not view.is_contiguous or not view.is_aligned:
             raise ValueError(f"{name} must lie contiguous, and aligned")
 
-    def target(self, target: Any) -> View:
-        """Return the place of a class for each row; classes are on the last axis."""
+    def class_axis(self, axis: SupportsIndex) -> int:
+        """Return the axis of the classes, counted from the first."""
+        return axis_with_classes(self.view.shape, axis, self.name)
+
+    def rows_without(self, axis: int) -> Shape:
+        """Return the shape of the rows along an axis."""
+        return self.view.shape[:axis] + self.view.shape[axis + 1 :]
+
+    def reduction(self, name: str, empty: str) -> Any:
+        """Return what becomes of the losses of rows; of none, `empty` says what."""
+        of_nothing = "_OR_ZERO" if empty_mean(empty) == 0.0 and name == "mean" else ""
+        return getattr(self.module.Reduction, name.upper() + of_nothing)
+
+    def target(self, target: Any, shape: Shape) -> View:
+        """Return the place of a class for each of the rows of `shape`."""
         if self.is_on_host and isinstance(target, np.ndarray) and target.dtype.kind in "iu":
             if target.dtype == np.uint64:  # what int64 does not hold is no class, either
                 target = np.minimum(target, np.uint64(np.iinfo(np.int64).max))
             target = target.astype(np.int64)
-        view, shape = self.read(target, "target"), self.view.shape[:-1]
+        view = self.read(target, "target")
         if view.dtype not in ("int32", "int64"):
             raise TypeError(f"target must be an array of int64 or int32, got dtype {view.dtype}")
         if view.shape != shape:

@@ -207,7 +207,7 @@ class _Question:
     ) -> tuple[Any, ...]:
         """Return the loss (or its negative for each row), and the gradients or Nones."""
         call, rows = self.call, (self.hidden.shape[0],)
-        labels, dtype = call.target(target), call.computed
+        labels, dtype = call.target(target, call.view.shape[:-1]), call.computed
         joined = call.empty(rows if reduction == "none" else (), dtype)
         losses = joined.view if reduction == "none" else call.scratch(rows, dtype)
         gradients: list[Result | None] = [None, None, None]

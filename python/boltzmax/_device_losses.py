@@ -2,23 +2,27 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, SupportsIndex
 
 from boltzmax._arguments import check_temperature
 from boltzmax._device_arrays import View, load_products
 from boltzmax._device_calls import Call, Result
-from boltzmax._targets import REDUCTIONS, check_scalar, checked_reduction
+from boltzmax._shared_docs import with_shared_paragraphs
+from boltzmax._targets import REDUCTIONS, check_reduction
 
 # How many logits of a linear layer are there at a time.
 TILE = 2**24
 
 
+@with_shared_paragraphs
 def cross_entropy(
     logits: Any,
     target: Any,
     *,
     temperature: float = 1.0,
     reduction: str = "mean",
+    axis: SupportsIndex = -1,
+    empty: str = "nan",
     stream: Any = None,
 ) -> Any:
     """Cross-entropy of class indices: logsumexp(z) - z[target], with z = logits / T.
@@ -26,15 +30,17 @@ def cross_entropy(
     Parameters
     ----------
     logits : array
-        Scores, classes on the last axis; as `x` of `softmax`.
+        Scores; as `x` of `softmax`.
     target : array of int64 or int32
-        The class of each row, of the shape of `logits` without its last axis, contiguous. A
-        negative one leaves its row out. One that is no class makes its loss NaN: the call does not
-        wait for the device to find out.
+        The class of each row, contiguous, of the shape of `logits` without the axis of the
+        classes. A negative one leaves its row out. One that is no class makes its loss NaN: the
+        call does not wait for the device to find out.
     temperature : float, default 1.0
         Divides the logits.
     reduction : {"mean", "sum", "none"}, default "mean"
         Over the rows that count; "none" returns the loss of each.
+    {axis}
+    {empty}
     stream : stream or int, optional
         A CUDA stream, or its address, instead of the caller's own.
 
@@ -55,7 +61,8 @@ def cross_entropy(
     >>> if boltzmax.cuda.is_available():
     ...     loss = boltzmax.cuda.cross_entropy(np.zeros((1, 2)), np.array([0]))
     """
-    return _cross_entropy(logits, target, temperature, reduction, stream, with_grad=False)[0]
+    options = temperature, reduction, axis, empty, stream
+    return _cross_entropy(logits, target, *options, with_grad=False)[0]
 
 
 def cross_entropy_with_grad(
@@ -64,6 +71,8 @@ def cross_entropy_with_grad(
     *,
     temperature: float = 1.0,
     reduction: str = "mean",
+    axis: SupportsIndex = -1,
+    empty: str = "nan",
     out: Any = None,
     stream: Any = None,
 ) -> tuple[Any, Any]:
@@ -85,9 +94,11 @@ def cross_entropy_with_grad(
     >>> if boltzmax.cuda.is_available():
     ...     loss, d = boltzmax.cuda.cross_entropy_with_grad(np.zeros((1, 2)), np.array([0]))
     """
-    return _cross_entropy(logits, target, temperature, reduction, stream, with_grad=True, out=out)
+    options = temperature, reduction, axis, empty, stream
+    return _cross_entropy(logits, target, *options, with_grad=True, out=out)
 
 
+@with_shared_paragraphs
 def linear_cross_entropy(
     hidden: Any,
     weight: Any,
@@ -96,6 +107,7 @@ def linear_cross_entropy(
     *,
     temperature: float = 1.0,
     reduction: str = "mean",
+    empty: str = "nan",
     stream: Any = None,
 ) -> Any:
     """Cross-entropy of the logits ``hidden @ weight.T + bias``, of which only a tile is ever there.
@@ -112,6 +124,7 @@ def linear_cross_entropy(
         Added to the logits; of the dtype of `hidden`, contiguous.
     temperature, reduction, stream
         As for `cross_entropy`.
+    {empty}
 
     Returns
     -------
@@ -138,9 +151,8 @@ def linear_cross_entropy(
     >>> if boltzmax.cuda.is_available():
     ...     loss = boltzmax.cuda.linear_cross_entropy(np.eye(2), np.eye(2), np.array([0, 1]))
     """
-    checked_reduction(reduction, REDUCTIONS)
     layer = _Linear(hidden, weight, target, bias, stream)
-    return layer.run(temperature, reduction, with_grad=False)[0]
+    return layer.run(temperature, reduction, empty, with_grad=False)[0]
 
 
 def linear_cross_entropy_with_grad(
@@ -151,6 +163,7 @@ def linear_cross_entropy_with_grad(
     *,
     temperature: float = 1.0,
     reduction: str = "mean",
+    empty: str = "nan",
     stream: Any = None,
 ) -> tuple[Any, Any, Any, Any]:
     """`linear_cross_entropy` and its gradients, for which all tiles but the last come once more.
@@ -173,9 +186,8 @@ def linear_cross_entropy_with_grad(
     ...         np.eye(2), np.eye(2), np.array([0, 1])
     ...     )
     """
-    check_scalar(reduction, REDUCTIONS)
     layer = _Linear(hidden, weight, target, bias, stream)
-    loss, d_hidden, d_weight, d_bias = layer.run(temperature, reduction, with_grad=True)
+    loss, d_hidden, d_weight, d_bias = layer.run(temperature, reduction, empty, with_grad=True)
     return loss, d_hidden, d_weight, d_bias
 
 
@@ -187,32 +199,29 @@ def _cross_entropy(
     target: Any,
     temperature: float,
     reduction: str,
+    axis: SupportsIndex,
+    empty: str,
     stream: Any,
     *,
     with_grad: bool,
     out: Any = None,
 ) -> tuple[Any, Any]:
-    call = Call(logits, stream)
+    call = Call(logits, stream, name="logits")
     check_temperature(temperature)
-    checked_reduction(reduction, REDUCTIONS)
-    if with_grad:
-        check_scalar(reduction, REDUCTIONS)
-    shape = call.view.shape
-    if not shape or shape[-1] == 0:
-        raise ValueError(f"logits must have classes on the last axis, got shape {shape}")
-    labels = call.target(target)
-    dtype = call.computed
-    joined = call.empty(shape[:-1] if reduction == "none" else (), dtype)
-    losses = joined.view if reduction == "none" else call.scratch(shape[:-1], dtype)
+    check_reduction(reduction, REDUCTIONS, with_grad)
+    joining, along = call.reduction(reduction, empty), call.class_axis(axis)
+    rows, dtype = call.rows_without(along), call.computed
+    labels = call.target(target, rows)
+    joined = call.empty(rows if reduction == "none" else (), dtype)
+    losses = joined.view if reduction == "none" else call.scratch(rows, dtype)
     gradient = call.result(out, labels) if with_grad else None
-    axes = (len(shape) - 1,)
     y = None if gradient is None else gradient.view.place
     call.module.cross_entropy(
-        call=call.task("CROSS_ENTROPY", axes, y, None, temperature),
+        call=call.task("CROSS_ENTROPY", (along,), y, None, temperature),
         target=labels.address,
         losses=losses.address,
         joined=joined.view.address,
-        reduction=getattr(call.module.Reduction, reduction.upper()),
+        reduction=joining,
         device=call.device,
         stream=call.stream,
     )
@@ -239,13 +248,17 @@ class _Linear:
         self.bias = None if bias is None else call.operand(bias, "bias")
         if self.bias is not None and self.bias.shape != (self.classes,):
             raise ValueError(f"bias must have shape ({self.classes},), got {self.bias.shape}")
-        self.target = call.target(target)
+        self.target = call.target(target, self.hidden.shape[:-1])
         call.check_lies(self.hidden, "hidden")
 
-    def run(self, temperature: float, reduction: str, *, with_grad: bool) -> tuple[Any, ...]:
+    def run(
+        self, temperature: float, reduction: str, empty: str, *, with_grad: bool
+    ) -> tuple[Any, ...]:
         """Return the loss, and the gradients or Nones."""
         call = self.call
         check_temperature(temperature)
+        check_reduction(reduction, REDUCTIONS, with_grad)
+        joining = call.reduction(reduction, empty)
         load_products()
         shape, dtype = self.hidden.shape, call.computed
         joined = call.empty(shape[:-1] if reduction == "none" else (), dtype)
@@ -263,7 +276,7 @@ class _Linear:
             sizes=[self.target.size, self.features, self.classes],
             written=[losses.address, joined.view.address, *(_place(g) for g in gradients)],
             temperature=float(temperature),
-            reduction=getattr(call.module.Reduction, reduction.upper()),
+            reduction=joining,
             tile=TILE,
             device=call.device,
             stream=call.stream,

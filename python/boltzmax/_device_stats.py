@@ -17,6 +17,7 @@ def row_stats(
     *,
     temperature: float = 1.0,
     entropy: bool = True,
+    axis: SupportsIndex = -1,
     stream: Any = None,
 ) -> RowStats:
     """Return what `boltzmax.row_stats` tells of rows of logits, in one launch.
@@ -34,6 +35,8 @@ def row_stats(
         Divides the logits.
     entropy : bool, default True
         Whether the entropy is wanted.
+    axis : int, default -1
+        The axis of the classes, as in `boltzmax.row_stats`.
     stream : stream or int, optional
         A CUDA stream, or its address, instead of the caller's own.
 
@@ -56,15 +59,14 @@ def row_stats(
     """
     call = Call(logits, stream, name="logits")
     check_temperature(temperature)
-    shape = call.view.shape
-    if not shape or shape[-1] == 0:
-        raise ValueError(f"logits must have classes on the last axis, got shape {shape}")
+    along = call.class_axis(axis)
     wanted = operator.index(k)
     if wanted < 0:
         raise ValueError(f"k must be at least 0, got {wanted}")
-    wanted = min(wanted, shape[-1])
-    rows, top, dtype = shape[:-1], (*shape[:-1], wanted), call.computed
-    labels = None if target is None else call.target(target)
+    wanted = min(wanted, call.view.shape[along])
+    rows, dtype = call.rows_without(along), call.computed
+    top = (*rows, wanted)
+    labels = None if target is None else call.target(target, rows)
     results = {
         "lse": call.empty(rows, dtype),
         "energy": call.empty(rows, dtype),
@@ -75,7 +77,7 @@ def row_stats(
         "target_rank": call.empty(rows, "int64") if labels is not None else None,
     }
     call.module.row_stats(
-        call=call.task("ROW_STATS", (len(shape) - 1,), None, None, temperature),
+        call=call.task("ROW_STATS", (along,), None, None, temperature),
         target=0 if labels is None else labels.address,
         k=wanted,
         **{name: 0 if r is None else r.view.address for name, r in results.items()},

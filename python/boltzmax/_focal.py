@@ -3,14 +3,23 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Any
+from typing import Any, SupportsIndex
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from boltzmax import _core
-from boltzmax._cross_entropy import losses, read
-from boltzmax._loss_arguments import check_number, deliver, read_logits, result_array
+from boltzmax._arguments import quietly
+from boltzmax._cross_entropy import losses
+from boltzmax._loss_arguments import (
+    Reduction,
+    check_number,
+    gradient_of,
+    per_class,
+    read_logits,
+)
+from boltzmax._loss_rows import Rows, read_rows
+from boltzmax._shared_docs import with_shared_paragraphs
 from boltzmax._targets import REDUCTIONS, check_scalar, product
 
 Array = NDArray[Any]
@@ -20,13 +29,13 @@ Doubles = NDArray[np.float64]
 def _focus(log_prob: Doubles, gamma: float) -> tuple[Doubles, Doubles]:
     """Return (1 - p)^gamma (-log p) and its derivative by -log p, given log p."""
     p, miss = np.exp(log_prob), -np.expm1(log_prob)
-    with np.errstate(all="ignore"):
-        power = np.power(miss, gamma)
-        slope = gamma * p * np.power(miss, gamma - 1) * -log_prob
-        slope = np.where((miss > 0) & (p > 0), slope, 0.0)  # both ends tend to 0
-        return np.where(power == 0, 0.0, -power * log_prob), power + slope
+    power = np.power(miss, gamma)
+    slope = gamma * p * np.power(miss, gamma - 1) * -log_prob
+    slope = np.where((miss > 0) & (p > 0), slope, 0.0)  # both ends tend to 0
+    return np.where(power == 0, 0.0, -power * log_prob), power + slope
 
 
+@quietly
 def _evaluate(
     function: str,
     logits: ArrayLike,
@@ -37,26 +46,55 @@ def _evaluate(
     out: Array | None = None,
 ) -> tuple[Any, Array | None]:
     """Return the loss and the gradient, if that is wanted."""
-    check_number("gamma", gamma, 0, 1e6)
-    wanted = np.asarray(target)
-    if wanted.dtype.kind not in "iu" and wanted.size:
-        raise TypeError(f"{function}: target must be integers, got {wanted.dtype}")
-    rows, reduce = read(function, logits, target, label_smoothing=0.0, **options)
+    gamma = check_number("gamma", gamma, 0, 1e6)
+    scores = read_logits(function, logits, options.pop("axis"))
+    rows, reduce = read_rows(
+        function, scores, target, label_smoothing=0.0, probabilities=False, **options
+    )
     # The weight does not count in the mean: as in the paper, it balances the classes.
     reduce = replace(reduce, used=reduce.sample)
-    alpha = rows.hard
-    plain = replace(rows, hard=np.ones(len(alpha)), mass=np.ones(len(alpha)))
+    gradient = None
     if with_grad:
         check_scalar(reduce.name, REDUCTIONS)
+        gradient = gradient_of(scores, rows.logits, out)
+    inside = None if gradient is None else gradient.rows
+    loss = None
+    if options["sample_weight"] is None:
+        loss = _compiled(rows, reduce, gamma, options, inside)
+    if loss is None:
+        loss = _weighted(rows.ignored() if reduce.is_zero else rows, reduce, gamma, inside)
+    return loss, None if gradient is None else gradient.deliver()
+
+
+def _compiled(
+    rows: Rows, reduce: Reduction, gamma: float, options: dict[str, Any], gradient: Array | None
+) -> Any:
+    """Return the loss of a call that is ordinary now, with the bits that it has if it was before.
+
+    None if there is something else about it.
+    """
+    alpha = per_class(options["weight"], rows.logits.shape[-1])
+    arguments = (
+        *(rows.logits, rows.label, gamma, alpha, -1),
+        *(reduce.name, None, -1, options["empty"]),
+    )
+    if gradient is None:
+        return reduce.shaped(_core.focal_loss_call(*arguments))
+    both = _core.focal_loss_with_grad_call(*arguments, gradient)
+    return None if both is None else both[0]
+
+
+def _weighted(rows: Rows, reduce: Reduction, gamma: float, gradient: Array | None) -> Any:
+    """Return the loss of rows that have weights, and write the gradient."""
+    alpha = rows.hard
+    plain = replace(rows, hard=np.ones(len(alpha)), mass=np.ones(len(alpha)))
     each, slope = _focus(-losses(plain, 1.0, 0.0, None), gamma)
-    gradient: Array | None = None
-    if with_grad:
-        gradient, inside = result_array(out, read_logits(function, logits))
-        losses(replace(plain, scale=reduce.scale() * alpha * slope), 1.0, 0.0, inside)
-        deliver(inside, gradient)
-    return reduce(product(alpha, each)), gradient
+    if gradient is not None:
+        losses(replace(plain, scale=reduce.scale() * alpha * slope), 1.0, 0.0, gradient)
+    return reduce(product(alpha, each))
 
 
+@with_shared_paragraphs
 def focal_loss(
     logits: ArrayLike,
     target: ArrayLike,
@@ -66,6 +104,8 @@ def focal_loss(
     ignore_index: int = -100,
     reduction: str = "mean",
     sample_weight: ArrayLike | None = None,
+    axis: SupportsIndex = -1,
+    empty: str = "nan",
 ) -> Any:
     """Focal loss: -alpha_t (1 - p_t)^gamma log p_t with p = softmax(logits).
 
@@ -88,6 +128,8 @@ def focal_loss(
         "mean" divides by the sum of the sample weights of the rows that count.
     sample_weight : array_like, optional
         A weight for each row; broadcasts to shape (...).
+    {axis}
+    {empty}
 
     Returns
     -------
@@ -112,7 +154,7 @@ def focal_loss(
     0.087545
     """
     loss = _core.focal_loss_call(
-        logits, target, gamma, alpha, ignore_index, reduction, sample_weight
+        logits, target, gamma, alpha, ignore_index, reduction, sample_weight, axis, empty
     )
     if loss is not None:
         return loss
@@ -121,10 +163,13 @@ def focal_loss(
         "ignore_index": ignore_index,
         "reduction": reduction,
         "sample_weight": sample_weight,
+        "axis": axis,
+        "empty": empty,
     }
     return _evaluate("focal_loss", logits, target, gamma, options)[0]
 
 
+@with_shared_paragraphs
 def focal_loss_with_grad(
     logits: ArrayLike,
     target: ArrayLike,
@@ -134,6 +179,8 @@ def focal_loss_with_grad(
     ignore_index: int = -100,
     reduction: str = "mean",
     sample_weight: ArrayLike | None = None,
+    axis: SupportsIndex = -1,
+    empty: str = "nan",
     out: Array | None = None,
 ) -> tuple[Any, Array]:
     """Focal loss and its gradient by the logits.
@@ -143,6 +190,8 @@ def focal_loss_with_grad(
     logits, target, gamma, alpha, ignore_index, sample_weight : see `focal_loss`
     reduction : {"mean", "sum"}
         A gradient needs a scalar.
+    {axis}
+    {empty}
     out : ndarray, optional
         Where the gradient goes: of the shape and dtype of the logits, or the logits themselves.
 
@@ -151,7 +200,7 @@ def focal_loss_with_grad(
     loss : scalar
         As from `focal_loss`.
     d_logits : ndarray
-        Its gradient: zero in ignored rows.
+        Its gradient, in the shape and memory order of the logits: zero in ignored rows.
 
     Raises
     ------
@@ -166,7 +215,7 @@ def focal_loss_with_grad(
     array([[ 0.5, -0.5]])
     """
     both: tuple[Any, Array] | None = _core.focal_loss_with_grad_call(
-        logits, target, gamma, alpha, ignore_index, reduction, sample_weight, out
+        logits, target, gamma, alpha, ignore_index, reduction, sample_weight, axis, empty, out
     )
     if both is not None:
         return both
@@ -175,6 +224,8 @@ def focal_loss_with_grad(
         "ignore_index": ignore_index,
         "reduction": reduction,
         "sample_weight": sample_weight,
+        "axis": axis,
+        "empty": empty,
     }
     arguments = "focal_loss_with_grad", logits, target, gamma, options, True, out
     loss, gradient = _evaluate(*arguments)

@@ -24,6 +24,7 @@ from boltzmax._arguments import (
     is_real,
     is_small_float,
     normalized_axes,
+    quietly,
     repeats_elements,
     row_temperature,
     working_dtype,
@@ -137,6 +138,7 @@ def _elementwise(
     return result[()] if result.ndim == 0 else result
 
 
+@quietly
 def softmax(
     x: ArrayLike,
     axis: Axis = -1,
@@ -150,6 +152,7 @@ def softmax(
     return _elementwise("softmax", x, axis, where, temperature, dtype, out)
 
 
+@quietly
 def log_softmax(
     x: ArrayLike,
     axis: Axis = -1,
@@ -163,6 +166,7 @@ def log_softmax(
     return _elementwise("log_softmax", x, axis, where, temperature, dtype, out)
 
 
+@quietly
 def logsumexp(
     x: ArrayLike,
     axis: Axis = -1,
@@ -321,14 +325,14 @@ def _gradient_dtype(function: str, dy: Array, y: Array) -> np.dtype[Any]:
 
 
 def _backward_longdouble(function: str, dy: Array, y: Array, axes: tuple[int, ...]) -> Array:
-    with np.errstate(all="ignore"):
-        if function == "softmax_backward":
-            dx: Array = y * (dy - np.sum(dy * y, axis=axes, keepdims=True))
-        else:
-            dx = dy - np.exp(y) * np.sum(dy, axis=axes, keepdims=True)
+    if function == "softmax_backward":
+        dx: Array = y * (dy - np.sum(dy * y, axis=axes, keepdims=True))
+    else:
+        dx = dy - np.exp(y) * np.sum(dy, axis=axes, keepdims=True)
     return dx
 
 
+@quietly
 def softmax_backward(
     dy: ArrayLike, y: ArrayLike, axis: Axis = -1, *, out: Array | None = None
 ) -> Any:
@@ -336,6 +340,7 @@ def softmax_backward(
     return _backward("softmax_backward", dy, y, axis, out)
 
 
+@quietly
 def log_softmax_backward(
     dy: ArrayLike, y: ArrayLike, axis: Axis = -1, *, out: Array | None = None
 ) -> Any:

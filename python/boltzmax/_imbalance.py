@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import math
-import operator
 from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from boltzmax._arguments import as_input, is_bfloat16, working_dtype
+from boltzmax._arguments import as_input, class_axis, is_bfloat16, is_float, quietly, working_dtype
 from boltzmax._core import softmax
 
 __all__ = ["balanced_softmax", "class_weights", "logit_adjustment", "resample_indices"]
@@ -22,6 +21,7 @@ _WEIGHTS = ("balanced", "effective_number", "sqrt")
 _SAMPLINGS = ("balanced", "over", "under")
 
 
+@quietly
 def class_weights(counts: ArrayLike, method: str = "balanced", *, beta: float = 0.999) -> Floats:
     r"""Weigh classes by how rare they are.
 
@@ -85,6 +85,7 @@ def class_weights(counts: ArrayLike, method: str = "balanced", *, beta: float = 
     return weights
 
 
+@quietly
 def logit_adjustment(counts: ArrayLike, tau: float = 1.0) -> Floats:
     r"""Compute what to add to the logits in training so that rare classes are not given up.
 
@@ -133,6 +134,7 @@ def logit_adjustment(counts: ArrayLike, tau: float = 1.0) -> Floats:
     return adjustment
 
 
+@quietly
 def balanced_softmax(logits: ArrayLike, counts: ArrayLike, axis: int = -1) -> Array:
     r"""Compute the softmax of logits that are shifted by the logarithms of class sizes.
 
@@ -183,14 +185,13 @@ def balanced_softmax(logits: ArrayLike, counts: ArrayLike, axis: int = -1) -> Ar
     """
     x = as_input(logits, "logits")
     dtype = working_dtype(x, None, "balanced_softmax")
-    k = np.lib.array_utils.normalize_axis_index(operator.index(axis), x.ndim)
+    k = class_axis(axis, x.ndim)
     n = _checked_counts(counts)
     if n.size != x.shape[k]:
         raise ValueError(f"counts has {n.size} classes, but axis {axis} of logits {x.shape[k]}")
     shift = _log_shares(n, float(n.max())).reshape(-1, *(1,) * (x.ndim - k - 1))
     wide = np.float64 if is_bfloat16(dtype) else np.result_type(dtype, np.float64)
-    with np.errstate(all="ignore"):
-        return softmax(x.astype(wide) + shift, k).astype(dtype, copy=False)
+    return softmax(x.astype(wide) + shift, k).astype(dtype, copy=False)
 
 
 def resample_indices(
@@ -257,7 +258,7 @@ def _check_method(method: str, allowed: tuple[str, ...]) -> None:
 def _checked_counts(counts: ArrayLike) -> Floats:
     """Return `counts` in float64."""
     array = as_input(counts, "counts")
-    if array.dtype.kind not in "iuf" and not is_bfloat16(array.dtype):
+    if array.dtype.kind not in "iu" and not is_float(array.dtype):
         raise TypeError(f"counts must be real numbers, got dtype {array.dtype}")
     if array.ndim != 1 or array.size == 0:
         raise ValueError(f"counts must be 1-d, one per class and not empty, got {array.shape}")
@@ -272,25 +273,22 @@ def _checked_counts(counts: ArrayLike) -> Floats:
 
 
 def _log_shares(n: Floats, whole: float) -> Floats:
-    with np.errstate(all="ignore"):
-        return np.log(n / whole)
+    return np.log(n / whole)
 
 
 def _balanced_weights(n: Floats, *, root: bool) -> Floats:
-    with np.errstate(all="ignore"):
-        weights: Floats = n.sum() / (n.size * n)
-        if not root:
-            return weights
-        weights = np.sqrt(weights)
-        weights *= n.sum() / (n * weights).sum()
+    weights: Floats = n.sum() / (n.size * n)
+    if not root:
         return weights
+    weights = np.sqrt(weights)
+    weights *= n.sum() / (n * weights).sum()
+    return weights
 
 
 def _effective_number_weights(n: Floats, beta: float) -> Floats:
-    with np.errstate(all="ignore"):
-        weights: Floats = (1.0 - beta) / -np.expm1(n * np.log1p(beta - 1.0))
-        weights *= n.size / weights.sum()
-        return weights
+    weights: Floats = (1.0 - beta) / -np.expm1(n * np.log1p(beta - 1.0))
+    weights *= n.size / weights.sum()
+    return weights
 
 
 def _wanted_sizes(sizes: NDArray[np.intp], method: str) -> NDArray[np.intp]:

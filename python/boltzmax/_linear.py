@@ -8,23 +8,23 @@ classes of a block of rows fit into one tile.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from boltzmax import _core, _linear_scores
-from boltzmax._arguments import as_input
+from boltzmax._arguments import as_input, empty_mean, is_float, quietly
 from boltzmax._linear_scores import Rows, Scores, Shares, Totals
+from boltzmax._loss_arguments import Reduction, check_number, checked_z_loss
+from boltzmax._shared_docs import with_shared_paragraphs
 from boltzmax._targets import (
     REDUCTIONS,
+    Wanted,
     broadcast,
-    check_scalar,
-    checked_reduction,
+    check_reduction,
     checked_targets,
     numbers_of_shape,
-    product,
-    reduce_loss,
 )
 
 Array = NDArray[Any]
@@ -33,6 +33,7 @@ Floats = NDArray[np.float64]
 _SCRATCH = 2**18  # numbers in the buffer for a product that is added to something
 
 
+@with_shared_paragraphs
 def linear_cross_entropy(
     hidden: ArrayLike,
     weight: ArrayLike,
@@ -47,6 +48,7 @@ def linear_cross_entropy(
     class_weight: ArrayLike | None = None,
     reduction: str = "mean",
     sample_weight: ArrayLike | None = None,
+    empty: str = "nan",
 ) -> Any:
     r"""Compute the cross-entropy of ``hidden @ weight.T + bias``, which is never built.
 
@@ -81,9 +83,10 @@ def linear_cross_entropy(
         The weights :math:`w_c` of classes.
     reduction : {"mean", "sum", "none"}, optional
         What to return; the mean is over :math:`\sum_i u_i w_{t_i}` as in PyTorch, of probabilities
-        over :math:`\sum_i u_i`, and NaN if no row counts.
+        over :math:`\sum_i u_i`.
     sample_weight : array_like, optional
         The weights :math:`u_i` of rows; broadcasts to the shape of `target`.
+    {empty}
 
     Returns
     -------
@@ -114,21 +117,17 @@ def linear_cross_entropy(
     """
     small = _core.linear_small_loss(
         _linear_scores.SMALL, hidden, weight, target, bias, ignore_index, label_smoothing, z_loss,
-        softcap, temperature, class_weight, reduction, sample_weight,
+        softcap, temperature, class_weight, reduction, sample_weight, empty,
     )  # fmt: skip
     if small is not None:
         return small
-    scores = Scores(hidden, weight, bias, temperature, softcap)
-    terms = _terms(
-        scores, target, ignore_index, label_smoothing, z_loss, class_weight, sample_weight
+    options = _Options(
+        ignore_index, label_smoothing, z_loss, class_weight, reduction, sample_weight, empty
     )
-    checked_reduction(reduction, REDUCTIONS)
-    with np.errstate(all="ignore"):
-        for where, x in scores.blocks():
-            terms.read(scores, where, x)
-        return terms.reduced(reduction, scores)
+    return _evaluate(hidden, weight, target, bias, temperature, softcap, options, False)[0]
 
 
+@with_shared_paragraphs
 def linear_cross_entropy_with_grad(
     hidden: ArrayLike,
     weight: ArrayLike,
@@ -143,6 +142,7 @@ def linear_cross_entropy_with_grad(
     class_weight: ArrayLike | None = None,
     reduction: str = "mean",
     sample_weight: ArrayLike | None = None,
+    empty: str = "nan",
 ) -> tuple[Any, Array, Array, Array | None]:
     r"""Compute `linear_cross_entropy` and its gradients, with the logits never built.
 
@@ -159,6 +159,7 @@ def linear_cross_entropy_with_grad(
     temperature, class_weight, sample_weight : see `linear_cross_entropy`
     reduction : {"mean", "sum"}, optional
         The loss whose gradients are wanted.
+    {empty}
 
     Returns
     -------
@@ -192,23 +193,53 @@ def linear_cross_entropy_with_grad(
     """
     small = _core.linear_small_loss_with_grad(
         _linear_scores.SMALL, hidden, weight, target, bias, ignore_index, label_smoothing, z_loss,
-        softcap, temperature, class_weight, reduction, sample_weight,
+        softcap, temperature, class_weight, reduction, sample_weight, empty,
     )  # fmt: skip
     if small is not None:
         return small
-    scores = Scores(hidden, weight, bias, temperature, softcap)
-    terms = _terms(
-        scores, target, ignore_index, label_smoothing, z_loss, class_weight, sample_weight
+    options = _Options(
+        ignore_index, label_smoothing, z_loss, class_weight, reduction, sample_weight, empty
     )
-    check_scalar(reduction, REDUCTIONS)
-    gradients = _Gradients(scores)
-    with np.errstate(all="ignore"):
-        scale = terms.sample_weight / (terms.divisor() if reduction == "mean" else 1.0)
+    return _evaluate(hidden, weight, target, bias, temperature, softcap, options, True)
+
+
+class _Options(NamedTuple):
+    """What a loss is called with besides scores and targets."""
+
+    ignore_index: int
+    label_smoothing: float
+    z_loss: float
+    class_weight: ArrayLike | None
+    reduction: str
+    sample_weight: ArrayLike | None
+    empty: str
+
+
+@quietly
+def _evaluate(
+    hidden: ArrayLike,
+    weight: ArrayLike,
+    target: ArrayLike,
+    bias: ArrayLike | None,
+    temperature: float,
+    softcap: float | None,
+    options: _Options,
+    with_grad: bool,
+) -> tuple[Any, Any, Any, Array | None]:
+    """Return the loss and the gradients, or None for each."""
+    scores = Scores(hidden, weight, bias, temperature, softcap)
+    check_reduction(options.reduction, REDUCTIONS, with_grad)
+    terms = _terms(scores, target, options)
+    if not with_grad:
         for where, x in scores.blocks():
-            totals = terms.read(scores, where, x)
-            gradients.add(scores, terms, where, x, totals, scale[where] / scores.temperature)
-        loss = terms.reduced(reduction, scores)
-    return loss, *gradients.delivered(scores)
+            terms.read(scores, where, x)
+        return terms.reduce(terms.losses), None, None, None
+    gradients = _Gradients(scores)
+    scale = terms.reduce.scale() / scores.temperature
+    for where, x in scores.blocks():
+        totals = terms.read(scores, where, x)
+        gradients.add(scores, terms, where, x, totals, scale[where])
+    return terms.reduce(terms.losses), *gradients.delivered(scores)
 
 
 @dataclass
@@ -216,23 +247,12 @@ class _Terms:
     """What the loss of each row is made of: hard (lse - s_label) and shares of all classes."""
 
     label: NDArray[np.int64] | None
-    counted: NDArray[np.bool_]
-    sample_weight: Floats  # per row
-    target_weight: Floats  # of the class of each row
     hard: Floats | None
     shares: Shares
     mass: Floats | None  # the sum of the shares of each row
     z_loss: float
     losses: Floats
-
-    def divisor(self) -> np.float64:
-        used = (self.target_weight * self.sample_weight)[self.counted]
-        return np.float64(used.sum())
-
-    def reduced(self, reduction: str, scores: Scores) -> Any:
-        weights = self.target_weight * self.sample_weight
-        losses = product(self.sample_weight, self.losses)
-        return reduce_loss(losses, weights, self.counted, reduction, scores.shape, scores.dtype)
+    reduce: Reduction
 
     def read(self, scores: Scores, where: Rows, x: Array) -> Totals:
         """Store the losses of a block of rows, and return what they are made of."""
@@ -251,48 +271,42 @@ def _some(column: Any, where: Rows) -> Any:
     return None if column is None else column[where]
 
 
-def _terms(
-    scores: Scores,
-    target: ArrayLike,
-    ignore_index: int,
-    label_smoothing: float,
-    z_loss: float,
-    class_weight: ArrayLike | None,
-    sample_weight: ArrayLike | None,
-) -> _Terms:
+def _terms(scores: Scores, target: ArrayLike, options: _Options) -> _Terms:
     """Check what a loss takes besides the scores, and let these skip what does not count."""
     n, shape = scores.n_classes, scores.shape
-    if not 0.0 <= label_smoothing <= 1.0:
-        raise ValueError(f"label_smoothing must be from 0 to 1, got {label_smoothing!r}")
-    if not 0.0 <= z_loss < np.inf:
-        raise ValueError(f"z_loss must be finite and not negative, got {z_loss!r}")
+    smoothing = check_number("label_smoothing", options.label_smoothing, 0, 1)
+    z_loss = checked_z_loss(options.z_loss)
     q = _probabilities(target, scores)
     label = hard = None
     if q is None:
-        label, counted = checked_targets(target, shape, n, ignore_index)
+        wanted = Wanted(shape, n, probabilities=True)
+        label, counted = checked_targets(target, wanted, options.ignore_index)
     else:
         counted = np.ones(len(q), np.bool_)
-    own, of_class, share = np.ones(len(counted)), None, label_smoothing
-    if class_weight is not None:
-        of_class = numbers_of_shape(class_weight, (n,), "class_weight", "one weight per class")
+    own, of_class, share = np.ones(len(counted)), None, smoothing
+    if options.class_weight is not None:
+        what = "class_weight", "one weight per class"
+        of_class = numbers_of_shape(options.class_weight, (n,), *what)
         share *= float(of_class.mean())
         if label is not None:
             own = of_class[label]
     if label is not None:
-        hard = own * (1.0 - label_smoothing)
-    of_row = 1.0 if sample_weight is None else sample_weight
-    scores.plan(counted)
-    shares = Shares(q, of_class, 1.0 - label_smoothing, label_smoothing / n)
+        hard = own * (1.0 - smoothing)
+    of_row = 1.0 if options.sample_weight is None else options.sample_weight
+    sample = broadcast(of_row, shape, "sample_weight", "target").reshape(-1)
+    used = np.where(counted, own * sample, 0.0)
+    empty = empty_mean(options.empty)
+    reduce = Reduction(options.reduction, shape, scores.dtype, counted, sample, used, empty)
+    scores.plan(np.zeros_like(counted) if reduce.is_zero else counted)
+    shares = Shares(q, of_class, 1.0 - smoothing, smoothing / n)
     return _Terms(
         label=label,
-        counted=counted,
-        sample_weight=broadcast(of_row, shape, "sample_weight", "target").reshape(-1),
-        target_weight=own,
         hard=hard,
         shares=shares,
         mass=np.full(len(counted), share) if shares else None,
         z_loss=z_loss,
         losses=np.zeros(len(counted)),
+        reduce=reduce,
     )
 
 
@@ -301,7 +315,7 @@ def _probabilities(target: ArrayLike, scores: Scores) -> Array | None:
     if isinstance(target, np.ma.MaskedArray):
         return None
     array = as_input(target, "target")
-    if array.dtype.kind != "f" or (array.size == 0 and not hasattr(target, "dtype")):
+    if not is_float(array.dtype) or (array.size == 0 and not hasattr(target, "dtype")):
         return None
     wanted = (*scores.shape, scores.n_classes)
     if array.shape != wanted:

@@ -8,8 +8,9 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from boltzmax import _core, _linear_scores
+from boltzmax._arguments import quietly
 from boltzmax._linear_scores import FEW_ROWS, NO_SHARES, Scores, Totals
-from boltzmax._targets import checked_targets
+from boltzmax._targets import Wanted, checked_targets
 
 Array = NDArray[Any]
 Floats = NDArray[np.float64]
@@ -62,13 +63,23 @@ def linear_logsumexp(
     )
     if small is not None:
         return small
+    return _logsumexp(hidden, weight, bias, temperature, softcap)
+
+
+@quietly
+def _logsumexp(
+    hidden: ArrayLike,
+    weight: ArrayLike,
+    bias: ArrayLike | None,
+    temperature: float,
+    softcap: float | None,
+) -> Array:
     scores = Scores(hidden, weight, bias, temperature, softcap)
     result = np.empty(scores.n_rows, scores.dtype)
-    with np.errstate(all="ignore"):
-        for where, x in scores.blocks():
-            totals = Totals(len(x))
-            scores.read(x, totals)
-            result[where] = totals.lse
+    for where, x in scores.blocks():
+        totals = Totals(len(x))
+        scores.read(x, totals)
+        result[where] = totals.lse
     return result.reshape(scores.shape)
 
 
@@ -115,15 +126,26 @@ def linear_log_prob(
     )
     if small is not None:
         return small
+    return _log_prob(hidden, weight, target, bias, temperature, softcap)
+
+
+@quietly
+def _log_prob(
+    hidden: ArrayLike,
+    weight: ArrayLike,
+    target: ArrayLike,
+    bias: ArrayLike | None,
+    temperature: float,
+    softcap: float | None,
+) -> Array:
     scores = Scores(hidden, weight, bias, temperature, softcap)
-    classes, counted = checked_targets(target, scores.shape, scores.n_classes, -100)
+    classes, counted = checked_targets(target, Wanted(scores.shape, scores.n_classes), -100)
     scores.plan(counted)
     result = np.zeros(len(classes), scores.dtype)
-    with np.errstate(all="ignore"):
-        for where, x in scores.blocks():
-            totals = Totals(len(x), classes[where])
-            scores.read(x, totals)
-            result[where] = totals.own - totals.from_reference
+    for where, x in scores.blocks():
+        totals = Totals(len(x), classes[where])
+        scores.read(x, totals)
+        result[where] = totals.own - totals.from_reference
     return result.reshape(scores.shape)
 
 
@@ -162,20 +184,27 @@ def linear_topk(
     small = _core.linear_small_topk(_linear_scores.SMALL, hidden, weight, k, bias)
     if small is not None:
         return small
+    return _topk(hidden, weight, k, bias)
+
+
+@quietly
+def _topk(
+    hidden: ArrayLike, weight: ArrayLike, k: int, bias: ArrayLike | None
+) -> tuple[NDArray[np.int64], Array]:
     scores = Scores(hidden, weight, bias)
     if not 1 <= k <= scores.n_classes:
         raise ValueError(f"k must be from 1 to {scores.n_classes}, got {k}")
     ids = np.empty((scores.n_rows, k), np.int64)
     log_probs = np.empty((scores.n_rows, k), scores.dtype)
-    with np.errstate(all="ignore"):
-        for where, x in scores.blocks():
-            totals = Totals(len(x), top=k)
-            scores.read(x, totals)
-            _core.linear_finish_top(totals.columns, totals.top)
-            ids[where], log_probs[where] = totals.top
+    for where, x in scores.blocks():
+        totals = Totals(len(x), top=k)
+        scores.read(x, totals)
+        _core.linear_finish_top(totals.columns, totals.top)
+        ids[where], log_probs[where] = totals.top
     return ids.reshape(*scores.shape, k), log_probs.reshape(*scores.shape, k)
 
 
+@quietly
 def linear_sample(
     hidden: ArrayLike,
     weight: ArrayLike,
@@ -219,12 +248,11 @@ def linear_sample(
     scores = Scores(hidden, weight, bias, temperature)
     level = np.random.default_rng(rng).random(scores.n_rows)
     ids = np.empty(scores.n_rows, np.int64)
-    with np.errstate(all="ignore"):
-        for where, x in scores.blocks():
-            sums = np.empty((len(x), len(scores.tiles)))
-            for j, tile in enumerate(scores.tiles):
-                sums[:, j] = _read(scores, x, tile)[0]
-            ids[where] = _drawn(scores, x, sums, level[where])
+    for where, x in scores.blocks():
+        sums = np.empty((len(x), len(scores.tiles)))
+        for j, tile in enumerate(scores.tiles):
+            sums[:, j] = _read(scores, x, tile)[0]
+        ids[where] = _drawn(scores, x, sums, level[where])
     return ids.reshape(scores.shape)
 
 

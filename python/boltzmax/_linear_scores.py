@@ -15,7 +15,8 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from boltzmax import _core
-from boltzmax._arguments import is_bfloat16
+from boltzmax._arguments import is_float, is_real, is_small_float, quietly
+from boltzmax._loss_arguments import as_number
 from boltzmax._targets import real_numbers
 
 Array = NDArray[Any]
@@ -200,7 +201,7 @@ class Shares:
 NO_SHARES = Shares(None, None, 0.0, 0.0)
 
 
-@np.errstate(all="ignore")
+@quietly
 def multiply(a: Array, b: Array, out: Array) -> None:
     """Write the product of two matrices; the compiled functions for few logits call this."""
     np.matmul(a, b, out=out)
@@ -208,10 +209,7 @@ def multiply(a: Array, b: Array, out: Array) -> None:
 
 def positive(value: float, name: str) -> float:
     """Return `value` as a float if it is positive and finite."""
-    try:
-        number = float(value)
-    except (TypeError, ValueError):
-        raise TypeError(f"{name} must be a real number, got {value!r}") from None
+    number = as_number(name, value)
     if not 1e-30 <= number <= 1e30:
         raise ValueError(f"{name} must be > 0 (from 1e-30 to 1e+30), got {number:g}")
     return number
@@ -222,8 +220,7 @@ def _matrix(x: ArrayLike, name: str) -> Array:
     if isinstance(x, np.ma.MaskedArray):
         raise TypeError(f"{name} is a masked array; pass its data")
     array = np.asarray(x)
-    supported = array.dtype.kind in "biuf" and array.dtype.char != "g"
-    if not (supported or is_bfloat16(array.dtype)):
+    if not is_real(array.dtype) or array.dtype.char == "g":
         raise TypeError(
             f"{name} must be float16, float32, float64, bfloat16, integers or bool, "
             f"got dtype {array.dtype}"
@@ -233,5 +230,5 @@ def _matrix(x: ArrayLike, name: str) -> Array:
 
 def _computed(dtype: np.dtype[Any]) -> np.dtype[Any]:
     """Return the dtype to compute in."""
-    half = is_bfloat16(dtype) or (dtype.kind == "f" and dtype.itemsize <= 4)
-    return np.dtype(np.float32 if half else np.float64)
+    short = is_small_float(dtype) or (is_float(dtype) and dtype.itemsize <= 4)
+    return np.dtype(np.float32 if short else np.float64)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, SupportsIndex
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -12,8 +12,10 @@ from numpy.typing import ArrayLike, NDArray
 from boltzmax import _core
 from boltzmax._arguments import (
     as_input,
+    axis_with_classes,
     checked_out,
     clashes,
+    classes_last,
     is_native_float,
     repeats_elements,
     working_dtype,
@@ -46,40 +48,111 @@ class Reduction:
     counted: NDArray[np.bool_]
     sample: Doubles  # sample weights
     used: Doubles  # what the mean divides by: the weights of the rows that count
+    empty: float  # the mean over nothing: NaN or 0
+
+    @property
+    def divisor(self) -> np.float64:
+        """What the sum is divided by."""
+        return np.float64(self.used.sum() if self.name == "mean" else 1.0)
+
+    @property
+    def is_zero(self) -> bool:
+        """Whether this is the mean over nothing and has to be 0, as its gradient."""
+        return bool(self.empty == 0.0 and self.divisor == 0.0)
 
     def scale(self) -> Doubles:
         """Return the derivative of the reduced loss by that of every row."""
-        total = self.used.sum() if self.name == "mean" else 1.0
-        with np.errstate(all="ignore"):
-            return np.where(self.counted, self.sample / total, 0.0)
+        return np.where(self.counted, self.sample / self.divisor, 0.0)
 
     def __call__(self, losses: Doubles) -> Any:
         """Return the mean over the weights used, the sum, or every loss."""
+        if self.is_zero:
+            return self.dtype.type(0.0)
         losses = np.where(self.counted, product(self.sample, losses), 0.0)
-        with np.errstate(all="ignore"):
-            if self.name == "none":
-                return losses.reshape(self.shape).astype(self.dtype)[()]
-            total = losses.sum() / (self.used.sum() if self.name == "mean" else 1.0)
-            return self.dtype.type(total)
+        if self.name == "none":
+            return self.shaped(losses.astype(self.dtype))
+        return self.dtype.type(losses.sum() / self.divisor)
+
+    def shaped(self, loss: Any) -> Any:
+        """Return losses of rows in their shape; anything else as it is."""
+        return loss.reshape(self.shape)[()] if isinstance(loss, np.ndarray) else loss
 
 
-# ---- reading the arguments ----
+# ---- logits and their gradients ----
 
 
-def read_logits(function: str, logits: ArrayLike) -> Array:
+@dataclass(frozen=True)
+class Logits:
+    """Scores in a dtype with kernels, and the axis along which their classes lie."""
+
+    array: Array
+    axis: int
+
+    @property
+    def classes(self) -> int:
+        return int(self.array.shape[self.axis])
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """That of the rows."""
+        return self.array.shape[: self.axis] + self.array.shape[self.axis + 1 :]
+
+    def rows(self) -> Array:
+        """Return a matrix whose rows are contiguous and aligned: a view if there is one."""
+        return self.rows_of(np.require(self.classes_last(self.array), requirements=("C", "A")))
+
+    def classes_last(self, array: Array) -> Array:
+        """Return a view of an array of the logits' shape, with the classes on the last axis."""
+        return classes_last(array, self.axis)
+
+    def rows_of(self, array: Array) -> Array:
+        """Return an array whose classes are on the last axis as a matrix."""
+        return array.reshape(-1, self.classes)
+
+
+def read_logits(function: str, logits: ArrayLike, axis: SupportsIndex = -1) -> Logits:
     """Return the logits as an array with kernels, or say why not."""
     array = as_input(logits, "logits")
     dtype = working_dtype(array, None, function)
     if not is_native_float(dtype):
         raise TypeError(f"{function} takes float16, float32, float64 and bfloat16, got {dtype}")
-    if array.ndim == 0 or array.shape[-1] == 0:
-        raise ValueError(f"logits must have classes on the last axis, got shape {array.shape}")
-    return array.astype(dtype, copy=False)
+    along = axis_with_classes(array.shape, axis, "logits")
+    return Logits(array.astype(dtype, copy=False), along)
 
 
-def as_rows(array: Array) -> Array:
-    """Return a matrix whose rows are contiguous and aligned: a view if there is one."""
-    return np.require(array, requirements=("C", "A")).reshape(-1, array.shape[-1])
+@dataclass(frozen=True)
+class Gradient:
+    """Where a gradient goes: an array of the logits' shape, and a matrix to write its rows into."""
+
+    array: Array
+    rows: Array
+    logits: Logits
+    is_direct: bool  # whether the matrix is a view of the array
+
+    def deliver(self) -> Array:
+        """Return the array, after the matrix is written."""
+        if not self.is_direct:
+            last = self.logits.classes_last(self.array)
+            last[...] = self.rows.reshape(last.shape)
+        return self.array
+
+
+def gradient_of(logits: Logits, read: Array, out: Any) -> Gradient:
+    """Return where the gradient goes: to `out` if there is one; `read` are the logits' rows."""
+    array = logits.array
+    if out is None:
+        out = _core.empty_like(array, array.dtype)
+    else:
+        checked_out(out, array.shape, array.dtype)
+    last = logits.classes_last(out)
+    if last.flags.c_contiguous and last.flags.aligned and not repeats_elements(out):
+        rows = logits.rows_of(last)
+        if not clashes(rows, read, elementwise=True):
+            return Gradient(out, rows, logits, is_direct=True)
+    return Gradient(out, np.empty(read.shape, read.dtype), logits, is_direct=False)
+
+
+# ---- weights and numbers ----
 
 
 def per_class(weight: ArrayLike | None, classes: int, name: str = "weight") -> Doubles | None:
@@ -89,7 +162,7 @@ def per_class(weight: ArrayLike | None, classes: int, name: str = "weight") -> D
     array = real_numbers(weight, name)
     if array.shape != (classes,):
         raise ValueError(f"{name} must have one number per class, {(classes,)}; got {array.shape}")
-    return array
+    return np.ascontiguousarray(array)
 
 
 def per_row(weight: ArrayLike | None, shape: tuple[int, ...]) -> Doubles:
@@ -105,25 +178,27 @@ def per_row(weight: ArrayLike | None, shape: tuple[int, ...]) -> Doubles:
         ) from None
 
 
-def check_number(name: str, value: float, low: float, high: float = np.inf) -> float:
+def check_number(name: str, value: float, low: float, high: float) -> float:
     """Return `value` if it lies in [low, high]."""
-    if not low <= value <= high:
+    number = as_number(name, value)
+    if not low <= number <= high:
         raise ValueError(f"{name} must be from {low:g} to {high:g}, got {value!r}")
-    return float(value)
+    return number
 
 
-def result_array(out: Any, logits: Array) -> tuple[Array, Array]:
-    """Return the gradient and a matrix of its rows to write into."""
-    if out is None:
-        out = _core.empty_like(logits, logits.dtype)
-    else:
-        checked_out(out, logits.shape, logits.dtype)
-    fits = out.flags.c_contiguous and out.flags.aligned and not repeats_elements(out)
-    direct = fits and not clashes(out, logits, elementwise=True)
-    return out, out.reshape(-1, out.shape[-1]) if direct else np.empty_like(as_rows(logits))
+def checked_z_loss(value: float) -> float:
+    """Return `value` if it can weigh the z-loss."""
+    number = as_number("z_loss", value)
+    if not 0.0 <= number < np.inf:
+        raise ValueError(f"z_loss must be finite and not negative, got {value!r}")
+    return number
 
 
-def deliver(inside: Array, gradient: Array) -> None:
-    """Copy the matrix of `result_array` into the gradient, if that is not where it lies."""
-    if not np.may_share_memory(gradient, inside):
-        gradient[...] = inside.reshape(gradient.shape)
+def as_number(name: str, value: Any) -> float:
+    """Return `value` as a float."""
+    try:
+        if not isinstance(value, str):
+            return float(value)
+    except (TypeError, ValueError):
+        pass
+    raise TypeError(f"{name} must be a real number, got {value!r}")

@@ -2,24 +2,26 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, SupportsIndex
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from boltzmax import _core
+from boltzmax._arguments import class_axis, classes_last, empty_mean, quietly
 from boltzmax._binary_losses import (
     binary_cross_entropy_with_logits,
     binary_cross_entropy_with_logits_with_grad,
 )
+from boltzmax._shared_docs import with_shared_paragraphs
 from boltzmax._targets import (
     REDUCTIONS,
+    Wanted,
     array_of_shape,
     broadcast_array,
-    check_scalar,
-    checked_gradient,
-    checked_reduction,
+    check_reduction,
     checked_targets,
+    gradient_like,
     scores,
 )
 
@@ -40,6 +42,7 @@ _KL_REDUCTIONS = ("batchmean", *REDUCTIONS)
 # --- Negative log-likelihood ----------------------------------------------------------------------
 
 
+@with_shared_paragraphs
 def nll_loss(
     log_prob: ArrayLike,
     target: ArrayLike,
@@ -48,16 +51,18 @@ def nll_loss(
     ignore_index: int = -100,
     reduction: str = "mean",
     sample_weight: ArrayLike | None = None,
+    axis: SupportsIndex = -1,
+    empty: str = "nan",
 ) -> Any:
     r"""Compute the negative log-likelihood of the target classes.
 
     Parameters
     ----------
     log_prob : array_like
-        Logarithms of probabilities, with the classes along the last axis.  float16, float32,
-        float64 or bfloat16; integers become float64.
+        Logarithms of probabilities.  float16, float32, float64 or bfloat16; integers become
+        float64.
     target : array_like of int
-        The class of each row, in the shape of `log_prob` without its last axis.
+        The class of each row, in the shape of `log_prob` without the axis of the classes.
     weight : array_like, optional
         The weight of each class.
     ignore_index : int, default -100
@@ -67,13 +72,15 @@ def nll_loss(
     sample_weight : array_like, optional
         The weight of each row; broadcasts to the shape of `target` and multiplies the weight of
         the class.
+    {axis}
+    {empty}
 
     Returns
     -------
     ndarray or scalar
         With :math:`w` the product of both weights of a row, :math:`-w \log p_t` for each row (0
-        where ignored), or their sum, or that divided by the sum of :math:`w` (NaN if no row
-        counts).  The dtype is that of `log_prob`, but float32 for half precision.
+        where ignored), or their sum, or that divided by the sum of :math:`w`.  The dtype is that
+        of `log_prob`, but float32 for half precision.
 
     Raises
     ------
@@ -90,9 +97,9 @@ def nll_loss(
 
     Notes
     -----
-    As ``torch.nn.functional.nll_loss`` (which has classes along axis 1), but that a row of weight
+    As ``torch.nn.functional.nll_loss``, whose classes lie along axis 1, but that a row of weight
     0 adds nothing even if its log-probability is infinite.  All is computed in float64, sums in
-    twice that precision.
+    twice that precision, and nothing is copied, whatever the axis.
 
     Examples
     --------
@@ -104,14 +111,16 @@ def nll_loss(
     >>> nll_loss(log_prob, [0, -100], reduction="none").round(6)
     array([0.693147, 0.      ])
     """
+    loss = _core.nll_loss(
+        log_prob, target, weight, sample_weight, ignore_index, reduction, axis, empty, False, None
+    )
+    if loss is not None:
+        return loss
     arguments = log_prob, target, weight, sample_weight, ignore_index
-    loss = _core.nll_loss(*arguments, reduction, False, None)
-    if loss is None:  # not an ordinary call
-        checked_reduction(reduction)
-        loss = _core.nll_loss(*_read_rows(*arguments), reduction, False, None)
-    return loss
+    return _nll(*arguments, reduction, axis, empty, False, None)
 
 
+@with_shared_paragraphs
 def nll_loss_with_grad(
     log_prob: ArrayLike,
     target: ArrayLike,
@@ -120,6 +129,8 @@ def nll_loss_with_grad(
     ignore_index: int = -100,
     reduction: str = "mean",
     sample_weight: ArrayLike | None = None,
+    axis: SupportsIndex = -1,
+    empty: str = "nan",
     out: Array | None = None,
 ) -> tuple[Any, Array]:
     r"""Compute the negative log-likelihood and its gradient.
@@ -130,6 +141,8 @@ def nll_loss_with_grad(
         As for `nll_loss`.
     reduction : {"mean", "sum"}, default "mean"
         A gradient needs a scalar, so not "none".
+    {axis}
+    {empty}
     out : ndarray, optional
         Where to write the gradient; it may be `log_prob` itself.
 
@@ -155,43 +168,64 @@ def nll_loss_with_grad(
     array([[-0.5,  0. ],
            [ 0. , -0.5]])
     """
+    result: tuple[Any, Array] | None = _core.nll_loss(
+        log_prob, target, weight, sample_weight, ignore_index, reduction, axis, empty, True, out
+    )
+    if result is not None:
+        return result
     arguments = log_prob, target, weight, sample_weight, ignore_index
-    result = _core.nll_loss(*arguments, reduction, True, out)
-    if result is None:  # not an ordinary call
-        check_scalar(reduction, REDUCTIONS)
-        rows = _read_rows(*arguments)
-        out = checked_gradient(out, rows[0])
-        result = _core.nll_loss(*rows, reduction, True, out)
-    loss, gradient = result
+    loss, gradient = _nll(*arguments, reduction, axis, empty, True, out)
     return loss, gradient
 
 
-def _read_rows(
+@quietly
+def _nll(
     log_prob: ArrayLike,
     target: ArrayLike,
     weight: ArrayLike | None,
     sample_weight: ArrayLike | None,
     ignore_index: int,
-) -> tuple[Array, Array, Array | None, Array | None, int]:
-    """Check the arguments and return them as compiled code reads them: -1 is to be ignored."""
+    reduction: str,
+    axis: SupportsIndex,
+    empty: str,
+    with_grad: bool,
+    out: Array | None,
+) -> Any:
+    """Check the arguments, and bring them into the form that compiled code reads."""
+    check_reduction(reduction, REDUCTIONS, with_grad)
+    empty_mean(empty)
     x = scores(log_prob, "log_prob")
     if x.ndim == 0:
         raise ValueError("log_prob must have an axis of classes, got a single number")
-    shape, n_classes = x.shape[:-1], x.shape[-1]
-    classes, counted = checked_targets(target, shape, n_classes, ignore_index)
+    along = class_axis(axis, x.ndim)
+    rows = classes_last(x, along)
+    shape, n_classes = rows.shape[:-1], rows.shape[-1]
+    classes, counted = checked_targets(target, Wanted(shape, n_classes, along), ignore_index)
+    classes = np.where(counted, classes, -1).reshape(shape)
     of_class = of_row = None
     if weight is not None:
         of_class = array_of_shape(weight, (n_classes,), "weight", "one element per class")
     if sample_weight is not None:
         of_row = broadcast_array(sample_weight, shape, "sample_weight", "target")
-    return x, np.where(counted, classes, -1).reshape(shape), of_class, of_row, -1
+    arguments = rows, classes, of_class, of_row, -1, reduction, -1, empty
+    if not with_grad:
+        return _core.nll_loss(*arguments, False, None)
+    gradient = gradient_like(x, out)
+    loss, _ = _core.nll_loss(*arguments, True, classes_last(gradient, along))
+    return loss, gradient
 
 
 # --- Kullback-Leibler divergence ------------------------------------------------------------------
 
 
+@with_shared_paragraphs
 def kl_divergence(
-    log_q: ArrayLike, p: ArrayLike, *, log_target: bool = False, reduction: str = "batchmean"
+    log_q: ArrayLike,
+    p: ArrayLike,
+    *,
+    log_target: bool = False,
+    reduction: str = "batchmean",
+    empty: str = "nan",
 ) -> Any:
     r"""Compute the Kullback-Leibler divergence of `p` from `q`.
 
@@ -207,6 +241,7 @@ def kl_divergence(
     reduction : {"batchmean", "mean", "sum", "none"}, default "batchmean"
         Whether to divide the sum of all elements by the length of the first axis, by the number
         of elements or not at all, or to return every element.
+    {empty}
 
     Returns
     -------
@@ -227,7 +262,8 @@ def kl_divergence(
 
     Notes
     -----
-    As ``torch.nn.functional.kl_div(log_q, p)`` (whose default is "mean"), but that :math:`p = 0`
+    Elements are each on their own, so that classes may lie along any axis.  As
+    ``torch.nn.functional.kl_div(log_q, p)`` (whose default is "mean"), but that :math:`p = 0`
     gives 0 even if :math:`q = 0`.  All is computed in float64.  With `log_target` that is needed
     only if an array is float64; otherwise elements are computed in float32, where one is within 4
     units in its last place.  Sums are taken in float64 at least.
@@ -239,20 +275,20 @@ def kl_divergence(
     >>> print(f"{kl_divergence(np.log([[0.5, 0.5], [0.25, 0.75]]), [[1.0, 0.0], [0.5, 0.5]]):.6f}")
     0.418494
     """
-    loss = _core.kl_divergence(log_q, p, log_target, reduction, False, None)
-    if loss is None:  # not an ordinary call
-        checked_reduction(reduction, _KL_REDUCTIONS)
-        arrays = _read_divergence(log_q, p)
-        loss = _core.kl_divergence(*arrays, bool(log_target), reduction, False, None)
-    return loss
+    loss = _core.kl_divergence(log_q, p, log_target, reduction, empty, False, None)
+    if loss is not None:
+        return loss
+    return _divergence(log_q, p, log_target, reduction, empty, False, None)
 
 
+@with_shared_paragraphs
 def kl_divergence_with_grad(
     log_q: ArrayLike,
     p: ArrayLike,
     *,
     log_target: bool = False,
     reduction: str = "batchmean",
+    empty: str = "nan",
     out: Array | None = None,
 ) -> tuple[Any, Array]:
     r"""Compute the Kullback-Leibler divergence and its gradient.
@@ -263,6 +299,7 @@ def kl_divergence_with_grad(
         As for `kl_divergence`.
     reduction : {"batchmean", "mean", "sum"}, default "batchmean"
         A gradient needs a scalar, so not "none".
+    {empty}
     out : ndarray, optional
         Where to write the gradient; it may be `log_q` itself.
 
@@ -287,16 +324,29 @@ def kl_divergence_with_grad(
     >>> gradient
     array([[-1.,  0.]])
     """
-    result = _core.kl_divergence(log_q, p, log_target, reduction, True, out)
-    if result is None:  # not an ordinary call
-        check_scalar(reduction, _KL_REDUCTIONS)
-        arrays = _read_divergence(log_q, p)
-        out = checked_gradient(out, arrays[0])
-        result = _core.kl_divergence(*arrays, bool(log_target), reduction, True, out)
-    loss, gradient = result
+    result: tuple[Any, Array] | None = _core.kl_divergence(
+        log_q, p, log_target, reduction, empty, True, out
+    )
+    if result is not None:
+        return result
+    loss, gradient = _divergence(log_q, p, log_target, reduction, empty, True, out)
     return loss, gradient
 
 
-def _read_divergence(log_q: ArrayLike, p: ArrayLike) -> tuple[Array, Array]:
+@quietly
+def _divergence(
+    log_q: ArrayLike,
+    p: ArrayLike,
+    log_target: bool,
+    reduction: str,
+    empty: str,
+    with_grad: bool,
+    out: Array | None,
+) -> Any:
+    """Check the arguments, and bring them into the form that compiled code reads."""
+    check_reduction(reduction, _KL_REDUCTIONS, with_grad)
+    empty_mean(empty)
     x = scores(log_q, "log_q")
-    return x, broadcast_array(p, x.shape, "p", "log_q")
+    truth = broadcast_array(p, x.shape, "p", "log_q")
+    gradient = gradient_like(x, out) if with_grad else None
+    return _core.kl_divergence(x, truth, bool(log_target), reduction, empty, with_grad, gradient)

@@ -10,8 +10,9 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from boltzmax import _core
-from boltzmax._loss_arguments import as_rows, check_number, read_logits
-from boltzmax._targets import checked_targets, loss_dtype
+from boltzmax._arguments import quietly
+from boltzmax._loss_arguments import check_number, read_logits
+from boltzmax._targets import NO_CLASS, Wanted, checked_targets, loss_dtype
 
 Array = NDArray[Any]
 
@@ -82,6 +83,7 @@ def row_stats(
     *,
     temperature: float = 1.0,
     entropy: bool = True,
+    axis: SupportsIndex = -1,
 ) -> RowStats:
     """Return what rows of logits know, each row read from memory once.
 
@@ -90,8 +92,8 @@ def row_stats(
     Parameters
     ----------
     logits : array_like, shape (..., K)
-        float16, float32, float64 or bfloat16; integers become float64. A row that is not
-        contiguous is copied.
+        float16, float32, float64 or bfloat16; integers become float64. Rows that are not
+        contiguous are copied.
     target : array_like of int, shape (...), optional
         Classes whose log-probability and rank are wanted.
     k : int, default 5
@@ -100,6 +102,9 @@ def row_stats(
         Divides the logits.
     entropy : bool, default True
         Whether the entropy is wanted.
+    axis : int, default -1
+        The axis of the classes, counted from the end if negative. What is told of a row, and
+        `target`, has the shape of the logits without it; the k largest are on a last axis.
 
     Returns
     -------
@@ -121,21 +126,34 @@ def row_stats(
     >>> stats.top_ids, stats.target_rank, stats.margin
     (array([[1, 2]]), array([2]), array([1.]))
     """
-    found = _core.row_stats_call(logits, target, k, temperature, entropy)
+    found = _core.row_stats_call(logits, target, k, temperature, entropy, axis)
     if found is not None:
         return RowStats(*found)
-    array = read_logits("row_stats", logits)
-    check_number("temperature", temperature, 1e-30, 1e30)
-    shape, n = array.shape[:-1], array.shape[-1]
+    return _evaluate(logits, target, k, temperature, entropy, axis)
+
+
+@quietly
+def _evaluate(
+    logits: ArrayLike,
+    target: ArrayLike | None,
+    k: SupportsIndex,
+    temperature: float,
+    entropy: bool,
+    axis: SupportsIndex,
+) -> RowStats:
+    """Return the statistics of any logits."""
+    scores = read_logits("row_stats", logits, axis)
+    temperature = check_number("temperature", temperature, 1e-30, 1e30)
     wanted = operator.index(k)
     if wanted < 0:
         raise ValueError(f"k must be at least 0, got {wanted}")
-    wanted = min(wanted, n)
-    matrix = as_rows(array)
-    rows = len(matrix)
+    wanted = min(wanted, scores.classes)
     label: NDArray[np.int64] | None = None
     if target is not None:
-        label, _ = checked_targets(target, shape, n, -(2**64))
+        rows_wanted = Wanted(scores.shape, scores.classes, scores.axis)
+        label, _ = checked_targets(target, rows_wanted, NO_CLASS)
+    matrix = scores.rows()
+    rows = len(matrix)
     lse = np.empty(rows)
     spread = np.empty(rows) if entropy else None
     top_ids = np.empty(rows * wanted, np.int64)
@@ -149,8 +167,8 @@ def row_stats(
     def shaped(values: Array | None, *more: int) -> Any:
         if values is None:
             return None
-        dtype = values.dtype if values.dtype == np.int64 else loss_dtype(array.dtype)
-        return values.astype(dtype, copy=False).reshape(shape + more)
+        dtype = values.dtype if values.dtype == np.int64 else loss_dtype(matrix.dtype)
+        return values.astype(dtype, copy=False).reshape(scores.shape + more)
 
     return RowStats(
         lse=shaped(lse),

@@ -3,12 +3,20 @@
 from __future__ import annotations
 
 import operator
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from boltzmax._arguments import as_input, checked_out, is_bfloat16, is_native_float
+from boltzmax import _core
+from boltzmax._arguments import (
+    as_input,
+    checked_out,
+    is_float,
+    is_native_float,
+    is_real,
+    quietly,
+)
 
 Array = NDArray[Any]
 Floats = NDArray[np.float64]
@@ -24,10 +32,16 @@ def unmasked(x: ArrayLike, name: str) -> Array:
     return as_input(x, name)
 
 
+def unmasked_ids(x: ArrayLike, name: str) -> Array:
+    """Return `x` as `unmasked` does, but a list without numbers as integers, not as floats."""
+    array = unmasked(x, name)
+    return array if array.size or hasattr(x, "dtype") else array.astype(np.int64)
+
+
 def real_array(x: ArrayLike, name: str) -> Array:
     """Return `x` as an ndarray of real numbers, of a dtype that compiled code reads."""
     array = unmasked(x, name)
-    if array.dtype.kind not in "biuf" and not is_bfloat16(array.dtype):
+    if array.dtype.kind not in "biu" and not is_float(array.dtype):
         raise TypeError(f"{name} must be real numbers, got dtype {array.dtype}")
     return as_float64(array) if array.dtype.char == "g" else array
 
@@ -37,10 +51,10 @@ def real_numbers(x: ArrayLike, name: str) -> Floats:
     return as_float64(real_array(x, name))
 
 
+@quietly
 def as_float64(array: Array) -> Floats:
     """Return `array` in float64; what is beyond it is infinite."""
-    with np.errstate(all="ignore"):
-        return array.astype(np.float64, copy=False)
+    return array.astype(np.float64, copy=False)
 
 
 def array_of_shape(x: ArrayLike, shape: tuple[int, ...], name: str, what: str) -> Array:
@@ -64,8 +78,26 @@ def checked_reduction(reduction: str, allowed: tuple[str, ...] = REDUCTIONS) -> 
     return reduction
 
 
+class Wanted(NamedTuple):
+    """What targets are for: rows of `shape`, whose classes lie along `axis` of their scores."""
+
+    shape: tuple[int, ...]
+    n_classes: int
+    axis: int = -1
+    probabilities: bool = False  # whether they may be given in the place of classes
+
+    def hint(self, target: Array) -> str:
+        """Return what to do with targets that are one-hot, if these are."""
+        along = self.axis % (len(self.shape) + 1)
+        of_scores = (*self.shape[:along], self.n_classes, *self.shape[along:])
+        if target.shape != of_scores or not is_real(target.dtype):
+            return ""
+        floats = " make them float for class probabilities, or" if self.probabilities else ""
+        return f"; one-hot targets:{floats} take target.argmax(axis={self.axis})"
+
+
 def checked_targets(
-    target: ArrayLike, shape: tuple[int, ...], n_classes: int, ignore_index: int
+    target: ArrayLike, wanted: Wanted, ignore_index: int
 ) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
     """Read one class for each row, whatever the integer dtype.
 
@@ -73,10 +105,8 @@ def checked_targets(
     ----------
     target : array_like of int
         The classes.
-    shape : tuple of int
-        The shape that `target` must have: one element for each row.
-    n_classes : int
-        Classes are from 0 to below this.
+    wanted : Wanted
+        The shape that `target` must have, and how many classes there are.
     ignore_index : int
         Rows of this class do not count; it may lie in or out of the range.
 
@@ -87,10 +117,11 @@ def checked_targets(
     counted : ndarray of bool
         Which rows count.
     """
-    array = _integers(target)
-    if array.shape != shape:
+    array = _integers(target, wanted)
+    if array.shape != wanted.shape:
         raise ValueError(
-            f"target must have one class for each row, shape {shape}, got shape {array.shape}"
+            f"target must have one class for each row, shape {wanted.shape}, "
+            f"got shape {array.shape}{wanted.hint(array)}"
         )
     try:
         ignored = operator.index(ignore_index)
@@ -98,20 +129,19 @@ def checked_targets(
         raise TypeError(f"ignore_index must be an integer, got {ignore_index!r}") from None
     flat = array.reshape(-1)
     counted = np.asarray(flat != ignored, np.bool_)
-    bad = counted & ((flat < 0) | (flat >= n_classes))
+    bad = counted & ((flat < 0) | (flat >= wanted.n_classes))
     if bad.any():
-        raise IndexError(_out_of_range(array, int(bad.argmax()), n_classes, ignored))
+        raise IndexError(_out_of_range(array, int(bad.argmax()), wanted.n_classes, ignored))
     return np.where(counted, flat, np.zeros((), array.dtype)).astype(np.int64), counted
 
 
-def _integers(target: ArrayLike) -> Array:
+def _integers(target: ArrayLike, wanted: Wanted) -> Array:
+    """Return targets as an array of integers, of whatever shape."""
     if isinstance(target, np.ma.MaskedArray):
         raise TypeError("target is a masked array; pass its data, and ignore_index at the mask")
-    array = as_input(target, "target")
-    if array.size == 0 and not hasattr(target, "dtype"):  # a list without numbers
-        return array.astype(np.int64)
+    array = unmasked_ids(target, "target")
     if array.dtype.kind not in "iu":
-        raise TypeError(f"target must be integers, got dtype {array.dtype}")
+        raise TypeError(f"target must be integers, got dtype {array.dtype}{wanted.hint(array)}")
     return array
 
 
@@ -129,60 +159,14 @@ def loss_dtype(dtype: np.dtype[Any]) -> np.dtype[Any]:
     return np.dtype(np.float32) if dtype.itemsize < 4 else dtype
 
 
-def reduced(losses: Floats, reduction: str, divisor: float, dtype: np.dtype[Any]) -> Any:
-    """Return weighted `losses`, their sum, or (any other reduction) that over `divisor`.
-
-    The sum is taken in float64; the result has the dtype of a loss for input of `dtype`.
-    """
-    result = loss_dtype(dtype)
-    with np.errstate(all="ignore"):
-        if reduction == "none":
-            return np.asarray(losses).astype(result)[()]
-        total = np.sum(losses, dtype=np.float64)
-        return result.type(total if reduction == "sum" else total / np.float64(divisor))
-
-
-def reduce_loss(
-    losses: Floats,
-    weights: Floats,
-    counted: NDArray[np.bool_],
-    reduction: str,
-    shape: tuple[int, ...],
-    dtype: np.dtype[Any],
-) -> Any:
-    """Reduce the losses of rows as PyTorch does.
-
-    Parameters
-    ----------
-    losses : ndarray of float64
-        The loss of each row, with its weight in it already.
-    weights : ndarray of float64
-        The weight of each row; "mean" divides by the sum of those that count.
-    counted : ndarray of bool
-        Which rows count; the others lose nothing.
-    reduction : {"mean", "sum", "none"}
-        What to return; the mean of no rows is NaN.
-    shape : tuple of int
-        The shape of the result of "none".
-    dtype : dtype
-        That of the scores; half precision gives float32.
-
-    Returns
-    -------
-    ndarray or scalar
-        The loss.
-    """
-    checked_reduction(reduction)
-    kept = np.where(counted, losses, 0.0).reshape(shape)
-    divisor = float(weights[counted].sum()) if reduction == "mean" else 1.0
-    return reduced(kept, reduction, divisor, dtype)
-
-
 def product(weights: Floats, losses: Floats) -> Floats:
     """Multiply so that an infinite loss of weight 0 is no loss; NaN stays NaN."""
-    with np.errstate(all="ignore"):
-        result = weights * losses
-        return np.where((weights == 0.0) & np.isinf(losses), 0.0, result)
+    return np.where((weights == 0.0) & np.isinf(losses), 0.0, weights * losses)
+
+
+def check_reduction(reduction: str, allowed: tuple[str, ...], with_grad: bool) -> None:
+    """Check the `reduction` of a function that may return a gradient."""
+    (check_scalar if with_grad else checked_reduction)(reduction, allowed)
 
 
 def check_scalar(reduction: str, allowed: tuple[str, ...]) -> None:
@@ -220,6 +204,6 @@ def broadcast(x: ArrayLike, shape: tuple[int, ...], name: str, other: str) -> Fl
     return broadcast_array(real_numbers(x, name), shape, name, other)
 
 
-def checked_gradient(out: Array | None, x: Array) -> Array | None:
-    """Return `out` if the gradient by `x` fits into it."""
-    return None if out is None else checked_out(out, x.shape, x.dtype)
+def gradient_like(x: Array, out: Array | None) -> Array:
+    """Return where the gradient by `x` goes: to `out` if there is one, and it fits."""
+    return _core.empty_like(x, x.dtype) if out is None else checked_out(out, x.shape, x.dtype)

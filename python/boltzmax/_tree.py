@@ -12,8 +12,9 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from boltzmax import _core, _tree_builders, _tree_text
+from boltzmax._arguments import quietly
 from boltzmax._files import read_npz, write_npz
-from boltzmax._targets import unmasked
+from boltzmax._targets import unmasked_ids
 from boltzmax._tree_builders import checked_counts
 
 Ids = NDArray[np.int32]
@@ -97,9 +98,7 @@ class Tree:
         >>> boltzmax.Tree.from_parents([3, 3, 4, 4, -1]).leaf_path(1).tolist()
         [3, 4, 1]
         """
-        array = unmasked(parents, "parents")
-        if array.size == 0 and not hasattr(parents, "dtype"):  # a list without numbers
-            array = array.astype(np.int64)
+        array = unmasked_ids(parents, "parents")
         if array.dtype.kind not in "iu":
             raise TypeError(f"parents must be integers, got dtype {array.dtype}")
         if array.ndim != 1:
@@ -280,6 +279,7 @@ class Tree:
         """The most children of a node."""
         return int(np.diff(self.child_offset).max())
 
+    @quietly
     def expected_depth(self, counts: ArrayLike) -> float:
         """Return the mean depth of the leaves under the counts of the classes."""
         weight = checked_counts(counts)

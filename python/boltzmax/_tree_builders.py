@@ -12,6 +12,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from boltzmax._arguments import quietly
 from boltzmax._targets import real_numbers
 
 Floats = NDArray[np.float64]
@@ -127,6 +128,7 @@ def _class_above(upper: int, lower: int, classes: list[str]) -> ValueError:
 # ---- from class vectors
 
 
+@quietly
 def parents_of_clusters(
     class_vectors: ArrayLike, arity: int = 2, seed: int | np.random.Generator | None = 0
 ) -> Indices:
@@ -207,8 +209,7 @@ def parents_of_clusters(
 
 def _checked_vectors(class_vectors: ArrayLike) -> Floats:
     """Return the vectors divided by the largest absolute value: no square of them overflows."""
-    with np.errstate(all="ignore"):
-        vectors = real_numbers(class_vectors, "class_vectors")
+    vectors = real_numbers(class_vectors, "class_vectors")
     if vectors.ndim != 2 or vectors.size == 0:
         raise ValueError(
             f"class_vectors must be 2-d, (classes, features), and not empty, got {vectors.shape}"
@@ -280,6 +281,7 @@ def _two_means(x: Floats, cut: int, rng: np.random.Generator) -> Indices:
 # ---- from counts
 
 
+@quietly
 def parents_of_two_levels(counts: ArrayLike) -> Indices:
     r"""Arrange classes in groups of similar frequency below the root.
 
@@ -346,8 +348,7 @@ def parents_of_two_levels(counts: ArrayLike) -> Indices:
 
 
 def checked_counts(counts: ArrayLike) -> Floats:
-    with np.errstate(all="ignore"):
-        n = real_numbers(counts, "counts")
+    n = real_numbers(counts, "counts")
     if n.ndim != 1 or n.size == 0:
         raise ValueError(f"counts must be 1-d, one per class and not empty, got {n.shape}")
     good = np.isfinite(n) & (n >= 0.0)

@@ -11,10 +11,10 @@ import numpy as np
 from numpy.typing import ArrayLike, DTypeLike, NDArray
 
 from boltzmax import _core
-from boltzmax._arguments import is_bfloat16
+from boltzmax._arguments import is_float
 from boltzmax._files import read_npz, write_npz
 from boltzmax._loss_arguments import per_row
-from boltzmax._targets import NO_CLASS, checked_targets, unmasked
+from boltzmax._targets import NO_CLASS, Wanted, checked_targets, unmasked
 from boltzmax._tree import Tree
 
 Array = NDArray[Any]
@@ -103,7 +103,7 @@ class TreeLayer:
 
     def _hidden(self, hidden: ArrayLike) -> Array:
         array = unmasked(hidden, "hidden")
-        if array.dtype.kind not in "fiub" and not is_bfloat16(array.dtype):
+        if array.dtype.kind not in "iub" and not is_float(array.dtype):
             raise TypeError(f"hidden must be real numbers, got dtype {array.dtype}")
         if array.ndim != 2 or array.shape[1] != self.n_features:
             raise ValueError(f"hidden must be (N, {self.n_features}), got shape {array.shape}")
@@ -111,7 +111,7 @@ class TreeLayer:
             return np.ascontiguousarray(array, self.dtype)
 
     def _target(self, target: ArrayLike, rows: int) -> NDArray[np.int64]:
-        return checked_targets(target, (rows,), self.tree.n_classes, NO_CLASS)[0]
+        return checked_targets(target, Wanted((rows,), self.tree.n_classes), NO_CLASS)[0]
 
     def _scale(self, sample_weight: ArrayLike | None, rows: int) -> Doubles:
         return np.ascontiguousarray(per_row(sample_weight, (rows,)))

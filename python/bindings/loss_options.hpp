@@ -1,0 +1,39 @@
+// Options that losses have in common, read without Python: each function is false where the general path has to look at one.
+#pragma once
+
+#include <algorithm>
+#include <iterator>
+
+#include "read_arguments.hpp"
+
+namespace boltzmax {
+
+enum class Reduction { kNone, kSum, kMean, kBatchMean };
+
+inline std::string_view TextOf(PyObject* value) {
+  return PyUnicode_CheckExact(value) ? NameOf(value) : std::string_view{};
+}
+
+inline bool ReadReduction(PyObject* value, Reduction* reduction) {
+  static constexpr std::string_view kNames[] = {"none", "sum", "mean", "batchmean"};
+  const auto* found = std::find(std::begin(kNames), std::end(kNames), TextOf(value));
+  *reduction = static_cast<Reduction>(found - kNames);
+  return found != std::end(kNames);
+}
+
+// Whether the mean over nothing is 0; else it is NaN.
+inline bool ReadEmpty(PyObject* value, bool* zero_if_empty) {
+  const std::string_view text = TextOf(value);
+  *zero_if_empty = text == "zero";
+  return *zero_if_empty || text == "nan";
+}
+
+// The classes lie along the last axis.
+inline bool IsLastAxis(PyObject* axis, int ndim) {
+  if (!PyLong_CheckExact(axis)) return false;
+  int overflow;
+  const long number = PyLong_AsLongAndOverflow(axis, &overflow);
+  return overflow == 0 && (number == -1 || number == ndim - 1);
+}
+
+}  // namespace boltzmax

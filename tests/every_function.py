@@ -1,0 +1,153 @@
+"""Calls of every public function that computes, on an array of any shape and dtype."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Iterator
+from functools import partial
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+import boltzmax
+import boltzmax.special
+
+Array = npt.NDArray[Any]
+Calls = Iterator[tuple[str, Callable[[], Any]]]
+
+# Public, but without scores to compute with.
+WITHOUT_SCORES = {
+    *("RowStats", "Tree", "available_isas", "config", "get_cmake_dir", "get_include"),
+    *("get_num_threads", "isa", "set_num_threads", "show_config", "resample_indices"),
+    *("class_weights", "logit_adjustment"),
+}
+LOSSES = {
+    "cross_entropy": ("mean", "sum", "none"),
+    "focal_loss": ("mean", "sum", "none"),
+    "nll_loss": ("mean", "sum", "none"),
+    "binary_cross_entropy_with_logits": ("mean", "sum", "none"),
+    "kl_divergence": ("batchmean", "mean", "sum", "none"),
+    "linear_cross_entropy": ("mean", "sum", "none"),
+}
+WEIGHTED_BY_ROW = ("cross_entropy", "focal_loss", "nll_loss", "linear_cross_entropy")
+LINEAR_CLASSES = 3
+
+
+def alone_and_together(*options: dict[str, Any]) -> list[dict[str, Any]]:
+    """No option, each of them alone, and all at once."""
+    together: dict[str, Any] = {}
+    for option in options:
+        together |= option
+    return [{}, *options, together]
+
+
+class Arguments:
+    """What the functions take besides x: weights and probabilities that repeat some numbers."""
+
+    def __init__(self, x: Array, numbers: Any = 1.0) -> None:
+        self.x, self.numbers = x, np.asarray(numbers, np.float64)
+        self.rows, self.k = x.shape[:-1], x.shape[-1]
+        self.target = np.zeros(self.rows, np.int64)
+        some = x if x.size else np.zeros(1, x.dtype)
+        self.vectors = np.resize(some, (LINEAR_CLASSES, self.k))
+
+    def fill(self, *shape: int) -> Array:
+        return np.resize(self.numbers, shape)
+
+    def of_loss(self, name: str) -> tuple[list[tuple[Any, ...]], list[dict[str, Any]]]:
+        """Positional arguments, and options."""
+        x, fill, target, k = self.x, self.fill, self.target, self.k
+        full, sample = fill(*x.shape), {"sample_weight": fill(*self.rows)}
+        z_loss, smoothing, softcap = {"z_loss": 0.1}, {"label_smoothing": 0.1}, {"softcap": 2.0}
+        if name == "cross_entropy":
+            options = {"weight": fill(k)}, smoothing, z_loss, sample, softcap
+            return [(x, target), (x, target.tolist()), (x, full)], alone_and_together(*options)
+        if name == "focal_loss":
+            options = {"alpha": fill(k)}, {"gamma": 0.5}, sample
+            return [(x, target), (x, target.tolist())], alone_and_together(*options)
+        if name == "nll_loss":
+            options = {"weight": fill(k)}, sample
+            return [(x, target), (x, target.tolist())], alone_and_together(*options)
+        if name == "binary_cross_entropy_with_logits":
+            options = {"weight": full}, {"pos_weight": fill(k)}
+            return [(x, full), (x, x)], alone_and_together(*options)
+        if name == "kl_divergence":
+            return [(x, full), (x, fill(k)), (x, x)], [{}, {"log_target": True}]
+        options = {"class_weight": fill(LINEAR_CLASSES)}, smoothing, z_loss, softcap, sample
+        soft = fill(*self.rows, LINEAR_CLASSES)
+        return [(x, self.vectors, t) for t in (target, soft)], alone_and_together(*options)
+
+
+def losses(x: Array, numbers: Any = 1.0, **fixed: Any) -> Calls:
+    """Every loss, and with its gradient, by every reduction, with many options."""
+    given = Arguments(x, numbers)
+    for name, reductions in LOSSES.items():
+        plain, with_grad = getattr(boltzmax, name), getattr(boltzmax, f"{name}_with_grad")
+        for arguments, options in itertools.product(*given.of_loss(name)):
+            for reduction in reductions:
+                kwargs = options | fixed | {"reduction": reduction}
+                yield f"{name} {reduction}", partial(plain, *arguments, **kwargs)
+                if reduction != "none":
+                    call = partial(with_grad, *arguments, **kwargs)
+                    yield f"{name}_with_grad {reduction}", call
+
+
+def others(x: Array, numbers: Any = 1.0) -> Calls:
+    """Everything else that takes scores."""
+    given = Arguments(x, numbers)
+    options: list[dict[str, Any]] = [
+        *({}, {"axis": 0}, {"axis": None}, {"where": np.ones(x.shape, bool)}),
+        *({"temperature": 2.0}, {"temperature": np.full(given.rows, 0.5)}, {"temperature": 1e-30}),
+        *({"dtype": np.float16}, {"dtype": np.float64}, {"dtype": np.longdouble}),
+    ]
+    for name in ("softmax", "log_softmax", "logsumexp"):
+        for o in options:
+            yield name, partial(getattr(boltzmax, name), x, **o)
+        yield f"special.{name}", partial(getattr(boltzmax.special, name), x, axis=-1)
+    full = given.fill(*x.shape)
+    for b in (full, -full, full * 1j, x):
+        yield "logsumexp", partial(boltzmax.logsumexp, x, b=b, return_sign=True)
+        yield "special.logsumexp", partial(boltzmax.special.logsumexp, x, axis=-1, b=b)
+    yield "logsumexp", partial(boltzmax.logsumexp, x.astype(np.complex128) * (1 + 1j))
+    for name in ("softmax_backward", "log_softmax_backward"):
+        for dy in (x, full):
+            yield name, partial(getattr(boltzmax, name), dy, x)
+    yield "balanced_softmax", partial(boltzmax.balanced_softmax, x, np.ones(given.k))
+    for target in (None, given.target, given.target.tolist()):
+        yield "row_stats", partial(boltzmax.row_stats, x, target, 2)
+    yield "row_stats", partial(boltzmax.row_stats, np.moveaxis(x, -1, 0), given.target, axis=0)
+    layer, bias = (x, given.vectors), given.fill(LINEAR_CLASSES)
+    yield "linear_logsumexp", partial(boltzmax.linear_logsumexp, *layer, bias)
+    yield "linear_log_prob", partial(boltzmax.linear_log_prob, *layer, given.target, bias)
+    yield "linear_topk", partial(boltzmax.linear_topk, *layer, 2, bias)
+    yield "linear_sample", partial(boltzmax.linear_sample, *layer, 0, bias)
+    yield from hierarchical(x.reshape(given.target.size, given.k), numbers)
+
+
+def hierarchical(hidden: Array, numbers: Any) -> Calls:
+    """The methods of a hierarchical softmax; those that learn, on a layer that is theirs."""
+    rows, features = hidden.shape
+    tree = boltzmax.Tree.huffman([4, 2, 1, 1])
+    target, weight = np.zeros(rows, np.int64), np.resize(np.asarray(numbers, np.float64), rows)
+    layer = boltzmax.HierarchicalSoftmax(tree, features)
+    for name in ("log_prob", "loss", "loss_with_grad"):
+        yield "HierarchicalSoftmax", partial(getattr(layer, name), hidden, target)
+    for name in ("loss", "loss_with_grad"):
+        yield "HierarchicalSoftmax", partial(getattr(layer, name), hidden, target, weight)
+    for name in ("log_prob_all", "node_log_prob", "predict_node", "sample"):
+        yield "HierarchicalSoftmax", partial(getattr(layer, name), hidden)
+    yield "HierarchicalSoftmax", partial(layer.topk, hidden, 2)
+    for name in ("sgd_step", "adagrad_step"):
+        learner = boltzmax.HierarchicalSoftmax(tree, features, seed=0)
+        yield "HierarchicalSoftmax", partial(getattr(learner, name), hidden, target, 0.1, weight)
+
+
+def everything(x: Array, numbers: Any = 1.0) -> Calls:
+    yield from losses(x, numbers)
+    yield from others(x, numbers)
+
+
+def names() -> set[str]:
+    """The public functions that are called here."""
+    return {name.split()[0] for name, _ in everything(np.zeros((2, 3)))}
