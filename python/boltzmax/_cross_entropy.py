@@ -18,6 +18,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from boltzmax import _core
+from boltzmax._arguments import check_temperature
 from boltzmax._loss_arguments import (
     Reduction,
     as_rows,
@@ -223,7 +224,7 @@ def _evaluate(
     out: Array | None = None,
 ) -> tuple[Any, Array | None]:
     """Return the loss and the gradient, if that is wanted."""
-    temperature = check_number("temperature", options.pop("temperature"), 1e-30, 1e30)
+    temperature = check_temperature(options.pop("temperature"))
     softcap, z_loss = options.pop("softcap"), check_number("z_loss", options.pop("z_loss"), 0)
     if softcap is not None:
         check_number("softcap", softcap, 1e-30, 1e30)

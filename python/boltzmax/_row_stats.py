@@ -10,7 +10,8 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from boltzmax import _core
-from boltzmax._loss_arguments import as_rows, check_number, read_logits
+from boltzmax._arguments import check_temperature
+from boltzmax._loss_arguments import as_rows, read_logits
 from boltzmax._targets import checked_targets, loss_dtype
 
 Array = NDArray[Any]
@@ -125,7 +126,7 @@ def row_stats(
     if found is not None:
         return RowStats(*found)
     array = read_logits("row_stats", logits)
-    check_number("temperature", temperature, 1e-30, 1e30)
+    temperature = check_temperature(temperature)
     shape, n = array.shape[:-1], array.shape[-1]
     wanted = operator.index(k)
     if wanted < 0:
