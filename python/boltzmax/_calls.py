@@ -53,7 +53,7 @@ class Call(NamedTuple):
         return None if self.temperature is None else np.expand_dims(self.temperature, self.axes)
 
     def has_nothing(self) -> NDArray[np.bool_]:
-        """Return which rows are of -inf alone, masked elements aside, with the reduced axes kept."""
+        """Return which rows are of -inf alone, masked elements aside; the reduced axes are kept."""
 
         def are_nothing(index: tuple[slice, ...]) -> NDArray[np.bool_]:
             counts: NDArray[np.bool_] = x[index] != -np.inf

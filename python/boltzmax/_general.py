@@ -3,7 +3,8 @@
 Arguments are checked here, brought to one form (the reduced axes last, every operand broadcast as
 a view) and handed to ``_core.run``, which reads any strides and converts any real dtype as it
 goes.  Nothing here is as large as the input, except for the documented fall-backs: inputs in
-foreign byte order, `out` overlapping an input, temperatures of 0, and what only `_numpy_path` computes.
+foreign byte order, `out` overlapping an input, temperatures of 0, and what only `_numpy_path`
+computes.
 """
 
 from __future__ import annotations
