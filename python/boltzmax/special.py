@@ -16,11 +16,20 @@ that are left are deliberate:
   integers that wrap around);
 * `logsumexp` of an empty array gives -inf in the right shape for every axis and every tuple of
   axes, and masked arrays are taken as their data throughout (SciPy ignores the mask, too, but
-  is confused by it in corner cases).
+  is confused by it in corner cases);
+* an axis that no array has is a ``numpy.exceptions.AxisError``, however large it is.
+
+Arrays of other libraries (tensors of PyTorch, arrays of JAX or CuPy, frames and series) are read
+by ``numpy.asarray``, and the result is an ndarray without their labels, as it is from SciPy.  One
+that NumPy cannot read, for instance on a device, is a TypeError of its library's; `boltzmax.cuda`
+takes those.  There is one difference: with ``SCIPY_ARRAY_API=1`` in the environment SciPy computes
+in the array's own library and returns an array of that kind, whereas these functions still return
+an ndarray; ``torch.from_numpy(result)``, for instance, makes a tensor of it.
 """
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Callable
 from typing import Any
 
@@ -380,12 +389,19 @@ def _as_operand(v: Any) -> Any:
 
 
 def _checked_axes(axis: Axis, ndim: int) -> tuple[int, ...]:
-    """Axes as a tuple of non-negative numbers; NumPy's own reduction raises NumPy's own errors."""
+    """Axes as a tuple of non-negative numbers; NumPy's own reduction says what is wrong."""
     if axis is None:
         return tuple(range(ndim))
     if type(axis) is int and -ndim <= axis < ndim:
         return (axis % ndim,)
-    np.add.reduce(np.zeros((1,) * ndim), axis=axis)
+    try:
+        np.add.reduce(np.zeros((1,) * ndim), axis=axis)
+    except (OverflowError, ValueError):
+        # For what is more than an integer of C, NumPy has other errors than for other axes.
+        for k in map(operator.index, axis if isinstance(axis, tuple) else (axis,)):
+            if not -ndim <= k < ndim:
+                raise np.exceptions.AxisError(k, ndim) from None
+        raise
     if ndim == 0:
         return ()
     return tuple(int(k) % ndim for k in (axis if isinstance(axis, tuple) else (axis,)))
