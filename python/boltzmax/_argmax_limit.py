@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from boltzmax import _core
 from boltzmax._calls import Call
 
 Array = NDArray[Any]
@@ -27,29 +28,33 @@ def distances(x: Array, axes: tuple[int, ...], where: NDArray[np.bool_] | None) 
 
     Rows without a finite maximum stay what they are, and `where` leaves elements out.
     """
-    low = x.dtype.type(-np.inf)
-    largest = x.max(axis=axes, keepdims=True, initial=low, where=True if where is None else where)
-    limit = np.where(x == largest, np.zeros_like(low), low)
-    finite = np.isfinite(largest)
-    return limit if finite.all() else np.where(finite, limit, x)
+    # NumPy is faster with float32 than with narrower types, of which it holds all numbers.
+    wide = x.astype(np.float32) if x.dtype.itemsize == 2 else x
+    low = wide.dtype.type(-np.inf)
+    counts = True if where is None else where
+    largest = wide.max(axis=axes, keepdims=True, initial=low, where=counts)
+    limit = _core.empty_like(x, x.dtype)  # in memory that is used again
+    limit.fill(-np.inf)
+    np.copyto(limit, 0.0, where=wide == largest)
+    is_finite = np.isfinite(largest)
+    return limit if is_finite.all() else np.where(is_finite, limit, x)
 
 
 def at_temperature_0(function: str, call: Call) -> Call:
     """Return a call with the same result, without temperatures of 0.
 
-    Where they are, scores give way to the limit of what is left of them over T, with a T of 1.
+    Where they are, the limit takes the place of the scores, and 1 that of T.
     """
     t = call.temperature
     assert t is not None
     x, is_cold = call.converted, np.expand_dims(t == 0.0, call.axes)
-    if x.dtype.itemsize == 2:  # NumPy is faster with floats, which hold them all
-        x = x.astype(np.float32)
     with np.errstate(all="ignore"):
         limit = quotient(x) if function == "logsumexp" else distances(x, call.axes, call.mask)
-    if is_cold.all():
-        return call._replace(x=limit, temperature=None)
     t = np.where(t == 0.0, 1.0, t)
-    return call._replace(x=np.where(is_cold, limit, x), temperature=None if (t == 1.0).all() else t)
+    return call._replace(
+        x=limit if is_cold.all() else np.where(is_cold, limit, x),
+        temperature=None if (t == 1.0).all() else t,
+    )
 
 
 class Largest:
