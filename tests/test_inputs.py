@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import gc
-import importlib
 import importlib.util
 import sys
 import warnings
@@ -294,49 +293,6 @@ def test_torch_tensors(op: str) -> None:
     torch = pytest.importorskip("torch")
     x = array(6, 7, dtype=np.float32)
     plain(getattr(boltzmax, op)(torch.from_numpy(x)), getattr(boltzmax, op)(x))
-
-
-@pytest.mark.parametrize("op", ulp.OPS[:2])
-def test_labels_are_put_back_in_one_line(op: str) -> None:
-    """What comes back is an ndarray; the lines are those of the docstrings."""
-    doc = getattr(boltzmax, op).__doc__
-    x = array(2, 2)
-    found = 0
-    for library, frame, line in (
-        (
-            "pandas",
-            lambda m: m.DataFrame(x, index=["r", "s"], columns=["u", "v"]),
-            "pandas.DataFrame(p, df.index, df.columns)",
-        ),
-        (
-            "polars",
-            lambda m: m.DataFrame(x, schema=["u", "v"], orient="row"),
-            'polars.DataFrame(p, schema=df.columns, orient="row")',
-        ),
-        (
-            "xarray",
-            lambda m: m.DataArray(x, dims=["r", "c"], coords={"c": ["u", "v"]}),
-            "array.copy(data=p)",
-        ),
-    ):
-        assert line in " ".join(doc.split())
-        if importlib.util.find_spec(library) is None:
-            continue
-        module = importlib.import_module(library)
-        labelled = frame(module)
-        p = getattr(boltzmax, op)(labelled)
-        assert type(p) is np.ndarray
-        plain(p, getattr(boltzmax, op)(x))
-        back = eval(line, {library: module, "df": labelled, "array": labelled, "p": p})
-        assert type(back) is type(labelled)
-        np.testing.assert_array_equal(np.asarray(back), p)
-        if library == "xarray":
-            assert back.coords.equals(labelled.coords)
-        else:
-            assert list(back.columns) == ["u", "v"]
-        found += 1
-    if not found:
-        pytest.skip("needs pandas, polars or xarray")
 
 
 def test_what_numpy_takes_for_one_object() -> None:

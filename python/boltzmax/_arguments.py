@@ -134,6 +134,25 @@ def _as_ints(axis: Any) -> tuple[int, ...]:
         raise TypeError(f"axis must be an int, a tuple of ints or None, got {axis!r}") from None
 
 
+def axes_of_reduction(axis: Axis, ndim: int) -> tuple[int, ...]:
+    """Return axes as NumPy's reductions read them, which also say what is wrong with others."""
+    if axis is None:
+        return tuple(range(ndim))
+    if type(axis) is int and -ndim <= axis < ndim:
+        return (axis % ndim,)
+    try:
+        np.add.reduce(np.zeros((1,) * ndim), axis=axis)
+    except (OverflowError, ValueError):
+        # For what is more than an integer of C, NumPy has other errors than for other axes.
+        for k in map(operator.index, axis if isinstance(axis, tuple) else (axis,)):
+            if not -ndim <= k < ndim:
+                raise np.exceptions.AxisError(k, ndim) from None
+        raise
+    if ndim == 0:
+        return ()
+    return tuple(int(k) % ndim for k in (axis if isinstance(axis, tuple) else (axis,)))
+
+
 def broadcast_mask(where: ArrayLike | None, x: Array) -> NDArray[np.bool_] | None:
     if where is None:
         return None

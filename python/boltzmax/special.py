@@ -29,7 +29,6 @@ an ndarray; ``torch.from_numpy(result)``, for instance, makes a tensor of it.
 
 from __future__ import annotations
 
-import operator
 from collections.abc import Callable
 from typing import Any
 
@@ -40,7 +39,7 @@ from boltzmax import _complex, _numpy_path, _numpy_sums
 from boltzmax import log_softmax as _native_log_softmax
 from boltzmax import logsumexp as _native_logsumexp
 from boltzmax import softmax as _native_softmax
-from boltzmax._arguments import is_small_float
+from boltzmax._arguments import axes_of_reduction, is_small_float
 
 __all__ = ["log_softmax", "logsumexp", "softmax"]
 
@@ -247,7 +246,7 @@ def logsumexp(
                 x, axis, b=weights, keepdims=bool(keepdims), return_sign=bool(return_sign)
             )
     x, weights = _promoted(a, b)
-    axes = _checked_axes(axis, x.ndim)
+    axes = axes_of_reduction(axis, x.ndim)
     result, sign = _logsumexp(x, axes, weights, bool(keepdims), bool(return_sign))
     return (result[()], sign[()]) if return_sign else result[()]
 
@@ -266,11 +265,11 @@ def _softmax_like(
     """Choose the implementation by dtype, once `x` is an array and `axis` is known to be good."""
     x = np.asarray(x)
     if _complex.is_native_complex(x.dtype) and x.size > 0:
-        return _complex.softmax_like(x, _checked_axes(axis, x.ndim), wants_log, plain)[()]
+        return _complex.softmax_like(x, axes_of_reduction(axis, x.ndim), wants_log, plain)[()]
     compiled = x.dtype.kind in "iuf" or x.dtype.name == "bfloat16"  # which comes from outside NumPy
     if not compiled or is_small_float(x.dtype):
         return plain(x, axis)
-    axes = _checked_axes(axis, x.ndim)
+    axes = axes_of_reduction(axis, x.ndim)
     if x.dtype.kind in "iu":
         x = _differences_kept(x, axes)
     if x.size == 0:
@@ -383,25 +382,3 @@ def _as_operand(v: Any) -> Any:
         return v
     array = np.asarray(v)
     return array.astype(np.float64) if array.dtype == object and not np.iterable(v) else array
-
-
-# --- Both -----------------------------------------------------------------------------------------
-
-
-def _checked_axes(axis: Axis, ndim: int) -> tuple[int, ...]:
-    """Axes as a tuple of non-negative numbers; NumPy's own reduction says what is wrong."""
-    if axis is None:
-        return tuple(range(ndim))
-    if type(axis) is int and -ndim <= axis < ndim:
-        return (axis % ndim,)
-    try:
-        np.add.reduce(np.zeros((1,) * ndim), axis=axis)
-    except (OverflowError, ValueError):
-        # For what is more than an integer of C, NumPy has other errors than for other axes.
-        for k in map(operator.index, axis if isinstance(axis, tuple) else (axis,)):
-            if not -ndim <= k < ndim:
-                raise np.exceptions.AxisError(k, ndim) from None
-        raise
-    if ndim == 0:
-        return ()
-    return tuple(int(k) % ndim for k in (axis if isinstance(axis, tuple) else (axis,)))
