@@ -104,6 +104,13 @@ def test_apply_passes_the_options_on(folder: Path) -> None:
     np.testing.assert_array_equal(np.load("y.npy"), expected)
 
 
+def test_apply_at_temperature_0(folder: Path) -> None:
+    np.save("x.npy", np.array([[1.0, 3.0, 3.0], [2.0, 1.0, 0.0]]))
+    argv = ["apply", "softmax", "x.npy", "y.npy", "--temperature=0", "--block-mb=0"]
+    assert main(argv) == 0
+    np.testing.assert_array_equal(np.load("y.npy"), [[0.0, 0.5, 0.5], [1.0, 0.0, 0.0]])
+
+
 def test_apply_reads_the_other_byte_order(folder: Path) -> None:
     x = scores(40, 30)
     np.save("x.npy", x.astype(">f4"))
@@ -164,7 +171,7 @@ def test_apply_names_what_is_wrong(folder: Path, failure: Fail) -> None:
     assert "No such file" in failure("apply", "softmax", "missing.npy", "y.npy")
     assert "no such directory: nowhere" in failure("apply", "softmax", "x.npy", "nowhere/y.npy")
     assert "axis 2 is out of bounds" in failure("apply", "softmax", "x.npy", "y.npy", "--axis=2")
-    assert "emperature" in failure("apply", "softmax", "x.npy", "y.npy", "--temperature=0")
+    assert "emperature" in failure("apply", "softmax", "x.npy", "y.npy", "--temperature=-1")
     Path("directory").mkdir()
     assert "not a regular file" in failure("apply", "softmax", "x.npy", "directory")
     assert names(folder) == ["directory", "x.npy"]

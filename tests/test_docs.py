@@ -21,8 +21,10 @@ ROOT = Path(__file__).parent.parent
 README = ROOT / "README.md"
 
 SIGNATURES = {
-    "softmax": "(x, axis=-1, *, where=None, temperature=1.0, dtype=None, out=None)",
-    "log_softmax": "(x, axis=-1, *, where=None, temperature=1.0, dtype=None, out=None)",
+    "softmax": "(x, axis=-1, *, where=None, temperature=1.0, empty='nan', dtype=None, out=None)",
+    "log_softmax": (
+        "(x, axis=-1, *, where=None, temperature=1.0, empty='nan', dtype=None, out=None)"
+    ),
     "logsumexp": (
         "(x, axis=-1, *, b=None, keepdims=False, return_sign=False, where=None, temperature=1.0, "
         "dtype=None, out=None)"

@@ -295,6 +295,13 @@ def test_torch_tensors(op: str) -> None:
     plain(getattr(boltzmax, op)(torch.from_numpy(x)), getattr(boltzmax, op)(x))
 
 
+def test_what_numpy_takes_for_one_object() -> None:
+    """An array of objects is refused as such, also one without axes."""
+    for x in (np.array(1.5, object), np.array([1.5, None]), np.array([None])):
+        with pytest.raises(TypeError, match="does not support dtype object"):
+            boltzmax.softmax(x)
+
+
 def test_backward_takes_array_likes() -> None:
     dy, y = [[1.0, 2.0], [3.0, 4.0]], [[0.25, 0.75], [0.5, 0.5]]
     for op in ("softmax_backward", "log_softmax_backward"):

@@ -1,39 +1,22 @@
-"""Trees as text, as Graphviz graphs and as drawings."""
+"""Trees as text, and as Graphviz graphs."""
 
 from __future__ import annotations
 
 import doctest
 import re
-import sys
-from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from boltzmax import Tree, _tree_text
-from boltzmax._tree_text import plot, render, to_dot
+from boltzmax._tree_plot import plot
+from boltzmax._tree_text import render, to_dot
+from tree_samples import TAXONOMY, depth_first, trees
 
-TAXONOMY = Tree.from_paths(["animal/cat", "animal/dog", "plant"])
 PLAIN = Tree.from_parents([5, 5, 6, 4, -1, 6, 4])
-
-
-@st.composite
-def trees(draw: st.DrawFn) -> Tree:
-    """Any tree: every node hangs below one of those before it, or begins it."""
-    n = draw(st.integers(2, 30))
-    parents = [-1, *(draw(st.integers(0, i - 1)) for i in range(1, n))]
-    return Tree.from_parents(parents)
-
-
-def depth_first(tree: Tree) -> Iterator[int]:
-    stack = [tree.n_classes]
-    while stack:
-        node = stack.pop()
-        yield node
-        stack += tree.children(node)[::-1].tolist()
 
 
 def chain(n_inner: int) -> Tree:
@@ -41,7 +24,6 @@ def chain(n_inner: int) -> Tree:
 
 
 def test_examples() -> None:
-    pytest.importorskip("matplotlib")
     result = doctest.testmod(_tree_text)
     assert result.attempted > 0
     assert result.failed == 0
@@ -198,74 +180,6 @@ def test_names_are_in_the_graph() -> None:
     assert labels == {0: "0: animal/cat", 1: "1: animal/dog", 2: "2: plant", 3: "node 3"} | {
         4: "animal"
     }
-
-
-# ---- plot
-
-
-@pytest.fixture
-def axes() -> Any:
-    return pytest.importorskip("matplotlib.figure").Figure().subplots()
-
-
-def places_of(ax: Any) -> dict[str, tuple[float, float]]:
-    return {text.get_text(): text.xy for text in ax.texts}
-
-
-def test_drawing_has_leaves_side_by_side(axes: Any) -> None:
-    assert plot(PLAIN, axes) is axes
-    places = {label: tuple(map(float, xy)) for label, xy in places_of(axes).items()}
-    assert places == {
-        "node 4": (0.875, 0),
-        "3": (0, -1),
-        "node 5": (1.75, -1),
-        "2": (1, -2),
-        "node 6": (2.5, -2),
-        "0": (2, -3),
-        "1": (3, -3),
-    }
-
-
-@settings(max_examples=25, deadline=None)  # figures take their time
-@given(trees())
-def test_drawing_is_the_tree(tree: Tree) -> None:
-    ax = pytest.importorskip("matplotlib.figure").Figure().subplots()
-    plot(tree, ax, labels=[f"class {c}" for c in range(tree.n_classes)])
-    n = tree.n_classes
-    texts = [f"{c}: class {c}" for c in range(n)] + [f"node {v}" for v in range(n, tree.n_nodes)]
-    places = places_of(ax)
-    xy = np.array([places[text] for text in texts])
-    np.testing.assert_array_equal(xy[:, 1], -tree.node_depth)
-    leaves = [node for node in depth_first(tree) if node < n]
-    np.testing.assert_array_equal(xy[leaves, 0], np.arange(n))
-    lines = {tuple(map(tuple, line)) for line in ax.collections[0].get_segments()}
-    ends = {(tuple(xy[tree.parent[v]]), tuple(xy[v])) for v in range(tree.n_nodes) if v != n}
-    assert lines == ends
-    for v in range(n, tree.n_nodes):
-        below = xy[tree.children(v), 0]
-        assert below.min() <= xy[v, 0] <= below.max()
-
-
-def test_drawing_can_be_saved(axes: Any, tmp_path: Any) -> None:
-    TAXONOMY.plot(axes, labels=["$x", "a_$b$", "\\frac{"])
-    axes.figure.savefig(tmp_path / "tree.png")
-    assert (tmp_path / "tree.png").read_bytes().startswith(b"\x89PNG")
-
-
-def test_drawing_makes_its_own_figure() -> None:
-    matplotlib = pytest.importorskip("matplotlib")
-    matplotlib.use("Agg")
-    from matplotlib import pyplot
-
-    ax = plot(TAXONOMY)
-    assert ax.figure in [pyplot.figure(i) for i in pyplot.get_fignums()]
-    pyplot.close(ax.figure)
-
-
-def test_matplotlib_may_be_missing(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(sys.modules, "matplotlib.collections", None)
-    with pytest.raises(ImportError, match=r'pip install "boltzmax\[demo\]"'):
-        plot(TAXONOMY)
 
 
 # ---- all

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import itertools
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
+from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from boltzmax import HierarchicalSoftmax, Tree
 
 Array = NDArray[Any]
 
+TAXONOMY = Tree.from_paths(["animal/cat", "animal/dog", "plant"])
 PATHS = ["a/b/x", "a/b/y", "a/b/z", "c/d", "e/f/g/h", "i", "k/l", "k/m"]  # nodes of 1 to 5 children
 
 
@@ -34,6 +37,22 @@ TREES = {
     "one": Tree.balanced(1),
     "two": Tree.balanced(2),
 }
+
+
+@st.composite
+def trees(draw: st.DrawFn) -> Tree:
+    """Any tree: every node hangs below one of those before it, or begins it."""
+    n = draw(st.integers(2, 30))
+    parents = [-1, *(draw(st.integers(0, i - 1)) for i in range(1, n))]
+    return Tree.from_parents(parents)
+
+
+def depth_first(tree: Tree) -> Iterator[int]:
+    stack = [tree.n_classes]
+    while stack:
+        node = stack.pop()
+        yield node
+        stack += tree.children(node)[::-1].tolist()
 
 
 def layer_on(

@@ -15,7 +15,8 @@ Array = NDArray[Any]
 Axis = Any
 
 # Outside of this range 1/T or T times a score leaves float32.
-_LEAST_TEMPERATURE, _LARGEST_TEMPERATURE = 1e-30, 1e30
+LEAST_TEMPERATURE, LARGEST_TEMPERATURE = 1e-30, 1e30
+_RANGE = f"from {LEAST_TEMPERATURE:g} to {LARGEST_TEMPERATURE:g}"
 
 # A decorator of what computes in NumPy for a public function: no call warns, whatever errstate
 # the caller is in.
@@ -77,6 +78,8 @@ def _refuse_tensor(x: Any, name: str) -> None:
 def _refuse_object(x: Any, name: str) -> None:
     """Raise if NumPy took `x` for a single object, and there is a way to make an array of it."""
     kind = f"{type(x).__module__}.{type(x).__qualname__}".removeprefix("builtins.")
+    if isinstance(x, np.ndarray):
+        return
     if x is None:
         raise TypeError(f"{name} is None, not an array of numbers")
     if hasattr(x, "toarray"):
@@ -155,13 +158,6 @@ def classes_last(array: Array, axis: int) -> Array:
     return array if axis == array.ndim - 1 else np.moveaxis(array, axis, -1)
 
 
-def empty_mean(empty: str) -> float:
-    """Return the mean over nothing that is asked for."""
-    if empty not in ("nan", "zero"):
-        raise ValueError(f"empty must be 'nan' or 'zero', got {empty!r}")
-    return 0.0 if empty == "zero" else math.nan
-
-
 def _as_ints(axis: Any) -> tuple[int, ...]:
     try:
         return (operator.index(axis),)
@@ -171,6 +167,25 @@ def _as_ints(axis: Any) -> tuple[int, ...]:
         return tuple(operator.index(a) for a in axis)
     except TypeError:
         raise TypeError(f"axis must be an int, a tuple of ints or None, got {axis!r}") from None
+
+
+def axes_of_reduction(axis: Axis, ndim: int) -> tuple[int, ...]:
+    """Return axes as NumPy's reductions read them, which also say what is wrong with others."""
+    if axis is None:
+        return tuple(range(ndim))
+    if type(axis) is int and -ndim <= axis < ndim:
+        return (axis % ndim,)
+    try:
+        np.add.reduce(np.zeros((1,) * ndim), axis=axis)
+    except (OverflowError, ValueError):
+        # For what is more than an integer of C, NumPy has other errors than for other axes.
+        for k in map(operator.index, axis if isinstance(axis, tuple) else (axis,)):
+            if not -ndim <= k < ndim:
+                raise np.exceptions.AxisError(k, ndim) from None
+        raise
+    if ndim == 0:
+        return ()
+    return tuple(int(k) % ndim for k in (axis if isinstance(axis, tuple) else (axis,)))
 
 
 def broadcast_mask(where: ArrayLike | None, x: Array) -> NDArray[np.bool_] | None:
@@ -187,25 +202,52 @@ def broadcast_mask(where: ArrayLike | None, x: Array) -> NDArray[np.bool_] | Non
         ) from None
 
 
-def check_temperature(temperature: float) -> None:
-    """Raise unless `temperature` is one number in the range."""
-    if not isinstance(temperature, (float, int, np.floating, np.integer)):
-        raise TypeError(f"temperature must be a real number, got {temperature!r}")
-    if not _LEAST_TEMPERATURE <= temperature <= _LARGEST_TEMPERATURE:
-        raise ValueError(_out_of_range(float(temperature)))
+def check_temperature(temperature: Any) -> float:
+    """Return a temperature of a function that divides by it: one positive number, in the range."""
+    return check_positive(temperature, "temperature")
 
 
-def _out_of_range(temperature: float) -> str:
-    return (
-        f"temperature must be > 0 (from {_LEAST_TEMPERATURE:g} to {_LARGEST_TEMPERATURE:g}), "
-        f"got {temperature:g}"
-    )
+def check_positive(value: Any, name: str) -> float:
+    """Return `value` as a float if it is one positive number, in the range of temperatures."""
+    number = as_number(name, value)
+    if not LEAST_TEMPERATURE <= number <= LARGEST_TEMPERATURE:
+        raise ValueError(f"{name} must be > 0 ({_RANGE}), got {number:g}")
+    return number
+
+
+def check_temperature_or_0(temperature: Any) -> float:
+    """Return a temperature of a function that has a limit at 0: a number in the range, or 0."""
+    number = as_number("temperature", temperature)
+    _check_range_or_0(np.array(number))
+    return number
+
+
+def as_number(name: str, value: Any) -> float:
+    """Return `value`, which is to be one number, as a float."""
+    try:
+        if isinstance(value, (str, bytes, bytearray)):
+            raise TypeError
+        return float(value)
+    except OverflowError:  # an integer, too large for a float
+        return math.inf
+    except (TypeError, ValueError):
+        raise TypeError(f"{name} must be a real number, got {value!r}") from None
+
+
+def _check_range_or_0(temperature: NDArray[np.float64]) -> None:
+    t = temperature
+    good = (t >= LEAST_TEMPERATURE) & (t <= LARGEST_TEMPERATURE) | (t == 0.0)
+    if not good.all():
+        raise ValueError(f"temperature must be >= 0 (0, or {_RANGE}), got {t[~good].flat[0]:g}")
 
 
 def row_temperature(
     temperature: ArrayLike, x: Array, axes: tuple[int, ...]
 ) -> NDArray[np.float64] | None:
-    """Return `temperature` with one element per row, in the shape of `x` without `axes`."""
+    """Return `temperature`, zeros included, with one element per row: `x` without `axes`.
+
+    None stands for a temperature of 1 in all rows.
+    """
     try:
         t = np.asarray(temperature)
         if not is_real(t.dtype):
@@ -215,9 +257,7 @@ def row_temperature(
         raise TypeError(
             f"temperature must be a real number or an array of them, got {temperature!r}"
         ) from None
-    good = (t >= _LEAST_TEMPERATURE) & (t <= _LARGEST_TEMPERATURE)
-    if not good.all():
-        raise ValueError(_out_of_range(t[~good].flat[0]))
+    _check_range_or_0(t)
     if t.ndim == 0 and t == 1.0:
         return None
     kept = tuple(d for d in range(x.ndim) if d not in axes)
@@ -232,6 +272,13 @@ def row_temperature(
             f"{rows}"
         ) from None
     return None if (t == 1.0).all() else broadcast
+
+
+def read_empty(empty: str) -> float:
+    """Return what stands for the answer to nothing: NaN or 0."""
+    if empty not in ("nan", "zero"):
+        raise ValueError(f"empty must be 'nan' or 'zero', got {empty!r}")
+    return math.nan if empty == "nan" else 0.0
 
 
 def checked_out(out: Any, shape: tuple[int, ...], dtype: np.dtype[Any]) -> Array:

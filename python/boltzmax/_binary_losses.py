@@ -7,7 +7,7 @@ from typing import Any
 from numpy.typing import ArrayLike, NDArray
 
 from boltzmax import _core
-from boltzmax._arguments import empty_mean, quietly
+from boltzmax._arguments import quietly, read_empty
 from boltzmax._shared_docs import with_shared_paragraphs
 from boltzmax._targets import (
     REDUCTIONS,
@@ -163,7 +163,7 @@ def _evaluate(
 ) -> Any:
     """Check the arguments, and bring them into the form that compiled code reads."""
     check_reduction(reduction, REDUCTIONS, with_grad)
-    empty_mean(empty)
+    read_empty(empty)
     arrays = _read(logits, target, weight, pos_weight)
     gradient = gradient_like(arrays[0], out) if with_grad else None
     return _core.binary_cross_entropy(*arrays, reduction, empty, with_grad, gradient)

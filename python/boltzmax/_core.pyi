@@ -16,6 +16,7 @@ def softmax(
     *,
     where: ArrayLike | None = None,
     temperature: ArrayLike = 1.0,
+    empty: str = "nan",
     dtype: DTypeLike | None = None,
     out: NDArray[Any] | None = None,
 ) -> NDArray[Any]: ...
@@ -25,6 +26,7 @@ def log_softmax(
     *,
     where: ArrayLike | None = None,
     temperature: ArrayLike = 1.0,
+    empty: str = "nan",
     dtype: DTypeLike | None = None,
     out: NDArray[Any] | None = None,
 ) -> NDArray[Any]: ...

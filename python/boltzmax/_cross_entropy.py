@@ -17,10 +17,9 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from boltzmax import _core
-from boltzmax._arguments import quietly
+from boltzmax._arguments import check_positive, check_temperature, quietly
 from boltzmax._loss_arguments import (
     Reduction,
-    check_number,
     checked_z_loss,
     gradient_of,
     per_class,
@@ -112,10 +111,10 @@ def _evaluate(
     out: Array | None = None,
 ) -> tuple[Any, Array | None]:
     """Return the loss and the gradient, if that is wanted."""
-    temperature = check_number("temperature", options.pop("temperature"), 1e-30, 1e30)
+    temperature = check_temperature(options.pop("temperature"))
     softcap, z_loss = options.pop("softcap"), checked_z_loss(options.pop("z_loss"))
     if softcap is not None:
-        softcap = check_number("softcap", softcap, 1e-30, 1e30)
+        softcap = check_positive(softcap, "softcap")
     scores = read_logits(function, logits, options.pop("axis"))
     rows, reduce = read_rows(function, scores, target, temperature=temperature, **options)
     gradient = None

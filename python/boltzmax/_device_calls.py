@@ -6,7 +6,7 @@ from typing import Any, SupportsIndex
 
 import numpy as np
 
-from boltzmax._arguments import axis_with_classes, check_temperature, empty_mean
+from boltzmax._arguments import axis_with_classes, check_temperature, read_empty
 from boltzmax._device_arrays import (
     FLOATS,
     ITEM,
@@ -124,7 +124,7 @@ class Call:
 
     def reduction(self, name: str, empty: str) -> Any:
         """Return what becomes of the losses of rows; of none, `empty` says what."""
-        of_nothing = "_OR_ZERO" if empty_mean(empty) == 0.0 and name == "mean" else ""
+        of_nothing = "_OR_ZERO" if read_empty(empty) == 0.0 and name == "mean" else ""
         return getattr(self.module.Reduction, name.upper() + of_nothing)
 
     def target(self, target: Any, shape: Shape) -> View:

@@ -14,10 +14,24 @@ where : array_like of bool, optional
     Broadcasts to `x`. False leaves an element out of its row.
 temperature : float or array_like, default 1.0
     Divides the scores. A scalar, or one per row: an array that broadcasts to the shape of `x`
-    without the reduced axes (or with length 1 there). Positive, from 1e-30 to 1e30.
+    without the reduced axes (or with length 1 there). From 1e-30 to 1e30; or 0, which gives the
+    limit as it falls there: {limit}.{empty}
 dtype : dtype, optional
-    What to compute in and return: float16, float32, float64, bfloat16 or longdouble.
-"""
+    What to compute in and return: float16, float32, float64, bfloat16 or longdouble."""
+
+_EMPTY = """
+empty : {{"nan", "zero"}}, default "nan"
+    What a row of -inf alone gives, masked elements aside: NaN, or {nothing}."""
+
+_SHARED = "the largest elements of a row share the probability"
+
+_OF_SOFTMAX = _OPTIONS.format(limit=_SHARED, empty=_EMPTY.format(nothing="0"))
+_OF_LOG_SOFTMAX = _OPTIONS.format(limit=_SHARED, empty=_EMPTY.format(nothing="-inf"))
+_OF_LOGSUMEXP = _OPTIONS.format(
+    limit="""an infinity with the sign of the largest element, or the
+    logarithm of how many are 0 if that is 0 (for real `x` without `b`)""",
+    empty="",
+)
 
 _OUT = """
 out : ndarray, optional
@@ -29,7 +43,7 @@ TypeError
     For a dtype that is not supported (the message names it), an `out` of another dtype, or a
     `where` that is not bool.
 ValueError
-    For a temperature out of range, an `out` of another shape or read-only, or a `where` or
+    For an option out of range, an `out` of another shape or read-only, or a `where` or
     temperature that does not broadcast.
 numpy.exceptions.AxisError
     For an axis out of range.
@@ -48,20 +62,26 @@ The shift by the maximum m is by a whole power of two, so that x - m is never ro
 softmax functions", IMA J. Numer. Anal. 41(4), 2021, for what the usual way loses. Sums are
 accumulated in twice the precision. The same row gives the same bits whatever the number of
 threads, the batch it is in, its strides or its alignment.
+
+What comes back is an ndarray, or a scalar, whatever `x` is. Labels of pandas, polars and xarray
+are not kept; on a result p of the same shape these put them back:
+``pandas.DataFrame(p, df.index, df.columns)``,
+``polars.DataFrame(p, schema=df.columns, orient="row")``, ``array.copy(data=p)``.
 """
 
-SOFTMAX = f"""softmax(x, axis=-1, *, where=None, temperature=1.0, dtype=None, out=None)
+SOFTMAX = f"""softmax(x, axis=-1, *, where=None, temperature=1.0, empty='nan', dtype=None, out=None)
 --
 
 Probabilities from scores: exp(x_i / T) / sum_j exp(x_j / T) along an axis.
 
 Parameters
-----------{_X}{_COMMON.rstrip()}{_OPTIONS.rstrip()}{_OUT}
+----------{_X}{_COMMON.rstrip()}{_OF_SOFTMAX}{_OUT}
 Returns
 -------
 ndarray
     Of the shape of `x`, from 0 to 1; each row sums to 1. Masked elements are 0. A row with NaN
-    or +inf, or of -inf alone, is NaN. A 0-d input gives a scalar.
+    or +inf is NaN, and so is one of -inf alone unless `empty` is "zero". A 0-d input gives a
+    scalar.
 
 Raises
 ------{_ERRORS}
@@ -78,20 +98,25 @@ array([[1. , 0. ],
        [0.5, 0.5]])
 >>> boltzmax.softmax([0.0, 1.0], temperature=0.01).round(6)
 array([0., 1.])
+>>> boltzmax.softmax([1.0, 3.0, 3.0], temperature=0)
+array([0. , 0.5, 0.5])
+>>> boltzmax.softmax([-np.inf, -np.inf], empty="zero")
+array([0., 0.])
 """
 
-LOG_SOFTMAX = f"""log_softmax(x, axis=-1, *, where=None, temperature=1.0, dtype=None, out=None)
+LOG_SOFTMAX = f"""log_softmax(x, axis=-1, *, where=None, temperature=1.0, empty='nan', dtype=None, \
+out=None)
 --
 
 Logarithms of probabilities: x_i / T - log(sum_j exp(x_j / T)) along an axis.
 
 Parameters
-----------{_X}{_COMMON.rstrip()}{_OPTIONS.rstrip()}{_OUT}
+----------{_X}{_COMMON.rstrip()}{_OF_LOG_SOFTMAX}{_OUT}
 Returns
 -------
 ndarray
-    Of the shape of `x`, at most 0. Masked elements are -inf. A row with NaN, or of -inf alone,
-    is NaN; +inf gives NaN in its place and -inf in the others.
+    Of the shape of `x`, at most 0. Masked elements are -inf. A row with NaN is NaN, and so is one
+    of -inf alone unless `empty` is "zero"; +inf gives NaN in its place and -inf in the others.
 
 Raises
 ------{_ERRORS}
@@ -121,7 +146,7 @@ b : array_like, optional
 keepdims : bool, default False
     Keep the reduced axes with length 1.
 return_sign : bool, default False
-    Return the logarithm of the absolute value of the sum, and the sum's sign.{_OPTIONS.rstrip()}
+    Return the logarithm of the absolute value of the sum, and the sum's sign.{_OF_LOGSUMEXP}
 out : ndarray, optional
     Where the result goes: of the result's shape and dtype.
 
@@ -180,7 +205,7 @@ Returns
 -------
 ndarray
     The gradient with respect to the scores, of the shape of `dy`. With a temperature T, divide it
-    by T.
+    by T; at T = 0 the gradient is 0, since `y` is constant near all scores but equal ones.
 
 Raises
 ------{_BACKWARD_ERRORS}
@@ -204,7 +229,8 @@ Returns
 -------
 ndarray
     The gradient with respect to the scores, of the shape of `dy`. With a temperature T, divide it
-    by T. NaN where `y` exceeds 40, which no logarithm of a probability does.
+    by T; at T = 0 the gradient is 0, since `y` is constant near all scores but equal ones. NaN
+    where `y` exceeds 40, which no logarithm of a probability does.
 
 Raises
 ------{_BACKWARD_ERRORS}

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import os
 import secrets
+import stat
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -17,18 +18,78 @@ FileName = str | os.PathLike[str]
 
 @contextmanager
 def replacing(target: Path) -> Iterator[Path]:
-    """Yield a temporary path beside `target`, which it replaces if nothing is raised."""
-    target = target.resolve()  # of a symbolic link, the file it points to is replaced
-    if target.exists() and not target.is_file():
-        raise FileExistsError(f"not a regular file: {target}")
+    """Yield a temporary path beside `target`, which it replaces if nothing is raised.
+
+    What replaces a file has its mode, and its owner and group where the system allows that; a new
+    file has the mode that the umask leaves.  Until then nobody else may read it.  Of a symbolic
+    link, the file it points to is replaced, or made.
+    """
+    target = Path(os.path.realpath(target))
+    old = _status(target)
     temporary = target.with_name(f".boltzmax-{secrets.token_hex(8)}.tmp")
     try:
+        new = _create(temporary, target)
         yield temporary
         with temporary.open("rb+") as file:
             os.fsync(file.fileno())
+        mode = stat.S_IMODE(new.st_mode) if old is None else _take_over(temporary, old)
+        _set_mode(temporary, mode)
         temporary.replace(target)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def _status(target: Path) -> os.stat_result | None:
+    """Return the status of a regular file, None if there is none."""
+    try:
+        status = target.stat()  # an OSError if links point to each other
+    except FileNotFoundError:
+        return None
+    if not stat.S_ISREG(status.st_mode):
+        raise FileExistsError(f"not a regular file: {target}")
+    return status
+
+
+def _create(temporary: Path, target: Path) -> os.stat_result:
+    """Make an empty file that nobody else may read, and return the status it would have had."""
+    try:
+        handle = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666)
+    except OSError as error:
+        reason = f"{error.strerror}: {target.name} is written to a new file in this folder first"
+        raise OSError(error.errno, reason, os.fspath(target.parent)) from None
+    try:
+        status = os.fstat(handle)
+    finally:
+        os.close(handle)
+    _set_mode(temporary, 0o600)
+    return status
+
+
+def _take_over(path: Path, old: os.stat_result) -> int:
+    """Give a file the owner and group of another, where allowed; return the mode that it may have.
+
+    Who is not the owner may not run it as such, and another group may do what others may.
+    """
+    mode = stat.S_IMODE(old.st_mode)
+    if _set_owner(path, old.st_uid, old.st_gid):
+        return mode
+    mode &= 0o777
+    return mode if _set_owner(path, -1, old.st_gid) else mode & 0o707 | (mode & 0o007) << 3
+
+
+def _set_owner(path: Path, user: int, group: int) -> bool:
+    if not hasattr(os, "chown"):  # a system without owners
+        return True
+    try:
+        os.chown(path, user, group)
+    except OSError:
+        return False
+    return True
+
+
+def _set_mode(path: Path, mode: int) -> None:
+    with suppress(PermissionError):  # a file system without modes
+        path.chmod(mode)
 
 
 def write_npz(path: FileName, kind: str, arrays: Mapping[str, Any]) -> None:

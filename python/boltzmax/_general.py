@@ -3,21 +3,22 @@
 Arguments are checked here, brought to one form (the reduced axes last, every operand broadcast as
 a view) and handed to ``_core.run``, which reads any strides and converts any real dtype as it
 goes.  Nothing here is as large as the input, except for the documented fall-backs: inputs in
-foreign byte order, `out` overlapping an input, and what only `_numpy_path` computes.
+foreign byte order, `out` overlapping an input, temperatures of 0, and what only `_numpy_path`
+computes.
 """
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, DTypeLike, NDArray
 
 from boltzmax import _complex, _core, _numpy_path
+from boltzmax._argmax_limit import at_temperature_0
 from boltzmax._arguments import (
     SUPPORTED,
     as_input,
-    broadcast_mask,
     checked_out,
     clashes,
     is_native_float,
@@ -25,10 +26,10 @@ from boltzmax._arguments import (
     is_small_float,
     normalized_axes,
     quietly,
+    read_empty,
     repeats_elements,
-    row_temperature,
-    working_dtype,
 )
+from boltzmax._calls import Call, read_call
 
 Array = NDArray[Any]
 Axis = Any
@@ -41,49 +42,7 @@ _BACKWARD_OPS = {"softmax_backward": 0, "log_softmax_backward": 1}
 # ---- softmax, log_softmax, logsumexp ----
 
 
-class _Call(NamedTuple):
-    """A call whose arguments make sense."""
-
-    x: Array
-    axes: tuple[int, ...]
-    mask: NDArray[np.bool_] | None
-    temperature: NDArray[np.float64] | None
-    dtype: np.dtype[Any]
-
-    @property
-    def kept(self) -> tuple[int, ...]:
-        return tuple(d for d in range(self.x.ndim) if d not in self.axes)
-
-    @property
-    def order(self) -> tuple[int, ...]:
-        return self.kept + self.axes
-
-    def broadcast_temperature(self) -> Array | None:
-        """Return the temperature with the reduced axes kept, for `_numpy_path`."""
-        return None if self.temperature is None else np.expand_dims(self.temperature, self.axes)
-
-
-def _read(
-    function: str,
-    x: ArrayLike,
-    axis: Axis,
-    where: ArrayLike | None,
-    temperature: ArrayLike,
-    dtype: DTypeLike | None,
-) -> _Call:
-    array = as_input(x)
-    working = working_dtype(array, dtype, function)
-    axes = normalized_axes(axis, array.ndim)
-    return _Call(
-        array,
-        axes,
-        broadcast_mask(where, array),
-        row_temperature(temperature, array, axes),
-        working,
-    )
-
-
-def _run_native(function: str, call: _Call, out: Array) -> None:
+def _run_native(function: str, call: Call, out: Array) -> None:
     """Compute into `out`, which has only the kept axes if the function reduces."""
     order = call.order
     reduces = function == "logsumexp"
@@ -111,12 +70,17 @@ def _elementwise(
     axis: Axis,
     where: ArrayLike | None,
     temperature: ArrayLike,
+    empty: str,
     dtype: DTypeLike | None,
     out: Array | None,
 ) -> Any:
-    call = _read(function, x, axis, where, temperature, dtype)
+    call = read_call(function, x, axis, where, temperature, dtype)
+    of_nothing = read_empty(empty)
     shape = call.x.shape
     target = None if out is None else checked_out(out, shape, call.dtype)
+    nothing = call.has_nothing() if of_nothing == 0.0 else None
+    if call.is_cold:
+        call = at_temperature_0(function, call)
     if is_native_float(call.dtype) and call.x.dtype.char != "g":
         result = _core.empty_like(call.x, call.dtype) if target is None else target
         _run_native(function, call, result)
@@ -133,6 +97,8 @@ def _elementwise(
         if target is not None:
             target[...] = result
             result = target
+    if nothing is not None:
+        np.copyto(result, 0.0 if function == "softmax" else -np.inf, where=nothing)
     if out is not None:
         return out
     return result[()] if result.ndim == 0 else result
@@ -145,11 +111,12 @@ def softmax(
     *,
     where: ArrayLike | None = None,
     temperature: ArrayLike = 1.0,
+    empty: str = "nan",
     dtype: DTypeLike | None = None,
     out: Array | None = None,
 ) -> Any:
     """Compute `boltzmax.softmax`."""
-    return _elementwise("softmax", x, axis, where, temperature, dtype, out)
+    return _elementwise("softmax", x, axis, where, temperature, empty, dtype, out)
 
 
 @quietly
@@ -159,11 +126,12 @@ def log_softmax(
     *,
     where: ArrayLike | None = None,
     temperature: ArrayLike = 1.0,
+    empty: str = "nan",
     dtype: DTypeLike | None = None,
     out: Array | None = None,
 ) -> Any:
     """Compute `boltzmax.log_softmax`."""
-    return _elementwise("log_softmax", x, axis, where, temperature, dtype, out)
+    return _elementwise("log_softmax", x, axis, where, temperature, empty, dtype, out)
 
 
 @quietly
@@ -180,8 +148,12 @@ def logsumexp(
     out: Array | None = None,
 ) -> Any:
     """Compute `boltzmax.logsumexp`."""
-    call = _read("logsumexp", x, axis, where, temperature, dtype)
+    call = read_call("logsumexp", x, axis, where, temperature, dtype)
     weights = None if b is None else _weights(b, call.x)
+    if call.is_cold:
+        if weights is not None or call.x.dtype.kind == "c":
+            raise ValueError("a temperature of 0 goes with real x, and without weights b")
+        call = at_temperature_0("logsumexp", call)
     shape = tuple(
         1 if d in call.axes else n for d, n in enumerate(call.x.shape) if keepdims or d in call.kept
     )
@@ -208,13 +180,13 @@ def logsumexp(
     return (value, _as_returned(sign, call, keepdims)) if return_sign else value
 
 
-def _new_rows(call: _Call) -> Array:
+def _new_rows(call: Call) -> Array:
     """Return an array with the kept axes, in the order that they have in `call.x`."""
     rows = call.x.transpose(call.order)
     return _core.empty_like(rows, call.dtype, len(call.axes))
 
 
-def _as_returned(rows: Any, call: _Call, keepdims: bool) -> Any:
+def _as_returned(rows: Any, call: Call, keepdims: bool) -> Any:
     """Insert the reduced axes if they are kept; 0-d arrays are returned as scalars."""
     if keepdims:
         rows = np.expand_dims(rows, call.axes)
@@ -234,7 +206,7 @@ def _weights(b: ArrayLike, x: Array) -> Array:
         ) from None
 
 
-def _run_weighted(call: _Call, weights: Array, return_sign: bool) -> tuple[Array, Array | None]:
+def _run_weighted(call: Call, weights: Array, return_sign: bool) -> tuple[Array, Array | None]:
     """Logarithms of the sizes of weighted sums, and signs if wanted, with the kept axes."""
     if weights.dtype.char == "g" or is_small_float(weights.dtype):
         weights = weights.astype(np.float64)
@@ -255,7 +227,7 @@ def _run_weighted(call: _Call, weights: Array, return_sign: bool) -> tuple[Array
 
 
 def _logsumexp_numpy(
-    call: _Call, weights: Array | None, return_sign: bool
+    call: Call, weights: Array | None, return_sign: bool
 ) -> tuple[Array, Array | None]:
     x = call.x.astype(call.dtype, copy=False)
     if weights is not None and weights.dtype.kind == "c" and x.dtype.kind != "c":

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from boltzmax import _core, _linear_scores
-from boltzmax._arguments import as_input, empty_mean, is_float, quietly
+from boltzmax._arguments import as_input, is_float, quietly, read_empty
 from boltzmax._linear_scores import Rows, Scores, Shares, Totals
 from boltzmax._loss_arguments import Reduction, check_number, checked_z_loss
 from boltzmax._shared_docs import with_shared_paragraphs
@@ -295,7 +295,7 @@ def _terms(scores: Scores, target: ArrayLike, options: _Options) -> _Terms:
     of_row = 1.0 if options.sample_weight is None else options.sample_weight
     sample = broadcast(of_row, shape, "sample_weight", "target").reshape(-1)
     used = np.where(counted, own * sample, 0.0)
-    empty = empty_mean(options.empty)
+    empty = read_empty(options.empty)
     reduce = Reduction(options.reduction, shape, scores.dtype, counted, sample, used, empty)
     scores.plan(np.zeros_like(counted) if reduce.is_zero else counted)
     shares = Shares(q, of_class, 1.0 - smoothing, smoothing / n)

@@ -8,7 +8,8 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from boltzmax import _core, _linear_scores
-from boltzmax._arguments import quietly
+from boltzmax._argmax_limit import Largest
+from boltzmax._arguments import check_temperature_or_0, quietly
 from boltzmax._linear_scores import FEW_ROWS, NO_SHARES, Scores, Totals
 from boltzmax._targets import Wanted, checked_targets
 
@@ -35,7 +36,8 @@ def linear_logsumexp(
     bias : array_like, shape (V,), optional
         Added to the logits ``hidden @ weight.T``.
     temperature : float, optional
-        Divides the scores.
+        Divides the scores. From 1e-30 to 1e30; or 0, the limit as it falls there: an infinity
+        with the sign of the largest score, or the logarithm of how many are 0 if that is.
     softcap : float, optional
         Caps the logits to ``softcap * tanh(logits / softcap)`` before that.
 
@@ -49,7 +51,7 @@ def linear_logsumexp(
     TypeError
         If an argument has an unsupported dtype.
     ValueError
-        If shapes do not match, there are no classes, or `temperature` or `softcap` is not > 0.
+        If shapes do not match, there are no classes, or `temperature` or `softcap` is out of range.
 
     Examples
     --------
@@ -74,9 +76,12 @@ def _logsumexp(
     temperature: float,
     softcap: float | None,
 ) -> Array:
-    scores = Scores(hidden, weight, bias, temperature, softcap)
+    scores, is_limit = _scores_at(temperature, hidden, weight, bias, softcap)
     result = np.empty(scores.n_rows, scores.dtype)
     for where, x in scores.blocks():
+        if is_limit:
+            result[where] = _largest(scores, x).log_sum
+            continue
         totals = Totals(len(x))
         scores.read(x, totals)
         result[where] = totals.lse
@@ -97,6 +102,7 @@ def linear_log_prob(
     Parameters
     ----------
     hidden, weight, bias, temperature, softcap : see `linear_logsumexp`
+        At a temperature of 0 the classes with the largest score share the probability.
     target : array_like of int, shape (...)
         The class of each row.  The result is 0 where it is -100.
 
@@ -110,7 +116,7 @@ def linear_log_prob(
     TypeError
         If an argument has an unsupported dtype.
     ValueError
-        If shapes do not match, there are no classes, or `temperature` or `softcap` is not > 0.
+        If shapes do not match, there are no classes, or `temperature` or `softcap` is out of range.
     IndexError
         If a target is not a class.
 
@@ -138,11 +144,14 @@ def _log_prob(
     temperature: float,
     softcap: float | None,
 ) -> Array:
-    scores = Scores(hidden, weight, bias, temperature, softcap)
+    scores, is_limit = _scores_at(temperature, hidden, weight, bias, softcap)
     classes, counted = checked_targets(target, Wanted(scores.shape, scores.n_classes), -100)
     scores.plan(counted)
     result = np.zeros(len(classes), scores.dtype)
     for where, x in scores.blocks():
+        if is_limit:
+            result[where] = _largest(scores, x, classes[where]).log_prob
+            continue
         totals = Totals(len(x), classes[where])
         scores.read(x, totals)
         result[where] = totals.own - totals.from_reference
@@ -218,6 +227,7 @@ def linear_sample(
     Parameters
     ----------
     hidden, weight, bias, temperature : see `linear_logsumexp`
+        At a temperature of 0 one of the classes with the largest score is drawn.
     rng : numpy.random.Generator or int, optional
         Where random numbers come from, or a seed; by default from the operating system.
 
@@ -231,7 +241,7 @@ def linear_sample(
     TypeError
         If an argument has an unsupported dtype.
     ValueError
-        If shapes do not match, there are no classes, or `temperature` is not > 0.
+        If shapes do not match, there are no classes, or `temperature` is out of range.
 
     Notes
     -----
@@ -245,15 +255,53 @@ def linear_sample(
     >>> linear_sample([[1.0], [-1.0]], [[-99.0], [99.0]], rng=0)
     array([1, 0])
     """
-    scores = Scores(hidden, weight, bias, temperature)
+    scores, is_limit = _scores_at(temperature, hidden, weight, bias)
     level = np.random.default_rng(rng).random(scores.n_rows)
     ids = np.empty(scores.n_rows, np.int64)
     for where, x in scores.blocks():
+        if is_limit:
+            ids[where] = _drawn_from_largest(scores, x, level[where])
+            continue
         sums = np.empty((len(x), len(scores.tiles)))
         for j, tile in enumerate(scores.tiles):
             sums[:, j] = _read(scores, x, tile)[0]
         ids[where] = _drawn(scores, x, sums, level[where])
     return ids.reshape(scores.shape)
+
+
+def _scores_at(
+    temperature: float,
+    hidden: ArrayLike,
+    weight: ArrayLike,
+    bias: ArrayLike | None,
+    softcap: float | None = None,
+) -> tuple[Scores, bool]:
+    """Return scores over the temperature; at 0 they are divided by nothing, and it is said."""
+    is_limit = check_temperature_or_0(temperature) == 0.0
+    return Scores(hidden, weight, bias, 1.0 if is_limit else temperature, softcap), is_limit
+
+
+def _largest(scores: Scores, x: Array, label: NDArray[np.int64] | None = None) -> Largest:
+    largest = Largest(len(x), scores.dtype, label)
+    for tile in scores.tiles:
+        largest.add(_read(scores, x, tile)[1], tile.start)
+    return largest
+
+
+def _drawn_from_largest(scores: Scores, x: Array, level: Floats) -> NDArray[np.int64]:
+    """Draw one of the largest scores of each row; the tiles are read again if some are equal."""
+    largest = _largest(scores, x)
+    ids = np.where(np.isfinite(largest.score), largest.first, -1)
+    wanted = np.minimum((level * largest.count).astype(np.int64), largest.count - 1)
+    rows = np.flatnonzero((ids >= 0) & (wanted > 0))
+    passed = np.zeros(len(rows), np.int64)
+    for tile in scores.tiles if len(rows) else ():
+        is_largest = _read(scores, x, tile)[1][rows] == largest.score[rows, None]
+        running = passed[:, None] + np.cumsum(is_largest, axis=1)
+        here = (passed <= wanted[rows]) & (wanted[rows] < running[:, -1])
+        ids[rows[here]] = tile.start + (running[here] > wanted[rows[here], None]).argmax(axis=1)
+        passed = running[:, -1]
+    return ids
 
 
 def _read(scores: Scores, x: Array, tile: slice) -> tuple[Floats, Array]:

@@ -15,8 +15,14 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from boltzmax import _core
-from boltzmax._arguments import is_float, is_real, is_small_float, quietly
-from boltzmax._loss_arguments import as_number
+from boltzmax._arguments import (
+    check_positive,
+    check_temperature,
+    is_float,
+    is_real,
+    is_small_float,
+    quietly,
+)
 from boltzmax._targets import real_numbers
 
 Array = NDArray[Any]
@@ -59,8 +65,8 @@ class Scores:
             self.bias = real_numbers(bias, "bias").astype(self.dtype, copy=False)
             if self.bias.shape != (self.n_classes,):
                 raise ValueError(f"bias must have shape ({self.n_classes},), got {self.bias.shape}")
-        self.temperature = positive(temperature, "temperature")
-        self.softcap = None if softcap is None else positive(softcap, "softcap")
+        self.temperature = check_temperature(temperature)
+        self.softcap = None if softcap is None else check_positive(softcap, "softcap")
         self.rows: NDArray[np.int64] | None = None
         self.plan()
 
@@ -205,14 +211,6 @@ NO_SHARES = Shares(None, None, 0.0, 0.0)
 def multiply(a: Array, b: Array, out: Array) -> None:
     """Write the product of two matrices; the compiled functions for few logits call this."""
     np.matmul(a, b, out=out)
-
-
-def positive(value: float, name: str) -> float:
-    """Return `value` as a float if it is positive and finite."""
-    number = as_number(name, value)
-    if not 1e-30 <= number <= 1e30:
-        raise ValueError(f"{name} must be > 0 (from 1e-30 to 1e+30), got {number:g}")
-    return number
 
 
 def _matrix(x: ArrayLike, name: str) -> Array:

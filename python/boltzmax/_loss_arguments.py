@@ -12,6 +12,7 @@ from numpy.typing import ArrayLike, NDArray
 from boltzmax import _core
 from boltzmax._arguments import (
     as_input,
+    as_number,
     axis_with_classes,
     checked_out,
     clashes,
@@ -192,13 +193,3 @@ def checked_z_loss(value: float) -> float:
     if not 0.0 <= number < np.inf:
         raise ValueError(f"z_loss must be finite and not negative, got {value!r}")
     return number
-
-
-def as_number(name: str, value: Any) -> float:
-    """Return `value` as a float."""
-    try:
-        if not isinstance(value, str):
-            return float(value)
-    except (TypeError, ValueError):
-        pass
-    raise TypeError(f"{name} must be a real number, got {value!r}")

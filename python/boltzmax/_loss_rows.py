@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from boltzmax._arguments import empty_mean, is_float
+from boltzmax._arguments import is_float, read_empty
 from boltzmax._loss_arguments import Logits, Reduction, check_number, per_class, per_row
 from boltzmax._targets import (
     Wanted,
@@ -97,7 +97,7 @@ def read_rows(
 ) -> tuple[Rows, Reduction]:
     """Check what a loss on logits is called with, besides them."""
     checked_reduction(reduction)
-    mean_over_nothing = empty_mean(empty)
+    mean_over_nothing = read_empty(empty)
     smoothing = check_number("label_smoothing", label_smoothing, 0, 1)
     array, shape, classes = logits.array, logits.shape, logits.classes
     class_weight = per_class(weight, classes)

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from boltzmax import _core
-from boltzmax._arguments import class_axis, classes_last, empty_mean, quietly
+from boltzmax._arguments import class_axis, classes_last, quietly, read_empty
 from boltzmax._binary_losses import (
     binary_cross_entropy_with_logits,
     binary_cross_entropy_with_logits_with_grad,
@@ -193,7 +193,7 @@ def _nll(
 ) -> Any:
     """Check the arguments, and bring them into the form that compiled code reads."""
     check_reduction(reduction, REDUCTIONS, with_grad)
-    empty_mean(empty)
+    read_empty(empty)
     x = scores(log_prob, "log_prob")
     if x.ndim == 0:
         raise ValueError("log_prob must have an axis of classes, got a single number")
@@ -345,7 +345,7 @@ def _divergence(
 ) -> Any:
     """Check the arguments, and bring them into the form that compiled code reads."""
     check_reduction(reduction, _KL_REDUCTIONS, with_grad)
-    empty_mean(empty)
+    read_empty(empty)
     x = scores(log_q, "log_q")
     truth = broadcast_array(p, x.shape, "p", "log_q")
     gradient = gradient_like(x, out) if with_grad else None

@@ -10,8 +10,8 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from boltzmax import _core
-from boltzmax._arguments import quietly
-from boltzmax._loss_arguments import check_number, read_logits
+from boltzmax._arguments import check_temperature, quietly
+from boltzmax._loss_arguments import read_logits
 from boltzmax._targets import NO_CLASS, Wanted, checked_targets, loss_dtype
 
 Array = NDArray[Any]
@@ -143,7 +143,7 @@ def _evaluate(
 ) -> RowStats:
     """Return the statistics of any logits."""
     scores = read_logits("row_stats", logits, axis)
-    temperature = check_number("temperature", temperature, 1e-30, 1e30)
+    temperature = check_temperature(temperature)
     wanted = operator.index(k)
     if wanted < 0:
         raise ValueError(f"k must be at least 0, got {wanted}")

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from boltzmax import _core, _tree_builders, _tree_text
+from boltzmax import _core, _tree_builders, _tree_plot, _tree_text
 from boltzmax._arguments import quietly
 from boltzmax._files import read_npz, write_npz
 from boltzmax._targets import unmasked_ids
@@ -337,7 +337,7 @@ class Tree:
         self, ax: Any = None, labels: Sequence[str] | None = None, max_nodes: int = 1000
     ) -> Any:
         """Draw with matplotlib, and return the axes."""
-        return _tree_text.plot(self, ax, labels, max_nodes)
+        return _tree_plot.plot(self, ax, labels, max_nodes)
 
     def save(self, path: str | PathLike[str]) -> None:
         """Write the tree to one ``.npz`` file, which takes its name when it is complete."""

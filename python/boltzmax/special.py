@@ -16,7 +16,15 @@ that are left are deliberate:
   integers that wrap around);
 * `logsumexp` of an empty array gives -inf in the right shape for every axis and every tuple of
   axes, and masked arrays are taken as their data throughout (SciPy ignores the mask, too, but
-  is confused by it in corner cases).
+  is confused by it in corner cases);
+* an axis that no array has is a ``numpy.exceptions.AxisError``, however large it is.
+
+Arrays of other libraries (tensors of PyTorch, arrays of JAX or CuPy, frames and series) are read
+by ``numpy.asarray``, and the result is an ndarray without their labels, as it is from SciPy.  One
+that NumPy cannot read, for instance on a device, is a TypeError of its library's; `boltzmax.cuda`
+takes those.  There is one difference: with ``SCIPY_ARRAY_API=1`` in the environment SciPy computes
+in the array's own library and returns an array of that kind, whereas these functions still return
+an ndarray; ``torch.from_numpy(result)``, for instance, makes a tensor of it.
 """
 
 from __future__ import annotations
@@ -31,7 +39,7 @@ from boltzmax import _complex, _numpy_path, _numpy_sums
 from boltzmax import log_softmax as _native_log_softmax
 from boltzmax import logsumexp as _native_logsumexp
 from boltzmax import softmax as _native_softmax
-from boltzmax._arguments import is_small_float
+from boltzmax._arguments import axes_of_reduction, is_small_float
 
 __all__ = ["log_softmax", "logsumexp", "softmax"]
 
@@ -238,7 +246,7 @@ def logsumexp(
                 x, axis, b=weights, keepdims=bool(keepdims), return_sign=bool(return_sign)
             )
     x, weights = _promoted(a, b)
-    axes = _checked_axes(axis, x.ndim)
+    axes = axes_of_reduction(axis, x.ndim)
     result, sign = _logsumexp(x, axes, weights, bool(keepdims), bool(return_sign))
     return (result[()], sign[()]) if return_sign else result[()]
 
@@ -257,11 +265,11 @@ def _softmax_like(
     """Choose the implementation by dtype, once `x` is an array and `axis` is known to be good."""
     x = np.asarray(x)
     if _complex.is_native_complex(x.dtype) and x.size > 0:
-        return _complex.softmax_like(x, _checked_axes(axis, x.ndim), wants_log, plain)[()]
+        return _complex.softmax_like(x, axes_of_reduction(axis, x.ndim), wants_log, plain)[()]
     compiled = x.dtype.kind in "iuf" or x.dtype.name == "bfloat16"  # which comes from outside NumPy
     if not compiled or is_small_float(x.dtype):
         return plain(x, axis)
-    axes = _checked_axes(axis, x.ndim)
+    axes = axes_of_reduction(axis, x.ndim)
     if x.dtype.kind in "iu":
         x = _differences_kept(x, axes)
     if x.size == 0:
@@ -374,18 +382,3 @@ def _as_operand(v: Any) -> Any:
         return v
     array = np.asarray(v)
     return array.astype(np.float64) if array.dtype == object and not np.iterable(v) else array
-
-
-# --- Both -----------------------------------------------------------------------------------------
-
-
-def _checked_axes(axis: Axis, ndim: int) -> tuple[int, ...]:
-    """Axes as a tuple of non-negative numbers; NumPy's own reduction raises NumPy's own errors."""
-    if axis is None:
-        return tuple(range(ndim))
-    if type(axis) is int and -ndim <= axis < ndim:
-        return (axis % ndim,)
-    np.add.reduce(np.zeros((1,) * ndim), axis=axis)
-    if ndim == 0:
-        return ()
-    return tuple(int(k) % ndim for k in (axis if isinstance(axis, tuple) else (axis,)))

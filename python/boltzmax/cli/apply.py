@@ -59,7 +59,9 @@ def add_parser(commands: Any) -> None:
     parser.add_argument("source", type=Path, metavar="IN.npy")
     parser.add_argument("target", type=output_path, metavar="OUT.npy", help="may be IN.npy too")
     parser.add_argument("--axis", type=axis, default=-1, help="-1 (default), --axis=0,1 or none")
-    parser.add_argument("--temperature", type=float, default=1.0, metavar="T", help="1 by default")
+    parser.add_argument(
+        "--temperature", type=float, default=1.0, metavar="T", help="1 by default, 0: argmax"
+    )
     parser.add_argument("--dtype", choices=DTYPES, help="compute in this type and write it")
     parser.add_argument(
         "--block-mb",
