@@ -25,6 +25,7 @@ import numpy as np
 
 import boltzmax
 import readme
+import row_tasks
 from boltzmax.cli import bench, peers
 from boltzmax.cli.console import print_table, progress, write_json
 from boltzmax.cli.peers import FUNCTIONS, OURS, Array, Case
@@ -51,6 +52,13 @@ def against_torch(case: Case) -> Tasks:
     """Compare whole calls; PyTorch works on its own tensors."""
     tasks = peers.prepare(case)
     return {name: tasks[name] for name in (OURS, "torch") if name in tasks}
+
+
+def against_peers(case: Case) -> Tasks:
+    """Compare whole calls on rows, losses and gradients among them."""
+    tasks = row_tasks.prepare(case)
+    del tasks[row_tasks.YARDSTICK]
+    return tasks
 
 
 def against_np_exp(case: Case) -> Tasks:
@@ -127,6 +135,53 @@ ONE_ROW: Shape = (10_000_000,)
 HUGE: Shape = (512, 32000)  # more than the 32 MiB above which malloc always asks the system
 
 
+ROWS_OF_10: Shape = (100_000, 10)
+
+
+def short_row_goals() -> Iterator[Goal]:
+    """Yield the goals of many short rows, and of short columns."""
+    for function in "softmax", "log_softmax":
+        for n, at_least in (
+            (2, 3),
+            (10, 3),
+            (16, 2),
+            (32, 2),
+            (49, 2),
+            (64, 1.3),
+            (128, 1.3),
+            (256, 1.3),
+        ):
+            rows = 100_000 if n <= 10 else 1_000_000 // n
+            yield Goal(Case(function, (rows, n)), against_fastest_peer, at_least=at_least)
+    for n in 2, 10, 32, 100:
+        yield Goal(Case("logsumexp", (1_000_000 // n, n)), against_torch, at_least=4)
+    for dtype in sorted({"float16", "bfloat16", "float64"}.intersection(peers.available_dtypes())):
+        yield Goal(Case("softmax", ROWS_OF_10, dtype), against_torch, at_least=2)
+    yield Goal(Case("softmax", ROWS_OF_10), against_np_exp, at_most=1.3)
+
+    for function in "softmax_backward", "log_softmax_backward":
+        for shape, at_least in (
+            ((100_000, 2), 2),
+            (ROWS_OF_10, 2),
+            ((10_000, 100), 2),
+            ((1000, 1000), 1),
+        ):
+            yield Goal(Case(function, shape), against_peers, at_least=at_least)
+    for function in "cross_entropy", "cross_entropy_with_grad":
+        wanted = (((100_000, 2), 4), (ROWS_OF_10, 6), ((10_000, 100), 2.5), ((1000, 1000), 2.5))
+        for shape, at_least in wanted:
+            yield Goal(Case(function, shape), against_peers, at_least=at_least)
+    for shape in (100_000, 2), ROWS_OF_10, (10_000, 100):
+        yield Goal(Case("row_stats", shape), against_peers, at_least=2.5)
+
+    for function, at_least in ("softmax", 2.5), ("log_softmax", 1.5), ("logsumexp", 2.5):
+        for shape, axis in ((8, 21, 128, 128), 1), ((10, 100_000), 0):
+            yield Goal(Case(function, shape, axis=axis), against_torch, at_least=at_least)
+    for function in FUNCTIONS:
+        for shape in ROWS_OF_10, (10_000, 100):
+            yield Goal(Case(function, shape, threads=2), against_one_thread, at_least=1.8)
+
+
 def all_goals() -> Iterator[Goal]:
     """Yield the goals in the order of the table in which they are published."""
     for function in FUNCTIONS:
@@ -158,6 +213,7 @@ def all_goals() -> Iterator[Goal]:
     for function in "softmax", "log_softmax":
         for shape in LARGE, HUGE:
             yield Goal(Case(function, shape), against_out, at_most=1.5)
+    yield from short_row_goals()
 
 
 def judge(goal: Goal, rounds: int) -> Verdict | None:
