@@ -175,7 +175,7 @@ def test_other_numbers() -> None:
     for bad in (np.inf, np.nan, -1.0):
         with pytest.raises(ValueError, match="gamma must be from 0"):
             boltzmax.focal_loss(X, [0, 1], gamma=bad)
-        with pytest.raises(ValueError, match="temperature must be from"):
+        with pytest.raises(ValueError, match="temperature must be > 0"):
             boltzmax.row_stats(X, temperature=bad)
 
 
