@@ -23,9 +23,10 @@ inline constexpr size_t kFarBytes = size_t{1} << 20;
 
 inline size_t SegmentLength(DType storage) { return storage == DType::kFloat64 ? kSegment<double> : kSegment<float>; }
 
-// The time of one pass over rows in cache, roughly; to decide on threads and on holding the GIL.
+// The time of softmax of rows, roughly, from beyond the second-level cache if there are many; to decide on threads and on
+// holding the GIL.
 inline double EstimateNanoseconds(size_t elements, DType storage) {
-  return static_cast<double>(elements) * (storage == DType::kFloat64 ? 0.5 : 0.2);
+  return static_cast<double>(elements) * (storage == DType::kFloat64 ? 0.8 : 0.35);
 }
 
 // The same for rows, each of which costs something whatever its length.
