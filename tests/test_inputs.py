@@ -227,6 +227,26 @@ def test_what_is_not_quite_an_array_is_told_how_to_become_one(op: str) -> None:
     assert np.shape(boltzmax.softmax(np.from_dlpack(x))) == (3,)
 
 
+def arguments_named(bad: Any) -> Iterator[tuple[str, Callable[[], Any]]]:
+    x, special = array(3), boltzmax.special
+    yield "where", lambda: boltzmax.softmax(x, where=bad)
+    yield "b", lambda: boltzmax.logsumexp(x, b=bad)
+    yield "hidden", lambda: boltzmax.linear_logsumexp(bad, [[1.0]])
+    yield "weight", lambda: boltzmax.linear_topk([[1.0]], bad, 1)
+    yield "x", lambda: special.softmax(bad)
+    yield "x", lambda: special.log_softmax(bad)
+    yield "a", lambda: special.logsumexp(bad)
+    yield "b", lambda: special.logsumexp(x, b=bad)
+
+
+def test_other_arguments_are_told_how_to_become_arrays() -> None:
+    for bad, words in not_quite_arrays():
+        for name, call in arguments_named(bad):
+            if bad is not None:  # that is no mask, or no weights; and SciPy has words of its own
+                with pytest.raises(TypeError, match=f"^{name} {words}"):
+                    call()
+
+
 SMALL_FLOATS = [
     "float4_e2m1fn",
     "float6_e2m3fn",

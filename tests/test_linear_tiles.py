@@ -159,6 +159,17 @@ def test_weights_of_zero_leave_out_infinite_losses():
 
 
 @pytest.mark.usefixtures("isa", "way")
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("weights", [{"sample_weight": [0.0, 1.0]}, {"class_weight": [0.0, 1.0]}])
+def test_a_forbidden_target_of_no_weight_leaves_the_other_gradients(weights, dtype):
+    h, w, bias = np.ones((2, 1), dtype), np.zeros((2, 1), dtype), np.array([-INF, 0.0], dtype)
+    got = linear_cross_entropy_with_grad(h, w, [0, 1], bias, reduction="sum", **weights)
+    assert got[0] == 0.0
+    for gradient in got[1:]:
+        assert not gradient.any()
+
+
+@pytest.mark.usefixtures("isa", "way")
 def test_gradients_of_forbidden_classes():
     h, w, t, b = layer(9, 20, 3)
     b[::2] = -INF

@@ -13,6 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
+import boltzmax
 from boltzmax import _numpy_path
 from boltzmax._numpy_path import log_softmax, logsumexp, softmax
 
@@ -216,6 +217,14 @@ def test_softmax_of_longdouble_is_accurate(kind: Callable[..., Array]) -> None:
             assert abs(exactly(p_i) / (term / total) - 1) <= (2 + distance / 2) * eps
             expected = mpmath.log(term / total)
             assert abs(exactly(q_i) - expected) <= 1.5 * eps * abs(expected) + distance * eps
+
+
+@pytest.mark.parametrize("options", [{}, {"where": True}, {"temperature": 0.0}, {"empty": "zero"}])
+def test_longdouble_keeps_the_memory_order(options: dict[str, Any]) -> None:
+    x = np.zeros((3, 4, 5), np.longdouble, order="F")
+    for function in (boltzmax.softmax, boltzmax.log_softmax):
+        for y in (x, x.transpose(1, 0, 2)):
+            assert function(y, axis=0, **options).strides == y.strides
 
 
 def test_float64_is_not_less_accurate_than_scipy() -> None:

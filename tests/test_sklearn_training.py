@@ -31,6 +31,19 @@ def overlapping() -> tuple[Array, Array]:
     return overlapping_classes()
 
 
+@BOTH
+@SOLVERS
+@pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
+def test_no_error_state_of_numpy_matters(make: Make, solver: str, overlapping: Any) -> None:
+    x, y = overlapping
+    for unit in (1.0, 1e-160, 1e150):
+        plain = make(solver=solver, max_iter=3, l2=0.0, random_state=0).fit(x * unit, y)
+        with np.errstate(all="raise"):
+            strict = make(solver=solver, max_iter=3, l2=0.0, random_state=0).fit(x * unit, y)
+            likely = strict.predict_proba(1e3 * unit * x)
+        assert np.array_equal(likely, plain.predict_proba(1e3 * unit * x), equal_nan=True)
+
+
 # ---- how a training ends ----
 
 

@@ -43,6 +43,17 @@ HARD: list[Callable[[Array], Any]] = [
 # ---- floats ----
 
 
+def test_bits_do_not_depend_on_the_memory_order_of_probabilities() -> None:
+    rng = np.random.default_rng(0)
+    x, q = rng.normal(size=(3, 300)), rng.dirichlet(np.ones(300), 3)
+    weight = rng.random(300)
+    for options in ({}, {"weight": weight}, {"label_smoothing": 0.1}):
+        wanted = boltzmax.cross_entropy_with_grad(x, q, **options)
+        got = boltzmax.cross_entropy_with_grad(x, np.asfortranarray(q), **options)
+        assert got[0] == wanted[0]
+        assert np.array_equal(got[1], wanted[1])
+
+
 @pytest.mark.parametrize("kind", FLOATS, ids=lambda t: np.dtype(t).str + np.dtype(t).name)
 def test_probabilities_of_any_float(kind: Any) -> None:
     """As the same numbers in float64; a half and a quarter are exact in all of them."""

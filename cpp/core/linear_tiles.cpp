@@ -235,7 +235,8 @@ class Writer {
     SetUnit(r, gain, &row);
     const size_t at = terms_.hard == nullptr ? tile_.n : static_cast<size_t>(totals_.label[r]) - tile_.first;
     if (at >= tile_.n) return kernels_.slope(row);
-    const double ratio = cap_ratio_ * static_cast<double>(s[at]);
+    // A score may be infinite where there is no cap.
+    const double ratio = cap_ratio_ == 0.0 ? 0.0 : cap_ratio_ * static_cast<double>(s[at]);
     kernels_.slope(row);
     // gain p - scale hard, where they nearly cancel.
     const double share = shares_.even * (row.shares.w == nullptr ? 1.0 : static_cast<double>(row.shares.w[at]));

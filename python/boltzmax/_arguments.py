@@ -54,6 +54,14 @@ def as_input(x: ArrayLike, name: str = "x") -> Array:
     """Return `x` as an ndarray in native byte order, floats of 8 bits or less as float32."""
     if isinstance(x, np.ma.MaskedArray):
         raise TypeError(f"{name} is a masked array; pass its data, and where=~mask")
+    array = as_array(x, name)
+    if is_small_float(array.dtype):
+        return array.astype(np.float32)
+    return array if array.dtype.isnative else array.astype(array.dtype.newbyteorder("="))
+
+
+def as_array(x: ArrayLike, name: str) -> Array:
+    """Return `x` as an ndarray; what NumPy takes for a single object gets advice."""
     try:
         array = np.asarray(x)
     except TypeError:
@@ -61,9 +69,7 @@ def as_input(x: ArrayLike, name: str = "x") -> Array:
         raise
     if array.dtype == object and array.ndim == 0:
         _refuse_object(x, name)
-    if is_small_float(array.dtype):
-        return array.astype(np.float32)
-    return array if array.dtype.isnative else array.astype(array.dtype.newbyteorder("="))
+    return array
 
 
 def _refuse_tensor(x: Any, name: str) -> None:
@@ -191,7 +197,7 @@ def axes_of_reduction(axis: Axis, ndim: int) -> tuple[int, ...]:
 def broadcast_mask(where: ArrayLike | None, x: Array) -> NDArray[np.bool_] | None:
     if where is None:
         return None
-    mask = np.asarray(where)
+    mask = as_array(where, "where")
     if mask.dtype != np.bool_:
         raise TypeError(f"where must be an array of bool, got dtype {mask.dtype}")
     try:

@@ -18,6 +18,7 @@ from boltzmax import _complex, _core, _numpy_path
 from boltzmax._argmax_limit import at_temperature_0
 from boltzmax._arguments import (
     SUPPORTED,
+    as_array,
     as_input,
     checked_out,
     clashes,
@@ -195,7 +196,7 @@ def _as_returned(rows: Any, call: Call, keepdims: bool) -> Any:
 
 def _weights(b: ArrayLike, x: Array) -> Array:
     """Read weights and broadcast them to x."""
-    weights = np.asarray(b)
+    weights = as_array(b, "b")
     if weights.dtype.kind != "c" and not is_real(weights.dtype):
         raise TypeError(f"b has unsupported dtype {weights.dtype}")
     try:

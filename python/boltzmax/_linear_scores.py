@@ -16,6 +16,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from boltzmax import _core
 from boltzmax._arguments import (
+    as_array,
     check_positive,
     check_temperature,
     is_float,
@@ -217,7 +218,7 @@ def _matrix(x: ArrayLike, name: str) -> Array:
     """Return `x` as an ndarray, without a copy where it is one (or a memory map)."""
     if isinstance(x, np.ma.MaskedArray):
         raise TypeError(f"{name} is a masked array; pass its data")
-    array = np.asarray(x)
+    array = as_array(x, name)
     if not is_real(array.dtype) or array.dtype.char == "g":
         raise TypeError(
             f"{name} must be float16, float32, float64, bfloat16, integers or bool, "

@@ -75,7 +75,8 @@ def _probability_targets(
     target: Doubles, weight: Doubles | None, smoothing: float
 ) -> tuple[Doubles, Any, Doubles, Doubles]:
     """Return hard, soft, mass and the weights of class probabilities, a row each."""
-    soft = (1 - smoothing) * target + smoothing / target.shape[-1]
+    # Sums along rows depend on the memory order.
+    soft = (1 - smoothing) * np.ascontiguousarray(target) + smoothing / target.shape[-1]
     if weight is not None:
         soft *= weight
     return np.zeros(len(soft)), soft, soft.sum(axis=-1), np.ones(len(soft))

@@ -65,7 +65,7 @@ def softmax(
     >>> softmax(np.log(np.array([1.0, 3.0], np.longdouble)), (0,)).astype(float).tolist()
     [0.25, 0.75]
     """
-    out = np.empty(x.shape, x.dtype)
+    out = np.empty_like(x, subok=False)
     with np.errstate(all="ignore"):
         for rows in _blocks(x, axes, where, temperature, out):
             m = rows.source.max(axis=rows.row_axes, keepdims=True)
@@ -112,7 +112,7 @@ def log_softmax(
     >>> bool(y[1] == -np.log1p(np.exp(np.longdouble(-40))))
     True
     """
-    out = np.empty(x.shape, x.dtype)
+    out = np.empty_like(x, subok=False)
     with np.errstate(all="ignore"):
         for rows in _blocks(x, axes, where, temperature, out):
             m = rows.source.max(axis=rows.row_axes, keepdims=True)

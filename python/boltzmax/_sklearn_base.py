@@ -17,6 +17,7 @@ from sklearn.utils import check_random_state
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_is_fitted, validate_data
 
+from boltzmax._arguments import quietly
 from boltzmax._sklearn_checks import checked_plan, per_class, per_sample, split
 from boltzmax._sklearn_samples import Coordinates, Features, Samples
 from boltzmax._sklearn_training import Adam, Course, Model, Plan, Report, train_adam, train_lbfgs
@@ -89,6 +90,7 @@ class SoftmaxBase(ClassifierMixin, BaseEstimator, ABC):  # type: ignore[misc]
 
     # ---- training ----
 
+    @quietly
     def fit(self, X: Any, y: ArrayLike, sample_weight: ArrayLike | None = None) -> Self:  # noqa: N803
         """Train on samples, from the beginning.
 
@@ -157,8 +159,9 @@ class SoftmaxBase(ClassifierMixin, BaseEstimator, ABC):  # type: ignore[misc]
         self.validation_curve_ = course.held_out if self.early_stopping else None
         if course.failure is not None:
             message = f"{type(self).__name__} stopped {course.failure}"
-            warnings.warn(message, ConvergenceWarning, stacklevel=4)
+            warnings.warn(message, ConvergenceWarning, stacklevel=5)  # by `fit` and its decorators
 
+    @quietly
     def partial_fit(
         self,
         X: Any,  # noqa: N803
@@ -226,6 +229,7 @@ class SoftmaxBase(ClassifierMixin, BaseEstimator, ABC):  # type: ignore[misc]
 
     # ---- predicting ----
 
+    @quietly
     def predict(self, X: Any) -> Array:  # noqa: N803
         """Return the likeliest class of each sample.
 
@@ -242,6 +246,7 @@ class SoftmaxBase(ClassifierMixin, BaseEstimator, ABC):  # type: ignore[misc]
         x = self._asked(X)
         return np.asarray(self.classes_[self._likeliest(x)])
 
+    @quietly
     def predict_log_proba(self, X: Any) -> Array:  # noqa: N803
         """Return the log-probability of each class.
 
@@ -257,6 +262,7 @@ class SoftmaxBase(ClassifierMixin, BaseEstimator, ABC):  # type: ignore[misc]
         """
         return self._log_probabilities(self._asked(X))
 
+    @quietly
     def predict_proba(self, X: Any) -> Array:  # noqa: N803
         """Return the probability of each class.
 
@@ -272,6 +278,7 @@ class SoftmaxBase(ClassifierMixin, BaseEstimator, ABC):  # type: ignore[misc]
         """
         return np.asarray(np.exp(self.predict_log_proba(X)))
 
+    @quietly
     def predict_topk(self, X: Any, k: SupportsIndex) -> tuple[Array, Array]:  # noqa: N803
         """Return the likeliest classes, and how likely they are.
 

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from boltzmax._arguments import quietly
 from boltzmax._core import log_softmax, softmax
 from boltzmax._cross_entropy import cross_entropy_with_grad
 from boltzmax._focal import focal_loss_with_grad
@@ -201,6 +202,7 @@ class SoftmaxClassifier(SoftmaxBase):
         self.random_state = random_state
         self.verbose = verbose
 
+    @quietly
     def decision_function(self, X: Any) -> Array:  # noqa: N803
         """Return the scores, whose softmax is the probabilities.
 
@@ -217,6 +219,7 @@ class SoftmaxClassifier(SoftmaxBase):
         scores = self._scores(self._asked(X))
         return scores if scores.shape[1] > 2 else np.asarray(scores[:, 1] - scores[:, 0])
 
+    @quietly
     def predict_proba(self, X: Any) -> Array:  # noqa: N803
         """Return the probability of each class.
 

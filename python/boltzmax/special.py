@@ -39,7 +39,7 @@ from boltzmax import _complex, _numpy_path, _numpy_sums
 from boltzmax import log_softmax as _native_log_softmax
 from boltzmax import logsumexp as _native_logsumexp
 from boltzmax import softmax as _native_softmax
-from boltzmax._arguments import axes_of_reduction, is_small_float
+from boltzmax._arguments import as_array, axes_of_reduction, is_small_float
 
 __all__ = ["log_softmax", "logsumexp", "softmax"]
 
@@ -263,7 +263,7 @@ def _softmax_like(
     plain: Callable[[Array, Axis], Any],
 ) -> Any:
     """Choose the implementation by dtype, once `x` is an array and `axis` is known to be good."""
-    x = np.asarray(x)
+    x = as_array(x, "x")
     if _complex.is_native_complex(x.dtype) and x.size > 0:
         return _complex.softmax_like(x, axes_of_reduction(axis, x.ndim), wants_log, plain)[()]
     compiled = x.dtype.kind in "iuf" or x.dtype.name == "bfloat16"  # which comes from outside NumPy
@@ -358,7 +358,7 @@ def _promoted(a: ArrayLike, b: ArrayLike | None) -> tuple[Array, Array | None]:
         raise TypeError("logsumexp does not take numpy.matrix; pass numpy.asarray(matrix)")
     if a is None:
         raise TypeError("logsumexp needs numbers, not None")
-    given = [_as_operand(v) for v in ((a,) if b is None else (a, b))]
+    given = [_as_operand(a, "a")] + ([] if b is None else [_as_operand(b, "b")])
     try:
         dtype = np.result_type(*given, 1.0)
     except TypeError:  # as SciPy: "1.5", dates and the like are read as float64 if they can be
@@ -376,9 +376,9 @@ def _promoted(a: ArrayLike, b: ArrayLike | None) -> tuple[Array, Array | None]:
     return np.broadcast_to(np.atleast_1d(arrays[0]), shape or (1,)), arrays[1]
 
 
-def _as_operand(v: Any) -> Any:
+def _as_operand(v: Any, name: str) -> Any:
     """Python's own numbers as they are, other single ones (fractions, decimals) as float64."""
     if isinstance(v, (int, float, complex, np.generic)):
         return v
-    array = np.asarray(v)
+    array = as_array(v, name)
     return array.astype(np.float64) if array.dtype == object and not np.iterable(v) else array
