@@ -202,10 +202,19 @@ def unprivileged() -> Iterator[None]:
         os.seteuid(before)
 
 
+def is_open(folder: Path) -> bool:
+    """Whether any user may go to a folder."""
+    return folder.is_dir() and all(p.stat().st_mode & 0o001 for p in (folder, *folder.parents))
+
+
 @pytest.fixture
 def open_folder() -> Iterator[Path]:
-    """A folder that any user reaches; those of `tmp_path` are private."""
-    with tempfile.TemporaryDirectory() as name:
+    """A folder that any user reaches; those of `tmp_path` are private, as may be that of TMPDIR."""
+    bases = (Path(name) for name in (tempfile.gettempdir(), "/tmp", "/var/tmp"))
+    base = next(filter(is_open, bases), None)
+    if base is None:
+        pytest.skip("there is no temporary folder for all users")
+    with tempfile.TemporaryDirectory(dir=base) as name:
         folder = Path(name)
         folder.chmod(0o755)
         yield folder
