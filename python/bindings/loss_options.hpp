@@ -17,8 +17,9 @@ inline std::string_view TextOf(PyObject* value) {
 inline bool ReadReduction(PyObject* value, Reduction* reduction) {
   static constexpr std::string_view kNames[] = {"none", "sum", "mean", "batchmean"};
   const auto* found = std::find(std::begin(kNames), std::end(kNames), TextOf(value));
+  if (found == std::end(kNames)) return false;
   *reduction = static_cast<Reduction>(found - kNames);
-  return found != std::end(kNames);
+  return true;
 }
 
 // Whether the mean over nothing is 0; else it is NaN.
