@@ -12,7 +12,6 @@ import contextlib
 import importlib.util
 import sys
 from collections.abc import Sequence
-from importlib.abc import MetaPathFinder
 from importlib.machinery import ModuleSpec
 from types import ModuleType
 from typing import Any
@@ -51,8 +50,11 @@ def _register(threadpoolctl: ModuleType) -> None:
         threadpoolctl.register(type("BoltzmaxController", bases, {}))
 
 
-class _Waiting(MetaPathFinder):
-    """Lets the other finders find threadpoolctl, and hears when it has been imported."""
+class _Waiting:
+    """Lets the other finders find threadpoolctl, and hears when it has been imported.
+
+    It is no subclass of `importlib.abc.MetaPathFinder`, whose module takes milliseconds to import.
+    """
 
     def find_spec(
         self, fullname: str, path: Sequence[str] | None, target: ModuleType | None = None

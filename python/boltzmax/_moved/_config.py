@@ -11,7 +11,8 @@ from boltzmax._lib.config import (
     show_config,
 )
 
-__all__ = ["available_isas",
+__all__ = [
+    "available_isas",
     "config",
     "get_cmake_dir",
     "get_include",
@@ -19,4 +20,4 @@ __all__ = ["available_isas",
     "isa",
     "set_num_threads",
     "show_config",
-,]
+]

@@ -7,8 +7,9 @@ from boltzmax.cuda.losses import (
     linear_cross_entropy_with_grad,
 )
 
-__all__ = ["cross_entropy",
+__all__ = [
+    "cross_entropy",
     "cross_entropy_with_grad",
     "linear_cross_entropy",
     "linear_cross_entropy_with_grad",
-,]
+]

@@ -51,7 +51,7 @@ class Call(NamedTuple):
             return self.x.astype(dtype, copy=False)
 
     def broadcast_temperature(self) -> Array | None:
-        """Return the temperature with the reduced axes kept, for `_numpy_path`."""
+        """Return the temperature with the reduced axes kept, for `numpy_path`."""
         return None if self.temperature is None else np.expand_dims(self.temperature, self.axes)
 
     def has_nothing(self) -> NDArray[np.bool_]:

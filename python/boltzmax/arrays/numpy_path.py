@@ -1,7 +1,7 @@
 r"""The softmax family in plain NumPy, for what the compiled kernels leave out.
 
 That is longdouble, real or complex, and, for `logsumexp` alone, complex rows with infinities or
-NaN.  Sums keep their largest term apart (see `_numpy_sums`), so tiny terms do not vanish:
+NaN.  Sums keep their largest term apart (see `numpy_sums`), so tiny terms do not vanish:
 ``logsumexp([0, -40])`` is exp(-40); those that cancel are taken again, exactly.  Work is done tile
 by tile with temporaries that stay in the cache; half and single precision are computed in double
 and rounded once at the end.  No function here warns.

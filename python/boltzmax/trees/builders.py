@@ -388,3 +388,11 @@ def _places_of_cuts(p: Floats) -> Indices:
     places = np.searchsorted(groups, marks) + 1
     falls = np.flatnonzero(p[1:] < 0.75 * p[:-1]) + 1  # between them p changes slowly
     return np.unique(np.concatenate([[0], places, falls, [p.size]]))
+
+
+def checked_arity(arity: int) -> int:
+    """Return how many children a node may have."""
+    value = operator.index(arity)
+    if not 2 <= value <= 2**20:
+        raise ValueError(f"arity must be from 2 to 2**20, got {value}")
+    return value

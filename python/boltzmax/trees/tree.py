@@ -16,7 +16,7 @@ from boltzmax._lib.arguments import quietly
 from boltzmax._lib.files import read_npz, write_npz
 from boltzmax._lib.numbers import unmasked_ids
 from boltzmax.trees import builders, plot, text
-from boltzmax.trees.builders import checked_counts
+from boltzmax.trees.builders import checked_arity, checked_counts
 
 Ids = NDArray[np.int32]
 Offsets = NDArray[np.int64]
@@ -158,7 +158,7 @@ class Tree:
         >>> boltzmax.Tree.huffman([1, 1, 1, 1, 1], arity=3).depth
         2
         """
-        return cls._build(_core.huffman_parents(checked_counts(counts), _arity(arity)))
+        return cls._build(_core.huffman_parents(checked_counts(counts), checked_arity(arity)))
 
     @classmethod
     def balanced(cls, n_classes: int, arity: int = 2) -> Tree:
@@ -180,7 +180,7 @@ class Tree:
         n = operator.index(n_classes)
         if not 0 < n <= 2**30:
             raise ValueError(f"n_classes must be from 1 to 2**30, got {n}")
-        return cls._build(_core.balanced_parents(n, _arity(arity)))
+        return cls._build(_core.balanced_parents(n, checked_arity(arity)))
 
     @classmethod
     def two_level(cls, counts: ArrayLike) -> Tree:
@@ -222,7 +222,7 @@ class Tree:
         >>> tree.parent[0] == tree.parent[2], tree.parent[1] == tree.parent[3]
         (np.True_, np.True_)
         """
-        return cls._build(builders.parents_of_clusters(class_vectors, _arity(arity), seed))
+        return cls._build(builders.parents_of_clusters(class_vectors, checked_arity(arity), seed))
 
     @classmethod
     def from_paths(cls, paths: Sequence[str], sep: str = "/") -> Tree:
@@ -394,10 +394,3 @@ class Tree:
 
     def __repr__(self) -> str:
         return f"<Tree of {self.n_classes} classes, {self.n_inner} inner nodes, depth {self.depth}>"
-
-
-def _arity(arity: int) -> int:
-    value = operator.index(arity)
-    if not 2 <= value <= 2**20:
-        raise ValueError(f"arity must be from 2 to 2**20, got {value}")
-    return value
