@@ -16,12 +16,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from boltzmax import (
-    linear_cross_entropy_with_grad,
-    linear_logsumexp,
-    linear_sample,
-    linear_topk,
-)
+from boltzmax import linear_cross_entropy_with_grad, linear_logsumexp, linear_sample, linear_topk
 from boltzmax.cli.timing import Task
 
 if TYPE_CHECKING:

@@ -20,8 +20,8 @@ import numpy as np
 
 import boltzmax
 import row_tasks
+from boltzmax._lib.console import print_table, progress, require, write_json
 from boltzmax.cli import peers
-from boltzmax.cli.console import print_table, progress, require, write_json
 from boltzmax.cli.peers import OURS, Case
 from boltzmax.cli.timing import interleave
 from row_tasks import OPERATIONS, YARDSTICK

@@ -26,8 +26,8 @@ import numpy as np
 import boltzmax
 import readme
 import row_tasks
+from boltzmax._lib.console import print_table, progress, write_json
 from boltzmax.cli import bench, peers
-from boltzmax.cli.console import print_table, progress, write_json
 from boltzmax.cli.peers import FUNCTIONS, OURS, Array, Case
 from boltzmax.cli.timing import Task, fastest, interleave
 

@@ -23,7 +23,7 @@ import numpy as np
 import boltzmax
 import row_tasks
 from boltzmax import HierarchicalSoftmax, Tree
-from boltzmax.cli.console import print_table, progress, write_json
+from boltzmax._lib.console import print_table, progress, write_json
 from boltzmax.cli.peers import OURS, Array, Case
 from boltzmax.cli.timing import Task, interleave
 

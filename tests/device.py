@@ -8,15 +8,15 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
-import boltzmax._device_arrays as _device_arrays
 import boltzmax.cuda as cuda
 import ulp
-from boltzmax._device_arrays import DeviceArray
+from boltzmax.cuda import arrays as device_arrays
+from boltzmax.cuda.arrays import DeviceArray
 
 Array = npt.NDArray[Any]
 REASON = cuda.why_unavailable()
 
-IS_EMULATED = not REASON and _device_arrays.module().is_emulated
+IS_EMULATED = not REASON and device_arrays.module().is_emulated
 needs_device = pytest.mark.skipif(bool(REASON), reason=REASON)
 
 

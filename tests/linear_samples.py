@@ -6,7 +6,7 @@ import itertools
 
 import numpy as np
 
-from boltzmax import _linear_scores
+from boltzmax.linear import scores as linear_scores
 
 OPTIONS = {
     "label_smoothing": 0.1,
@@ -35,12 +35,12 @@ def use_tiles(sizes, monkeypatch):
     """Cut logits into tiles of other sizes, however few they are."""
     if sizes is None:
         return
-    monkeypatch.setattr(_linear_scores, "SMALL", 0)
-    monkeypatch.setattr(_linear_scores, "_SMALLEST_TILE", sizes[0])
-    monkeypatch.setattr(_linear_scores, "_LARGEST_TILE", sizes[1])
-    monkeypatch.setattr(_linear_scores, "FEW_ROWS", 2)
-    monkeypatch.setattr(_linear_scores, "_MANY_CLASSES", 8)
-    monkeypatch.setattr("boltzmax._linear._SCRATCH", 40)
+    monkeypatch.setattr(linear_scores, "SMALL", 0)
+    monkeypatch.setattr(linear_scores, "_SMALLEST_TILE", sizes[0])
+    monkeypatch.setattr(linear_scores, "_LARGEST_TILE", sizes[1])
+    monkeypatch.setattr(linear_scores, "FEW_ROWS", 2)
+    monkeypatch.setattr(linear_scores, "_MANY_CLASSES", 8)
+    monkeypatch.setattr("boltzmax.linear.cross_entropy._SCRATCH", 40)
 
 
 def layer(n, v, d, dtype=np.float64, seed=0):

@@ -12,8 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import ulp
-from boltzmax import _binary_losses
-from boltzmax._binary_losses import (
+from boltzmax.losses import binary
+from boltzmax.losses.binary import (
     binary_cross_entropy_with_logits,
     binary_cross_entropy_with_logits_with_grad,
 )
@@ -25,7 +25,7 @@ INF, NAN = np.inf, np.nan
 
 
 def test_examples() -> None:
-    result = doctest.testmod(_binary_losses)
+    result = doctest.testmod(binary)
     assert result.attempted > 0
     assert result.failed == 0
 

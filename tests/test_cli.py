@@ -221,7 +221,7 @@ def test_a_failed_run_leaves_nothing(
             return answer
         raise error
 
-    monkeypatch.setattr(boltzmax, "softmax", fail)
+    monkeypatch.setattr(boltzmax._core, "softmax", fail)
     if error is MemoryError:
         with pytest.raises(MemoryError):
             main(["apply", "softmax", "x.npy", "y.npy"])

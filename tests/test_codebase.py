@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import os
 import re
 import shutil
@@ -153,19 +154,96 @@ def test_the_fuzzer_knows_the_public_header_alone() -> None:
             assert folder is None or folder[0] in ("cpp/fuzz", "cpp/include"), where(source, number)
 
 
+# The packages of Python, from the ground up.  A module imports from its own package or from lower
+# ones; those on the same floor do not know each other.
+PACKAGE = ROOT / "python" / "boltzmax"
+PYTHON_FLOORS = (
+    {"_core", "_cuda", "cython_boltzmax"},
+    {"_lib", "testing"},
+    {"arrays"},
+    {"losses", "special"},
+    {"linear"},
+    {"trees"},
+    {"sklearn", "cuda"},
+    {"cli"},
+    {"", "__main__", "_moved"},  # the package's own page, and what nothing imports
+)
+HEIGHTS = {name: height for height, names in enumerate(PYTHON_FLOORS) for name in names}
+
+
+def module_name(path: Path) -> str:
+    """The module of a file, without ``boltzmax.``; empty for the package itself."""
+    parts = path.relative_to(PACKAGE).with_suffix("").parts
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+
+
+def python_modules() -> dict[str, Path]:
+    return {module_name(path): path for path in sorted(PACKAGE.rglob("*.py"))}
+
+
+def imports(path: Path) -> Iterator[tuple[int, str]]:
+    """Lines and modules of the package that a file imports, wherever the statement stands."""
+    known = {*python_modules(), *PYTHON_FLOORS[0]}
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        names = []
+        if isinstance(node, ast.Import):
+            names = [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{where(path, node.lineno)}: a relative import"
+            for alias in node.names:
+                whole = f"{node.module}.{alias.name}"
+                is_module = whole.removeprefix("boltzmax.") in known
+                names.append(whole if is_module else str(node.module))
+        for name in names:
+            if name.partition(".")[0] == "boltzmax":
+                yield node.lineno, name.removeprefix("boltzmax").lstrip(".")
+
+
+def test_every_module_of_python_has_a_floor() -> None:
+    rooms = {name.partition(".")[0] for name in python_modules()}
+    assert rooms <= HEIGHTS.keys(), rooms - HEIGHTS.keys()
+    assert HEIGHTS.keys() - rooms == PYTHON_FLOORS[0]
+
+
 def test_imports_go_down_or_stay() -> None:
-    """Of the package, the command line and scikit-learn's estimators stand on top of the rest."""
-    top = {"cli", "sklearn", "__main__"}
+    """In functions, and for types alone, too; nothing imports the package's own page."""
     wrong = []
-    for source in sorted((ROOT / "python" / "boltzmax").rglob("*.py")):
-        parts = source.relative_to(ROOT / "python" / "boltzmax").parts
-        if parts[0].removesuffix(".py") in top or parts[0].startswith("_sklearn"):
-            continue
-        text = source.read_text(encoding="utf-8")
-        for match in re.finditer(r"^\s*(?:from|import) boltzmax\.(\w+)", text, re.M):
-            if match[1] in top or match[1].startswith("_sklearn"):
-                wrong.append(f"{source.relative_to(ROOT)}: {match[0].strip()}")
+    for name, path in python_modules().items():
+        here = name.partition(".")[0]
+        for number, target in imports(path):
+            there = target.partition(".")[0]
+            if here != there and HEIGHTS[there] >= HEIGHTS[here]:
+                wrong.append(f"{where(path, number)} imports boltzmax.{target}")
     assert not wrong, "\n".join(wrong)
+
+
+def test_imports_make_no_circle() -> None:
+    known = python_modules()
+    edges = {name: {t for _, t in imports(path) if t in known} for name, path in known.items()}
+    while leaves := [name for name, targets in edges.items() if not targets & edges.keys()]:
+        for name in leaves:
+            del edges[name]
+    assert not edges, edges
+
+
+def test_pages_of_packages_list_their_modules() -> None:
+    for room in ("_lib", "arrays", "losses", "linear", "trees"):
+        page = ast.get_docstring(ast.parse((PACKAGE / room / "__init__.py").read_text("utf-8")))
+        listed = re.findall(r"^- `(\w+)`: ", str(page), re.M)
+        found = sorted(p.stem for p in (PACKAGE / room).glob("*.py") if p.stem != "__init__")
+        assert listed == found, room
+
+
+def test_compiled_code_imports_modules_that_exist() -> None:
+    """By name, when they are first needed: the one arrow that goes up."""
+    found = [
+        name
+        for source in sources("python/bindings")
+        for name in re.findall(r'Import\w*\("([^"]+)"', source.read_text(encoding="utf-8"))
+        if name.startswith("boltzmax")
+    ]
+    assert sorted(found) == ["boltzmax.arrays.general", "boltzmax.linear.scores"]
+    assert all(name.removeprefix("boltzmax.") in python_modules() for name in found)
 
 
 def test_public_headers_are_c() -> None:

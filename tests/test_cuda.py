@@ -11,7 +11,7 @@ import boltzmax
 import boltzmax.cuda as cuda
 import oracle
 import ulp
-from boltzmax._device_arrays import DeviceArray
+from boltzmax.cuda.arrays import DeviceArray
 from device import REASON, OnDevice, dtype_of, needs_device, numbers
 
 NAMES = ("softmax", "log_softmax", "logsumexp")

@@ -13,8 +13,9 @@ import boltzmax
 import boltzmax.cuda as cuda
 import oracle
 import ulp
-from boltzmax import _device_arrays, _device_libraries
-from boltzmax._device_arrays import DeviceArray
+from boltzmax.cuda import arrays as device_arrays
+from boltzmax.cuda import libraries as device_libraries
+from boltzmax.cuda.arrays import DeviceArray
 from device import IS_EMULATED, OnDevice, dtype_of, needs_device, needs_emulation, numbers
 
 # ---- other libraries
@@ -51,7 +52,7 @@ def test_bfloat16_comes_by_dlpack() -> None:
 
 @needs_emulation
 def test_memory_goes_back() -> None:
-    _cuda = _device_arrays.module()
+    _cuda = device_arrays.module()
     array = DeviceArray((4,), "float32", 0, 0)
     address = array.view.address
     assert _cuda.device_of(address) == 0
@@ -200,7 +201,7 @@ def test_other_devices() -> None:
     del result
     gc.collect()
     if IS_EMULATED:
-        assert _device_arrays.module().device_of(address) == -1  # given back, on its own device
+        assert device_arrays.module().device_of(address) == -1  # given back, on its own device
     first = OnDevice(second.host)
     with pytest.raises(ValueError, match="on device 1, and x on device 0"):
         cuda.softmax(first, out=second)
@@ -224,7 +225,7 @@ class Protocol:
 
 
 def test_streams_of_other_libraries() -> None:
-    number = _device_libraries.stream_number
+    number = device_libraries.stream_number
     assert number(3) == 3
     assert number(Stream(cuda_stream=5)) == 5
     assert number(Stream(ptr=6)) == 6

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 import boltzmax
-import boltzmax._device_losses
 import boltzmax.cuda as cuda
+import boltzmax.cuda.losses
 import ulp
 from device import Array, OnDevice, dtype_of, needs_device, numbers
 
@@ -29,7 +29,7 @@ def test_linear_cross_entropy(
     name: str, with_bias: bool, tile: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """In one tile, and in tiles of many rows and few classes."""
-    monkeypatch.setattr(boltzmax._device_losses, "TILE", tile)
+    monkeypatch.setattr(boltzmax.cuda.losses, "TILE", tile)
     dtype = dtype_of(name)
     hidden, weight = numbers((7, 6), dtype), numbers((25, 6), dtype, 1) / dtype.type(6)
     bias = numbers((25,), dtype, 2) if with_bias else None

@@ -10,7 +10,7 @@ import pytest
 
 import boltzmax
 import boltzmax.cuda as cuda
-from boltzmax import _device_libraries
+from boltzmax.cuda import libraries as device_libraries
 from device import IS_EMULATED, needs_device
 
 torch: Any = pytest.importorskip("torch")
@@ -48,7 +48,7 @@ def test_plain_calls(name: str, dtype: str) -> None:
     theirs: Callable[..., Any] = getattr(torch, name)
     for shape, axis in (((3, 40), -1), ((3, 40), 0), ((2, 3, 5), 1), ((7,), 0), ((2, 0), 0)):
         x = scores(*shape, dtype=dtype)
-        got = _device_libraries.plain_result(name.upper(), x, axis, 1.0)
+        got = device_libraries.plain_result(name.upper(), x, axis, 1.0)
         check(got, theirs(x, axis))
         check(ours(x, axis), theirs(x, axis))
     x = scores(3, 40, dtype=dtype)
@@ -58,7 +58,7 @@ def test_plain_calls(name: str, dtype: str) -> None:
 def test_calls_that_are_not_plain() -> None:
     """Computed the long way, or refused there."""
     x = scores(4, 6)
-    plain = _device_libraries.plain_result
+    plain = device_libraries.plain_result
 
     class Mine(torch.Tensor):  # type: ignore[misc]
         pass
@@ -107,7 +107,7 @@ def test_numbers_that_are_to_be_negated() -> None:
     """PyTorch keeps the imaginary part of a conjugate as numbers and a sign."""
     negated = torch.complex(scores(3), scores(3)).conj().imag
     assert negated.is_neg()
-    assert _device_libraries.plain_result("SOFTMAX", negated, -1, 1.0) is None
+    assert device_libraries.plain_result("SOFTMAX", negated, -1, 1.0) is None
     check(cuda.softmax(negated), torch.softmax(negated, -1))
 
 

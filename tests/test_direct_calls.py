@@ -1,7 +1,7 @@
 """The compiled path and the general one: the same bits, the same layouts, the same errors.
 
 Ordinary calls are answered by the compiled functions without any Python; whatever they decline goes
-to `boltzmax._general`, which can answer all of them.
+to `boltzmax.arrays.general`, which can answer all of them.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import pytest
 
 import boltzmax
 import ulp
-from boltzmax import _general
+from boltzmax.arrays import general
 from conftest import RunPython, attempt
 from layouts import LAYOUTS, unaligned
 
@@ -94,14 +94,14 @@ def compare(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
     """Make a call both ways; the first must not come to the general path."""
 
     def both(op: str, *args: Any, **kwargs: Any) -> None:
-        expected = result_of(getattr(_general, op), *args, **kwargs)
+        expected = result_of(getattr(general, op), *args, **kwargs)
         assert isinstance(expected, list), expected
 
         def refuse(*_: Any, **__: Any) -> None:
             raise AssertionError(f"{op} of {args} with {kwargs} went through Python")
 
         with monkeypatch.context() as patch:
-            patch.setattr(_general, op, refuse)
+            patch.setattr(general, op, refuse)
             got = result_of(getattr(boltzmax, op), *args, **kwargs)
         assert got == expected, (args, kwargs)
 
@@ -185,7 +185,7 @@ def test_lists_and_numbers(op: str, compare: Callable[..., None]) -> None:
         compare(op, x, where=True, temperature=2)
     ragged: Any
     for ragged in ([[1.0], [2.0, 3.0]], [[1.0], 2.0], [1.0, [2.0]], [[1, 2], (3,)]):
-        assert result_of(getattr(boltzmax, op), ragged) == result_of(getattr(_general, op), ragged)
+        assert result_of(getattr(boltzmax, op), ragged) == result_of(getattr(general, op), ragged)
 
 
 def test_a_list_that_holds_itself() -> None:
@@ -216,7 +216,7 @@ def test_outputs(isa: str, dtype: np.dtype[Any]) -> None:
 def test_outputs_need_no_python(monkeypatch: pytest.MonkeyPatch) -> None:
     x = scores(np.float32)
     for op in (*ulp.OPS, *BACKWARD):
-        monkeypatch.delattr(_general, op)
+        monkeypatch.delattr(general, op)
     for out in layouts(np.zeros_like(x)):
         boltzmax.softmax(x, (0, 2), out=out)
         boltzmax.log_softmax(x.astype(np.float64), where=x > 0, dtype="f4", out=out)
@@ -328,7 +328,7 @@ def strange() -> Iterator[tuple[tuple[Any, ...], dict[str, Any]]]:
 
 def same_both_ways(op: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
     got = result_of(getattr(boltzmax, op), *args, **kwargs)
-    assert got == result_of(getattr(_general, op), *args, **kwargs), (args, kwargs)
+    assert got == result_of(getattr(general, op), *args, **kwargs), (args, kwargs)
 
 
 @pytest.mark.parametrize("op", ulp.OPS)

@@ -15,7 +15,8 @@ import numpy as np
 import pytest
 
 import boltzmax
-from boltzmax import HierarchicalSoftmax, Tree, _files
+from boltzmax import HierarchicalSoftmax, Tree
+from boltzmax._lib import files
 from boltzmax.cli import main
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="has other modes, owners and links")
@@ -269,7 +270,7 @@ def test_a_failure_at_the_end_loses_nothing(
     monkeypatch.setattr(*{
         "fsync": (os, "fsync"),
         "replace": (Path, "replace"),
-        "chmod": (_files, "_take_over"),
+        "chmod": (files, "_take_over"),
     }[step], fail)  # fmt: skip
     for save in (TREE.save, LAYER.save):
         with pytest.raises(OSError, match="No space left"):

@@ -13,8 +13,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import boltzmax
-from boltzmax import _imbalance
-from boltzmax._imbalance import (
+from boltzmax.losses import imbalance
+from boltzmax.losses.imbalance import (
     balanced_softmax,
     class_weights,
     logit_adjustment,
@@ -28,7 +28,7 @@ LABELS = st.lists(st.integers(-3, 3), min_size=1, max_size=60)
 
 
 def test_examples() -> None:
-    result = doctest.testmod(_imbalance)
+    result = doctest.testmod(imbalance)
     assert result.attempted > 0
     assert result.failed == 0
 

@@ -11,13 +11,13 @@ import pytest
 
 import boltzmax
 from boltzmax import (
-    _linear_scores,
     linear_cross_entropy,
     linear_cross_entropy_with_grad,
     linear_log_prob,
     linear_logsumexp,
     linear_topk,
 )
+from boltzmax.linear import scores as linear_scores
 from linear_samples import OPTIONS, TILES, arrays, layer, near, reference, use_tiles
 
 INF = math.inf
@@ -32,7 +32,7 @@ def tiles(request, monkeypatch):
 def way(request, monkeypatch):
     """Small problems go a way of their own; the other must say the same."""
     if request.param:
-        monkeypatch.setattr(_linear_scores, "SMALL", 0)
+        monkeypatch.setattr(linear_scores, "SMALL", 0)
 
 
 def soft_targets(n, v, dtype=np.float64):

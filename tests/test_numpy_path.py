@@ -14,8 +14,8 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 import boltzmax
-from boltzmax import _numpy_path
-from boltzmax._numpy_path import log_softmax, logsumexp, softmax
+from boltzmax.arrays import numpy_path
+from boltzmax.arrays.numpy_path import log_softmax, logsumexp, softmax
 
 Array = npt.NDArray[Any]
 
@@ -268,7 +268,7 @@ def test_special_rows(row: list[float]) -> None:
         np.testing.assert_array_equal(s, NAN if bad else s)
         assert bad or s == x.max() or pad
         np.testing.assert_array_equal(sign, NAN if bad else float(s > -INF))
-        np.testing.assert_array_equal(_numpy_path.sign_of_sum(s), sign)
+        np.testing.assert_array_equal(numpy_path.sign_of_sum(s), sign)
 
 
 # --- Properties ----------------------------------------------------------------------------------

@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
-from boltzmax._numpy_path import log_softmax, logsumexp, softmax
+from boltzmax.arrays.numpy_path import log_softmax, logsumexp, softmax
 
 Array = npt.NDArray[Any]
 

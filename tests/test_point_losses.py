@@ -12,15 +12,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from boltzmax import _point_losses
-from boltzmax._point_losses import (
+from boltzmax.losses import nll
+from boltzmax.losses.binary import (
     binary_cross_entropy_with_logits,
     binary_cross_entropy_with_logits_with_grad,
-    kl_divergence,
-    kl_divergence_with_grad,
-    nll_loss,
-    nll_loss_with_grad,
 )
+from boltzmax.losses.divergence import kl_divergence, kl_divergence_with_grad
+from boltzmax.losses.nll import nll_loss, nll_loss_with_grad
 from loss_samples import classes, differences, log_probs, normal, positive, torch_gradient
 
 Array = npt.NDArray[Any]
@@ -34,7 +32,7 @@ WITH_GRAD: tuple[Callable[..., Any], ...] = (
 
 
 def test_examples() -> None:
-    result = doctest.testmod(_point_losses)
+    result = doctest.testmod(nll)
     assert result.attempted > 0
     assert result.failed == 0
 

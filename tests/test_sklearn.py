@@ -173,7 +173,7 @@ def test_blocks_of_sparse_rows(monkeypatch: pytest.MonkeyPatch, iris: Split) -> 
     x, x_test, y, _ = iris
     model = HierarchicalSoftmaxClassifier(tol=1e-6, early_stopping=True, random_state=0)
     whole = clone(model).fit(x, y)
-    monkeypatch.setattr("boltzmax._sklearn_samples._BLOCK", 4 * 7)
+    monkeypatch.setattr("boltzmax.sklearn.samples._BLOCK", 4 * 7)
     parts = clone(model).fit(sparse.csr_array(x), y)
     np.testing.assert_allclose(
         parts.predict_proba(sparse.csr_array(x_test)), whole.predict_proba(x_test), atol=1e-4

@@ -16,8 +16,8 @@ pytest.importorskip("sklearn")
 
 from scipy import sparse
 
-from boltzmax._sklearn_samples import Coordinates, Features, Samples
 from boltzmax.sklearn import HierarchicalSoftmaxClassifier, SoftmaxClassifier
+from boltzmax.sklearn.samples import Coordinates, Features, Samples
 
 BOTH = pytest.mark.parametrize("make", [SoftmaxClassifier, HierarchicalSoftmaxClassifier])
 SOLVERS = pytest.mark.parametrize("solver", ["lbfgs", "adam"])

@@ -171,9 +171,9 @@ def test_lbfgs_on_float32_is_that_on_float64_rounded(
     overlapping: tuple[Array, Array],
 ) -> None:
     x, y = overlapping[0].astype(np.float32), overlapping[1]
-    monkeypatch.setattr("boltzmax._sklearn_samples._CONVERTED", 30)
-    monkeypatch.setattr("boltzmax._sklearn_samples._ROWS", 7)
-    monkeypatch.setattr("boltzmax._sklearn_samples._BLOCK", 50)
+    monkeypatch.setattr("boltzmax.sklearn.samples._CONVERTED", 30)
+    monkeypatch.setattr("boltzmax.sklearn.samples._ROWS", 7)
+    monkeypatch.setattr("boltzmax.sklearn.samples._BLOCK", 50)
     model = make(tol=1e-7, fit_intercept=fit_intercept)
     wanted = coefficients(model.fit(container(x.astype(np.float64)), y))
     found = coefficients(model.fit(container(x), y))
@@ -185,8 +185,8 @@ def test_lbfgs_on_float32_is_that_on_float64_rounded(
 def test_float32_is_not_copied_to_float64(
     make: Make, container: Make, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("boltzmax._sklearn_samples._BLOCK", 1 << 14)
-    monkeypatch.setattr("boltzmax._sklearn_samples._CONVERTED", 1 << 12)
+    monkeypatch.setattr("boltzmax.sklearn.samples._BLOCK", 1 << 14)
+    monkeypatch.setattr("boltzmax.sklearn.samples._CONVERTED", 1 << 12)
     rng = np.random.default_rng(0)
     x = container(rng.normal(size=(10_000, 64)).astype(np.float32))
     y = rng.integers(0, 2, 10_000)

@@ -122,7 +122,7 @@ def test_solver_goes_by_size(monkeypatch: pytest.MonkeyPatch, iris: Split) -> No
         assert make().fit(x, y).solver_ == "lbfgs"
     for limit in ("_SMALL_WORK", "_SMALL_MODEL"):
         with monkeypatch.context() as patch:
-            patch.setattr(f"boltzmax._sklearn_base.{limit}", 7)
+            patch.setattr(f"boltzmax.sklearn.base.{limit}", 7)
             for make in (SoftmaxClassifier, HierarchicalSoftmaxClassifier):
                 assert make(random_state=0).fit(x, y).solver_ == "adam"
 

@@ -15,8 +15,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from boltzmax import _tree_builders
-from boltzmax._tree_builders import parents_of_clusters, parents_of_paths, parents_of_two_levels
+from boltzmax.trees import builders
+from boltzmax.trees.builders import parents_of_clusters, parents_of_paths, parents_of_two_levels
 
 Indices = NDArray[np.int64]
 Floats = NDArray[np.float64]
@@ -26,7 +26,7 @@ PATHS = st.lists(st.lists(COMPONENTS, min_size=1, max_size=4), min_size=1, max_s
 
 
 def test_examples() -> None:
-    result = doctest.testmod(_tree_builders)
+    result = doctest.testmod(builders)
     assert result.attempted > 0
     assert result.failed == 0
 
@@ -211,7 +211,7 @@ def test_batches_do_not_matter(monkeypatch: pytest.MonkeyPatch) -> None:
     """Far apart, so that every start leads to the same clusters."""
     vectors = np.array([[sum(3**i for i in range(7) if c >> i & 1)] for c in range(128)])
     first = spread(vectors, parents_of_clusters(vectors))
-    monkeypatch.setattr(_tree_builders, "_BATCH", 20)
+    monkeypatch.setattr(builders, "_BATCH", 20)
     assert spread(vectors, parents_of_clusters(vectors)) == first
 
 
@@ -306,7 +306,7 @@ def test_many_classes_lose_less_than_a_thousandth(
 ) -> None:
     counts = distributions(n)[name]
     cost = cost_of_tree(check_two_levels(counts), counts)
-    monkeypatch.setattr(_tree_builders, "_FEW_CLASSES", n)
+    monkeypatch.setattr(builders, "_FEW_CLASSES", n)
     best = cost_of_tree(check_two_levels(counts), counts)
     assert best - 1e-9 <= cost <= 1.001 * best
 

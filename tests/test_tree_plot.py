@@ -12,8 +12,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from boltzmax import Tree, _tree_plot
-from boltzmax._tree_plot import plot
+from boltzmax import Tree
+from boltzmax.trees import plot as tree_plot
+from boltzmax.trees.plot import plot
 from tree_samples import PATHS, TAXONOMY, depth_first, trees
 
 pytest.importorskip("matplotlib").use("Agg")
@@ -102,7 +103,7 @@ def overlaps(ax: Any) -> list[tuple[str, str]]:
 
 
 def test_examples() -> None:
-    result = doctest.testmod(_tree_plot)
+    result = doctest.testmod(tree_plot)
     assert result.attempted > 0
     assert result.failed == 0
 

@@ -11,9 +11,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from boltzmax import Tree, _tree_text
-from boltzmax._tree_plot import plot
-from boltzmax._tree_text import render, to_dot
+from boltzmax import Tree
+from boltzmax.trees import text as tree_text
+from boltzmax.trees.plot import plot
+from boltzmax.trees.text import render, to_dot
 from tree_samples import TAXONOMY, depth_first, trees
 
 PLAIN = Tree.from_parents([5, 5, 6, 4, -1, 6, 4])
@@ -24,7 +25,7 @@ def chain(n_inner: int) -> Tree:
 
 
 def test_examples() -> None:
-    result = doctest.testmod(_tree_text)
+    result = doctest.testmod(tree_text)
     assert result.attempted > 0
     assert result.failed == 0
 

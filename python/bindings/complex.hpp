@@ -1,4 +1,4 @@
-// Complex rows, for boltzmax._complex.
+// Complex rows, for boltzmax.arrays.complex_rows.
 #pragma once
 
 #include <pybind11/pybind11.h>

@@ -16,13 +16,13 @@ namespace boltzmax {
 
 namespace {
 
-// boltzmax._general.<name>(*args, **kwargs)
+// boltzmax.arrays.general.<name>(*args, **kwargs)
 PyObject* CallGeneral(const char* name, PyObject* const* args, Py_ssize_t nargs, PyObject* kwnames) {
   // Kept for good. Where threads are free and several come first, each imports the same module.
   static std::atomic<PyObject*> kept{nullptr};
   PyObject* module = kept.load(std::memory_order_acquire);
   if (module == nullptr) {
-    module = PyImport_ImportModule("boltzmax._general");
+    module = PyImport_ImportModule("boltzmax.arrays.general");
     if (module == nullptr) return nullptr;
     kept.store(module, std::memory_order_release);
   }

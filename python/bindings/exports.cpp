@@ -1,4 +1,4 @@
-// What the extension shows to whoever looks into the process, as threadpoolctl does (boltzmax/_threadpools.py).
+// What the extension shows to whoever looks into the process, as threadpoolctl does (boltzmax/_lib/threadpools.py).
 
 #include "../../cpp/core/parallel.hpp"
 

@@ -32,13 +32,13 @@ PyObject* Look(const Matrix& m, int type) {
                      nullptr);
 }
 
-// boltzmax._linear_scores.multiply; null with an exception set on failure.
+// boltzmax.linear.scores.multiply; null with an exception set on failure.
 PyObject* Multiplier() {
   // Kept for good. Where threads are free and several come first, each finds the same function.
   static std::atomic<PyObject*> kept{nullptr};
   PyObject* function = kept.load(std::memory_order_acquire);
   if (function != nullptr) return function;
-  PyObject* module = PyImport_ImportModule("boltzmax._linear_scores");
+  PyObject* module = PyImport_ImportModule("boltzmax.linear.scores");
   if (module == nullptr) return nullptr;
   function = PyObject_GetAttrString(module, "multiply");
   Py_DECREF(module);

@@ -26,7 +26,7 @@ namespace py = pybind11;
 
 namespace {
 
-// Docstrings live in boltzmax/_docs.py; this hangs one on a function of DirectMethods.
+// Docstrings live in boltzmax/arrays/docs.py; this hangs one on a function of DirectMethods.
 void SetDoc(const std::string& name, const std::string& doc) {
   for (PyMethodDef* method = boltzmax::DirectMethods(); method->ml_name != nullptr; ++method) {
     if (name == method->ml_name) {

@@ -1,4 +1,5 @@
-// What boltzmax._general calls once it has made sense of its arguments: the reduced axes last, every operand broadcast.
+// What boltzmax.arrays.general calls once it has made sense of its arguments: the reduced axes last, every operand
+// broadcast.
 #pragma once
 
 #include <pybind11/pybind11.h>

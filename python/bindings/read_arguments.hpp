@@ -1,9 +1,9 @@
 // The arguments of softmax, log_softmax, logsumexp and their gradients, read without Python.
 //
 // What is read here is ordinary: exact ndarrays of any strides, numbers, and lists and tuples of them. Each Read function
-// returns false where its argument is something else, or wrong: the call goes to boltzmax._general, which finds the result,
-// or the words for what is wrong. Only an exception that has nothing to do with the arguments (out of memory, an interrupt)
-// is left set, and then raised.
+// returns false where its argument is something else, or wrong: the call goes to boltzmax.arrays.general, which finds the
+// result, or the words for what is wrong. Only an exception that has nothing to do with the arguments (out of memory, an
+// interrupt) is left set, and then raised.
 #pragma once
 
 #include <algorithm>

@@ -1,4 +1,4 @@
-// logsumexp with weights: an ordinary call, and what boltzmax._general calls for any other.
+// logsumexp with weights: an ordinary call, and what boltzmax.arrays.general calls for any other.
 #pragma once
 
 #include <pybind11/pybind11.h>

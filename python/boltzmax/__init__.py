@@ -1,7 +1,17 @@
 """Softmax for NumPy, from one row to ten million classes, at the speed of memory."""
 
-from boltzmax import _docs, _threadpools
-from boltzmax._config import (
+from os.path import dirname as _folder
+from os.path import join as _join
+
+from boltzmax._core import (
+    log_softmax,
+    log_softmax_backward,
+    logsumexp,
+    softmax,
+    softmax_backward,
+)
+from boltzmax._core import version as __version__
+from boltzmax._lib.config import (
     available_isas,
     config,
     get_cmake_dir,
@@ -11,43 +21,33 @@ from boltzmax._config import (
     set_num_threads,
     show_config,
 )
-from boltzmax._core import (
-    log_softmax,
-    log_softmax_backward,
-    logsumexp,
-    softmax,
-    softmax_backward,
-)
-from boltzmax._core import version as __version__
-from boltzmax._cross_entropy import cross_entropy, cross_entropy_with_grad
-from boltzmax._focal import focal_loss, focal_loss_with_grad
-from boltzmax._hierarchical import HierarchicalSoftmax
-from boltzmax._imbalance import (
-    balanced_softmax,
-    class_weights,
-    logit_adjustment,
-    resample_indices,
-)
-from boltzmax._linear import linear_cross_entropy, linear_cross_entropy_with_grad
-from boltzmax._linear_queries import (
+from boltzmax._lib.public import show_in as _show_in
+from boltzmax._lib.threadpools import install as _install_controller
+from boltzmax.arrays.docs import install as _install_docs
+from boltzmax.arrays.row_stats import RowStats, row_stats
+from boltzmax.linear.cross_entropy import linear_cross_entropy, linear_cross_entropy_with_grad
+from boltzmax.linear.queries import (
     linear_log_prob,
     linear_logsumexp,
     linear_sample,
     linear_topk,
 )
-from boltzmax._point_losses import (
+from boltzmax.losses.binary import (
     binary_cross_entropy_with_logits,
     binary_cross_entropy_with_logits_with_grad,
-    kl_divergence,
-    kl_divergence_with_grad,
-    nll_loss,
-    nll_loss_with_grad,
 )
-from boltzmax._row_stats import RowStats, row_stats
-from boltzmax._tree import Tree
-
-_docs.install()
-_threadpools.install()
+from boltzmax.losses.cross_entropy import cross_entropy, cross_entropy_with_grad
+from boltzmax.losses.divergence import kl_divergence, kl_divergence_with_grad
+from boltzmax.losses.focal import focal_loss, focal_loss_with_grad
+from boltzmax.losses.imbalance import (
+    balanced_softmax,
+    class_weights,
+    logit_adjustment,
+    resample_indices,
+)
+from boltzmax.losses.nll import nll_loss, nll_loss_with_grad
+from boltzmax.trees.hierarchical import HierarchicalSoftmax
+from boltzmax.trees.tree import Tree
 
 __all__ = [
     "HierarchicalSoftmax",
@@ -89,3 +89,8 @@ __all__ = [
     "softmax",
     "softmax_backward",
 ]
+
+_show_in(globals())
+_install_docs()
+_install_controller()
+__path__.append(_join(_folder(__file__), "_moved"))  # where the modules are that old pickles name

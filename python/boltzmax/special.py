@@ -35,11 +35,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from boltzmax import _complex, _numpy_path, _numpy_sums
-from boltzmax import log_softmax as _native_log_softmax
-from boltzmax import logsumexp as _native_logsumexp
-from boltzmax import softmax as _native_softmax
-from boltzmax._arguments import as_array, axes_of_reduction, is_small_float
+from boltzmax._core import log_softmax as _native_log_softmax
+from boltzmax._core import logsumexp as _native_logsumexp
+from boltzmax._core import softmax as _native_softmax
+from boltzmax._lib.arguments import as_array, axes_of_reduction, is_small_float
+from boltzmax.arrays import complex_rows, numpy_path, numpy_sums
 
 __all__ = ["log_softmax", "logsumexp", "softmax"]
 
@@ -104,7 +104,7 @@ def softmax(x: ArrayLike, axis: Axis = None) -> Any:
             return _native_softmax(x, axis)
         if axis is None and x.ndim == 1:
             return _native_softmax(x)
-    return _softmax_like(x, axis, False, _native_softmax, _numpy_path.softmax, _plain_softmax)
+    return _softmax_like(x, axis, False, _native_softmax, numpy_path.softmax, _plain_softmax)
 
 
 def log_softmax(x: ArrayLike, axis: Axis = None) -> Any:
@@ -160,7 +160,7 @@ def log_softmax(x: ArrayLike, axis: Axis = None) -> Any:
         if axis is None and x.ndim == 1:
             return _native_log_softmax(x)
     return _softmax_like(
-        x, axis, True, _native_log_softmax, _numpy_path.log_softmax, _plain_log_softmax
+        x, axis, True, _native_log_softmax, numpy_path.log_softmax, _plain_log_softmax
     )
 
 
@@ -264,8 +264,8 @@ def _softmax_like(
 ) -> Any:
     """Choose the implementation by dtype, once `x` is an array and `axis` is known to be good."""
     x = as_array(x, "x")
-    if _complex.is_native_complex(x.dtype) and x.size > 0:
-        return _complex.softmax_like(x, axes_of_reduction(axis, x.ndim), wants_log, plain)[()]
+    if complex_rows.is_native_complex(x.dtype) and x.size > 0:
+        return complex_rows.softmax_like(x, axes_of_reduction(axis, x.ndim), wants_log, plain)[()]
     compiled = x.dtype.kind in "iuf" or x.dtype.name == "bfloat16"  # which comes from outside NumPy
     if not compiled or is_small_float(x.dtype):
         return plain(x, axis)
@@ -316,7 +316,7 @@ def _logsumexp(
     if x.size == 0:
         return _of_empty_sums(x, axes, keepdims)
     if x.dtype.kind == "c" or x.dtype.type is np.longdouble:
-        path = _complex if _complex.is_native_complex(x.dtype) else _numpy_path
+        path = complex_rows if complex_rows.is_native_complex(x.dtype) else numpy_path
         result = path.logsumexp(x, axes, b=b, keepdims=keepdims, return_sign=return_sign)
         return result if return_sign else (result, None)
     result = _native_logsumexp(x, axes, b=b, keepdims=keepdims, return_sign=return_sign)
@@ -342,7 +342,7 @@ def _ordinary(a: ArrayLike, b: ArrayLike) -> tuple[Array, Array] | None:
 def _of_empty_sums(x: Array, axes: tuple[int, ...], keepdims: bool) -> tuple[Array, Array]:
     result = np.full(_sum_shape(x, axes, keepdims), -np.inf, x.dtype)
     with np.errstate(all="ignore"):
-        return result, _numpy_sums.sign(result)
+        return result, numpy_sums.sign(result)
 
 
 def _sum_shape(x: Array, axes: tuple[int, ...], keepdims: bool) -> tuple[int, ...]:

@@ -10,9 +10,9 @@ import argparse
 import sys
 from collections.abc import Sequence
 
-import boltzmax
+from boltzmax import _core
+from boltzmax._lib.console import CommandError
 from boltzmax.cli import apply, bench, demo, info, text
-from boltzmax.cli.console import CommandError
 
 __all__ = ["main"]
 
@@ -26,7 +26,7 @@ def make_parser() -> argparse.ArgumentParser:
         prog=PROGRAM,
         description="Softmax for NumPy. Without arguments: demo, then bench --quick.",
     )
-    parser.add_argument("--version", action="version", version=boltzmax.__version__)
+    parser.add_argument("--version", action="version", version=_core.version)
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
     for command in (demo, text, bench, info, apply):
         command.add_parser(commands)

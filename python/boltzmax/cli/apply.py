@@ -26,9 +26,9 @@ from numpy.lib.array_utils import normalize_axis_tuple
 from numpy.lib.format import open_memmap
 from numpy.typing import NDArray
 
-import boltzmax
-from boltzmax._files import replacing
-from boltzmax.cli.console import CommandError, output_path, progress
+from boltzmax import _core
+from boltzmax._lib.console import CommandError, output_path, progress
+from boltzmax._lib.files import replacing
 
 OPERATIONS = ("softmax", "log_softmax", "logsumexp")
 DTYPES = ("float16", "float32", "float64")
@@ -96,7 +96,7 @@ def apply(op: str, source: Path, target: Path, block_bytes: int, **options: Any)
     **options
         ``axis``, ``temperature`` and ``dtype``, as the function takes them.
     """
-    function = partial(getattr(boltzmax, op), **options)
+    function = partial(getattr(_core, op), **options)
     x = open_memmap(source, mode="r")
     # One element is enough to learn the dtype of the result, or what is wrong with the options.
     dtype = np.asarray(function(np.zeros((1,) * x.ndim, x.dtype))).dtype

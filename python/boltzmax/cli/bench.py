@@ -12,9 +12,9 @@ from typing import Any
 
 import numpy as np
 
-import boltzmax
+from boltzmax._lib.config import config, get_num_threads, set_num_threads
+from boltzmax._lib.console import output_path, print_table, progress, require, write_json
 from boltzmax.cli import peers
-from boltzmax.cli.console import output_path, print_table, progress, require, write_json
 from boltzmax.cli.peers import Case
 from boltzmax.cli.timing import interleave
 
@@ -129,7 +129,7 @@ def run(args: argparse.Namespace) -> None:
 
 def measure_all(cases: Sequence[Case], rounds: int) -> list[Result]:
     """Return the results of all cases; the number of threads is restored."""
-    before = boltzmax.get_num_threads()
+    before = get_num_threads()
     results = []
     try:
         with progress("bench", len(cases)) as advance:
@@ -138,7 +138,7 @@ def measure_all(cases: Sequence[Case], rounds: int) -> list[Result]:
                 results += measure(case, rounds)
                 advance(1)
     finally:
-        boltzmax.set_num_threads(before)
+        set_num_threads(before)
     return results
 
 
@@ -171,7 +171,7 @@ def environment() -> dict[str, Any]:
     """Return what the results depend on: this build, this machine, the versions of the peers."""
     modules = [importlib.import_module(peer.name) for peer in peers.installed()]
     versions = {module.__name__: module.__version__ for module in modules}
-    return {"config": boltzmax.config(), "versions": versions}
+    return {"config": config(), "versions": versions}
 
 
 def print_results(results: Sequence[Result]) -> None:

@@ -10,8 +10,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-import boltzmax
-from boltzmax.cli.console import print_table, progress, require
+from boltzmax._core import softmax
+from boltzmax._lib.console import print_table, progress, require
+from boltzmax.losses.cross_entropy import cross_entropy, cross_entropy_with_grad
 
 Array = NDArray[np.float64]
 Labels = NDArray[np.intp]
@@ -36,14 +37,14 @@ class Classifier:
 
     def step(self, x: Array, labels: Labels, rate: float) -> None:
         """Follow the gradient of the cross-entropy downwards."""
-        _, gradient = boltzmax.cross_entropy_with_grad(self.scores(x), labels)
+        _, gradient = cross_entropy_with_grad(self.scores(x), labels)
         gradient *= rate
         self.weights -= x.T @ gradient
         self.bias -= gradient.sum(axis=0)
 
     def loss(self, x: Array, labels: Labels) -> float:
         """Return the mean cross-entropy."""
-        return float(boltzmax.cross_entropy(self.scores(x), labels))
+        return float(cross_entropy(self.scores(x), labels))
 
     def accuracy(self, x: Array, labels: Labels) -> float:
         """Return the share of images whose largest score is that of the true class."""
@@ -91,7 +92,7 @@ def train(x: Array, labels: Labels, epochs: int, rng: np.random.Generator) -> Cl
 
 def show(model: Classifier, x: Array, labels: Labels) -> None:
     """Print some test digits, from the least certain to the most, and their likeliest classes."""
-    p = boltzmax.softmax(model.scores(x))
+    p = softmax(model.scores(x))
     by_certainty = p.max(axis=-1).argsort()
     chosen = by_certainty[[0, len(x) // 50, len(x) // 10, len(x) // 2, -1]]
     print()

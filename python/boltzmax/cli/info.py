@@ -6,7 +6,7 @@ import argparse
 import platform
 from typing import Any
 
-import boltzmax
+from boltzmax._lib.config import config
 
 
 def add_parser(commands: Any) -> None:
@@ -17,16 +17,16 @@ def add_parser(commands: Any) -> None:
 
 def run(args: argparse.Namespace) -> None:
     """Print one fact per line."""
-    config: dict[str, Any] = boltzmax.config()
+    found: dict[str, Any] = config()
     facts = {
-        "boltzmax": config["version"],
-        "ISA in use": config["isa"],
-        "ISAs available": ", ".join(config["available_isas"]),
-        "threads": config["num_threads"],
-        "CPU": config["cpu"],
-        "compiler": config["compiler"],
-        "CUDA": "yes" if config["cuda"] else "no",
-        "NumPy": config["numpy"],
+        "boltzmax": found["version"],
+        "ISA in use": found["isa"],
+        "ISAs available": ", ".join(found["available_isas"]),
+        "threads": found["num_threads"],
+        "CPU": found["cpu"],
+        "compiler": found["compiler"],
+        "CUDA": "yes" if found["cuda"] else "no",
+        "NumPy": found["numpy"],
         "Python": f"{platform.python_version()}, {platform.platform()}",
     }
     for name, value in facts.items():

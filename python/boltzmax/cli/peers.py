@@ -17,8 +17,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-import boltzmax
-from boltzmax.cli.console import CommandError
+from boltzmax import _core
+from boltzmax._lib.config import set_num_threads
+from boltzmax._lib.console import CommandError
 from boltzmax.cli.timing import Task
 
 Array = NDArray[Any]
@@ -106,9 +107,9 @@ NUMPY = {
 
 
 def _boltzmax(case: Case, x: Array) -> Task:
-    function = getattr(boltzmax, case.function)
+    function = getattr(_core, case.function)
     call = partial(function, x) if case.axis == -1 else partial(function, x, case.axis)
-    return Task(call, partial(boltzmax.set_num_threads, case.threads))
+    return Task(call, partial(set_num_threads, case.threads))
 
 
 def _numpy(case: Case, x: Array) -> Task:

@@ -14,8 +14,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-import boltzmax
-from boltzmax.cli.console import CommandError, print_table, progress
+from boltzmax._lib.console import CommandError, print_table, progress
+from boltzmax.linear.cross_entropy import linear_cross_entropy, linear_cross_entropy_with_grad
+from boltzmax.linear.queries import linear_topk
+from boltzmax.trees.hierarchical import HierarchicalSoftmax
+from boltzmax.trees.tree import Tree
 
 Array = NDArray[np.float32]
 Ids = NDArray[np.int64]
@@ -85,11 +88,11 @@ class FullSoftmax:
 
     def loss(self, hidden: Array, target: Ids) -> float:
         """Return the mean cross-entropy."""
-        return float(boltzmax.linear_cross_entropy(hidden, self.weight, target, self.bias))
+        return float(linear_cross_entropy(hidden, self.weight, target, self.bias))
 
     def step(self, hidden: Array, target: Ids) -> tuple[float, Array]:
         """Follow the gradient downwards, by Adagrad; return the loss and the gradient of hidden."""
-        loss, d_hidden, d_weight, d_bias = boltzmax.linear_cross_entropy_with_grad(
+        loss, d_hidden, d_weight, d_bias = linear_cross_entropy_with_grad(
             hidden, self.weight, target, self.bias
         )
         descend(self.weight, d_weight, self.sizes)
@@ -99,14 +102,14 @@ class FullSoftmax:
 
     def guess(self, hidden: Array, k: int) -> tuple[Ids, Array]:
         """Return the likeliest words of each row and the logarithms of their probabilities."""
-        return boltzmax.linear_topk(hidden, self.weight, k, self.bias)
+        return linear_topk(hidden, self.weight, k, self.bias)
 
 
 class TreeSoftmax:
     """A choice at every node of the way to a word: frequent ones lie near the root."""
 
     def __init__(self, counts: Ids, rng: np.random.Generator) -> None:
-        self.layer = boltzmax.HierarchicalSoftmax(boltzmax.Tree.huffman(counts), FEATURES)
+        self.layer = HierarchicalSoftmax(Tree.huffman(counts), FEATURES)
         self.loss = self.layer.loss
         self.guess = self.layer.topk
 

@@ -1,0 +1,13 @@
+"""What all families share; it knows of none of them.
+
+- `arguments`: the arguments of functions of arrays
+- `config`: the build, the instruction set, the number of threads
+- `console`: tables, progress bars and errors of the command line
+- `files`: files that are whole or not there, and arrays in them
+- `logits`: logits as an array with kernels, and where their gradient goes
+- `numbers`: arrays and numbers as arguments
+- `public`: where public objects are found
+- `shared_docs`: paragraphs that docstrings share
+- `targets`: one class for each row
+- `threadpools`: what threadpoolctl sees
+"""

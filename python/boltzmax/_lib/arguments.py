@@ -1,0 +1,331 @@
+"""Reading the arguments of the public functions: what is wrong with them is said here."""
+
+from __future__ import annotations
+
+import math
+import operator
+from typing import Any, SupportsIndex
+
+import numpy as np
+from numpy.typing import ArrayLike, DTypeLike, NDArray
+
+from boltzmax import _core
+
+Array = NDArray[Any]
+Axis = Any
+
+# Outside of this range 1/T or T times a score leaves float32.
+LEAST_TEMPERATURE, LARGEST_TEMPERATURE = 1e-30, 1e30
+_RANGE = f"from {LEAST_TEMPERATURE:g} to {LARGEST_TEMPERATURE:g}"
+
+# A decorator of what computes in NumPy for a public function: no call warns, whatever errstate
+# the caller is in.
+quietly = np.errstate(all="ignore")
+
+SUPPORTED = "float16, float32, float64, longdouble, bfloat16, integers and bool"
+
+
+def is_bfloat16(dtype: np.dtype[Any]) -> bool:
+    """Return whether it is ``ml_dtypes.bfloat16``, which compiled code is then told of."""
+    if dtype.name != "bfloat16" or dtype.itemsize != 2:
+        return False
+    _core.register_bfloat16(dtype)
+    return True
+
+
+def is_native_float(dtype: np.dtype[Any]) -> bool:
+    """Return whether it is a float that the kernels read."""
+    return dtype.char in "efd" or is_bfloat16(dtype)
+
+
+def is_float(dtype: np.dtype[Any]) -> bool:
+    """Return whether it is a float of NumPy's, or bfloat16, which NumPy does not take for one."""
+    return dtype.kind == "f" or is_bfloat16(dtype)
+
+
+def is_small_float(dtype: np.dtype[Any]) -> bool:
+    """Return whether it is a float of ``ml_dtypes`` of at most 8 bits: float32 holds them all."""
+    return dtype.itemsize == 1 and dtype.name.startswith("float")
+
+
+def is_real(dtype: np.dtype[Any]) -> bool:
+    """Return whether its numbers are real: integers, bool or floats."""
+    return dtype.kind in "biu" or is_float(dtype) or is_small_float(dtype)
+
+
+def as_input(x: ArrayLike, name: str = "x") -> Array:
+    """Return `x` as an ndarray in native byte order, floats of 8 bits or less as float32."""
+    if isinstance(x, np.ma.MaskedArray):
+        raise TypeError(f"{name} is a masked array; pass its data, and where=~mask")
+    array = as_array(x, name)
+    if is_small_float(array.dtype):
+        return array.astype(np.float32)
+    return array if array.dtype.isnative else array.astype(array.dtype.newbyteorder("="))
+
+
+def as_array(x: ArrayLike, name: str) -> Array:
+    """Return `x` as an ndarray; what NumPy takes for a single object gets advice."""
+    try:
+        array = np.asarray(x)
+    except TypeError:
+        _refuse_tensor(x, name)
+        raise
+    if array.dtype == object and array.ndim == 0:
+        _refuse_object(x, name)
+    return array
+
+
+def _refuse_tensor(x: Any, name: str) -> None:
+    """Raise if `x` is a tensor of PyTorch's in memory of a dtype that NumPy does not have."""
+    dtype = str(getattr(x, "dtype", ""))
+    if dtype.startswith(("torch.bfloat16", "torch.float8")) and x.device.type == "cpu":
+        raise TypeError(
+            f"{name} is a tensor of {dtype}, which NumPy does not have; pass {name}.float()"
+        ) from None
+
+
+def _refuse_object(x: Any, name: str) -> None:
+    """Raise if NumPy took `x` for a single object, and there is a way to make an array of it."""
+    kind = f"{type(x).__module__}.{type(x).__qualname__}".removeprefix("builtins.")
+    if isinstance(x, np.ndarray):
+        return
+    if x is None:
+        raise TypeError(f"{name} is None, not an array of numbers")
+    if hasattr(x, "toarray"):
+        raise TypeError(f"{name} is sparse ({kind}); pass {name}.toarray()")
+    if hasattr(x, "__next__"):
+        raise TypeError(f"{name} is an iterator ({kind}), not an array; pass list({name})")
+    if hasattr(x, "__dlpack__"):
+        raise TypeError(
+            f"{name} can be read through DLPack alone ({kind}); pass numpy.from_dlpack({name})"
+        )
+
+
+def working_dtype(array: Array, dtype: DTypeLike | None, function: str) -> np.dtype[Any]:
+    """Return the dtype to compute in and return."""
+    kind = array.dtype.kind
+    complex_too = function == "logsumexp"
+    if not is_real(array.dtype) and not (kind == "c" and complex_too):
+        also = " and complex" if complex_too else ""
+        raise TypeError(
+            f"{function} does not support dtype {array.dtype}; it takes {SUPPORTED}{also}"
+        )
+    if dtype is None:
+        return np.dtype(np.float64) if kind in "biu" else array.dtype
+    wanted = np.dtype(dtype)
+    if kind == "c" and wanted.kind == "c":
+        return wanted
+    of_numpy = wanted.kind == "f" and not is_small_float(wanted)
+    if kind == "c" or not (of_numpy or is_bfloat16(wanted)):
+        raise TypeError(
+            f"{function} cannot compute in dtype {wanted} from {array.dtype}; dtype must be "
+            "float16, float32, float64, longdouble or bfloat16"
+        )
+    return wanted.newbyteorder("=")
+
+
+def normalized_axes(axis: Axis, ndim: int) -> tuple[int, ...]:
+    """Return the axes in rising order, so that a row is the same row however they were listed."""
+    if axis is None:
+        return tuple(range(ndim))
+    if type(axis) is int and -ndim <= axis < ndim:
+        return (axis % ndim,)
+    known = max(ndim, 1)  # a 0-d array is a row of one element, as in NumPy's reductions
+    axes = _as_ints(axis)
+    for a in axes:
+        if not -known <= a < known:
+            raise np.exceptions.AxisError(a, ndim, "axis")
+    axes = tuple(sorted(a % known for a in axes))
+    if len(set(axes)) < len(axes):
+        raise ValueError("repeated axis in `axis` argument")
+    return axes if ndim else ()
+
+
+def class_axis(axis: SupportsIndex, ndim: int) -> int:
+    """Return the axis of the classes, counted from the first."""
+    try:
+        along = operator.index(axis)
+    except TypeError:
+        raise TypeError(f"axis must be an int, got {axis!r}") from None
+    if not -ndim <= along < ndim:
+        raise np.exceptions.AxisError(along, ndim)
+    return along % ndim
+
+
+def axis_with_classes(shape: tuple[int, ...], axis: SupportsIndex, name: str) -> int:
+    """Return the axis of the classes, counted from the first, if there is a class along it."""
+    ndim = len(shape)
+    along = class_axis(axis, ndim) if ndim else -1
+    if ndim == 0 or shape[along] == 0:
+        place = "the last axis" if along in (-1, ndim - 1) else f"axis {along}"
+        raise ValueError(f"{name} must have classes on {place}, got shape {shape}")
+    return along
+
+
+def classes_last(array: Array, axis: int) -> Array:
+    """Return a view with the axis of the classes, counted from the first, as the last one."""
+    return array if axis == array.ndim - 1 else np.moveaxis(array, axis, -1)
+
+
+def _as_ints(axis: Any) -> tuple[int, ...]:
+    try:
+        return (operator.index(axis),)
+    except TypeError:
+        pass
+    try:
+        return tuple(operator.index(a) for a in axis)
+    except TypeError:
+        raise TypeError(f"axis must be an int, a tuple of ints or None, got {axis!r}") from None
+
+
+def axes_of_reduction(axis: Axis, ndim: int) -> tuple[int, ...]:
+    """Return axes as NumPy's reductions read them, which also say what is wrong with others."""
+    if axis is None:
+        return tuple(range(ndim))
+    if type(axis) is int and -ndim <= axis < ndim:
+        return (axis % ndim,)
+    try:
+        np.add.reduce(np.zeros((1,) * ndim), axis=axis)
+    except (OverflowError, ValueError):
+        # For what is more than an integer of C, NumPy has other errors than for other axes.
+        for k in map(operator.index, axis if isinstance(axis, tuple) else (axis,)):
+            if not -ndim <= k < ndim:
+                raise np.exceptions.AxisError(k, ndim) from None
+        raise
+    if ndim == 0:
+        return ()
+    return tuple(int(k) % ndim for k in (axis if isinstance(axis, tuple) else (axis,)))
+
+
+def broadcast_mask(where: ArrayLike | None, x: Array) -> NDArray[np.bool_] | None:
+    """Return `where` in the shape of `x`, or None for no mask."""
+    if where is None:
+        return None
+    mask = as_array(where, "where")
+    if mask.dtype != np.bool_:
+        raise TypeError(f"where must be an array of bool, got dtype {mask.dtype}")
+    try:
+        return np.broadcast_to(mask, x.shape)
+    except ValueError:
+        raise ValueError(
+            f"where of shape {mask.shape} does not broadcast to x of shape {x.shape}"
+        ) from None
+
+
+def check_temperature(temperature: Any) -> float:
+    """Return a temperature of a function that divides by it: one positive number, in the range."""
+    return check_positive(temperature, "temperature")
+
+
+def check_positive(value: Any, name: str) -> float:
+    """Return `value` as a float if it is one positive number, in the range of temperatures."""
+    number = as_number(name, value)
+    if not LEAST_TEMPERATURE <= number <= LARGEST_TEMPERATURE:
+        raise ValueError(f"{name} must be > 0 ({_RANGE}), got {number:g}")
+    return number
+
+
+def check_temperature_or_0(temperature: Any) -> float:
+    """Return a temperature of a function that has a limit at 0: a number in the range, or 0."""
+    number = as_number("temperature", temperature)
+    _check_range_or_0(np.array(number))
+    return number
+
+
+def as_number(name: str, value: Any) -> float:
+    """Return `value`, which is to be one number, as a float."""
+    try:
+        if isinstance(value, (str, bytes, bytearray)):
+            raise TypeError
+        return float(value)
+    except OverflowError:  # an integer, too large for a float
+        return math.inf
+    except (TypeError, ValueError):
+        raise TypeError(f"{name} must be a real number, got {value!r}") from None
+
+
+def _check_range_or_0(temperature: NDArray[np.float64]) -> None:
+    t = temperature
+    good = (t >= LEAST_TEMPERATURE) & (t <= LARGEST_TEMPERATURE) | (t == 0.0)
+    if not good.all():
+        raise ValueError(f"temperature must be >= 0 (0, or {_RANGE}), got {t[~good].flat[0]:g}")
+
+
+def row_temperature(
+    temperature: ArrayLike, x: Array, axes: tuple[int, ...]
+) -> NDArray[np.float64] | None:
+    """Return `temperature`, zeros included, with one element per row: `x` without `axes`.
+
+    None stands for a temperature of 1 in all rows.
+    """
+    try:
+        t = np.asarray(temperature)
+        if not is_real(t.dtype):
+            raise TypeError
+        t = t.astype(np.float64)
+    except (TypeError, ValueError):
+        raise TypeError(
+            f"temperature must be a real number or an array of them, got {temperature!r}"
+        ) from None
+    _check_range_or_0(t)
+    if t.ndim == 0 and t == 1.0:
+        return None
+    kept = tuple(d for d in range(x.ndim) if d not in axes)
+    rows = tuple(x.shape[d] for d in kept)
+    if t.ndim == x.ndim and all(t.shape[d] == 1 for d in axes):
+        t = t.transpose(kept + axes).reshape(tuple(t.shape[d] for d in kept))
+    try:
+        broadcast = np.broadcast_to(t, rows)
+    except ValueError:
+        raise ValueError(
+            f"temperature of shape {np.shape(temperature)} does not broadcast to one per row, "
+            f"{rows}"
+        ) from None
+    return None if (t == 1.0).all() else broadcast
+
+
+def read_empty(empty: str) -> float:
+    """Return what stands for the answer to nothing: NaN or 0."""
+    if empty not in ("nan", "zero"):
+        raise ValueError(f"empty must be 'nan' or 'zero', got {empty!r}")
+    return math.nan if empty == "nan" else 0.0
+
+
+def checked_out(out: Any, shape: tuple[int, ...], dtype: np.dtype[Any]) -> Array:
+    """Return `out` if a result of this shape and dtype can be written to it."""
+    if not isinstance(out, np.ndarray):
+        raise TypeError(f"out must be an ndarray, got {type(out).__name__}")
+    if out.shape != shape:
+        raise ValueError(f"out has shape {out.shape}, but the result has shape {shape}")
+    if out.dtype != dtype:
+        raise TypeError(f"out has dtype {out.dtype}, but the result has dtype {dtype}")
+    if not out.flags.writeable:
+        raise ValueError("out is read-only")
+    return np.asarray(out)
+
+
+def _same_elements(a: Array, b: Array) -> bool:
+    """Return whether element i of one is element i of the other, for every i."""
+    return (
+        a.dtype == b.dtype
+        and a.shape == b.shape
+        and a.strides == b.strides
+        and a.__array_interface__["data"] == b.__array_interface__["data"]
+    )
+
+
+def clashes(out: Array, operand: Array | None, elementwise: bool) -> bool:
+    """Return whether writing `out` could spoil `operand` before it is read."""
+    if operand is None or (elementwise and _same_elements(out, operand)):
+        return False
+    if not np.may_share_memory(out, operand):
+        return False
+    try:
+        return np.shares_memory(out, operand, max_work=10_000)  # type: ignore[arg-type]
+    except np.exceptions.TooHardError:
+        return True
+
+
+def repeats_elements(out: Array) -> bool:
+    """Return whether two elements of `out` lie in the same place, as in a broadcast view."""
+    return any(s == 0 and n > 1 for s, n in zip(out.strides, out.shape, strict=True))

@@ -1,0 +1,95 @@
+"""Logits as an array with kernels, and where their gradient goes."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, SupportsIndex
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from boltzmax import _core
+from boltzmax._lib.arguments import (
+    as_input,
+    axis_with_classes,
+    checked_out,
+    clashes,
+    classes_last,
+    is_native_float,
+    repeats_elements,
+    working_dtype,
+)
+
+Array = NDArray[Any]
+
+
+@dataclass(frozen=True)
+class Logits:
+    """Scores in a dtype with kernels, and the axis along which their classes lie."""
+
+    array: Array
+    axis: int
+
+    @property
+    def classes(self) -> int:
+        """The number of classes."""
+        return int(self.array.shape[self.axis])
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """That of the rows."""
+        return self.array.shape[: self.axis] + self.array.shape[self.axis + 1 :]
+
+    def rows(self) -> Array:
+        """Return a matrix whose rows are contiguous and aligned: a view if there is one."""
+        return self.rows_of(np.require(self.classes_last(self.array), requirements=("C", "A")))
+
+    def classes_last(self, array: Array) -> Array:
+        """Return a view of an array of the logits' shape, with the classes on the last axis."""
+        return classes_last(array, self.axis)
+
+    def rows_of(self, array: Array) -> Array:
+        """Return an array whose classes are on the last axis as a matrix."""
+        return array.reshape(-1, self.classes)
+
+
+def read_logits(function: str, logits: ArrayLike, axis: SupportsIndex = -1) -> Logits:
+    """Return the logits as an array with kernels, or say why not."""
+    array = as_input(logits, "logits")
+    dtype = working_dtype(array, None, function)
+    if not is_native_float(dtype):
+        raise TypeError(f"{function} takes float16, float32, float64 and bfloat16, got {dtype}")
+    along = axis_with_classes(array.shape, axis, "logits")
+    return Logits(array.astype(dtype, copy=False), along)
+
+
+@dataclass(frozen=True)
+class Gradient:
+    """Where a gradient goes: an array of the logits' shape, and a matrix to write its rows into."""
+
+    array: Array
+    rows: Array
+    logits: Logits
+    is_direct: bool  # whether the matrix is a view of the array
+
+    def deliver(self) -> Array:
+        """Return the array, after the matrix is written."""
+        if not self.is_direct:
+            last = self.logits.classes_last(self.array)
+            last[...] = self.rows.reshape(last.shape)
+        return self.array
+
+
+def gradient_of(logits: Logits, read: Array, out: Any) -> Gradient:
+    """Return where the gradient goes: to `out` if there is one; `read` are the logits' rows."""
+    array = logits.array
+    if out is None:
+        out = _core.empty_like(array, array.dtype)
+    else:
+        checked_out(out, array.shape, array.dtype)
+    last = logits.classes_last(out)
+    if last.flags.c_contiguous and last.flags.aligned and not repeats_elements(out):
+        rows = logits.rows_of(last)
+        if not clashes(rows, read, elementwise=True):
+            return Gradient(out, rows, logits, is_direct=True)
+    return Gradient(out, np.empty(read.shape, read.dtype), logits, is_direct=False)

@@ -1,0 +1,7 @@
+"""Old place: see boltzmax._moved."""
+
+from boltzmax.sklearn.flat import SoftmaxClassifier
+
+__all__ = [
+    "SoftmaxClassifier",
+]

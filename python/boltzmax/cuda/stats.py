@@ -1,0 +1,88 @@
+"""What rows of logits on a CUDA device know: see boltzmax.cuda."""
+
+from __future__ import annotations
+
+import operator
+from typing import Any, SupportsIndex
+
+from boltzmax._lib.arguments import check_temperature
+from boltzmax.arrays.row_stats import RowStats
+from boltzmax.cuda.calls import Call
+
+
+def row_stats(
+    logits: Any,
+    target: Any = None,
+    k: SupportsIndex = 5,
+    *,
+    temperature: float = 1.0,
+    entropy: bool = True,
+    axis: SupportsIndex = -1,
+    stream: Any = None,
+) -> RowStats:
+    """Return what `boltzmax.row_stats` tells of rows of logits, in one launch.
+
+    Parameters
+    ----------
+    logits : array, shape (..., K)
+        Scores on a device, or a NumPy array; as `x` of `softmax`.
+    target : array of int64 or int32, shape (...), optional
+        As for `cross_entropy`; of one that is no class the log-probability is NaN and the rank 0.
+    k : int, default 5
+        How many of the largest are wanted: 0 for none; at most K are given. Each takes a part of
+        another reading of the row: meant for small k.
+    temperature : float, default 1.0
+        Divides the logits.
+    entropy : bool, default True
+        Whether the entropy is wanted.
+    axis : int, default -1
+        The axis of the classes, as in `boltzmax.row_stats`.
+    stream : stream or int, optional
+        A CUDA stream, or its address, instead of the caller's own.
+
+    Returns
+    -------
+    RowStats
+        Of arrays of the kind of `logits`: float64 if these are, else float32.
+
+    Raises
+    ------
+    RuntimeError, TypeError, ValueError, MemoryError
+        As `cross_entropy`.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import boltzmax.cuda
+    >>> if boltzmax.cuda.is_available():
+    ...     top = boltzmax.cuda.row_stats(np.array([[0.0, 2.0, 1.0]]), k=2).top_ids
+    """
+    call = Call(logits, stream, name="logits")
+    check_temperature(temperature)
+    along = call.class_axis(axis)
+    wanted = operator.index(k)
+    if wanted < 0:
+        raise ValueError(f"k must be at least 0, got {wanted}")
+    wanted = min(wanted, call.view.shape[along])
+    rows, dtype = call.rows_without(along), call.computed
+    top = (*rows, wanted)
+    labels = None if target is None else call.target(target, rows)
+    results = {
+        "lse": call.empty(rows, dtype),
+        "energy": call.empty(rows, dtype),
+        "entropy": call.empty(rows, dtype) if entropy else None,
+        "top_ids": call.empty(top, "int64") if wanted else None,
+        "top_log_probs": call.empty(top, dtype) if wanted else None,
+        "target_log_prob": call.empty(rows, dtype) if labels is not None else None,
+        "target_rank": call.empty(rows, "int64") if labels is not None else None,
+    }
+    call.module.row_stats(
+        call=call.task("ROW_STATS", (along,), None, None, temperature),
+        target=0 if labels is None else labels.address,
+        k=wanted,
+        **{name: 0 if r is None else r.view.address for name, r in results.items()},
+        device=call.device,
+        stream=call.stream,
+    )
+    values: dict[str, Any] = {n: None if r is None else r.deliver() for n, r in results.items()}
+    return RowStats(**values)

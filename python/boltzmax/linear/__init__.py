@@ -1,0 +1,6 @@
+"""A linear layer and its softmax, without the matrix of logits.
+
+- `cross_entropy`: the loss and its gradients
+- `queries`: log-probabilities, the likeliest classes, samples
+- `scores`: logits in tiles, and what they tell
+"""

@@ -1,0 +1,375 @@
+r"""Cross-entropy of a linear layer and its gradients without the matrix of logits.
+
+The logits of `N` rows and `V` classes are computed in tiles, once for the logarithm of the sums
+of their exponentials and once more for the gradients: four matrix products, and three where all
+classes of a block of rows fit into one tile.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from boltzmax import _core
+from boltzmax._lib.arguments import as_input, is_float, quietly, read_empty
+from boltzmax._lib.numbers import broadcast, check_number, checked_z_loss, numbers_of_shape
+from boltzmax._lib.shared_docs import with_shared_paragraphs
+from boltzmax._lib.targets import Wanted, checked_targets
+from boltzmax.linear import scores as linear_scores
+from boltzmax.linear.scores import Rows, Scores, Shares, Totals
+from boltzmax.losses.reduction import REDUCTIONS, Reduction, check_reduction
+
+Array = NDArray[Any]
+Floats = NDArray[np.float64]
+
+_SCRATCH = 2**18  # numbers in the buffer for a product that is added to something
+
+
+@with_shared_paragraphs
+def linear_cross_entropy(
+    hidden: ArrayLike,
+    weight: ArrayLike,
+    target: ArrayLike,
+    bias: ArrayLike | None = None,
+    *,
+    ignore_index: int = -100,
+    label_smoothing: float = 0.0,
+    z_loss: float = 0.0,
+    softcap: float | None = None,
+    temperature: float = 1.0,
+    class_weight: ArrayLike | None = None,
+    reduction: str = "mean",
+    sample_weight: ArrayLike | None = None,
+    empty: str = "nan",
+) -> Any:
+    r"""Compute the cross-entropy of ``hidden @ weight.T + bias``, which is never built.
+
+    With scores :math:`s = c \tanh(x / c) / T` of the logits :math:`x`, softcap :math:`c` and
+    temperature :math:`T`, and with :math:`\ell_i = \log \sum_c e^{s_{ic}}`, a row loses
+
+    .. math:: u_i \Bigl(\sum_c a_{ic} (\ell_i - s_{ic}) + z \, \ell_i^2\Bigr), \qquad
+              a_{ic} = w_c \bigl((1 - \varepsilon) [c = t_i] + \varepsilon / V\bigr).
+
+    Parameters
+    ----------
+    hidden : array_like, shape (..., D)
+        One row for each target.
+    weight : array_like, shape (V, D)
+        One row for each class; a memory map is read tile by tile.
+    target : array_like
+        The class :math:`t_i` of each row, of any integer dtype and shape (...); or probabilities
+        :math:`q_{ic}` of classes, shape (..., V), which take the place of :math:`[c = t_i]`.
+    bias : array_like, shape (V,), optional
+        Added to the logits.
+    ignore_index : int, optional
+        Rows of this target do not count; they are not even computed.
+    label_smoothing : float, optional
+        The part :math:`\varepsilon` of each target that is spread over all classes.
+    z_loss : float, optional
+        The factor :math:`z` of the squared logarithm of the sum.
+    softcap : float, optional
+        Caps the logits; by default they are not capped.
+    temperature : float, optional
+        Divides the scores.
+    class_weight : array_like, shape (V,), optional
+        The weights :math:`w_c` of classes.
+    reduction : {"mean", "sum", "none"}, optional
+        What to return; the mean is over :math:`\sum_i u_i w_{t_i}` as in PyTorch, of probabilities
+        over :math:`\sum_i u_i`.
+    sample_weight : array_like, optional
+        The weights :math:`u_i` of rows; broadcasts to the shape of `target`.
+    {empty}
+
+    Returns
+    -------
+    scalar or ndarray
+        In float64 if `hidden` or `weight` is (or is of integers), otherwise float32.
+
+    Raises
+    ------
+    TypeError
+        If an argument has an unsupported dtype.
+    ValueError
+        If shapes do not match, there are no classes, or an option is out of range.
+    IndexError
+        If a target is not a class; the first such is named.
+
+    Notes
+    -----
+    Besides the result this takes memory for a few tiles of at most 2**20 numbers.  What has a
+    weight of 0 is left out, be its loss infinite.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from boltzmax import linear_cross_entropy
+    >>> hidden, weight = np.eye(2), np.array([[1.0, 0.0], [0.0, 1.0], [0.0, 0.0]])
+    >>> print(linear_cross_entropy(hidden, weight, [0, 2]).round(6))
+    1.051445
+    """
+    small = _core.linear_small_loss(
+        linear_scores.SMALL, hidden, weight, target, bias, ignore_index, label_smoothing, z_loss,
+        softcap, temperature, class_weight, reduction, sample_weight, empty,
+    )  # fmt: skip
+    if small is not None:
+        return small
+    options = _Options(
+        ignore_index, label_smoothing, z_loss, class_weight, reduction, sample_weight, empty
+    )
+    return _evaluate(hidden, weight, target, bias, temperature, softcap, options, False)[0]
+
+
+@with_shared_paragraphs
+def linear_cross_entropy_with_grad(
+    hidden: ArrayLike,
+    weight: ArrayLike,
+    target: ArrayLike,
+    bias: ArrayLike | None = None,
+    *,
+    ignore_index: int = -100,
+    label_smoothing: float = 0.0,
+    z_loss: float = 0.0,
+    softcap: float | None = None,
+    temperature: float = 1.0,
+    class_weight: ArrayLike | None = None,
+    reduction: str = "mean",
+    sample_weight: ArrayLike | None = None,
+    empty: str = "nan",
+) -> tuple[Any, Array, Array, Array | None]:
+    r"""Compute `linear_cross_entropy` and its gradients, with the logits never built.
+
+    With the probabilities :math:`p = e^{s - \ell}`, the gradient by a score is
+
+    .. math:: u_i \bigl((\textstyle\sum_c a_{ic} + 2 z \ell_i) \, p_{ic} - a_{ic}\bigr),
+
+    over the divisor of the mean.  Gradients are NaN where the loss of a row is.
+
+    Parameters
+    ----------
+    hidden, weight, target, bias : see `linear_cross_entropy`
+    ignore_index, label_smoothing, z_loss, softcap : see `linear_cross_entropy`
+    temperature, class_weight, sample_weight : see `linear_cross_entropy`
+    reduction : {"mean", "sum"}, optional
+        The loss whose gradients are wanted.
+    {empty}
+
+    Returns
+    -------
+    loss : scalar
+        The loss.
+    d_hidden : ndarray, shape (..., D)
+        The gradient by `hidden`, 0 in ignored rows.  Gradients have the dtype of the loss, also
+        where `hidden` or `weight` has half precision.
+    d_weight : ndarray, shape (V, D)
+        The gradient by `weight`.
+    d_bias : ndarray, shape (V,), or None
+        The gradient by `bias`, if there is one.
+
+    Raises
+    ------
+    TypeError
+        If an argument has an unsupported dtype.
+    ValueError
+        If shapes do not match, there are no classes, or an option is out of range.
+    IndexError
+        If a target is not a class; the first such is named.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from boltzmax import linear_cross_entropy_with_grad
+    >>> loss, d_hidden, d_weight, _ = linear_cross_entropy_with_grad([[1.0]], [[0.0], [0.0]], [1])
+    >>> d_weight
+    array([[ 0.5],
+           [-0.5]])
+    """
+    small = _core.linear_small_loss_with_grad(
+        linear_scores.SMALL, hidden, weight, target, bias, ignore_index, label_smoothing, z_loss,
+        softcap, temperature, class_weight, reduction, sample_weight, empty,
+    )  # fmt: skip
+    if small is not None:
+        return small
+    options = _Options(
+        ignore_index, label_smoothing, z_loss, class_weight, reduction, sample_weight, empty
+    )
+    return _evaluate(hidden, weight, target, bias, temperature, softcap, options, True)
+
+
+class _Options(NamedTuple):
+    """What a loss is called with besides scores and targets."""
+
+    ignore_index: int
+    label_smoothing: float
+    z_loss: float
+    class_weight: ArrayLike | None
+    reduction: str
+    sample_weight: ArrayLike | None
+    empty: str
+
+
+@quietly
+def _evaluate(
+    hidden: ArrayLike,
+    weight: ArrayLike,
+    target: ArrayLike,
+    bias: ArrayLike | None,
+    temperature: float,
+    softcap: float | None,
+    options: _Options,
+    with_grad: bool,
+) -> tuple[Any, Any, Any, Array | None]:
+    """Return the loss and the gradients, or None for each."""
+    scores = Scores(hidden, weight, bias, temperature, softcap)
+    check_reduction(options.reduction, REDUCTIONS, with_grad)
+    terms = _terms(scores, target, options)
+    if not with_grad:
+        for where, x in scores.blocks():
+            terms.read(scores, where, x)
+        return terms.reduce(terms.losses), None, None, None
+    gradients = _Gradients(scores)
+    scale = terms.reduce.scale() / scores.temperature
+    for where, x in scores.blocks():
+        totals = terms.read(scores, where, x)
+        gradients.add(scores, terms, where, x, totals, scale[where])
+    return terms.reduce(terms.losses), *gradients.delivered(scores)
+
+
+@dataclass
+class _Terms:
+    """What the loss of each row is made of: hard (lse - s_label) and shares of all classes."""
+
+    label: NDArray[np.int64] | None
+    hard: Floats | None
+    shares: Shares
+    mass: Floats | None  # the sum of the shares of each row
+    z_loss: float
+    losses: Floats
+    reduce: Reduction
+
+    def read(self, scores: Scores, where: Rows, x: Array) -> Totals:
+        """Store the losses of a block of rows, and return what they are made of."""
+        totals = Totals(len(x), _some(self.label, where), _some(self.mass, where))
+        scores.read(x, totals, self.shares, where)
+        losses = np.empty(len(x))
+        _core.linear_losses(
+            totals.columns, _some(self.hard, where), bool(self.shares), self.z_loss, losses
+        )
+        self.losses[where] = losses
+        return totals
+
+
+def _some(column: Any, where: Rows) -> Any:
+    """Return some numbers of a column, if there is one."""
+    return None if column is None else column[where]
+
+
+def _terms(scores: Scores, target: ArrayLike, options: _Options) -> _Terms:
+    """Check what a loss takes besides the scores, and let these skip what does not count."""
+    n, shape = scores.n_classes, scores.shape
+    smoothing = check_number("label_smoothing", options.label_smoothing, 0, 1)
+    z_loss = checked_z_loss(options.z_loss)
+    q = _probabilities(target, scores)
+    label = hard = None
+    if q is None:
+        wanted = Wanted(shape, n, probabilities=True)
+        label, counted = checked_targets(target, wanted, options.ignore_index)
+    else:
+        counted = np.ones(len(q), np.bool_)
+    own, of_class, share = np.ones(len(counted)), None, smoothing
+    if options.class_weight is not None:
+        what = "class_weight", "one weight per class"
+        of_class = numbers_of_shape(options.class_weight, (n,), *what)
+        share *= float(of_class.mean())
+        if label is not None:
+            own = of_class[label]
+    if label is not None:
+        hard = own * (1.0 - smoothing)
+    of_row = 1.0 if options.sample_weight is None else options.sample_weight
+    sample = broadcast(of_row, shape, "sample_weight", "target").reshape(-1)
+    used = np.where(counted, own * sample, 0.0)
+    empty = read_empty(options.empty)
+    reduce = Reduction(options.reduction, shape, scores.dtype, counted, sample, used, empty)
+    scores.plan(np.zeros_like(counted) if reduce.is_zero else counted)
+    shares = Shares(q, of_class, 1.0 - smoothing, smoothing / n)
+    return _Terms(
+        label=label,
+        hard=hard,
+        shares=shares,
+        mass=np.full(len(counted), share) if shares else None,
+        z_loss=z_loss,
+        losses=np.zeros(len(counted)),
+        reduce=reduce,
+    )
+
+
+def _probabilities(target: ArrayLike, scores: Scores) -> Array | None:
+    """Return a row of probabilities for each of the scores, unless targets are something else."""
+    if isinstance(target, np.ma.MaskedArray):
+        return None
+    array = as_input(target, "target")
+    if not is_float(array.dtype) or (array.size == 0 and not hasattr(target, "dtype")):
+        return None
+    wanted = (*scores.shape, scores.n_classes)
+    if array.shape != wanted:
+        raise TypeError(
+            f"target must be integers of shape {scores.shape} or probabilities of shape {wanted}, "
+            f"got {array.dtype} of shape {array.shape}"
+        )
+    return array.reshape(-1, scores.n_classes)
+
+
+class _Gradients:
+    """The gradients, and what it takes to add the share of a block of rows to them."""
+
+    def __init__(self, scores: Scores) -> None:
+        self.hidden = np.zeros(scores.hidden.shape, scores.dtype)
+        self.weight = np.zeros(scores.weight.shape, scores.dtype)
+        self.bias = None if scores.bias is None else np.zeros(scores.n_classes)
+        self._scratch = np.empty(_SCRATCH, scores.dtype)
+        self._untouched = True
+
+    def add(
+        self, scores: Scores, terms: _Terms, where: Rows, x: Array, totals: Totals, scale: Floats
+    ) -> None:
+        """Add the gradients of the losses of rows `x`, each times its `scale`."""
+        d_hidden = self.hidden[where] if isinstance(where, slice) else np.empty_like(x)
+        for tile in scores.tiles:
+            # A single tile is still there from the losses.
+            scored = len(scores.tiles) == 1
+            s = scores.last if scored else scores.product(x, tile)
+            _core.linear_slopes(
+                s,
+                tile.start,
+                scored,
+                *scores.scoring(tile),
+                terms.shares.of(where, tile, scores.dtype),
+                totals.columns,
+                _some(terms.hard, where),
+                terms.z_loss,
+                scale,
+                None if self.bias is None else self.bias[tile],
+            )
+            self._product(s, scores.vectors(tile), d_hidden, first=tile.start == 0)
+            self._product(s.T, x, self.weight[tile], first=self._untouched)
+        self.hidden[where] = d_hidden
+        self._untouched = False
+
+    def delivered(self, scores: Scores) -> tuple[Array, Array, Array | None]:
+        """Return the gradients by hidden, weight and bias."""
+        d_hidden = self.hidden.reshape(*scores.shape, scores.width)
+        bias = None if self.bias is None else self.bias.astype(scores.dtype, copy=False)
+        return d_hidden, self.weight, bias
+
+    def _product(self, a: Array, b: Array, out: Array, first: bool) -> None:
+        """Add a product to `out`, or write the `first`."""
+        if first:
+            np.matmul(a, b, out=out)
+            return
+        columns = max(1, len(self._scratch) // len(out))
+        for start in range(0, out.shape[1], columns):
+            some = out[:, start : start + columns]
+            scratch = self._scratch[: some.size].reshape(some.shape)
+            some += np.matmul(a, b[:, start : start + columns], out=scratch)

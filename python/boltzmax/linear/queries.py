@@ -1,0 +1,338 @@
+"""Questions to the classes of a linear layer, answered without its matrix of logits."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from boltzmax import _core
+from boltzmax._lib.arguments import check_temperature_or_0, quietly
+from boltzmax._lib.targets import Wanted, checked_targets
+from boltzmax.arrays.argmax_limit import Largest
+from boltzmax.linear import scores as linear_scores
+from boltzmax.linear.scores import FEW_ROWS, NO_SHARES, Scores, Totals
+
+Array = NDArray[Any]
+Floats = NDArray[np.float64]
+
+
+def linear_logsumexp(
+    hidden: ArrayLike,
+    weight: ArrayLike,
+    bias: ArrayLike | None = None,
+    *,
+    temperature: float = 1.0,
+    softcap: float | None = None,
+) -> Array:
+    r"""Compute :math:`\log \sum_c e^{s_{ic}}` for the scores :math:`s` of a linear layer.
+
+    Parameters
+    ----------
+    hidden : array_like, shape (..., D)
+        One row for each result.
+    weight : array_like, shape (V, D)
+        One row for each class; a memory map is read tile by tile.
+    bias : array_like, shape (V,), optional
+        Added to the logits ``hidden @ weight.T``.
+    temperature : float, optional
+        Divides the scores. From 1e-30 to 1e30; or 0, the limit as it falls there: an infinity
+        with the sign of the largest score, or the logarithm of how many are 0 if that is.
+    softcap : float, optional
+        Caps the logits to ``softcap * tanh(logits / softcap)`` before that.
+
+    Returns
+    -------
+    ndarray, shape (...)
+        In float64 if `hidden` or `weight` is (or is of integers), otherwise float32.
+
+    Raises
+    ------
+    TypeError
+        If an argument has an unsupported dtype.
+    ValueError
+        If shapes do not match, there are no classes, or `temperature` or `softcap` is out of range.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from boltzmax import linear_logsumexp
+    >>> linear_logsumexp(np.eye(2), [[0.0, 1.0], [0.0, 1.0]]).round(6)
+    array([0.693147, 1.693147])
+    """
+    small = _core.linear_small_logsumexp(
+        linear_scores.SMALL, hidden, weight, bias, temperature, softcap
+    )
+    if small is not None:
+        return small
+    return _logsumexp(hidden, weight, bias, temperature, softcap)
+
+
+@quietly
+def _logsumexp(
+    hidden: ArrayLike,
+    weight: ArrayLike,
+    bias: ArrayLike | None,
+    temperature: float,
+    softcap: float | None,
+) -> Array:
+    scores, is_limit = _scores_at(temperature, hidden, weight, bias, softcap)
+    result = np.empty(scores.n_rows, scores.dtype)
+    for where, x in scores.blocks():
+        if is_limit:
+            result[where] = _largest(scores, x).log_sum
+            continue
+        totals = Totals(len(x))
+        scores.read(x, totals)
+        result[where] = totals.lse
+    return result.reshape(scores.shape)
+
+
+def linear_log_prob(
+    hidden: ArrayLike,
+    weight: ArrayLike,
+    target: ArrayLike,
+    bias: ArrayLike | None = None,
+    *,
+    temperature: float = 1.0,
+    softcap: float | None = None,
+) -> Array:
+    r"""Compute :math:`s_{i t_i} - \log \sum_c e^{s_{ic}}`, the logarithm of a probability.
+
+    Parameters
+    ----------
+    hidden, weight, bias, temperature, softcap : see `linear_logsumexp`
+        At a temperature of 0 the classes with the largest score share the probability.
+    target : array_like of int, shape (...)
+        The class of each row.  The result is 0 where it is -100.
+
+    Returns
+    -------
+    ndarray, shape (...)
+        Of the dtype of `linear_logsumexp`.
+
+    Raises
+    ------
+    TypeError
+        If an argument has an unsupported dtype.
+    ValueError
+        If shapes do not match, there are no classes, or `temperature` or `softcap` is out of range.
+    IndexError
+        If a target is not a class.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from boltzmax import linear_log_prob
+    >>> linear_log_prob(np.eye(2), [[0.0, 0.0], [0.0, 1.0]], [0, 1]).round(6)
+    array([-0.693147, -0.313262])
+    """
+    small = _core.linear_small_log_prob(
+        linear_scores.SMALL, hidden, weight, target, bias, temperature, softcap, -100
+    )
+    if small is not None:
+        return small
+    return _log_prob(hidden, weight, target, bias, temperature, softcap)
+
+
+@quietly
+def _log_prob(
+    hidden: ArrayLike,
+    weight: ArrayLike,
+    target: ArrayLike,
+    bias: ArrayLike | None,
+    temperature: float,
+    softcap: float | None,
+) -> Array:
+    scores, is_limit = _scores_at(temperature, hidden, weight, bias, softcap)
+    classes, counted = checked_targets(target, Wanted(scores.shape, scores.n_classes), -100)
+    scores.plan(counted)
+    result = np.zeros(len(classes), scores.dtype)
+    for where, x in scores.blocks():
+        if is_limit:
+            result[where] = _largest(scores, x, classes[where]).log_prob
+            continue
+        totals = Totals(len(x), classes[where])
+        scores.read(x, totals)
+        result[where] = totals.own - totals.from_reference
+    return result.reshape(scores.shape)
+
+
+def linear_topk(
+    hidden: ArrayLike, weight: ArrayLike, k: int, bias: ArrayLike | None = None
+) -> tuple[NDArray[np.int64], Array]:
+    r"""Find the `k` most probable classes of each row, and the logarithms of their probabilities.
+
+    Parameters
+    ----------
+    hidden, weight, bias : see `linear_logsumexp`
+    k : int
+        How many classes, from 1 to V.
+
+    Returns
+    -------
+    ids : ndarray of int64, shape (..., k)
+        Classes by decreasing logit, and by increasing class where logits are equal.
+    log_probs : ndarray, shape (..., k)
+        Of the dtype of `linear_logsumexp`.
+
+    Raises
+    ------
+    TypeError
+        If an argument has an unsupported dtype.
+    ValueError
+        If shapes do not match or `k` is out of range.
+
+    Examples
+    --------
+    >>> from boltzmax import linear_topk
+    >>> ids, log_probs = linear_topk([[1.0]], [[0.0], [2.0], [1.0], [2.0]], k=3)
+    >>> ids
+    array([[1, 3, 2]])
+    """
+    small = _core.linear_small_topk(linear_scores.SMALL, hidden, weight, k, bias)
+    if small is not None:
+        return small
+    return _topk(hidden, weight, k, bias)
+
+
+@quietly
+def _topk(
+    hidden: ArrayLike, weight: ArrayLike, k: int, bias: ArrayLike | None
+) -> tuple[NDArray[np.int64], Array]:
+    scores = Scores(hidden, weight, bias)
+    if not 1 <= k <= scores.n_classes:
+        raise ValueError(f"k must be from 1 to {scores.n_classes}, got {k}")
+    ids = np.empty((scores.n_rows, k), np.int64)
+    log_probs = np.empty((scores.n_rows, k), scores.dtype)
+    for where, x in scores.blocks():
+        totals = Totals(len(x), top=k)
+        scores.read(x, totals)
+        _core.linear_finish_top(totals.columns, totals.top)
+        ids[where], log_probs[where] = totals.top
+    return ids.reshape(*scores.shape, k), log_probs.reshape(*scores.shape, k)
+
+
+@quietly
+def linear_sample(
+    hidden: ArrayLike,
+    weight: ArrayLike,
+    rng: np.random.Generator | int | None = None,
+    bias: ArrayLike | None = None,
+    *,
+    temperature: float = 1.0,
+) -> NDArray[np.int64]:
+    r"""Draw a class for each row with the probabilities of the softmax of its scores.
+
+    Parameters
+    ----------
+    hidden, weight, bias, temperature : see `linear_logsumexp`
+        At a temperature of 0 one of the classes with the largest score is drawn.
+    rng : numpy.random.Generator or int, optional
+        Where random numbers come from, or a seed; by default from the operating system.
+
+    Returns
+    -------
+    ndarray of int64, shape (...)
+        The classes; -1 where a row has no probabilities (NaN, +inf, or -inf alone).
+
+    Raises
+    ------
+    TypeError
+        If an argument has an unsupported dtype.
+    ValueError
+        If shapes do not match, there are no classes, or `temperature` is out of range.
+
+    Notes
+    -----
+    One uniform number is drawn for each row, and the class is where the sum of the probabilities
+    first exceeds it.  Results depend on the seed alone and not on the tiles, other than by
+    rounding where a number falls on the border of two classes.
+
+    Examples
+    --------
+    >>> from boltzmax import linear_sample
+    >>> linear_sample([[1.0], [-1.0]], [[-99.0], [99.0]], rng=0)
+    array([1, 0])
+    """
+    scores, is_limit = _scores_at(temperature, hidden, weight, bias)
+    level = np.random.default_rng(rng).random(scores.n_rows)
+    ids = np.empty(scores.n_rows, np.int64)
+    for where, x in scores.blocks():
+        if is_limit:
+            ids[where] = _drawn_from_largest(scores, x, level[where])
+            continue
+        sums = np.empty((len(x), len(scores.tiles)))
+        for j, tile in enumerate(scores.tiles):
+            sums[:, j] = _read(scores, x, tile)[0]
+        ids[where] = _drawn(scores, x, sums, level[where])
+    return ids.reshape(scores.shape)
+
+
+def _scores_at(
+    temperature: float,
+    hidden: ArrayLike,
+    weight: ArrayLike,
+    bias: ArrayLike | None,
+    softcap: float | None = None,
+) -> tuple[Scores, bool]:
+    """Return scores over the temperature; at 0 they are divided by nothing, and it is said."""
+    is_limit = check_temperature_or_0(temperature) == 0.0
+    return Scores(hidden, weight, bias, 1.0 if is_limit else temperature, softcap), is_limit
+
+
+def _largest(scores: Scores, x: Array, label: NDArray[np.int64] | None = None) -> Largest:
+    largest = Largest(len(x), scores.dtype, label)
+    for tile in scores.tiles:
+        largest.add(_read(scores, x, tile)[1], tile.start)
+    return largest
+
+
+def _drawn_from_largest(scores: Scores, x: Array, level: Floats) -> NDArray[np.int64]:
+    """Draw one of the largest scores of each row; the tiles are read again if some are equal."""
+    largest = _largest(scores, x)
+    ids = np.where(np.isfinite(largest.score), largest.first, -1)
+    wanted = np.minimum((level * largest.count).astype(np.int64), largest.count - 1)
+    rows = np.flatnonzero((ids >= 0) & (wanted > 0))
+    passed = np.zeros(len(rows), np.int64)
+    for tile in scores.tiles if len(rows) else ():
+        is_largest = _read(scores, x, tile)[1][rows] == largest.score[rows, None]
+        running = passed[:, None] + np.cumsum(is_largest, axis=1)
+        here = (passed <= wanted[rows]) & (wanted[rows] < running[:, -1])
+        ids[rows[here]] = tile.start + (running[here] > wanted[rows[here], None]).argmax(axis=1)
+        passed = running[:, -1]
+    return ids
+
+
+def _read(scores: Scores, x: Array, tile: slice) -> tuple[Floats, Array]:
+    """Return the logsumexp of a tile alone, and its scores."""
+    totals = Totals(len(x))
+    s = scores.read_tile(x, tile, 0, NO_SHARES.of((), tile, scores.dtype), totals)
+    return totals.lse, s
+
+
+def _drawn(scores: Scores, x: Array, sums: Floats, level: Floats) -> NDArray[np.int64]:
+    """Draw a tile for each row, then a class in that tile, which is computed again."""
+    share = _core.softmax(sums, -1)
+    chosen, rest = _inverse(share, level)
+    ids = np.full(len(x), -1, np.int64)
+    valid = ~np.isnan(share[:, 0])
+    for j in np.unique(chosen[valid]):
+        rows, tile = np.flatnonzero(valid & (chosen == j)), scores.tiles[j]
+        for r in range(0, len(rows), FEW_ROWS):
+            some = rows[r : r + FEW_ROWS]
+            of_tile = _read(scores, x[some], tile)[1]
+            probabilities = _core.softmax(of_tile.astype(np.float64), -1)
+            ids[some] = tile.start + _inverse(probabilities, rest[some] / share[some, j])[0]
+    return ids
+
+
+def _inverse(probabilities: Floats, level: Floats) -> tuple[NDArray[np.int64], Floats]:
+    """Return where the running sum of each row exceeds `level`, and what is left of that."""
+    running = np.cumsum(probabilities, axis=1)
+    last = probabilities.shape[1] - 1 - (probabilities[:, ::-1] > 0).argmax(axis=1)
+    chosen = np.minimum((running <= level[:, None]).sum(axis=1), last)
+    rows = np.arange(len(level))
+    before = running[rows, chosen] - probabilities[rows, chosen]
+    return chosen, np.maximum(level - before, 0.0)

@@ -1,0 +1,233 @@
+r"""The scores of a linear layer for its classes, without its matrix of logits.
+
+The logits ``hidden @ weight.T + bias`` have one row for each row of `hidden` and one column for
+each class.  They are computed tile by tile in one buffer that is used again for the next tile.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from boltzmax import _core
+from boltzmax._lib.arguments import (
+    as_array,
+    check_positive,
+    check_temperature,
+    is_float,
+    is_real,
+    is_small_float,
+    quietly,
+)
+from boltzmax._lib.numbers import real_numbers
+
+Array = NDArray[Any]
+Floats = NDArray[np.float64]
+Rows = slice | NDArray[np.int64]
+
+# Numbers in a tile of logits: between these, and otherwise this part of all logits.
+_SMALLEST_TILE, _LARGEST_TILE, _PART = 2**17, 2**20, 96
+# Calls of at most this many logits are read, multiplied and answered in one compiled function.
+SMALL = 2**17
+# Fewer rows than this make slow matrix products; more classes than this make no faster ones.
+FEW_ROWS, _MANY_CLASSES = 64, 1024
+
+
+class Scores:
+    """The scores of a linear layer, by tiles: blocks of rows, and in each block tiles of classes.
+
+    A score is a logit, capped to ``softcap * tanh(logit / softcap)``, over the temperature.
+    """
+
+    def __init__(
+        self,
+        hidden: ArrayLike,
+        weight: ArrayLike,
+        bias: ArrayLike | None,
+        temperature: float = 1.0,
+        softcap: float | None = None,
+    ) -> None:
+        x, w = _matrix(hidden, "hidden"), _matrix(weight, "weight")
+        if x.ndim < 1 or w.ndim != 2 or x.shape[-1] != w.shape[1] or not w.shape[0]:
+            raise ValueError(
+                "hidden must have shape (..., D) and weight (V, D) with V > 0, "
+                f"got {x.shape} and {w.shape}"
+            )
+        self.dtype = np.result_type(_computed(x.dtype), _computed(w.dtype))
+        self.shape, self.n_classes, self.width = x.shape[:-1], len(w), w.shape[1]
+        self.hidden, self.weight = x.reshape(math.prod(self.shape), self.width), w
+        self.bias: Array | None = None
+        if bias is not None:
+            self.bias = real_numbers(bias, "bias").astype(self.dtype, copy=False)
+            if self.bias.shape != (self.n_classes,):
+                raise ValueError(f"bias must have shape ({self.n_classes},), got {self.bias.shape}")
+        self.temperature = check_temperature(temperature)
+        self.softcap = None if softcap is None else check_positive(softcap, "softcap")
+        self.rows: NDArray[np.int64] | None = None
+        self.plan()
+
+    def plan(self, counted: NDArray[np.bool_] | None = None) -> None:
+        """Choose the tiles, of rows that are `counted` only."""
+        if counted is not None and not counted.all():
+            self.rows = np.flatnonzero(counted)
+        self.n_rows = n = len(self.hidden if self.rows is None else self.rows)
+        size = min(self.hidden.dtype.itemsize, self.weight.dtype.itemsize)
+        part = n * self.n_classes * size // (_PART * self.dtype.itemsize)
+        room = min(max(part, _SMALLEST_TILE), _LARGEST_TILE)
+        whole = self.n_classes * 2 * FEW_ROWS <= room  # the logits are needed once only
+        rows = (
+            room // self.n_classes if whole else max(math.isqrt(room // 2), room // _MANY_CLASSES)
+        )
+        if self.rows is not None or self.hidden.dtype != self.dtype:  # rows are copied
+            rows = min(rows, max(room // (4 * self.width + 1), FEW_ROWS))
+        rows = _even(n, max(1, min(rows, n)))
+        classes = room // rows
+        if n > rows and not whole:
+            classes = min(classes, _MANY_CLASSES)
+        if self.weight.dtype != self.dtype:  # classes are copied
+            classes = min(classes, max(room // (2 * self.width + 1), FEW_ROWS))
+        self.block_rows = rows
+        classes = _even(self.n_classes, min(classes, self.n_classes))
+        self.tiles = [
+            slice(start, min(start + classes, self.n_classes))
+            for start in range(0, self.n_classes, classes)
+        ]
+        self._tile = self.last = np.empty(rows * classes, self.dtype)
+
+    def blocks(self) -> Iterator[tuple[Rows, Array]]:
+        """Yield where the rows of each block are, and these rows of `hidden`."""
+        for start in range(0, self.n_rows, self.block_rows):
+            end = min(start + self.block_rows, self.n_rows)
+            where = slice(start, end) if self.rows is None else self.rows[start:end]
+            yield where, self.hidden[where].astype(self.dtype, copy=False)
+
+    def vectors(self, tile: slice) -> Array:
+        """Return the rows of `weight` that belong to the classes of a tile."""
+        return self.weight[tile].astype(self.dtype, copy=False)
+
+    def product(self, x: Array, tile: slice) -> Array:
+        """Return the logits of rows `x` for the classes of a tile, until the next call."""
+        columns = tile.stop - tile.start
+        logits = self._tile[: len(x) * columns].reshape(len(x), columns)
+        np.matmul(x, self.vectors(tile).T, out=logits)
+        return logits
+
+    def scoring(self, tile: slice) -> tuple[Array | None, float, float]:
+        """Return what makes scores of a tile's logits: bias, temperature and softcap (0: none)."""
+        bias = None if self.bias is None else self.bias[tile]
+        return bias, self.temperature, self.softcap or 0.0
+
+    def read(self, x: Array, totals: Totals, shares: Shares | None = None, where: Any = ()) -> None:
+        """Add to the `totals` of rows `x` all that their scores tell."""
+        for tile in self.tiles:
+            of_tile = (shares or NO_SHARES).of(where, tile, self.dtype)
+            self.last = self.read_tile(x, tile, tile.start, of_tile, totals)
+
+    def read_tile(self, x: Array, tile: slice, first: int, shares: Any, totals: Totals) -> Array:
+        """Add to the totals what one tile tells, whose first class is 0 to a row that begins."""
+        s = self.product(x, tile)
+        scoring = self.scoring(tile)
+        _core.linear_add_tile(s, first, *scoring, shares, totals.columns, totals.top)
+        return s
+
+
+def _even(total: int, most: int) -> int:
+    """Return how many of `total` each part has, of which none has more than `most`."""
+    return -(-total // -(-total // most)) if total else most
+
+
+class Totals:
+    """What is known of some rows, in the terms of ``cpp/core/linear_tiles.hpp``.
+
+    Scores are told as distances from a reference, one of the largest of the row.
+    """
+
+    def __init__(
+        self,
+        rows: int,
+        label: NDArray[np.int64] | None = None,
+        mass: Floats | None = None,
+        top: int | None = None,
+    ) -> None:
+        self.reference, self.from_reference = np.empty(rows), np.empty(rows)
+        self.label, self.mass = label, mass
+        self.own: Any = None if label is None else np.empty(rows)
+        self.shared: Any = None if mass is None else np.empty(rows)
+        self.ids: Any = None if top is None else np.empty((rows, top), np.int64)
+        self.scores: Any = None if top is None else np.empty((rows, top))
+
+    @property
+    def columns(self) -> tuple[Any, ...]:
+        """The arguments of compiled functions."""
+        distances = (self.reference, self.from_reference, self.own)
+        return (self.label, *distances, self.shared, self.mass)
+
+    @property
+    def top(self) -> tuple[Any, Any]:
+        """The largest scores, if they are wanted."""
+        return self.ids, self.scores
+
+    @property
+    def lse(self) -> Floats:
+        """The logarithm of the sum of the exponentials."""
+        return self.reference + self.from_reference
+
+
+@dataclass(frozen=True)
+class Shares:
+    """What targets give to classes: a_c = (sharp q_c + even) w_c, a missing w being 1.
+
+    There is a row of `probabilities` q for each of the scores, or none.
+    """
+
+    probabilities: Array | None
+    class_weight: Floats | None
+    sharp: float
+    even: float
+
+    def __bool__(self) -> bool:
+        """Whether classes have a share."""
+        return self.probabilities is not None or self.even != 0.0
+
+    def of(self, where: Any, tile: slice, dtype: np.dtype[Any]) -> tuple[Any, ...]:
+        """Return those of some rows and of the classes of a tile."""
+        q, w = self.probabilities, self.class_weight
+        return (
+            None if q is None else np.require(q[where][:, tile], dtype, ("C", "A")),
+            None if w is None else w[tile].astype(dtype),
+            self.sharp,
+            self.even,
+        )
+
+
+NO_SHARES = Shares(None, None, 0.0, 0.0)
+
+
+@quietly
+def multiply(a: Array, b: Array, out: Array) -> None:
+    """Write the product of two matrices; the compiled functions for few logits call this."""
+    np.matmul(a, b, out=out)
+
+
+def _matrix(x: ArrayLike, name: str) -> Array:
+    """Return `x` as an ndarray, without a copy where it is one (or a memory map)."""
+    if isinstance(x, np.ma.MaskedArray):
+        raise TypeError(f"{name} is a masked array; pass its data")
+    array = as_array(x, name)
+    if not is_real(array.dtype) or array.dtype.char == "g":
+        raise TypeError(
+            f"{name} must be float16, float32, float64, bfloat16, integers or bool, "
+            f"got dtype {array.dtype}"
+        )
+    return array
+
+
+def _computed(dtype: np.dtype[Any]) -> np.dtype[Any]:
+    """Return the dtype to compute in."""
+    short = is_small_float(dtype) or (is_float(dtype) and dtype.itemsize <= 4)
+    return np.dtype(np.float32 if short else np.float64)

@@ -1,0 +1,153 @@
+"""Kullback-Leibler divergence of probabilities from log-probabilities, with its gradient."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from numpy.typing import ArrayLike, NDArray
+
+from boltzmax import _core
+from boltzmax._lib.arguments import quietly, read_empty
+from boltzmax._lib.numbers import broadcast_array, gradient_like, scores
+from boltzmax._lib.shared_docs import with_shared_paragraphs
+from boltzmax.losses.reduction import REDUCTIONS, check_reduction
+
+__all__ = ["kl_divergence", "kl_divergence_with_grad"]
+
+Array = NDArray[Any]
+
+_REDUCTIONS = ("batchmean", *REDUCTIONS)
+
+
+@with_shared_paragraphs
+def kl_divergence(
+    log_q: ArrayLike,
+    p: ArrayLike,
+    *,
+    log_target: bool = False,
+    reduction: str = "batchmean",
+    empty: str = "nan",
+) -> Any:
+    r"""Compute the Kullback-Leibler divergence of `p` from `q`.
+
+    Parameters
+    ----------
+    log_q : array_like
+        Logarithms of the probabilities of the model.  float16, float32, float64 or bfloat16;
+        integers become float64.
+    p : array_like
+        True probabilities, in a shape that broadcasts to that of `log_q`.
+    log_target : bool, default False
+        Whether `p` holds logarithms, too.
+    reduction : {"batchmean", "mean", "sum", "none"}, default "batchmean"
+        Whether to divide the sum of all elements by the length of the first axis, by the number
+        of elements or not at all, or to return every element.
+    {empty}
+
+    Returns
+    -------
+    ndarray or scalar
+        Elements :math:`p (\log p - \log q)`, 0 where :math:`p = 0`, or their sum or mean.  The
+        dtype is that of `log_q`, but float32 for half precision.
+
+    Raises
+    ------
+    TypeError
+        If `log_q` is of any other dtype, or `p` not real.
+    ValueError
+        If `p` does not broadcast to `log_q`, or `reduction` is not one of the four.
+
+    See Also
+    --------
+    kl_divergence_with_grad : the same, and its gradient.
+
+    Notes
+    -----
+    Elements are each on their own, so that classes may lie along any axis.  As
+    ``torch.nn.functional.kl_div(log_q, p)`` (whose default is "mean"), but that :math:`p = 0`
+    gives 0 even if :math:`q = 0`.  All is computed in float64.  With `log_target` that is needed
+    only if an array is float64; otherwise elements are computed in float32, where one is within 4
+    units in its last place.  Sums are taken in float64 at least.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from boltzmax import kl_divergence
+    >>> print(f"{kl_divergence(np.log([[0.5, 0.5], [0.25, 0.75]]), [[1.0, 0.0], [0.5, 0.5]]):.6f}")
+    0.418494
+    """
+    loss = _core.kl_divergence(log_q, p, log_target, reduction, empty, False, None)
+    if loss is not None:
+        return loss
+    return _divergence(log_q, p, log_target, reduction, empty, False, None)
+
+
+@with_shared_paragraphs
+def kl_divergence_with_grad(
+    log_q: ArrayLike,
+    p: ArrayLike,
+    *,
+    log_target: bool = False,
+    reduction: str = "batchmean",
+    empty: str = "nan",
+    out: Array | None = None,
+) -> tuple[Any, Array]:
+    r"""Compute the Kullback-Leibler divergence and its gradient.
+
+    Parameters
+    ----------
+    log_q, p, log_target : array_like or bool
+        As for `kl_divergence`.
+    reduction : {"batchmean", "mean", "sum"}, default "batchmean"
+        A gradient needs a scalar, so not "none".
+    {empty}
+    out : ndarray, optional
+        Where to write the gradient; it may be `log_q` itself.
+
+    Returns
+    -------
+    loss : scalar
+        As from `kl_divergence`.
+    d_log_q : ndarray
+        The derivatives of the loss by `log_q` (as if it were free, not normalized), in its shape
+        and dtype: :math:`-p` over what a mean divides by.
+
+    Raises
+    ------
+    TypeError, ValueError
+        As from `kl_divergence`, if `reduction` is "none", and if `out` does not fit.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from boltzmax import kl_divergence_with_grad
+    >>> loss, gradient = kl_divergence_with_grad(np.log([[0.5, 0.5]]), [[1.0, 0.0]])
+    >>> gradient
+    array([[-1.,  0.]])
+    """
+    result: tuple[Any, Array] | None = _core.kl_divergence(
+        log_q, p, log_target, reduction, empty, True, out
+    )
+    if result is not None:
+        return result
+    loss, gradient = _divergence(log_q, p, log_target, reduction, empty, True, out)
+    return loss, gradient
+
+
+@quietly
+def _divergence(
+    log_q: ArrayLike,
+    p: ArrayLike,
+    log_target: bool,
+    reduction: str,
+    empty: str,
+    with_grad: bool,
+    out: Array | None,
+) -> Any:
+    """Check the arguments, and bring them into the form that compiled code reads."""
+    check_reduction(reduction, _REDUCTIONS, with_grad)
+    read_empty(empty)
+    x = scores(log_q, "log_q")
+    truth = broadcast_array(p, x.shape, "p", "log_q")
+    gradient = gradient_like(x, out) if with_grad else None
+    return _core.kl_divergence(x, truth, bool(log_target), reduction, empty, with_grad, gradient)

@@ -1,0 +1,192 @@
+"""Negative log-likelihood of log-probabilities, with its gradient."""
+
+from __future__ import annotations
+
+from typing import Any, SupportsIndex
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from boltzmax import _core
+from boltzmax._lib.arguments import class_axis, classes_last, quietly, read_empty
+from boltzmax._lib.numbers import array_of_shape, broadcast_array, gradient_like, scores
+from boltzmax._lib.shared_docs import with_shared_paragraphs
+from boltzmax._lib.targets import Wanted, checked_targets
+from boltzmax.losses.reduction import REDUCTIONS, check_reduction
+
+__all__ = ["nll_loss", "nll_loss_with_grad"]
+
+Array = NDArray[Any]
+
+
+@with_shared_paragraphs
+def nll_loss(
+    log_prob: ArrayLike,
+    target: ArrayLike,
+    *,
+    weight: ArrayLike | None = None,
+    ignore_index: int = -100,
+    reduction: str = "mean",
+    sample_weight: ArrayLike | None = None,
+    axis: SupportsIndex = -1,
+    empty: str = "nan",
+) -> Any:
+    r"""Compute the negative log-likelihood of the target classes.
+
+    Parameters
+    ----------
+    log_prob : array_like
+        Logarithms of probabilities.  float16, float32, float64 or bfloat16; integers become
+        float64.
+    target : array_like of int
+        The class of each row, in the shape of `log_prob` without the axis of the classes.
+    weight : array_like, optional
+        The weight of each class.
+    ignore_index : int, default -100
+        Rows with this target do not count.
+    reduction : {"mean", "sum", "none"}, default "mean"
+        Whether to return the weighted mean of the rows, their sum, or one loss per row.
+    sample_weight : array_like, optional
+        The weight of each row; broadcasts to the shape of `target` and multiplies the weight of
+        the class.
+    {axis}
+    {empty}
+
+    Returns
+    -------
+    ndarray or scalar
+        With :math:`w` the product of both weights of a row, :math:`-w \log p_t` for each row (0
+        where ignored), or their sum, or that divided by the sum of :math:`w`.  The dtype is that
+        of `log_prob`, but float32 for half precision.
+
+    Raises
+    ------
+    TypeError
+        If `log_prob` is of any other dtype, or `target` not integer.
+    ValueError
+        If the shapes do not fit, or `reduction` is not one of the three.
+    IndexError
+        If a target is neither a class nor `ignore_index`.
+
+    See Also
+    --------
+    nll_loss_with_grad : the same, and its gradient.
+
+    Notes
+    -----
+    As ``torch.nn.functional.nll_loss``, whose classes lie along axis 1, but that a row of weight
+    0 adds nothing even if its log-probability is infinite.  All is computed in float64, sums in
+    twice that precision, and nothing is copied, whatever the axis.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from boltzmax import nll_loss
+    >>> log_prob = np.log([[0.5, 0.5], [0.25, 0.75]])
+    >>> print(f"{nll_loss(log_prob, [0, 1]):.6f}")
+    0.490415
+    >>> nll_loss(log_prob, [0, -100], reduction="none").round(6)
+    array([0.693147, 0.      ])
+    """
+    loss = _core.nll_loss(
+        log_prob, target, weight, sample_weight, ignore_index, reduction, axis, empty, False, None
+    )
+    if loss is not None:
+        return loss
+    arguments = log_prob, target, weight, sample_weight, ignore_index
+    return _nll(*arguments, reduction, axis, empty, False, None)
+
+
+@with_shared_paragraphs
+def nll_loss_with_grad(
+    log_prob: ArrayLike,
+    target: ArrayLike,
+    *,
+    weight: ArrayLike | None = None,
+    ignore_index: int = -100,
+    reduction: str = "mean",
+    sample_weight: ArrayLike | None = None,
+    axis: SupportsIndex = -1,
+    empty: str = "nan",
+    out: Array | None = None,
+) -> tuple[Any, Array]:
+    r"""Compute the negative log-likelihood and its gradient.
+
+    Parameters
+    ----------
+    log_prob, target, weight, ignore_index, sample_weight : array_like or int
+        As for `nll_loss`.
+    reduction : {"mean", "sum"}, default "mean"
+        A gradient needs a scalar, so not "none".
+    {axis}
+    {empty}
+    out : ndarray, optional
+        Where to write the gradient; it may be `log_prob` itself.
+
+    Returns
+    -------
+    loss : scalar
+        As from `nll_loss`.
+    d_log_prob : ndarray
+        The derivatives of the loss, in the shape and dtype of `log_prob`: :math:`-w`, over the
+        sum of all :math:`w` for "mean", at the target of a row that counts; 0 elsewhere.
+
+    Raises
+    ------
+    TypeError, ValueError, IndexError
+        As from `nll_loss`, if `reduction` is "none", and if `out` does not fit.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from boltzmax import nll_loss_with_grad
+    >>> loss, gradient = nll_loss_with_grad(np.log([[0.5, 0.5], [0.25, 0.75]]), [0, 1])
+    >>> gradient
+    array([[-0.5,  0. ],
+           [ 0. , -0.5]])
+    """
+    result: tuple[Any, Array] | None = _core.nll_loss(
+        log_prob, target, weight, sample_weight, ignore_index, reduction, axis, empty, True, out
+    )
+    if result is not None:
+        return result
+    arguments = log_prob, target, weight, sample_weight, ignore_index
+    loss, gradient = _nll(*arguments, reduction, axis, empty, True, out)
+    return loss, gradient
+
+
+@quietly
+def _nll(
+    log_prob: ArrayLike,
+    target: ArrayLike,
+    weight: ArrayLike | None,
+    sample_weight: ArrayLike | None,
+    ignore_index: int,
+    reduction: str,
+    axis: SupportsIndex,
+    empty: str,
+    with_grad: bool,
+    out: Array | None,
+) -> Any:
+    """Check the arguments, and bring them into the form that compiled code reads."""
+    check_reduction(reduction, REDUCTIONS, with_grad)
+    read_empty(empty)
+    x = scores(log_prob, "log_prob")
+    if x.ndim == 0:
+        raise ValueError("log_prob must have an axis of classes, got a single number")
+    along = class_axis(axis, x.ndim)
+    rows = classes_last(x, along)
+    shape, n_classes = rows.shape[:-1], rows.shape[-1]
+    classes, counted = checked_targets(target, Wanted(shape, n_classes, along), ignore_index)
+    classes = np.where(counted, classes, -1).reshape(shape)
+    of_class = of_row = None
+    if weight is not None:
+        of_class = array_of_shape(weight, (n_classes,), "weight", "one element per class")
+    if sample_weight is not None:
+        of_row = broadcast_array(sample_weight, shape, "sample_weight", "target")
+    arguments = rows, classes, of_class, of_row, -1, reduction, -1, empty
+    if not with_grad:
+        return _core.nll_loss(*arguments, False, None)
+    gradient = gradient_like(x, out)
+    loss, _ = _core.nll_loss(*arguments, True, classes_last(gradient, along))
+    return loss, gradient

@@ -1,0 +1,77 @@
+"""How the losses of rows become one."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+Doubles = NDArray[np.float64]
+
+REDUCTIONS = ("mean", "sum", "none")
+
+
+def checked_reduction(reduction: str, allowed: tuple[str, ...] = REDUCTIONS) -> str:
+    """Return `reduction` if it is one of `allowed`."""
+    if reduction not in allowed:
+        names = ", ".join(map(repr, allowed))
+        raise ValueError(f"reduction must be one of {names}, got {reduction!r}")
+    return reduction
+
+
+def check_reduction(reduction: str, allowed: tuple[str, ...], with_grad: bool) -> None:
+    """Check the `reduction` of a function that may return a gradient."""
+    (check_scalar if with_grad else checked_reduction)(reduction, allowed)
+
+
+def check_scalar(reduction: str, allowed: tuple[str, ...]) -> None:
+    """Check the `reduction` of a function that returns a gradient."""
+    if checked_reduction(reduction, allowed) == "none":
+        raise ValueError("a gradient needs a scalar: reduction must not be 'none'")
+
+
+def product(weights: Doubles, losses: Doubles) -> Doubles:
+    """Multiply so that an infinite loss of weight 0 is no loss; NaN stays NaN."""
+    return np.where((weights == 0.0) & np.isinf(losses), 0.0, weights * losses)
+
+
+@dataclass(frozen=True)
+class Reduction:
+    """How the losses of the rows become one."""
+
+    name: str
+    shape: tuple[int, ...]  # of the rows
+    dtype: np.dtype[Any]
+    counted: NDArray[np.bool_]
+    sample: Doubles  # sample weights
+    used: Doubles  # what the mean divides by: the weights of the rows that count
+    empty: float  # the mean over nothing: NaN or 0
+
+    @property
+    def divisor(self) -> np.float64:
+        """What the sum is divided by."""
+        return np.float64(self.used.sum() if self.name == "mean" else 1.0)
+
+    @property
+    def is_zero(self) -> bool:
+        """Whether this is the mean over nothing and has to be 0, as its gradient."""
+        return bool(self.empty == 0.0 and self.divisor == 0.0)
+
+    def scale(self) -> Doubles:
+        """Return the derivative of the reduced loss by that of every row."""
+        return np.where(self.counted, self.sample / self.divisor, 0.0)
+
+    def __call__(self, losses: Doubles) -> Any:
+        """Return the mean over the weights used, the sum, or every loss."""
+        if self.is_zero:
+            return self.dtype.type(0.0)
+        losses = np.where(self.counted, product(self.sample, losses), 0.0)
+        if self.name == "none":
+            return self.shaped(losses.astype(self.dtype))
+        return self.dtype.type(losses.sum() / self.divisor)
+
+    def shaped(self, loss: Any) -> Any:
+        """Return losses of rows in their shape; anything else as it is."""
+        return loss.reshape(self.shape)[()] if isinstance(loss, np.ndarray) else loss

@@ -1,0 +1,283 @@
+"""The flat softmax classifier of `boltzmax.sklearn`: one score per class."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from boltzmax._core import log_softmax, softmax
+from boltzmax._lib.arguments import quietly
+from boltzmax.arrays.row_stats import row_stats
+from boltzmax.losses.cross_entropy import cross_entropy_with_grad
+from boltzmax.losses.focal import focal_loss_with_grad
+from boltzmax.losses.imbalance import logit_adjustment
+from boltzmax.sklearn.base import SoftmaxBase
+from boltzmax.sklearn.samples import Samples, scores_of, weighted_sums
+from boltzmax.sklearn.training import Gradients, Model
+
+Array = NDArray[Any]
+Loss = Callable[..., tuple[Any, Array]]
+
+_LOSSES: dict[str, Loss] = {
+    "cross_entropy": cross_entropy_with_grad,
+    "focal_loss": focal_loss_with_grad,
+    "balanced_softmax": cross_entropy_with_grad,  # of logits that are shifted
+}
+
+
+@dataclass(frozen=True)
+class _Flat:
+    """Scores x . coef + intercept, and their loss."""
+
+    coef: Array
+    intercept: Array | None
+    function: Loss
+    shift: Array | None  # what the loss adds to the scores
+
+    def scores(self, x: Any) -> Array:
+        scores = scores_of(x, self.coef)
+        if self.intercept is not None:
+            scores += self.intercept
+        return scores
+
+    def _evaluate(self, samples: Samples) -> tuple[float, Array]:
+        logits = self.scores(samples.x)
+        if self.shift is not None:
+            logits += self.shift
+        shape = logits.shape
+        found = self.function(logits, samples.target, sample_weight=samples.weight)
+        try:
+            loss, gradient = float(found[0]), np.asarray(found[1])
+        except (TypeError, IndexError, KeyError):
+            raise TypeError(
+                f"loss must return a number and the gradient by the logits, got {type(found)}"
+            ) from None
+        if gradient.shape != shape:
+            raise ValueError(
+                f"loss must return a gradient of the shape of the logits, {shape}; "
+                f"got {gradient.shape}"
+            )
+        return loss, gradient
+
+    def gradients(self, samples: Samples) -> Gradients:
+        """See `Model`."""
+        loss, gradient = self._evaluate(samples)
+        d_coef = weighted_sums(samples.x, gradient)
+        bias = None if self.intercept is None else gradient.sum(axis=0)
+        return loss, slice(None), d_coef, bias
+
+    def loss(self, samples: Samples) -> float:
+        """See `Model`."""
+        return self._evaluate(samples)[0]
+
+
+class SoftmaxClassifier(SoftmaxBase):
+    r"""Multinomial logistic regression, or another loss of one linear score per class.
+
+    It minimises, with the scores :math:`z_i = W x_i + b` and :math:`w_i` the sample weight times
+    the weight of the class,
+
+    .. math:: \frac{\sum_i w_i \ell(z_i, y_i)}{\sum_i w_i} + \frac{\lambda}{2} \lVert W \rVert^2.
+
+    Parameters
+    ----------
+    loss : {"cross_entropy", "focal_loss", "balanced_softmax"} or callable
+        ``"balanced_softmax"`` is the cross-entropy of scores to which the logarithms of the sizes
+        of the classes are added: without them, as they predict, rare classes are as likely as
+        others. A callable gets ``(logits, target, sample_weight=...)`` and returns the mean loss
+        and its gradient by the logits: `boltzmax.cross_entropy_with_grad` is one, and so is
+        ``functools.partial(boltzmax.focal_loss_with_grad, gamma=1.0)``.
+    solver : {"auto", "lbfgs", "adam"}, default "auto"
+        ``"lbfgs"``: all samples in each iteration. It has no step size to choose, reaches the
+        optimum to as many digits as `tol` asks for, and does not depend on the order of the
+        samples. ``"adam"``: mini-batches, much the faster on large data. ``"auto"``: the former
+        while a pass takes at most 1e8 multiplications and there are at most 1e6 coefficients.
+        Both see standardised features (the coefficients are still those of the data as they are),
+        so that raw data need no scaling; sparse data stay sparse.
+    l2 : float, default 1e-4
+        :math:`\lambda`; the intercept is not penalised. ``LogisticRegression(C=c)`` has
+        ``l2 = 1 / (c * n_samples)``.
+    fit_intercept : bool, default True
+        Whether there is :math:`b`.
+    class_weight : None, "balanced" or dict, default None
+        Weights of classes by label (1 for others); ``"balanced"`` are those of
+        `boltzmax.class_weights`.
+    learning_rate : float, default 0.05
+        Of Adam, in standardised features; `fit` cuts it to a fifth, three times, before it ends.
+    batch_size : int, default 256
+        Samples in a mini-batch of Adam.
+    max_iter : int, default 1000
+        The most iterations of L-BFGS, or epochs of Adam.
+    tol : float, default 1e-4
+        L-BFGS stops when no element of the gradient is larger (1.5e-8 will do: the loss has no more
+        digits), and warns if anything else has ended it. Adam, and early stopping, watch
+        whether the loss has fallen by this in the last `n_iter_no_change` iterations.
+    early_stopping : bool, default False
+        Whether to watch the loss of samples that are held out, and keep what does best on them.
+    validation_fraction : float, default 0.1
+        The share of the samples to hold out, about the same of each class.
+    n_iter_no_change : int, default 5
+        See `tol`.
+    random_state : int, RandomState or None, default None
+        Orders the samples for Adam and chooses those to hold out.
+    verbose : bool, default False
+        Whether to show a progress bar on standard error.
+
+    Attributes
+    ----------
+    classes_ : ndarray of shape (n_classes,)
+        The labels, sorted.
+    coef_ : ndarray of shape (n_classes, n_features)
+        :math:`W`, also for two classes; of the dtype of the samples of `fit`. What is predicted has
+        the wider dtype of this and of the samples asked about.
+    intercept_ : ndarray of shape (n_classes,)
+        :math:`b`, or zeros.
+    solver_ : str
+        The solver used.
+    n_iter_ : int
+        Iterations or epochs.
+    loss_curve_ : list of float
+        The objective after each; from Adam the mean of the losses on the way.
+    validation_curve_ : list of float or None
+        The loss of the samples held out.
+    n_features_in_ : int
+        The number of features.
+    feature_names_in_ : ndarray of shape (n_features_in_,)
+        Their names, if `X` has names that are all strings.
+
+    See Also
+    --------
+    HierarchicalSoftmaxClassifier : for very many classes.
+
+    Examples
+    --------
+    >>> from boltzmax.sklearn import SoftmaxClassifier
+    >>> from sklearn.datasets import load_iris
+    >>> X, y = load_iris(return_X_y=True)
+    >>> model = SoftmaxClassifier(class_weight="balanced").fit(X, y)
+    >>> model.score(X, y) > 0.95
+    True
+    >>> classes, probabilities = model.predict_topk(X[:1], k=2)
+    >>> classes
+    array([[0, 1]])
+    """
+
+    coef_: Array
+    intercept_: Array
+
+    def __init__(
+        self,
+        loss: Any = "cross_entropy",
+        *,
+        solver: str = "auto",
+        l2: float = 1e-4,
+        fit_intercept: bool = True,
+        class_weight: Any = None,
+        learning_rate: float = 0.05,
+        batch_size: int = 256,
+        max_iter: int = 1000,
+        tol: float = 1e-4,
+        early_stopping: bool = False,
+        validation_fraction: float = 0.1,
+        n_iter_no_change: int = 5,
+        random_state: Any = None,
+        verbose: bool = False,
+    ) -> None:
+        self.loss = loss
+        self.solver = solver
+        self.l2 = l2
+        self.fit_intercept = fit_intercept
+        self.class_weight = class_weight
+        self.learning_rate = learning_rate
+        self.batch_size = batch_size
+        self.max_iter = max_iter
+        self.tol = tol
+        self.early_stopping = early_stopping
+        self.validation_fraction = validation_fraction
+        self.n_iter_no_change = n_iter_no_change
+        self.random_state = random_state
+        self.verbose = verbose
+
+    @quietly
+    def decision_function(self, X: Any) -> Array:  # noqa: N803
+        """Return the scores, whose softmax is the probabilities.
+
+        Parameters
+        ----------
+        X : {array_like, sparse matrix} of shape (n_samples, n_features)
+            Samples.
+
+        Returns
+        -------
+        ndarray of shape (n_samples, n_classes), or (n_samples,) for two classes
+            Of two classes, the score of the second minus that of the first.
+        """
+        scores = self._scores(self._asked(X))
+        return scores if scores.shape[1] > 2 else np.asarray(scores[:, 1] - scores[:, 0])
+
+    @quietly
+    def predict_proba(self, X: Any) -> Array:  # noqa: N803
+        """Return the probability of each class.
+
+        Parameters
+        ----------
+        X : {array_like, sparse matrix} of shape (n_samples, n_features)
+            Samples.
+
+        Returns
+        -------
+        ndarray of shape (n_samples, n_classes)
+            In the order of `classes_`.
+        """
+        scores = self._scores(self._asked(X))
+        return np.asarray(softmax(scores, out=scores))
+
+    # ---- what the base asks for ----
+
+    def _structure(self, samples: Samples, rng: np.random.RandomState) -> None:
+        del samples, rng
+        if not callable(self.loss) and self.loss not in _LOSSES:
+            raise ValueError(f"loss must be callable or one of {tuple(_LOSSES)}, got {self.loss!r}")
+
+    def _size(self, samples: Samples) -> tuple[int, int]:
+        entries = samples.x.nnz if hasattr(samples.x, "nnz") else samples.x.size
+        return entries * len(self.classes_), samples.x.shape[1] * len(self.classes_)
+
+    def _start(self, dtype: Any) -> None:
+        self.coef_ = np.zeros((len(self.classes_), self.n_features_in_), dtype)
+        self.intercept_ = np.zeros(len(self.classes_), dtype)
+
+    def _round(self, dtype: Any) -> None:
+        self.coef_ = self.coef_.astype(dtype, copy=False)
+        self.intercept_ = self.intercept_.astype(dtype, copy=False)
+
+    def _model(self) -> Model:
+        intercept = self.intercept_ if self.fit_intercept else None
+        if callable(self.loss):
+            return _Flat(self.coef_, intercept, self.loss, None)
+        shift = None
+        if self.loss == "balanced_softmax":
+            # A class without samples would be at -inf; one sample is the least there can be.
+            sizes = np.where(self._counts > 0, self._counts, 1.0)
+            shift = logit_adjustment(sizes).astype(self.coef_.dtype)
+        return _Flat(self.coef_, intercept, _LOSSES[self.loss], shift)
+
+    def _scores(self, x: Any) -> Array:
+        return scores_of(x, self.coef_) + self.intercept_
+
+    def _likeliest(self, x: Any) -> NDArray[np.intp]:
+        return np.asarray(self._scores(x).argmax(axis=1))
+
+    def _log_probabilities(self, x: Any) -> Array:
+        scores = self._scores(x)
+        return np.asarray(log_softmax(scores, out=scores))
+
+    def _top(self, x: Any, k: int) -> tuple[Array, Array]:
+        stats = row_stats(self._scores(x), k=k, entropy=False)
+        assert stats.top_ids is not None
+        assert stats.top_log_probs is not None
+        return stats.top_ids, stats.top_log_probs

@@ -1,0 +1,289 @@
+"""The hierarchical softmax classifier of `boltzmax.sklearn`: a tree of choices between classes."""
+
+from __future__ import annotations
+
+import numbers
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import sparse
+from sklearn.utils import check_array, check_scalar
+
+from boltzmax.sklearn.base import SoftmaxBase
+from boltzmax.sklearn.samples import Features, Samples, row_blocks, stored_blocks
+from boltzmax.sklearn.training import Gradients, Model
+from boltzmax.trees.hierarchical import HierarchicalSoftmax
+from boltzmax.trees.tree import Tree
+
+Array = NDArray[Any]
+
+_TREES = ("huffman", "balanced", "clusters")
+_SCATTERED = 10  # a multiplication with rows that lie apart takes as long as so many others
+
+
+def _dense(x: Any) -> Array:
+    return np.asarray(x.toarray() if sparse.issparse(x) else x)
+
+
+@dataclass(frozen=True)
+class _Layer:
+    """A hierarchical softmax of the rows; if they have to be converted, then some at a time."""
+
+    layer: HierarchicalSoftmax
+
+    @property
+    def coef(self) -> Array:
+        """See `Model`."""
+        return self.layer.weight
+
+    @property
+    def intercept(self) -> Array | None:
+        """See `Model`."""
+        return self.layer.bias
+
+    def blocks(self, samples: Samples) -> list[slice]:
+        if not sparse.issparse(samples.x) and samples.x.dtype == self.coef.dtype:
+            return [slice(None)]
+        return row_blocks(*samples.x.shape)
+
+    def gradients(self, samples: Samples) -> Gradients:
+        """See `Model`."""
+        blocks = self.blocks(samples)
+        if len(blocks) == 1:
+            loss, _, *rest = self._with_grad(samples)
+            return (loss, *rest)
+        whole = float(samples.weight.sum())
+        total, d_coef = 0.0, np.zeros_like(self.coef)
+        bias = None if self.intercept is None else np.zeros_like(self.intercept)
+        for rows in blocks:
+            part = samples.part(rows)
+            loss, _, units, d_weight, d_bias = self._with_grad(part)
+            share = float(part.weight.sum()) / whole
+            total += share * loss
+            d_coef[units] += share * d_weight
+            if bias is not None and d_bias is not None:
+                bias[units] += share * d_bias
+        return total, slice(None), d_coef, bias
+
+    def _with_grad(self, samples: Samples) -> tuple[Any, ...]:
+        loss, *rest = self.layer.loss_with_grad(_dense(samples.x), samples.target, samples.weight)
+        return float(loss), *rest
+
+    def loss(self, samples: Samples) -> float:
+        """See `Model`."""
+        total = sum(
+            float(part.weight.sum())
+            * float(self.layer.loss(_dense(part.x), part.target, part.weight))
+            for part in map(samples.part, self.blocks(samples))
+        )
+        return total / float(samples.weight.sum())
+
+
+class HierarchicalSoftmaxClassifier(SoftmaxBase):
+    """A tree of classes with a logistic or softmax unit at each inner node, linear in the features.
+
+    Training on a sample, and finding its likeliest classes, takes the units on some paths of the
+    tree and not one score per class: it is meant for very many classes. The objective is that of
+    `SoftmaxClassifier`, with the cross-entropy of the tree's probabilities as the loss.
+
+    Parameters
+    ----------
+    tree : {"huffman", "balanced", "clusters"} or boltzmax.Tree, default "huffman"
+        ``"huffman"``: frequent classes, by the weights of their samples, near the root, which is
+        the fastest. ``"balanced"``: all at about the same depth, in the order of their labels.
+        ``"clusters"``: classes whose samples have similar means side by side, which often predicts
+        best. Of a `boltzmax.Tree`, leaf i is the class ``classes_[i]``.
+    arity : int, default 2
+        How many children the nodes of a tree that is built here have.
+    solver : {"auto", "lbfgs", "adam"}, default "auto"
+        ``"lbfgs"``: all samples in each iteration, as for `SoftmaxClassifier`. ``"adam"``:
+        mini-batches; a step touches only the units on the paths of the batch. Adam needs no tuning
+        where plain gradient descent, or Adagrad with its steps that only shrink, would, and with
+        the gradients of the layer in hand it takes weights of samples and the penalty into
+        account. ``"auto"``: the former while a pass takes at most 1e7 multiplications and there
+        are at most 1e6 coefficients.
+    l2 : float, default 1e-4
+        The penalty ``l2 / 2 * ||W||^2``. A step of Adam penalises the units that it touches.
+    fit_intercept : bool, default True
+        Whether the units have an intercept.
+    class_weight : None, "balanced" or dict, default None
+        Weights of classes by label (1 for others); ``"balanced"`` are those of
+        `boltzmax.class_weights`. They do not change the tree.
+    learning_rate : float, default 0.05
+        Of Adam, in standardised features; `fit` cuts it to a fifth, three times, before it ends.
+    batch_size : int, default 256
+        Samples in a mini-batch of Adam. Sparse ones are made dense a batch at a time.
+    max_iter : int, default 1000
+        The most iterations of L-BFGS, or epochs of Adam.
+    tol : float, default 1e-4
+        L-BFGS stops when no element of the gradient is larger (1.5e-8 will do: the loss has no more
+        digits), and warns if anything else has ended it. Adam, and early stopping, watch
+        whether the loss has fallen by this in the last `n_iter_no_change` iterations.
+    early_stopping : bool, default False
+        Whether to watch the loss of samples that are held out, and keep what does best on them.
+    validation_fraction : float, default 0.1
+        The share of the samples to hold out, about the same of each class.
+    n_iter_no_change : int, default 5
+        See `tol`.
+    random_state : int, RandomState or None, default None
+        Orders the samples for Adam, chooses those to hold out, and starts the clusters.
+    verbose : bool, default False
+        Whether to show a progress bar on standard error.
+
+    Attributes
+    ----------
+    classes_ : ndarray of shape (n_classes,)
+        The labels, sorted.
+    tree_ : boltzmax.Tree
+        The tree; leaf i is the class ``classes_[i]``. `partial_fit` builds it in its first call,
+        from the samples of that call and one more of each class.
+    layer_ : boltzmax.HierarchicalSoftmax
+        The trained layer, of the dtype of the samples of `fit`. What it predicts has this dtype,
+        to which samples are rounded.
+    solver_, n_iter_, loss_curve_, validation_curve_, n_features_in_, feature_names_in_
+        As of `SoftmaxClassifier`.
+
+    See Also
+    --------
+    SoftmaxClassifier : a score for each class, and other losses.
+
+    References
+    ----------
+    Morin & Bengio, "Hierarchical probabilistic neural network language model", AISTATS 2005.
+
+    Examples
+    --------
+    >>> from boltzmax.sklearn import HierarchicalSoftmaxClassifier
+    >>> from sklearn.datasets import load_iris
+    >>> X, y = load_iris(return_X_y=True)
+    >>> model = HierarchicalSoftmaxClassifier(tree="clusters", random_state=0).fit(X, y)
+    >>> model.score(X, y) > 0.95
+    True
+    >>> model.tree_.n_classes
+    3
+    """
+
+    tree_: Tree
+    layer_: HierarchicalSoftmax
+
+    def __init__(
+        self,
+        tree: Any = "huffman",
+        *,
+        arity: int = 2,
+        solver: str = "auto",
+        l2: float = 1e-4,
+        fit_intercept: bool = True,
+        class_weight: Any = None,
+        learning_rate: float = 0.05,
+        batch_size: int = 256,
+        max_iter: int = 1000,
+        tol: float = 1e-4,
+        early_stopping: bool = False,
+        validation_fraction: float = 0.1,
+        n_iter_no_change: int = 5,
+        random_state: Any = None,
+        verbose: bool = False,
+    ) -> None:
+        self.tree = tree
+        self.arity = arity
+        self.solver = solver
+        self.l2 = l2
+        self.fit_intercept = fit_intercept
+        self.class_weight = class_weight
+        self.learning_rate = learning_rate
+        self.batch_size = batch_size
+        self.max_iter = max_iter
+        self.tol = tol
+        self.early_stopping = early_stopping
+        self.validation_fraction = validation_fraction
+        self.n_iter_no_change = n_iter_no_change
+        self.random_state = random_state
+        self.verbose = verbose
+
+    # ---- what the base asks for ----
+
+    def _structure(self, samples: Samples, rng: np.random.RandomState) -> None:
+        check_scalar(self.arity, "arity", numbers.Integral, min_val=2)
+        n_classes = len(self.classes_)
+        if isinstance(self.tree, Tree):
+            if self.tree.n_classes != n_classes:
+                raise ValueError(
+                    f"tree has {self.tree.n_classes} leaves, but there are {n_classes} classes"
+                )
+            self.tree_ = self.tree
+        elif not isinstance(self.tree, str) or self.tree not in _TREES:
+            raise ValueError(f"tree must be a Tree or one of {_TREES}, got {self.tree!r}")
+        elif self.tree == "huffman":
+            self.tree_ = Tree.huffman(self._counts, arity=self.arity)
+        elif self.tree == "balanced":
+            self.tree_ = Tree.balanced(n_classes, arity=self.arity)
+        else:
+            seed = int(rng.randint(2**31))
+            means = _class_means(samples, n_classes)
+            self.tree_ = Tree.from_clusters(means, arity=self.arity, seed=seed)
+
+    def _size(self, samples: Samples) -> tuple[int, int]:
+        n, width = samples.x.shape
+        units = self.tree_.expected_depth(self._counts) * max(1, self.tree_.arity - 1)
+        return int(n * width * units * _SCATTERED), width * self.tree_.n_units
+
+    def _start(self, dtype: Any) -> None:
+        self.layer_ = HierarchicalSoftmax(
+            self.tree_, self.n_features_in_, bias=self.fit_intercept, dtype=dtype
+        )
+
+    def _round(self, dtype: Any) -> None:
+        trained = self.layer_
+        if trained.dtype == dtype:
+            return
+        self._start(dtype)
+        self.layer_.weight[:] = trained.weight
+        if self.layer_.bias is not None:
+            self.layer_.bias[:] = trained.bias
+
+    def _model(self) -> Model:
+        return _Layer(self.layer_)
+
+    def _asked(self, x: Any) -> Any:
+        """Refuse numbers that the layer would take for infinite."""
+        x = super()._asked(x)
+        if x.dtype.itemsize <= self.layer_.dtype.itemsize:
+            return x
+        with np.errstate(over="ignore"):
+            return check_array(x, accept_sparse="csr", dtype=self.layer_.dtype, input_name="X")
+
+    def _likeliest(self, x: Any) -> NDArray[np.intp]:
+        blocks = row_blocks(*x.shape)
+        return np.concatenate([self.layer_.predict(_dense(x[at])) for at in blocks])
+
+    def _log_probabilities(self, x: Any) -> Array:
+        blocks = row_blocks(*x.shape)
+        return np.concatenate([self.layer_.log_prob_all(_dense(x[at])) for at in blocks])
+
+    def _top(self, x: Any, k: int) -> tuple[Array, Array]:
+        found = [self.layer_.topk(_dense(x[at]), k) for at in row_blocks(*x.shape)]
+        ids, log_probs = zip(*found, strict=True)
+        return np.concatenate(ids), np.concatenate(log_probs)
+
+
+def _class_means(samples: Samples, n_classes: int) -> Array:
+    """Return the mean of the samples of each class, (V, D); without any, that of all.
+
+    Of features that are constant it is 0: what rounding makes of a large one would tell classes
+    apart where nothing does.
+    """
+    features = Features.of(samples)
+    mass = np.bincount(samples.target, samples.weight, n_classes)
+    shares = samples.weight / mass[samples.target]
+    means = np.zeros((n_classes, samples.x.shape[1]))
+    for rows in stored_blocks(samples.x):
+        target = samples.target[rows]
+        # A sparse matrix of weights: its product with the rows has one row per class.
+        entries = shares[rows], (target, np.arange(len(target)))
+        means += _dense(sparse.csr_array(entries, (n_classes, len(target))) @ samples.x[rows])
+    means[mass == 0] = features.mean
+    means[:, ~features.varies(features.mean)] = 0.0
+    return means
