@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import doctest
 from collections.abc import Callable
 from typing import Any
 
@@ -13,7 +12,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import boltzmax
-from boltzmax.losses import imbalance
 from boltzmax.losses.imbalance import (
     balanced_softmax,
     class_weights,
@@ -25,12 +23,6 @@ WEIGHTS = ("balanced", "effective_number", "sqrt")
 SAMPLINGS = ("balanced", "over", "under")
 COUNTS = st.lists(st.integers(0, 10**6), min_size=1, max_size=20).filter(any)
 LABELS = st.lists(st.integers(-3, 3), min_size=1, max_size=60)
-
-
-def test_examples() -> None:
-    result = doctest.testmod(imbalance)
-    assert result.attempted > 0
-    assert result.failed == 0
 
 
 # ---- class_weights

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import doctest
 from collections.abc import Callable
 from typing import Any
 
@@ -12,7 +11,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from boltzmax.losses import nll
 from boltzmax.losses.binary import (
     binary_cross_entropy_with_logits,
     binary_cross_entropy_with_logits_with_grad,
@@ -29,12 +27,6 @@ WITH_GRAD: tuple[Callable[..., Any], ...] = (
     kl_divergence_with_grad,
     binary_cross_entropy_with_logits_with_grad,
 )
-
-
-def test_examples() -> None:
-    result = doctest.testmod(nll)
-    assert result.attempted > 0
-    assert result.failed == 0
 
 
 # ---- nll_loss

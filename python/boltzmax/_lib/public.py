@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, get_type_hints
 
 
 def show_in(namespace: dict[str, Any]) -> None:
@@ -17,5 +17,8 @@ def show_in(namespace: dict[str, Any]) -> None:
     """
     for name in namespace["__all__"]:
         public = namespace[name]
+        if isinstance(public, type) and vars(public).get("__annotations__"):
+            # Names in the module that defines the class, which nobody will find any more.
+            public.__annotations__ = get_type_hints(public, include_extras=True)
         if callable(public):
             public.__module__ = namespace["__name__"]
