@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import doctest
 from typing import Any
 
 import numpy as np
@@ -12,7 +11,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import ulp
-from boltzmax.losses import binary
 from boltzmax.losses.binary import (
     binary_cross_entropy_with_logits,
     binary_cross_entropy_with_logits_with_grad,
@@ -22,12 +20,6 @@ from point_oracle import binary_losses, binary_slopes, close_sum, loss_dtype, ul
 
 Array = npt.NDArray[Any]
 INF, NAN = np.inf, np.nan
-
-
-def test_examples() -> None:
-    result = doctest.testmod(binary)
-    assert result.attempted > 0
-    assert result.failed == 0
 
 
 @pytest.mark.parametrize("reduction", ["mean", "sum", "none"])
