@@ -74,7 +74,7 @@ inline Pair<Wide<V>> RestAlong(const Panel<S>& panel, const StripSum<Shift>& str
   return {LoadLanes<F64>(hi, kWhole, 0.0), LoadLanes<F64>(lo, kWhole, 0.0)};
 }
 
-// 1 in the lanes of the panel that are marked: there hi becomes what DegenerateSum says.
+// Where a lane of `degenerate` is 1, hi becomes what DegenerateSum says.
 template <class S, class D>
 BOLTZMAX_RARE inline void MarkDegenerateRows(const Panel<S>& panel, const D& degenerate, SumOfExp<D>* sum) {
   constexpr size_t kLanes = Panel<S>::kRows;
