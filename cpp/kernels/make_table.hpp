@@ -108,7 +108,12 @@ BOLTZMAX_KERNEL inline void RunTransposed(const RowBatch& b, LogSoftmaxOp<S>) {
 }
 template <bool kScaled, class S>
 BOLTZMAX_KERNEL inline void RunTransposed(const RowBatch& b, LogSumExpOp<S>) {
-  ForEachPanel<S>(b, [](const auto& panel, const auto& t) { LogSumExpTransposed<kScaled>(panel, t); });
+  LogSumExpPanels<kScaled, S> panels;
+  ForEachPanel<S>(b, [&](const auto& panel, const auto& t) {
+    Columns<Compute<S>> columns, terms;
+    panels.Add(panel, t, ReduceTransposedTo<PanelSum, kScaled, false>(panel, &columns, &terms, t));
+  });
+  panels.Finish();
 }
 template <bool kScaled, class S>
 BOLTZMAX_KERNEL inline void RunAlong(const RowBatch& b, SoftmaxOp<S>) {
@@ -121,7 +126,11 @@ BOLTZMAX_KERNEL inline void RunAlong(const RowBatch& b, LogSoftmaxOp<S>) {
 }
 template <bool kScaled, class S>
 BOLTZMAX_KERNEL inline void RunAlong(const RowBatch& b, LogSumExpOp<S>) {
-  ForEachPanel<S>(b, [&](const auto& panel, const auto& t) { LogSumExpAlong<kScaled>(panel, t, b.scratch); });
+  LogSumExpPanels<kScaled, S> panels;
+  ForEachPanel<S>(b, [&](const auto& panel, const auto& t) {
+    panels.Add(panel, t, ReduceAlongTo<PanelSum, kScaled, false>(panel, t, b.scratch));
+  });
+  panels.Finish();
 }
 
 template <class S, class Op>

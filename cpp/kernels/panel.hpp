@@ -75,6 +75,12 @@ struct WholePanel {
   }
 };
 
+// Whether two rows of two numbers, one next to the other, fill a part of a vector.
+template <class S>
+inline bool HasPairsIn(const Panel<S>& part, ptrdiff_t stride) {
+  return VecOf<S>::kPart == 4 && part.n == 2 && stride == 2 * sizeof(S);
+}
+
 // Elements [0, n) of all rows as lines of `columns`; masked ones are -inf.
 template <class S, class T>
 inline void LoadTransposed(const Panel<S>& part, T* columns) {
@@ -82,6 +88,12 @@ inline void LoadTransposed(const Panel<S>& part, T* columns) {
   constexpr size_t kPart = V::kPart;
   if (part.rows < Panel<S>::kRows) return LoadTransposed(WholePanel<S>(part).panel, columns);
   for (size_t j = 0; part.far && j < Panel<S>::kRows; ++j) PrefetchBeyond(part, j);
+  if (HasPairsIn(part, part.x_stride) && part.mask == nullptr) {
+    const V a = LoadParts(part.x, part.x_stride), b = LoadParts(RowAt(part.x, part.x_stride, 2), part.x_stride);
+    const V even = UnpackLow(a, b), odd = UnpackHigh(a, b);
+    Store(columns, UnpackLow(even, odd));
+    return Store(columns + V::kLanes, UnpackHigh(even, odd));
+  }
   const auto put = [&](size_t c, size_t n, auto load) {
     V v[kPart];
     BOLTZMAX_UNROLL
@@ -117,6 +129,11 @@ inline void StoreTransposed(const T* columns, const Panel<S>& part) {
       for (size_t i = 0; i < part.n; ++i) part.Out(j)[i] = y[j * part.n + i];
     }
     return;
+  }
+  if (HasPairsIn(part, part.y_stride)) {
+    const V x = Load(columns), y = Load(columns + V::kLanes);
+    StoreParts(part.y, part.y_stride, UnpackLow(x, y));
+    return StoreParts(part.Out(2), part.y_stride, UnpackHigh(x, y));
   }
   const auto take = [&](size_t c, auto store) {
     V v[kPart];
