@@ -193,7 +193,7 @@ inline void CrossEntropyAlong(const LossBatch& b, size_t first, const Panel<S>& 
   Store(add, Demote(slopes.add));
   const LaneArray<Wide<V>> slope(slopes.at_target);
   const Waiting<T> waiting(b.scratch, panel.n);
-  MapAlong(panel, b.stream, [&](size_t j, auto map) {
+  MapAlong(panel, [&](size_t j, auto map) {
     const Divisor<V> divisor = divisors[j];
     const V slope_of_p = Set<V>(gain[j]), offset = Set<V>(add[j]);
     map([&]<class Lanes>(size_t i, Lanes) {
@@ -329,7 +329,6 @@ BOLTZMAX_KERNEL inline void CrossEntropyRows(const LossBatch& b) {
                           CrossEntropyAlong<kScaled>(b, first, panel, t);
                         }
                       });
-  if (b.stream) StreamFence();
 }
 template <class S>
 BOLTZMAX_KERNEL inline void RowStatsRows(const RowStatsBatch& b) {

@@ -95,7 +95,6 @@ inline void ForEachPanel(const RowBatch& b, F f) {
     }
     f(panel, t);
   }
-  if (b.stream) StreamFence();
 }
 
 template <bool kScaled, class S>
@@ -117,12 +116,11 @@ BOLTZMAX_KERNEL inline void RunTransposed(const RowBatch& b, LogSumExpOp<S>) {
 }
 template <bool kScaled, class S>
 BOLTZMAX_KERNEL inline void RunAlong(const RowBatch& b, SoftmaxOp<S>) {
-  ForEachPanel<S>(b, [&](const auto& panel, const auto& t) { SoftmaxAlong<kScaled>(panel, t, b.scratch, b.stream); });
+  ForEachPanel<S>(b, [&](const auto& panel, const auto& t) { SoftmaxAlong<kScaled>(panel, t, b.scratch); });
 }
 template <bool kScaled, class S>
 BOLTZMAX_KERNEL inline void RunAlong(const RowBatch& b, LogSoftmaxOp<S>) {
-  ForEachPanel<S>(b,
-                  [&](const auto& panel, const auto& t) { LogSoftmaxAlong<kScaled>(panel, t, b.scratch, b.stream); });
+  ForEachPanel<S>(b, [&](const auto& panel, const auto& t) { LogSoftmaxAlong<kScaled>(panel, t, b.scratch); });
 }
 template <bool kScaled, class S>
 BOLTZMAX_KERNEL inline void RunAlong(const RowBatch& b, LogSumExpOp<S>) {

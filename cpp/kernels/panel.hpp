@@ -284,12 +284,8 @@ inline void ForEachMarked(const Panel<S>& panel, const D& marks, F f) {
 
 // y = f, row by row: row(j, map) calls map(f).
 template <class S, class Row>
-inline void MapAlong(const Panel<S>& panel, bool stream, Row row) {
+inline void MapAlong(const Panel<S>& panel, Row row) {
   using V = VecOf<S>;
-  if (stream) {
-    for (size_t j = 0; j < panel.rows; ++j) row(j, [&](auto f) { MapTo<V>(panel.Out(j), panel.n, true, f); });
-    return;
-  }
   for (size_t j = 0; j < panel.rows; ++j) {
     S* y = panel.Out(j);
     row(j, [&](auto f) {

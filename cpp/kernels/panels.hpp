@@ -24,12 +24,12 @@ inline void SoftmaxTransposed(const Panel<S>& panel, const StripTemperature<V>& 
 }
 
 template <bool kScaled, class S, class V = VecOf<S>>
-inline void SoftmaxAlong(const Panel<S>& panel, const StripTemperature<V>& t, void* scratch, bool stream) {
+inline void SoftmaxAlong(const Panel<S>& panel, const StripTemperature<V>& t, void* scratch) {
   using T = Compute<S>;
   const Waiting<T> waiting(scratch, panel.n);
   const auto strip = ReduceAlong<kScaled, kCoarseWillDo<S>, false>(panel, t.vector, waiting);
   const LaneDivisors<V> divisors(strip.sum);
-  MapAlong(panel, stream, [&](size_t j, auto map) {
+  MapAlong(panel, [&](size_t j, auto map) {
     const Divisor<V> divisor = divisors[j];
     const T* e = waiting.Row(j);
     map([&]<class Lanes>(size_t i, Lanes) {
@@ -95,8 +95,7 @@ struct PanelSum {
   Wide<V> degenerate;  // 1 in the lanes of rows without a finite maximum or with NaN, else 0
 
   template <class S, class Reduce>
-  PanelSum(const Panel<S>& panel, Reduce reduce)
-      : reduced(reduce()), degenerate(DegenerateLanes(reduced.strip.sum)) {
+  PanelSum(const Panel<S>& panel, Reduce reduce) : reduced(reduce()), degenerate(DegenerateLanes(reduced.strip.sum)) {
     auto& sum = reduced.strip.sum;
     if (AnyDegenerate()) sum.hi = MarkDegenerateRows(panel, degenerate, sum.hi, sum.max);
   }
@@ -122,8 +121,7 @@ inline auto ReduceTransposedTo(const Panel<S>& panel, Columns<Compute<S>>* colum
   using Shift = typename Strip<Compute<S>, kCoarse>::template Shift<kScaled>;
   LoadTransposed(panel, columns->at);
   const auto x = AsStrip<S, kCoarse>(columns->at, panel.n);
-  return Result<Shift>(panel,
-                       [&] { return ReduceInOrderForLog<kScaled>(x, t.vector, KeepInColumns<V>{terms->at}); });
+  return Result<Shift>(panel, [&] { return ReduceInOrderForLog<kScaled>(x, t.vector, KeepInColumns<V>{terms->at}); });
 }
 template <template <class> class Result, bool kScaled, bool kCoarse, class S, class V = VecOf<S>>
 inline auto ReduceAlongTo(const Panel<S>& panel, const StripTemperature<V>& t, void* scratch) {
@@ -164,7 +162,7 @@ inline void LogSoftmaxTransposed(const Panel<S>& panel, const StripTemperature<V
 }
 
 template <bool kScaled, class S, class V = VecOf<S>>
-inline void LogSoftmaxAlong(const Panel<S>& panel, const StripTemperature<V>& t, void* scratch, bool stream) {
+inline void LogSoftmaxAlong(const Panel<S>& panel, const StripTemperature<V>& t, void* scratch) {
   using T = Compute<S>;
   const auto log = ReduceAlongTo<PanelLog, kScaled, kCoarseWillDo<S>>(panel, t, scratch);
   const auto shifts = LogShift<V>::template Make<kScaled>(log.reduced.strip.sum.offset, log.log_sum);
@@ -175,7 +173,7 @@ inline void LogSoftmaxAlong(const Panel<S>& panel, const StripTemperature<V>& t,
   const LaneTemperatures<V> temperatures(t.vector);
   double degenerate[V::kLanes];
   StoreLanes(degenerate, log.degenerate, Whole<sizeof(Wide<V>) / sizeof(F64)>{});
-  MapAlong(panel, stream, [&](size_t j, auto map) {
+  MapAlong(panel, [&](size_t j, auto map) {
     const auto x = panel.Row(j);
     if (degenerate[j] != 0) {
       return LogSoftmaxMapDegenerate(x, panel.Out(j), panel.n, IsAllNan(RowOf(log.reduced.strip.sum, j)));
