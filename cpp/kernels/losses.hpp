@@ -179,7 +179,7 @@ inline void CrossEntropyTransposed(const LossBatch& b, size_t first, const Panel
 template <bool kScaled, class S, class V = VecOf<S>>
 inline void CrossEntropyAlong(const LossBatch& b, size_t first, const Panel<S>& panel, const StripTemperature<V>& t) {
   using T = Compute<S>;
-  const auto log = ReduceAlongTo<PanelLog, kScaled, false>(panel, t, b.scratch);
+  const auto log = ReduceAlongTo<PanelLog, kScaled, false>(panel, t, b.scratch, b.y != nullptr);
   const int64_t* target = b.target + first;
   const auto classes = ClassesOf<Wide<V>>(target, panel.rows);
   const V at_target = ElementsOf(panel, target);

@@ -236,9 +236,12 @@ struct Waiting {
   T* Row(size_t j) const { return at + j * vectors * V::kLanes; }
 };
 
-// The rows of a panel, reduced, with their exponentials.
+// The rows of a panel, reduced. Their exponentials are kept where `wanted`, and of rows so short that adding them up later,
+// all rows one after the other, is faster; longer ones would leave the first-level cache.
 template <bool kScaled, bool kCoarse, bool kForLog, class S, class T, class V = Vec<T>>
-inline auto ReduceAlong(const Panel<S>& panel, const Temperature<V>& t, const Waiting<T>& waiting) {
+inline auto ReduceAlong(const Panel<S>& panel, const Temperature<V>& t, const Waiting<T>& waiting, bool wanted = true) {
+  constexpr size_t kMostKept = 128;
+  const bool keeps = !kForLog || wanted || panel.n <= kMostKept;
   using Shift = typename Source<S, kCoarse>::template Shift<kScaled>;
   constexpr size_t kRows = V::kLanes;
   V maxima[kRows];
@@ -258,13 +261,19 @@ inline auto ReduceAlong(const Panel<S>& panel, const Temperature<V>& t, const Wa
       if (panel.far) PrefetchBeyond(panel, j);
       const auto x = panel.Row(j);
       const Narrowed own(shifts[j]);
+      if (!keeps) {
+        WideSum<V> sum;
+        ForEachVectorOf<V>(panel.n, [&](size_t i, auto lanes) { AddEach(&sum, ScaledExp(x(i, lanes), own)); });
+        partial[j] = PartialSum(sum);
+        continue;
+      }
       T* e = waiting.Row(j);
       ForEachVectorOf<V>(panel.n, [&](size_t i, auto lanes) {
         StoreLanes(e + i, ScaledExp(x(i, lanes), own), Whole<decltype(lanes)::kVectors>{});
       });
     }
   });
-  for (size_t j = 0; j < panel.rows; ++j) {
+  for (size_t j = 0; j < panel.rows && keeps; ++j) {
     partial[j] = PartialSum(SumOfWaiting<kForLog, V>(waiting.Row(j), waiting.vectors));
   }
   for (size_t j = panel.rows; j < kRows; ++j) partial[j] = partial[0];

@@ -113,7 +113,7 @@ struct PanelLog : PanelSum<Shift> {
       : PanelSum<Shift>(panel, reduce), log_sum(LogOfShort(this->reduced.strip, this->reduced.rest)) {}
 };
 
-// A panel reduced to a PanelSum or PanelLog; transposed, its rows lie in `columns`, and all but the largest exponentials in
+// A panel reduced to a PanelSum or PanelLog. Transposed, its rows lie in `columns`, and all but the largest exponentials in
 // `terms`.
 template <template <class> class Result, bool kScaled, bool kCoarse, class S, class V = VecOf<S>>
 inline auto ReduceTransposedTo(const Panel<S>& panel, Columns<Compute<S>>* columns, Columns<Compute<S>>* terms,
@@ -124,11 +124,12 @@ inline auto ReduceTransposedTo(const Panel<S>& panel, Columns<Compute<S>>* colum
   return Result<Shift>(panel, [&] { return ReduceInOrderForLog<kScaled>(x, t.vector, KeepInColumns<V>{terms->at}); });
 }
 template <template <class> class Result, bool kScaled, bool kCoarse, class S, class V = VecOf<S>>
-inline auto ReduceAlongTo(const Panel<S>& panel, const StripTemperature<V>& t, void* scratch) {
+inline auto ReduceAlongTo(const Panel<S>& panel, const StripTemperature<V>& t, void* scratch,
+                          bool wants_terms = false) {
   using Shift = typename Source<S, kCoarse>::template Shift<kScaled>;
   const Waiting<Compute<S>> waiting(scratch, panel.n);
   return Result<Shift>(panel, [&] {
-    return StripRest<Shift>([&] { return ReduceAlong<kScaled, kCoarse, true>(panel, t.vector, waiting); },
+    return StripRest<Shift>([&] { return ReduceAlong<kScaled, kCoarse, true>(panel, t.vector, waiting, wants_terms); },
                             [&](const auto& strip) { return RestAlong(panel, strip, t); });
   });
 }
