@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import operator
-from typing import Any, Protocol, Self, SupportsIndex, TypeGuard, runtime_checkable
+from typing import Any, NamedTuple, Protocol, Self, SupportsIndex, TypeGuard, runtime_checkable
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -18,6 +18,7 @@ Array = NDArray[Any]
 Classes = NDArray[np.int64]
 Doubles = NDArray[np.float64]
 
+_ALL = slice(None)
 _INT64 = np.dtype(np.int64)
 
 
@@ -45,6 +46,20 @@ class LayerGradient(Protocol):
         """Return the gradient by their biases, (U,), if there are any."""
 
 
+class DenseGradient(NamedTuple):
+    """A loss and its gradients; those of the weights for every unit."""
+
+    loss: float
+    d_hidden: Array
+    d_weight: Array
+    d_bias: Array | None
+
+    @property
+    def unit_ids(self) -> slice:
+        """Which units `d_weight` and `d_bias` are of: all."""
+        return _ALL
+
+
 @runtime_checkable
 class OutputLayer(Protocol):
     """What maps hidden vectors of `n_features` numbers to probabilities of `n_classes` classes.
@@ -54,7 +69,7 @@ class OutputLayer(Protocol):
     is no class is an IndexError that names the first. A row with NaN has log-probabilities of NaN
     and no likeliest class (-1). A call that is refused has changed nothing.
 
-    A layer on a device offers what its device can answer: see `boltzmax.cuda`.
+    The layer of `boltzmax.cuda` has the methods that its device can answer, with the same rules.
     """
 
     n_features: int

@@ -3,7 +3,7 @@ r"""The full softmax layer: a linear score for every class, and the matrix of lo
 from __future__ import annotations
 
 import operator
-from typing import Any, NamedTuple, Self
+from typing import Any, Self
 
 import numpy as np
 from numpy.typing import ArrayLike, DTypeLike
@@ -14,6 +14,7 @@ from boltzmax._lib.numbers import check_number
 from boltzmax._lib.output_layer import (
     Array,
     Classes,
+    DenseGradient,
     Doubles,
     read_count,
     read_min_prob,
@@ -22,22 +23,6 @@ from boltzmax._lib.output_layer import (
 from boltzmax._lib.unit_layer import UnitLayer
 from boltzmax.linear.cross_entropy import linear_cross_entropy, linear_cross_entropy_with_grad
 from boltzmax.linear.queries import linear_log_prob, linear_sample, linear_topk
-
-_ALL = slice(None)
-
-
-class DenseGradient(NamedTuple):
-    """A loss and its gradients; those of the weights for every unit."""
-
-    loss: float
-    d_hidden: Array
-    d_weight: Array
-    d_bias: Array | None
-
-    @property
-    def unit_ids(self) -> slice:
-        """Which units `d_weight` and `d_bias` are of: all."""
-        return _ALL
 
 
 class LinearSoftmax(UnitLayer):
