@@ -51,8 +51,8 @@ class HierarchicalSoftmax(UnitLayer):
 
     Attributes
     ----------
-    tree, n_features, dtype
-        As given.
+    tree, n_features, dtype, n_classes
+        As given; the classes are the tree's.
     weight : ndarray, shape (tree.n_units, D)
         May be written to.
     bias : ndarray, shape (tree.n_units,), or None
