@@ -122,25 +122,27 @@ def others(x: Array, numbers: Any = 1.0) -> Calls:
     yield "linear_log_prob", partial(boltzmax.linear_log_prob, *layer, given.target, bias)
     yield "linear_topk", partial(boltzmax.linear_topk, *layer, 2, bias)
     yield "linear_sample", partial(boltzmax.linear_sample, *layer, 0, bias)
-    yield from hierarchical(x.reshape(given.target.size, given.k), numbers)
+    rows, tree = x.reshape(given.target.size, given.k), boltzmax.Tree.huffman([4, 2, 1, 1])
+    yield from layers(boltzmax.HierarchicalSoftmax, tree, rows, numbers)
+    yield from layers(boltzmax.LinearSoftmax, 4, rows, numbers)
 
 
-def hierarchical(hidden: Array, numbers: Any) -> Calls:
-    """The methods of a hierarchical softmax; those that learn, on a layer that is theirs."""
+def layers(kind: Any, classes: Any, hidden: Array, numbers: Any) -> Calls:
+    """The methods of an output layer; those that learn, on a layer that is theirs."""
     rows, features = hidden.shape
-    tree = boltzmax.Tree.huffman([4, 2, 1, 1])
     target, weight = np.zeros(rows, np.int64), np.resize(np.asarray(numbers, np.float64), rows)
-    layer = boltzmax.HierarchicalSoftmax(tree, features)
+    layer = kind(classes, features)
     for name in ("log_prob", "loss", "loss_with_grad"):
-        yield "HierarchicalSoftmax", partial(getattr(layer, name), hidden, target)
+        yield kind.__name__, partial(getattr(layer, name), hidden, target)
     for name in ("loss", "loss_with_grad"):
-        yield "HierarchicalSoftmax", partial(getattr(layer, name), hidden, target, weight)
-    for name in ("log_prob_all", "node_log_prob", "predict_node", "sample"):
-        yield "HierarchicalSoftmax", partial(getattr(layer, name), hidden)
-    yield "HierarchicalSoftmax", partial(layer.topk, hidden, 2)
+        yield kind.__name__, partial(getattr(layer, name), hidden, target, weight)
+    for name in ("log_prob_all", "node_log_prob", "predict_node", "predict", "sample"):
+        if hasattr(layer, name):
+            yield kind.__name__, partial(getattr(layer, name), hidden)
+    yield kind.__name__, partial(layer.topk, hidden, 2)
     for name in ("sgd_step", "adagrad_step"):
-        learner = boltzmax.HierarchicalSoftmax(tree, features, seed=0)
-        yield "HierarchicalSoftmax", partial(getattr(learner, name), hidden, target, 0.1, weight)
+        learner = kind(classes, features, seed=0)
+        yield kind.__name__, partial(getattr(learner, name), hidden, target, 0.1, weight)
 
 
 def everything(x: Array, numbers: Any = 1.0) -> Calls:

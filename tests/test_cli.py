@@ -306,16 +306,30 @@ def test_demo_learns(capsys: pytest.CaptureFixture[str]) -> None:
     assert accuracy[1] > 93  # test
 
 
-def test_text_learns(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """On a text that repeats itself the next word is sure."""
+@pytest.mark.parametrize(
+    ("options", "layers"),
+    [
+        ([], ["full", "tree"]),
+        (["--layer", "full"], ["full"]),
+        (["--layer", "tree"], ["tree"]),
+        (["--output", "tree"], ["tree"]),
+    ],
+)
+def test_text_learns(
+    options: list[str], layers: list[str], folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """On a text that repeats itself the next word is sure, whatever the layer."""
     (folder / "text.txt").write_text("the cat sat on the mat . " * 200, encoding="utf-8")
     argv = ["text", "--file", "text.txt", "--epochs", "3", "--prompt", "Cat sat on"]
-    assert main(argv) == 0
+    assert main(argv + options) == 0
     output = capsys.readouterr().out
     assert "1,400 words, 7" in output
-    after = output[output.index("after") :].splitlines()
-    assert after[1].split()[0] == "the"
-    assert float(after[1].split()[1].rstrip("%")) > 90
+    for layer in ("full", "tree"):
+        _, *after = output.split(f"after 'Cat sat on', {layer} softmax:")
+        assert len(after) == (layer in layers)
+        for likeliest in (text.split() for text in after):
+            assert likeliest[0] == "the"
+            assert float(likeliest[1].rstrip("%")) > 90
 
 
 def test_text_names_what_is_wrong(folder: Path, failure: Fail) -> None:

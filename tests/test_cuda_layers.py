@@ -151,7 +151,7 @@ def test_refusals_of_linear_layers() -> None:
         call(hidden, weight, target, np.zeros(4))
     with pytest.raises(TypeError, match="bias and hidden must have one dtype, got float32"):
         call(hidden, weight, target, np.zeros(5, np.float32))
-    with pytest.raises(ValueError, match=r"target must have shape \(2,\)"):
+    with pytest.raises(ValueError, match=r"one class for each row, shape \(2,\)"):
         call(hidden, weight, target[:1])
     with pytest.raises(ValueError, match="hidden must have features"):
         call(np.zeros((2, 0)), np.zeros((5, 0)), target)

@@ -68,16 +68,32 @@ def test_gradients(name: str, dtype: str) -> None:
     np.testing.assert_allclose(d_bias[expected.unit_ids], expected.d_bias, **tolerance)
     others = np.setdiff1d(np.arange(own.tree.n_units), expected.unit_ids)
     assert (d_weight[others] == 0).all()
-    # Rows that are left out, and one that has no class.
+
+
+@needs_device
+@pytest.mark.parametrize("name", TREES)
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_targets_on_the_device(name: str, dtype: str) -> None:
+    """The host does not see them: rows are left out, and one has no class."""
+    _, host, hidden = layers(name, dtype)
+    layer = cuda.HierarchicalSoftmax(host.tree, OnDevice(host.weight), OnDevice(host.bias))
+    target = RNG.integers(host.n_classes, size=len(hidden))
     target[0] = -1
-    assert (layer.loss_with_grad(hidden, target)[1][0] == 0).all()
-    mean = layer.loss_with_grad(hidden[1:], target[1:])
-    np.testing.assert_allclose(layer.loss_with_grad(hidden, target)[0], mean[0], rtol=1e-6)
-    target[1] = own.tree.n_classes
-    loss, d_hidden, _, _ = layer.loss_with_grad(hidden, target)
-    assert np.isnan(loss)
-    assert np.isnan(d_hidden[1]).all()
-    assert np.isfinite(d_hidden[2:]).all()
+    loss, d_hidden, _, _ = layer.loss_with_grad(OnDevice(hidden), OnDevice(target))
+    assert (d_hidden.to_numpy()[0] == 0).all()
+    expected = host.loss_with_grad(hidden[1:], target[1:])
+    np.testing.assert_allclose(loss.to_numpy(), expected.loss, rtol=1e-6)
+    np.testing.assert_array_equal(
+        layer.predict(OnDevice(hidden)).to_numpy(), host.topk(hidden, 1)[0][:, 0]
+    )
+    target[1] = host.n_classes
+    loss, d_hidden, _, _ = layer.loss_with_grad(OnDevice(hidden), OnDevice(target))
+    assert np.isnan(loss.to_numpy())
+    assert np.isnan(d_hidden.to_numpy()[1]).all()
+    assert np.isfinite(d_hidden.to_numpy()[2:]).all()
+    log_prob = layer.log_prob(OnDevice(hidden), OnDevice(target)).to_numpy()
+    assert log_prob[0] == 0
+    assert np.isnan(log_prob[1])
 
 
 @needs_device
@@ -155,13 +171,18 @@ def test_refusals() -> None:
         cuda.HierarchicalSoftmax("tree", layer.weight)  # type: ignore[arg-type]
     with pytest.raises(ValueError, match=r"hidden must be \(N, 9\), got shape \(7, 8\)"):
         layer.log_prob(hidden[:, :8], target)
+    of_device = cuda.HierarchicalSoftmax(layer.tree, OnDevice(layer.weight))
     with pytest.raises(TypeError, match="weight and hidden must have one dtype"):
-        layer.log_prob(hidden.astype(np.float64), target)
+        of_device.log_prob(OnDevice(hidden.astype(np.float64)), OnDevice(target))
+    with pytest.raises(TypeError, match="must both be NumPy arrays, or both be on a device"):
+        layer.log_prob(OnDevice(hidden), OnDevice(target))
+    with pytest.raises(TypeError, match="must both be NumPy arrays, or both be on a device"):
+        layer.log_prob(hidden, OnDevice(target))
     with pytest.raises(ValueError, match="k must be from 1 to 13, got 14"):
         layer.topk(hidden, 14)
     with pytest.raises(ValueError, match="min_prob"):
         layer.topk(hidden, 1, min_prob=2)
-    with pytest.raises(ValueError, match=r"target must have shape \(7,\)"):
+    with pytest.raises(ValueError, match=r"one class for each row, shape \(7,\)"):
         layer.loss(hidden, target[:3])
     with pytest.raises(ValueError, match="reduction"):
         layer.loss_with_grad(hidden, target, reduction="none")

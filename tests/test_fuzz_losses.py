@@ -19,7 +19,7 @@ import fuzzing
 import loss_samples
 import tree_samples
 import ulp
-from boltzmax import HierarchicalSoftmax, Tree
+from boltzmax import HierarchicalSoftmax, LinearSoftmax, Tree
 
 Array = npt.NDArray[Any]
 FLOATS = ("float32", "float64", "float16", "bfloat16")
@@ -192,14 +192,20 @@ def test_layers(tree: Tree, data: st.DataObject) -> None:
 # ---- files
 
 
+LOADS = {"tree": Tree.load, "layer": HierarchicalSoftmax.load, "full": LinearSoftmax.load}
+
+
 @pytest.fixture(scope="module")
 def files(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     folder = tmp_path_factory.mktemp("files")
     layer = tree_samples.layer_on(Tree.from_paths(tree_samples.PATHS), 2)
-    layer.adagrad_step(*tree_samples.rows_for(layer, 5), 0.1)
+    full = LinearSoftmax(3, 2, seed=0)
+    for learner in (layer, full):
+        learner.adagrad_step(*tree_samples.rows_for(learner, 5), 0.1)
     layer.save(folder / "layer")
     layer.tree.save(folder / "tree")
-    return {"folder": folder} | {name: (folder / name).read_bytes() for name in ("tree", "layer")}
+    full.save(folder / "full")
+    return {"folder": folder} | {name: (folder / name).read_bytes() for name in LOADS}
 
 
 def member(array: Array) -> bytes:
@@ -255,15 +261,14 @@ def members(draw: st.DrawFn, data: bytes) -> bytes:
     return stream.getvalue()
 
 
-@given(st.sampled_from(["tree", "layer"]), st.data())
+@given(st.sampled_from(sorted(LOADS)), st.data())
 def test_hostile_files(files: dict[str, Any], kind: str, data: st.DataObject) -> None:
     """What can be used, or a ValueError that says why not: never anything else."""
     fuzzing.seen["files"] += 1
     sound = files[kind]
     path: Path = files["folder"] / "hostile"
     path.write_bytes(data.draw(st.one_of(edits(sound), members(sound))))
-    load = (Tree if kind == "tree" else HierarchicalSoftmax).load
-    loaded, error = fuzzing.attempt(lambda: load(path), ValueError)
+    loaded, error = fuzzing.attempt(lambda: LOADS[kind](path), ValueError)
     if error is not None:
         return
     if isinstance(loaded, Tree):

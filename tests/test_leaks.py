@@ -27,6 +27,7 @@ weight, hidden = np.random.default_rng(1).standard_normal((12, 6)), np.ones((3, 
 counts, classes = np.arange(1, 13), np.array([1, 0, 11])
 tree = boltzmax.Tree.huffman(counts)
 layer = boltzmax.HierarchicalSoftmax(tree, 6, dtype=np.float64)
+full = boltzmax.LinearSoftmax(12, 6, dtype=np.float64)
 vectors, ids = np.ones((5, 6)), np.array([4, 0, 4])
 
 
@@ -161,6 +162,17 @@ CASES: dict[str, list[Call]] = {
         refused(layer.topk, hidden, 0),
         refused(layer.sgd_step, hidden, classes[:2], lr=1.0),
     ],
+    "LinearSoftmax": [
+        lambda: boltzmax.LinearSoftmax(12, 6),
+        lambda: full.log_prob(hidden, classes),
+        lambda: full.log_prob_all(hidden),
+        lambda: full.loss_with_grad(hidden, classes),
+        lambda: full.topk(hidden, 3),
+        lambda: full.sgd_step(hidden, classes, lr=1e-3),
+        lambda: full.adagrad_step(hidden, classes, lr=1e-3),
+        refused(full.log_prob, hidden, [0, 1, 12]),
+        refused(full.sgd_step, hidden, classes[:2], lr=1.0),
+    ],
     "get_num_threads": [boltzmax.get_num_threads],
     "set_num_threads": [
         lambda: boltzmax.set_num_threads(boltzmax.get_num_threads()),
@@ -179,7 +191,8 @@ CASES: dict[str, list[Call]] = {
     ],
 }
 # Slow without being large: fewer of these do.
-SLOW = {"Tree", "HierarchicalSoftmax", "config", "resample_indices", "linear_sample"} | {
+SLOW = {"Tree", "HierarchicalSoftmax", "LinearSoftmax", "config", "resample_indices"} | {
+    "linear_sample",
     "get_include",
     "get_cmake_dir",
 }

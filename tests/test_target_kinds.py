@@ -21,6 +21,7 @@ FLOATS = [
 ]
 ONE_HOT = np.array([[1, 0, 0], [0, 1, 0]])
 X, LAYER = np.zeros((2, 3)), np.eye(3)
+FULL_LAYER = boltzmax.LinearSoftmax(3, 3)
 TREE_LAYER = boltzmax.HierarchicalSoftmax(boltzmax.Tree.balanced(3), 3)
 
 SOFT: list[Callable[[Array], Any]] = [
@@ -37,6 +38,7 @@ HARD: list[Callable[[Array], Any]] = [
     lambda t: boltzmax.row_stats(X, t),
     lambda t: boltzmax.linear_log_prob(X, LAYER, t),
     lambda t: TREE_LAYER.log_prob(X, t),
+    lambda t: FULL_LAYER.log_prob(X, t),
 ]
 
 

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from boltzmax import HierarchicalSoftmax, Tree
+from boltzmax._lib.output_layer import OutputLayer
 
 Array = NDArray[Any]
 
@@ -65,13 +66,11 @@ def layer_on(
     return layer
 
 
-def rows_for(
-    layer: HierarchicalSoftmax, n: int, seed: int = 2, scale: float = 1.0
-) -> tuple[Array, Array]:
+def rows_for(layer: OutputLayer, n: int, seed: int = 2, scale: float = 1.0) -> tuple[Array, Array]:
     """Hidden vectors and targets."""
     rng = np.random.default_rng(seed)
     hidden = scale * rng.standard_normal((n, layer.n_features))
-    return hidden.astype(layer.dtype), rng.integers(0, layer.tree.n_classes, n)
+    return hidden.astype(layer.dtype), rng.integers(0, layer.n_classes, n)
 
 
 def _bias(layer: HierarchicalSoftmax) -> Array:

@@ -26,6 +26,7 @@ from boltzmax._lib.threadpools import install as _install_controller
 from boltzmax.arrays.docs import install as _install_docs
 from boltzmax.arrays.row_stats import RowStats, row_stats
 from boltzmax.linear.cross_entropy import linear_cross_entropy, linear_cross_entropy_with_grad
+from boltzmax.linear.layer import LinearSoftmax
 from boltzmax.linear.queries import (
     linear_log_prob,
     linear_logsumexp,
@@ -51,6 +52,7 @@ from boltzmax.trees.tree import Tree
 
 __all__ = [
     "HierarchicalSoftmax",
+    "LinearSoftmax",
     "RowStats",
     "Tree",
     "__version__",

@@ -6,8 +6,10 @@
 - `files`: files that are whole or not there, and arrays in them
 - `logits`: logits as an array with kernels, and where their gradient goes
 - `numbers`: arrays and numbers as arguments
+- `output_layer`: the contract of output layers, and how they read their arguments
 - `public`: where public objects are found
 - `shared_docs`: paragraphs that docstrings share
 - `targets`: one class for each row
 - `threadpools`: what threadpoolctl sees
+- `unit_layer`: what output layers with weights of their own share
 """

@@ -7,6 +7,7 @@ import importlib
 import re
 import time
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,8 +16,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from boltzmax._lib.console import CommandError, print_table, progress
-from boltzmax.linear.cross_entropy import linear_cross_entropy, linear_cross_entropy_with_grad
-from boltzmax.linear.queries import linear_topk
+from boltzmax._lib.output_layer import OutputLayer
+from boltzmax.linear.layer import LinearSoftmax
 from boltzmax.trees.hierarchical import HierarchicalSoftmax
 from boltzmax.trees.tree import Tree
 
@@ -35,7 +36,13 @@ def add_parser(commands: Any) -> None:
     parser = commands.add_parser("text", help="train a next-word model on English text")
     parser.set_defaults(run=run)
     parser.add_argument("--file", type=Path, help="UTF-8 text; Python's help topics by default")
-    parser.add_argument("--output", choices=["full", "tree", "both"], default="both")
+    parser.add_argument(
+        "--layer",
+        "--output",
+        choices=[*LAYERS, "both"],
+        default="both",
+        help="what maps features to words, both by default; --output is its former name",
+    )
     parser.add_argument("--epochs", type=int, default=3, help="3 by default")
     parser.add_argument("--vocabulary", type=int, default=5000, help="words at most, 5000")
     parser.add_argument("--prompt", default="the value of the", help="what to go on from")
@@ -78,50 +85,10 @@ class Vocabulary:
         return np.array([self.ids.get(word, 0) for word in words], np.int64)
 
 
-class FullSoftmax:
-    """A score for every word: the logits of a batch are never built."""
-
-    def __init__(self, counts: Ids, rng: np.random.Generator) -> None:
-        self.weight = normal(rng, len(counts), FEATURES)
-        self.bias = np.zeros(len(counts), np.float32)
-        self.sizes = np.full(len(counts), 1e-8, np.float32)
-
-    def loss(self, hidden: Array, target: Ids) -> float:
-        """Return the mean cross-entropy."""
-        return float(linear_cross_entropy(hidden, self.weight, target, self.bias))
-
-    def step(self, hidden: Array, target: Ids) -> tuple[float, Array]:
-        """Follow the gradient downwards, by Adagrad; return the loss and the gradient of hidden."""
-        loss, d_hidden, d_weight, d_bias = linear_cross_entropy_with_grad(
-            hidden, self.weight, target, self.bias
-        )
-        descend(self.weight, d_weight, self.sizes)
-        assert d_bias is not None
-        self.bias -= LEARNING_RATE * d_bias
-        return float(loss), d_hidden
-
-    def guess(self, hidden: Array, k: int) -> tuple[Ids, Array]:
-        """Return the likeliest words of each row and the logarithms of their probabilities."""
-        return linear_topk(hidden, self.weight, k, self.bias)
-
-
-class TreeSoftmax:
-    """A choice at every node of the way to a word: frequent ones lie near the root."""
-
-    def __init__(self, counts: Ids, rng: np.random.Generator) -> None:
-        self.layer = HierarchicalSoftmax(Tree.huffman(counts), FEATURES)
-        self.loss = self.layer.loss
-        self.guess = self.layer.topk
-
-    def step(self, hidden: Array, target: Ids) -> tuple[float, Array]:
-        """Follow the gradient of each row downwards; return the loss and the mean's gradient."""
-        loss, d_hidden = self.layer.adagrad_step(hidden, target, LEARNING_RATE)
-        return loss, (d_hidden / len(hidden)).astype(np.float32)
-
-
-OUTPUTS: dict[str, type[FullSoftmax] | type[TreeSoftmax]] = {
-    "full": FullSoftmax,
-    "tree": TreeSoftmax,
+# The full softmax has a score for every word; of the tree, frequent words lie near the root.
+LAYERS: dict[str, Callable[[Ids], OutputLayer]] = {
+    "full": lambda counts: LinearSoftmax(len(counts), FEATURES),
+    "tree": lambda counts: HierarchicalSoftmax(Tree.huffman(counts), FEATURES),
 }
 
 
@@ -139,11 +106,11 @@ def descend(parameters: Array, gradient: Array, sizes: Array) -> None:
 class Model:
     """The next word from tanh of the sum of the context's vectors."""
 
-    def __init__(self, output: str, counts: Ids, seed: int) -> None:
+    def __init__(self, layer: str, counts: Ids, seed: int) -> None:
         rng = np.random.default_rng(seed)
         self.vectors = [normal(rng, len(counts), FEATURES) for _ in range(CONTEXT)]
         self.sizes = [np.full(len(counts), 1e-8, np.float32) for _ in range(CONTEXT)]
-        self.output = OUTPUTS[output](counts, rng)
+        self.layer = LAYERS[layer](counts)
 
     def hidden(self, context: Ids) -> Array:
         """Return the features of contexts, one row each."""
@@ -152,13 +119,13 @@ class Model:
 
     def loss(self, context: Ids, target: Ids) -> float:
         """Return the mean cross-entropy."""
-        return self.output.loss(self.hidden(context), target)
+        return self.layer.loss(self.hidden(context), target)
 
     def step(self, context: Ids, target: Ids) -> float:
         """Learn from some words; return the loss."""
         hidden = self.hidden(context)
-        loss, d_hidden = self.output.step(hidden, target)
-        d_hidden = d_hidden * (1 - hidden * hidden)
+        loss, d_hidden = self.layer.adagrad_step(hidden, target, LEARNING_RATE)
+        d_hidden = d_hidden / len(hidden) * (1 - hidden * hidden)  # that of the mean loss
         for i, vectors in enumerate(self.vectors):
             d_vectors = np.zeros_like(vectors)
             np.add.at(d_vectors, context[:, i], d_hidden)
@@ -167,7 +134,7 @@ class Model:
 
     def guess(self, context: Ids, k: int) -> tuple[Ids, Array]:
         """Return the likeliest next words and their probabilities."""
-        ids, log_p = self.output.guess(self.hidden(context[None]), k)
+        ids, log_p = self.layer.topk(self.hidden(context[None]), k)
         return ids[0], np.exp(log_p[0])
 
 
@@ -184,8 +151,8 @@ def run(args: argparse.Namespace) -> None:
     targets = ids[CONTEXT:]
     held = len(targets) // 10  # the last tenth is not trained on
     counts = np.bincount(targets[:-held], minlength=len(vocabulary.words))
-    outputs = list(OUTPUTS) if args.output == "both" else [args.output]
-    models = {name: Model(name, counts, args.seed) for name in outputs}
+    layers = list(LAYERS) if args.layer == "both" else [args.layer]
+    models = {name: Model(name, counts, args.seed) for name in layers}
     tables = []
     for name, model in models.items():
         rows = []

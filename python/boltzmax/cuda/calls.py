@@ -139,7 +139,9 @@ class Call:
         if view.dtype not in ("int32", "int64"):
             raise TypeError(f"target must be an array of int64 or int32, got dtype {view.dtype}")
         if view.shape != shape:
-            raise ValueError(f"target must have shape {shape}, got {view.shape}")
+            raise ValueError(
+                f"target must have one class for each row, shape {shape}, got shape {view.shape}"
+            )
         self.check_lies(view, "target")
         if view.dtype == "int64":
             return view

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
-import math
-import operator
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from boltzmax.cuda.arrays import DeviceArray, View, module
+from boltzmax._lib.output_layer import (
+    DenseGradient,
+    read_count,
+    read_hidden,
+    read_min_prob,
+    read_target,
+)
+from boltzmax.cuda.arrays import DeviceArray, Shape, View, host_dtype, module
 from boltzmax.cuda.calls import Call, Result
 from boltzmax.losses.reduction import REDUCTIONS, check_scalar, checked_reduction
 from boltzmax.trees.tree import Tree
@@ -41,6 +46,10 @@ class HierarchicalSoftmax:
     computed in float32 (float64 for float64), what is made of them in double precision. Calls use
     the stream of `hidden`, or `stream`.
 
+    A layer of NumPy arrays reads its arguments as that on the CPU does, and refuses what that one
+    refuses. On a device the host does not look at targets, since it would have to wait for them: a
+    negative one leaves its row out, one that is no class makes its results NaN.
+
     Examples
     --------
     >>> import numpy as np, boltzmax, boltzmax.cuda
@@ -56,11 +65,26 @@ class HierarchicalSoftmax:
         self.tree, self.weight, self.bias = tree, weight, bias
         self._trees: dict[int, _TreeOnDevice] = {}
 
+    @property
+    def n_classes(self) -> int:
+        """The number of leaves."""
+        return self.tree.n_classes
+
+    @property
+    def n_features(self) -> int:
+        """The length D of a hidden vector."""
+        return int(self.weight.shape[1])
+
+    @property
+    def dtype(self) -> Any:
+        """That of the weights, as their library says it."""
+        return self.weight.dtype
+
     def log_prob(self, hidden: Any, target: Any, *, stream: Any = None) -> Any:
         """Return log p(target) of every row, (N,).
 
-        `target` is an array of int64 or int32, (N,): a negative one gives 0, one that is no class
-        NaN.
+        `target` is an array of int64 or int32, (N,). On a device a negative one gives 0, one that
+        is no class NaN.
         """
         question = _Question(self, hidden, stream)
         return question.losses(target, "none", gives_log_probs=True)[0].deliver()
@@ -73,15 +97,15 @@ class HierarchicalSoftmax:
 
     def loss_with_grad(
         self, hidden: Any, target: Any, *, reduction: str = "mean", stream: Any = None
-    ) -> tuple[Any, Any, Any, Any]:
+    ) -> DenseGradient:
         """Return the loss and its gradients.
 
         Parameters
         ----------
         hidden : array, shape (N, D)
         target : array of int64 or int32, shape (N,)
-            A negative one leaves its row out; one that is no class makes the loss and its row of
-            d_hidden NaN.
+            On a device a negative one leaves its row out; one that is no class makes the loss and
+            its row of d_hidden NaN.
         reduction : {"mean", "sum"}, default "mean"
         stream : stream or int, optional
 
@@ -95,9 +119,9 @@ class HierarchicalSoftmax:
         """
         check_scalar(reduction, REDUCTIONS)
         question = _Question(self, hidden, stream)
-        loss, *gradients = question.losses(target, reduction, with_grad=True)
-        d_hidden, d_weight, d_bias = (None if g is None else g.deliver() for g in gradients)
-        return loss.deliver(), d_hidden, d_weight, d_bias
+        loss, d_hidden, d_weight, d_bias = question.losses(target, reduction, with_grad=True)
+        bias_too = None if d_bias is None else d_bias.deliver()
+        return DenseGradient(loss.deliver(), d_hidden.deliver(), d_weight.deliver(), bias_too)
 
     def topk(
         self, hidden: Any, k: int, *, min_prob: float = 0.0, stream: Any = None
@@ -124,15 +148,15 @@ class HierarchicalSoftmax:
         log_probs : array, shape (N, k)
             -inf where there are no more.
         """
-        count = operator.index(k)
-        if not 1 <= count <= self.tree.n_classes:
-            raise ValueError(f"k must be from 1 to {self.tree.n_classes}, got {k}")
-        least = float(min_prob)
-        if not 0 <= least <= 1:
-            raise ValueError(f"min_prob must be from 0 to 1, got {min_prob}")
+        count, least = read_count(k, self.n_classes), read_min_prob(min_prob)
         question = _Question(self, hidden, stream)
-        ids, log_probs = question.top(count, math.log(least) if least > 0 else -math.inf)
+        ids, log_probs = question.top(count, least, (*question.rows, count))
         return ids.deliver(), log_probs.deliver()
+
+    def predict(self, hidden: Any, *, stream: Any = None) -> Any:
+        """Return the likeliest class of each row, (N,); -1 for a row with NaN."""
+        question = _Question(self, hidden, stream)
+        return question.top(1, read_min_prob(0.0), question.rows)[0].deliver()
 
     def _on_device(self, device: int) -> _TreeOnDevice:
         if device not in self._trees:  # of two threads that come first, one copies in vain
@@ -176,13 +200,23 @@ def _longest_way(tree: Tree, units: NDArray[np.int64]) -> int:
     return int(total.max())
 
 
+def _is_for_host(x: Any) -> bool:
+    """Return whether NumPy reads it, and not a library of arrays on devices."""
+    on_devices = hasattr(x, "__dlpack__") or hasattr(x, "__cuda_array_interface__")
+    return isinstance(x, np.ndarray) or not on_devices
+
+
 class _Question:
     """Rows for a layer, and the arrays of both."""
 
     def __init__(self, layer: HierarchicalSoftmax, hidden: Any, stream: Any) -> None:
+        weight = layer.weight
+        if isinstance(weight, np.ndarray) and weight.ndim == 2 and _is_for_host(hidden):
+            host_dtype(weight, "weight")  # an error if it is none of a device
+            hidden = read_hidden(hidden, weight.shape[1], weight.dtype)
         self.call = call = Call(hidden, stream, name="hidden")
         self.hidden, tree = call.view, layer.tree
-        self.weight = call.operand(layer.weight, "weight")
+        self.weight = call.operand(weight, "weight")
         if len(self.weight.shape) != 2 or self.weight.shape[0] != tree.n_units:
             raise ValueError(
                 f"weight must be ({tree.n_units}, D) for this tree, got shape {self.weight.shape}"
@@ -196,7 +230,8 @@ class _Question:
             raise ValueError(f"bias must have shape ({tree.n_units},), got {self.bias.shape}")
         self.storage = getattr(call.module.Storage, self.hidden.dtype.upper())
         self.tree = layer._on_device(call.device)
-        self.sizes = [features, self.hidden.shape[0]]
+        self.n_classes, self.rows = tree.n_classes, self.hidden.shape[:1]
+        self.sizes = [features, *self.rows]
 
     def _addresses(self, target: View | None) -> list[int]:
         views = (self.weight, self.bias, self.hidden, target)
@@ -206,8 +241,10 @@ class _Question:
         self, target: Any, reduction: str, *, with_grad: bool = False, gives_log_probs: bool = False
     ) -> tuple[Any, ...]:
         """Return the loss (or its negative for each row), and the gradients or Nones."""
-        call, rows = self.call, (self.hidden.shape[0],)
-        labels, dtype = call.target(target, call.view.shape[:-1]), call.computed
+        call, rows = self.call, self.rows
+        if call.is_on_host and _is_for_host(target):
+            target = read_target(target, *rows, self.n_classes)
+        labels, dtype = call.target(target, rows), call.computed
         joined = call.empty(rows if reduction == "none" else (), dtype)
         losses = joined.view if reduction == "none" else call.scratch(rows, dtype)
         gradients: list[Result | None] = [None, None, None]
@@ -232,8 +269,9 @@ class _Question:
         )
         return joined, *gradients
 
-    def top(self, k: int, min_log_prob: float) -> tuple[Result, Result]:
-        call, shape = self.call, (self.hidden.shape[0], k)
+    def top(self, k: int, min_log_prob: float, shape: Shape) -> tuple[Result, Result]:
+        """Return the k likeliest classes of each row, and how likely they are, in a shape."""
+        call = self.call
         ids, log_probs = call.empty(shape, "int64"), call.empty(shape, call.computed)
         call.module.tree_top(
             storage=self.storage,

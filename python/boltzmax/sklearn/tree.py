@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from scipy import sparse
 from sklearn.utils import check_array, check_scalar
 
+from boltzmax._lib.output_layer import LayerGradient, OutputLayer
 from boltzmax.sklearn.base import SoftmaxBase
 from boltzmax.sklearn.samples import Features, Samples, row_blocks, stored_blocks
 from boltzmax.sklearn.training import Gradients, Model
@@ -29,9 +30,9 @@ def _dense(x: Any) -> Array:
 
 @dataclass(frozen=True)
 class _Layer:
-    """A hierarchical softmax of the rows; if they have to be converted, then some at a time."""
+    """An output layer for the rows; if they have to be converted, then some at a time."""
 
-    layer: HierarchicalSoftmax
+    layer: OutputLayer
 
     @property
     def coef(self) -> Array:
@@ -52,30 +53,28 @@ class _Layer:
         """See `Model`."""
         blocks = self.blocks(samples)
         if len(blocks) == 1:
-            loss, _, *rest = self._with_grad(samples)
-            return (loss, *rest)
+            found = self._with_grad(samples)
+            return found.loss, found.unit_ids, found.d_weight, found.d_bias
         whole = float(samples.weight.sum())
         total, d_coef = 0.0, np.zeros_like(self.coef)
         bias = None if self.intercept is None else np.zeros_like(self.intercept)
         for rows in blocks:
             part = samples.part(rows)
-            loss, _, units, d_weight, d_bias = self._with_grad(part)
+            found = self._with_grad(part)
             share = float(part.weight.sum()) / whole
-            total += share * loss
-            d_coef[units] += share * d_weight
-            if bias is not None and d_bias is not None:
-                bias[units] += share * d_bias
+            total += share * found.loss
+            d_coef[found.unit_ids] += share * found.d_weight
+            if bias is not None and found.d_bias is not None:
+                bias[found.unit_ids] += share * found.d_bias
         return total, slice(None), d_coef, bias
 
-    def _with_grad(self, samples: Samples) -> tuple[Any, ...]:
-        loss, *rest = self.layer.loss_with_grad(_dense(samples.x), samples.target, samples.weight)
-        return float(loss), *rest
+    def _with_grad(self, samples: Samples) -> LayerGradient:
+        return self.layer.loss_with_grad(_dense(samples.x), samples.target, samples.weight)
 
     def loss(self, samples: Samples) -> float:
         """See `Model`."""
         total = sum(
-            float(part.weight.sum())
-            * float(self.layer.loss(_dense(part.x), part.target, part.weight))
+            float(part.weight.sum()) * self.layer.loss(_dense(part.x), part.target, part.weight)
             for part in map(samples.part, self.blocks(samples))
         )
         return total / float(samples.weight.sum())

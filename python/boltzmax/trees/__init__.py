@@ -4,7 +4,7 @@
 - `hierarchical`: the layer
 - `plot`: a drawing with Matplotlib
 - `text`: a tree as text, and as a Graphviz graph
-- `training`: how the layer learns
+- `training`: steps of learning on these weights
 - `tree`: the tree
-- `weights`: the layer's weights, in memory and in files
+- `weights`: the weights of the layer's units, and what they answer
 """

@@ -2,41 +2,28 @@
 
 from __future__ import annotations
 
-import math
-import operator
-from typing import NamedTuple
+from typing import Any, Self
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike, DTypeLike, NDArray
 
 from boltzmax import _core
-from boltzmax.trees.training import DescendingLayer
-from boltzmax.trees.weights import Array
+from boltzmax._lib.numbers import check_number
+from boltzmax._lib.output_layer import (
+    Array,
+    Doubles,
+    read_count,
+    read_min_prob,
+    read_rate,
+    read_sample_weight,
+)
+from boltzmax._lib.unit_layer import UnitLayer
+from boltzmax.trees import training
+from boltzmax.trees.tree import Tree
+from boltzmax.trees.weights import SparseGradient, TopClasses, TreeWeights, read_beam
 
 
-class SparseGradient(NamedTuple):
-    """A loss and its gradients; those of the weights only for units that took part."""
-
-    loss: float
-    d_hidden: Array
-    unit_ids: NDArray[np.int64]
-    d_weight: Array
-    d_bias: Array | None
-
-
-class TopClasses(NamedTuple):
-    """The likeliest classes of each row, and how many nodes were looked at to find them."""
-
-    ids: NDArray[np.int64]
-    log_probs: Array
-    visited: NDArray[np.int64]
-
-    def pair(self) -> tuple[NDArray[np.int64], Array]:
-        """Return ids and log-probabilities alone."""
-        return self.ids, self.log_probs
-
-
-class HierarchicalSoftmax(DescendingLayer):
+class HierarchicalSoftmax(UnitLayer):
     """A softmax over the leaves of a tree.
 
     The probability of a class is the product of the choices on the way to its leaf::
@@ -64,8 +51,8 @@ class HierarchicalSoftmax(DescendingLayer):
 
     Attributes
     ----------
-    tree, n_features, dtype
-        As given.
+    tree, n_features, dtype, n_classes
+        As given; the classes are the tree's.
     weight : ndarray, shape (tree.n_units, D)
         May be written to.
     bias : ndarray, shape (tree.n_units,), or None
@@ -85,6 +72,35 @@ class HierarchicalSoftmax(DescendingLayer):
     >>> layer.log_prob_all(np.zeros((1, 3)))
     array([[-0.6931472, -1.3862944, -2.0794415, -2.0794415]], dtype=float32)
     """
+
+    _kind = "boltzmax hierarchical softmax, version 1"
+    _frame = "the tree"
+
+    def __init__(
+        self,
+        tree: Tree,
+        n_features: int,
+        *,
+        bias: bool = True,
+        dtype: DTypeLike = np.float32,
+        seed: int | np.random.Generator | None = None,
+    ) -> None:
+        if not isinstance(tree, Tree):
+            raise TypeError(f"tree must be a boltzmax.Tree, got {type(tree).__name__}")
+        self.tree = tree
+        super().__init__(tree.n_units, n_features, bias, dtype, seed)
+
+    @property
+    def n_classes(self) -> int:
+        """The number of leaves."""
+        return self.tree.n_classes
+
+    @property
+    def _n_units(self) -> int:
+        return self.tree.n_units
+
+    def _weights(self) -> TreeWeights:
+        return TreeWeights(self.tree._handle, *self._parameters())
 
     # ---- probabilities ----
 
@@ -110,23 +126,15 @@ class HierarchicalSoftmax(DescendingLayer):
         if found is not None:
             return found
         x = self._hidden(hidden)
-        out = np.empty(len(x), self.dtype)
-        _core.layer_log_prob(*self._layer(), x, self._target(target, len(x)), out)
-        return out
+        return self._weights().log_prob(x, self._target(target, len(x)), self.dtype)
 
     def log_prob_all(self, hidden: ArrayLike) -> Array:
         """Return the log-probability of every class, (N, n_classes): linear in their number."""
-        return self._log_prob_of(hidden, self.tree.n_classes)
+        return self._weights().log_prob_of_nodes(self._hidden(hidden), self.tree.n_classes)
 
     def node_log_prob(self, hidden: ArrayLike) -> Array:
         """Return the log-probability of every node, (N, n_nodes): that of the leaves below it."""
-        return self._log_prob_of(hidden, self.tree.n_nodes)
-
-    def _log_prob_of(self, hidden: ArrayLike, nodes: int) -> Array:
-        x = self._hidden(hidden)
-        out = np.empty((len(x), nodes), self.dtype)
-        _core.layer_log_prob_of_nodes(*self._layer(), x, out)
-        return out
+        return self._weights().log_prob_of_nodes(self._hidden(hidden), self.tree.n_nodes)
 
     # ---- learning ----
 
@@ -135,9 +143,8 @@ class HierarchicalSoftmax(DescendingLayer):
     ) -> float:
         """Return the mean of -log p(target), weighted by `sample_weight`; nan without a row."""
         x = self._hidden(hidden)
-        each = np.empty(len(x))
-        _core.layer_log_prob(*self._layer(), x, self._target(target, len(x)), each)
-        return _core.mean_loss(-each, self._scale(sample_weight, len(x)))
+        each = self._weights().log_prob(x, self._target(target, len(x)), np.float64)
+        return _core.mean_loss(-each, read_sample_weight(sample_weight, len(x)))
 
     def loss_with_grad(
         self, hidden: ArrayLike, target: ArrayLike, sample_weight: ArrayLike | None = None
@@ -162,21 +169,146 @@ class HierarchicalSoftmax(DescendingLayer):
         """
         x = self._hidden(hidden)
         classes = self._target(target, len(x))
-        weights = self._scale(sample_weight, len(x))
+        of_row = read_sample_weight(sample_weight, len(x))
         with np.errstate(all="ignore"):
-            scale = weights / weights.sum()
-        each, d_hidden, units, d_weight, d_bias = self._gradient(x, classes, scale)
-        return SparseGradient(_core.mean_loss(each, weights), d_hidden, units, d_weight, d_bias)
+            scale = of_row / of_row.sum()
+        return self._weights().loss_with_grad(x, classes, of_row, scale)
+
+    def sgd_step(
+        self,
+        hidden: ArrayLike,
+        target: ArrayLike,
+        lr: float,
+        sample_weight: ArrayLike | None = None,
+        *,
+        update: str = "sequential",
+    ) -> tuple[float, Array]:
+        """Descend along the gradient of each row, in place.
+
+        Parameters
+        ----------
+        hidden : array_like, shape (N, D)
+        target : array_like of int, shape (N,)
+        lr : float
+            The rate: ``weight -= lr * gradient of -log p(target)``, for every row by itself.
+        sample_weight : array_like, shape (N,), optional
+            Multiplies the gradient of each row.
+        update : {"sequential", "grouped", "batch", "hogwild"}
+            "sequential": row after row, each with the weights that the last has left, on one
+            thread; the same bits every time. "grouped": as "sequential", but neighbouring rows of
+            the same target, up to 16, take one step together (Ji et al., arXiv:1604.04661): faster
+            where targets come in runs. "batch": one step along the sum of the gradients of all
+            rows, on all threads; the same bits for any number of them. "hogwild": as "grouped",
+            but rows are shared by all threads, which write without locks (Niu et al., NIPS 2011):
+            the fastest, and never quite the same twice.
+
+        Returns
+        -------
+        loss : float
+            The mean of -log p(target) as each row met it, weighted.
+        d_hidden : ndarray, shape (N, D)
+            The gradient of each row's loss (its `sample_weight` times it) by its hidden vector.
+        """
+        return self._descend(hidden, target, lr, sample_weight, update, None, 0.0)
+
+    def adagrad_step(
+        self,
+        hidden: ArrayLike,
+        target: ArrayLike,
+        lr: float,
+        sample_weight: ArrayLike | None = None,
+        *,
+        eps: float = 1e-10,
+        update: str = "sequential",
+    ) -> tuple[float, Array]:
+        """Descend as `sgd_step` does, with a rate of its own for every unit.
+
+        Row-wise Adagrad: the mean square of each unit's gradient is added up over the steps, and
+        its rate is ``lr / (sqrt(sum) + eps)``. So the units of rare classes, which seldom get a
+        step, take large ones (Duchi, Hazan & Singer, JMLR 2011), for one number a unit.
+
+        Parameters
+        ----------
+        hidden, target, lr, sample_weight : see `sgd_step`
+        eps : float, default 1e-10
+            Keeps the first steps finite.
+        update : {"sequential", "grouped", "hogwild"}
+            See `sgd_step`.
+        """
+        training.check_update(update, training.ONE_BY_ONE)
+        check_number("eps", eps, 0, 1e30)
+        squares = self._sums_of_squares()
+        done = self._descend(hidden, target, lr, sample_weight, update, squares, eps)
+        self._squares = squares
+        return done
+
+    def _descend(
+        self,
+        hidden: ArrayLike,
+        target: ArrayLike,
+        lr: float,
+        sample_weight: ArrayLike | None,
+        update: str,
+        squares: Doubles | None,
+        eps: float,
+    ) -> tuple[float, Array]:
+        done = _core.try_descend(self, hidden, target, lr, sample_weight, update, squares, eps)
+        if done is not None:
+            return done
+        training.check_update(update, training.UPDATES)
+        step = self._read_step(hidden, target, lr, sample_weight)
+        return training.descend(self._weights(), step, squares, eps, update)
+
+    def pair_step(
+        self,
+        vectors: Array,
+        ids: ArrayLike,
+        target: ArrayLike,
+        lr: float,
+        *,
+        update: str = "sequential",
+    ) -> float:
+        """Descend for pairs, one after the other, of which both sides learn: skip-gram's loop.
+
+        The hidden vector of pair i is ``vectors[ids[i]]``. The units on the way to its target take
+        their step, and so does the vector itself, before the next pair is looked at.
+
+        Parameters
+        ----------
+        vectors : ndarray of `dtype`, shape (M, D), C-contiguous
+            Written to.
+        ids : array_like of int, shape (N,)
+            Rows of `vectors`.
+        target : array_like of int, shape (N,)
+            Classes.
+        lr : float
+            The rate, of units and vectors.
+        update : {"sequential", "grouped", "hogwild"}
+            See `sgd_step`.
+
+        Returns
+        -------
+        float
+            The mean of -log p(target) as each pair met it.
+
+        Notes
+        -----
+        Mikolov et al., "Distributed Representations of Words and Phrases and their
+        Compositionality", NIPS 2013.
+        """
+        rate = read_rate(lr)
+        training.check_update(update, training.ONE_BY_ONE)
+        weights = self._weights()
+        self._check_writeable()
+        training.check_vectors(vectors, weights)
+        index = training.read_row_numbers(ids, len(vectors))
+        classes = self._target(target, len(index))
+        return training.descend_pairs(weights, vectors, index, classes, rate, update)
 
     # ---- questions ----
 
     def topk(
-        self,
-        hidden: ArrayLike,
-        k: int,
-        *,
-        beam: int | None = None,
-        min_prob: float = 0.0,
+        self, hidden: ArrayLike, k: int, *, beam: int | None = None, min_prob: float = 0.0
     ) -> tuple[NDArray[np.int64], Array]:
         """Return the k likeliest classes of each row, and their log-probabilities.
 
@@ -208,35 +340,16 @@ class HierarchicalSoftmax(DescendingLayer):
         return self.topk_visited(hidden, k, beam=beam, min_prob=min_prob).pair()
 
     def topk_visited(
-        self,
-        hidden: ArrayLike,
-        k: int,
-        *,
-        beam: int | None = None,
-        min_prob: float = 0.0,
+        self, hidden: ArrayLike, k: int, *, beam: int | None = None, min_prob: float = 0.0
     ) -> TopClasses:
         """Return what `topk` does, and how many nodes it looked at for each row."""
         found = _core.try_topk(self, hidden, k, beam, min_prob)
         if found is not None:
             return TopClasses(*found)
-        count = operator.index(k)
-        if not 1 <= count <= self.tree.n_classes:
-            raise ValueError(f"k must be from 1 to {self.tree.n_classes}, got {k}")
-        width = 0 if beam is None else operator.index(beam)
-        if beam is not None and width < 1:
-            raise ValueError(f"beam must be at least 1, got {beam}")
-        width = min(width, self.tree.n_nodes)
+        count = read_count(k, self.tree.n_classes)
+        width = read_beam(beam, self.tree.n_nodes)
         x = self._hidden(hidden)
-        ids = np.empty((len(x), count), np.int64)
-        log_probs = np.empty((len(x), count), self.dtype)
-        visited = np.empty(len(x), np.int64)
-        least = _log_of_probability(min_prob)
-        _core.layer_topk(*self._layer(), x, count, width, least, ids, log_probs, visited)
-        return TopClasses(ids, log_probs, visited)
-
-    def predict(self, hidden: ArrayLike) -> NDArray[np.int64]:
-        """Return the likeliest class of each row, (N,); -1 for a row with NaN."""
-        return self.topk(hidden, 1)[0][:, 0]
+        return self._weights().top(x, count, width, read_min_prob(min_prob))
 
     def predict_node(
         self, hidden: ArrayLike, min_prob: float = 0.9
@@ -259,10 +372,7 @@ class HierarchicalSoftmax(DescendingLayer):
         log_probs : ndarray of `dtype`, shape (N,)
         """
         x = self._hidden(hidden)
-        nodes, log_probs = np.empty(len(x), np.int64), np.empty(len(x), self.dtype)
-        least = _log_of_probability(min_prob)
-        _core.layer_sure_nodes(*self._layer(), x, least, nodes, log_probs)
-        return nodes, log_probs
+        return self._weights().sure_nodes(x, read_min_prob(min_prob))
 
     def sample(
         self, hidden: ArrayLike, rng: int | np.random.Generator | None = None
@@ -270,13 +380,20 @@ class HierarchicalSoftmax(DescendingLayer):
         """Draw a class for each row, (N,), in time proportional to its depth."""
         x = self._hidden(hidden)
         seeds = np.random.default_rng(rng).integers(2**64, size=len(x), dtype=np.uint64)
-        out = np.empty(len(x), np.int64)
-        _core.layer_sample(*self._layer(), x, seeds, out)
-        return out
+        return self._weights().sample(x, seeds)
 
+    # ---- files ----
 
-def _log_of_probability(p: float) -> float:
-    value = float(p)
-    if not 0 <= value <= 1:
-        raise ValueError(f"min_prob must be from 0 to 1, got {p}")
-    return math.log(value) if value > 0 else -math.inf
+    def _arrays(self) -> dict[str, Any]:
+        tree = {f"tree_{name}": array for name, array in self.tree.to_arrays().items()}
+        return tree | super()._arrays()
+
+    @classmethod
+    def _new(cls, arrays: dict[str, Array], n_features: int, dtype: np.dtype[Any]) -> Self:
+        tree = Tree.from_arrays(
+            {name[5:]: array for name, array in arrays.items() if name.startswith("tree_")}
+        )
+        return cls(tree, n_features, bias=False, dtype=dtype)
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({self.tree!r}, {self.n_features}, dtype={self.dtype})"

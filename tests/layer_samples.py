@@ -1,0 +1,95 @@
+"""The output layers, and what tests of all of them share.
+
+A layer that is listed in LAYERS is tested for all of the contract, one in DEVICE_LAYERS for what a
+device can answer.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+import boltzmax.cuda
+from boltzmax import HierarchicalSoftmax, LinearSoftmax, Tree
+from device import needs_device
+
+Array = NDArray[Any]
+
+V, D = 23, 7
+HUFFMAN, FIVES = Tree.huffman(1 / np.arange(1, V + 1)), Tree.balanced(V, arity=5)
+
+
+def filled(layer: Any) -> Any:
+    """With biases that are all different, if there are any."""
+    if layer.bias is not None:
+        layer.bias[:] = np.random.default_rng(1).standard_normal(len(layer.bias))
+    return layer
+
+
+def on_device(tree: Tree) -> Callable[..., Any]:
+    def make(**options: Any) -> Any:
+        own = filled(HierarchicalSoftmax(tree, D, seed=0, **options))
+        return boltzmax.cuda.HierarchicalSoftmax(tree, own.weight, own.bias)
+
+    return make
+
+
+LAYERS: dict[str, Callable[..., Any]] = {
+    "huffman tree": lambda **options: filled(HierarchicalSoftmax(HUFFMAN, D, seed=0, **options)),
+    "tree of fives": lambda **options: filled(HierarchicalSoftmax(FIVES, D, seed=0, **options)),
+    "full": lambda **options: filled(LinearSoftmax(V, D, seed=0, **options)),
+}
+DEVICE_LAYERS = {
+    "huffman tree, device": on_device(HUFFMAN),
+    "tree of fives, device": on_device(FIVES),
+}
+TOGETHER = {"huffman tree": {"update": "batch"}, "tree of fives": {"update": "batch"}, "full": {}}
+
+all_layers = pytest.mark.parametrize(
+    "make",
+    [
+        *(pytest.param(make, id=name) for name, make in LAYERS.items()),
+        *(pytest.param(make, id=name, marks=needs_device) for name, make in DEVICE_LAYERS.items()),
+    ],
+)
+own_layers = pytest.mark.parametrize("make", LAYERS.values(), ids=LAYERS.keys())
+both = pytest.mark.parametrize("dtype", ["float32", "float64"])
+biased = pytest.mark.parametrize("bias", [True, False])
+
+
+def rows(n: int, dtype: Any = np.float32, seed: int = 2) -> tuple[Array, Array]:
+    rng = np.random.default_rng(seed)
+    return rng.standard_normal((n, D)).astype(dtype), rng.integers(0, V, n)
+
+
+def every_log_prob(layer: Any, hidden: Array) -> Array:
+    """(N, V), also of a layer that can tell those of targets alone."""
+    if hasattr(layer, "log_prob_all"):
+        found: Array = layer.log_prob_all(hidden)
+        return found
+    each = [layer.log_prob(hidden, np.full(len(hidden), c)) for c in range(V)]
+    return np.stack(each, axis=1)
+
+
+def tolerance(dtype: Any) -> dict[str, float]:
+    eps = float(np.finfo(dtype).eps)
+    return {"rtol": 40 * eps, "atol": 40 * eps}
+
+
+def dense(layer: Any, gradient: Any) -> tuple[Array, Array]:
+    """The gradients by weight and bias, of all units."""
+    d_weight, d_bias = np.zeros(layer.weight.shape), np.zeros(len(layer.weight))
+    d_weight[gradient.unit_ids] = gradient.d_weight
+    if gradient.d_bias is not None:
+        d_bias[gradient.unit_ids] = gradient.d_bias
+    return d_weight, d_bias
+
+
+def state(layer: Any) -> list[Any]:
+    """All that learning changes, bit for bit."""
+    arrays = layer.weight, layer.bias, getattr(layer, "_squares", None)
+    return [None if a is None else (a.dtype, a.shape, a.tobytes()) for a in arrays]
