@@ -161,7 +161,7 @@ def test_refusals() -> None:
         layer.topk(hidden, 14)
     with pytest.raises(ValueError, match="min_prob"):
         layer.topk(hidden, 1, min_prob=2)
-    with pytest.raises(ValueError, match=r"target must have shape \(7,\)"):
+    with pytest.raises(ValueError, match=r"one class for each row, shape \(7,\)"):
         layer.loss(hidden, target[:3])
     with pytest.raises(ValueError, match="reduction"):
         layer.loss_with_grad(hidden, target, reduction="none")

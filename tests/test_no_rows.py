@@ -193,6 +193,6 @@ def test_errors() -> None:
     """One wording, from every loss, on the ordinary way and the long one."""
     for bad in ("no", 0.0, None, np.nan):
         for name, call in every_function.losses(np.zeros((2, 3)), empty=bad):
-            with pytest.raises(ValueError, match="empty must be 'nan' or 'zero', got"):
+            with pytest.raises(ValueError, match="empty must be one of 'nan', 'zero', got"):
                 call()
             assert name

@@ -142,7 +142,7 @@ def test_what_is_advised_works() -> None:
 
 def test_floats_where_only_classes_are_meant() -> None:
     for call in HARD:
-        with pytest.raises(TypeError, match=r"integers, got.*take target\.argmax"):
+        with pytest.raises(TypeError, match=r"integers of shape \(2,\), got.*take target\.argmax"):
             call(ONE_HOT.astype(float))
 
 

@@ -7,7 +7,8 @@
 - `logits`: logits as an array with kernels, and where their gradient goes
 - `numbers`: arrays and numbers as arguments
 - `public`: where public objects are found
+- `random`: where random numbers come from
 - `shared_docs`: paragraphs that docstrings share
-- `targets`: one class for each row
+- `targets`: a class for each row, or the probabilities of its classes
 - `threadpools`: what threadpoolctl sees
 """

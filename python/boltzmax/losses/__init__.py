@@ -7,5 +7,7 @@
 - `imbalance`: classes of different sizes
 - `nll`: negative log-likelihood
 - `reduction`: how the losses of rows become one
-- `rows`: the targets and weights of rows
+- `registry`: all losses, each with its gradient
+- `rows`: the targets and weights of rows, and their cross-entropy
+- `terms`: losses made of the target's log-probability
 """

@@ -8,28 +8,25 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from boltzmax._lib.arguments import one_of
+
 Doubles = NDArray[np.float64]
 
 REDUCTIONS = ("mean", "sum", "none")
 
 
-def checked_reduction(reduction: str, allowed: tuple[str, ...] = REDUCTIONS) -> str:
-    """Return `reduction` if it is one of `allowed`."""
-    if reduction not in allowed:
-        names = ", ".join(map(repr, allowed))
-        raise ValueError(f"reduction must be one of {names}, got {reduction!r}")
+def checked_reduction(
+    reduction: str, allowed: tuple[str, ...] = REDUCTIONS, *, with_grad: bool = False
+) -> str:
+    """Return `reduction` if it is one of `allowed`; one that makes a scalar, for a gradient."""
+    if one_of(reduction, "reduction", allowed) == "none" and with_grad:
+        raise ValueError("a gradient needs a scalar: reduction must not be 'none'")
     return reduction
 
 
-def check_reduction(reduction: str, allowed: tuple[str, ...], with_grad: bool) -> None:
-    """Check the `reduction` of a function that may return a gradient."""
-    (check_scalar if with_grad else checked_reduction)(reduction, allowed)
-
-
-def check_scalar(reduction: str, allowed: tuple[str, ...]) -> None:
+def check_scalar(reduction: str, allowed: tuple[str, ...] = REDUCTIONS) -> None:
     """Check the `reduction` of a function that returns a gradient."""
-    if checked_reduction(reduction, allowed) == "none":
-        raise ValueError("a gradient needs a scalar: reduction must not be 'none'")
+    checked_reduction(reduction, allowed, with_grad=True)
 
 
 def product(weights: Doubles, losses: Doubles) -> Doubles:

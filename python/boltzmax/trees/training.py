@@ -79,7 +79,7 @@ class DescendingLayer(TreeLayer):
             See `sgd_step`.
         """
         _check_update(update, ONE_BY_ONE)
-        check_number("eps", eps, 0, 1e30)
+        check_number(eps, "eps", 0, 1e30)
         if self._squares is None:
             self._squares = np.zeros(self.tree.n_units)
         return self._descend(hidden, target, lr, sample_weight, update, self._squares, eps)
