@@ -241,6 +241,8 @@ def check_count(value: Any, name: str, least: int, most: int | None = None) -> i
 
 def as_number(value: Any, name: str) -> float:
     """Return `value`, which is to be one real number, as a float."""
+    if type(value) is float:
+        return value
     try:
         if isinstance(value, (str, bytes, bytearray)) or np.ndim(value) > 0:
             raise TypeError
@@ -272,6 +274,8 @@ def check_temperature(temperature: Any, *, or_0: bool = False) -> float:
 
 def _check_range(value: Any, name: str, or_0: bool = False) -> None:
     """Refuse numbers by which scores cannot be divided."""
+    if type(value) is float and LEAST_TEMPERATURE <= value <= LARGEST_TEMPERATURE:
+        return
     number = np.asarray(value)
     good = (number >= LEAST_TEMPERATURE) & (number <= LARGEST_TEMPERATURE)
     good |= or_0 & (number == 0.0)

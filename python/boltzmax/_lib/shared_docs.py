@@ -52,27 +52,29 @@ def document_loss(
         What both raise.
     """
     name = function.__name__
-    out = ", or `out` does not fit" * ("out" in _parameters(with_grad))
+    out = "; if `out` does not fit" * ("out" in _parameters(with_grad))
     _fill(function, _PARAGRAPHS | {"see_gradient": _SEE_GRADIENT.format(name=name)})
     _fill(with_grad, _PARAGRAPHS | {
         "parameters": _parameters_of_gradient(name, with_grad, reductions),
         "loss": f"loss : scalar\n    As from `{name}`.",
-        "raises": _RAISES.format(errors=errors, name=name, out=out),
+        "raises": _RAISES.format(errors=errors, conditions=textwrap.fill(
+            f'As from `{name}`; if `reduction` is "none"{out}. Nothing is written then.',
+            _WIDTH, initial_indent="    ", subsequent_indent="    ",
+        )),
     })  # fmt: skip
 
-
-_SEE_GRADIENT = """
-See Also
---------
-{name}_with_grad : the same, and its gradient.
-"""
 
 _RAISES = """
 Raises
 ------
 {errors}
-    As from `{name}`, and if `reduction` is "none"{out}.
-    Nothing has been written then.
+{conditions}
+"""
+
+_SEE_GRADIENT = """
+See Also
+--------
+{name}_with_grad : the same, and its gradient.
 """
 
 

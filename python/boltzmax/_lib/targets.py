@@ -40,12 +40,13 @@ class Wanted(NamedTuple):
 
 
 def read_targets(target: ArrayLike, wanted: Wanted, ignore_index: Any) -> tuple[Array, Counted]:
-    """Read classes as `checked_targets` does, or probabilities: floats, as they are."""
+    """Read classes as `checked_targets` does (int64), or probabilities: floats, as they are."""
     array = _array(target, ignore_index)
-    if wanted.probabilities and is_float(array.dtype) and array.shape == wanted.shape_of_scores:
+    may_be_soft = wanted.probabilities and array.dtype.kind not in "iu"
+    if may_be_soft and is_float(array.dtype) and array.shape == wanted.shape_of_scores:
         _read_ignored(ignore_index)
         return array, np.ones(math.prod(wanted.shape), np.bool_)
-    return checked_targets(array, wanted, ignore_index)
+    return _read_classes(array, wanted, ignore_index)
 
 
 def checked_targets(
@@ -69,7 +70,12 @@ def checked_targets(
     counted : ndarray of bool
         Which rows count.
     """
-    array = _array(target, ignore_index)
+    return _read_classes(_array(target, ignore_index), wanted, ignore_index)
+
+
+def _read_classes(
+    array: Array, wanted: Wanted, ignore_index: Any
+) -> tuple[NDArray[np.int64], Counted]:
     if array.dtype.kind not in "iu":
         also = f" or probabilities of shape {wanted.shape_of_scores}" * wanted.probabilities
         raise TypeError(

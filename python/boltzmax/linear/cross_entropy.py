@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from boltzmax import _core
-from boltzmax._lib.arguments import is_float, quietly, read_empty
+from boltzmax._lib.arguments import quietly, read_empty
 from boltzmax._lib.numbers import check_label_smoothing, check_z_loss, per_class, per_row
 from boltzmax._lib.targets import Wanted, read_targets
 from boltzmax.linear import scores as linear_scores
@@ -258,8 +258,8 @@ def _terms(scores: Scores, target: ArrayLike, options: _Options) -> _Terms:
     z_loss = check_z_loss(options.z_loss)
     wanted = Wanted(shape, n, probabilities=True)
     given, counted = read_targets(target, wanted, options.ignore_index)
-    q = given.reshape(-1, n) if is_float(given.dtype) else None
-    label = given if q is None else None
+    label = given if given.dtype == np.int64 else None
+    q = given.reshape(-1, n) if label is None else None
     own, hard, of_class, share = np.ones(len(counted)), None, None, smoothing
     if options.class_weight is not None:
         of_class = per_class(options.class_weight, n, "class_weight")

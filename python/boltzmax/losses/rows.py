@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from boltzmax import _core
-from boltzmax._lib.arguments import check_temperature, is_float, read_empty
+from boltzmax._lib.arguments import check_temperature, read_empty
 from boltzmax._lib.logits import Gradient, gradient_of, read_logits
 from boltzmax._lib.numbers import (
     as_float64,
@@ -162,7 +162,7 @@ def read_batch(
     sample = per_row(options.sample_weight, shape)
     wanted = Wanted(shape, classes, scores.axis, probabilities)
     given, counted = read_targets(target, wanted, options.ignore_index)
-    if is_float(given.dtype):
+    if given.dtype != np.int64:
         matrix = scores.rows_of(as_float64(scores.classes_last(given)))
         hard, soft, mass, own = _probability_targets(matrix, class_weight, smoothing)
         label = soft.argmax(axis=-1)
