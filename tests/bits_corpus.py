@@ -24,6 +24,7 @@ import numpy.typing as npt
 
 import boltzmax
 import boltzmax.special
+from boltzmax.losses.registry import LOSSES
 
 Array = npt.NDArray[Any]
 Case = tuple[tuple[Any, ...], dict[str, Any]]
@@ -162,7 +163,7 @@ def reduction(draw: Draw, name: str, *more: str) -> dict[str, Any]:
 
 
 def of_rows(draw: Draw, name: str) -> Case:
-    """The arguments of losses of rows: cross_entropy, focal_loss and nll_loss."""
+    """The arguments of losses of rows."""
     x = draw.scores(draw.shape())
     axis = int(draw.rng.integers(-x.ndim, x.ndim)) if draw.rng.random() < 0.4 else -1
     k, rows = x.shape[axis], tuple(np.delete(x.shape, axis))
@@ -174,11 +175,11 @@ def of_rows(draw: Draw, name: str) -> Case:
     if draw.rng.random() < 0.4:
         options["sample_weight"] = draw.positive(*rows)
     weight = draw.maybe(weight=draw.one_of(draw.positive(k), draw.positive(k).astype("f4")))
-    if name.startswith("focal_loss"):
+    loss = LOSSES[name.removesuffix("_with_grad")]
+    options |= {str(loss.class_weight): w for w in weight.values()}
+    if loss.name == "focal_loss":
         options |= draw.maybe(gamma=draw.one_of(0.0, 0.5))
-        return (x, target), options | ({"alpha": weight["weight"]} if weight else {})
-    options |= weight
-    if name.startswith("nll_loss"):
+    if not loss.soft:
         return (x, target), options
     options |= draw.maybe(label_smoothing=0.1, z_loss=1e-3, temperature=0.5)
     if draw.rng.random() < 0.2:
@@ -240,13 +241,10 @@ FUNCTIONS: dict[str, Callable[[Draw, str], Case]] = {
     "resample_indices": labels,
     "row_stats": statistics,
 }
-for _name in ("cross_entropy", "focal_loss", "nll_loss"):
-    FUNCTIONS |= dict.fromkeys((_name, f"{_name}_with_grad"), of_rows)
-for _name in ("binary_cross_entropy_with_logits", "kl_divergence"):
-    FUNCTIONS |= dict.fromkeys((_name, f"{_name}_with_grad"), of_elements)
+for _loss in LOSSES.values():
+    _case = of_elements if _loss.per_element else linear_loss if _loss.is_linear else of_rows
+    FUNCTIONS |= dict.fromkeys((_loss.name, f"{_loss.name}_with_grad"), _case)
 FUNCTIONS |= dict.fromkeys(
-    ("linear_cross_entropy", "linear_cross_entropy_with_grad"), linear_loss
-) | dict.fromkeys(
     ("linear_logsumexp", "linear_log_prob", "linear_topk", "linear_sample"), linear_query
 )
 

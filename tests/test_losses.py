@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import ast
 import doctest
 import importlib
+import inspect
+import itertools
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -26,6 +30,29 @@ def test_every_public_loss_is_registered() -> None:
         assert getattr(boltzmax, name) is loss.function
         assert getattr(boltzmax, f"{name}_with_grad") is loss.with_grad
     assert LOSSES.keys() == ORACLES.keys()
+
+
+def words(path: Path) -> set[str]:
+    """The names that a module uses or imports, and its texts (of which docstrings are no words)."""
+    found = set()
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Name):
+            found.add(node.id)
+        elif isinstance(node, ast.alias):
+            found.add(node.name)
+        elif isinstance(node, ast.Constant):
+            found.add(str(node.value))
+    return found
+
+
+def test_what_losses_share_knows_none_of_them() -> None:
+    """So that one is added by its module, the public names and its oracle."""
+    package = Path(boltzmax.__file__).parent
+    rooms = [sorted((package / room).glob("*.py")) for room in ("_lib", "arrays", "losses")]
+    homes = {name: inspect.getsourcefile(loss.function) for name, loss in LOSSES.items()}
+    for path in itertools.chain(*rooms):
+        for name in words(path) & LOSSES.keys():
+            assert str(path) == homes[name], f"{path.name} names {name}"
 
 
 @pytest.mark.parametrize("check", loss_conformance.CHECKS, ids=lambda c: c.__name__)

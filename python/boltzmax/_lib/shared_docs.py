@@ -10,6 +10,7 @@ import textwrap
 from collections.abc import Callable, Mapping
 from typing import Any
 
+_PLACE = re.compile(r"^(?P<margin> *)\{(?P<name>\w+)\}$", re.M)
 _WIDTH = 92  # of a line in a docstring, without its margin
 _Function = Callable[..., Any]
 
@@ -112,5 +113,4 @@ def _fill(function: _Function, paragraphs: Mapping[str, str]) -> None:
         return textwrap.indent(paragraphs[found["name"]].strip(), found["margin"])
 
     if function.__doc__:  # there is none under `python -OO`
-        pattern = rf"^(?P<margin> *)\{{(?P<name>{'|'.join(paragraphs)})\}}$"
-        function.__doc__ = re.sub(pattern, paragraph, function.__doc__, flags=re.M)
+        function.__doc__ = _PLACE.sub(paragraph, function.__doc__)

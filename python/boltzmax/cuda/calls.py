@@ -104,7 +104,7 @@ class Call:
         view = self.read(where, "where")
         if view.dtype != "bool":
             raise TypeError(f"where must be an array of bool, got dtype {view.dtype}")
-        return view.broadcast_to(self.view.shape, "where")
+        return view.broadcast_to(self.view.shape, "where", self.name)
 
     def operand(self, x: Any, name: str) -> View:
         """Return the place of another array of the same dtype, contiguous as a product wants it."""

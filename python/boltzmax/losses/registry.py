@@ -7,16 +7,14 @@ lists the loss, so that tests, estimators and pages find it.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from inspect import signature
-from typing import Any
+from typing import Any, NamedTuple
 
 from boltzmax._lib.shared_docs import document_loss
 from boltzmax.losses.reduction import REDUCTIONS
 
 
-@dataclass(frozen=True)
-class Loss:
+class Loss(NamedTuple):
     """A loss and the same with its gradient.
 
     Parameters

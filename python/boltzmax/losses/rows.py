@@ -107,8 +107,7 @@ class RowOptions(NamedTuple):
     temperature: float = 1.0
 
 
-@dataclass(frozen=True)
-class Batch:
+class Batch(NamedTuple):
     """A call of a loss of rows, after it was read."""
 
     rows: Rows

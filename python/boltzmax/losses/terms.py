@@ -59,7 +59,7 @@ def evaluate(
         logits, target, options, with_grad=with_grad, out=out, weight_name=weight_name
     )
     if not weight_counts:
-        batch = replace(batch, reduce=replace(batch.reduce, used=batch.reduce.sample))
+        batch = batch._replace(reduce=replace(batch.reduce, used=batch.reduce.sample))
     loss = None
     if compiled is not None and options.sample_weight is None:
         loss = compiled(batch)
