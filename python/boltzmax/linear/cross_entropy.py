@@ -14,12 +14,12 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from boltzmax import _core
-from boltzmax._lib.arguments import quietly, read_empty
-from boltzmax._lib.numbers import check_label_smoothing, check_z_loss, per_class, per_row
+from boltzmax._lib.arguments import quietly
+from boltzmax._lib.numbers import check_label_smoothing, check_z_loss, per_class
 from boltzmax._lib.targets import Wanted, read_targets
 from boltzmax.linear import scores as linear_scores
 from boltzmax.linear.scores import Rows, Scores, Shares, Totals
-from boltzmax.losses.reduction import Reduction, checked_reduction
+from boltzmax.losses.reduction import Reduction, read_reduction
 from boltzmax.losses.registry import Loss, register
 
 Array = NDArray[Any]
@@ -208,8 +208,7 @@ def _evaluate(
 ) -> tuple[Any, Any, Any, Array | None]:
     """Return the loss and the gradients, or None for each."""
     scores = Scores(hidden, weight, bias, temperature, softcap)
-    checked_reduction(options.reduction, with_grad=with_grad)
-    terms = _terms(scores, target, options)
+    terms = _terms(scores, target, options, with_grad)
     if not with_grad:
         for where, x in scores.blocks():
             terms.read(scores, where, x)
@@ -251,7 +250,7 @@ def _some(column: Any, where: Rows) -> Any:
     return None if column is None else column[where]
 
 
-def _terms(scores: Scores, target: ArrayLike, options: _Options) -> _Terms:
+def _terms(scores: Scores, target: ArrayLike, options: _Options, with_grad: bool) -> _Terms:
     """Check what a loss takes besides the scores, and let these skip what does not count."""
     n, shape = scores.n_classes, scores.shape
     smoothing = check_label_smoothing(options.label_smoothing)
@@ -268,10 +267,16 @@ def _terms(scores: Scores, target: ArrayLike, options: _Options) -> _Terms:
             own = of_class[label]
     if label is not None:
         hard = own * (1.0 - smoothing)
-    sample = per_row(options.sample_weight, shape)
-    used = np.where(counted, own * sample, 0.0)
-    empty = read_empty(options.empty)
-    reduce = Reduction(options.reduction, shape, scores.dtype, counted, sample, used, empty)
+    reduce = read_reduction(
+        options.reduction,
+        options.sample_weight,
+        options.empty,
+        shape=shape,
+        dtype=scores.dtype,
+        counted=counted,
+        own=own,
+        with_grad=with_grad,
+    )
     scores.plan(np.zeros_like(counted) if reduce.is_zero else counted)
     shares = Shares(q, of_class, 1.0 - smoothing, smoothing / n)
     return _Terms(

@@ -6,9 +6,10 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
-from boltzmax._lib.arguments import one_of
+from boltzmax._lib.arguments import one_of, read_empty
+from boltzmax._lib.numbers import per_row
 
 Doubles = NDArray[np.float64]
 
@@ -72,3 +73,38 @@ class Reduction:
     def shaped(self, loss: Any) -> Any:
         """Return losses of rows in their shape; anything else as it is."""
         return loss.reshape(self.shape)[()] if isinstance(loss, np.ndarray) else loss
+
+
+def read_reduction(
+    name: str,
+    sample_weight: ArrayLike | None,
+    empty: str,
+    *,
+    shape: tuple[int, ...],
+    dtype: np.dtype[Any],
+    counted: NDArray[np.bool_],
+    own: Doubles,
+    with_grad: bool,
+) -> Reduction:
+    """Check how the losses of rows are to become one.
+
+    Parameters
+    ----------
+    name, sample_weight, empty
+        As the public function was given them.
+    shape : tuple of int
+        That of the rows.
+    dtype : dtype
+        That of the loss.
+    counted : ndarray of bool
+        Which rows count.
+    own : ndarray
+        What a row weighs in the mean besides its `sample_weight`.
+    with_grad : bool
+        Whether a gradient is wanted, which needs a scalar.
+    """
+    checked_reduction(name, with_grad=with_grad)
+    # What belongs to an ignored row must not matter, be it NaN.
+    sample = np.where(counted, per_row(sample_weight, shape), 0.0)
+    used = np.where(counted, own, 0.0) * sample
+    return Reduction(name, shape, dtype, counted, sample, used, read_empty(empty))

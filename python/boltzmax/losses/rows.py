@@ -18,18 +18,17 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from boltzmax import _core
-from boltzmax._lib.arguments import check_temperature, read_empty
+from boltzmax._lib.arguments import check_temperature
 from boltzmax._lib.logits import Gradient, gradient_of, read_logits
 from boltzmax._lib.numbers import (
     as_float64,
     check_label_smoothing,
     loss_dtype,
     per_class,
-    per_row,
     row_blocks,
 )
 from boltzmax._lib.targets import Wanted, read_targets
-from boltzmax.losses.reduction import Reduction, checked_reduction, product
+from boltzmax.losses.reduction import Reduction, product, read_reduction
 
 Array = NDArray[Any]
 Doubles = NDArray[np.float64]
@@ -149,8 +148,6 @@ def read_batch(
     weight_name : str
         What the function calls the weights of classes.
     """
-    checked_reduction(options.reduction, with_grad=with_grad)
-    mean_over_nothing = read_empty(options.empty)
     smoothing = check_label_smoothing(options.label_smoothing)
     temperature = check_temperature(options.temperature)
     scores = read_logits(logits, options.axis)
@@ -158,7 +155,6 @@ def read_batch(
     class_weight = None
     if options.weight is not None:
         class_weight = per_class(options.weight, classes, weight_name)
-    sample = per_row(options.sample_weight, shape)
     wanted = Wanted(shape, classes, scores.axis, probabilities)
     given, counted = read_targets(target, wanted, options.ignore_index)
     if given.dtype != np.int64:
@@ -171,10 +167,17 @@ def read_batch(
         if np.ndim(soft):  # losses are told from the label's: of no weight, it may be infinite
             label = np.where(hard == 0, np.argmax(soft), label)
         label = np.where(counted, label, -1)
-    # What belongs to an ignored row must not matter, be it NaN.
-    hard, mass, own, sample = (np.where(counted, a, 0.0) for a in (hard, mass, own, sample))
-    dtype, used = loss_dtype(scores.array.dtype), own * sample
-    reduce = Reduction(options.reduction, shape, dtype, counted, sample, used, mean_over_nothing)
+    hard, mass = np.where(counted, hard, 0.0), np.where(counted, mass, 0.0)
+    reduce = read_reduction(
+        options.reduction,
+        options.sample_weight,
+        options.empty,
+        shape=shape,
+        dtype=loss_dtype(scores.array.dtype),
+        counted=counted,
+        own=own,
+        with_grad=with_grad,
+    )
     rows = Rows(scores.rows(), label, hard, soft, mass, reduce.scale() / temperature)
     gradient = gradient_of(scores, rows.logits, out) if with_grad else None
     return Batch(rows, reduce, class_weight, gradient, options)
