@@ -12,6 +12,8 @@ import numpy.typing as npt
 
 import boltzmax
 import boltzmax.special
+from boltzmax.losses.registry import LOSSES, Loss
+from loss_oracles import ORACLES
 
 Array = npt.NDArray[Any]
 Calls = Iterator[tuple[str, Callable[[], Any]]]
@@ -22,15 +24,6 @@ WITHOUT_SCORES = {
     *("get_num_threads", "isa", "set_num_threads", "show_config", "resample_indices"),
     *("class_weights", "logit_adjustment"),
 }
-LOSSES = {
-    "cross_entropy": ("mean", "sum", "none"),
-    "focal_loss": ("mean", "sum", "none"),
-    "nll_loss": ("mean", "sum", "none"),
-    "binary_cross_entropy_with_logits": ("mean", "sum", "none"),
-    "kl_divergence": ("batchmean", "mean", "sum", "none"),
-    "linear_cross_entropy": ("mean", "sum", "none"),
-}
-WEIGHTED_BY_ROW = ("cross_entropy", "focal_loss", "nll_loss", "linear_cross_entropy")
 LINEAR_CLASSES = 3
 
 
@@ -55,41 +48,34 @@ class Arguments:
     def fill(self, *shape: int) -> Array:
         return np.resize(self.numbers, shape)
 
-    def of_loss(self, name: str) -> tuple[list[tuple[Any, ...]], list[dict[str, Any]]]:
+    def of_loss(self, loss: Loss) -> tuple[list[tuple[Any, ...]], list[dict[str, Any]]]:
         """Positional arguments, and options."""
-        x, fill, target, k = self.x, self.fill, self.target, self.k
-        full, sample = fill(*x.shape), {"sample_weight": fill(*self.rows)}
-        z_loss, smoothing, softcap = {"z_loss": 0.1}, {"label_smoothing": 0.1}, {"softcap": 2.0}
-        if name == "cross_entropy":
-            options = {"weight": fill(k)}, smoothing, z_loss, sample, softcap
-            return [(x, target), (x, target.tolist()), (x, full)], alone_and_together(*options)
-        if name == "focal_loss":
-            options = {"alpha": fill(k)}, {"gamma": 0.5}, sample
-            return [(x, target), (x, target.tolist())], alone_and_together(*options)
-        if name == "nll_loss":
-            options = {"weight": fill(k)}, sample
-            return [(x, target), (x, target.tolist())], alone_and_together(*options)
-        if name == "binary_cross_entropy_with_logits":
-            options = {"weight": full}, {"pos_weight": fill(k)}
-            return [(x, full), (x, x)], alone_and_together(*options)
-        if name == "kl_divergence":
-            return [(x, full), (x, fill(k)), (x, x)], [{}, {"log_target": True}]
-        options = {"class_weight": fill(LINEAR_CLASSES)}, smoothing, z_loss, softcap, sample
-        soft = fill(*self.rows, LINEAR_CLASSES)
-        return [(x, self.vectors, t) for t in (target, soft)], alone_and_together(*options)
+        x, fill, target = self.x, self.fill, self.target
+        options = [{n: v} for n, v in ORACLES[loss.name].options(fill, x.shape).items()]
+        if loss.class_weight is not None:
+            options += [{loss.class_weight: fill(LINEAR_CLASSES if loss.is_linear else self.k)}]
+        if loss.per_element:
+            return [(x, fill(*x.shape)), (x, x)], alone_and_together(*options)
+        options += [{"sample_weight": fill(*self.rows)}]
+        if loss.is_linear:
+            soft = fill(*self.rows, LINEAR_CLASSES)
+            positional = [(x, self.vectors, t) for t in (target, soft)]
+        else:
+            soft = [(x, fill(*x.shape))] if loss.soft else []
+            positional = [(x, target), (x, target.tolist()), *soft]
+        return positional, alone_and_together(*options)
 
 
 def losses(x: Array, numbers: Any = 1.0, **fixed: Any) -> Calls:
     """Every loss, and with its gradient, by every reduction, with many options."""
     given = Arguments(x, numbers)
-    for name, reductions in LOSSES.items():
-        plain, with_grad = getattr(boltzmax, name), getattr(boltzmax, f"{name}_with_grad")
-        for arguments, options in itertools.product(*given.of_loss(name)):
-            for reduction in reductions:
+    for name, loss in LOSSES.items():
+        for arguments, options in itertools.product(*given.of_loss(loss)):
+            for reduction in loss.reductions:
                 kwargs = options | fixed | {"reduction": reduction}
-                yield f"{name} {reduction}", partial(plain, *arguments, **kwargs)
+                yield f"{name} {reduction}", partial(loss.function, *arguments, **kwargs)
                 if reduction != "none":
-                    call = partial(with_grad, *arguments, **kwargs)
+                    call = partial(loss.with_grad, *arguments, **kwargs)
                     yield f"{name}_with_grad {reduction}", call
 
 

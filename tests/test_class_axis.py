@@ -13,21 +13,13 @@ import pytest
 
 import boltzmax
 import loss_samples
+from boltzmax.losses.registry import LOSSES
 
 Array = npt.NDArray[Any]
 
 SHAPE = (3, 4, 5)
-LOSSES = {
-    "cross_entropy": boltzmax.cross_entropy,
-    "focal_loss": boltzmax.focal_loss,
-    "nll_loss": boltzmax.nll_loss,
-}
-WITH_GRAD = {
-    "cross_entropy": boltzmax.cross_entropy_with_grad,
-    "focal_loss": boltzmax.focal_loss_with_grad,
-    "nll_loss": boltzmax.nll_loss_with_grad,
-}
-WEIGHT = {"cross_entropy": "weight", "focal_loss": "alpha", "nll_loss": "weight"}
+WITH_AXIS = {name: loss for name, loss in LOSSES.items() if "axis" in loss.parameters}
+WITH_GRAD = {name: loss.with_grad for name, loss in WITH_AXIS.items()}
 LAYOUTS: dict[str, Callable[[Array], Array]] = {
     "C": np.ascontiguousarray,
     "F": np.asfortranarray,
@@ -132,16 +124,17 @@ def test_nll_loss_is_that_of_torch() -> None:
 
 
 @pytest.mark.parametrize("axis", AXES)
-@pytest.mark.parametrize("name", LOSSES)
+@pytest.mark.parametrize("name", WITH_AXIS)
 def test_losses_are_those_of_the_last_axis(name: str, axis: int, dtype: np.dtype[Any]) -> None:
     """The same bits, whatever the layout and the options."""
     logits, target, sample_weight = sample(axis, dtype)
-    weight = {WEIGHT[name]: loss_samples.positive(SHAPE[axis])}
+    function = LOSSES[name].function
+    weight = {str(LOSSES[name].class_weight): loss_samples.positive(SHAPE[axis])}
     for options in ({}, {"sample_weight": sample_weight}, weight):
         for reduction in ("mean", "sum", "none"):
-            expected = LOSSES[name](last(logits, axis), target, reduction=reduction, **options)
+            expected = function(last(logits, axis), target, reduction=reduction, **options)
             for lay in LAYOUTS.values():
-                loss = LOSSES[name](lay(logits), target, reduction=reduction, axis=axis, **options)
+                loss = function(lay(logits), target, reduction=reduction, axis=axis, **options)
                 assert np.shape(loss) == np.shape(expected)
                 np.testing.assert_array_equal(loss, expected)
 
@@ -265,7 +258,10 @@ def test_contiguous_classes_are_not_copied(axis: int) -> None:
 # ---- errors ----
 
 
-@pytest.mark.parametrize("function", [*LOSSES.values(), *WITH_GRAD.values(), boltzmax.row_stats])
+@pytest.mark.parametrize(
+    "function",
+    [*(loss.function for loss in WITH_AXIS.values()), *WITH_GRAD.values(), boltzmax.row_stats],
+)
 def test_axis_errors(function: Callable[..., Any]) -> None:
     logits, target = np.zeros((2, 3)), np.zeros(2, int)
     for axis in (2, -3, 10**30):

@@ -154,5 +154,5 @@ def test_errors_of_axis_and_empty() -> None:
         with pytest.raises(ValueError, match=r"one class for each row, shape \(3,\)"):
             function(logits, target, axis=0)
     for loss in (cuda.cross_entropy, cuda.cross_entropy_with_grad):
-        with pytest.raises(ValueError, match="empty must be 'nan' or 'zero', got 0"):
+        with pytest.raises(ValueError, match="empty must be one of 'nan', 'zero', got 0"):
             loss(logits, target, empty=0)

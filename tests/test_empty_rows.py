@@ -112,7 +112,7 @@ def test_shapes_and_dtypes(op: str) -> None:
 @pytest.mark.parametrize("bad", ["NaN", "0", "", None, 0, 0.0])
 def test_other_names(op: str, bad: Any) -> None:
     out = np.ones(2)
-    with pytest.raises(ValueError, match=r"^empty must be 'nan' or 'zero', got "):
+    with pytest.raises(ValueError, match=r"^empty must be one of 'nan', 'zero', got "):
         getattr(boltzmax, op)([0.0, 1.0], empty=bad, out=out)
     assert (out == 1.0).all()
 

@@ -7,6 +7,7 @@ import ctypes
 import gc
 import sys
 from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -14,6 +15,8 @@ import pytest
 
 import boltzmax
 import boltzmax.special
+import every_function
+from boltzmax.losses.registry import LOSSES
 from conftest import RunPython
 
 CALLS = 1000  # of each case: thousands of a function
@@ -102,16 +105,9 @@ CASES: dict[str, list[Call]] = {
         lambda: boltzmax.nll_loss(log_probabilities, target),
         refused(boltzmax.nll_loss, x, target[:2]),
     ],
-    "nll_loss_with_grad": [lambda: boltzmax.nll_loss_with_grad(log_probabilities, target)],
     "kl_divergence": [
         lambda: boltzmax.kl_divergence(log_probabilities, probabilities),
         refused(boltzmax.kl_divergence, x, x[0, :3]),
-    ],
-    "kl_divergence_with_grad": [
-        lambda: boltzmax.kl_divergence_with_grad(log_probabilities, probabilities)
-    ],
-    "binary_cross_entropy_with_logits": [
-        lambda: boltzmax.binary_cross_entropy_with_logits(x, where)
     ],
     "binary_cross_entropy_with_logits_with_grad": [
         lambda: boltzmax.binary_cross_entropy_with_logits_with_grad(x, where, out=out)
@@ -130,9 +126,6 @@ CASES: dict[str, list[Call]] = {
     "linear_cross_entropy": [
         lambda: boltzmax.linear_cross_entropy(hidden, weight, classes),
         refused(boltzmax.linear_cross_entropy, hidden, weight.T, classes),
-    ],
-    "linear_cross_entropy_with_grad": [
-        lambda: boltzmax.linear_cross_entropy_with_grad(hidden, weight, classes)
     ],
     "linear_logsumexp": [lambda: boltzmax.linear_logsumexp(hidden, weight)],
     "linear_log_prob": [lambda: boltzmax.linear_log_prob(hidden, weight, classes)],
@@ -190,6 +183,10 @@ CASES: dict[str, list[Call]] = {
         lambda: boltzmax.special.logsumexp(x, b=x, return_sign=True),
     ],
 }
+for _loss in LOSSES.values():  # those without cases of their own
+    _given = every_function.Arguments(x).of_loss(_loss)[0][0]
+    for _function in (_loss.function, _loss.with_grad):
+        CASES.setdefault(_function.__name__, [partial(_function, *_given)])
 # Slow without being large: fewer of these do.
 SLOW = {"Tree", "HierarchicalSoftmax", "LinearSoftmax", "config", "resample_indices"} | {
     "linear_sample",

@@ -12,13 +12,10 @@ import pytest
 import boltzmax
 import every_function
 import loss_samples
+from boltzmax.losses.registry import LOSSES
 
 Array = npt.NDArray[Any]
-WITH_GRAD = {
-    "cross_entropy": boltzmax.cross_entropy_with_grad,
-    "focal_loss": boltzmax.focal_loss_with_grad,
-    "nll_loss": boltzmax.nll_loss_with_grad,
-}
+WITH_GRAD = {name: loss.with_grad for name, loss in LOSSES.items() if "axis" in loss.parameters}
 
 
 def empties(dtype: np.dtype[Any]) -> list[Array]:
@@ -43,7 +40,7 @@ def check_nothing(name: str, found: Any, x: Array, mean: float) -> None:
     function, reduction = name.split()
     loss = found[0] if function.endswith("with_grad") else found
     if reduction == "none":
-        whole = "linear" not in name and ("binary" in name or "kl" in name)
+        whole = LOSSES[function].per_element
         assert loss.shape == (x.shape if whole else x.shape[:-1]), name
         assert loss.size == 0
     elif reduction == "sum" or (reduction == "batchmean" and x.shape[0]):
@@ -193,6 +190,6 @@ def test_errors() -> None:
     """One wording, from every loss, on the ordinary way and the long one."""
     for bad in ("no", 0.0, None, np.nan):
         for name, call in every_function.losses(np.zeros((2, 3)), empty=bad):
-            with pytest.raises(ValueError, match="empty must be 'nan' or 'zero', got"):
+            with pytest.raises(ValueError, match="empty must be one of 'nan', 'zero', got"):
                 call()
             assert name

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -11,6 +12,7 @@ import pytest
 
 import boltzmax
 import loss_samples
+from boltzmax.losses.registry import LOSSES, Loss
 
 Array = npt.NDArray[Any]
 ml_dtypes = pytest.importorskip("ml_dtypes")
@@ -24,21 +26,23 @@ X, LAYER = np.zeros((2, 3)), np.eye(3)
 FULL_LAYER = boltzmax.LinearSoftmax(3, 3)
 TREE_LAYER = boltzmax.HierarchicalSoftmax(boltzmax.Tree.balanced(3), 3)
 
-SOFT: list[Callable[[Array], Any]] = [
-    lambda t: boltzmax.cross_entropy(X, t),
-    lambda t: boltzmax.cross_entropy_with_grad(X, t),
-    lambda t: boltzmax.linear_cross_entropy(X, LAYER, t),
-    lambda t: boltzmax.linear_cross_entropy_with_grad(X, LAYER, t),
-]
+OF_ROWS = [loss for loss in LOSSES.values() if not loss.per_element]
+
+
+def losses_of(losses: list[Loss]) -> list[Callable[[Array], Any]]:
+    """Calls with a target, with and without the gradient."""
+    functions = [f for loss in losses for f in (loss.function, loss.with_grad)]
+    linear = [loss.is_linear for loss in losses for _ in range(2)]
+    return [partial(f, X, *[LAYER] * n) for f, n in zip(functions, linear, strict=True)]
+
+
+SOFT = losses_of([loss for loss in OF_ROWS if loss.soft])
 HARD: list[Callable[[Array], Any]] = [
-    lambda t: boltzmax.focal_loss(X, t),
-    lambda t: boltzmax.focal_loss_with_grad(X, t),
-    lambda t: boltzmax.nll_loss(X, t),
-    lambda t: boltzmax.nll_loss_with_grad(X, t),
-    lambda t: boltzmax.row_stats(X, t),
-    lambda t: boltzmax.linear_log_prob(X, LAYER, t),
-    lambda t: TREE_LAYER.log_prob(X, t),
-    lambda t: FULL_LAYER.log_prob(X, t),
+    *losses_of([loss for loss in OF_ROWS if not loss.soft]),
+    partial(boltzmax.linear_log_prob, X, LAYER),
+    partial(boltzmax.row_stats, X),
+    partial(TREE_LAYER.log_prob, X),
+    partial(FULL_LAYER.log_prob, X),
 ]
 
 
@@ -112,7 +116,7 @@ def test_no_ignore_index_is_told_where_there_is_none() -> None:
         with pytest.raises(IndexError, match="target 3 at position 1 is out of range") as error:
             call(bad)
         spoken = "ignore_index, -100)" in str(error.value)
-        assert spoken == (i < len(SOFT) + 4 or i == len(SOFT) + 5)
+        assert spoken == (i < len(SOFT) + len(HARD) - 2)
         assert "ignore_index" not in str(error.value) or spoken
     with pytest.raises(IndexError, match="ignore_index, -7"):
         boltzmax.cross_entropy(X, bad, ignore_index=-7)
@@ -144,7 +148,7 @@ def test_what_is_advised_works() -> None:
 
 def test_floats_where_only_classes_are_meant() -> None:
     for call in HARD:
-        with pytest.raises(TypeError, match=r"integers, got.*take target\.argmax"):
+        with pytest.raises(TypeError, match=r"integers of shape \(2,\), got.*take target\.argmax"):
             call(ONE_HOT.astype(float))
 
 

@@ -8,8 +8,9 @@
 - `numbers`: arrays and numbers as arguments
 - `output_layer`: the contract of output layers, and how they read their arguments
 - `public`: where public objects are found
+- `random`: where random numbers come from
 - `shared_docs`: paragraphs that docstrings share
-- `targets`: one class for each row
+- `targets`: a class for each row, or the probabilities of its classes
 - `threadpools`: what threadpoolctl sees
 - `unit_layer`: what output layers with weights of their own share
 """

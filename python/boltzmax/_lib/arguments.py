@@ -152,11 +152,13 @@ def class_axis(axis: SupportsIndex, ndim: int) -> int:
     return along % ndim
 
 
-def axis_with_classes(shape: tuple[int, ...], axis: SupportsIndex, name: str) -> int:
-    """Return the axis of the classes, counted from the first, if there is a class along it."""
+def axis_with_classes(
+    shape: tuple[int, ...], axis: SupportsIndex, name: str, least: int = 1
+) -> int:
+    """Return the axis of the classes, counted from the first, if `least` classes lie along it."""
     ndim = len(shape)
     along = class_axis(axis, ndim) if ndim else -1
-    if ndim == 0 or shape[along] == 0:
+    if ndim == 0 or shape[along] < least:
         place = "the last axis" if along in (-1, ndim - 1) else f"axis {along}"
         raise ValueError(f"{name} must have classes on {place}, got shape {shape}")
     return along
@@ -212,43 +214,74 @@ def broadcast_mask(where: ArrayLike | None, x: Array) -> NDArray[np.bool_] | Non
         ) from None
 
 
-def check_temperature(temperature: Any) -> float:
-    """Return a temperature of a function that divides by it: one positive number, in the range."""
-    return check_positive(temperature, "temperature")
+def one_of(value: Any, name: str, allowed: tuple[str, ...]) -> str:
+    """Return `value` if it is one of the words that are `allowed`."""
+    if not (isinstance(value, str) and value in allowed):
+        words = ", ".join(map(repr, allowed))
+        raise ValueError(f"{name} must be one of {words}, got {value!r}")
+    return value
 
 
-def check_positive(value: Any, name: str) -> float:
-    """Return `value` as a float if it is one positive number, in the range of temperatures."""
-    number = as_number(name, value)
-    if not LEAST_TEMPERATURE <= number <= LARGEST_TEMPERATURE:
-        raise ValueError(f"{name} must be > 0 ({_RANGE}), got {number:g}")
-    return number
-
-
-def check_temperature_or_0(temperature: Any) -> float:
-    """Return a temperature of a function that has a limit at 0: a number in the range, or 0."""
-    number = as_number("temperature", temperature)
-    _check_range_or_0(np.array(number))
-    return number
-
-
-def as_number(name: str, value: Any) -> float:
-    """Return `value`, which is to be one number, as a float."""
+def as_integer(value: Any, name: str) -> int:
+    """Return `value`, which is to be one integer, as an int."""
     try:
-        if isinstance(value, (str, bytes, bytearray)):
+        return operator.index(value)
+    except TypeError:
+        raise TypeError(f"{name} must be an integer, got {value!r}") from None
+
+
+def check_count(value: Any, name: str, least: int, most: int | None = None) -> int:
+    """Return `value` if it is an integer from `least` to `most`."""
+    count = as_integer(value, name)
+    if count < least or (most is not None and count > most):
+        allowed = f"at least {least}" if most is None else f"from {least} to {most}"
+        raise ValueError(f"{name} must be {allowed}, got {count}")
+    return count
+
+
+def as_number(value: Any, name: str) -> float:
+    """Return `value`, which is to be one real number, as a float."""
+    if type(value) is float:
+        return value
+    try:
+        if isinstance(value, (str, bytes, bytearray)) or np.ndim(value) > 0:
             raise TypeError
         return float(value)
     except OverflowError:  # an integer, too large for a float
-        return math.inf
+        return math.inf if value > 0 else -math.inf
     except (TypeError, ValueError):
         raise TypeError(f"{name} must be a real number, got {value!r}") from None
 
 
-def _check_range_or_0(temperature: NDArray[np.float64]) -> None:
-    t = temperature
-    good = (t >= LEAST_TEMPERATURE) & (t <= LARGEST_TEMPERATURE) | (t == 0.0)
+def check_positive(value: Any, name: str) -> float:
+    """Return `value` if it is one positive number, in the range of temperatures."""
+    number = as_number(value, name)
+    _check_range(number, name)
+    return number
+
+
+def check_softcap(softcap: Any) -> float | None:
+    """Return what bounds logits, or None for nothing."""
+    return None if softcap is None else check_positive(softcap, "softcap")
+
+
+def check_temperature(temperature: Any, *, or_0: bool = False) -> float:
+    """Return a temperature: a positive number in the range, or 0 where functions have a limit."""
+    number = as_number(temperature, "temperature")
+    _check_range(number, "temperature", or_0)
+    return number
+
+
+def _check_range(value: Any, name: str, or_0: bool = False) -> None:
+    """Refuse numbers by which scores cannot be divided."""
+    if type(value) is float and LEAST_TEMPERATURE <= value <= LARGEST_TEMPERATURE:
+        return
+    number = np.asarray(value)
+    good = (number >= LEAST_TEMPERATURE) & (number <= LARGEST_TEMPERATURE)
+    good |= or_0 & (number == 0.0)
     if not good.all():
-        raise ValueError(f"temperature must be >= 0 (0, or {_RANGE}), got {t[~good].flat[0]:g}")
+        allowed = f">= 0 (0, or {_RANGE})" if or_0 else f"> 0 ({_RANGE})"
+        raise ValueError(f"{name} must be {allowed}, got {number[~good].flat[0]:g}")
 
 
 def row_temperature(
@@ -267,7 +300,7 @@ def row_temperature(
         raise TypeError(
             f"temperature must be a real number or an array of them, got {temperature!r}"
         ) from None
-    _check_range_or_0(t)
+    _check_range(t, "temperature", or_0=True)
     if t.ndim == 0 and t == 1.0:
         return None
     kept = tuple(d for d in range(x.ndim) if d not in axes)
@@ -286,19 +319,24 @@ def row_temperature(
 
 def read_empty(empty: str) -> float:
     """Return what stands for the answer to nothing: NaN or 0."""
-    if empty not in ("nan", "zero"):
-        raise ValueError(f"empty must be 'nan' or 'zero', got {empty!r}")
-    return math.nan if empty == "nan" else 0.0
+    return math.nan if one_of(empty, "empty", ("nan", "zero")) == "nan" else 0.0
+
+
+def check_form_of_out(
+    shape: tuple[int, ...], dtype: object, wanted_shape: tuple[int, ...], wanted_dtype: object
+) -> None:
+    """Refuse an `out` that is not of the shape and dtype of the result."""
+    if shape != wanted_shape:
+        raise ValueError(f"out has shape {shape}, but the result has shape {wanted_shape}")
+    if dtype != wanted_dtype:
+        raise TypeError(f"out has dtype {dtype}, but the result has dtype {wanted_dtype}")
 
 
 def checked_out(out: Any, shape: tuple[int, ...], dtype: np.dtype[Any]) -> Array:
     """Return `out` if a result of this shape and dtype can be written to it."""
     if not isinstance(out, np.ndarray):
         raise TypeError(f"out must be an ndarray, got {type(out).__name__}")
-    if out.shape != shape:
-        raise ValueError(f"out has shape {out.shape}, but the result has shape {shape}")
-    if out.dtype != dtype:
-        raise TypeError(f"out has dtype {out.dtype}, but the result has dtype {dtype}")
+    check_form_of_out(out.shape, out.dtype, shape, dtype)
     if not out.flags.writeable:
         raise ValueError("out is read-only")
     return np.asarray(out)

@@ -10,15 +10,13 @@ from numpy.typing import ArrayLike, NDArray
 
 from boltzmax import _core
 from boltzmax._lib.arguments import (
-    as_input,
     axis_with_classes,
     checked_out,
     clashes,
     classes_last,
-    is_native_float,
     repeats_elements,
-    working_dtype,
 )
+from boltzmax._lib.numbers import scores
 
 Array = NDArray[Any]
 
@@ -53,14 +51,12 @@ class Logits:
         return array.reshape(-1, self.classes)
 
 
-def read_logits(function: str, logits: ArrayLike, axis: SupportsIndex = -1) -> Logits:
-    """Return the logits as an array with kernels, or say why not."""
-    array = as_input(logits, "logits")
-    dtype = working_dtype(array, None, function)
-    if not is_native_float(dtype):
-        raise TypeError(f"{function} takes float16, float32, float64 and bfloat16, got {dtype}")
-    along = axis_with_classes(array.shape, axis, "logits")
-    return Logits(array.astype(dtype, copy=False), along)
+def read_logits(
+    logits: ArrayLike, axis: SupportsIndex = -1, name: str = "logits", least: int = 1
+) -> Logits:
+    """Return scores of `least` classes or more as an array with kernels, or say why not."""
+    array = scores(logits, name)
+    return Logits(array, axis_with_classes(array.shape, axis, name, least))
 
 
 @dataclass(frozen=True)

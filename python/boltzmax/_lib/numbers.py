@@ -93,11 +93,6 @@ def broadcast_array(x: ArrayLike, shape: tuple[int, ...], name: str, other: str)
         ) from None
 
 
-def broadcast(x: ArrayLike, shape: tuple[int, ...], name: str, other: str) -> Floats:
-    """Return `x` in float64 and in `shape`, which is that of `other`."""
-    return broadcast_array(real_numbers(x, name), shape, name, other)
-
-
 def gradient_like(x: Array, out: Array | None) -> Array:
     """Return where the gradient by `x` goes: to `out` if there is one, and it fits."""
     return _core.empty_like(x, x.dtype) if out is None else checked_out(out, x.shape, x.dtype)
@@ -115,40 +110,46 @@ def row_blocks(rows: int, n: int) -> Iterator[slice]:
         yield slice(start, min(rows, start + step))
 
 
-def per_class(weight: ArrayLike | None, classes: int, name: str = "weight") -> Floats | None:
-    """Return one weight for each class."""
-    if weight is None:
-        return None
-    array = real_numbers(weight, name)
-    if array.shape != (classes,):
-        raise ValueError(f"{name} must have one number per class, {(classes,)}; got {array.shape}")
-    return np.ascontiguousarray(array)
+def per_class(numbers: ArrayLike, classes: int, name: str) -> Floats:
+    """Return one number for each class, contiguous."""
+    what = "one number per class"
+    return np.ascontiguousarray(numbers_of_shape(numbers, (classes,), name, what))
 
 
-def per_row(weight: ArrayLike | None, shape: tuple[int, ...]) -> Floats:
-    """Return one weight for each row."""
-    if weight is None:
-        return np.ones(int(np.prod(shape)))
-    array = real_numbers(weight, "sample_weight")
+def row_weights(weight: ArrayLike, shape: tuple[int, ...]) -> Array:
+    """Return a weight for each row, as a view; one for several rows if it broadcasts to them."""
+    array = real_array(weight, "sample_weight")
     try:
-        return np.broadcast_to(array, shape).flatten()  # a copy: out may be where it came from
+        return np.broadcast_to(array, shape)
     except ValueError:
         raise ValueError(
             f"sample_weight of shape {array.shape} does not broadcast to one per row, {shape}"
         ) from None
 
 
-def check_number(name: str, value: float, low: float, high: float) -> float:
+def per_row(weight: ArrayLike | None, shape: tuple[int, ...]) -> Floats:
+    """Return a weight for each row in float64, in a copy: out may be where it came from."""
+    if weight is None:
+        return np.ones(int(np.prod(shape)))
+    return as_float64(row_weights(weight, shape).flatten())
+
+
+def check_number(value: Any, name: str, low: float, high: float) -> float:
     """Return `value` if it lies in [low, high]."""
-    number = as_number(name, value)
+    number = as_number(value, name)
     if not low <= number <= high:
         raise ValueError(f"{name} must be from {low:g} to {high:g}, got {value!r}")
     return number
 
 
-def checked_z_loss(value: float) -> float:
+def check_label_smoothing(value: Any) -> float:
+    """Return `value` if it can be the share of a target that is spread over all classes."""
+    return check_number(value, "label_smoothing", 0, 1)
+
+
+def check_z_loss(value: Any) -> float:
     """Return `value` if it can weigh the z-loss."""
-    number = as_number("z_loss", value)
+    number = as_number(value, "z_loss")
     if not 0.0 <= number < np.inf:
         raise ValueError(f"z_loss must be finite and not negative, got {value!r}")
     return number

@@ -1,19 +1,20 @@
-"""Reading targets: one class for each row."""
+"""Reading targets: a class for each row, or the probabilities of its classes."""
 
 from __future__ import annotations
 
-import operator
+import math
 from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from boltzmax._lib.arguments import is_real
+from boltzmax._lib.arguments import as_integer, is_float, is_real
 from boltzmax._lib.numbers import unmasked_ids
 
 Array = NDArray[Any]
+Counted = NDArray[np.bool_]
 
-NO_CLASS = 2**64  # an ignore_index that no target can be: none is ignored
+NO_CLASS: Any = object()  # what functions without an `ignore_index` have in its place
 
 
 class Wanted(NamedTuple):
@@ -24,19 +25,33 @@ class Wanted(NamedTuple):
     axis: int = -1
     probabilities: bool = False  # whether they may be given in the place of classes
 
+    @property
+    def shape_of_scores(self) -> tuple[int, ...]:
+        """That of the rows with the axis of the classes."""
+        along = self.axis % (len(self.shape) + 1)
+        return (*self.shape[:along], self.n_classes, *self.shape[along:])
+
     def hint(self, target: Array) -> str:
         """Return what to do with targets that are one-hot, if these are."""
-        along = self.axis % (len(self.shape) + 1)
-        of_scores = (*self.shape[:along], self.n_classes, *self.shape[along:])
-        if target.shape != of_scores or not is_real(target.dtype):
+        if target.shape != self.shape_of_scores or not is_real(target.dtype):
             return ""
         floats = " make them float for class probabilities, or" if self.probabilities else ""
         return f"; one-hot targets:{floats} take target.argmax(axis={self.axis})"
 
 
+def read_targets(target: ArrayLike, wanted: Wanted, ignore_index: Any) -> tuple[Array, Counted]:
+    """Read classes as `checked_targets` does (int64), or probabilities: floats, as they are."""
+    array = _array(target, ignore_index)
+    may_be_soft = wanted.probabilities and array.dtype.kind not in "iu"
+    if may_be_soft and is_float(array.dtype) and array.shape == wanted.shape_of_scores:
+        _read_ignored(ignore_index)
+        return array, np.ones(math.prod(wanted.shape), np.bool_)
+    return _read_classes(array, wanted, ignore_index)
+
+
 def checked_targets(
-    target: ArrayLike, wanted: Wanted, ignore_index: int
-) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
+    target: ArrayLike, wanted: Wanted, ignore_index: Any
+) -> tuple[NDArray[np.int64], Counted]:
     """Read one class for each row, whatever the integer dtype.
 
     Parameters
@@ -45,7 +60,7 @@ def checked_targets(
         The classes.
     wanted : Wanted
         The shape that `target` must have, and how many classes there are.
-    ignore_index : int
+    ignore_index : int or NO_CLASS
         Rows of this class do not count; it may lie in or out of the range.
 
     Returns
@@ -55,36 +70,51 @@ def checked_targets(
     counted : ndarray of bool
         Which rows count.
     """
-    array = _integers(target, wanted)
-    if array.shape != wanted.shape:
-        raise ValueError(
-            f"target must have one class for each row, shape {wanted.shape}, "
-            f"got shape {array.shape}{wanted.hint(array)}"
+    return _read_classes(_array(target, ignore_index), wanted, ignore_index)
+
+
+def _read_classes(
+    array: Array, wanted: Wanted, ignore_index: Any
+) -> tuple[NDArray[np.int64], Counted]:
+    if array.dtype.kind not in "iu":
+        also = f" or probabilities of shape {wanted.shape_of_scores}" * wanted.probabilities
+        raise TypeError(
+            f"target must be integers of shape {wanted.shape}{also}, got {array.dtype} of shape "
+            f"{array.shape}{wanted.hint(array)}"
         )
-    try:
-        ignored = operator.index(ignore_index)
-    except TypeError:
-        raise TypeError(f"ignore_index must be an integer, got {ignore_index!r}") from None
+    check_shape_of_targets(array.shape, wanted.shape, wanted.hint(array))
+    ignored = _read_ignored(ignore_index)
     flat = array.reshape(-1)
-    counted = np.asarray(flat != ignored, np.bool_)
+    counted = np.ones(flat.shape, np.bool_)
+    if ignored is not None:
+        counted = np.asarray(flat != ignored, np.bool_)
     bad = counted & ((flat < 0) | (flat >= wanted.n_classes))
     if bad.any():
         raise IndexError(_out_of_range(array, int(bad.argmax()), wanted.n_classes, ignored))
     return np.where(counted, flat, np.zeros((), array.dtype)).astype(np.int64), counted
 
 
-def _integers(target: ArrayLike, wanted: Wanted) -> Array:
-    """Return targets as an array of integers, of whatever shape."""
+def check_shape_of_targets(shape: tuple[int, ...], wanted: tuple[int, ...], hint: str = "") -> None:
+    """Refuse classes that are not one for each row."""
+    if shape != wanted:
+        raise ValueError(
+            f"target must have one class for each row, shape {wanted}, got shape {shape}{hint}"
+        )
+
+
+def _array(target: ArrayLike, ignore_index: Any) -> Array:
     if isinstance(target, np.ma.MaskedArray):
-        raise TypeError("target is a masked array; pass its data, and ignore_index at the mask")
-    array = unmasked_ids(target, "target")
-    if array.dtype.kind not in "iu":
-        raise TypeError(f"target must be integers, got dtype {array.dtype}{wanted.hint(array)}")
-    return array
+        also = "" if ignore_index is NO_CLASS else ", and ignore_index at the mask"
+        raise TypeError(f"target is a masked array; pass its data{also}")
+    return unmasked_ids(target, "target")
 
 
-def _out_of_range(array: Array, first: int, n_classes: int, ignored: int) -> str:
-    besides = f" (and not ignore_index, {ignored})" if ignored < NO_CLASS else ""
+def _read_ignored(ignore_index: Any) -> int | None:
+    return None if ignore_index is NO_CLASS else as_integer(ignore_index, "ignore_index")
+
+
+def _out_of_range(array: Array, first: int, n_classes: int, ignored: int | None) -> str:
+    besides = "" if ignored is None else f" (and not ignore_index, {ignored})"
     index = tuple(int(i) for i in np.unravel_index(first, array.shape))
     place = f" at position {index[0] if array.ndim == 1 else index}" if index else ""
     return (

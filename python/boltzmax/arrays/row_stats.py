@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import operator
 from dataclasses import dataclass
 from typing import Any, SupportsIndex
 
@@ -10,7 +9,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from boltzmax import _core
-from boltzmax._lib.arguments import check_temperature, quietly
+from boltzmax._lib.arguments import check_count, check_temperature, quietly
 from boltzmax._lib.logits import read_logits
 from boltzmax._lib.numbers import loss_dtype
 from boltzmax._lib.targets import NO_CLASS, Wanted, checked_targets
@@ -143,12 +142,9 @@ def _evaluate(
     axis: SupportsIndex,
 ) -> RowStats:
     """Return the statistics of any logits."""
-    scores = read_logits("row_stats", logits, axis)
+    scores = read_logits(logits, axis)
     temperature = check_temperature(temperature)
-    wanted = operator.index(k)
-    if wanted < 0:
-        raise ValueError(f"k must be at least 0, got {wanted}")
-    wanted = min(wanted, scores.classes)
+    wanted = min(check_count(k, "k", 0), scores.classes)
     label: NDArray[np.int64] | None = None
     if target is not None:
         rows_wanted = Wanted(scores.shape, scores.classes, scores.axis)

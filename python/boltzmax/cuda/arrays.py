@@ -122,12 +122,14 @@ class View(NamedTuple):
         first = self.address + sum(step for step in steps if step < 0)
         return first, self.address + sum(step for step in steps if step > 0) + ITEM[self.dtype]
 
-    def broadcast_to(self, shape: Shape, name: str) -> View:
+    def broadcast_to(self, shape: Shape, name: str, other: str) -> View:
         """Return the same elements under another shape, as NumPy broadcasts."""
         missing = len(shape) - len(self.shape)
         own = (1,) * missing + self.shape
         if missing < 0 or any(a not in (1, b) for a, b in zip(own, shape, strict=True)):
-            raise ValueError(f"{name} of shape {self.shape} does not broadcast to {shape}")
+            raise ValueError(
+                f"{name} of shape {self.shape} does not broadcast to {other} of shape {shape}"
+            )
         steps = (0,) * missing + self.strides
         strides = tuple(s if a == b else 0 for s, a, b in zip(steps, own, shape, strict=True))
         return View(self.address, shape, strides, self.dtype, self.device, self.owner)

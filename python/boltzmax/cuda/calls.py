@@ -6,7 +6,13 @@ from typing import Any, SupportsIndex
 
 import numpy as np
 
-from boltzmax._lib.arguments import axis_with_classes, check_temperature, read_empty
+from boltzmax._lib.arguments import (
+    axis_with_classes,
+    check_form_of_out,
+    check_temperature,
+    read_empty,
+)
+from boltzmax._lib.targets import check_shape_of_targets
 from boltzmax.cuda.arrays import (
     FLOATS,
     ITEM,
@@ -98,7 +104,7 @@ class Call:
         view = self.read(where, "where")
         if view.dtype != "bool":
             raise TypeError(f"where must be an array of bool, got dtype {view.dtype}")
-        return view.broadcast_to(self.view.shape, "where")
+        return view.broadcast_to(self.view.shape, "where", self.name)
 
     def operand(self, x: Any, name: str) -> View:
         """Return the place of another array of the same dtype, contiguous as a product wants it."""
@@ -138,10 +144,7 @@ class Call:
         view = self.read(target, "target")
         if view.dtype not in ("int32", "int64"):
             raise TypeError(f"target must be an array of int64 or int32, got dtype {view.dtype}")
-        if view.shape != shape:
-            raise ValueError(
-                f"target must have one class for each row, shape {shape}, got shape {view.shape}"
-            )
+        check_shape_of_targets(view.shape, shape)
         self.check_lies(view, "target")
         if view.dtype == "int64":
             return view
@@ -182,14 +185,13 @@ class Call:
         if self.is_on_host:
             raise TypeError("out= is for arrays on a device")
         view = self.read(out, "out")
-        if view.shape != self.view.shape:
-            raise ValueError(f"out must have shape {self.view.shape}, got {view.shape}")
-        if view.dtype != self.view.dtype:
-            raise TypeError(f"out must have dtype {self.view.dtype}, got {view.dtype}")
+        check_form_of_out(view.shape, view.dtype, self.view.shape, self.view.dtype)
         check_writable(out, view)
         same = view.place == self.view.place
         if any(o is not None and view.overlaps(o) for o in (None if same else self.view, *others)):
-            raise ValueError("out overlaps an input; it may be x itself, element for element")
+            raise ValueError(
+                f"out overlaps an input; it may be {self.name} itself, element for element"
+            )
         mark_written(out)
         return Result(self, out, view)
 

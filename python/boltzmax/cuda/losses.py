@@ -5,16 +5,16 @@ from __future__ import annotations
 from typing import Any, SupportsIndex
 
 from boltzmax._lib.arguments import check_temperature
-from boltzmax._lib.shared_docs import with_shared_paragraphs
+from boltzmax._lib.shared_docs import document_loss
 from boltzmax.cuda.arrays import View, load_products
 from boltzmax.cuda.calls import Call, Result
-from boltzmax.losses.reduction import REDUCTIONS, check_reduction
+from boltzmax.linear.scores import check_layer
+from boltzmax.losses.reduction import REDUCTIONS, checked_reduction
 
 # How many logits of a linear layer are there at a time.
 TILE = 2**24
 
 
-@with_shared_paragraphs
 def cross_entropy(
     logits: Any,
     target: Any,
@@ -79,13 +79,17 @@ def cross_entropy_with_grad(
     """Cross-entropy as `cross_entropy`, and its gradient with respect to the logits.
 
     d/dz_j = (softmax(z)_j - [j = target]) / T, divided by the number of rows that count for
-    "mean"; a gradient needs one number, so `reduction` is not "none". `out` takes the gradient, and
-    may be the logits.
+    "mean".
+
+    {parameters}
 
     Returns
     -------
-    loss, d_logits : array
-        The gradient has the shape and dtype of the logits.
+    {loss}
+    d_logits : array
+        The gradient, in the shape and dtype of the logits.
+
+    {raises}
 
     Examples
     --------
@@ -98,7 +102,6 @@ def cross_entropy_with_grad(
     return _cross_entropy(logits, target, *options, with_grad=True, out=out)
 
 
-@with_shared_paragraphs
 def linear_cross_entropy(
     hidden: Any,
     weight: Any,
@@ -168,14 +171,17 @@ def linear_cross_entropy_with_grad(
 ) -> tuple[Any, Any, Any, Any]:
     """`linear_cross_entropy` and its gradients, for which all tiles but the last come once more.
 
-    Parameters, errors and notes are those of `linear_cross_entropy`; `reduction` is not "none".
+    {parameters}
 
     Returns
     -------
-    loss, d_hidden, d_weight, d_bias : array
+    {loss}
+    d_hidden, d_weight, d_bias : array
         Of the dtype of the loss, also where `hidden` has half precision: so that small terms are
         not lost where many are added up. d_bias is None without a bias. (What is added up, p - 1 or
         p, has been rounded to half precision for the product.)
+
+    {raises}
 
     Examples
     --------
@@ -189,6 +195,11 @@ def linear_cross_entropy_with_grad(
     layer = _Linear(hidden, weight, target, bias, stream)
     loss, d_hidden, d_weight, d_bias = layer.run(temperature, reduction, empty, with_grad=True)
     return loss, d_hidden, d_weight, d_bias
+
+
+_ERRORS = "RuntimeError, TypeError, ValueError, MemoryError"
+document_loss(cross_entropy, cross_entropy_with_grad, REDUCTIONS, _ERRORS)
+document_loss(linear_cross_entropy, linear_cross_entropy_with_grad, REDUCTIONS, _ERRORS)
 
 
 # ---- how they are called ----
@@ -208,7 +219,7 @@ def _cross_entropy(
 ) -> tuple[Any, Any]:
     call = Call(logits, stream, name="logits")
     check_temperature(temperature)
-    check_reduction(reduction, REDUCTIONS, with_grad)
+    checked_reduction(reduction, with_grad=with_grad)
     joining, along = call.reduction(reduction, empty), call.class_axis(axis)
     rows, dtype = call.rows_without(along), call.computed
     labels = call.target(target, rows)
@@ -240,14 +251,14 @@ class _Linear:
             )
         self.features = self.hidden.shape[-1]
         self.weight = call.operand(weight, "weight")
-        if len(self.weight.shape) != 2 or self.weight.shape[1] != self.features:
-            raise ValueError(f"weight must be (V, {self.features}), got shape {self.weight.shape}")
+        check_layer(self.hidden.shape, self.weight.shape)
         self.classes = self.weight.shape[0]
-        if self.classes == 0:
-            raise ValueError("weight must have a row for at least one class")
         self.bias = None if bias is None else call.operand(bias, "bias")
         if self.bias is not None and self.bias.shape != (self.classes,):
-            raise ValueError(f"bias must have shape ({self.classes},), got {self.bias.shape}")
+            raise ValueError(
+                f"bias must have one number per class, ({self.classes},), got shape "
+                f"{self.bias.shape}"
+            )
         self.target = call.target(target, self.hidden.shape[:-1])
         call.check_lies(self.hidden, "hidden")
 
@@ -257,7 +268,7 @@ class _Linear:
         """Return the loss, and the gradients or Nones."""
         call = self.call
         check_temperature(temperature)
-        check_reduction(reduction, REDUCTIONS, with_grad)
+        checked_reduction(reduction, with_grad=with_grad)
         joining = call.reduction(reduction, empty)
         load_products()
         shape, dtype = self.hidden.shape, call.computed

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import operator
 from typing import Any, SupportsIndex
 
-from boltzmax._lib.arguments import check_temperature
+from boltzmax._lib.arguments import check_count, check_temperature
 from boltzmax.arrays.row_stats import RowStats
 from boltzmax.cuda.calls import Call
 
@@ -60,10 +59,7 @@ def row_stats(
     call = Call(logits, stream, name="logits")
     check_temperature(temperature)
     along = call.class_axis(axis)
-    wanted = operator.index(k)
-    if wanted < 0:
-        raise ValueError(f"k must be at least 0, got {wanted}")
-    wanted = min(wanted, call.view.shape[along])
+    wanted = min(check_count(k, "k", 0), call.view.shape[along])
     rows, dtype = call.rows_without(along), call.computed
     top = (*rows, wanted)
     labels = None if target is None else call.target(target, rows)

@@ -14,13 +14,13 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from boltzmax import _core
-from boltzmax._lib.arguments import as_input, is_float, quietly, read_empty
-from boltzmax._lib.numbers import broadcast, check_number, checked_z_loss, numbers_of_shape
-from boltzmax._lib.shared_docs import with_shared_paragraphs
-from boltzmax._lib.targets import Wanted, checked_targets
+from boltzmax._lib.arguments import quietly
+from boltzmax._lib.numbers import check_label_smoothing, check_z_loss, per_class
+from boltzmax._lib.targets import Wanted, read_targets
 from boltzmax.linear import scores as linear_scores
 from boltzmax.linear.scores import Rows, Scores, Shares, Totals
-from boltzmax.losses.reduction import REDUCTIONS, Reduction, check_reduction
+from boltzmax.losses.reduction import Reduction, read_reduction
+from boltzmax.losses.registry import Loss, register
 
 Array = NDArray[Any]
 Floats = NDArray[np.float64]
@@ -28,7 +28,6 @@ Floats = NDArray[np.float64]
 _SCRATCH = 2**18  # numbers in the buffer for a product that is added to something
 
 
-@with_shared_paragraphs
 def linear_cross_entropy(
     hidden: ArrayLike,
     weight: ArrayLike,
@@ -48,7 +47,8 @@ def linear_cross_entropy(
     r"""Compute the cross-entropy of ``hidden @ weight.T + bias``, which is never built.
 
     With scores :math:`s = c \tanh(x / c) / T` of the logits :math:`x`, softcap :math:`c` and
-    temperature :math:`T`, and with :math:`\ell_i = \log \sum_c e^{s_{ic}}`, a row loses
+    temperature :math:`T`, with :math:`\ell_i = \log \sum_c e^{s_{ic}}` and the weight
+    :math:`u_i` of the row, a row loses
 
     .. math:: u_i \Bigl(\sum_c a_{ic} (\ell_i - s_{ic}) + z \, \ell_i^2\Bigr), \qquad
               a_{ic} = w_c \bigl((1 - \varepsilon) [c = t_i] + \varepsilon / V\bigr).
@@ -79,8 +79,7 @@ def linear_cross_entropy(
     reduction : {"mean", "sum", "none"}, optional
         What to return; the mean is over :math:`\sum_i u_i w_{t_i}` as in PyTorch, of probabilities
         over :math:`\sum_i u_i`.
-    sample_weight : array_like, optional
-        The weights :math:`u_i` of rows; broadcasts to the shape of `target`.
+    {sample_weight}
     {empty}
 
     Returns
@@ -96,6 +95,8 @@ def linear_cross_entropy(
         If shapes do not match, there are no classes, or an option is out of range.
     IndexError
         If a target is not a class; the first such is named.
+
+    {see_gradient}
 
     Notes
     -----
@@ -122,7 +123,6 @@ def linear_cross_entropy(
     return _evaluate(hidden, weight, target, bias, temperature, softcap, options, False)[0]
 
 
-@with_shared_paragraphs
 def linear_cross_entropy_with_grad(
     hidden: ArrayLike,
     weight: ArrayLike,
@@ -147,19 +147,11 @@ def linear_cross_entropy_with_grad(
 
     over the divisor of the mean.  Gradients are NaN where the loss of a row is.
 
-    Parameters
-    ----------
-    hidden, weight, target, bias : see `linear_cross_entropy`
-    ignore_index, label_smoothing, z_loss, softcap : see `linear_cross_entropy`
-    temperature, class_weight, sample_weight : see `linear_cross_entropy`
-    reduction : {"mean", "sum"}, optional
-        The loss whose gradients are wanted.
-    {empty}
+    {parameters}
 
     Returns
     -------
-    loss : scalar
-        The loss.
+    {loss}
     d_hidden : ndarray, shape (..., D)
         The gradient by `hidden`, 0 in ignored rows.  Gradients have the dtype of the loss, also
         where `hidden` or `weight` has half precision.
@@ -168,14 +160,7 @@ def linear_cross_entropy_with_grad(
     d_bias : ndarray, shape (V,), or None
         The gradient by `bias`, if there is one.
 
-    Raises
-    ------
-    TypeError
-        If an argument has an unsupported dtype.
-    ValueError
-        If shapes do not match, there are no classes, or an option is out of range.
-    IndexError
-        If a target is not a class; the first such is named.
+    {raises}
 
     Examples
     --------
@@ -223,8 +208,7 @@ def _evaluate(
 ) -> tuple[Any, Any, Any, Array | None]:
     """Return the loss and the gradients, or None for each."""
     scores = Scores(hidden, weight, bias, temperature, softcap)
-    check_reduction(options.reduction, REDUCTIONS, with_grad)
-    terms = _terms(scores, target, options)
+    terms = _terms(scores, target, options, with_grad)
     if not with_grad:
         for where, x in scores.blocks():
             terms.read(scores, where, x)
@@ -266,32 +250,33 @@ def _some(column: Any, where: Rows) -> Any:
     return None if column is None else column[where]
 
 
-def _terms(scores: Scores, target: ArrayLike, options: _Options) -> _Terms:
+def _terms(scores: Scores, target: ArrayLike, options: _Options, with_grad: bool) -> _Terms:
     """Check what a loss takes besides the scores, and let these skip what does not count."""
     n, shape = scores.n_classes, scores.shape
-    smoothing = check_number("label_smoothing", options.label_smoothing, 0, 1)
-    z_loss = checked_z_loss(options.z_loss)
-    q = _probabilities(target, scores)
-    label = hard = None
-    if q is None:
-        wanted = Wanted(shape, n, probabilities=True)
-        label, counted = checked_targets(target, wanted, options.ignore_index)
-    else:
-        counted = np.ones(len(q), np.bool_)
-    own, of_class, share = np.ones(len(counted)), None, smoothing
+    smoothing = check_label_smoothing(options.label_smoothing)
+    z_loss = check_z_loss(options.z_loss)
+    wanted = Wanted(shape, n, probabilities=True)
+    given, counted = read_targets(target, wanted, options.ignore_index)
+    label = given if given.dtype == np.int64 else None
+    q = given.reshape(-1, n) if label is None else None
+    own, hard, of_class, share = np.ones(len(counted)), None, None, smoothing
     if options.class_weight is not None:
-        what = "class_weight", "one weight per class"
-        of_class = numbers_of_shape(options.class_weight, (n,), *what)
+        of_class = per_class(options.class_weight, n, "class_weight")
         share *= float(of_class.mean())
         if label is not None:
             own = of_class[label]
     if label is not None:
         hard = own * (1.0 - smoothing)
-    of_row = 1.0 if options.sample_weight is None else options.sample_weight
-    sample = broadcast(of_row, shape, "sample_weight", "target").reshape(-1)
-    used = np.where(counted, own * sample, 0.0)
-    empty = read_empty(options.empty)
-    reduce = Reduction(options.reduction, shape, scores.dtype, counted, sample, used, empty)
+    reduce = read_reduction(
+        options.reduction,
+        options.sample_weight,
+        options.empty,
+        shape=shape,
+        dtype=scores.dtype,
+        counted=counted,
+        own=own,
+        with_grad=with_grad,
+    )
     scores.plan(np.zeros_like(counted) if reduce.is_zero else counted)
     shares = Shares(q, of_class, 1.0 - smoothing, smoothing / n)
     return _Terms(
@@ -303,22 +288,6 @@ def _terms(scores: Scores, target: ArrayLike, options: _Options) -> _Terms:
         losses=np.zeros(len(counted)),
         reduce=reduce,
     )
-
-
-def _probabilities(target: ArrayLike, scores: Scores) -> Array | None:
-    """Return a row of probabilities for each of the scores, unless targets are something else."""
-    if isinstance(target, np.ma.MaskedArray):
-        return None
-    array = as_input(target, "target")
-    if not is_float(array.dtype) or (array.size == 0 and not hasattr(target, "dtype")):
-        return None
-    wanted = (*scores.shape, scores.n_classes)
-    if array.shape != wanted:
-        raise TypeError(
-            f"target must be integers of shape {scores.shape} or probabilities of shape {wanted}, "
-            f"got {array.dtype} of shape {array.shape}"
-        )
-    return array.reshape(-1, scores.n_classes)
 
 
 class _Gradients:
@@ -373,3 +342,13 @@ class _Gradients:
             some = out[:, start : start + columns]
             scratch = self._scratch[: some.size].reshape(some.shape)
             some += np.matmul(a, b[:, start : start + columns], out=scratch)
+
+
+register(
+    Loss(
+        linear_cross_entropy,
+        linear_cross_entropy_with_grad,
+        soft=True,
+        class_weight="class_weight",
+    )
+)

@@ -231,7 +231,7 @@ class LinearSoftmax(UnitLayer):
         eps : float, default 1e-10
             Keeps the first steps finite.
         """
-        check_number("eps", eps, 0, 1e30)
+        check_number(eps, "eps", 0, 1e30)
         squares = self._sums_of_squares()
         done = self._descend(hidden, target, lr, sample_weight, squares, eps)
         self._squares = squares

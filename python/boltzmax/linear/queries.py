@@ -8,7 +8,8 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from boltzmax import _core
-from boltzmax._lib.arguments import check_temperature_or_0, quietly
+from boltzmax._lib.arguments import check_count, check_temperature, quietly
+from boltzmax._lib.random import random_generator
 from boltzmax._lib.targets import Wanted, checked_targets
 from boltzmax.arrays.argmax_limit import Largest
 from boltzmax.linear import scores as linear_scores
@@ -202,8 +203,7 @@ def _topk(
     hidden: ArrayLike, weight: ArrayLike, k: int, bias: ArrayLike | None
 ) -> tuple[NDArray[np.int64], Array]:
     scores = Scores(hidden, weight, bias)
-    if not 1 <= k <= scores.n_classes:
-        raise ValueError(f"k must be from 1 to {scores.n_classes}, got {k}")
+    k = check_count(k, "k", 1, scores.n_classes)
     ids = np.empty((scores.n_rows, k), np.int64)
     log_probs = np.empty((scores.n_rows, k), scores.dtype)
     for where, x in scores.blocks():
@@ -257,7 +257,7 @@ def linear_sample(
     array([1, 0])
     """
     scores, is_limit = _scores_at(temperature, hidden, weight, bias)
-    level = np.random.default_rng(rng).random(scores.n_rows)
+    level = random_generator(rng).random(scores.n_rows)
     ids = np.empty(scores.n_rows, np.int64)
     for where, x in scores.blocks():
         if is_limit:
@@ -278,8 +278,9 @@ def _scores_at(
     softcap: float | None = None,
 ) -> tuple[Scores, bool]:
     """Return scores over the temperature; at 0 they are divided by nothing, and it is said."""
-    is_limit = check_temperature_or_0(temperature) == 0.0
-    return Scores(hidden, weight, bias, 1.0 if is_limit else temperature, softcap), is_limit
+    number = check_temperature(temperature, or_0=True)
+    is_limit = number == 0.0
+    return Scores(hidden, weight, bias, 1.0 if is_limit else number, softcap), is_limit
 
 
 def _largest(scores: Scores, x: Array, label: NDArray[np.int64] | None = None) -> Largest:

@@ -17,14 +17,14 @@ from numpy.typing import ArrayLike, NDArray
 from boltzmax import _core
 from boltzmax._lib.arguments import (
     as_array,
-    check_positive,
+    check_softcap,
     check_temperature,
     is_float,
     is_real,
     is_small_float,
     quietly,
 )
-from boltzmax._lib.numbers import real_numbers
+from boltzmax._lib.numbers import per_class
 
 Array = NDArray[Any]
 Floats = NDArray[np.float64]
@@ -53,21 +53,15 @@ class Scores:
         softcap: float | None = None,
     ) -> None:
         x, w = _matrix(hidden, "hidden"), _matrix(weight, "weight")
-        if x.ndim < 1 or w.ndim != 2 or x.shape[-1] != w.shape[1] or not w.shape[0]:
-            raise ValueError(
-                "hidden must have shape (..., D) and weight (V, D) with V > 0, "
-                f"got {x.shape} and {w.shape}"
-            )
+        check_layer(x.shape, w.shape)
         self.dtype = np.result_type(_computed(x.dtype), _computed(w.dtype))
         self.shape, self.n_classes, self.width = x.shape[:-1], len(w), w.shape[1]
         self.hidden, self.weight = x.reshape(math.prod(self.shape), self.width), w
         self.bias: Array | None = None
         if bias is not None:
-            self.bias = real_numbers(bias, "bias").astype(self.dtype, copy=False)
-            if self.bias.shape != (self.n_classes,):
-                raise ValueError(f"bias must have shape ({self.n_classes},), got {self.bias.shape}")
+            self.bias = per_class(bias, self.n_classes, "bias").astype(self.dtype, copy=False)
         self.temperature = check_temperature(temperature)
-        self.softcap = None if softcap is None else check_positive(softcap, "softcap")
+        self.softcap = check_softcap(softcap)
         self.rows: NDArray[np.int64] | None = None
         self.plan()
 
@@ -212,6 +206,15 @@ NO_SHARES = Shares(None, None, 0.0, 0.0)
 def multiply(a: Array, b: Array, out: Array) -> None:
     """Write the product of two matrices; the compiled functions for few logits call this."""
     np.matmul(a, b, out=out)
+
+
+def check_layer(hidden: tuple[int, ...], weight: tuple[int, ...]) -> None:
+    """Refuse hidden vectors and weights whose shapes do not make a layer."""
+    if not hidden or len(weight) != 2 or hidden[-1] != weight[1] or not weight[0]:
+        raise ValueError(
+            "hidden must have shape (..., D) and weight (V, D) with V > 0, "
+            f"got {hidden} and {weight}"
+        )
 
 
 def _matrix(x: ArrayLike, name: str) -> Array:

@@ -9,15 +9,14 @@ from numpy.typing import ArrayLike, NDArray
 from boltzmax import _core
 from boltzmax._lib.arguments import quietly, read_empty
 from boltzmax._lib.numbers import array_of_shape, broadcast_array, gradient_like, scores
-from boltzmax._lib.shared_docs import with_shared_paragraphs
-from boltzmax.losses.reduction import REDUCTIONS, check_reduction
+from boltzmax.losses.reduction import checked_reduction
+from boltzmax.losses.registry import Loss, register
 
 __all__ = ["binary_cross_entropy_with_logits", "binary_cross_entropy_with_logits_with_grad"]
 
 Array = NDArray[Any]
 
 
-@with_shared_paragraphs
 def binary_cross_entropy_with_logits(
     logits: ArrayLike,
     target: ArrayLike,
@@ -58,9 +57,7 @@ def binary_cross_entropy_with_logits(
     ValueError
         If the shapes do not fit, or `reduction` is not one of the three.
 
-    See Also
-    --------
-    binary_cross_entropy_with_logits_with_grad : the same, and its gradient.
+    {see_gradient}
 
     Notes
     -----
@@ -89,7 +86,6 @@ def binary_cross_entropy_with_logits(
     return _evaluate(logits, target, weight, pos_weight, reduction, empty, False, None)
 
 
-@with_shared_paragraphs
 def binary_cross_entropy_with_logits_with_grad(
     logits: ArrayLike,
     target: ArrayLike,
@@ -102,29 +98,16 @@ def binary_cross_entropy_with_logits_with_grad(
 ) -> tuple[Any, Array]:
     r"""Compute the binary cross-entropy and its gradient.
 
-    Parameters
-    ----------
-    logits, target, weight, pos_weight : array_like
-        As for `binary_cross_entropy_with_logits`.
-    reduction : {"mean", "sum"}, default "mean"
-        A gradient needs a scalar, so not "none".
-    {empty}
-    out : ndarray, optional
-        Where to write the gradient; it may be `logits` itself.
+    {parameters}
 
     Returns
     -------
-    loss : scalar
-        As from `binary_cross_entropy_with_logits`.
+    {loss}
     d_logits : ndarray
         The derivatives of the loss, :math:`w ((1 - z) \sigma(x) - v z \sigma(-x))`, over the
         number of elements for "mean", in the shape and dtype of `logits`.
 
-    Raises
-    ------
-    TypeError, ValueError
-        As from `binary_cross_entropy_with_logits`, if `reduction` is "none", and if `out` does
-        not fit.
+    {raises}
 
     Examples
     --------
@@ -156,7 +139,7 @@ def _evaluate(
     out: Array | None,
 ) -> Any:
     """Check the arguments, and bring them into the form that compiled code reads."""
-    check_reduction(reduction, REDUCTIONS, with_grad)
+    checked_reduction(reduction, with_grad=with_grad)
     read_empty(empty)
     arrays = _read(logits, target, weight, pos_weight)
     gradient = gradient_like(arrays[0], out) if with_grad else None
@@ -174,3 +157,12 @@ def _read(
         for a, name in ((pos_weight, "pos_weight"), (weight, "weight"))
     )
     return x, z, w, v
+
+
+register(
+    Loss(
+        binary_cross_entropy_with_logits,
+        binary_cross_entropy_with_logits_with_grad,
+        per_element=True,
+    )
+)

@@ -9,8 +9,8 @@ from numpy.typing import ArrayLike, NDArray
 from boltzmax import _core
 from boltzmax._lib.arguments import quietly, read_empty
 from boltzmax._lib.numbers import broadcast_array, gradient_like, scores
-from boltzmax._lib.shared_docs import with_shared_paragraphs
-from boltzmax.losses.reduction import REDUCTIONS, check_reduction
+from boltzmax.losses.reduction import REDUCTIONS, checked_reduction
+from boltzmax.losses.registry import Loss, register
 
 __all__ = ["kl_divergence", "kl_divergence_with_grad"]
 
@@ -19,7 +19,6 @@ Array = NDArray[Any]
 _REDUCTIONS = ("batchmean", *REDUCTIONS)
 
 
-@with_shared_paragraphs
 def kl_divergence(
     log_q: ArrayLike,
     p: ArrayLike,
@@ -57,9 +56,7 @@ def kl_divergence(
     ValueError
         If `p` does not broadcast to `log_q`, or `reduction` is not one of the four.
 
-    See Also
-    --------
-    kl_divergence_with_grad : the same, and its gradient.
+    {see_gradient}
 
     Notes
     -----
@@ -82,7 +79,6 @@ def kl_divergence(
     return _divergence(log_q, p, log_target, reduction, empty, False, None)
 
 
-@with_shared_paragraphs
 def kl_divergence_with_grad(
     log_q: ArrayLike,
     p: ArrayLike,
@@ -94,28 +90,16 @@ def kl_divergence_with_grad(
 ) -> tuple[Any, Array]:
     r"""Compute the Kullback-Leibler divergence and its gradient.
 
-    Parameters
-    ----------
-    log_q, p, log_target : array_like or bool
-        As for `kl_divergence`.
-    reduction : {"batchmean", "mean", "sum"}, default "batchmean"
-        A gradient needs a scalar, so not "none".
-    {empty}
-    out : ndarray, optional
-        Where to write the gradient; it may be `log_q` itself.
+    {parameters}
 
     Returns
     -------
-    loss : scalar
-        As from `kl_divergence`.
+    {loss}
     d_log_q : ndarray
         The derivatives of the loss by `log_q` (as if it were free, not normalized), in its shape
         and dtype: :math:`-p` over what a mean divides by.
 
-    Raises
-    ------
-    TypeError, ValueError
-        As from `kl_divergence`, if `reduction` is "none", and if `out` does not fit.
+    {raises}
 
     Examples
     --------
@@ -145,9 +129,12 @@ def _divergence(
     out: Array | None,
 ) -> Any:
     """Check the arguments, and bring them into the form that compiled code reads."""
-    check_reduction(reduction, _REDUCTIONS, with_grad)
+    checked_reduction(reduction, _REDUCTIONS, with_grad=with_grad)
     read_empty(empty)
     x = scores(log_q, "log_q")
     truth = broadcast_array(p, x.shape, "p", "log_q")
     gradient = gradient_like(x, out) if with_grad else None
     return _core.kl_divergence(x, truth, bool(log_target), reduction, empty, with_grad, gradient)
+
+
+register(Loss(kl_divergence, kl_divergence_with_grad, _REDUCTIONS, per_element=True))

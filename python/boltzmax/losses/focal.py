@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from functools import partial
 from typing import Any, SupportsIndex
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from boltzmax import _core
-from boltzmax._lib.arguments import quietly
-from boltzmax._lib.logits import gradient_of, read_logits
-from boltzmax._lib.numbers import check_number, per_class
-from boltzmax._lib.shared_docs import with_shared_paragraphs
-from boltzmax.losses.cross_entropy import losses
-from boltzmax.losses.reduction import REDUCTIONS, Reduction, check_scalar, product
-from boltzmax.losses.rows import Rows, read_rows
+from boltzmax._lib.numbers import check_number
+from boltzmax.losses.registry import Loss, register
+from boltzmax.losses.rows import Batch, RowOptions
+from boltzmax.losses.terms import evaluate
 
 Array = NDArray[Any]
 Doubles = NDArray[np.float64]
@@ -30,66 +27,45 @@ def _focus(log_prob: Doubles, gamma: float) -> tuple[Doubles, Doubles]:
     return np.where(power == 0, 0.0, -power * log_prob), power + slope
 
 
-@quietly
 def _evaluate(
-    function: str,
     logits: ArrayLike,
     target: ArrayLike,
+    options: RowOptions,
     gamma: float,
-    options: dict[str, Any],
     with_grad: bool = False,
     out: Array | None = None,
-) -> tuple[Any, Array | None]:
-    """Return the loss and the gradient, if that is wanted."""
-    gamma = check_number("gamma", gamma, 0, 1e6)
-    scores = read_logits(function, logits, options.pop("axis"))
-    rows, reduce = read_rows(
-        function, scores, target, label_smoothing=0.0, probabilities=False, **options
-    )
-    # The weight does not count in the mean: as in the paper, it balances the classes.
-    reduce = replace(reduce, used=reduce.sample)
-    gradient = None
-    if with_grad:
-        check_scalar(reduce.name, REDUCTIONS)
-        gradient = gradient_of(scores, rows.logits, out)
-    inside = None if gradient is None else gradient.rows
-    loss = None
-    if options["sample_weight"] is None:
-        loss = _compiled(rows, reduce, gamma, options, inside)
-    if loss is None:
-        loss = _weighted(rows.ignored() if reduce.is_zero else rows, reduce, gamma, inside)
-    return loss, None if gradient is None else gradient.deliver()
-
-
-def _compiled(
-    rows: Rows, reduce: Reduction, gamma: float, options: dict[str, Any], gradient: Array | None
 ) -> Any:
+    """Answer any call."""
+    gamma = check_number(gamma, "gamma", 0, 1e6)
+    return evaluate(
+        partial(_focus, gamma=gamma),
+        logits,
+        target,
+        options,
+        with_grad=with_grad,
+        out=out,
+        weight_name="alpha",
+        weight_counts=False,  # as in the paper, it balances the classes
+        compiled=partial(_compiled, gamma),
+    )
+
+
+def _compiled(gamma: float, batch: Batch) -> Any:
     """Return the loss of a call that is ordinary now, with the bits that it has if it was before.
 
     None if there is something else about it.
     """
-    alpha = per_class(options["weight"], rows.logits.shape[-1])
+    options = batch.options
     arguments = (
-        *(rows.logits, rows.label, gamma, alpha, -1),
-        *(reduce.name, None, -1, options["empty"]),
+        *(batch.rows.logits, batch.rows.label, gamma, batch.class_weight, -1),
+        *(options.reduction, None, -1, options.empty),
     )
-    if gradient is None:
-        return reduce.shaped(_core.focal_loss_call(*arguments))
-    both = _core.focal_loss_with_grad_call(*arguments, gradient)
+    if batch.out is None:
+        return batch.reduce.shaped(_core.focal_loss_call(*arguments))
+    both = _core.focal_loss_with_grad_call(*arguments, batch.out)
     return None if both is None else both[0]
 
 
-def _weighted(rows: Rows, reduce: Reduction, gamma: float, gradient: Array | None) -> Any:
-    """Return the loss of rows that have weights, and write the gradient."""
-    alpha = rows.hard
-    plain = replace(rows, hard=np.ones(len(alpha)), mass=np.ones(len(alpha)))
-    each, slope = _focus(-losses(plain, 1.0, 0.0, None), gamma)
-    if gradient is not None:
-        losses(replace(plain, scale=reduce.scale() * alpha * slope), 1.0, 0.0, gradient)
-    return reduce(product(alpha, each))
-
-
-@with_shared_paragraphs
 def focal_loss(
     logits: ArrayLike,
     target: ArrayLike,
@@ -121,8 +97,7 @@ def focal_loss(
         Rows with this target are left out.
     reduction : {"mean", "sum", "none"}
         "mean" divides by the sum of the sample weights of the rows that count.
-    sample_weight : array_like, optional
-        A weight for each row; broadcasts to shape (...).
+    {sample_weight}
     {axis}
     {empty}
 
@@ -137,6 +112,8 @@ def focal_loss(
         For a target out of range; it names the first.
     TypeError, ValueError
         For what else does not make sense.
+
+    {see_gradient}
 
     References
     ----------
@@ -153,18 +130,10 @@ def focal_loss(
     )
     if loss is not None:
         return loss
-    options = {
-        "weight": alpha,
-        "ignore_index": ignore_index,
-        "reduction": reduction,
-        "sample_weight": sample_weight,
-        "axis": axis,
-        "empty": empty,
-    }
-    return _evaluate("focal_loss", logits, target, gamma, options)[0]
+    options = RowOptions(alpha, ignore_index, reduction, sample_weight, axis, empty)
+    return _evaluate(logits, target, options, gamma)
 
 
-@with_shared_paragraphs
 def focal_loss_with_grad(
     logits: ArrayLike,
     target: ArrayLike,
@@ -180,27 +149,15 @@ def focal_loss_with_grad(
 ) -> tuple[Any, Array]:
     """Focal loss and its gradient by the logits.
 
-    Parameters
-    ----------
-    logits, target, gamma, alpha, ignore_index, sample_weight : see `focal_loss`
-    reduction : {"mean", "sum"}
-        A gradient needs a scalar.
-    {axis}
-    {empty}
-    out : ndarray, optional
-        Where the gradient goes: of the shape and dtype of the logits, or the logits themselves.
+    {parameters}
 
     Returns
     -------
-    loss : scalar
-        As from `focal_loss`.
+    {loss}
     d_logits : ndarray
         Its gradient, in the shape and memory order of the logits: zero in ignored rows.
 
-    Raises
-    ------
-    IndexError, TypeError, ValueError
-        As for `focal_loss`, before anything is written.
+    {raises}
 
     Examples
     --------
@@ -214,15 +171,9 @@ def focal_loss_with_grad(
     )
     if both is not None:
         return both
-    options = {
-        "weight": alpha,
-        "ignore_index": ignore_index,
-        "reduction": reduction,
-        "sample_weight": sample_weight,
-        "axis": axis,
-        "empty": empty,
-    }
-    arguments = "focal_loss_with_grad", logits, target, gamma, options, True, out
-    loss, gradient = _evaluate(*arguments)
-    assert gradient is not None
-    return loss, gradient
+    options = RowOptions(alpha, ignore_index, reduction, sample_weight, axis, empty)
+    answer: tuple[Any, Array] = _evaluate(logits, target, options, gamma, True, out)
+    return answer
+
+
+register(Loss(focal_loss, focal_loss_with_grad, class_weight="alpha"))

@@ -11,12 +11,15 @@ from numpy.typing import ArrayLike, NDArray
 from boltzmax._core import softmax
 from boltzmax._lib.arguments import (
     as_input,
+    as_number,
     class_axis,
     is_bfloat16,
     is_float,
+    one_of,
     quietly,
     working_dtype,
 )
+from boltzmax._lib.random import random_generator
 
 __all__ = ["balanced_softmax", "class_weights", "logit_adjustment", "resample_indices"]
 
@@ -79,8 +82,8 @@ def class_weights(counts: ArrayLike, method: str = "balanced", *, beta: float = 
     >>> class_weights([90, 9, 1], "sqrt").round(3)
     array([0.782, 2.472, 7.415])
     """
-    _check_method(method, _WEIGHTS)
-    if not 0.0 <= beta < 1.0:
+    one_of(method, "method", _WEIGHTS)
+    if not 0.0 <= as_number(beta, "beta") < 1.0:
         raise ValueError(f"beta must be at least 0 and less than 1, got {beta!r}")
     n = _checked_counts(counts)
     present = n > 0.0
@@ -133,11 +136,12 @@ def logit_adjustment(counts: ArrayLike, tau: float = 1.0) -> Floats:
     array([-0.105, -2.408, -4.605])
     """
     n = _checked_counts(counts)
-    if not math.isfinite(tau):
+    factor = as_number(tau, "tau")
+    if not math.isfinite(factor):
         raise ValueError(f"tau must be finite, got {tau!r}")
     if not n.all():
         raise ValueError(f"class {int(n.argmin())} has no samples; every count must be positive")
-    adjustment: Floats = tau * _log_shares(n, float(n.sum())) + 0.0  # no -0.0
+    adjustment: Floats = factor * _log_shares(n, float(n.sum())) + 0.0  # no -0.0
     return adjustment
 
 
@@ -243,11 +247,11 @@ def resample_indices(
     >>> np.unique(labels[drawn], return_counts=True)
     (array(['cat', 'dog'], dtype='<U3'), array([5, 4]))
     """
-    _check_method(method, _SAMPLINGS)
+    one_of(method, "method", _SAMPLINGS)
     array = np.asarray(labels)
     if array.ndim != 1:
         raise ValueError(f"labels must be 1-d, got shape {array.shape}")
-    generator = np.random.default_rng(rng)
+    generator = random_generator(rng)
     if array.size == 0:
         return np.empty(0, np.int64)
     _, inverse, sizes = np.unique(array, return_inverse=True, return_counts=True)
@@ -255,11 +259,6 @@ def resample_indices(
     wanted = _wanted_sizes(sizes, method)
     drawn = [_draw(m, int(size), generator) for m, size in zip(members, wanted, strict=True)]
     return generator.permutation(np.concatenate(drawn)).astype(np.int64, copy=False)
-
-
-def _check_method(method: str, allowed: tuple[str, ...]) -> None:
-    if method not in allowed:
-        raise ValueError(f"method must be one of {', '.join(map(repr, allowed))}, got {method!r}")
 
 
 def _checked_counts(counts: ArrayLike) -> Floats:

@@ -8,18 +8,18 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from boltzmax import _core
-from boltzmax._lib.arguments import class_axis, classes_last, quietly, read_empty
-from boltzmax._lib.numbers import array_of_shape, broadcast_array, gradient_like, scores
-from boltzmax._lib.shared_docs import with_shared_paragraphs
+from boltzmax._lib.arguments import quietly, read_empty
+from boltzmax._lib.logits import read_logits
+from boltzmax._lib.numbers import gradient_like, per_class, row_weights
 from boltzmax._lib.targets import Wanted, checked_targets
-from boltzmax.losses.reduction import REDUCTIONS, check_reduction
+from boltzmax.losses.reduction import checked_reduction
+from boltzmax.losses.registry import Loss, register
 
 __all__ = ["nll_loss", "nll_loss_with_grad"]
 
 Array = NDArray[Any]
 
 
-@with_shared_paragraphs
 def nll_loss(
     log_prob: ArrayLike,
     target: ArrayLike,
@@ -46,9 +46,7 @@ def nll_loss(
         Rows with this target do not count.
     reduction : {"mean", "sum", "none"}, default "mean"
         Whether to return the weighted mean of the rows, their sum, or one loss per row.
-    sample_weight : array_like, optional
-        The weight of each row; broadcasts to the shape of `target` and multiplies the weight of
-        the class.
+    {sample_weight}
     {axis}
     {empty}
 
@@ -68,9 +66,7 @@ def nll_loss(
     IndexError
         If a target is neither a class nor `ignore_index`.
 
-    See Also
-    --------
-    nll_loss_with_grad : the same, and its gradient.
+    {see_gradient}
 
     Notes
     -----
@@ -97,7 +93,6 @@ def nll_loss(
     return _nll(*arguments, reduction, axis, empty, False, None)
 
 
-@with_shared_paragraphs
 def nll_loss_with_grad(
     log_prob: ArrayLike,
     target: ArrayLike,
@@ -112,29 +107,16 @@ def nll_loss_with_grad(
 ) -> tuple[Any, Array]:
     r"""Compute the negative log-likelihood and its gradient.
 
-    Parameters
-    ----------
-    log_prob, target, weight, ignore_index, sample_weight : array_like or int
-        As for `nll_loss`.
-    reduction : {"mean", "sum"}, default "mean"
-        A gradient needs a scalar, so not "none".
-    {axis}
-    {empty}
-    out : ndarray, optional
-        Where to write the gradient; it may be `log_prob` itself.
+    {parameters}
 
     Returns
     -------
-    loss : scalar
-        As from `nll_loss`.
+    {loss}
     d_log_prob : ndarray
         The derivatives of the loss, in the shape and dtype of `log_prob`: :math:`-w`, over the
         sum of all :math:`w` for "mean", at the target of a row that counts; 0 elsewhere.
 
-    Raises
-    ------
-    TypeError, ValueError, IndexError
-        As from `nll_loss`, if `reduction` is "none", and if `out` does not fit.
+    {raises}
 
     Examples
     --------
@@ -169,24 +151,22 @@ def _nll(
     out: Array | None,
 ) -> Any:
     """Check the arguments, and bring them into the form that compiled code reads."""
-    check_reduction(reduction, REDUCTIONS, with_grad)
+    checked_reduction(reduction, with_grad=with_grad)
     read_empty(empty)
-    x = scores(log_prob, "log_prob")
-    if x.ndim == 0:
-        raise ValueError("log_prob must have an axis of classes, got a single number")
-    along = class_axis(axis, x.ndim)
-    rows = classes_last(x, along)
-    shape, n_classes = rows.shape[:-1], rows.shape[-1]
-    classes, counted = checked_targets(target, Wanted(shape, n_classes, along), ignore_index)
+    scores = read_logits(log_prob, axis, "log_prob", least=0)
+    shape, n_classes = scores.shape, scores.classes
+    wanted = Wanted(shape, n_classes, scores.axis)
+    classes, counted = checked_targets(target, wanted, ignore_index)
     classes = np.where(counted, classes, -1).reshape(shape)
-    of_class = of_row = None
-    if weight is not None:
-        of_class = array_of_shape(weight, (n_classes,), "weight", "one element per class")
-    if sample_weight is not None:
-        of_row = broadcast_array(sample_weight, shape, "sample_weight", "target")
+    of_class = None if weight is None else per_class(weight, n_classes, "weight")
+    of_row = None if sample_weight is None else row_weights(sample_weight, shape)
+    rows = scores.classes_last(scores.array)
     arguments = rows, classes, of_class, of_row, -1, reduction, -1, empty
     if not with_grad:
         return _core.nll_loss(*arguments, False, None)
-    gradient = gradient_like(x, out)
-    loss, _ = _core.nll_loss(*arguments, True, classes_last(gradient, along))
+    gradient = gradient_like(scores.array, out)
+    loss, _ = _core.nll_loss(*arguments, True, scores.classes_last(gradient))
     return loss, gradient
+
+
+register(Loss(nll_loss, nll_loss_with_grad, class_weight="weight"))

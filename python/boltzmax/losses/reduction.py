@@ -6,30 +6,28 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
+
+from boltzmax._lib.arguments import one_of, read_empty
+from boltzmax._lib.numbers import per_row
 
 Doubles = NDArray[np.float64]
 
 REDUCTIONS = ("mean", "sum", "none")
 
 
-def checked_reduction(reduction: str, allowed: tuple[str, ...] = REDUCTIONS) -> str:
-    """Return `reduction` if it is one of `allowed`."""
-    if reduction not in allowed:
-        names = ", ".join(map(repr, allowed))
-        raise ValueError(f"reduction must be one of {names}, got {reduction!r}")
+def checked_reduction(
+    reduction: str, allowed: tuple[str, ...] = REDUCTIONS, *, with_grad: bool = False
+) -> str:
+    """Return `reduction` if it is one of `allowed`; one that makes a scalar, for a gradient."""
+    if one_of(reduction, "reduction", allowed) == "none" and with_grad:
+        raise ValueError("a gradient needs a scalar: reduction must not be 'none'")
     return reduction
 
 
-def check_reduction(reduction: str, allowed: tuple[str, ...], with_grad: bool) -> None:
-    """Check the `reduction` of a function that may return a gradient."""
-    (check_scalar if with_grad else checked_reduction)(reduction, allowed)
-
-
-def check_scalar(reduction: str, allowed: tuple[str, ...]) -> None:
+def check_scalar(reduction: str, allowed: tuple[str, ...] = REDUCTIONS) -> None:
     """Check the `reduction` of a function that returns a gradient."""
-    if checked_reduction(reduction, allowed) == "none":
-        raise ValueError("a gradient needs a scalar: reduction must not be 'none'")
+    checked_reduction(reduction, allowed, with_grad=True)
 
 
 def product(weights: Doubles, losses: Doubles) -> Doubles:
@@ -75,3 +73,38 @@ class Reduction:
     def shaped(self, loss: Any) -> Any:
         """Return losses of rows in their shape; anything else as it is."""
         return loss.reshape(self.shape)[()] if isinstance(loss, np.ndarray) else loss
+
+
+def read_reduction(
+    name: str,
+    sample_weight: ArrayLike | None,
+    empty: str,
+    *,
+    shape: tuple[int, ...],
+    dtype: np.dtype[Any],
+    counted: NDArray[np.bool_],
+    own: Doubles,
+    with_grad: bool,
+) -> Reduction:
+    """Check how the losses of rows are to become one.
+
+    Parameters
+    ----------
+    name, sample_weight, empty
+        As the public function was given them.
+    shape : tuple of int
+        That of the rows.
+    dtype : dtype
+        That of the loss.
+    counted : ndarray of bool
+        Which rows count.
+    own : ndarray
+        What a row weighs in the mean besides its `sample_weight`.
+    with_grad : bool
+        Whether a gradient is wanted, which needs a scalar.
+    """
+    checked_reduction(name, with_grad=with_grad)
+    # What belongs to an ignored row must not matter, be it NaN.
+    sample = np.where(counted, per_row(sample_weight, shape), 0.0)
+    used = np.where(counted, own, 0.0) * sample
+    return Reduction(name, shape, dtype, counted, sample, used, read_empty(empty))

@@ -1,25 +1,34 @@
-"""The rows of a loss on logits: their targets, weights, and how their losses become one."""
+"""The rows of a loss on logits: their targets and weights, and their cross-entropy.
+
+The loss is, per row, with p = softmax(s), s = logits / T and t the target,
+
+    w_r (sum_c a_c (lse - s_c) + z_loss lse^2),     d/ds = w_r ((A + 2 z_loss lse) p - a)
+
+where w is the sample weight, `a` the target distribution times the class weights and A its sum.
+One compiled pass reads a row for lse and log p[t], a second one writes ``gain * p + add``: see
+``cpp/core/cross_entropy.hpp``.
+"""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, NamedTuple, SupportsIndex
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from boltzmax._lib.arguments import is_float, read_empty
-from boltzmax._lib.logits import Logits
+from boltzmax import _core
+from boltzmax._lib.arguments import check_temperature
+from boltzmax._lib.logits import Gradient, gradient_of, read_logits
 from boltzmax._lib.numbers import (
     as_float64,
-    check_number,
+    check_label_smoothing,
     loss_dtype,
     per_class,
-    per_row,
-    unmasked_ids,
+    row_blocks,
 )
-from boltzmax._lib.targets import Wanted, checked_targets
-from boltzmax.losses.reduction import Reduction, checked_reduction
+from boltzmax._lib.targets import Wanted, read_targets
+from boltzmax.losses.reduction import Reduction, product, read_reduction
 
 Array = NDArray[Any]
 Doubles = NDArray[np.float64]
@@ -84,49 +93,140 @@ def _probability_targets(
     return np.zeros(len(soft)), soft, soft.sum(axis=-1), np.ones(len(soft))
 
 
-def read_rows(
-    function: str,
-    logits: Logits,
+class RowOptions(NamedTuple):
+    """What losses of rows are called with, besides the logits and what is the loss's own."""
+
+    weight: ArrayLike | None
+    ignore_index: Any
+    reduction: str
+    sample_weight: ArrayLike | None
+    axis: SupportsIndex
+    empty: str
+    label_smoothing: float = 0.0
+    temperature: float = 1.0
+
+
+class Batch(NamedTuple):
+    """A call of a loss of rows, after it was read."""
+
+    rows: Rows
+    reduce: Reduction
+    class_weight: Doubles | None
+    gradient: Gradient | None
+    options: RowOptions
+
+    @property
+    def out(self) -> Array | None:
+        """Where the gradient of the rows goes, if it is wanted."""
+        return None if self.gradient is None else self.gradient.rows
+
+    def delivered(self, loss: Any) -> Any:
+        """Return what the public function returns: the loss, and the gradient if it is wanted."""
+        return loss if self.gradient is None else (loss, self.gradient.deliver())
+
+
+def read_batch(
+    logits: ArrayLike,
     target: ArrayLike,
+    options: RowOptions,
     *,
-    weight: ArrayLike | None,
-    ignore_index: int,
-    label_smoothing: float,
-    reduction: str,
-    sample_weight: ArrayLike | None,
-    empty: str,
-    temperature: float = 1.0,
-    probabilities: bool = True,
-) -> tuple[Rows, Reduction]:
-    """Check what a loss on logits is called with, besides them."""
-    checked_reduction(reduction)
-    mean_over_nothing = read_empty(empty)
-    smoothing = check_number("label_smoothing", label_smoothing, 0, 1)
-    array, shape, classes = logits.array, logits.shape, logits.classes
-    class_weight = per_class(weight, classes)
-    sample = per_row(sample_weight, shape)
-    given = unmasked_ids(target, "target")
-    wanted = Wanted(shape, classes, logits.axis, probabilities)
-    if given.dtype.kind in "iu":
-        label, counted = checked_targets(given, wanted, ignore_index)
-        hard, soft, mass, own = _class_targets(label, classes, class_weight, smoothing)
+    with_grad: bool,
+    out: Array | None,
+    probabilities: bool = False,
+    weight_name: str = "weight",
+) -> Batch:
+    """Check what a loss on logits is called with, before anything is written.
+
+    Parameters
+    ----------
+    logits, target, options, out
+        As the public function was given them.
+    with_grad : bool
+        Whether the gradient is wanted.
+    probabilities : bool
+        Whether targets may be probabilities, too.
+    weight_name : str
+        What the function calls the weights of classes.
+    """
+    smoothing = check_label_smoothing(options.label_smoothing)
+    temperature = check_temperature(options.temperature)
+    scores = read_logits(logits, options.axis)
+    shape, classes = scores.shape, scores.classes
+    class_weight = None
+    if options.weight is not None:
+        class_weight = per_class(options.weight, classes, weight_name)
+    wanted = Wanted(shape, classes, scores.axis, probabilities)
+    given, counted = read_targets(target, wanted, options.ignore_index)
+    if given.dtype != np.int64:
+        matrix = scores.rows_of(as_float64(scores.classes_last(given)))
+        hard, soft, mass, own = _probability_targets(matrix, class_weight, smoothing)
+        label = soft.argmax(axis=-1)
+    else:
+        hard, soft, mass, own = _class_targets(given, classes, class_weight, smoothing)
+        label = given
         if np.ndim(soft):  # losses are told from the label's: of no weight, it may be infinite
             label = np.where(hard == 0, np.argmax(soft), label)
         label = np.where(counted, label, -1)
-    elif not probabilities:
-        hint = wanted.hint(given)
-        raise TypeError(f"{function}: target must be integers, got {given.dtype}{hint}")
-    elif is_float(given.dtype) and given.shape == array.shape:
-        given = logits.rows_of(as_float64(logits.classes_last(given)))
-        hard, soft, mass, own = _probability_targets(given, class_weight, smoothing)
-        label, counted = soft.argmax(axis=-1), np.ones(len(hard), bool)
-    else:
-        raise TypeError(
-            f"{function}: target must be integers of shape {shape} or probabilities of shape "
-            f"{array.shape}, got {given.dtype} of shape {given.shape}{wanted.hint(given)}"
-        )
-    # What belongs to an ignored row must not matter, be it NaN.
-    hard, mass, own, sample = (np.where(counted, a, 0.0) for a in (hard, mass, own, sample))
-    dtype, used = loss_dtype(array.dtype), own * sample
-    reduce = Reduction(reduction, shape, dtype, counted, sample, used, mean_over_nothing)
-    return Rows(logits.rows(), label, hard, soft, mass, reduce.scale() / temperature), reduce
+    hard, mass = np.where(counted, hard, 0.0), np.where(counted, mass, 0.0)
+    reduce = read_reduction(
+        options.reduction,
+        options.sample_weight,
+        options.empty,
+        shape=shape,
+        dtype=loss_dtype(scores.array.dtype),
+        counted=counted,
+        own=own,
+        with_grad=with_grad,
+    )
+    rows = Rows(scores.rows(), label, hard, soft, mass, reduce.scale() / temperature)
+    gradient = gradient_of(scores, rows.logits, out) if with_grad else None
+    return Batch(rows, reduce, class_weight, gradient, options)
+
+
+def _soft_distances(rows: Rows) -> Doubles:
+    """Return the sum of soft_c (logit of the label - logit_c); no share adds nothing, at -inf."""
+    out = np.empty(len(rows.logits))
+    label = np.maximum(rows.label, 0)
+    for at in row_blocks(*rows.logits.shape):
+        logits = rows.logits[at].astype(np.float64)
+        soft = np.asarray(rows.part(at, logits).soft)
+        terms = soft * (np.take_along_axis(logits, label[at, None], axis=-1) - logits)
+        out[at] = np.where(soft == 0, 0.0, terms).sum(axis=-1)
+    return out
+
+
+def row_losses(
+    rows: Rows, gradient: Array | None, temperature: float = 1.0, z_loss: float = 0.0
+) -> Doubles:
+    """Return the cross-entropy of every row; write the gradient, which may be the logits."""
+    lse, log_prob = np.empty(len(rows.logits)), np.empty(len(rows.logits))
+    soft = None
+    if rows.is_soft:
+        # Here, if they are weighted: the gradient may overwrite the logits.
+        soft = np.empty_like(lse) if rows.even else _soft_distances(rows)
+    scale = rows.scale
+    _core.cross_entropy(
+        rows.logits,
+        rows.label,
+        temperature,
+        lse,
+        log_prob,
+        distance=soft if rows.even else None,
+        gradient=gradient,
+        gain=scale * rows.mass,
+        lse_gain=scale * (2 * z_loss),
+        add=-scale * (rows.soft if rows.even else 0.0),
+        target_gain=scale * rows.hard,
+    )
+    if gradient is not None and not rows.even:
+        counted = (rows.label >= 0)[:, None]
+        for at in row_blocks(*gradient.shape):
+            share = np.where(counted[at], rows.part(at, gradient).soft, 0.0)
+            gradient[at] -= (scale[at, None] * share).astype(gradient.dtype)
+    # Written with log p of the label: that keeps its digits when p is nearly 1, or logits are huge.
+    result = product(rows.mass, -log_prob)
+    if soft is not None:
+        # Where all shares are the same, the mean distance is known instead of their sum.
+        each = (rows.soft * rows.logits.shape[-1] if rows.even else 1.0) / temperature
+        result = np.where(np.isposinf(result), result, result + each * soft)
+    return np.asarray(result + (z_loss * np.square(lse) if z_loss else 0.0))

@@ -14,6 +14,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from boltzmax._lib.arguments import quietly
 from boltzmax._lib.numbers import real_numbers
+from boltzmax._lib.random import random_generator
 
 Floats = NDArray[np.float64]
 Indices = NDArray[np.int64]
@@ -188,7 +189,7 @@ def parents_of_clusters(
     k = operator.index(arity)
     if k < 2:
         raise ValueError(f"arity must be at least 2, got {arity!r}")
-    rng = np.random.default_rng(seed)
+    rng = random_generator(seed, "seed")
     n_nodes = n_classes = len(vectors)
     order = np.arange(n_classes)  # every group is a slice of it
     owner = np.full(n_classes, -1)  # the lowest node so far above each place of it

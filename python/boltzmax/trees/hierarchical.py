@@ -236,7 +236,7 @@ class HierarchicalSoftmax(UnitLayer):
             See `sgd_step`.
         """
         training.check_update(update, training.ONE_BY_ONE)
-        check_number("eps", eps, 0, 1e30)
+        check_number(eps, "eps", 0, 1e30)
         squares = self._sums_of_squares()
         done = self._descend(hidden, target, lr, sample_weight, update, squares, eps)
         self._squares = squares

@@ -1,0 +1,17 @@
+"""Where random numbers come from."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+
+def random_generator(rng: Any, name: str = "rng") -> np.random.Generator:
+    """Return a generator: `rng` itself, or one from a seed; of None, the operating system's."""
+    try:
+        return np.random.default_rng(rng)
+    except (TypeError, ValueError) as error:
+        raise type(error)(
+            f"{name} must be a seed that is not negative or a numpy.random.Generator, got {rng!r}"
+        ) from None

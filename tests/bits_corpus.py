@@ -1,0 +1,396 @@
+"""The bits of about 2,000 fixed calls: has a change that should change nothing changed nothing?
+
+    BOLTZMAX_ISA=avx2 python tests/bits_corpus.py > before.txt
+    BOLTZMAX_ISA=avx2 python tests/bits_corpus.py --against before.txt
+
+prints for each public function the SHA-256 of all that its calls return, with a short digest of
+each call, so that the first call that differs can be named. Numbers are comparable on one machine
+alone: NumPy's BLAS multiplies the matrices.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import sys
+import zlib
+from collections.abc import Callable, Iterator
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+import boltzmax
+import boltzmax.special
+from boltzmax.losses.registry import LOSSES
+
+Array = npt.NDArray[Any]
+Case = tuple[tuple[Any, ...], dict[str, Any]]
+
+CALLS = 65  # of each function
+LONG = (70_001, 200_003)
+DTYPES = ["float16", "float32", "float64"]
+SPECIAL = np.array([-np.inf, np.inf, np.nan, 0.0, -0.0, 1e4, -1e4, 6e-8])
+DIGITS = 8  # of a call's digest
+
+
+class Draw:
+    """Arguments from one stream of random numbers, which depends on the function's name alone."""
+
+    def __init__(self, name: str) -> None:
+        self.rng = np.random.default_rng(zlib.crc32(name.encode()))
+        self.number = 0
+
+    def one_of(self, *choices: Any) -> Any:
+        return choices[self.rng.integers(len(choices))]
+
+    def maybe(self, **options: Any) -> dict[str, Any]:
+        """Some of the options, each with an even chance."""
+        return {name: value for name, value in options.items() if self.rng.random() < 0.5}
+
+    def length(self) -> int:
+        return int(self.one_of(1, 2, 3, 10, 17, 33, 64, 100, 257, self.rng.integers(1, 301)))
+
+    def shape(self) -> tuple[int, ...]:
+        """Every twelfth has one long row."""
+        self.number += 1
+        if self.number % 12 == 0:
+            return (1, self.one_of(*LONG))
+        return self.one_of(
+            (self.length(),),
+            (int(self.rng.integers(0, 41)), self.length()),
+            (2, 3, self.length()),
+            (self.length(), int(self.rng.integers(1, 9))),
+        )
+
+    def numbers(self, *shape: int, dtype: str = "float64") -> Array:
+        return self.rng.standard_normal(shape).astype(dtype)
+
+    def scores(self, shape: tuple[int, ...], dtype: str | None = None) -> Array:
+        """In some dtype and layout, one in five with infinities and the like."""
+        x = self.one_of(0.1, 3.0, 30.0) * self.numbers(*shape)
+        if self.rng.random() < 0.2 and x.size:
+            places = self.rng.integers(x.size, size=max(1, x.size // 10))
+            x.flat[places] = self.rng.choice(SPECIAL, size=len(places))
+        with np.errstate(all="ignore"):
+            return self.laid(x.astype(dtype or self.one_of(*DTYPES)))
+
+    def laid(self, x: Array) -> Array:
+        layout = self.one_of("C", "C", "F", "strided", "backwards")
+        if layout == "F":
+            return np.asfortranarray(x)
+        if layout == "strided":
+            return np.repeat(x, 2, axis=-1)[..., ::2]
+        return np.ascontiguousarray(x[..., ::-1])[..., ::-1] if layout == "backwards" else x
+
+    def classes(self, n: int, shape: tuple[int, ...]) -> Array:
+        """One in eight of them is to be ignored."""
+        found = self.rng.integers(0, n, shape)
+        return np.where(self.rng.random(shape) < 0.125, -100, found)
+
+    def positive(self, *shape: int) -> Array:
+        return self.rng.uniform(0.1, 2.0, shape)
+
+    def probabilities(self, *shape: int) -> Array:
+        p = self.positive(*shape)
+        return np.asarray(p / p.sum(axis=-1, keepdims=True))
+
+
+# ---- what each function is called with ----
+
+
+def family(draw: Draw, name: str) -> Case:
+    x = draw.scores(draw.shape())
+    axis = int(draw.rng.integers(-x.ndim, x.ndim))
+    rows = np.delete(x.shape, axis)
+    options = draw.maybe(
+        axis=draw.one_of(axis, axis, None),
+        where=draw.rng.random(x.shape) < 0.7,
+        temperature=draw.one_of(0.5, 2.0, 1e-3, 0.0),
+        dtype=draw.one_of(*DTYPES),
+    )
+    if options.get("axis", 0) is not None and draw.rng.random() < 0.2:
+        options |= {"axis": axis, "temperature": draw.positive(*rows)}
+    if name == "logsumexp":
+        options |= draw.maybe(keepdims=True, return_sign=True)
+        if draw.rng.random() < 0.2 and np.all(options.get("temperature", 1)):
+            options |= {"b": draw.numbers(*x.shape)}
+    return (x,), options
+
+
+def backward(draw: Draw, name: str) -> Case:
+    shape = draw.shape()
+    y = getattr(boltzmax, name.removesuffix("_backward"))(draw.scores(shape))
+    axis = int(draw.rng.integers(-y.ndim, y.ndim))
+    return (draw.laid(draw.numbers(*shape, dtype=y.dtype.name)), draw.laid(y)), {"axis": axis}
+
+
+def scipy_like(draw: Draw, name: str) -> Case:
+    x = draw.scores(draw.shape())
+    return (x,), draw.maybe(axis=int(draw.rng.integers(x.ndim)))
+
+
+def counts(draw: Draw, name: str) -> Case:
+    if name == "balanced_softmax":
+        x = draw.scores(draw.shape())
+        return (x, draw.positive(x.shape[-1])), {}
+    sizes = draw.rng.integers(1, 1000, draw.length())
+    if name == "logit_adjustment":
+        return (sizes, draw.one_of(0.5, 1.0)), {}
+    return (sizes, draw.one_of("balanced", "effective_number", "sqrt")), {}
+
+
+def labels(draw: Draw, _: str) -> Case:
+    drawn = draw.rng.integers(0, 4, draw.length())
+    return (drawn, draw.one_of("balanced", "over", "under")), {"rng": int(draw.rng.integers(99))}
+
+
+def statistics(draw: Draw, _: str) -> Case:
+    x = draw.scores(draw.shape())
+    axis = int(draw.rng.integers(-x.ndim, x.ndim))
+    target = draw.rng.integers(0, x.shape[axis], np.delete(x.shape, axis)) if x.size else None
+    k, entropy = draw.one_of(0, 1, 5), draw.one_of(True, False)
+    given = draw.maybe(temperature=0.5, target=target)
+    return (x,), given | {"k": k, "entropy": entropy, "axis": axis}
+
+
+def reduction(draw: Draw, name: str, *more: str) -> dict[str, Any]:
+    scalars = ("mean", "sum", *more)
+    chosen = draw.one_of(*scalars, *(() if name.endswith("_with_grad") else ("none",)))
+    return {"reduction": chosen} | draw.maybe(empty="zero")
+
+
+def of_rows(draw: Draw, name: str) -> Case:
+    """The arguments of losses of rows."""
+    x = draw.scores(draw.shape())
+    axis = int(draw.rng.integers(-x.ndim, x.ndim)) if draw.rng.random() < 0.4 else -1
+    k, rows = x.shape[axis], tuple(np.delete(x.shape, axis))
+    if not k:
+        x, k, rows = draw.scores((4, 3)), 3, (4,)
+        axis = -1
+    target: Array = draw.classes(k, rows)
+    options = reduction(draw, name) | {"axis": axis}
+    if draw.rng.random() < 0.4:
+        options["sample_weight"] = draw.positive(*rows)
+    weight = draw.maybe(weight=draw.one_of(draw.positive(k), draw.positive(k).astype("f4")))
+    loss = LOSSES[name.removesuffix("_with_grad")]
+    options |= {str(loss.class_weight): w for w in weight.values()}
+    if loss.name == "focal_loss":
+        options |= draw.maybe(gamma=draw.one_of(0.0, 0.5))
+    if not loss.soft:
+        return (x, target), options
+    options |= draw.maybe(label_smoothing=0.1, z_loss=1e-3, temperature=0.5)
+    if draw.rng.random() < 0.2:
+        options["softcap"] = 5.0
+    if draw.rng.random() < 0.25:
+        target = np.moveaxis(draw.probabilities(*rows, k), -1, axis)
+    return (x, target), options
+
+
+def of_elements(draw: Draw, name: str) -> Case:
+    """The arguments of losses of single numbers."""
+    x = draw.scores(draw.shape())
+    p = draw.laid(draw.probabilities(*x.shape).astype(draw.one_of("f4", "f8")))
+    if name.startswith("kl_divergence"):
+        return (x, p), reduction(draw, name, "batchmean") | draw.maybe(log_target=True)
+    weights = draw.maybe(weight=draw.positive(*x.shape), pos_weight=draw.positive(x.shape[-1]))
+    return (x, p), reduction(draw, name) | weights
+
+
+def layer(draw: Draw) -> tuple[Array, Array, Array]:
+    """Hidden vectors, weights and biases of a linear layer, of one dtype."""
+    n, v, d = int(draw.rng.integers(0, 40)), draw.length(), int(draw.rng.integers(1, 40))
+    if draw.number % 10 == 9:
+        n, v = 200, 1200  # in tiles
+    draw.number += 1
+    dtype = draw.one_of(*DTYPES)
+    hidden, weight = (draw.laid(draw.numbers(*shape, dtype=dtype)) for shape in ((n, d), (v, d)))
+    return hidden, weight, draw.numbers(v, dtype=dtype)
+
+
+def linear_loss(draw: Draw, name: str) -> Case:
+    hidden, weight, bias = layer(draw)
+    n, v = len(hidden), len(weight)
+    options = reduction(draw, name) | draw.maybe(
+        label_smoothing=0.1, z_loss=1e-3, temperature=0.5, class_weight=draw.positive(v)
+    )
+    if draw.rng.random() < 0.3:
+        options |= {"softcap": 5.0, "sample_weight": draw.positive(n)}
+    target = draw.classes(v, (n,)) if draw.rng.random() < 0.8 else draw.probabilities(n, v)
+    return (hidden, weight, target, draw.one_of(bias, None)), options
+
+
+def linear_query(draw: Draw, name: str) -> Case:
+    hidden, weight, bias = layer(draw)
+    if name == "linear_topk":
+        return (hidden, weight, min(3, len(weight)), bias), {}
+    options = draw.maybe(temperature=draw.one_of(0.5, 0.0))
+    if name == "linear_sample":
+        return (hidden, weight, int(draw.rng.integers(99)), bias), options
+    target = (draw.classes(len(weight), (len(hidden),)),) if name == "linear_log_prob" else ()
+    return (hidden, weight, *target, bias), options | draw.maybe(softcap=5.0)
+
+
+FUNCTIONS: dict[str, Callable[[Draw, str], Case]] = {
+    **dict.fromkeys(("softmax", "log_softmax", "logsumexp"), family),
+    **dict.fromkeys(("softmax_backward", "log_softmax_backward"), backward),
+    **{f"special.{name}": scipy_like for name in boltzmax.special.__all__},
+    **dict.fromkeys(("balanced_softmax", "class_weights", "logit_adjustment"), counts),
+    "resample_indices": labels,
+    "row_stats": statistics,
+}
+for _loss in LOSSES.values():
+    _case = of_elements if _loss.per_element else linear_loss if _loss.is_linear else of_rows
+    FUNCTIONS |= dict.fromkeys((_loss.name, f"{_loss.name}_with_grad"), _case)
+FUNCTIONS |= dict.fromkeys(
+    ("linear_logsumexp", "linear_log_prob", "linear_topk", "linear_sample"), linear_query
+)
+
+
+# ---- trees ----
+
+LAYER_CALLS = (
+    *("log_prob", "loss", "loss_with_grad", "log_prob_all", "node_log_prob", "predict_node"),
+    *("sample", "topk", "sgd_step", "adagrad_step"),
+)
+
+
+def tree(draw: Draw, n: int) -> boltzmax.Tree:
+    sizes = draw.rng.integers(1, 1000, n)
+    if draw.rng.random() < 0.5:
+        return boltzmax.Tree.huffman(sizes)
+    return boltzmax.Tree.balanced(n, arity=draw.one_of(2, 4))
+
+
+def layer_call(draw: Draw, method: str) -> tuple[str, Callable[[], Any]]:
+    """A call of a method; of a step, what it makes of the weights comes back, too."""
+    n, classes, d = int(draw.rng.integers(0, 20)), draw.length() + 1, int(draw.rng.integers(1, 70))
+    kind = draw.one_of("float32", "float64")
+    model = boltzmax.HierarchicalSoftmax(tree(draw, classes), d, dtype=kind, seed=0)
+    hidden, target = draw.numbers(n, d, dtype=kind), draw.rng.integers(0, classes, n)
+    given: list[Any] = [hidden]
+    if method in ("log_prob", "loss", "loss_with_grad"):
+        given.append(target)
+    elif method == "topk":
+        given.append(min(3, classes))
+    elif method == "sample":
+        given.append(7)
+    elif method.endswith("_step"):
+        given += [target, 0.1]
+
+    def call() -> Any:
+        found = getattr(model, method)(*given)
+        return (found, model.weight, model.bias) if method.endswith("_step") else found
+
+    return f"HierarchicalSoftmax.{method} {kind} {(n, classes, d)}", call
+
+
+# ---- all calls and what they return ----
+
+
+def described(name: str, case: Case) -> str:
+    """The call, arrays by dtype, shape and strides."""
+
+    def short(value: Any) -> str:
+        if not isinstance(value, np.ndarray):
+            return repr(value)
+        return f"{value.dtype}{value.shape}/{value.strides}"
+
+    arguments = [short(a) for a in case[0]]
+    return f"{name}({', '.join(arguments + [f'{k}={short(v)}' for k, v in case[1].items()])})"
+
+
+def calls() -> Iterator[tuple[str, str, Callable[[], Any]]]:
+    """The function, the call in words, and the call."""
+    for name, arguments in FUNCTIONS.items():
+        draw = Draw(name)
+        module, _, plain = name.rpartition(".")
+        function = getattr(boltzmax.special if module else boltzmax, plain)
+        for _ in range(CALLS):
+            case = arguments(draw, name)
+            yield name, described(name, case), partial(function, *case[0], **case[1])
+    draw = Draw("HierarchicalSoftmax")
+    for _ in range(2 * CALLS // len(LAYER_CALLS)):
+        for method in LAYER_CALLS:
+            yield "HierarchicalSoftmax", *layer_call(draw, method)
+
+
+def parts(found: Any) -> Iterator[Array]:
+    """The arrays in a result, NaN with one sign: that of a computed one means nothing."""
+    if isinstance(found, boltzmax.RowStats):
+        found = tuple(vars(found).values())
+    if isinstance(found, tuple):
+        for part in found:
+            yield from parts(part)
+        return
+    array = np.array("None" if found is None else found)
+    if array.dtype.kind == "f":
+        array[np.isnan(array)] = np.nan
+    yield array
+
+
+def digest(call: Callable[[], Any]) -> bytes:
+    """That of the result's bits, or of the error."""
+    hashed = hashlib.sha256()
+    try:
+        for array in parts(call()):
+            hashed.update(f"{array.dtype}{array.shape}".encode() + array.tobytes())
+    except (TypeError, ValueError) as error:
+        hashed.update(type(error).__name__.encode())
+    return hashed.digest()
+
+
+def corpus() -> tuple[dict[str, list[str]], dict[str, list[bytes]]]:
+    """What is called, and the digests, by function."""
+    words: dict[str, list[str]] = {}
+    found: dict[str, list[bytes]] = {}
+    for name, text, call in calls():
+        words.setdefault(name, []).append(text)
+        found.setdefault(name, []).append(digest(call))
+    return words, found
+
+
+def lines(found: dict[str, list[bytes]]) -> Iterator[str]:
+    """One for each function and one for all: the name, the SHA-256, and digests of the calls."""
+    whole = hashlib.sha256()
+    for name, each in found.items():
+        together = hashlib.sha256(b"".join(each))
+        whole.update(together.digest())
+        yield f"{name} {together.hexdigest()} {''.join(d.hex()[:DIGITS] for d in each)}"
+    yield f"all {whole.hexdigest()} {sum(map(len, found.values()))} calls"
+
+
+def compare(path: Path, words: dict[str, list[str]], found: dict[str, list[bytes]]) -> int:
+    """Print the first call of each function that differs; return how many functions do."""
+    before = {line.split()[0]: line.split() for line in path.read_text("utf-8").splitlines()}
+    differing = 0
+    for line in lines(found):
+        name, whole, short = line.split()[:3]
+        if name == "all" or before.get(name, ["", ""])[1] == whole:
+            continue
+        differing += 1
+        old = before.get(name, ["", "", ""])[2]
+        for i, text in enumerate(words[name]):
+            at = slice(i * DIGITS, (i + 1) * DIGITS)
+            if old[at] != short[at]:
+                print(f"{name}, call {i}: {text}")
+                break
+    print(f"{differing} of {len(found)} functions differ")
+    return differing
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("--against", type=Path, help="compare with what was printed before")
+    against = parser.parse_args().against
+    words, found = corpus()
+    if against is not None:
+        return int(compare(against, words, found) > 0)
+    print(*lines(found), sep="\n")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,67 @@
+"""Everything public as text: run as a script, this writes tests/data/public_api.txt."""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+LISTING = Path(__file__).parent / "data" / "public_api.txt"
+MODULES = (
+    *("boltzmax", "boltzmax.special", "boltzmax.sklearn"),
+    *("boltzmax.cuda", "boltzmax.testing"),
+)
+
+
+def described(thing: Any) -> str:
+    """The signature of what is called; a property or value by its type."""
+    if not callable(thing):
+        return f": {type(thing).__name__}"
+    return re.sub(r"(: |-> )'([^']*)'", r"\1\2", str(inspect.signature(thing)))
+
+
+def members(thing: type) -> Iterator[tuple[str, Any]]:
+    """The public methods and properties of a class that the package defines."""
+    ours = {n: v for c in thing.__mro__[::-1] if c.__module__.startswith("boltzmax")
+            for n, v in vars(c).items()}  # fmt: skip
+    for name in sorted(ours):
+        # scikit-learn writes methods of its own (set_fit_request) into the classes.
+        if not re.match(r"_|set_\w+_request$", name):
+            value = getattr(thing, name)
+            if callable(value) or isinstance(value, property):
+                yield name, value
+
+
+def names(module: ModuleType) -> list[str]:
+    """What ``__all__`` lists; of a module without it, what it defines."""
+    own = [n for n, v in vars(module).items() if getattr(v, "__module__", "") == module.__name__]
+    return sorted(getattr(module, "__all__", [n for n in own if not n.startswith("_")]))
+
+
+def entries(module_name: str) -> Iterator[str]:
+    """A line for each public object of a module, and for each member of a class."""
+    module = importlib.import_module(module_name)
+    yield f"# {module_name}"
+    for name in names(module):
+        thing = getattr(module, name)
+        yield f"{name}{described(thing)}" + (f"  [{thing.__module__}]" if callable(thing) else "")
+        for member, value in members(thing) if isinstance(thing, type) else ():
+            yield f"    .{member}{described(value)}"
+
+
+def listing(module_name: str) -> str:
+    return "\n".join(entries(module_name)) + "\n"
+
+
+def recorded() -> dict[str, str]:
+    """What the file says of each module."""
+    parts = LISTING.read_text(encoding="utf-8").split("# ")[1:]
+    return {part.partition("\n")[0]: f"# {part}" for part in parts}
+
+
+if __name__ == "__main__":
+    LISTING.write_text("".join(map(listing, MODULES)), encoding="utf-8", newline="\n")

@@ -1,0 +1,29 @@
+"""Public names, signatures and places change only where somebody means it."""
+
+from __future__ import annotations
+
+import pytest
+
+import bits_corpus
+import every_function
+import public_api
+
+
+@pytest.mark.parametrize("module", public_api.MODULES)
+def test_public_api(module: str) -> None:
+    if module == "boltzmax.sklearn":
+        pytest.importorskip("sklearn")
+    found = public_api.listing(module).splitlines()
+    expected = public_api.recorded()[module].splitlines()
+    gone, new = set(expected) - set(found), set(found) - set(expected)
+    assert found == expected, (
+        f"{module} has changed; if that is meant, run `python tests/public_api.py`\n"
+        + "\n".join(
+            [*(f"- {line}" for line in sorted(gone)), *(f"+ {line}" for line in sorted(new))]
+        )
+    )
+
+
+def test_the_corpus_of_bits_calls_every_function() -> None:
+    public = {n for n in every_function.names() if not n.startswith("special.")}
+    assert {*bits_corpus.FUNCTIONS, "HierarchicalSoftmax"} >= public
