@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import math
-import operator
-from typing import Any, NamedTuple, Protocol, Self, SupportsIndex, TypeGuard, runtime_checkable
+from typing import Any, NamedTuple, Protocol, Self, TypeGuard, runtime_checkable
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from boltzmax._lib.arguments import is_float
+from boltzmax._lib.arguments import as_number, is_float
 from boltzmax._lib.files import FileName
-from boltzmax._lib.numbers import per_row, unmasked
+from boltzmax._lib.numbers import check_number, per_row, unmasked
 from boltzmax._lib.targets import NO_CLASS, Wanted, checked_targets
 
 Array = NDArray[Any]
@@ -175,23 +174,13 @@ def read_sample_weight(sample_weight: ArrayLike | None, rows: int) -> Doubles:
 
 def read_rate(lr: float) -> float:
     """Return a learning rate: any finite number, also 0, with which schedules begin."""
-    rate = float(lr)
+    rate = as_number(lr, "lr")
     if not math.isfinite(rate):
         raise ValueError(f"lr must be finite, got {lr}")
     return rate
 
 
-def read_count(k: SupportsIndex, n_classes: int) -> int:
-    """Return how many classes are wanted."""
-    count = operator.index(k)
-    if not 1 <= count <= n_classes:
-        raise ValueError(f"k must be from 1 to {n_classes}, got {k}")
-    return count
-
-
 def read_min_prob(p: float) -> float:
     """Return the logarithm of the least probability that is wanted."""
-    value = float(p)
-    if not 0 <= value <= 1:
-        raise ValueError(f"min_prob must be from 0 to 1, got {p}")
+    value = check_number(p, "min_prob", 0, 1)
     return math.log(value) if value > 0 else -math.inf

@@ -20,6 +20,7 @@ from boltzmax._lib.output_layer import (
     read_sample_weight,
     read_target,
 )
+from boltzmax._lib.random import random_generator
 
 
 def _aligned_zeros(shape: tuple[int, int], dtype: np.dtype[Any]) -> Array:
@@ -70,7 +71,7 @@ class UnitLayer(ABC):
         shape = (n_units, self.n_features)
         self.weight: Array = _aligned_zeros(shape, self.dtype)
         if seed is not None:
-            rng = np.random.default_rng(seed)
+            rng = random_generator(seed, "seed")
             kind = np.float32 if self.dtype == np.float32 else np.float64
             self.weight[:] = rng.standard_normal(shape, kind)
             self.weight /= math.sqrt(self.n_features)

@@ -7,9 +7,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from boltzmax._lib.arguments import check_count
 from boltzmax._lib.output_layer import (
     DenseGradient,
-    read_count,
     read_hidden,
     read_min_prob,
     read_target,
@@ -148,7 +148,7 @@ class HierarchicalSoftmax:
         log_probs : array, shape (N, k)
             -inf where there are no more.
         """
-        count, least = read_count(k, self.n_classes), read_min_prob(min_prob)
+        count, least = check_count(k, "k", 1, self.n_classes), read_min_prob(min_prob)
         question = _Question(self, hidden, stream)
         ids, log_probs = question.top(count, least, (*question.rows, count))
         return ids.deliver(), log_probs.deliver()

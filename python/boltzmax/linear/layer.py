@@ -9,14 +9,13 @@ import numpy as np
 from numpy.typing import ArrayLike, DTypeLike
 
 from boltzmax import _core
-from boltzmax._lib.arguments import quietly
+from boltzmax._lib.arguments import check_count, quietly
 from boltzmax._lib.numbers import check_number
 from boltzmax._lib.output_layer import (
     Array,
     Classes,
     DenseGradient,
     Doubles,
-    read_count,
     read_min_prob,
     read_sample_weight,
 )
@@ -283,7 +282,7 @@ class LinearSoftmax(UnitLayer):
         log_probs : ndarray of `dtype`, shape (N, k)
             -inf where there are no more.
         """
-        count, least = read_count(k, self.n_classes), read_min_prob(min_prob)
+        count, least = check_count(k, "k", 1, self.n_classes), read_min_prob(min_prob)
         x, (weight, bias) = self._hidden(hidden), self._parameters()
         ids, log_probs = linear_topk(x, weight, count, bias)
         found = log_probs >= least

@@ -8,15 +8,16 @@ import numpy as np
 from numpy.typing import ArrayLike, DTypeLike, NDArray
 
 from boltzmax import _core
+from boltzmax._lib.arguments import check_count
 from boltzmax._lib.numbers import check_number
 from boltzmax._lib.output_layer import (
     Array,
     Doubles,
-    read_count,
     read_min_prob,
     read_rate,
     read_sample_weight,
 )
+from boltzmax._lib.random import random_generator
 from boltzmax._lib.unit_layer import UnitLayer
 from boltzmax.trees import training
 from boltzmax.trees.tree import Tree
@@ -346,7 +347,7 @@ class HierarchicalSoftmax(UnitLayer):
         found = _core.try_topk(self, hidden, k, beam, min_prob)
         if found is not None:
             return TopClasses(*found)
-        count = read_count(k, self.tree.n_classes)
+        count = check_count(k, "k", 1, self.tree.n_classes)
         width = read_beam(beam, self.tree.n_nodes)
         x = self._hidden(hidden)
         return self._weights().top(x, count, width, read_min_prob(min_prob))
@@ -379,7 +380,7 @@ class HierarchicalSoftmax(UnitLayer):
     ) -> NDArray[np.int64]:
         """Draw a class for each row, (N,), in time proportional to its depth."""
         x = self._hidden(hidden)
-        seeds = np.random.default_rng(rng).integers(2**64, size=len(x), dtype=np.uint64)
+        seeds = random_generator(rng).integers(2**64, size=len(x), dtype=np.uint64)
         return self._weights().sample(x, seeds)
 
     # ---- files ----

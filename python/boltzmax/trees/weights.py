@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import operator
 from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
 from boltzmax import _core
+from boltzmax._lib.arguments import check_count
 from boltzmax._lib.output_layer import Array, Classes, Doubles
 
 
@@ -36,10 +36,7 @@ class TopClasses(NamedTuple):
 
 def read_beam(beam: int | None, n_nodes: int) -> int:
     """Return how many nodes of each level a search follows; 0 for all that it needs."""
-    width = 0 if beam is None else operator.index(beam)
-    if beam is not None and width < 1:
-        raise ValueError(f"beam must be at least 1, got {beam}")
-    return min(width, n_nodes)
+    return 0 if beam is None else min(check_count(beam, "beam", 1), n_nodes)
 
 
 class TreeWeights(NamedTuple):
