@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from boltzmax._lib.console import CommandError, print_table, progress
+from boltzmax.cli.arguments import add_command
 from boltzmax.linear.cross_entropy import linear_cross_entropy, linear_cross_entropy_with_grad
 from boltzmax.linear.queries import linear_topk
 from boltzmax.trees.hierarchical import HierarchicalSoftmax
@@ -32,8 +33,14 @@ UNKNOWN = "<unknown>"
 
 def add_parser(commands: Any) -> None:
     """Declare the arguments of ``text``."""
-    parser = commands.add_parser("text", help="train a next-word model on English text")
-    parser.set_defaults(run=run)
+    parser = add_command(
+        commands,
+        "text",
+        run,
+        "train a next-word model on English text",
+        '--output tree --prompt "the value of"',
+        "--file book.txt --vocabulary 20000 --epochs 5",
+    )
     parser.add_argument("--file", type=Path, help="UTF-8 text; Python's help topics by default")
     parser.add_argument("--output", choices=["full", "tree", "both"], default="both")
     parser.add_argument("--epochs", type=int, default=3, help="3 by default")
