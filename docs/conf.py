@@ -1,6 +1,7 @@
 """Settings of the documentation: ``python -m sphinx -W docs build/docs``.
 
-Everything that a page shows comes from this machine: no fonts, scripts, pictures or inventories of other sites.
+Everything that a page shows comes from this machine: no fonts, scripts, pictures or inventories of
+other sites.
 """
 
 from __future__ import annotations
@@ -8,8 +9,9 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-import boltzmax
 from sphinx.application import Sphinx
+
+import boltzmax
 
 HERE = Path(__file__).parent
 sys.path.insert(0, str(HERE / "_ext"))
@@ -50,6 +52,7 @@ sphinx_gallery_conf = {
     "examples_dirs": "gallery",
     "gallery_dirs": "examples",
     "filename_pattern": "/",
+    "within_subsection_order": "gallery_order.GalleryOrder",
     "backreferences_dir": "examples/backreferences",
     "doc_module": ("boltzmax",),
     "abort_on_example_error": True,
@@ -65,6 +68,7 @@ sphinx_gallery_conf = {
 # ---- the pages
 html_theme = "pydata_sphinx_theme"
 html_title = "boltzmax"
+html_favicon = html_logo = "_static/favicon.svg"
 html_static_path = ["_static"]
 html_css_files = ["boltzmax.css"]
 html_show_sourcelink = False
@@ -72,6 +76,7 @@ html_copy_source = False
 html_sidebars = {"changelog": [], "glossary": [], "index": [], "tour": []}
 html_math_renderer = "mathml"
 html_theme_options = {
+    "logo": {"text": "boltzmax"},
     "header_links_before_dropdown": 8,
     "navigation_with_keys": False,
     "pygments_light_style": "tango",

@@ -3,8 +3,8 @@ Not sure? Answer with an ancestor
 =================================
 
 Modules lie in packages: ``email.parser`` in ``email``, ``xml.sax.handler`` in ``xml.sax`` in
-``xml``. A softmax on that tree can say "something of ``email``" where it cannot tell the module. How
-often is it right, and how much does it say?
+``xml``. A softmax on that tree can say "something of ``email``" where it cannot tell the module.
+How often is it right, and how much does it say?
 """
 
 # %%

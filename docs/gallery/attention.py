@@ -11,10 +11,11 @@ are: ``where=`` leaves out the padding of short texts and, here, everything to t
 # Python's help texts.
 import re
 from collections import Counter
+from itertools import pairwise
+from pydoc_data.topics import topics
 
 import matplotlib.pyplot as plt
 import numpy as np
-from pydoc_data.topics import topics
 
 import boltzmax
 
@@ -28,13 +29,13 @@ words = re.findall(r"[a-z]+", " ".join(topics[name] for name in sorted(topics)).
 common = [word for word, _ in Counter(words).most_common(3000)]
 number = {word: i for i, word in enumerate(common)}
 counts = np.zeros((3000, 3000), np.float32)
-for a, b in zip(words, words[1:], strict=False):
+for a, b in pairwise(words):
     if a in number and b in number:
         counts[number[a], number[b]] += 1
         counts[number[b], number[a]] += 1
 left, scale, _ = np.linalg.svd(np.log1p(counts[:, :300]), full_matrices=False)
 vectors = (left * np.sqrt(scale))[:, :32]
-vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
+vectors /= np.linalg.norm(vectors, axis=1, keepdims=True) + 1e-6  # some have no neighbours
 
 # %%
 # The scores of all sentences are one array; the padding holds NaN to show that nobody looks at it.

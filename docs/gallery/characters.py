@@ -9,9 +9,10 @@ distribution.
 
 # %%
 # The text ships with Python.
+from pydoc_data.topics import topics
+
 import matplotlib.pyplot as plt
 import numpy as np
-from pydoc_data.topics import topics
 
 import boltzmax
 
@@ -64,11 +65,11 @@ def step(contexts, targets, rate):
 
 
 windows = np.lib.stride_tricks.sliding_window_view(ids, CONTEXT + 1)
-STEPS = 1200
+STEPS = 4000
 losses = []
 for i in range(STEPS):
     batch = windows[rng.integers(len(windows), size=256)]
-    losses.append(step(batch[:, :-1], batch[:, -1], 3e-3 * (1 - i / STEPS)))
+    losses.append(step(batch[:, :-1], batch[:, -1], 4e-3 * (1 - i / STEPS)))
 print(f"perplexity {np.exp(np.mean(losses[-100:])):.1f}, {len(alphabet)} at the start")
 
 # %%

@@ -26,14 +26,16 @@ x, x_test, t, t_test = train_test_split(
 rng = np.random.default_rng(0)
 weight, bias = np.zeros((64, 10)), np.zeros(10)
 losses = []
-for epoch in range(40):
+for _ in range(40):
     order = rng.permutation(len(x))
     for batch in np.array_split(order, len(x) // 32):
         logits = x[batch] @ weight + bias
         _, d_logits = boltzmax.cross_entropy_with_grad(logits, t[batch])
         weight -= 0.5 * x[batch].T @ d_logits
         bias -= 0.5 * d_logits.sum(axis=0)
-    losses.append([boltzmax.cross_entropy(a @ weight + bias, b) for a, b in ((x, t), (x_test, t_test))])
+    losses.append(
+        [boltzmax.cross_entropy(a @ weight + bias, b) for a, b in ((x, t), (x_test, t_test))]
+    )
 
 logits = x_test @ weight + bias
 print(f"{np.mean(logits.argmax(axis=1) == t_test):.1%} of the test images are recognised")
@@ -49,7 +51,11 @@ figure, axes = plt.subplots(2, 4, figsize=(9, 4.5), layout="constrained")
 for i, top, bottom in zip(range(4), *axes, strict=True):
     top.imshow(x_test[chosen[i]].reshape(8, 8), cmap="gray_r")
     top.set(title=f"a {t_test[chosen[i]]}", xticks=[], yticks=[])
-    bottom.bar(range(10), probabilities[i], color=["C3" if k == t_test[chosen[i]] else "C0" for k in range(10)])
+    bottom.bar(
+        range(10),
+        probabilities[i],
+        color=["C3" if k == t_test[chosen[i]] else "C0" for k in range(10)],
+    )
     bottom.set(ylim=(0, 1), xticks=range(10), yticks=[0, 0.5, 1])
 figure.suptitle("The least certain test images, and the probabilities of the ten digits")
 

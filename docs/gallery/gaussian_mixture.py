@@ -55,7 +55,9 @@ def fit(x, components, special, rounds=60):
 
 theirs, their_curve = fit(x, 3, scipy.special)
 ours, our_curve = fit(x, 3, boltzmax.special)
-print("largest difference of the log-likelihoods:", np.abs(np.subtract(our_curve, their_curve)).max())
+print(
+    "largest difference of the log-likelihoods:", np.abs(np.subtract(our_curve, their_curve)).max()
+)
 
 # %%
 # On a larger sample the two functions are most of what a round takes beside the densities.
@@ -81,5 +83,7 @@ axis.contour(across, up, np.exp(log_density), 12, cmap="Greys", linewidths=0.8)
 for kind, marker in enumerate("os^"):
     which = kinds == kind
     axis.scatter(*x[which].T, 24, [f"C{k}" for k in component[which]], marker=marker)
-axis.set(xlabel="first principal component", ylabel="second", title="colour: component, shape: kind")
+axis.set(
+    xlabel="first principal component", ylabel="second", title="colour: component, shape: kind"
+)
 plt.show()

@@ -50,7 +50,13 @@ for size in sizes:
 figure, axis = plt.subplots(figsize=(7, 4), layout="constrained")
 for name, values in peaks.items():
     axis.plot(sizes, values, "o-", label=name)
-axis.plot(sizes, [4 * n * FEATURES / 2**20 for n in sizes], ":", color="gray", label="gradient of the weights")
+axis.plot(
+    sizes,
+    [4 * n * FEATURES / 2**20 for n in sizes],
+    ":",
+    color="gray",
+    label="gradient of the weights",
+)
 axis.set(xscale="log", yscale="log", xlabel="words", ylabel="peak of the memory, MB")
 axis.grid(alpha=0.3)
 axis.legend()

@@ -7,8 +7,8 @@ leaf. Here both are timed from a thousand classes to a million.
 """
 
 # %%
-# Class frequencies as in texts: the k-th most frequent word makes up a share of about 1/k. Huffman's
-# tree gives frequent classes short ways.
+# Class frequencies as in texts: the k-th most frequent word makes up a share of about 1/k.
+# Huffman's tree gives frequent classes short ways.
 import time
 
 import matplotlib.pyplot as plt
@@ -19,6 +19,7 @@ import boltzmax
 FEATURES = 32
 rng = np.random.default_rng(0)
 hidden = rng.normal(size=(64, FEATURES)).astype(np.float32)
+threads = boltzmax.get_num_threads()
 boltzmax.set_num_threads(1)
 
 
@@ -47,6 +48,8 @@ for size in sizes:
         best_time(lambda: boltzmax.linear_log_prob(hidden, weight, target), 2)
     )
     print(f"{size:9,} classes: expected depth {tree.expected_depth(counts):.1f}")
+
+boltzmax.set_num_threads(threads)
 
 # %%
 # It is a distribution all the same: the probabilities of a million classes add up to 1.

@@ -31,7 +31,9 @@ logits.flush()
 # The command runs in a process of its own, sixteen megabytes at a time.
 command = ["apply", "softmax", "logits.npy", "p.npy", "--block-mb", "16"]
 print("python -m boltzmax", *command)
-subprocess.run([sys.executable, "-m", "boltzmax", *command], cwd=folder, check=True, capture_output=True)
+subprocess.run(
+    [sys.executable, "-m", "boltzmax", *command], cwd=folder, check=True, capture_output=True
+)
 subprocess.run(
     [sys.executable, "-m", "boltzmax", "apply", "logsumexp", "logits.npy", "lse.npy"],
     cwd=folder,
@@ -47,7 +49,9 @@ print("sums of some rows:", p[::10_000].sum(axis=1).round(6))
 
 figure, (top, bottom) = plt.subplots(2, 1, figsize=(8, 5), sharex=True, layout="constrained")
 coarse = p[::100].reshape(400, 50, 20).sum(axis=2).T
-image = top.imshow(coarse, aspect="auto", origin="lower", extent=(0, 40_000, 0, 1_000), cmap="viridis")
+image = top.imshow(
+    coarse, aspect="auto", origin="lower", extent=(0, 40_000, 0, 1_000), cmap="viridis"
+)
 top.set(ylabel="class", title="probability of twenty classes together")
 figure.colorbar(image, ax=top)
 bottom.plot(np.arange(0, 40_000, 100), lse[::100])

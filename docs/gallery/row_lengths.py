@@ -7,14 +7,15 @@ reads them and answers a question: how many times as fast as the fastest other l
 """
 
 # %%
-# The file is a list of curves, each with the times of one library in one operation.
+# The file is a list of curves, each with the times of one library in one operation. (The path is as
+# seen from the folder of this example.)
 import json
 from pathlib import Path
 
 import matplotlib.pyplot as plt
 import numpy as np
 
-found = json.loads((Path(__file__).parents[1] / "_static" / "rows.json").read_text())
+found = json.loads(Path("../_static/rows.json").read_text())
 print(found["date"], found["config"]["cpu"], found["versions"])
 curves = {(c["operation"], c["peer"]): np.array(c["least"]) for c in found["curves"]}
 lengths = {c["operation"]: np.array(c["n"]) for c in found["curves"]}
@@ -24,7 +25,11 @@ lengths = {c["operation"]: np.array(c["n"]) for c in found["curves"]}
 # ``python -m boltzmax bench --sweep --json rows.json``.
 figure, axis = plt.subplots(figsize=(8, 4.2), layout="constrained")
 for operation, n in lengths.items():
-    others = [v for (o, peer), v in curves.items() if o == operation and peer not in ("boltzmax", "np.exp")]
+    others = [
+        v
+        for (o, peer), v in curves.items()
+        if o == operation and peer not in ("boltzmax", "np.exp")
+    ]
     if others:
         ratio = np.min(others, axis=0) / curves[operation, "boltzmax"]
         axis.plot(n, ratio, label=operation)
