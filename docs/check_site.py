@@ -134,7 +134,7 @@ def look(site: Path, folder: Path) -> list[str]:
                         found.append(f"{page}, {screen}: {wide} pixels too wide")
                     driver.save_screenshot(str(folder / f"{name}-{screen}-{mode}.png"))
         for entry in driver.get_log("browser"):
-            if entry["level"] not in ("DEBUG", "INFO") and "[PST]: Set" not in entry["message"]:
+            if entry["level"] not in ("DEBUG", "INFO"):
                 found.append(f"console, {entry['level']}: {entry['message']}")
         for entry in driver.get_log("performance"):
             message = json.loads(entry["message"])["message"]

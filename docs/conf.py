@@ -34,6 +34,7 @@ exclude_patterns = ["gallery", "api/generated/README*"]
 templates_path = ["_templates"]
 default_role = "py:obj"
 add_function_parentheses = False
+toc_object_entries_show_parents = "hide"
 
 # ---- what docstrings become
 autosummary_generate = True
@@ -73,8 +74,9 @@ html_static_path = ["_static"]
 html_css_files = ["boltzmax.css"]
 html_show_sourcelink = False
 html_copy_source = False
-html_sidebars = {"changelog": [], "glossary": [], "index": [], "tour": []}
+html_sidebars = {"index": [], "performance": [], "tour": []}
 html_math_renderer = "mathml"
+html_context = {"default_mode": "auto"}  # light or dark, as the system says
 html_theme_options = {
     "logo": {"text": "boltzmax"},
     "header_links_before_dropdown": 8,

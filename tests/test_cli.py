@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 import signal
 import subprocess
 import sys
@@ -16,8 +17,9 @@ import numpy as np
 import pytest
 
 import boltzmax
-from boltzmax.cli import main
+from boltzmax.cli import bench, main, make_parser, sweep
 from boltzmax.cli.apply import blocks
+from boltzmax.cli.arguments import PROGRAM
 from boltzmax.cli.timing import Task, interleave
 
 Fail = Callable[..., str]
@@ -371,6 +373,72 @@ def test_bench_draws_a_figure(folder: Path) -> None:
     pytest.importorskip("matplotlib")
     assert main([*BENCH, "--plot", "figure.png"]) == 0
     assert Path("figure.png").read_bytes().startswith(b"\x89PNG")
+
+
+SWEEP = ["bench", "--sweep", "--quick", "--functions", "softmax"]
+
+
+def test_sweep_times_all_lengths(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A curve for each library; the same file by name and on standard output."""
+    pytest.importorskip("matplotlib")
+    argv = [*SWEEP, "--dtypes", "float32,float64", "--json", "sweep.json", "--plot", "sweep.png"]
+    assert main(argv) == 0
+    assert "softmax, float64: ns per row" in capsys.readouterr().out
+    assert Path("sweep.png").read_bytes().startswith(b"\x89PNG")
+    curves, found = sweep.read(Path("sweep.json"))
+    assert found["config"]["version"] == boltzmax.__version__
+    ours, numpy = curves[:2]
+    assert (ours.peer, numpy.peer) == ("boltzmax", "numpy")
+    assert {curve.dtype for curve in curves} == {"float32", "float64"}
+    assert {curve.operation for curve in curves} == {"softmax"}
+    for curve in curves:
+        assert curve.n == sweep.lengths(few=True)
+        assert all(0 < a <= b for a, b in zip(curve.least, curve.median, strict=True))
+    assert ours.times[100] == ours.least[ours.n.index(100)]
+
+
+def test_sweep_on_standard_output(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([*SWEEP, "--json", "-"]) == 0
+    report = json.loads(capsys.readouterr().out)
+    assert report["curves"][0]["peer"] == "boltzmax"
+
+
+@pytest.mark.parametrize("options", [["--shapes", "3x4"], ["--threads", "2"]])
+def test_sweep_chooses_its_cases(options: list[str], failure: Fail) -> None:
+    assert "--sweep chooses the shapes" in failure(*SWEEP, *options)
+
+
+def test_lengths_of_a_sweep() -> None:
+    """All short ones, powers of two with their neighbours, and matrices that fit in the cache."""
+    lengths = sweep.lengths(few=False)
+    assert lengths[:40] == list(range(1, 41))
+    assert {255, 256, 257, 4095, 4096} <= set(lengths)
+    assert lengths == sorted(set(lengths))
+    assert set(sweep.lengths(few=True)) <= set(lengths)
+    for rows, n in sweep.shapes(few=False):
+        assert rows <= sweep.MOST_ROWS
+        assert sweep.ELEMENTS <= rows * n < sweep.ELEMENTS + n or rows == sweep.MOST_ROWS
+
+
+def test_bench_has_many_short_rows_among_its_shapes() -> None:
+    assert (100_000, 10) in bench.SHAPES
+
+
+@pytest.mark.parametrize("command", [[], ["demo"], ["text"], ["bench"], ["info"], ["apply"]])
+def test_help_ends_with_examples_that_parse(
+    command: list[str], folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit):
+        main([*command, "--help"])
+    _, examples = capsys.readouterr().out.split("examples:\n")
+    lines = [line.strip() for line in examples.splitlines() if line.startswith("  ")]
+    assert lines
+    for line in lines:
+        program, arguments = line[: len(PROGRAM)], line[len(PROGRAM) :]
+        assert program == PROGRAM
+        argv = shlex.split(arguments)
+        assert argv[: len(command)] == command
+        make_parser().parse_args(argv)
 
 
 def test_interleave_times_in_turns() -> None:

@@ -44,12 +44,13 @@ for row, sentence in zip(x, sentences, strict=True):
     row[: len(sentence)] = vectors[[number[word] for word in sentence]]
 scores = x @ x.swapaxes(1, 2)
 is_word = np.arange(length) < np.array([[len(s)] for s in sentences])
-mask = is_word[:, None, :] & is_word[:, :, None] & np.tri(length, dtype=bool)
-attention = boltzmax.softmax(scores, where=mask, temperature=0.3)
+mask = is_word[:, None, :] & is_word[:, :, None] & np.tri(length, k=-1, dtype=bool)
+attention = boltzmax.softmax(scores, where=mask, temperature=0.15)
 print("sums of the rows:", attention.sum(axis=2).round(6).tolist()[2])
 
 # %%
-# Rows of padding are fully masked, and all zeros.
+# Rows of padding are fully masked and hence all zeros; so is the row of the first word, which has
+# none before it.
 figure, axes = plt.subplots(1, 3, figsize=(11, 4.4), layout="constrained")
 for axis, sentence, p in zip(axes, sentences, attention, strict=True):
     axis.imshow(p, cmap="Blues", vmin=0, vmax=1)

@@ -7,6 +7,7 @@ cache.
 from __future__ import annotations
 
 import json
+import textwrap
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -121,18 +122,20 @@ def draw(curves: Iterable[Curve], title: str, path: Path) -> None:
     drawn = panels(curves)
     across = min(4, len(drawn))
     down = -(-len(drawn) // across)
-    figure = Figure(figsize=(4.2 * across, 3.6 * down), layout="constrained")
+    figure = Figure(figsize=(3.3 * across, 3.2 * down), layout="constrained")
     axes = figure.subplots(down, across, sharex=True, squeeze=False).ravel()
     for axis, ((operation, dtype), of) in zip(axes, drawn.items(), strict=False):
         for peer, curve in of.items():
-            width = 2.5 if peer == OURS else 1.2
-            style = ":" if peer not in (OURS, *peers.NAMES) else "-"
-            axis.plot(curve.n, curve.least, style, color=COLORS[peer], lw=width, label=peer)
+            style = "-" if peer in peers.NAMES else ":"
+            width, order = (2.5, 3) if peer == OURS else (1.2, 2)
+            axis.plot(
+                curve.n, curve.least, style, color=COLORS[peer], lw=width, label=peer, zorder=order
+            )
         axis.set(title=f"{operation}, {dtype}", xscale="log", yscale="log")
         axis.set(xlabel="length of the row", ylabel="ns per row")
         axis.grid(alpha=0.3)
-        axis.legend(fontsize="small")
     for axis in axes[len(drawn) :]:
         axis.remove()
-    figure.suptitle(title, fontsize="medium")
+    figure.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=6)
+    figure.suptitle(textwrap.fill(title, 45 * across), fontsize="small")
     figure.savefig(path, dpi=120)
