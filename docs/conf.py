@@ -93,6 +93,7 @@ PLACES = {
     "(cpp/README.md)": "(how_it_works.md)",
     "(CHANGELOG.md)": "(changelog.md)",
     "(CONTRIBUTING.md)": "(contributing.md)",
+    "(docs/about/glossary.md)": "(glossary.md)",
 }
 
 
