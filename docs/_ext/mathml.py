@@ -17,7 +17,7 @@ def visit_math(writer: Any, node: math) -> None:
 
 def visit_displaymath(writer: Any, node: math_block) -> None:
     """Write a formula that has a line of its own."""
-    writer.body.append(f'<div class="math">{tex2mathml(node.astext(), as_block=True)}</div>\n')
+    writer.body.append(f'<div class="formula">{tex2mathml(node.astext(), as_block=True)}</div>\n')
     raise SkipNode
 
 
