@@ -8,6 +8,7 @@ import importlib.util
 import inspect
 import json
 import re
+import tomllib
 from itertools import pairwise
 from pathlib import Path
 from types import ModuleType
@@ -17,6 +18,7 @@ import numpy as np
 import pytest
 
 import boltzmax
+import compiled
 
 ROOT = Path(__file__).parent.parent
 README = ROOT / "README.md"
@@ -184,6 +186,13 @@ def test_the_readme_is_a_front_door() -> None:
     ]
 
 
+def test_the_citation_names_this_version() -> None:
+    citation = (ROOT / "CITATION.cff").read_text(encoding="utf-8")
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    for line in (f"version: {project['version']}", f"license: {project['license']}"):
+        assert re.search(rf"^{re.escape(line)}$", citation, re.M)
+
+
 def test_links_lead_somewhere() -> None:
     """Relative links of the pages are files; a page of the gallery is made of an example."""
     missing = []
@@ -256,6 +265,20 @@ def test_measured_parts_have_their_places(page: str, name: str) -> None:
     found = re.findall(rf"<!-- {name}:begin -->\n(.*?)\n<!-- {name}:end -->", text, re.S)
     assert len(found) == 1
     assert boltzmax.__version__ in found[0]
+
+
+def test_a_new_table_replaces_the_old_one(tmp_path: Path) -> None:
+    pages = compiled.load("pages", ROOT / "benchmarks" / "pages.py")
+    page = tmp_path / "page.md"
+    page.write_text("above\n<!-- speed:begin -->\nold\n<!-- speed:end -->\nbelow\n")
+    pages.update(page, "speed", "new\nlines")
+    expected = "above\n<!-- speed:begin -->\nnew\nlines\n<!-- speed:end -->\nbelow\n"
+    assert page.read_text() == expected
+    with pytest.raises(SystemExit, match="accuracy:begin"):
+        pages.update(page, "accuracy", "")
+    assert page.read_text() == expected
+    for known in (pages.PERFORMANCE, pages.ACCURACY):
+        assert known in PAGES
 
 
 def test_pictures_show_what_was_measured() -> None:
