@@ -2,8 +2,8 @@
 
     python benchmarks/accuracy.py                    # the worst errors, and their inputs
     python benchmarks/accuracy.py --quick            # fewer rows
-    python benchmarks/accuracy.py --markdown         # as it stands in the README
-    python benchmarks/accuracy.py --update-readme    # between its markers
+    python benchmarks/accuracy.py --markdown         # as it stands in the documentation
+    python benchmarks/accuracy.py --update-docs      # there, with its picture
 
 The rows, the exact results and the budgets are those of the tests: tests/rows.py, oracle.py,
 ulp.py.
@@ -29,7 +29,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "tests"))
 import boltzmax
 import boltzmax.testing
 import oracle
-import readme
+import pages
 import rows
 import ulp
 
@@ -261,21 +261,51 @@ def markdown(table: Table) -> str:
     )
 
 
+PEER_COLORS = {"NumPy": "#1c7ed6", "SciPy": "#2f9e44", "PyTorch": "#f08c00"}
+
+
+def draw(table: Table, path: Path) -> None:
+    """Draw the worst errors in float32 and float64: a point for each implementation."""
+    from matplotlib.figure import Figure
+
+    lines = [(op, dtype) for op in ulp.OPS for dtype in ("float32", "float64")]
+    figure = Figure(figsize=(8, 3.8), layout="constrained")
+    axis = figure.subplots()
+    for i, label in enumerate(reversed(columns(table))):
+        ours = label in boltzmax.available_isas()
+        name = f"boltzmax, {label}" if ours else label
+        units = [table.cells[op, dtype, label].units for op, dtype in lines]
+        color = (
+            "#d6336c" if ours else {"NumPy": "#1c7ed6", "SciPy": "#2f9e44"}.get(label, "#f08c00")
+        )
+        alpha, marker = (0.4 + 0.15 * (i - 2), "D") if ours else (0.9, "o")
+        shift = [y + 0.1 * (2.5 - i) for y in range(len(lines))]
+        axis.scatter(units, shift, 36, color, marker=marker, alpha=alpha, label=name)
+    axis.axvline(1, color="gray", lw=0.8, ls=":")
+    axis.set_yticks(range(len(lines)), [f"{op}, {dtype}" for op, dtype in lines])
+    axis.set(xscale="log", xlabel="worst error found, in eps (softmax) or ULP (the others)")
+    axis.invert_yaxis()
+    axis.grid(alpha=0.3, axis="x")
+    figure.legend(loc="outside right upper", reverse=True)
+    figure.savefig(path, dpi=120)
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument(
         "--quick", action="store_true", help="fewer rows, seconds instead of minutes"
     )
     parser.add_argument("--markdown", action="store_true", help="print Markdown")
-    parser.add_argument("--update-readme", action="store_true", help="write it into README.md")
+    parser.add_argument("--update-docs", action="store_true", help="write and draw it there")
     options = parser.parse_args()
     warnings.simplefilter("ignore")
     table = measure(options.quick)
-    if options.update_readme:
-        readme.update("accuracy", markdown(table))
+    if options.update_docs:
+        pages.update(pages.ACCURACY, "accuracy", markdown(table))
+        draw(table, pages.STATIC / "accuracy.png")
     if options.markdown:
         print(markdown(table))
-    elif not options.update_readme:
+    elif not options.update_docs:
         print(as_text(summary(table)), EXPLANATION, as_text(inputs(table)), versions(), sep="\n\n")
     over = [
         f"{op} {dtype} {label}"

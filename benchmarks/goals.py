@@ -2,7 +2,7 @@
 
     python benchmarks/goals.py
     python benchmarks/goals.py --only "64x1000 float32" --json goals.json
-    python benchmarks/goals.py --update-readme
+    python benchmarks/goals.py --update-docs
 
 Each goal is a ratio of times that are taken in turns in one process: the median over all rounds
 of our time against the rival's in the same round. One thread, unless the goal says two. All
@@ -16,7 +16,6 @@ import math
 import os
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
-from datetime import date
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -24,7 +23,7 @@ from typing import Any
 import numpy as np
 
 import boltzmax
-import readme
+import pages
 import row_tasks
 from boltzmax._lib.console import print_table, progress, write_json
 from boltzmax.cli import bench, peers
@@ -247,13 +246,11 @@ def print_verdicts(verdicts: Sequence[Verdict]) -> None:
 
 
 def markdown(verdicts: Sequence[Verdict]) -> str:
-    """Return the table as it stands in the README."""
-    found = bench.environment()
-    versions = ", ".join(f"{name} {version}" for name, version in found["versions"].items())
+    """Return the table as it stands in the documentation."""
     reached = sum(v.reached for v in verdicts)
     lines = [
-        f"On {date.today()}, {os.cpu_count()} shared cores, {boltzmax.isa()}; {versions}; "
-        f"one thread unless said. {reached} of {len(verdicts)} goals reached.",
+        f"{bench.conditions(row_tasks.environment())}; {os.cpu_count()} shared cores, one thread "
+        f"unless said. {reached} of {len(verdicts)} goals reached.",
         "",
         "| case | wanted | measured | rival |",
         "| --- | --- | --- | --- |",
@@ -270,7 +267,7 @@ def main() -> None:
     parser.add_argument("--only", default="", metavar="TEXT", help="goals whose name has this")
     parser.add_argument("--rounds", type=int, default=41, help="41 by default")
     parser.add_argument("--json", type=Path, metavar="FILE", help="- for standard output")
-    parser.add_argument("--update-readme", action="store_true", help="write the table there")
+    parser.add_argument("--update-docs", action="store_true", help="write the table there")
     args = parser.parse_args()
 
     cores = os.cpu_count() or 1
@@ -284,11 +281,11 @@ def main() -> None:
             advance(1)
     if args.json != Path("-"):
         print_verdicts(verdicts)
-    if args.update_readme:
-        readme.update("speed", markdown(verdicts))
+    if args.update_docs:
+        pages.update(pages.PERFORMANCE, "speed", markdown(verdicts))
     if args.json:
         results: list[dict[str, Any]] = [asdict(verdict) for verdict in verdicts]
-        write_json(args.json, {**bench.environment(), "goals": results})
+        write_json(args.json, {**row_tasks.environment(), "goals": results})
 
 
 if __name__ == "__main__":

@@ -5,11 +5,12 @@ PyTorch works on its own tensors, and differentiates only where that is the oper
 
 from __future__ import annotations
 
+import subprocess
 from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import date
 from functools import partial
 from importlib.util import find_spec
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -90,5 +91,10 @@ def in_torch(function: str, rows: Rows) -> Task:
 
 
 def environment() -> dict[str, Any]:
-    """Return what measurements depend on, and the day they were made."""
-    return {"date": str(date.today()), **bench.environment()}
+    """Return what measurements depend on, the commit among it."""
+    command = ["git", "-C", str(Path(__file__).parent), "rev-parse", "--short", "HEAD"]
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, check=True)
+    except (OSError, subprocess.CalledProcessError):  # of an archive, or without git
+        return bench.environment()
+    return {**bench.environment(), "commit": done.stdout.strip()}

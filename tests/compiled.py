@@ -13,7 +13,7 @@ from types import ModuleType
 
 import pytest
 
-README = Path(__file__).parent.parent / "README.md"
+GUIDE = Path(__file__).parent.parent / "docs" / "guides" / "compiled_code.md"
 
 
 def compiler() -> str:
@@ -63,10 +63,10 @@ def build_cython(name: str, source: str, folder: Path) -> ModuleType:
     return load(name, build_c(name, generated, folder, "-w"))
 
 
-def readme_block(language: str, containing: str) -> str:
-    """An example of the README in some language."""
+def guide_block(language: str, containing: str) -> str:
+    """An example of the guide in some language."""
     blocks = re.findall(
-        rf"^```{language}\n(.*?)^```", README.read_text(encoding="utf-8"), re.M | re.S
+        rf"^```{language}\n(.*?)^```", GUIDE.read_text(encoding="utf-8"), re.M | re.S
     )
     (found,) = [str(block) for block in blocks if containing in block]
     return found

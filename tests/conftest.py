@@ -19,10 +19,12 @@ import boltzmax
 import boltzmax.testing
 import fuzzing
 import ulp
+from boltzmax.cli import main
 
 fuzzing.register_profiles()
 
 RunPython = Callable[..., subprocess.CompletedProcess[str]]
+Fail = Callable[..., str]
 
 
 def attempt(call: Callable[[], Any]) -> tuple[Any, Exception | None]:
@@ -124,5 +126,26 @@ def run_python(tmp_path: Path) -> RunPython:
             timeout=timeout,
             check=False,
         )
+
+    return run
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Return an empty working directory."""
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+@pytest.fixture
+def failure(capsys: pytest.CaptureFixture[str]) -> Fail:
+    """Return a function that runs a command which must fail, and returns its one-line message."""
+
+    def run(*argv: str) -> str:
+        assert main(argv) == 2
+        output = capsys.readouterr()
+        assert output.err.count("\n") == 1
+        assert output.err.startswith("python -m boltzmax: error: ")
+        return output.err.strip()
 
     return run

@@ -27,7 +27,7 @@ import ulp
 Array = npt.NDArray[Any]
 
 # The worst errors in ULP of the result, and their inputs, by kind of arithmetic. float32: of all
-# non-positive numbers. float64: of the sample below. What the README and exp.hpp say is this.
+# non-positive numbers. float64: of the sample below. The page on accuracy and exp.hpp say this.
 WORST = {
     name: {kind: (error, float.fromhex(at)) for kind, (error, at) in kinds.items()}
     for name, kinds in {

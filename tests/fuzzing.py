@@ -155,7 +155,7 @@ def normalized(axis: Axis, ndim: int) -> tuple[int, ...]:
 def excess(op: str, got: Array, x: Array, where: Array, temperature: Array) -> Array:
     """By how much the results for the rows of a matrix leave their budgets: 0 where they do not.
 
-    Special values follow the table of the README to the letter. `temperature` is a column.
+    Special values follow the table of the documentation to the letter. `temperature` is a column.
     """
     exists = where & np.isnan(x.astype(np.float64))
     nan = exists.any(-1, keepdims=True)

@@ -119,8 +119,8 @@ def test_no_package_or_no_table_is_an_import_error(
         compiled.load("missing", path)
 
 
-def test_readme_example(tmp_path: Path) -> None:
+def test_example_of_the_guide(tmp_path: Path) -> None:
     """It compiles as it stands."""
-    example = compiled.readme_block("c", "boltzmax_import")
+    example = compiled.guide_block("c", "boltzmax_import")
     caller = "int call(float* x);\nint call(float* x) { return softmax_in_place(x, 1, 1); }\n"
-    compiled.build_c("readme", example + caller, tmp_path, f"-I{boltzmax.get_include()}")
+    compiled.build_c("guide", example + caller, tmp_path, f"-I{boltzmax.get_include()}")

@@ -116,10 +116,10 @@ def test_pkg_config(prefix: Path, tmp_path: Path) -> None:
     check(tmp_path / "program", prefix)
 
 
-def test_readme_program(prefix: Path, tmp_path: Path) -> None:
+def test_program_of_the_guide(prefix: Path, tmp_path: Path) -> None:
     cmake = needs("cmake")
     compiled.compiler()
-    write(tmp_path, "boltzmax", compiled.readme_block("c", "boltzmax_get_api"))
+    write(tmp_path, "boltzmax", compiled.guide_block("c", "boltzmax_get_api"))
     compiled.run([cmake, "-S", ".", "-B", "build", f"-DCMAKE_PREFIX_PATH={prefix}"], tmp_path)
     compiled.run([cmake, "--build", "build"], tmp_path)
     environment = os.environ | {"LD_LIBRARY_PATH": str(library_folder(prefix))}

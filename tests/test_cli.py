@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import json
+import shlex
 import signal
 import subprocess
 import sys
@@ -16,37 +16,16 @@ import numpy as np
 import pytest
 
 import boltzmax
-from boltzmax.cli import main
+from boltzmax.cli import main, make_parser
 from boltzmax.cli.apply import blocks
-from boltzmax.cli.timing import Task, interleave
+from boltzmax.cli.arguments import PROGRAM
+from conftest import Fail
 
-Fail = Callable[..., str]
 Spawn = Callable[..., subprocess.Popen[str]]
 
 HEADER = b"\x93NUMPY\x01\x00\x10\x00"  # of 16 characters
 OPERATIONS = ("softmax", "log_softmax", "logsumexp")
 KINDS = ("float16", "float32", "float64", "int32")
-
-
-@pytest.fixture
-def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Return an empty working directory."""
-    monkeypatch.chdir(tmp_path)
-    return tmp_path
-
-
-@pytest.fixture
-def failure(capsys: pytest.CaptureFixture[str]) -> Fail:
-    """Return a function that runs a command which must fail, and returns its one-line message."""
-
-    def run(*argv: str) -> str:
-        assert main(argv) == 2
-        output = capsys.readouterr()
-        assert output.err.count("\n") == 1
-        assert output.err.startswith("python -m boltzmax: error: ")
-        return output.err.strip()
-
-    return run
 
 
 def scores(*shape: int, dtype: str = "float32") -> np.ndarray[Any, Any]:
@@ -348,49 +327,18 @@ def test_demo_says_what_to_install(failure: Fail, monkeypatch: pytest.MonkeyPatc
     assert failure("demo").endswith('sklearn is missing: pip install "boltzmax[demo]"')
 
 
-BENCH = ["bench", "--quick", "--functions", "softmax,logsumexp", "--shapes", "3x4"]
-
-
-@pytest.mark.parametrize("rich", [True, False])
-def test_bench_prints_a_table(
-    rich: bool, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("command", [[], ["demo"], ["text"], ["bench"], ["info"], ["apply"]])
+def test_help_ends_with_examples_that_parse(
+    command: list[str], folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    if not rich:
-        monkeypatch.setitem(sys.modules, "rich", None)
-    assert main(BENCH) == 0
-    output = capsys.readouterr().out
-    for word in ("softmax", "logsumexp", "3x4", "float32", "boltzmax", "numpy", "speed-up"):
-        assert word in output
-
-
-def test_bench_writes_json_and_restores_the_threads(
-    folder: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    threads = boltzmax.get_num_threads()
-    assert main([*BENCH, "--threads", "1,2", "--dtypes", "float64", "--json", "b.json"]) == 0
-    assert boltzmax.get_num_threads() == threads
-    capsys.readouterr()
-    assert main([*BENCH, "--json", "-"]) == 0
-    for text in Path("b.json").read_text(), capsys.readouterr().out:
-        report = json.loads(text)
-        ours, numpy = report["results"][:2]
-        assert report["config"]["isa"] == boltzmax.config()["isa"]
-        assert (ours["peer"], numpy["peer"]) == ("boltzmax", "numpy")
-        assert ours["speedup"] == 1
-        assert numpy["speedup"] == pytest.approx(numpy["seconds"] / ours["seconds"])
-        assert ours["ns_per_element"] == pytest.approx(1e9 * ours["seconds"] / 12)
-
-
-def test_bench_draws_a_figure(folder: Path) -> None:
-    pytest.importorskip("matplotlib")
-    assert main([*BENCH, "--plot", "figure.png"]) == 0
-    assert Path("figure.png").read_bytes().startswith(b"\x89PNG")
-
-
-def test_interleave_times_in_turns() -> None:
-    calls: list[str] = []
-    tasks = {name: Task(lambda name=name: calls.append(name)) for name in "ab"}  # type: ignore[misc]
-    times = interleave(tasks, rounds=3, sample=1e-6)
-    assert {name: len(values) for name, values in times.items()} == {"a": 3, "b": 3}
-    assert all(np.all(values > 0) for values in times.values())
-    assert {"a", "b"} == set(calls)
+    with pytest.raises(SystemExit):
+        main([*command, "--help"])
+    _, examples = capsys.readouterr().out.split("examples:\n")
+    lines = [line.strip() for line in examples.splitlines() if line.startswith("  ")]
+    assert lines
+    for line in lines:
+        program, arguments = line[: len(PROGRAM)], line[len(PROGRAM) :]
+        assert program == PROGRAM
+        argv = shlex.split(arguments)
+        assert argv[: len(command)] == command
+        make_parser().parse_args(argv)

@@ -152,9 +152,9 @@ def test_every_function_goes_to_its_own_entry() -> None:
         assert results[0][0] == 0, name
 
 
-def test_readme_example(tmp_path: Path) -> None:
+def test_example_of_the_guide(tmp_path: Path) -> None:
     module = compiled.build_cython(
-        "readme", compiled.readme_block("cython", "cimport softmax_f32"), tmp_path
+        "guide", compiled.guide_block("cython", "cimport softmax_f32"), tmp_path
     )
     x = np.random.default_rng(0).normal(size=(3, 10)).astype(np.float32)
     expected = boltzmax.softmax(x)
@@ -168,10 +168,10 @@ def test_readme_example(tmp_path: Path) -> None:
 
 
 def test_numba(tmp_path: Path) -> None:
-    """The example of the README."""
+    """The example of the guide."""
     pytest.importorskip("numba")
     namespace: dict[str, Any] = {}
-    exec(compiled.readme_block("py", "get_cython_function_address"), namespace)
+    exec(compiled.guide_block("py", "get_cython_function_address"), namespace)
     x = np.random.default_rng(0).normal(size=(3, 10)).astype(np.float32)
     expected = boltzmax.softmax(x)
     assert namespace["softmax_in_place"](x) == 0

@@ -6,7 +6,9 @@ import doctest
 import importlib
 import importlib.util
 import inspect
+import json
 import re
+import tomllib
 from itertools import pairwise
 from pathlib import Path
 from types import ModuleType
@@ -16,9 +18,15 @@ import numpy as np
 import pytest
 
 import boltzmax
+import compiled
 
 ROOT = Path(__file__).parent.parent
 README = ROOT / "README.md"
+DOCS = ROOT / "docs"
+PAGES = [
+    README,
+    *(p for p in sorted(DOCS.rglob("*.md")) if not {"examples", "generated"} & {*p.parts}),
+]
 
 SIGNATURES = {
     "softmax": "(x, axis=-1, *, where=None, temperature=1.0, empty='nan', dtype=None, out=None)",
@@ -141,35 +149,145 @@ def fences(text: str) -> list[str]:
     return found
 
 
-def test_readme_examples(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The Python of the README, pasted from top to bottom into one session."""
-    if not README.exists():
-        pytest.fail("there is no README.md")
-    text = README.read_text(encoding="utf-8")
-    blocks = fences(text)
-    assert blocks, "examples"
+WITH_EXAMPLES = [page for page in PAGES if fences(page.read_text(encoding="utf-8"))]
+
+
+@pytest.mark.parametrize("page", WITH_EXAMPLES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_examples_of_pages(page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The Python of a page, pasted from top to bottom into one session."""
+    blocks = fences(page.read_text(encoding="utf-8"))
+    for name in ("sklearn", "scipy"):
+        if any(re.search(rf"\b(import|from) [\w., ]*\b{name}\b", block) for block in blocks):
+            pytest.importorskip(name)
     monkeypatch.chdir(tmp_path)
     threads = boltzmax.get_num_threads()
     namespace: dict[str, Any] = {}
     try:
         for number, block in enumerate(blocks, 1):
-            if ">>>" in block:
-                run_examples(block, f"README.md, block {number}", namespace)
-            else:
-                exec(compile(block, f"README.md, block {number}", "exec"), namespace)
+            assert ">>>" in block, "an example that runs shows its prompts"
+            run_examples(block, f"{page.name}, block {number}", namespace)
     finally:
         boltzmax.set_num_threads(threads)
 
 
-def test_readme_links_lead_somewhere() -> None:
-    """Relative links of the pages are files."""
-    for page in [README, *ROOT.glob("*.md"), *ROOT.glob("cpp/*.md"), *ROOT.glob("benchmarks/*.md")]:
-        for target in re.findall(r"\]\(([^)#\s]+)(?:#[^)]*)?\)", page.read_text(encoding="utf-8")):
-            if "://" not in target and not target.startswith("mailto:"):
-                assert (page.parent / target).exists(), f"{page.name}: {target}"
-
-
-def test_readme_names_every_function() -> None:
+def test_the_readme_is_a_front_door() -> None:
+    """Short, and with the two commands, examples and pictures of speed and accuracy."""
     text = README.read_text(encoding="utf-8")
-    for name in SIGNATURES:
-        assert re.search(rf"\b{name}\b", text), name
+    assert len(text.splitlines()) <= 150
+    assert len(fences(text)) >= 2
+    commands = (
+        'pip install ".[demo]" && python -m boltzmax',
+        'pip install ".[test]" && python -m pytest',
+    )
+    assert all(command in text for command in commands)
+    assert re.findall(r"!\[[^\]]+\]\(([^)]+)\)", text) == [
+        "docs/_static/speed.png",
+        "docs/_static/accuracy.png",
+    ]
+
+
+def test_the_citation_names_this_version() -> None:
+    citation = (ROOT / "CITATION.cff").read_text(encoding="utf-8")
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    for line in (f"version: {project['version']}", f"license: {project['license']}"):
+        assert re.search(rf"^{re.escape(line)}$", citation, re.M)
+
+
+def test_links_lead_somewhere() -> None:
+    """Relative links of the pages are files; a page of the gallery is made of an example."""
+    missing = []
+    for page in [*PAGES, *ROOT.glob("*.md"), *ROOT.glob("cpp/*.md")]:
+        for target in re.findall(r"\]\(([^)#\s]+)(?:#[^)]*)?\)", page.read_text(encoding="utf-8")):
+            if "://" in target or target.startswith("mailto:"):
+                continue
+            path = (page.parent / target).resolve()
+            if path.parent == DOCS / "examples":
+                name = "GALLERY_HEADER.rst" if path.stem == "index" else f"{path.stem}.py"
+                path = DOCS / "gallery" / name
+            if not path.exists():
+                missing.append(f"{page.relative_to(ROOT)}: {target}")
+    assert not missing
+
+
+# ---- the pages of the API
+
+MODULES = ("boltzmax", "boltzmax.special", "boltzmax.sklearn", "boltzmax.cuda", "boltzmax.testing")
+
+
+def listed(page: Path) -> list[str]:
+    """The objects that a page of the API has, by their full names."""
+    found, module, inside = [], "", False
+    for line in page.read_text(encoding="utf-8").splitlines():
+        if match := re.fullmatch(r"\.\. currentmodule:: (\S+)", line):
+            module = match[1]
+        elif match := re.fullmatch(r"\.\. py:data:: (\S+)", line):
+            found.append(f"{module}.{match[1]}")
+        elif line == ".. autosummary::":
+            inside = True
+        elif line and not line.startswith(" "):
+            inside = False
+        elif inside and (match := re.fullmatch(r"   (\w+)", line)):
+            found.append(f"{module}.{match[1]}")
+    return found
+
+
+def test_every_public_object_has_one_page() -> None:
+    documented = [name for page in sorted(DOCS.glob("api/*.rst")) for name in listed(page)]
+    assert len(documented) == len(set(documented)), "documented once"
+    public = set()
+    for name in MODULES:
+        if name == "boltzmax.sklearn":
+            pytest.importorskip("sklearn")
+        module = importlib.import_module(name)
+        named = getattr(module, "__all__", None) or [
+            n for n, v in vars(module).items() if getattr(v, "__module__", "") == name
+        ]
+        public |= {f"{name}.{n}" for n in named}
+    assert set(documented) == public
+
+
+def test_every_page_of_the_api_is_in_its_index() -> None:
+    index = (DOCS / "api" / "index.md").read_text(encoding="utf-8")
+    names = {page.stem for page in DOCS.glob("api/*.rst")}
+    assert names == set(re.findall(r"^\w+$", index, re.M))
+
+
+# ---- what is measured
+
+
+@pytest.mark.parametrize(
+    ("page", "name"),
+    [("performance.md", "rows"), ("performance.md", "speed"), ("concepts/accuracy.md", "accuracy")],
+)
+def test_measured_parts_have_their_places(page: str, name: str) -> None:
+    """Where benchmarks/pages.py writes them; what is written there is a table, or versions."""
+    text = (DOCS / page).read_text(encoding="utf-8")
+    found = re.findall(rf"<!-- {name}:begin -->\n(.*?)\n<!-- {name}:end -->", text, re.S)
+    assert len(found) == 1
+    assert boltzmax.__version__ in found[0]
+
+
+def test_a_new_table_replaces_the_old_one(tmp_path: Path) -> None:
+    pages = compiled.load("pages", ROOT / "benchmarks" / "pages.py")
+    page = tmp_path / "page.md"
+    page.write_text("above\n<!-- speed:begin -->\nold\n<!-- speed:end -->\nbelow\n")
+    pages.update(page, "speed", "new\nlines")
+    expected = "above\n<!-- speed:begin -->\nnew\nlines\n<!-- speed:end -->\nbelow\n"
+    assert page.read_text() == expected
+    with pytest.raises(SystemExit, match="accuracy:begin"):
+        pages.update(page, "accuracy", "")
+    assert page.read_text() == expected
+    for known in (pages.PERFORMANCE, pages.ACCURACY):
+        assert known in PAGES
+
+
+def test_pictures_show_what_was_measured() -> None:
+    """The file that the pictures are drawn from has every operation, ours and NumPy's exp."""
+    report = json.loads((DOCS / "_static" / "rows.json").read_text(encoding="utf-8"))
+    curves = {(c["operation"], c["peer"]): c for c in report["curves"]}
+    for operation in ("softmax", "log_softmax", "logsumexp", "cross_entropy", "row_stats"):
+        for peer in ("boltzmax", "torch", "np.exp"):
+            curve = curves[operation, peer]
+            assert len(curve["n"]) == len(curve["least"]) > 100
+            assert all(0 < a <= b for a, b in zip(curve["least"], curve["median"], strict=True))
+    assert report["date"] in (DOCS / "performance.md").read_text(encoding="utf-8")

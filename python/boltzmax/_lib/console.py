@@ -42,7 +42,11 @@ def output_path(text: str) -> Path:
 
 def write_json(path: Path, value: Any) -> None:
     """Write `value` as JSON to a file, or to standard output if the path is ``-``."""
-    text = json.dumps(value, indent=2) + "\n"
+    write_text(path, json.dumps(value, indent=2) + "\n")
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write `text` to a file, or to standard output if the path is ``-``."""
     if path == Path("-"):
         sys.stdout.write(text)
     else:

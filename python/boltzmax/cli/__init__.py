@@ -13,10 +13,10 @@ from collections.abc import Sequence
 from boltzmax import _core
 from boltzmax._lib.console import CommandError
 from boltzmax.cli import apply, bench, demo, info, text
+from boltzmax.cli.arguments import PROGRAM, show_examples
 
 __all__ = ["main"]
 
-PROGRAM = "python -m boltzmax"
 MAIN_JOB = (["demo"], ["bench", "--quick"])
 
 
@@ -25,6 +25,9 @@ def make_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog=PROGRAM,
         description="Softmax for NumPy. Without arguments: demo, then bench --quick.",
+        epilog=show_examples("demo", "bench --quick", "apply softmax logits.npy probabilities.npy")
+        + f"\n\n{PROGRAM} COMMAND --help lists the options of a command.",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--version", action="version", version=_core.version)
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)

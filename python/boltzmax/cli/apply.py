@@ -29,6 +29,7 @@ from numpy.typing import NDArray
 from boltzmax import _core
 from boltzmax._lib.console import CommandError, output_path, progress
 from boltzmax._lib.files import replacing
+from boltzmax.cli.arguments import add_command
 
 OPERATIONS = ("softmax", "log_softmax", "logsumexp")
 DTYPES = ("float16", "float32", "float64")
@@ -53,8 +54,14 @@ def megabytes(text: str) -> int:
 
 def add_parser(commands: Any) -> None:
     """Declare the arguments of ``apply``."""
-    parser = commands.add_parser("apply", help="work on a .npy file larger than memory")
-    parser.set_defaults(run=run)
+    parser = add_command(
+        commands,
+        "apply",
+        run,
+        "work on a .npy file larger than memory",
+        "softmax logits.npy probabilities.npy",
+        "logsumexp logits.npy lse.npy --axis=0,1 --block-mb 16",
+    )
     parser.add_argument("op", choices=OPERATIONS, metavar="OP", help=", ".join(OPERATIONS))
     parser.add_argument("source", type=Path, metavar="IN.npy")
     parser.add_argument("target", type=output_path, metavar="OUT.npy", help="may be IN.npy too")

@@ -5,25 +5,26 @@ from __future__ import annotations
 import argparse
 import importlib
 import itertools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from datetime import date
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from boltzmax._lib.config import config, get_num_threads, set_num_threads
-from boltzmax._lib.console import output_path, print_table, progress, require, write_json
-from boltzmax.cli import peers
+from boltzmax._lib.config import config
+from boltzmax._lib.console import CommandError, output_path, print_table, require, write_json
+from boltzmax.cli import peers, sweep
+from boltzmax.cli.arguments import add_command, figure_path, list_of, one_of, shape, threads
 from boltzmax.cli.peers import Case
 from boltzmax.cli.timing import interleave
 
-SHAPES = ((10,), (64, 1000), (256, 32000))
+SHAPES = ((10,), (100000, 10), (64, 1000), (256, 32000))
 HEADER = (
     *("function", "shape", "dtype", ">threads", "peer"),
     *(">time", ">ns/element", ">GB/s", ">speed-up"),
 )
-FIGURES = (".png", ".svg", ".pdf")
 REST = 0.02  # seconds: OpenMP threads spin for some milliseconds before they sleep
 
 
@@ -42,54 +43,17 @@ class Result:
     speedup: float  # of boltzmax over this peer
 
 
-def shape(text: str) -> tuple[int, ...]:
-    """Parse ``64x1000``."""
-    sizes = tuple(int(size) for size in text.split("x"))
-    if min(sizes) < 1:
-        raise ValueError
-    return sizes
-
-
-def threads(text: str) -> int:
-    """Parse a number of threads."""
-    if (number := int(text)) < 1:
-        raise ValueError
-    return number
-
-
-def list_of(parse: Callable[[str], Any]) -> Callable[[str], list[Any]]:
-    """Return a parser of items separated by commas."""
-
-    def items(text: str) -> list[Any]:
-        return [parse(item) for item in text.split(",")]
-
-    items.__name__ = f"{parse.__name__} list"  # argparse shows it in its messages
-    return items
-
-
-def one_of(names: Sequence[str]) -> Callable[[str], str]:
-    """Return a parser that accepts only these names."""
-
-    def name(text: str) -> str:
-        if text not in names:
-            raise argparse.ArgumentTypeError(f"{text!r} is not one of {', '.join(names)}")
-        return text
-
-    return name
-
-
-def figure_path(text: str) -> Path:
-    """Parse the path of a figure."""
-    path = output_path(text)
-    if path.suffix not in FIGURES:
-        raise argparse.ArgumentTypeError(f"not one of {', '.join(FIGURES)}: {text}")
-    return path
-
-
 def add_parser(commands: Any) -> None:
     """Declare the arguments of ``bench``."""
-    parser = commands.add_parser("bench", help="time boltzmax beside its peers")
-    parser.set_defaults(run=run)
+    parser = add_command(
+        commands,
+        "bench",
+        run,
+        "time boltzmax beside its peers",
+        "--quick",
+        "--shapes 64x1000,256x32000 --threads 1,2 --plot bench.png",
+        "--sweep --functions softmax --plot sweep.png",
+    )
 
     def add_list(option: str, parse: Callable[[str], Any], default: Any, example: str) -> None:
         parser.add_argument(
@@ -97,10 +61,17 @@ def add_parser(commands: Any) -> None:
         )
 
     add_list("--functions", one_of(peers.FUNCTIONS), peers.FUNCTIONS, "softmax,logsumexp")
-    add_list("--shapes", shape, SHAPES, "64x1000,256x32000; the last axis is reduced")
+    add_list("--shapes", shape, None, "64x1000,256x32000; the last axis is reduced")
     add_list("--dtypes", one_of(peers.DTYPES), None, "float32,float16")
     add_list("--threads", threads, [1], "1,2")
-    parser.add_argument("--quick", action="store_true", help="float32 only, and fewer rounds")
+    parser.add_argument(
+        "--sweep",
+        action="store_true",
+        help="the time of a row against its length, on one thread; float32 by default",
+    )
+    parser.add_argument(
+        "--quick", action="store_true", help="float32 only, fewer rounds; fewer lengths of a sweep"
+    )
     parser.add_argument(
         "--json", type=output_path, metavar="FILE", help="write the results; - for standard output"
     )
@@ -111,11 +82,16 @@ def run(args: argparse.Namespace) -> None:
     """Measure all cases, then print, write and draw the results."""
     if args.plot:
         require("matplotlib")  # an error now rather than after the measurements
+    (run_sweep if args.sweep else run_shapes)(args)
+
+
+def run_shapes(args: argparse.Namespace) -> None:
+    """Compare the peers in some shapes."""
     dtypes = args.dtypes or (["float32"] if args.quick else peers.available_dtypes())
     cases = [
         Case(function, shape, dtype, threads=threads)
         for function, shape, dtype, threads in itertools.product(
-            args.functions, args.shapes, dtypes, args.threads
+            args.functions, args.shapes or SHAPES, dtypes, args.threads
         )
     ]
     results = measure_all(cases, rounds=9 if args.quick else 21)
@@ -127,18 +103,30 @@ def run(args: argparse.Namespace) -> None:
         plot(results, args.plot)
 
 
+def run_sweep(args: argparse.Namespace) -> None:
+    """Compare the peers over all lengths of a row."""
+    if args.shapes or args.threads != [1]:
+        raise CommandError("--sweep chooses the shapes, and runs on one thread")
+    cases = [
+        Case(function, shape, dtype)
+        for function, dtype, shape in itertools.product(
+            args.functions, args.dtypes or ["float32"], sweep.shapes(args.quick)
+        )
+    ]
+    curves = sweep.measure(cases, rounds=3 if args.quick else 21)
+    found = environment()
+    if args.json != Path("-"):
+        sweep.print_curves(curves)
+    if args.json:
+        sweep.write(curves, found, args.json)
+    if args.plot:
+        sweep.draw(curves, conditions(found), args.plot)
+
+
 def measure_all(cases: Sequence[Case], rounds: int) -> list[Result]:
-    """Return the results of all cases; the number of threads is restored."""
-    before = get_num_threads()
-    results = []
-    try:
-        with progress("bench", len(cases)) as advance:
-            for case in cases:
-                advance(0, str(case))
-                results += measure(case, rounds)
-                advance(1)
-    finally:
-        set_num_threads(before)
+    """Return the results of all cases."""
+    results: list[Result] = []
+    peers.work_through("bench", cases, lambda case: results.extend(measure(case, rounds)))
     return results
 
 
@@ -168,10 +156,18 @@ def measure(case: Case, rounds: int) -> list[Result]:
 
 
 def environment() -> dict[str, Any]:
-    """Return what the results depend on: this build, this machine, the versions of the peers."""
+    """Return what the results depend on: day, build, machine, the versions of the peers."""
     modules = [importlib.import_module(peer.name) for peer in peers.installed()]
     versions = {module.__name__: module.__version__ for module in modules}
-    return {"config": config(), "versions": versions}
+    return {"date": str(date.today()), "config": config(), "versions": versions}
+
+
+def conditions(found: Mapping[str, Any]) -> str:
+    """Return an environment in a line."""
+    versions = (f"{name} {version}" for name, version in found["versions"].items())
+    commit = [f"commit {found['commit']}"] if "commit" in found else []
+    machine = f"{found['date']}, {found['config']['cpu']}, {found['config']['isa']}"
+    return f"{machine}; {', '.join((*versions, *commit))}"
 
 
 def print_results(results: Sequence[Result]) -> None:

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from boltzmax._core import softmax
 from boltzmax._lib.console import print_table, progress, require
+from boltzmax.cli.arguments import add_command
 from boltzmax.losses.cross_entropy import cross_entropy, cross_entropy_with_grad
 
 Array = NDArray[np.float64]
@@ -53,8 +54,9 @@ class Classifier:
 
 def add_parser(commands: Any) -> None:
     """Declare the arguments of ``demo``."""
-    parser = commands.add_parser("demo", help="train a classifier of handwritten digits")
-    parser.set_defaults(run=run)
+    parser = add_command(
+        commands, "demo", run, "train a classifier of handwritten digits", "--epochs 20 --seed 1"
+    )
     parser.add_argument("--epochs", type=int, default=60, help="60 by default")
     parser.add_argument("--seed", type=int, default=0, help="of the split and the order, 0")
 

@@ -7,12 +7,12 @@ import platform
 from typing import Any
 
 from boltzmax._lib.config import config
+from boltzmax.cli.arguments import add_command
 
 
 def add_parser(commands: Any) -> None:
     """Declare the arguments of ``info``."""
-    parser = commands.add_parser("info", help="version, ISA, threads, CPU, compiler, CUDA")
-    parser.set_defaults(run=run)
+    add_command(commands, "info", run, "print version, ISA, threads, CPU, compiler, CUDA", "")
 
 
 def run(args: argparse.Namespace) -> None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import importlib
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from importlib.util import find_spec
@@ -18,8 +18,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from boltzmax import _core
-from boltzmax._lib.config import set_num_threads
-from boltzmax._lib.console import CommandError
+from boltzmax._lib.config import get_num_threads, set_num_threads
+from boltzmax._lib.console import CommandError, progress
 from boltzmax.cli.timing import Task
 
 Array = NDArray[Any]
@@ -171,6 +171,9 @@ PEERS = (
 )
 
 
+NAMES = tuple(peer.name for peer in PEERS)
+
+
 def installed() -> list[Peer]:
     """Return the peers that can be imported here, ours first."""
     return [peer for peer in PEERS if all(map(find_spec, peer.needs))]
@@ -180,3 +183,16 @@ def prepare(case: Case) -> dict[str, Task]:
     """Return the tasks of all installed peers that can take the case, ours first."""
     x = case.data()
     return {p.name: p.prepare(case, x) for p in installed() if case.dtype in p.dtypes}
+
+
+def work_through(title: str, cases: Sequence[Case], work: Callable[[Case], None]) -> None:
+    """Work on all cases, with a progress bar; the number of threads is restored."""
+    before = get_num_threads()
+    try:
+        with progress(title, len(cases)) as advance:
+            for case in cases:
+                advance(0, str(case))
+                work(case)
+                advance(1)
+    finally:
+        set_num_threads(before)

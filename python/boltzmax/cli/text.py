@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from boltzmax._lib.console import CommandError, print_table, progress
 from boltzmax._lib.output_layer import OutputLayer
+from boltzmax.cli.arguments import add_command
 from boltzmax.linear.layer import LinearSoftmax
 from boltzmax.trees.hierarchical import HierarchicalSoftmax
 from boltzmax.trees.tree import Tree
@@ -33,8 +34,14 @@ UNKNOWN = "<unknown>"
 
 def add_parser(commands: Any) -> None:
     """Declare the arguments of ``text``."""
-    parser = commands.add_parser("text", help="train a next-word model on English text")
-    parser.set_defaults(run=run)
+    parser = add_command(
+        commands,
+        "text",
+        run,
+        "train a next-word model on English text",
+        '--layer tree --prompt "the value of"',
+        "--file book.txt --vocabulary 20000 --epochs 5",
+    )
     parser.add_argument("--file", type=Path, help="UTF-8 text; Python's help topics by default")
     parser.add_argument(
         "--layer",

@@ -143,7 +143,7 @@ def linear_cross_entropy_with_grad(
 
     With the probabilities :math:`p = e^{s - \ell}`, the gradient by a score is
 
-    .. math:: u_i \bigl((\textstyle\sum_c a_{ic} + 2 z \ell_i) \, p_{ic} - a_{ic}\bigr),
+    .. math:: u_i \bigl(({\textstyle\sum_c a_{ic}} + 2 z \ell_i) \, p_{ic} - a_{ic}\bigr),
 
     over the divisor of the mean.  Gradients are NaN where the loss of a row is.
 

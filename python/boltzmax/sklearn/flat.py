@@ -146,7 +146,7 @@ class SoftmaxClassifier(SoftmaxBase):
         The loss of the samples held out.
     n_features_in_ : int
         The number of features.
-    feature_names_in_ : ndarray of shape (n_features_in_,)
+    feature_names_in_ : ndarray of shape (`n_features_in_`,)
         Their names, if `X` has names that are all strings.
 
     See Also
