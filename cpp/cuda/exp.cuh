@@ -78,7 +78,7 @@ BOLTZMAX_DEVICE double TimesPow2(double v, double shifted) {
 }
 
 // exp(d / T) times ExpScale, within 1 ULP at T = 1; another T rounds d / T. The reduction and the polynomial are those of
-// kernels/exp.hpp.
+// kernels/math/exp.hpp.
 template <class T>
 BOLTZMAX_DEVICE T ScaledExp(T d, T lowest, const Temperature<T>& temperature) {
   using C = ExpConstants<T>;

@@ -75,7 +75,7 @@ struct LinearTask {
   int64_t tile;
 };
 
-// The arrays of core/tree.hpp's TreeView, on the device.
+// The arrays of core/trees/tree.hpp's TreeView, on the device.
 struct TreeOnDevice {
   const int32_t *parent, *slot, *child;
   const int64_t *child_begin, *unit_begin;

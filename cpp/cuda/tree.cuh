@@ -1,4 +1,4 @@
-// A softmax over the leaves of a tree: the product of the choices on the way to a leaf (see core/hierarchical.hpp).
+// A softmax over the leaves of a tree: the product of the choices on the way to a leaf (see core/trees/hierarchical.hpp).
 #pragma once
 
 #include "task.hpp"

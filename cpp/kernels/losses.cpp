@@ -1,5 +1,5 @@
 #include BOLTZMAX_ISA_HEADER
-#include "losses.hpp"
+#include "losses/losses.hpp"
 
 namespace boltzmax::BOLTZMAX_ISA {
 constinit const LossTable kLosses = {kernels::kLossKernels<float>, kernels::kLossKernels<double>,

@@ -1,5 +1,5 @@
 #include BOLTZMAX_ISA_HEADER
-#include "pointwise.hpp"
+#include "losses/pointwise.hpp"
 
 namespace boltzmax::BOLTZMAX_ISA {
 constinit const PointwiseTable kPointwise = {kernels::kPointKernels<float>, kernels::kPointKernels<double>,

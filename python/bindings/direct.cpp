@@ -4,10 +4,10 @@
 #include <cmath>
 #include <optional>
 
-#include "../../cpp/core/convert.hpp"
-#include "../../cpp/core/gradients.hpp"
-#include "../../cpp/core/row_blocks.hpp"
-#include "../../cpp/core/softmax.hpp"
+#include "../../cpp/core/rows/gradients.hpp"
+#include "../../cpp/core/rows/softmax.hpp"
+#include "../../cpp/core/runtime/convert.hpp"
+#include "../../cpp/core/runtime/row_blocks.hpp"
 #include "detached.hpp"
 #include "softmax_call.hpp"
 #include "weighted.hpp"

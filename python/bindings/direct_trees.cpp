@@ -5,8 +5,8 @@
 #include <cmath>
 #include <limits>
 
-#include "../../cpp/core/hierarchical.hpp"
-#include "../../cpp/core/row_blocks.hpp"
+#include "../../cpp/core/runtime/row_blocks.hpp"
+#include "../../cpp/core/trees/hierarchical.hpp"
 #include "arrays.hpp"
 #include "detached.hpp"
 #include "tree_handle.hpp"

@@ -2,9 +2,9 @@
 
 #include <stdexcept>
 
-#include "../../cpp/core/gradients.hpp"
-#include "../../cpp/core/row_blocks.hpp"
-#include "../../cpp/core/softmax.hpp"
+#include "../../cpp/core/rows/gradients.hpp"
+#include "../../cpp/core/rows/softmax.hpp"
+#include "../../cpp/core/runtime/row_blocks.hpp"
 #include "arrays.hpp"
 #include "checks.hpp"
 #include "detached.hpp"

@@ -6,7 +6,7 @@
 #include <stdexcept>
 #include <vector>
 
-#include "../../cpp/core/hierarchical.hpp"
+#include "../../cpp/core/trees/hierarchical.hpp"
 #include "arrays.hpp"
 #include "checks.hpp"
 #include "detached.hpp"

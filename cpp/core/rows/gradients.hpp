@@ -1,0 +1,28 @@
+// The gradients of softmax and log_softmax on arrays of any layout.
+#pragma once
+
+#include "../runtime/dispatch.hpp"
+#include "../runtime/strided.hpp"
+
+namespace boltzmax {
+
+enum class GradOp { kSoftmaxBackward, kLogSoftmaxBackward };
+
+// dx from dy and y, all of the type `storage`. In the axes dy is operand kX, y operand kMask and dx operand kY.
+// dx may be dy or y itself, element for element, and must not overlap them otherwise.
+struct GradProblem {
+  GradOp op;
+  DType storage;
+  const char* dy;
+  const char* y;
+  char* dx;
+  Axes outer, inner;
+};
+
+void Run(const GradProblem& problem);
+
+// The same for aligned, C-contiguous operands, `rows` times `n`; the axes of the problem are not looked at. Small ones go
+// straight to a kernel.
+void RunContiguous(const GradProblem& problem, size_t rows, size_t n);
+
+}  // namespace boltzmax

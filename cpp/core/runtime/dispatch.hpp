@@ -1,0 +1,45 @@
+// Which ISA's kernels run. Chosen once, best first; BOLTZMAX_ISA or SelectIsa name another.
+#pragma once
+
+#include <string>
+#include <vector>
+
+#include "../../kernels/loss_types.hpp"
+#include "../../kernels/types.hpp"
+
+namespace boltzmax {
+
+// The element types of arrays. The first four have kernels; the others are converted as they are read.
+enum class DType {
+  kFloat32,
+  kFloat64,
+  kFloat16,
+  kBFloat16,
+  kBool,
+  kInt8,
+  kUInt8,
+  kInt16,
+  kUInt16,
+  kInt32,
+  kUInt32,
+  kInt64,
+  kUInt64
+};
+
+size_t ItemSize(DType dtype);
+
+// ISAs that this build holds and this processor runs, best first.
+std::vector<const char*> AvailableIsas();
+
+// The active table.
+const KernelTable& ActiveKernels();
+const StorageKernels& KernelsFor(DType storage);
+const LossKernels& LossKernelsFor(DType storage);
+
+// Throws std::invalid_argument, listing the valid names, for any other.
+void SelectIsa(const std::string& name);
+
+// Reads BOLTZMAX_ISA; called once at import.
+void SelectIsaFromEnvironment();
+
+}  // namespace boltzmax
