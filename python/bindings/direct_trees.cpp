@@ -6,7 +6,8 @@
 #include <limits>
 
 #include "../../cpp/core/runtime/row_blocks.hpp"
-#include "../../cpp/core/trees/hierarchical.hpp"
+#include "../../cpp/core/trees/inference.hpp"
+#include "../../cpp/core/trees/training.hpp"
 #include "arrays.hpp"
 #include "detached.hpp"
 #include "tree_handle.hpp"

@@ -1,18 +1,18 @@
-// How a layer on a tree learns, in place.
+// Steps of gradient descent, in place.
 #include <algorithm>
 #include <cmath>
 #include <vector>
 
 #include "../runtime/row_blocks.hpp"
-#include "hierarchical.hpp"
-#include "walker.hpp"
+#include "layer_rows.hpp"
+#include "training.hpp"
 
 namespace boltzmax {
 
 namespace {
 
 template <class T>
-using Stepper = Walker<T, T>;
+using StepScorer = PathScorer<T, T>;
 
 // Rows of one target, and where what they learn is added: `pull` times the gradient of each.
 template <class T>
@@ -34,7 +34,7 @@ struct Group {
   }
 };
 
-// How the units of a way, and the learners, take a step.
+// How the units of a path, and the learners, take a step.
 template <class T>
 class Descender {
  public:
@@ -43,39 +43,39 @@ class Descender {
     descent_ = &descent;
   }
 
-  // Moves the units on the way to the target, and the learners; gives the losses of the rows.
-  void Step(Stepper<T>& walker, const Group<T>& group) {
-    const size_t n = layer_->features, units = walker.Count(), m = group.size;
+  // Moves the units on the path to the target, and the learners; gives the losses of the rows.
+  void Step(StepScorer<T>& scorer, const Group<T>& group) {
+    const size_t n = layer_->features, units = scorer.Count(), m = group.size;
     if (m == 0) return;
-    walker.Ask(group.hidden, m);
-    walker.Judge(true, m);
+    scorer.ComputeScores(group.hidden, m);
+    scorer.ComputeLogProbs(true, m);
     if (m * units > gain_.size()) {
       step_.resize(m * units);
       pull_.resize(m * units);
       gain_.resize(m * units);  // last: its size stands for all
     }
     for (size_t i = 0; i < m; ++i) {
-      *group.loss[i] = -walker.LogProb(i);
+      *group.loss[i] = -scorer.LogProb(i);
       for (size_t k = i * units; k < (i + 1) * units; ++k) {
-        const double gain = static_cast<double>(walker.Gain()[k]) * group.scale[i];
+        const double gain = static_cast<double>(scorer.Gain()[k]) * group.scale[i];
         gain_[k] = gain;
         pull_[k] = static_cast<T>(group.pull * gain);
         step_[k] = static_cast<T>(-descent_->rate * gain);
       }
     }
-    if (descent_->squares != nullptr) Adapt(walker, group);
+    if (descent_->squares != nullptr) Adapt(scorer, group);
     // The learners first: they want the units as they were. `hidden` is no learner.
-    Units<T>().add_rows(group.learner, m, walker.Rows(), units, {pull_.data(), units, 1}, n);
-    Units<T>().add_rows(walker.Rows(), units, group.hidden, m, {step_.data(), 1, units}, n);
+    Units<T>().add_rows(group.learner, m, scorer.Rows(), units, {pull_.data(), units, 1}, n);
+    Units<T>().add_rows(scorer.Rows(), units, group.hidden, m, {step_.data(), 1, units}, n);
     if (layer_->bias == nullptr) return;
     for (size_t j = 0; j < units; ++j) {
-      for (size_t i = 0; i < m; ++i) layer_->bias[walker.UnitIds()[j]] += step_[i * units + j];
+      for (size_t i = 0; i < m; ++i) layer_->bias[scorer.UnitIds()[j]] += step_[i * units + j];
     }
   }
 
  private:
-  void Adapt(const Stepper<T>& walker, const Group<T>& group) {
-    const size_t units = walker.Count(), m = group.size;
+  void Adapt(const StepScorer<T>& scorer, const Group<T>& group) {
+    const size_t units = scorer.Count(), m = group.size;
     // A bias is the weight of one more feature, which is always 1.
     const double extra = layer_->bias == nullptr ? 0.0 : 1.0;
     squares_.resize(m);
@@ -85,7 +85,7 @@ class Descender {
       squares_[i] = (static_cast<double>(square) + extra) / (static_cast<double>(layer_->features) + extra);
     }
     for (size_t j = 0; j < units; ++j) {
-      double& sum = descent_->squares[walker.UnitIds()[j]];
+      double& sum = descent_->squares[scorer.UnitIds()[j]];
       for (size_t i = 0; i < m; ++i) sum += gain_[i * units + j] * gain_[i * units + j] * squares_[i];
       const double root = std::sqrt(sum) + descent_->epsilon, rate = descent_->rate / (root > 0.0 ? root : 1.0);
       for (size_t i = 0; i < m; ++i) step_[i * units + j] = static_cast<T>(-rate * gain_[i * units + j]);
@@ -99,58 +99,58 @@ class Descender {
   std::vector<double> squares_;
 };
 
-// The next few groups of neighbours of one target, and the ways of their targets.
+// The next few groups of neighbours of one target, and the paths to their targets.
 template <class T>
-class Flight {
+class PathBatch {
  public:
   void Begin(const Layer<T>& layer) {
     layer_ = &layer;
     size_ = 0;
-    for (Stepper<T>& walker : walkers_) walker.Begin(layer);
+    for (StepScorer<T>& scorer : scorers_) scorer.Begin(layer);
   }
 
-  // Takes groups of at most `together` rows from `begin` on; gives where the next flight begins.
+  // Takes groups of at most `together` rows from `begin` on; gives where the next batch begins.
   size_t Take(const int64_t* target, size_t begin, size_t end, size_t together) {
     const size_t most = std::min(together, Group<T>::kMost);
-    size_t ways = 0;
+    size_t paths = 0;
     for (size_ = 0; size_ < kGroups && begin < end; ++size_) {
       size_t after = begin + 1;
       while (after < end && after - begin < most && target[after] == target[begin]) ++after;
-      if (ways == 0 || targets_[ways - 1] != target[begin]) targets_[ways++] = target[begin];
-      groups_[size_] = {begin, after, ways - 1};
+      if (paths == 0 || targets_[paths - 1] != target[begin]) targets_[paths++] = target[begin];
+      groups_[size_] = {begin, after, paths - 1};
       begin = after;
     }
-    Climb(layer_->tree, targets_, ways, ways_);
+    FindPaths(layer_->tree, targets_, paths, paths_);
     return begin;
   }
 
   // Asks for what group k will need.
   void Prepare(size_t k) {
-    const size_t way = groups_[k].way;
-    if (k > 0 && way == groups_[k - 1].way) return;
-    walkers_[way].Follow(targets_[way], ways_[way]);
-    walkers_[way].Prefetch();
+    const size_t path = groups_[k].path;
+    if (k > 0 && path == groups_[k - 1].path) return;
+    scorers_[path].SetPath(targets_[path], paths_[path]);
+    scorers_[path].Prefetch();
   }
 
   size_t Size() const { return size_; }
   size_t Begin(size_t k) const { return groups_[k].begin; }
   size_t End(size_t k) const { return groups_[k].end; }
-  Stepper<T>& At(size_t k) { return walkers_[groups_[k].way]; }
+  StepScorer<T>& At(size_t k) { return scorers_[groups_[k].path]; }
   size_t Bytes() const {
     size_t bytes = 0;
-    for (const Stepper<T>& walker : walkers_) bytes += walker.Bytes();
+    for (const StepScorer<T>& scorer : scorers_) bytes += scorer.Bytes();
     return bytes;
   }
 
  private:
   static constexpr size_t kGroups = 8;
   struct Place {
-    size_t begin, end, way;
+    size_t begin, end, path;
   };
   const Layer<T>* layer_ = nullptr;
-  Stepper<T> walkers_[kGroups];
+  StepScorer<T> scorers_[kGroups];
   int64_t targets_[kGroups];
-  Way ways_[kGroups];
+  Path paths_[kGroups];
   Place groups_[kGroups];
   size_t size_ = 0;
 };
@@ -159,32 +159,32 @@ class Flight {
 template <class T>
 struct DescentMemory {
   Descender<T> descender;
-  Flight<T> flights[2];
+  PathBatch<T> batches[2];
 
-  size_t Bytes() const { return flights[0].Bytes() + flights[1].Bytes(); }
+  size_t Bytes() const { return batches[0].Bytes() + batches[1].Bytes(); }
 };
 
-// step(descender, walker, begin, end) for groups of neighbours of one target: in their order, or by all threads. While one
+// step(descender, scorer, begin, end) for groups of neighbours of one target: in their order, or by all threads. While one
 // is at work, the units of the next come from memory.
 template <class T, class Step>
 void Descend(const Layer<T>& layer, const Descent<T>& descent, size_t rows, const int64_t* target, Step step) {
   const auto run = [&](size_t begin, size_t end) {
     const Kept<DescentMemory<T>> kept;
-    auto& [descender, flights] = *kept;
+    auto& [descender, batches] = *kept;
     descender.Begin(layer, descent);
-    for (Flight<T>& flight : flights) flight.Begin(layer);
-    size_t next = flights[0].Take(target, begin, end, descent.together);
-    if (flights[0].Size() != 0) flights[0].Prepare(0);
-    for (size_t now = 0; flights[now].Size() != 0; now = 1 - now) {
-      Flight<T>&flight = flights[now], &later = flights[1 - now];
-      for (size_t k = 0; k < flight.Size(); ++k) {
-        if (k + 1 < flight.Size()) {
-          flight.Prepare(k + 1);
+    for (PathBatch<T>& batch : batches) batch.Begin(layer);
+    size_t next = batches[0].Take(target, begin, end, descent.together);
+    if (batches[0].Size() != 0) batches[0].Prepare(0);
+    for (size_t now = 0; batches[now].Size() != 0; now = 1 - now) {
+      PathBatch<T>&batch = batches[now], &later = batches[1 - now];
+      for (size_t k = 0; k < batch.Size(); ++k) {
+        if (k + 1 < batch.Size()) {
+          batch.Prepare(k + 1);
         } else {
           next = later.Take(target, next, end, descent.together);
           if (later.Size() != 0) later.Prepare(0);
         }
-        step(descender, flight.At(k), flight.Begin(k), flight.End(k));
+        step(descender, batch.At(k), batch.Begin(k), batch.End(k));
       }
     }
   };
@@ -199,7 +199,7 @@ void DescendRows(const Layer<T>& layer, const Hidden<T>& hidden, const int64_t* 
                  const Descent<T>& descent, double* loss, T* d_hidden) {
   const size_t n = layer.features;
   Descend(layer, descent, hidden.rows, target,
-          [&](Descender<T>& descender, Stepper<T>& walker, size_t begin, size_t end) {
+          [&](Descender<T>& descender, StepScorer<T>& scorer, size_t begin, size_t end) {
             Group<T> group(1.0);
             for (size_t r = begin; r < end; ++r) {
               const T* h = hidden.x + r * n;
@@ -207,12 +207,12 @@ void DescendRows(const Layer<T>& layer, const Hidden<T>& hidden, const int64_t* 
               std::fill_n(d_h, n, T(0));
               const double factor = scale == nullptr ? 1.0 : scale[r];
               if (factor == 0.0) {
-                loss[r] = walker.Loss(h);
+                loss[r] = scorer.Loss(h);
               } else {
                 group.Add(h, factor, d_h, loss + r);
               }
             }
-            descender.Step(walker, group);
+            descender.Step(scorer, group);
           });
 }
 
@@ -221,7 +221,7 @@ void DescendPairs(const Layer<T>& layer, T* table, const int64_t* ids, size_t ro
                   const Descent<T>& descent, double* loss) {
   const size_t n = layer.features;
   const auto row = [&](size_t r) { return table + static_cast<size_t>(ids[r]) * n; };
-  Descend(layer, descent, rows, target, [&](Descender<T>& descender, Stepper<T>& walker, size_t begin, size_t end) {
+  Descend(layer, descent, rows, target, [&](Descender<T>& descender, StepScorer<T>& scorer, size_t begin, size_t end) {
     // The units learn from the vectors as they were: from copies, which no vector register meets across a cache line.
     Group<T> group(-descent.rate);
     thread_local Scratch memory;
@@ -231,7 +231,7 @@ void DescendPairs(const Layer<T>& layer, T* table, const int64_t* ids, size_t ro
       group.Add(copies, 1.0, row(r), loss + r);
     }
     for (size_t r = end; r < std::min(rows, end + group.size); ++r) Prefetch(row(r), n);
-    descender.Step(walker, group);
+    descender.Step(scorer, group);
   });
 }
 

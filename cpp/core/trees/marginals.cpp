@@ -3,15 +3,15 @@
 #include <vector>
 
 #include "../runtime/parallel.hpp"
-#include "hierarchical.hpp"
-#include "walker.hpp"
+#include "inference.hpp"
+#include "layer_rows.hpp"
 
 namespace boltzmax {
 
 namespace {
 
 // From the root down, for a few rows side by side: the scores of some hundred units are a matrix product, of which a tile
-// stays in registers. Each score, and what is made of it, has the bits that a `Walker` gives it.
+// stays in registers. Each score, and what is made of it, has the bits that a `PathScorer` gives it.
 template <class T>
 class Marginals {
  public:
@@ -28,7 +28,7 @@ class Marginals {
     for (size_t begin = 0, end; begin < tree_.inner; begin = end) {
       end = begin + 1;
       while (end < tree_.inner && tree_.unit_begin[end + 1] - tree_.unit_begin[begin] <= kUnits) ++end;
-      Ask(tree_.unit_begin[begin], tree_.unit_begin[end]);
+      ComputeScores(tree_.unit_begin[begin], tree_.unit_begin[end]);
       for (size_t r = 0; r < rows; ++r) {
         for (size_t i = begin; i < end; ++i) Share(r, i, nodes, out);
       }
@@ -39,7 +39,7 @@ class Marginals {
   static constexpr int64_t kUnits = 256;
 
   // The scores of units first .. end-1, and what they are as logistic ones.
-  void Ask(int64_t first, int64_t end) {
+  void ComputeScores(int64_t first, int64_t end) {
     first_ = first;
     units_ = static_cast<size_t>(end - first);
     weight_.clear();

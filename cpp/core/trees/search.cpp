@@ -1,10 +1,11 @@
+// The likeliest classes, sampled ones, and the node that is sure.
 #include <algorithm>
 #include <cmath>
 #include <limits>
 #include <vector>
 
-#include "hierarchical.hpp"
-#include "walker.hpp"
+#include "inference.hpp"
+#include "layer_rows.hpp"
 
 namespace boltzmax {
 
@@ -17,7 +18,7 @@ struct Place {
 
 // The k likeliest classes so far. Results are rounded to T, and ties are ties of what the caller sees.
 template <class T>
-class Podium {
+class TopK {
  public:
   void Begin(const TopQuery& query) {
     query_ = &query;
@@ -64,8 +65,8 @@ class Podium {
 
 // The children of `node`, with their log-probabilities.
 template <class T, class F>
-void Expand(Walker<T>& walker, const TreeView& tree, const T* h, const Place& at, F f) {
-  const std::vector<double>& log_probs = walker.Children(h, at.node);
+void Expand(PathScorer<T>& scorer, const TreeView& tree, const T* h, const Place& at, F f) {
+  const std::vector<double>& log_probs = scorer.Children(h, at.node);
   const int32_t* children = tree.Children(at.node);
   for (size_t s = 0; s < log_probs.size(); ++s) {
     f(Place{at.log_prob + log_probs[s], children[s]});
@@ -74,13 +75,13 @@ void Expand(Walker<T>& walker, const TreeView& tree, const T* h, const Place& at
 
 // The same for many nodes: those of two children are asked together, and come first.
 template <class T, class F>
-void ExpandAll(Walker<T>& walker, const TreeView& tree, const T* h, const std::vector<Place>& places, F f) {
-  constexpr size_t kMost = Walker<T>::kMostPairs;
+void ExpandAll(PathScorer<T>& scorer, const TreeView& tree, const T* h, const std::vector<Place>& places, F f) {
+  constexpr size_t kMost = PathScorer<T>::kMostPairs;
   int32_t nodes[kMost];
   double above[kMost], log_probs[2 * kMost];
   size_t count = 0;
   const auto flush = [&] {
-    walker.Pairs(h, nodes, count, log_probs);
+    scorer.Pairs(h, nodes, count, log_probs);
     for (size_t j = 0; j < 2 * count; ++j) {
       f(Place{above[j / 2] + log_probs[j], tree.Children(nodes[j / 2])[j % 2]});
     }
@@ -88,7 +89,7 @@ void ExpandAll(Walker<T>& walker, const TreeView& tree, const T* h, const std::v
   };
   for (const Place& place : places) {
     if (tree.CountChildren(place.node) != 2) {
-      Expand(walker, tree, h, place, f);
+      Expand(scorer, tree, h, place, f);
       continue;
     }
     nodes[count] = place.node;
@@ -99,7 +100,7 @@ void ExpandAll(Walker<T>& walker, const TreeView& tree, const T* h, const std::v
 }
 
 // Opens inner nodes, about from the likeliest on, until none is left that may hide one of the k best classes: since no
-// child is likelier than its parent, what the podium does not admit hides none.
+// child is likelier than its parent, what the top does not admit hides none.
 //
 // In strict order, each node would wait for the scores of the last, a chain of instructions that several nodes can
 // share, and then for its place in a heap. So up to kAtOnce nodes are opened together that are nearly as likely as the
@@ -108,40 +109,40 @@ void ExpandAll(Walker<T>& walker, const TreeView& tree, const T* h, const std::v
 template <class T>
 class BestFirst {
  public:
-  void Search(Walker<T>& walker, const TreeView& tree, const T* h, Podium<T>* podium, int64_t* visited) {
+  void Search(PathScorer<T>& scorer, const TreeView& tree, const T* h, TopK<T>* top, int64_t* visited) {
     waiting_.clear();
     now_.assign(1, {0.0, tree.Root()});
     while (!now_.empty()) {
       next_.clear();
-      ExpandAll(walker, tree, h, now_, [&](const Place& child) {
+      ExpandAll(scorer, tree, h, now_, [&](const Place& child) {
         ++*visited;
-        if (!podium->Admits(child.log_prob)) return;
-        tree.IsLeaf(child.node) ? podium->Add(child) : next_.push_back(child);
+        if (!top->Admits(child.log_prob)) return;
+        tree.IsLeaf(child.node) ? top->Add(child) : next_.push_back(child);
       });
-      Choose(*podium);
+      Choose(*top);
     }
   }
   size_t Bytes() const { return waiting_.capacity() * sizeof(Place); }
 
  private:
-  static constexpr size_t kAtOnce = Walker<T>::kMostPairs;
+  static constexpr size_t kAtOnce = PathScorer<T>::kMostPairs;
   static constexpr double kNear = 1.0;
 
   // What to open now: of the nodes that were found last, and of those that wait.
-  void Choose(const Podium<T>& podium) {
+  void Choose(const TopK<T>& top) {
     double best = waiting_.empty() ? -kInfinity : waiting_.front().log_prob;
     for (const Place& place : next_) best = std::max(best, place.log_prob);
     now_.clear();
     for (const Place& place : next_) {
       if (now_.size() < kAtOnce && place.log_prob >= best - kNear) {
-        if (podium.Admits(place.log_prob)) now_.push_back(place);
+        if (top.Admits(place.log_prob)) now_.push_back(place);
       } else {
         waiting_.push_back(place);
         std::push_heap(waiting_.begin(), waiting_.end(), kLessLikely);
       }
     }
     while (now_.size() < kAtOnce && !waiting_.empty() && waiting_.front().log_prob >= best - kNear &&
-           podium.Admits(waiting_.front().log_prob)) {
+           top.Admits(waiting_.front().log_prob)) {
       now_.push_back(waiting_.front());
       std::pop_heap(waiting_.begin(), waiting_.end(), kLessLikely);
       waiting_.pop_back();
@@ -157,17 +158,17 @@ class BestFirst {
 template <class T>
 class BeamSearch {
  public:
-  void Search(Walker<T>& walker, const TreeView& tree, const T* h, size_t beam, Podium<T>* podium, int64_t* visited) {
+  void Search(PathScorer<T>& scorer, const TreeView& tree, const T* h, size_t beam, TopK<T>* top, int64_t* visited) {
     const auto better = [](const Place& a, const Place& b) {
       return a.log_prob > b.log_prob || (a.log_prob == b.log_prob && a.node < b.node);
     };
     level_.assign(1, {0.0, tree.Root()});
     while (!level_.empty()) {
       next_.clear();
-      ExpandAll(walker, tree, h, level_, [&](const Place& child) {
+      ExpandAll(scorer, tree, h, level_, [&](const Place& child) {
         ++*visited;
-        if (!podium->Admits(child.log_prob)) return;
-        tree.IsLeaf(child.node) ? podium->Add(child) : next_.push_back(child);
+        if (!top->Admits(child.log_prob)) return;
+        tree.IsLeaf(child.node) ? top->Add(child) : next_.push_back(child);
       });
       if (next_.size() > beam) {
         std::nth_element(next_.begin(), next_.begin() + static_cast<ptrdiff_t>(beam), next_.end(), better);
@@ -185,11 +186,11 @@ class BeamSearch {
 // What a thread searches with.
 template <class T>
 struct SearchMemory {
-  Podium<T> podium;
+  TopK<T> top;
   BestFirst<T> best_first;
   BeamSearch<T> beam;
 
-  size_t Bytes() const { return podium.Bytes() + best_first.Bytes() + beam.Bytes(); }
+  size_t Bytes() const { return top.Bytes() + best_first.Bytes() + beam.Bytes(); }
 };
 
 // Numbers in [0, 1) from a seed (Steele, Lea & Flood, SplitMix, OOPSLA 2014).
@@ -213,28 +214,28 @@ template <class T>
 void TopClasses(const Layer<T>& layer, const Hidden<T>& hidden, const TopQuery& query, int64_t* ids, T* log_probs,
                 int64_t* visited) {
   const double units = static_cast<double>(query.k) * UsualPath(layer.tree);
-  ForEachRow(layer, hidden.rows, units, [&](Walker<T>& walker, size_t r) {
+  ForEachRow(layer, hidden.rows, units, [&](PathScorer<T>& scorer, size_t r) {
     const T* h = hidden.x + r * layer.features;
     const Kept<SearchMemory<T>> kept;
-    auto& [podium, best_first, beam] = *kept;
-    podium.Begin(query);
+    auto& [top, best_first, beam] = *kept;
+    top.Begin(query);
     visited[r] = 0;
     if (query.beam == 0) {
-      best_first.Search(walker, layer.tree, h, &podium, &visited[r]);
+      best_first.Search(scorer, layer.tree, h, &top, &visited[r]);
     } else {
-      beam.Search(walker, layer.tree, h, query.beam, &podium, &visited[r]);
+      beam.Search(scorer, layer.tree, h, query.beam, &top, &visited[r]);
     }
-    podium.Store(ids + r * query.k, log_probs + r * query.k);
+    top.Store(ids + r * query.k, log_probs + r * query.k);
   });
 }
 
 template <class T>
 void SampleClasses(const Layer<T>& layer, const Hidden<T>& hidden, const uint64_t* seed, int64_t* out) {
-  ForEachRow(layer, hidden.rows, UsualPath(layer.tree), [&](Walker<T>& walker, size_t r) {
+  ForEachRow(layer, hidden.rows, UsualPath(layer.tree), [&](PathScorer<T>& scorer, size_t r) {
     Uniform uniform(seed[r]);
     int32_t node = layer.tree.Root();
     while (!layer.tree.IsLeaf(node)) {
-      const std::vector<double>& log_probs = walker.Children(hidden.x + r * layer.features, node);
+      const std::vector<double>& log_probs = scorer.Children(hidden.x + r * layer.features, node);
       double left = uniform.Next();
       size_t s = 0;
       for (; s + 1 < log_probs.size(); ++s) {
@@ -251,11 +252,11 @@ void SampleClasses(const Layer<T>& layer, const Hidden<T>& hidden, const uint64_
 
 template <class T>
 void SureNodes(const Layer<T>& layer, const Hidden<T>& hidden, double min_log_prob, int64_t* nodes, T* log_probs) {
-  ForEachRow(layer, hidden.rows, UsualPath(layer.tree), [&](Walker<T>& walker, size_t r) {
+  ForEachRow(layer, hidden.rows, UsualPath(layer.tree), [&](PathScorer<T>& scorer, size_t r) {
     Place at = {0.0, layer.tree.Root()};
     while (!layer.tree.IsLeaf(at.node)) {
       Place best = {-kInfinity, -1};
-      Expand(walker, layer.tree, hidden.x + r * layer.features, at, [&](const Place& child) {
+      Expand(scorer, layer.tree, hidden.x + r * layer.features, at, [&](const Place& child) {
         if (best.node == -1 || child.log_prob > best.log_prob) best = child;
       });
       if (!(best.log_prob >= min_log_prob)) break;

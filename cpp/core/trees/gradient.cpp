@@ -1,65 +1,12 @@
-#include "hierarchical.hpp"
-
+// Losses and their gradients.
 #include <algorithm>
 #include <cmath>
 #include <vector>
 
-#include "walker.hpp"
+#include "layer_rows.hpp"
+#include "training.hpp"
 
 namespace boltzmax {
-
-namespace {
-
-// Collects the scores of rows until there are many: the logistic function of a few is a chain of instructions that wait
-// for each other, and the processor is idle.
-template <class T, class Out>
-class LogisticRows {
- public:
-  static constexpr size_t kMostUnits = 128;
-
-  void Add(Walker<T>& walker, const T* h, Out* out) {
-    if (units_ + walker.Count() > kMostUnits || rows_ == kMostRows) Flush();
-    walker.AskSigned(h, scores_ + units_);
-    units_ += walker.Count();
-    ends_[rows_] = units_;
-    outs_[rows_++] = out;
-  }
-  void Flush() {
-    Units<double>().log_sigmoid(scores_, units_, log_p_, unused_);
-    for (size_t i = 0, j = 0; i < rows_; ++i) {
-      double total = 0.0;
-      for (; j < ends_[i]; ++j) total += log_p_[j];
-      *outs_[i] = static_cast<Out>(total);
-    }
-    units_ = rows_ = 0;
-  }
-
- private:
-  static constexpr size_t kMostRows = 32;
-  double scores_[kMostUnits], log_p_[kMostUnits], unused_[kMostUnits];
-  size_t ends_[kMostRows];
-  Out* outs_[kMostRows];
-  size_t units_ = 0, rows_ = 0;
-};
-
-}  // namespace
-
-template <class T, class Out>
-void LogProb(const Layer<T>& layer, const Hidden<T>& hidden, const int64_t* target, Out* out) {
-  ForEachBlockOfRows(layer, hidden.rows, UsualPath(layer.tree), [&](Walker<T>& walker, size_t begin, size_t end) {
-    LogisticRows<T, Out> rows;
-    for (size_t r = begin; r < end; ++r) {
-      const T* h = hidden.x + r * layer.features;
-      walker.Find(target[r]);
-      if (walker.IsLogistic() && walker.Count() <= rows.kMostUnits) {
-        rows.Add(walker, h, out + r);
-      } else {
-        out[r] = static_cast<Out>(-walker.Loss(h));
-      }
-    }
-    rows.Flush();
-  });
-}
 
 namespace {
 
@@ -115,27 +62,27 @@ void LossGradient(const Layer<T>& layer, const Hidden<T>& hidden, const int64_t*
   std::vector<Pull> pulls(kRows);
   for (size_t first = 0; first < hidden.rows; first += kRows) {
     const size_t rows = std::min(kRows, hidden.rows - first);
-    ForEachRow(layer, rows, UsualPath(layer.tree), [&](Walker<T>& walker, size_t i) {
+    ForEachRow(layer, rows, UsualPath(layer.tree), [&](PathScorer<T>& scorer, size_t i) {
       const size_t r = first + i;
       T* d_hidden = gradient.d_hidden + r * n;
       Pull& pull = pulls[i];
       std::fill_n(d_hidden, n, T(0));
       pull.gain.clear();
       pull.place.clear();
-      walker.Find(target[r]);
+      scorer.FindPath(target[r]);
       if (scale[r] == 0.0) {  // 0 times what is not finite would not be 0
-        loss[r] = walker.Loss(hidden.x + r * n);
+        loss[r] = scorer.Loss(hidden.x + r * n);
         return;
       }
-      walker.Ask(hidden.x + r * n);
-      walker.Judge(true);
-      loss[r] = -walker.LogProb();
-      for (size_t j = 0; j < walker.Count(); ++j) {
-        pull.gain.push_back(static_cast<T>(walker.Gain()[j] * scale[r]));
+      scorer.ComputeScores(hidden.x + r * n);
+      scorer.ComputeLogProbs(true);
+      loss[r] = -scorer.LogProb();
+      for (size_t j = 0; j < scorer.Count(); ++j) {
+        pull.gain.push_back(static_cast<T>(scorer.Gain()[j] * scale[r]));
         const int64_t* end = gradient.units + gradient.count;
-        pull.place.push_back(std::lower_bound(gradient.units, end, walker.UnitIds()[j]) - gradient.units);
+        pull.place.push_back(std::lower_bound(gradient.units, end, scorer.UnitIds()[j]) - gradient.units);
       }
-      Units<T>().add_rows(&d_hidden, 1, walker.Rows(), walker.Count(), {pull.gain.data(), 0, 1}, n);
+      Units<T>().add_rows(&d_hidden, 1, scorer.Rows(), scorer.Count(), {pull.gain.data(), 0, 1}, n);
     });
     ParallelFor(slices, static_cast<double>(rows) * CostOfRow(n, UsualPath(layer.tree)), [&](size_t s) {
       const size_t begin = s * kFeatures, width = std::min(kFeatures, n - begin);
@@ -159,13 +106,9 @@ void LossGradient(const Layer<T>& layer, const Hidden<T>& hidden, const int64_t*
   }
 }
 
-#define BOLTZMAX_INSTANTIATE(T)                                                                            \
-  template void LogProb<T, T>(const Layer<T>&, const Hidden<T>&, const int64_t*, T*);                      \
-  template void LossGradient<T>(const Layer<T>&, const Hidden<T>&, const int64_t*, const double*, double*, \
-                                const Gradient<T>&);
-template void LogProb<float, double>(const Layer<float>&, const Hidden<float>&, const int64_t*, double*);
-BOLTZMAX_INSTANTIATE(float)
-BOLTZMAX_INSTANTIATE(double)
-#undef BOLTZMAX_INSTANTIATE
+template void LossGradient<float>(const Layer<float>&, const Hidden<float>&, const int64_t*, const double*, double*,
+                                  const Gradient<float>&);
+template void LossGradient<double>(const Layer<double>&, const Hidden<double>&, const int64_t*, const double*, double*,
+                                   const Gradient<double>&);
 
 }  // namespace boltzmax

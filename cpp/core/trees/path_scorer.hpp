@@ -1,17 +1,16 @@
-// The way to a leaf, and the choices at a node.
+// What a layer on a tree makes of a row: scores, log-probabilities and gains, at a node and along a path.
 #pragma once
 
 #include <algorithm>
 #include <cmath>
 #include <limits>
-#include <memory>
 #include <type_traits>
 #include <vector>
 
 #include "../runtime/dispatch.hpp"
-#include "../runtime/parallel.hpp"
 #include "../runtime/row_blocks.hpp"
-#include "hierarchical.hpp"
+#include "layer.hpp"
+#include "path.hpp"
 
 namespace boltzmax {
 
@@ -26,9 +25,6 @@ const UnitKernels<T>& Units() {
 
 inline constexpr double kInfinity = std::numeric_limits<double>::infinity();
 
-// About how long a row takes that visits so many units.
-inline double CostOfRow(size_t features, double units) { return units * (20.0 + 0.1 * static_cast<double>(features)); }
-
 // log softmax(z), in place.
 template <class S>
 void LogSoftmax(std::vector<S>& z) {
@@ -37,7 +33,7 @@ void LogSoftmax(std::vector<S>& z) {
   const StorageKernels& kernels = std::is_same_v<S, float> ? ActiveKernels().f32 : ActiveKernels().f64;
   thread_local Scratch waiting;
   void* scratch = waiting.Get(2 * kKept * sizeof(double));
-  kernels.log_softmax_rows({data, data, nullptr, &one, 0, 0, 0, 0, 1, z.size(), scratch, false, false, false});
+  kernels.Of(Op::kLogSoftmax).rows({data, data, nullptr, &one, 0, 0, 0, 0, 1, z.size(), scratch, false, false, false});
 }
 
 // Asks for the first kilobyte of a row.
@@ -48,47 +44,10 @@ void Prefetch(const T* row, size_t n) {
   for (size_t b = 0; b < std::min(n * sizeof(T), kMost); b += kLine) __builtin_prefetch(bytes + b);
 }
 
-// The nodes on the way from a leaf up to the root, without the root.
-class Way {
- public:
-  void Begin(int64_t leaf) {
-    size_ = 0;
-    Push(static_cast<int32_t>(leaf));
-  }
-  void Push(int32_t node) {
-    if (size_ == nodes_.size()) nodes_.resize(2 * size_ + 32);
-    nodes_[size_++] = node;
-  }
-  size_t Size() const { return size_; }
-  int32_t Last() const { return nodes_[size_ - 1]; }
-  int32_t operator[](size_t i) const { return nodes_[i]; }
-
- private:
-  std::vector<int32_t> nodes_;
-  size_t size_ = 0;
-};
-
-// The ways of several leaves. Each is a chain of reads from far memory, which would otherwise be waited for one by one: they
-// are climbed side by side, and what `Walker::Follow` will read is asked for.
-inline void Climb(const TreeView& tree, const int64_t* targets, size_t count, Way* ways) {
-  for (size_t k = 0; k < count; ++k) ways[k].Begin(targets[k]);
-  for (bool going = true; going;) {
-    going = false;
-    for (size_t k = 0; k < count; ++k) {
-      const int32_t above = tree.parent[ways[k].Last()];
-      if (above == tree.Root()) continue;
-      ways[k].Push(above);
-      going = true;
-      __builtin_prefetch(tree.slot + above);
-      __builtin_prefetch(tree.unit_begin + tree.Inner(above));
-    }
-  }
-}
-
-// The choices at a node, and on the way to a leaf. One per thread: its memory is used again and again. S is what the scores
-// are worked on in: float for a step, whose gains end as floats, else double.
+// The scores and log-probabilities of the choices at a node, and along a path. One per thread: its memory is used again and
+// again. S is what the scores are worked on in: float for a step, whose gains end as floats, else double.
 template <class T, class S = double>
-class Walker {
+class PathScorer {
  public:
   // Before anything else: the layer that is asked.
   void Begin(const Layer<T>& layer) {
@@ -137,23 +96,23 @@ class Walker {
     Units<S>().log_sigmoid(signed_scores, 2 * count, log_p, q);
   }
 
-  // ---- the way to a leaf: Find it, Ask the units for their scores, and Judge these ----
+  // ---- the path to a leaf: FindPath, ComputeScores of its units, ComputeLogProbs of the choices ----
 
-  void Find(int64_t target) {
+  void FindPath(int64_t target) {
     if (target == found_) return;
-    Climb(layer_->tree, &target, 1, &way_);
-    Follow(target, way_);
+    FindPaths(layer_->tree, &target, 1, &path_);
+    SetPath(target, path_);
   }
-  // Find, when the way is known.
-  void Follow(int64_t target, const Way& way) {
+  // The same for a path that is known.
+  void SetPath(int64_t target, const Path& path) {
     found_ = target;
     const TreeView& tree = layer_->tree;
     count_ = 0;
     softmaxes_.clear();
-    for (size_t d = way.Size(); d-- > 0;) {
-      const size_t i = tree.Inner(d + 1 < way.Size() ? way[d + 1] : tree.Root());
+    for (size_t d = path.Size(); d-- > 0;) {
+      const size_t i = tree.Inner(d + 1 < path.Size() ? path[d + 1] : tree.Root());
       const int64_t first = tree.unit_begin[i], end = tree.unit_begin[i + 1];
-      const int32_t slot = tree.slot[way[d]];
+      const int32_t slot = tree.slot[path[d]];
       const bool is_softmax = end - first > 1;
       if (is_softmax) softmaxes_.push_back({count_, static_cast<size_t>(end - first), static_cast<size_t>(slot)});
       for (int64_t unit = first; unit < end; ++unit, ++count_) {
@@ -168,14 +127,14 @@ class Walker {
     constexpr size_t kMost = 64;
     for (size_t j = 0; j < std::min(count_, kMost); ++j) boltzmax::Prefetch(rows_[j], layer_->features);
   }
-  // The units' scores for one row, or so many that go this way.
-  void Ask(const T* h) { Ask(&h, 1); }
-  void Ask(const T* const* h, size_t rows) {
+  // The units' scores for one row, or for so many of this target.
+  void ComputeScores(const T* h) { ComputeScores(&h, 1); }
+  void ComputeScores(const T* const* h, size_t rows) {
     if (count_ * rows > z_.size()) z_.resize(count_ * rows);
     Scores(h, rows, rows_.data(), count_, units_.data(), z_.data());
   }
   // Makes log-probabilities and gains of the scores of so many rows.
-  void Judge(bool want_gain, size_t rows = 1) {
+  void ComputeLogProbs(bool want_gain, size_t rows = 1) {
     const size_t n = count_, all = n * rows;
     if (all > gain_.size()) {
       log_p_.resize(all);
@@ -188,7 +147,7 @@ class Walker {
     Units<S>().log_sigmoid(signed_.data(), all, log_p_.data(), gain_.data());
     for (size_t i = 0; i < all; i += n) {
       for (size_t j = 0; j < n; ++j) gain_[i + j] *= -sign_[j];
-      for (const Softmax& s : softmaxes_) JudgeSoftmax(s, i, want_gain);
+      for (const Softmax& s : softmaxes_) ComputeSoftmax(s, i, want_gain);
     }
   }
   // log p(target) of row i.
@@ -200,25 +159,25 @@ class Walker {
 
   // -log p(target) for a row.
   double Loss(const T* h) {
-    Ask(h);
-    Judge(false);
+    ComputeScores(h);
+    ComputeLogProbs(false);
     return -LogProb();
   }
 
-  // The scores of a way without a softmax: log sigma of each is the log-probability of the child on the way.
+  // The scores of a path without a softmax: log sigma of each is the log-probability of the child on it.
   bool IsLogistic() const { return softmaxes_.empty(); }
-  void AskSigned(const T* h, S* scores) {
-    Ask(h);
+  void ComputeSignedScores(const T* h, S* scores) {
+    ComputeScores(h);
     for (size_t j = 0; j < count_; ++j) scores[j] = sign_[j] * z_[j];
   }
 
-  // How many units there are on the way, which, and their rows of weights; and d(-log p) / dz_j, row after row.
+  // How many units there are on the path, which, and their rows of weights; and d(-log p) / dz_j, row after row.
   size_t Count() const { return count_; }
   const int64_t* UnitIds() const { return units_.data(); }
   T* const* Rows() const { return rows_.data(); }
   const S* Gain() const { return gain_.data(); }
 
-  // How much memory there is, about: that of a way of so many units, or of a node of so many children.
+  // How much memory there is, about: that of a path of so many units, or of a node of so many children.
   size_t Bytes() const {
     return (units_.capacity() + z_.capacity() + gain_.capacity() + children_.capacity()) * 4 * sizeof(int64_t);
   }
@@ -246,12 +205,12 @@ class Walker {
     }
   }
 
-  // A node of more than two children: these of the units, and which child is on the way.
+  // A node of more than two children: these of the units, and which child is on the path.
   struct Softmax {
     size_t begin, units, slot;
   };
   // Its log-probability takes the place of its first unit's, and 0 that of the others'. The row's numbers begin at `row`.
-  void JudgeSoftmax(const Softmax& s, size_t row, bool want_gain) {
+  void ComputeSoftmax(const Softmax& s, size_t row, bool want_gain) {
     const S* z = z_.data() + row + s.begin;
     S *log_p = log_p_.data() + row + s.begin, *gain = gain_.data() + row + s.begin;
     softmax_.assign(z, z + s.units);
@@ -265,64 +224,17 @@ class Walker {
 
   const Layer<T>* layer_ = nullptr;
   int64_t found_ = -1;
-  Way way_;
+  Path path_;
   std::vector<Softmax> softmaxes_;
   size_t count_ = 0;
-  // Of at least so many elements, which are not all in use: they shrink and grow with every way.
+  // Of at least so many elements, which are not all in use: they shrink and grow with every path.
   std::vector<int64_t> units_;
   std::vector<T*> rows_;
-  std::vector<S> sign_;  // of a logistic unit's score in the probability of the child on the way; else 0
+  std::vector<S> sign_;  // of a logistic unit's score in the probability of the child on the path; else 0
   std::vector<S> z_, signed_, log_p_, gain_, softmax_, children_;
   std::vector<T> dots_;
   std::vector<const T*> children_rows_;
   std::vector<int64_t> children_units_;
 };
-
-// What a thread works with, kept for its next call, unless it has become large.
-template <class W>
-class Kept {
- public:
-  Kept() : mine_(OfThread()) {}
-  Kept(const Kept&) = delete;
-  Kept& operator=(const Kept&) = delete;
-  ~Kept() {
-    if (mine_->Bytes() > kMostBytes) of_thread_.reset();
-  }
-  W& operator*() const { return *mine_; }
-
- private:
-  static constexpr size_t kMostBytes = size_t{1} << 18;
-  // A pointer, lest the compiler ask again and again where the thread's memory is, which takes a call.
-  static thread_local std::unique_ptr<W> of_thread_;
-  static W* OfThread() {
-    if (of_thread_ == nullptr) of_thread_ = std::make_unique<W>();
-    return of_thread_.get();
-  }
-  W* const mine_;
-};
-template <class W>
-thread_local std::unique_ptr<W> Kept<W>::of_thread_;
-
-// f(walker, begin, end) for blocks of rows.
-template <class T, class F>
-void ForEachBlockOfRows(const Layer<T>& layer, size_t rows, double units, F f) {
-  const double cost = static_cast<double>(rows) * CostOfRow(layer.features, units);
-  ParallelBlocks(rows, 1, cost, [&](size_t begin, size_t end) {
-    const Kept<Walker<T>> kept;
-    Walker<T>& walker = *kept;
-    walker.Begin(layer);
-    f(walker, begin, end);
-  });
-}
-
-// f(walker, r) for every row.
-template <class T, class F>
-void ForEachRow(const Layer<T>& layer, size_t rows, double units, F f) {
-  ForEachBlockOfRows(layer, rows, units, [&](Walker<T>& walker, size_t begin, size_t end) {
-    for (size_t r = begin; r < end; ++r) f(walker, r);
-  });
-}
-
-inline double UsualPath(const TreeView& tree) { return 2.0 * std::log2(static_cast<double>(tree.classes) + 1.0); }
 
 }  // namespace boltzmax
