@@ -14,8 +14,6 @@ namespace boltzmax {
 
 namespace {
 
-constexpr DType kF32 = DType::kFloat32, kF64 = DType::kFloat64, kF16 = DType::kFloat16, kBF16 = DType::kBFloat16;
-
 // ---- what a caller says ----
 
 // Memory that a caller hands over.
@@ -60,8 +58,8 @@ char* Bytes(const void* p) { return static_cast<char*>(const_cast<void*>(p)); }
 // ---- rows ----
 
 template <DType kType, Op kOp, class T>
-int RunRowsAt(const T* x, ptrdiff_t rows, ptrdiff_t n, double temperature, T* y) noexcept {
-  constexpr bool kReduces = kOp == Op::kLogSumExp;
+int RunAt(const T* x, ptrdiff_t rows, ptrdiff_t n, double temperature, T* y) noexcept {
+  constexpr bool kReduces = Reduces(kOp);
   if (!IsSize(rows, n)) return BOLTZMAX_BAD_SIZE;
   const Memory in = Elements(x, rows * n), out = Elements(y, kReduces ? rows : rows * n);
   if (const int status = Check(in, out)) return status;
@@ -75,11 +73,11 @@ int RunRowsAt(const T* x, ptrdiff_t rows, ptrdiff_t n, double temperature, T* y)
 }
 
 template <DType kType, Op kOp, class T>
-int RunRows(const T* x, ptrdiff_t rows, ptrdiff_t n, T* y) noexcept {
-  return RunRowsAt<kType, kOp>(x, rows, n, 1.0, y);
+int RunPlain(const T* x, ptrdiff_t rows, ptrdiff_t n, T* y) noexcept {
+  return RunAt<kType, kOp>(x, rows, n, 1.0, y);
 }
 
-template <DType kType, GradOp kOp, class T>
+template <DType kType, Op kOp, class T>
 int RunBackward(const T* dy, const T* y, ptrdiff_t rows, ptrdiff_t n, T* dx) noexcept {
   if (!IsSize(rows, n)) return BOLTZMAX_BAD_SIZE;
   const Memory a = Elements(dy, rows * n), b = Elements(y, rows * n), out = Elements(dx, rows * n);
@@ -171,55 +169,36 @@ const char* AvailableIsa(int i) noexcept {
 
 // ---- the table ----
 
-constexpr boltzmax_api kApi = {
-    .abi_version = BOLTZMAX_ABI_VERSION,
-    .size = sizeof(boltzmax_api),
-    .version = BOLTZMAX_VERSION_STRING,
-    .status_text = StatusText,
-    .get_num_threads = ThreadsInUse,
-    .set_num_threads = UseThreads,
-    .isa = IsaInUse,
-    .select_isa = UseIsa,
-    .available_isa = AvailableIsa,
-    .softmax_f32 = RunRows<kF32, Op::kSoftmax>,
-    .softmax_f64 = RunRows<kF64, Op::kSoftmax>,
-    .softmax_f16 = RunRows<kF16, Op::kSoftmax>,
-    .softmax_bf16 = RunRows<kBF16, Op::kSoftmax>,
-    .log_softmax_f32 = RunRows<kF32, Op::kLogSoftmax>,
-    .log_softmax_f64 = RunRows<kF64, Op::kLogSoftmax>,
-    .log_softmax_f16 = RunRows<kF16, Op::kLogSoftmax>,
-    .log_softmax_bf16 = RunRows<kBF16, Op::kLogSoftmax>,
-    .logsumexp_f32 = RunRows<kF32, Op::kLogSumExp>,
-    .logsumexp_f64 = RunRows<kF64, Op::kLogSumExp>,
-    .logsumexp_f16 = RunRows<kF16, Op::kLogSumExp>,
-    .logsumexp_bf16 = RunRows<kBF16, Op::kLogSumExp>,
-    .softmax_at_f32 = RunRowsAt<kF32, Op::kSoftmax>,
-    .softmax_at_f64 = RunRowsAt<kF64, Op::kSoftmax>,
-    .softmax_at_f16 = RunRowsAt<kF16, Op::kSoftmax>,
-    .softmax_at_bf16 = RunRowsAt<kBF16, Op::kSoftmax>,
-    .log_softmax_at_f32 = RunRowsAt<kF32, Op::kLogSoftmax>,
-    .log_softmax_at_f64 = RunRowsAt<kF64, Op::kLogSoftmax>,
-    .log_softmax_at_f16 = RunRowsAt<kF16, Op::kLogSoftmax>,
-    .log_softmax_at_bf16 = RunRowsAt<kBF16, Op::kLogSoftmax>,
-    .logsumexp_at_f32 = RunRowsAt<kF32, Op::kLogSumExp>,
-    .logsumexp_at_f64 = RunRowsAt<kF64, Op::kLogSumExp>,
-    .logsumexp_at_f16 = RunRowsAt<kF16, Op::kLogSumExp>,
-    .logsumexp_at_bf16 = RunRowsAt<kBF16, Op::kLogSumExp>,
-    .softmax_backward_f32 = RunBackward<kF32, GradOp::kSoftmaxBackward>,
-    .softmax_backward_f64 = RunBackward<kF64, GradOp::kSoftmaxBackward>,
-    .softmax_backward_f16 = RunBackward<kF16, GradOp::kSoftmaxBackward>,
-    .softmax_backward_bf16 = RunBackward<kBF16, GradOp::kSoftmaxBackward>,
-    .log_softmax_backward_f32 = RunBackward<kF32, GradOp::kLogSoftmaxBackward>,
-    .log_softmax_backward_f64 = RunBackward<kF64, GradOp::kLogSoftmaxBackward>,
-    .log_softmax_backward_f16 = RunBackward<kF16, GradOp::kLogSoftmaxBackward>,
-    .log_softmax_backward_bf16 = RunBackward<kBF16, GradOp::kLogSoftmaxBackward>,
-    .cross_entropy_f32 = RunCrossEntropy<kF32>,
-    .cross_entropy_f64 = RunCrossEntropy<kF64>,
-    .cross_entropy_f16 = RunCrossEntropy<kF16>,
-    .cross_entropy_bf16 = RunCrossEntropy<kBF16>,
-    .run_strided = RunStrided,
-    .run_strided_backward = RunStridedBackward,
-};
+// The order of its members is the header's, and that is the history of the interface; here it does not matter.
+constexpr boltzmax_api MakeApi() {
+  boltzmax_api api = {};
+  api.abi_version = BOLTZMAX_ABI_VERSION;
+  api.size = sizeof(boltzmax_api);
+  api.version = BOLTZMAX_VERSION_STRING;
+  api.status_text = StatusText;
+  api.get_num_threads = ThreadsInUse;
+  api.set_num_threads = UseThreads;
+  api.isa = IsaInUse;
+  api.select_isa = UseIsa;
+  api.available_isa = AvailableIsa;
+#define BOLTZMAX_ENTRIES(suffix, Storage, kDType, name, Name) \
+  api.name##_##suffix = RunPlain<DType::kDType, Op::k##Name>; \
+  api.name##_at_##suffix = RunAt<DType::kDType, Op::k##Name>;
+#define BOLTZMAX_ENTRIES_OF_OPERATION(name, Name, ...) BOLTZMAX_FOR_EACH_STORAGE(BOLTZMAX_ENTRIES, name, Name)
+  BOLTZMAX_FOR_EACH_OPERATION(BOLTZMAX_ENTRIES_OF_OPERATION)
+#define BOLTZMAX_BACKWARD_ENTRY(suffix, Storage, kDType, name, Name) \
+  api.name##_backward_##suffix = RunBackward<DType::kDType, Op::k##Name>;
+#define BOLTZMAX_ENTRIES_OF_GRADIENT(name, Name) BOLTZMAX_FOR_EACH_STORAGE(BOLTZMAX_BACKWARD_ENTRY, name, Name)
+  BOLTZMAX_FOR_EACH_GRADIENT(BOLTZMAX_ENTRIES_OF_GRADIENT)
+#define BOLTZMAX_CROSS_ENTROPY_ENTRY(suffix, Storage, kDType, ...) \
+  api.cross_entropy_##suffix = RunCrossEntropy<DType::kDType>;
+  BOLTZMAX_FOR_EACH_STORAGE(BOLTZMAX_CROSS_ENTROPY_ENTRY)
+  api.run_strided = RunStrided;
+  api.run_strided_backward = RunStridedBackward;
+  return api;
+}
+
+constexpr boltzmax_api kApi = MakeApi();
 
 }  // namespace
 

@@ -26,13 +26,8 @@ BOLTZMAX_SAME_DTYPE(INT32, kInt32);
 BOLTZMAX_SAME_DTYPE(UINT32, kUInt32);
 BOLTZMAX_SAME_DTYPE(INT64, kInt64);
 BOLTZMAX_SAME_DTYPE(UINT64, kUInt64);
-static_assert(BOLTZMAX_SOFTMAX == static_cast<int>(Op::kSoftmax));
-static_assert(BOLTZMAX_LOG_SOFTMAX == static_cast<int>(Op::kLogSoftmax));
-static_assert(BOLTZMAX_LOGSUMEXP == static_cast<int>(Op::kLogSumExp));
-static_assert(BOLTZMAX_SOFTMAX == static_cast<int>(GradOp::kSoftmaxBackward));
-static_assert(BOLTZMAX_LOG_SOFTMAX == static_cast<int>(GradOp::kLogSoftmaxBackward));
-
 bool IsDType(int32_t dtype) { return dtype >= BOLTZMAX_FLOAT32 && dtype <= BOLTZMAX_UINT64; }
+bool IsOperation(int32_t operation) { return operation >= 0 && static_cast<size_t>(operation) < kOpCount; }
 bool IsStorage(int32_t dtype) { return dtype >= BOLTZMAX_FLOAT32 && dtype <= BOLTZMAX_BFLOAT16; }
 
 // The axes that all operands of a call share.
@@ -116,11 +111,11 @@ bool TemperaturesAreInRange(const Problem& problem) {
 int RunStrided(const boltzmax_strided* call) noexcept {
   if (call == nullptr) return BOLTZMAX_NULL_POINTER;
   if (call->size != sizeof *call || !IsDType(call->x_dtype) || !IsStorage(call->y_dtype)) return BOLTZMAX_BAD_OPTION;
-  if (call->operation < BOLTZMAX_SOFTMAX || call->operation > BOLTZMAX_LOGSUMEXP) return BOLTZMAX_BAD_OPTION;
+  if (!IsOperation(call->operation)) return BOLTZMAX_BAD_OPTION;
   const Shape shape = {call->ndim, call->axes, call->shape};
   if (const int status = shape.Check()) return status;
 
-  const bool reduces = call->operation == BOLTZMAX_LOGSUMEXP;
+  const bool reduces = Reduces(static_cast<Op>(call->operation));
   const Strided operands[kOperands] = {{call->x, call->x_strides},
                                        {call->y, call->y_strides, 1, reduces},
                                        {call->mask, call->mask_strides},
@@ -157,7 +152,7 @@ int RunStrided(const boltzmax_strided* call) noexcept {
 int RunStridedBackward(const boltzmax_strided_backward* call) noexcept {
   if (call == nullptr) return BOLTZMAX_NULL_POINTER;
   if (call->size != sizeof *call || call->reserved != 0 || !IsStorage(call->dtype)) return BOLTZMAX_BAD_OPTION;
-  if (call->operation < BOLTZMAX_SOFTMAX || call->operation > BOLTZMAX_LOG_SOFTMAX) return BOLTZMAX_BAD_OPTION;
+  if (!IsOperation(call->operation) || !HasGradient(static_cast<Op>(call->operation))) return BOLTZMAX_BAD_OPTION;
   const Shape shape = {call->ndim, call->axes, call->shape};
   if (const int status = shape.Check()) return status;
   const Strided dy = {call->dy, call->dy_strides}, y = {call->y, call->y_strides}, dx = {call->dx, call->dx_strides};
@@ -165,7 +160,7 @@ int RunStridedBackward(const boltzmax_strided_backward* call) noexcept {
     if (const int status = operand->Check(shape)) return status;
   }
   return Guarded([&] {
-    GradProblem problem = {static_cast<GradOp>(call->operation),
+    GradProblem problem = {static_cast<Op>(call->operation),
                            static_cast<DType>(call->dtype),
                            static_cast<const char*>(call->dy),
                            static_cast<const char*>(call->y),

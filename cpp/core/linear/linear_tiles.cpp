@@ -7,7 +7,7 @@
 
 #include "../../kernels/row_sum.hpp"
 #include "../../kernels/tile_types.hpp"
-#include "../rows/long_rows.hpp"
+#include "../rows/segment_sums.hpp"
 #include "../runtime/row_blocks.hpp"
 #include "../stats/top.hpp"
 

@@ -18,7 +18,7 @@ namespace {
 // loss has the same bits.
 constexpr size_t kMostRows = 4096;
 
-struct Plan {
+struct BatchPlan {
   BatchLoss p;
   bool ready;    // whether the targets are as the kernels read them
   size_t chunk;  // rows
@@ -140,7 +140,8 @@ double SumOf(const double* x, size_t n) {
 // The part of a batch that is a chunk, for the kernels: gains are those of all rows unless the chunk's own are wanted.
 class ChunkRun {
  public:
-  ChunkRun(const Plan& plan, size_t begin, size_t end) : plan_(plan), p_(plan.p), begin_(begin), chunk_(end - begin) {
+  ChunkRun(const BatchPlan& plan, size_t begin, size_t end)
+      : plan_(plan), p_(plan.p), begin_(begin), chunk_(end - begin) {
     if (plan.ready) {
       chunk_.target = reinterpret_cast<const int64_t*>(p_.target) + begin;
     } else {
@@ -213,14 +214,15 @@ class ChunkRun {
   }
   void Run(char* gradient, size_t step) {
     const auto first = static_cast<ptrdiff_t>(begin_);
-    RunRows({p_.storage, p_.logits + first * p_.logits_stride, p_.logits_stride, chunk_.rows, p_.n, chunk_.target,
-             p_.temperature, chunk_.lse, chunk_.log_prob, p_.smoothing == 0.0 ? nullptr : chunk_.distance,
-             gradient == nullptr ? nullptr : gradient + first * p_.gradient_stride, p_.gradient_stride, chunk_.gain,
-             chunk_.lse_gain, chunk_.add, chunk_.target_gain, step, p_.rows},
-            0, chunk_.rows);
+    RunCrossEntropyRows(
+        {p_.storage, p_.logits + first * p_.logits_stride, p_.logits_stride, chunk_.rows, p_.n, chunk_.target,
+         p_.temperature, chunk_.lse, chunk_.log_prob, p_.smoothing == 0.0 ? nullptr : chunk_.distance,
+         gradient == nullptr ? nullptr : gradient + first * p_.gradient_stride, p_.gradient_stride, chunk_.gain,
+         chunk_.lse_gain, chunk_.add, chunk_.target_gain, step, p_.rows},
+        0, chunk_.rows);
   }
 
-  const Plan& plan_;
+  const BatchPlan& plan_;
   const BatchLoss& p_;
   size_t begin_;
   Chunk chunk_;
@@ -245,8 +247,8 @@ std::optional<double> Run(const BatchLoss& problem) {
   const size_t rows = std::clamp<size_t>(kTaskElements / std::max<size_t>(problem.n, 1), 1, kMostRows);
   const bool ready = problem.target_type == DType::kInt64 && problem.target_stride == sizeof(int64_t) &&
                      reinterpret_cast<uintptr_t>(problem.target) % alignof(int64_t) == 0 && !targets.any_ignored;
-  const Plan plan = {problem, ready, rows < kPanel ? rows : rows / kPanel * kPanel,
-                     1.0 / divisor / problem.temperature};
+  const BatchPlan plan = {problem, ready, rows < kPanel ? rows : rows / kPanel * kPanel,
+                          1.0 / divisor / problem.temperature};
   if (plan.Chunks() == 1) return ChunkRun(plan, 0, problem.rows).Loss() / divisor;
   std::vector<double> sums(plan.Chunks());
   ParallelFor(sums.size(), EstimateNanoseconds(problem), [&](size_t i) {

@@ -6,7 +6,7 @@
 #include <vector>
 
 #include "../../kernels/row_sum.hpp"
-#include "../rows/long_rows.hpp"
+#include "../rows/segment_sums.hpp"
 #include "../runtime/convert.hpp"
 #include "../runtime/row_blocks.hpp"
 
@@ -16,7 +16,7 @@ namespace {
 
 thread_local Scratch waiting;
 
-struct Plan {
+struct CrossEntropyPlan {
   CrossEntropyProblem p;
   const StorageKernels* kernels;
   size_t item, length;
@@ -43,7 +43,7 @@ struct Plan {
 };
 
 // The mean of from - x_c where the kernel's type cannot hold their sum.
-double MeanOfLargeDistances(const Plan& plan, size_t r, double from) {
+double MeanOfLargeDistances(const CrossEntropyPlan& plan, size_t r, double from) {
   constexpr size_t kPiece = 1024;
   const GatherFn load = Gather(plan.p.storage, DType::kFloat64);
   const char* row = plan.p.logits + static_cast<ptrdiff_t>(r) * plan.p.logits_stride;
@@ -58,7 +58,7 @@ double MeanOfLargeDistances(const Plan& plan, size_t r, double from) {
 }
 
 // The mean of from - x_c; of a row with an infinity what arithmetic makes of it.
-double MeanDistance(const Plan& plan, size_t r, double from) {
+double MeanDistance(const CrossEntropyPlan& plan, size_t r, double from) {
   double sum = 0.0;
   for (size_t begin = 0, s = 0; begin < plan.p.n; begin += plan.length, ++s) {
     sum += plan.kernels->sum_distances(plan.Segment(r, s), from);
@@ -66,7 +66,7 @@ double MeanDistance(const Plan& plan, size_t r, double from) {
   return IsFinite(sum) ? sum / static_cast<double>(plan.p.n) : MeanOfLargeDistances(plan, r, from);
 }
 
-void RunRow(const Plan& plan, size_t r, std::vector<RowSum>* sums) {
+void RunRow(const CrossEntropyPlan& plan, size_t r, std::vector<RowSum>* sums) {
   const CrossEntropyProblem& p = plan.p;
   const int64_t target = p.target[r];
   if (target < 0) {
@@ -98,7 +98,7 @@ void RunRow(const Plan& plan, size_t r, std::vector<RowSum>* sums) {
 }
 
 // Rows that go by panels.
-void RunShortRows(const Plan& plan, const LossKernels& kernels, size_t begin, size_t end) {
+void RunShortRows(const CrossEntropyPlan& plan, const LossKernels& kernels, size_t begin, size_t end) {
   const CrossEntropyProblem& p = plan.p;
   const auto first = static_cast<ptrdiff_t>(begin);
   if (p.distance != nullptr) {  // before the gradient overwrites the logits
@@ -120,14 +120,15 @@ double EstimateNanoseconds(const CrossEntropyProblem& problem) {
   return 2.0 * EstimateNanoseconds(problem.rows, problem.n, problem.storage);
 }
 
-void RunRows(const CrossEntropyProblem& problem, size_t begin, size_t end) {
+void RunCrossEntropyRows(const CrossEntropyProblem& problem, size_t begin, size_t end) {
   const size_t item = ItemSize(problem.storage), bytes = problem.batch * problem.n * item;
-  const Plan plan = {problem,
-                     &KernelsFor(problem.storage),
-                     item,
-                     SegmentLength(problem.storage),
-                     bytes > kFarBytes,
-                     bytes > kStreamBytes && problem.gradient != nullptr && problem.gradient != problem.logits};
+  const CrossEntropyPlan plan = {
+      problem,
+      &KernelsFor(problem.storage),
+      item,
+      SegmentLength(problem.storage),
+      bytes > kFarBytes,
+      bytes > kStreamBytes && problem.gradient != nullptr && problem.gradient != problem.logits};
   const LossKernels& kernels = LossKernelsFor(problem.storage);
   if (problem.n <= kernels.most) return RunShortRows(plan, kernels, begin, end);
   std::vector<RowSum> sums((problem.n + plan.length - 1) / plan.length);
@@ -137,7 +138,7 @@ void RunRows(const CrossEntropyProblem& problem, size_t begin, size_t end) {
 void Run(const CrossEntropyProblem& problem) {
   if (problem.rows == 0 || problem.n == 0) return;
   ForEachRowBlock(problem.rows, problem.n, EstimateNanoseconds(problem),
-                  [&](size_t begin, size_t end) { RunRows(problem, begin, end); });
+                  [&](size_t begin, size_t end) { RunCrossEntropyRows(problem, begin, end); });
 }
 
 }  // namespace boltzmax

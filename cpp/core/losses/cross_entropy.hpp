@@ -37,7 +37,7 @@ struct CrossEntropyProblem {
 void Run(const CrossEntropyProblem& problem);
 
 // The same for some of its rows, in the calling thread.
-void RunRows(const CrossEntropyProblem& problem, size_t begin, size_t end);
+void RunCrossEntropyRows(const CrossEntropyProblem& problem, size_t begin, size_t end);
 
 // How long it takes, roughly.
 double EstimateNanoseconds(const CrossEntropyProblem& problem);

@@ -63,9 +63,9 @@ struct Found {
 
 enum class Row { kCounts, kIgnored, kOutOfRange };
 
-class Plan {
+class NllPlan {
  public:
-  explicit Plan(const NllProblem& p)
+  explicit NllPlan(const NllProblem& p)
       : p_(p),
         rows_(Coalesce(p.rows)),
         item_(ItemSize(p.log_prob.dtype)),
@@ -165,7 +165,7 @@ double EstimateNanoseconds(const NllProblem& problem) {
 }
 
 bool Run(const NllProblem& problem, double* loss) {
-  const Plan plan(problem);
+  const NllPlan plan(problem);
   const size_t rows = CountElements(problem.rows), blocks = (rows + kRowsAtOnce - 1) / kRowsAtOnce;
   const double cost = EstimateNanoseconds(problem);
   std::vector<Found> found(blocks);

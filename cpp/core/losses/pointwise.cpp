@@ -151,9 +151,9 @@ class GradientWriter {
   ScatterFn scatter_ = nullptr;
 };
 
-class Plan {
+class PointPlan {
  public:
-  explicit Plan(const PointProblem& p)
+  explicit PointPlan(const PointProblem& p)
       : storage_(KernelStorage(p)),
         kernel_(KernelFor(p.loss, storage_)),
         divisor_(p.divisor),
@@ -197,7 +197,7 @@ double EstimateNanoseconds(const PointProblem& problem) {
 }
 
 double Run(const PointProblem& problem) {
-  const Plan plan(problem);
+  const PointPlan plan(problem);
   RunningSum total;
   const size_t blocks = (problem.n + kBlock - 1) / kBlock;
   if (blocks == 1) {

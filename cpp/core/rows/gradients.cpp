@@ -16,24 +16,13 @@ constexpr Operand kDy = kX, kDx = kY, kOutput = kMask;
 
 thread_local Scratch packed_dy, packed_y;
 
-struct Plan {
+struct GradientPlan {
   GradProblem p;
-  const StorageKernels* kernels;
+  const GradientKernels* kernels;
   size_t n, rows, item;
-
-  bool IsSoftmax() const { return p.op == GradOp::kSoftmaxBackward; }
-  Sum Reduce(const GradRow& row) const {
-    return (IsSoftmax() ? kernels->softmax_backward_reduce : kernels->log_softmax_backward_reduce)(row);
-  }
-  void Map(const GradRow& row, const Sum& sum) const {
-    (IsSoftmax() ? kernels->softmax_backward_map : kernels->log_softmax_backward_map)(row, sum);
-  }
-  void RunRows(const GradBatch& batch) const {
-    (IsSoftmax() ? kernels->softmax_backward_rows : kernels->log_softmax_backward_rows)(batch);
-  }
 };
 
-bool IsContiguous(const Plan& plan) {
+bool IsContiguous(const GradientPlan& plan) {
   uintptr_t bits = reinterpret_cast<uintptr_t>(plan.p.dy) | reinterpret_cast<uintptr_t>(plan.p.y) |
                    reinterpret_cast<uintptr_t>(plan.p.dx);
   for (const Axis& axis : plan.p.outer) {
@@ -49,19 +38,19 @@ bool IsContiguous(const Plan& plan) {
 }
 
 // Elements [begin, begin + n) of the row at `at`, in two buffers.
-GradRow Pack(const Plan& plan, const Offsets& at, size_t begin, size_t n, char* dy, char* y) {
+GradRow Pack(const GradientPlan& plan, const Offsets& at, size_t begin, size_t n, char* dy, char* y) {
   const GatherFn gather = Gather(plan.p.storage, plan.p.storage);
   GatherLine(gather, plan.p.inner, kDy, plan.p.dy + at[kDy], begin, n, plan.item, dy);
   GatherLine(gather, plan.p.inner, kOutput, plan.p.y + at[kOutput], begin, n, plan.item, y);
   return {dy, y, dy, n};
 }
 
-void Unpack(const Plan& plan, const GradRow& row, const Offsets& at, size_t begin) {
+void Unpack(const GradientPlan& plan, const GradRow& row, const Offsets& at, size_t begin) {
   ScatterLine(Scatter(plan.p.storage), plan.p.inner, kDx, plan.p.dx + at[kDx], begin, row.n, plan.item, row.dx);
 }
 
 // Rows of any layout, some at a time.
-void RunPackedRows(const Plan& plan, size_t begin, size_t end) {
+void RunPackedRows(const GradientPlan& plan, size_t begin, size_t end) {
   const size_t n = plan.n, bytes = n * plan.item, batch = std::clamp<size_t>(kPackElements / n, 1, end - begin);
   char* dy = packed_dy.Get(batch * bytes);
   char* y = packed_y.Get(batch * bytes);
@@ -71,7 +60,7 @@ void RunPackedRows(const Plan& plan, size_t begin, size_t end) {
     for (size_t r = 0; r < rows; ++r) {
       Pack(plan, OffsetsAt(plan.p.outer, first + r), 0, n, dy + r * bytes, y + r * bytes);
     }
-    plan.RunRows({dy, y, dy, stride, stride, stride, rows, n});
+    plan.kernels->rows({dy, y, dy, stride, stride, stride, rows, n});
     for (size_t r = 0; r < rows; ++r) {
       const GradRow row = {nullptr, nullptr, dy + r * bytes, n};
       Unpack(plan, row, OffsetsAt(plan.p.outer, first + r), 0);
@@ -80,7 +69,7 @@ void RunPackedRows(const Plan& plan, size_t begin, size_t end) {
 }
 
 // A row of any length, segment by segment; the sums are added up in order whatever the threads.
-void RunLongRow(const Plan& plan, size_t r, bool contiguous) {
+void RunLongRow(const GradientPlan& plan, size_t r, bool contiguous) {
   const Offsets at = OffsetsAt(plan.p.outer, r);
   const double cost = 2.0 * EstimateNanoseconds(plan.n, plan.p.storage);
   const size_t length = SegmentLength(plan.p.storage), count = (plan.n + length - 1) / length;
@@ -91,13 +80,13 @@ void RunLongRow(const Plan& plan, size_t r, bool contiguous) {
     return {plan.p.dy + at[kDy] + offset, plan.p.y + at[kOutput] + offset, plan.p.dx + at[kDx] + offset, n};
   };
   std::vector<Sum> sums(count);
-  ParallelFor(count, cost, [&](size_t s) { sums[s] = plan.Reduce(segment(s)); });
+  ParallelFor(count, cost, [&](size_t s) { sums[s] = plan.kernels->reduce(segment(s)); });
   RunningSum running;
   for (const Sum& sum : sums) running.Add(sum);
   const Sum total = {running.Total(), 0.0};
   ParallelFor(count, cost, [&](size_t s) {
     const GradRow row = segment(s);
-    plan.Map(row, total);
+    plan.kernels->map(row, total);
     if (!contiguous) Unpack(plan, row, at, s * length);
   });
 }
@@ -105,8 +94,8 @@ void RunLongRow(const Plan& plan, size_t r, bool contiguous) {
 }  // namespace
 
 void Run(const GradProblem& problem) {
-  Plan plan = {problem, &KernelsFor(problem.storage), CountElements(problem.inner), CountElements(problem.outer),
-               ItemSize(problem.storage)};
+  GradientPlan plan = {problem, &KernelsFor(problem.storage).GradientOf(problem.op), CountElements(problem.inner),
+                       CountElements(problem.outer), ItemSize(problem.storage)};
   if (plan.rows == 0 || plan.n == 0) return;
   plan.p.outer = Coalesce(problem.outer);
   plan.p.inner = Coalesce(problem.inner);
@@ -119,8 +108,8 @@ void Run(const GradProblem& problem) {
   ForEachRowBlock(plan.rows, plan.n, cost, [&](size_t begin, size_t end) {
     if (!contiguous) return RunPackedRows(plan, begin, end);
     ForEachRun(plan.p.outer, begin, end, [&](const Offsets& at, size_t run, const Offsets& stride, size_t) {
-      plan.RunRows({plan.p.dy + at[kDy], plan.p.y + at[kOutput], plan.p.dx + at[kDx], stride[kDy], stride[kOutput],
-                    stride[kDx], run, plan.n});
+      plan.kernels->rows({plan.p.dy + at[kDy], plan.p.y + at[kOutput], plan.p.dx + at[kDx], stride[kDy],
+                          stride[kOutput], stride[kDx], run, plan.n});
     });
   });
 }
@@ -136,8 +125,8 @@ void RunContiguous(const GradProblem& problem, size_t rows, size_t n) {
     strided.inner = {{n, {step, step, step, 0}}};
     return Run(strided);
   }
-  const Plan plan = {problem, &KernelsFor(problem.storage), n, rows, item};
-  plan.RunRows({problem.dy, problem.y, problem.dx, row, row, row, rows, n});
+  const GradientPlan plan = {problem, &KernelsFor(problem.storage).GradientOf(problem.op), n, rows, item};
+  plan.kernels->rows({problem.dy, problem.y, problem.dx, row, row, row, rows, n});
 }
 
 }  // namespace boltzmax

@@ -1,4 +1,4 @@
-// The gradients of softmax and log_softmax on arrays of any layout.
+// The gradients of operations on arrays of any layout.
 #pragma once
 
 #include "../runtime/dispatch.hpp"
@@ -6,12 +6,10 @@
 
 namespace boltzmax {
 
-enum class GradOp { kSoftmaxBackward, kLogSoftmaxBackward };
-
 // dx from dy and y, all of the type `storage`. In the axes dy is operand kX, y operand kMask and dx operand kY.
 // dx may be dy or y itself, element for element, and must not overlap them otherwise.
 struct GradProblem {
-  GradOp op;
+  Op op;  // one that has a gradient
   DType storage;
   const char* dy;
   const char* y;

@@ -1,66 +1,60 @@
 #include "long_rows.hpp"
 
 #include <algorithm>
-#include <cmath>
-#include <limits>
+#include <vector>
 
-#include "../../kernels/row_sum.hpp"
+#include "packed_rows.hpp"
+#include "segment_sums.hpp"
 
 namespace boltzmax {
 
-namespace {
+void RunLongRow(const RowPlan& plan, size_t r, bool contiguous) {
+  const Offsets at = OffsetsAt(plan.p.outer, r);
+  const double temperature = plan.TemperatureAt(at), cost = EstimateNanoseconds(plan.n, plan.p.storage);
+  const size_t length = SegmentLength(plan.p.storage), item = plan.YSize();
+  const size_t count = (plan.n + length - 1) / length;
+  const Packer packer = {plan};
 
-void AddTo(Sum* total, double hi, double lo) {
-  double error;
-  total->hi = TwoSum(total->hi, hi, &error);
-  total->lo += lo + error;
-}
+  // Segment s as a kernel sees it. A packed one is mapped in its buffer.
+  const auto segment = [&](size_t s) -> Row {
+    const size_t begin = s * length, n = std::min(length, plan.n - begin);
+    const auto offset = static_cast<ptrdiff_t>(begin * item);
+    if (contiguous) {
+      const uint8_t* mask = plan.MaskAt(at);
+      return {plan.p.x + at[kX] + offset,
+              plan.p.y + at[kY] + (plan.Reduces() ? 0 : offset),
+              mask == nullptr ? nullptr : mask + begin,
+              n,
+              temperature,
+              plan.far,
+              plan.stream};
+    }
+    char* x = packer.Elements(length);
+    uint8_t* mask = packer.Mask(length);
+    packer.Pack(at, begin, n, x, mask);
+    return {x, x, mask, n, temperature, false, false};
+  };
 
-RowSum Degenerate(double max, bool nan) {
-  const double sum = nan ? std::numeric_limits<double>::quiet_NaN() : (max > 0 ? max : 0.0);
-  return {max, 0.0, 0.0, 0.0, sum, 0.0};
-}
-
-}  // namespace
-
-double UnitRatio(const RowSum& from, const RowSum& to, double temperature) {
-  const double k = from.exponent - to.exponent;
-  if (from.offset == to.offset) return std::ldexp(1.0, static_cast<int>(k));
-  // Two large numbers that nearly cancel: k times the high part of ln 2 is exact.
-  using C = ExpConstants<double>;
-  return std::exp(((from.offset - to.offset) / temperature + k * C::kLn2Hi) + k * C::kLn2Lo);
-}
-
-LongSum Combine(const std::vector<RowSum>& segments, double temperature, bool want_log, const StorageKernels& kernels,
-                const std::function<Sum(size_t)>& rest) {
-  size_t largest = 0;
-  bool nan = false;
-  for (size_t s = 0; s < segments.size(); ++s) {
-    if (segments[s].max > segments[largest].max) largest = s;
-    nan = nan || segments[s].hi != segments[s].hi;
+  std::vector<RowSum> sums(count);
+  const auto for_each_segment = [&](const auto& task) {
+    ParallelBlocks(count, 1, cost, [&](size_t begin, size_t end) {
+      for (size_t s = begin; s < end; ++s) task(s);
+    });
+  };
+  for_each_segment([&](size_t s) { sums[s] = plan.kernels->reduce(segment(s)); });
+  const LongSum sum = Combine(sums, temperature, NeedsLogSum(plan.p.op), *plan.kernels,
+                              [&](size_t s) { return plan.kernels->reduce_rest(segment(s), sums[s]); });
+  if (plan.Reduces()) {
+    double value;  // room for any storage type: y may not be aligned
+    plan.Kernels().finish({nullptr, &value, nullptr, 0, temperature, false, false}, sum.total, sum.log_sum);
+    packer.scatter(&value, 1, plan.p.y + at[kY], 0);
+    return;
   }
-  const RowSum& top = segments[largest];
-  if (nan || !IsFinite(top.max)) return {Degenerate(top.max, nan), {0.0, 0.0}};
-
-  Sum others = {0.0, 0.0};
-  for (size_t s = 0; s < segments.size(); ++s) {
-    if (s == largest || segments[s].hi == 0.0) continue;
-    const double unit = UnitRatio(segments[s], top, temperature);
-    AddTo(&others, segments[s].hi * unit, segments[s].lo * unit);
-  }
-  Sum total = others;
-  AddTo(&total, top.hi, top.lo);
-  total.hi = TwoSum(total.hi, total.lo, &total.lo);
-  LongSum result = {{top.max, top.offset, top.exponent, top.top, total.hi, total.lo}, {0.0, 0.0}};
-  if (!want_log) return result;
-  if (!IsPeaked(result.total, kPeakedWithoutFma)) {
-    result.log_sum = kernels.log_of_sum(result.total);
-  } else {
-    const Sum below = rest(largest);
-    AddTo(&others, below.hi, below.lo);
-    result.log_sum = kernels.log_of_peaked_sum(result.total, others);
-  }
-  return result;
+  for_each_segment([&](size_t s) {
+    const Row row = segment(s);
+    plan.Kernels().finish(row, sum.total, sum.log_sum);
+    if (!contiguous) packer.Unpack(static_cast<const char*>(row.y), s * length, row.n, at);
+  });
 }
 
 }  // namespace boltzmax

@@ -1,25 +1,12 @@
-// Rows longer than a segment: reduce the segments, add up their sums in order, map the segments. Both halves may be
-// split over threads; the order of the additions, and so every bit, stays.
+// Rows longer than a segment: reduce the segments, add up their sums, map the segments. Both halves may be split over
+// threads.
 #pragma once
 
-#include <functional>
-#include <vector>
-
-#include "../../kernels/types.hpp"
-#include "softmax.hpp"
+#include "row_plan.hpp"
 
 namespace boltzmax {
 
-// What the sum of one segment counts in the unit of another.
-double UnitRatio(const RowSum& from, const RowSum& to, double temperature);
-
-// The sum of a whole row from those of its segments, and its logarithm. `rest(s)` is asked for the sum of segment s
-// without its largest element where that is a large share of everything.
-struct LongSum {
-  RowSum total;
-  Sum log_sum;  // of total; only if wanted
-};
-LongSum Combine(const std::vector<RowSum>& segments, double temperature, bool want_log, const StorageKernels& kernels,
-                const std::function<Sum(size_t)>& rest);
+// Row r. `contiguous` says whether its elements lie one after another, with nothing to convert.
+void RunLongRow(const RowPlan& plan, size_t r, bool contiguous);
 
 }  // namespace boltzmax

@@ -6,8 +6,6 @@
 
 namespace boltzmax {
 
-enum class Op { kSoftmax, kLogSoftmax, kLogSumExp };
-
 // y = op(x / temperature) along the `inner` axes, for every index of the `outer` axes.
 //
 // y may be x itself, element for element, and must not overlap it otherwise. For logsumexp y has no inner axes.

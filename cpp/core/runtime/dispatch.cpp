@@ -56,17 +56,18 @@ const KernelTable& ActiveKernels() { return *active.load(std::memory_order_relax
 
 namespace {
 
+#define BOLTZMAX_CASE(suffix, Storage, kDType, ...) \
+  case DType::kDType: return table.suffix;
+
 // The member of a table for one storage type.
 template <class Table>
 const auto& OfStorage(const Table& table, DType storage) {
   switch (storage) {
-    case DType::kFloat32: return table.f32;
-    case DType::kFloat64: return table.f64;
-    case DType::kFloat16: return table.f16;
-    case DType::kBFloat16: return table.bf16;
+    BOLTZMAX_FOR_EACH_STORAGE(BOLTZMAX_CASE)
     default: throw std::logic_error("no kernels for this storage type");
   }
 }
+#undef BOLTZMAX_CASE
 
 }  // namespace
 

@@ -9,13 +9,10 @@
 
 namespace boltzmax {
 
-// The element types of arrays. The first four have kernels; the others are converted as they are read.
+// The element types of arrays. The first ones have kernels; the others are converted as they are read.
+#define BOLTZMAX_ENUMERATOR(suffix, Storage, kDType, ...) kDType,
 enum class DType {
-  kFloat32,
-  kFloat64,
-  kFloat16,
-  kBFloat16,
-  kBool,
+  BOLTZMAX_FOR_EACH_STORAGE(BOLTZMAX_ENUMERATOR) kBool,
   kInt8,
   kUInt8,
   kInt16,
@@ -25,6 +22,7 @@ enum class DType {
   kInt64,
   kUInt64
 };
+#undef BOLTZMAX_ENUMERATOR
 
 size_t ItemSize(DType dtype);
 

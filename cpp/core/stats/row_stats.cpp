@@ -5,7 +5,7 @@
 #include <vector>
 
 #include "../../kernels/row_sum.hpp"
-#include "../rows/long_rows.hpp"
+#include "../rows/segment_sums.hpp"
 #include "../runtime/convert.hpp"
 #include "../runtime/row_blocks.hpp"
 #include "top.hpp"

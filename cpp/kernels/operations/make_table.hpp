@@ -1,4 +1,4 @@
-// (operations) x (storage types), written once: the constexpr table of one ISA. Included after that
+// The kernel table of one ISA: every form of every operation of operations.hpp, for every storage type. Included after that
 // ISA's vector header.
 #pragma once
 
@@ -25,25 +25,21 @@ inline Compute<S>* ExpBuffer(const RowBatch& b, size_t r, S* y) {
   }
   return b.n <= kKept ? static_cast<T*>(b.scratch) + (r % 2) * kKept : nullptr;
 }
-template <class S>
-inline void Attach(SoftmaxOp<S>* op, const RowBatch& b, size_t r, S* y) {
+template <class S, class Operation>
+inline void Attach(Operation* op, const RowBatch& b, size_t r, S* y) {
   op->y = y;
-  op->e = ExpBuffer(b, r, y);
-}
-template <class Op, class S>
-inline void Attach(Op* op, const RowBatch&, size_t, S* y) {
-  op->y = y;
+  if constexpr (requires { op->e; }) op->e = ExpBuffer(b, r, y);
 }
 
 // Rows of a batch in three overlapping steps: guess the maximum of one row, reduce the row before it, map the one before
 // that. What a step hands to the next comes from a long chain of instructions, which ends while another row is read.
-template <bool kScaled, class S, class Op>
-BOLTZMAX_KERNEL inline void RunRows(const RowBatch& b) {
+template <bool kScaled, class S, class Operation>
+BOLTZMAX_KERNEL inline void RunOverlapping(const RowBatch& b) {
   struct Line {
-    Source<S, Op::kCoarse> x;
+    Source<S, Operation::kCoarse> x;
     Compute<S> guess;
     double temperature;
-    Op op;
+    Operation op;
   };
   Line lines[4];
   const auto begin = [&](size_t r) {
@@ -98,38 +94,46 @@ inline void ForEachPanel(const RowBatch& b, F f) {
   if (b.stream) StreamFence();
 }
 
-template <bool kScaled, class S>
-BOLTZMAX_KERNEL inline void RunTransposed(const RowBatch& b, SoftmaxOp<S>) {
-  ForEachPanel<S>(b, [](const auto& panel, const auto& t) { SoftmaxTransposed<kScaled>(panel, t); });
+// Every form of an operation, under its name in the headers: one row, a strip of columns, and both kinds of panels.
+#define BOLTZMAX_FORMS(name, Name, ...)                                              \
+  struct Name##Forms {                                                               \
+    template <class S>                                                               \
+    using OnRow = Name##Op<S>;                                                       \
+    template <bool kScaled, class Columns, class T>                                  \
+    static void OnStrip(const Columns& x, char* y, ptrdiff_t y_stride, const T& t) { \
+      Name##Strip<kScaled>(x, y, y_stride, t);                                       \
+    }                                                                                \
+    template <bool kScaled, class Rows, class T>                                     \
+    static void Transposed(const Rows& panel, const T& t) {                          \
+      Name##Transposed<kScaled>(panel, t);                                           \
+    }                                                                                \
+    template <bool kScaled, class Rows, class T>                                     \
+    static void Along(const Rows& panel, const T& t, const RowBatch& b) {            \
+      if constexpr (Reduces(Op::k##Name)) {                                          \
+        Name##Along<kScaled>(panel, t, b.scratch);                                   \
+      } else {                                                                       \
+        Name##Along<kScaled>(panel, t, b.scratch, b.stream);                         \
+      }                                                                              \
+    }                                                                                \
+  };
+BOLTZMAX_FOR_EACH_OPERATION(BOLTZMAX_FORMS)
+#undef BOLTZMAX_FORMS
+
+template <bool kScaled, class S, class Forms>
+BOLTZMAX_KERNEL inline void RunTransposed(const RowBatch& b) {
+  ForEachPanel<S>(b, [](const auto& panel, const auto& t) { Forms::template Transposed<kScaled>(panel, t); });
 }
-template <bool kScaled, class S>
-BOLTZMAX_KERNEL inline void RunTransposed(const RowBatch& b, LogSoftmaxOp<S>) {
-  ForEachPanel<S>(b, [](const auto& panel, const auto& t) { LogSoftmaxTransposed<kScaled>(panel, t); });
-}
-template <bool kScaled, class S>
-BOLTZMAX_KERNEL inline void RunTransposed(const RowBatch& b, LogSumExpOp<S>) {
-  ForEachPanel<S>(b, [](const auto& panel, const auto& t) { LogSumExpTransposed<kScaled>(panel, t); });
-}
-template <bool kScaled, class S>
-BOLTZMAX_KERNEL inline void RunAlong(const RowBatch& b, SoftmaxOp<S>) {
-  ForEachPanel<S>(b, [&](const auto& panel, const auto& t) { SoftmaxAlong<kScaled>(panel, t, b.scratch, b.stream); });
-}
-template <bool kScaled, class S>
-BOLTZMAX_KERNEL inline void RunAlong(const RowBatch& b, LogSoftmaxOp<S>) {
-  ForEachPanel<S>(b,
-                  [&](const auto& panel, const auto& t) { LogSoftmaxAlong<kScaled>(panel, t, b.scratch, b.stream); });
-}
-template <bool kScaled, class S>
-BOLTZMAX_KERNEL inline void RunAlong(const RowBatch& b, LogSumExpOp<S>) {
-  ForEachPanel<S>(b, [&](const auto& panel, const auto& t) { LogSumExpAlong<kScaled>(panel, t, b.scratch); });
+template <bool kScaled, class S, class Forms>
+BOLTZMAX_KERNEL inline void RunAlong(const RowBatch& b) {
+  ForEachPanel<S>(b, [&](const auto& panel, const auto& t) { Forms::template Along<kScaled>(panel, t, b); });
 }
 
-template <class S, class Op>
-inline void Rows(const RowBatch& b) {
+template <class S, class Forms>
+inline void RunRows(const RowBatch& b) {
   WithBool(b.scaled, [&](auto scaled) {
     constexpr bool kScaled = decltype(scaled)::value;
-    if (b.n == 0 || b.n > kPaneled<Compute<S>>) return RunRows<kScaled, S, Op>(b);
-    b.n <= VecOf<S>::kInOrder ? RunTransposed<kScaled>(b, Op{}) : RunAlong<kScaled>(b, Op{});
+    if (b.n == 0 || b.n > kPaneled<Compute<S>>) return RunOverlapping<kScaled, S, typename Forms::template OnRow<S>>(b);
+    b.n <= VecOf<S>::kInOrder ? RunTransposed<kScaled, S, Forms>(b) : RunAlong<kScaled, S, Forms>(b);
   });
 }
 
@@ -140,18 +144,18 @@ inline void WithRow(const Row& row, F f) {
   WithBool(row.temperature != 1.0, [&](auto scaled) { f(scaled, Source<S>{x, row.mask}); });
 }
 
-// f(scaled, strip, y, temperature) for every strip of kLanes columns.
-template <class S, size_t kYItem, bool kCoarse, class F>
-inline void ForEachStrip(const ColumnBatch& b, F f) {
+// Strips of kLanes columns, one after another.
+template <class S, class Forms>
+inline void RunColumns(const ColumnBatch& b) {
   using V = VecOf<S>;
   WithBool(b.scaled, [&](auto scaled) {
     const char* t = reinterpret_cast<const char*>(b.temperature);
     for (size_t c = 0; c < b.columns; c += V::kLanes) {
       const size_t lanes = b.columns - c < V::kLanes ? b.columns - c : V::kLanes;
-      const Strip<S, kCoarse> x = {b.x + c * sizeof(S), b.x_stride, b.n, lanes};
+      const Strip<S, Forms::template OnRow<S>::kCoarse> x = {b.x + c * sizeof(S), b.x_stride, b.n, lanes};
       StripTemperature<V> temperature;
       if (b.scaled) temperature = {Offset<const double>(t, c, b.temperature_stride), b.temperature_stride, lanes};
-      f(scaled, x, b.y + c * kYItem, temperature);
+      Forms::template OnStrip<decltype(scaled)::value>(x, b.y + c * sizeof(S), b.y_stride, temperature);
     }
   });
 }
@@ -159,22 +163,6 @@ inline void ForEachStrip(const ColumnBatch& b, F f) {
 template <class S>
 struct Kernels {
   using T = Compute<S>;
-
-  static void SoftmaxColumns(const ColumnBatch& b) {
-    ForEachStrip<S, sizeof(S), SoftmaxOp<S>::kCoarse>(b, [&](auto scaled, const auto& x, char* y, const auto& t) {
-      SoftmaxStrip<decltype(scaled)::value>(x, y, b.y_stride, t);
-    });
-  }
-  static void LogSoftmaxColumns(const ColumnBatch& b) {
-    ForEachStrip<S, sizeof(S), LogSoftmaxOp<S>::kCoarse>(b, [&](auto scaled, const auto& x, char* y, const auto& t) {
-      LogSoftmaxStrip<decltype(scaled)::value>(x, y, b.y_stride, t);
-    });
-  }
-  static void LogSumExpColumns(const ColumnBatch& b) {
-    ForEachStrip<S, sizeof(S), LogSumExpOp<S>::kCoarse>(b, [&](auto scaled, const auto& x, char* y, const auto& t) {
-      LogSumExpStrip<decltype(scaled)::value>(x, y, b.y_stride, t);
-    });
-  }
 
   BOLTZMAX_KERNEL static RowSum Reduce(const Row& row) {
     RowSum sum;
@@ -200,19 +188,20 @@ struct Kernels {
   BOLTZMAX_KERNEL static double SumDistances(const Row& row, double from) {
     return SumOfDistances(Source<S>{static_cast<const S*>(row.x), nullptr}, row.n, from);
   }
-  static size_t CountGreater(const Row& row, double limit) {
-    return CountAbove(Source<S>{static_cast<const S*>(row.x), nullptr}, row.n, limit);
+  static size_t CountAbove(const Row& row, double limit) {
+    return kernels::CountAbove(Source<S>{static_cast<const S*>(row.x), nullptr}, row.n, limit);
   }
   static size_t GroupMaxima(const Row& row, double* maxima) {
     return MaximaOfGroups(Source<S>{static_cast<const S*>(row.x), nullptr}, row.n, maxima);
   }
-  static size_t FindGreater(const Row& row, double limit, size_t begin, size_t most, Element* found, size_t* count) {
+  static size_t FindAbove(const Row& row, double limit, size_t begin, size_t most, Element* found, size_t* count) {
     const Source<S> x = {static_cast<const S*>(row.x), nullptr};
-    return FindAbove(x, row.n, limit, begin, most, found, count);
+    return kernels::FindAbove(x, row.n, limit, begin, most, found, count);
   }
-  BOLTZMAX_KERNEL static void MapSoftmax(const Row& row, const RowSum& sum) {
+  template <class Operation>
+  BOLTZMAX_KERNEL static void Finish(const Row& row, const RowSum& sum, const Sum& log_sum) {
     WithRow<S>(row, [&](auto scaled, const auto& x) {
-      SoftmaxMap<decltype(scaled)::value>(x, static_cast<S*>(row.y), row.n, row.temperature, sum, row.stream);
+      Operation::template Finish<decltype(scaled)::value>(x, static_cast<S*>(row.y), row, sum, log_sum);
     });
     if (row.stream) StreamFence();
   }
@@ -220,13 +209,6 @@ struct Kernels {
     WithRow<S>(row, [&](auto scaled, const auto& x) {
       AffineSoftmaxMap<decltype(scaled)::value>(x, static_cast<S*>(row.y), row.n, row.temperature, sum, gain, add,
                                                 row.stream);
-    });
-    if (row.stream) StreamFence();
-  }
-  BOLTZMAX_KERNEL static void MapLogSoftmax(const Row& row, const RowSum& sum, const Sum& log_sum) {
-    WithRow<S>(row, [&](auto scaled, const auto& x) {
-      LogSoftmaxMap<decltype(scaled)::value>(x, static_cast<S*>(row.y), row.n, row.temperature, sum, log_sum,
-                                             row.stream);
     });
     if (row.stream) StreamFence();
   }
@@ -241,53 +223,54 @@ struct Kernels {
     BackwardMap<S, Gradient>(static_cast<const S*>(row.dy), static_cast<const S*>(row.y), static_cast<S*>(row.dx),
                              row.n, Set<Vec<T>>(static_cast<T>(sum.hi)));
   }
-  using OfSoftmax = SoftmaxGradient<Vec<T>>;
-  using OfLogSoftmax = LogSoftmaxGradient<Vec<T>>;
 
-  static constexpr StorageKernels kTable = {
-      Rows<S, SoftmaxOp<S>>,
-      Rows<S, LogSoftmaxOp<S>>,
-      Rows<S, LogSumExpOp<S>>,
-      BackwardRows<S, OfSoftmax>,
-      BackwardRows<S, OfLogSoftmax>,
-      SoftmaxColumns,
-      LogSoftmaxColumns,
-      LogSumExpColumns,
-      Reduce,
-      ReduceWithoutLargest,
-      ReduceToMean,
-      SumDistances,
-      CountGreater,
-      GroupMaxima,
-      FindGreater,
-      LogOfSum<T>,
-      LogOfPeakedSum<T>,
-      MapSoftmax,
-      MapAffineSoftmax,
-      MapLogSoftmax,
-      StoreOne,
-      ReduceGradient<OfSoftmax>,
-      ReduceGradient<OfLogSoftmax>,
-      MapGradient<OfSoftmax>,
-      MapGradient<OfLogSoftmax>,
+#define BOLTZMAX_OP_KERNELS(name, Name, ...) \
+  {.rows = RunRows<S, Name##Forms>, .columns = RunColumns<S, Name##Forms>, .finish = Finish<Name##Op<S>>},
+#define BOLTZMAX_GRADIENT_KERNELS(name, Name)           \
+  table.gradients[static_cast<size_t>(Op::k##Name)] = { \
+      .rows = BackwardRows<S, Name##Gradient<Vec<T>>>,  \
+      .reduce = ReduceGradient<Name##Gradient<Vec<T>>>, \
+      .map = MapGradient<Name##Gradient<Vec<T>>>,       \
   };
+  static constexpr StorageKernels MakeTable() {
+    StorageKernels table = {
+        .ops = {BOLTZMAX_FOR_EACH_OPERATION(BOLTZMAX_OP_KERNELS)},
+        .gradients = {},
+        .reduce = Reduce,
+        .reduce_rest = ReduceWithoutLargest,
+        .log_of_sum = LogOfSum<T>,
+        .log_of_peaked_sum = LogOfPeakedSum<T>,
+        .affine_softmax_map = MapAffineSoftmax,
+        .store_scalar = StoreOne,
+        .reduce_mean = ReduceToMean,
+        .sum_distances = SumDistances,
+        .count_above = CountAbove,
+        .find_above = FindAbove,
+        .group_maxima = GroupMaxima,
+    };
+    BOLTZMAX_FOR_EACH_GRADIENT(BOLTZMAX_GRADIENT_KERNELS)
+    return table;
+  }
+#undef BOLTZMAX_OP_KERNELS
+#undef BOLTZMAX_GRADIENT_KERNELS
 };
+template <class S>
+constexpr StorageKernels kStorageKernels = Kernels<S>::MakeTable();
 
 template <class T>
 constexpr UnitKernels<T> kUnits = {DotRows<T>, AddRows<T>, LogSigmoid<T>};
 
 constexpr KernelTable MakeTable(const char* isa) {
-  return {isa,
-          Kernels<float>::kTable,
-          Kernels<double>::kTable,
-          Kernels<Half>::kTable,
-          Kernels<BFloat16>::kTable,
-          kUnits<float>,
-          kUnits<double>,
-          &BOLTZMAX_ISA::kLosses,
-          &BOLTZMAX_ISA::kPointwise,
-          &BOLTZMAX_ISA::kTiles,
-          &BOLTZMAX_ISA::kWeighted};
+  return {
+      .isa = isa,
+      .losses = &BOLTZMAX_ISA::kLosses,
+      .pointwise = &BOLTZMAX_ISA::kPointwise,
+      .tiles = &BOLTZMAX_ISA::kTiles,
+      .weighted = &BOLTZMAX_ISA::kWeighted,
+      .units_f32 = kUnits<float>,
+      .units_f64 = kUnits<double>,
+      BOLTZMAX_FOR_EACH_STORAGE(BOLTZMAX_VALUE, kStorageKernels)  //
+  };
 }
 
 }  // namespace

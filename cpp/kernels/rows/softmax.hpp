@@ -154,8 +154,9 @@ inline void LogSoftmaxMap(const Src& x, S* y, size_t n, double temperature, cons
 
 // ---- whole rows ----
 
-// Each operation on a row has two halves, so that those of neighbouring rows can overlap: between the sum and what is
-// done with it lies a chain of some eighty cycles in which the next row is read.
+// Each operation on a row has two halves, Reduce and Map, so that those of neighbouring rows can overlap: between the sum and
+// what is done with it lies a chain of some eighty cycles in which the next row is read. Finish is the second half for a
+// segment of a longer row.
 
 template <class S>
 struct SoftmaxOp {
@@ -182,6 +183,10 @@ struct SoftmaxOp {
     const Divisor<V> divisor(sum);
     MapTo<V>(y, n, stream, [&](size_t i, auto lanes) { return Divide(LoadLanes<V>(e + i, lanes, T(0)), divisor); });
   }
+  template <bool kScaled, class Src>
+  static void Finish(const Src& x, S* y, const Row& row, const RowSum& sum, const Sum&) {
+    SoftmaxMap<kScaled>(x, y, row.n, row.temperature, sum, row.stream);
+  }
 };
 
 template <class S>
@@ -197,6 +202,10 @@ struct LogSoftmaxOp {
   template <bool kScaled, class Src>
   void Map(const Src& x, size_t n, double temperature, bool stream) const {
     LogSoftmaxMap<kScaled>(x, y, n, temperature, sum, LogSum<kScaled>(x, n, temperature, sum), stream);
+  }
+  template <bool kScaled, class Src>
+  static void Finish(const Src& x, S* y, const Row& row, const RowSum& sum, const Sum& log_sum) {
+    LogSoftmaxMap<kScaled>(x, y, row.n, row.temperature, sum, log_sum, row.stream);
   }
 };
 
@@ -220,6 +229,10 @@ struct LogSumExpOp {
   template <bool kScaled, class Src>
   void Map(const Src& x, size_t n, double temperature, bool) const {
     StoreScalar(y, LogSumExpOf(sum, LogSum<kScaled>(x, n, temperature, sum), temperature));
+  }
+  template <bool kScaled, class Src>
+  static void Finish(const Src&, S* y, const Row& row, const RowSum& sum, const Sum& log_sum) {
+    StoreScalar(y, LogSumExpOf(sum, log_sum, row.temperature));
   }
 };
 
