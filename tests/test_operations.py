@@ -103,8 +103,8 @@ inline void ToyTransposed(const Rows& panel, const T& t) {
   LogSoftmaxTransposed<kScaled>(panel, t);
 }
 template <bool kScaled, class Rows, class T>
-inline void ToyAlong(const Rows& panel, const T& t, void* scratch, bool stream) {
-  LogSoftmaxAlong<kScaled>(panel, t, scratch, stream);
+inline void ToyAlong(const Rows& panel, const T& t, void* scratch) {
+  LogSoftmaxAlong<kScaled>(panel, t, scratch);
 }
 template <class V>
 struct ToyGradient : LogSoftmaxGradient<V> {};

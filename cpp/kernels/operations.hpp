@@ -6,7 +6,8 @@
 
 // F(name, Name, kind, needs, ...) for every operation:
 //   name   of the public function; its gradient is name_backward, its C entries are name_f32, name_at_f32 and so on
-//   Name   in the code: kName here, and in kernels/ NameOp, NameStrip, NameTransposed, NameAlong, NameGradient
+//   Name   in the code: kName here, and in kernels/ NameOp, NameStrip, and NameGradient; a map's panels are NameTransposed and
+//          NameAlong, a reduction's NamePanels
 //   kind   kMap or kMapWithGradient: a result for each element; kReduction: one for each row
 //   needs  of a row, to make the result: kSum of its exponentials, which wait to be divided by it, or kLogSum
 // A new one goes to the end: the order is that of boltzmax_operation in the C interface.

@@ -111,7 +111,7 @@ void RunShortRows(const CrossEntropyPlan& plan, const LossKernels& kernels, size
                               p.gradient == nullptr ? nullptr : p.gradient + first * p.gradient_stride, p.logits_stride,
                               p.gradient_stride, end - begin, p.n, p.temperature, p.target + begin, p.lse + begin,
                               p.log_prob + begin, p.gain + at, p.lse_gain + at, p.add + at, p.target_gain + at, p.step,
-                              waiting.Get(2 * kKept * sizeof(double)), plan.far, plan.stream});
+                              waiting.Get(2 * kKept * sizeof(double)), plan.far});
 }
 
 }  // namespace
@@ -122,13 +122,13 @@ double EstimateNanoseconds(const CrossEntropyProblem& problem) {
 
 void RunCrossEntropyRows(const CrossEntropyProblem& problem, size_t begin, size_t end) {
   const size_t item = ItemSize(problem.storage), bytes = problem.batch * problem.n * item;
-  const CrossEntropyPlan plan = {
-      problem,
-      &KernelsFor(problem.storage),
-      item,
-      SegmentLength(problem.storage),
-      bytes > kFarBytes,
-      bytes > kStreamBytes && problem.gradient != nullptr && problem.gradient != problem.logits};
+  const CrossEntropyPlan plan = {problem,
+                                 &KernelsFor(problem.storage),
+                                 item,
+                                 SegmentLength(problem.storage),
+                                 bytes > kFarBytes,
+                                 problem.gradient != nullptr && problem.gradient != problem.logits &&
+                                     WritesPastCache(problem.batch, problem.n, item)};
   const LossKernels& kernels = LossKernelsFor(problem.storage);
   if (problem.n <= kernels.most) return RunShortRows(plan, kernels, begin, end);
   std::vector<RowSum> sums((problem.n + plan.length - 1) / plan.length);

@@ -53,7 +53,7 @@ void Run(const Problem& problem) {
   plan.p.outer = Coalesce(problem.outer);
   plan.p.inner = Coalesce(problem.inner);
   plan.far = plan.rows * plan.n * plan.XSize() > kFarBytes;
-  plan.stream = !plan.Reduces() && problem.x != problem.y && plan.rows * plan.n * plan.YSize() > kStreamBytes;
+  plan.stream = !plan.Reduces() && problem.x != problem.y && WritesPastCache(plan.rows, plan.n, plan.YSize());
 
   const bool contiguous = IsContiguous(plan) && IsAligned(plan);
   const double cost = EstimateNanoseconds(plan.rows, plan.n, plan.p.storage);

@@ -188,9 +188,14 @@ inline auto ReduceInOrderForLog(const StripType& x, const Temperature<V>& t, Kee
   AddKept(&others, x.n, keep);
   const auto add_largest = [&](StripSum<Shift>& strip) -> Pair<D> {
     const D top = strip.sum.top, equals = Promote(count) - D(Const(1)), ties = equals * top;
+    if constexpr (!kNeedsLow<typename V::Scalar>) {
+      const D rest = strip.sum.hi + MulAdd(equals, strip.top_error, ties);
+      strip.sum.hi = rest + top;
+      return {rest, Const(0)};
+    }
     D error;
     Pair<D> rest = {TwoSum(strip.sum.hi, ties, &error), strip.sum.lo + (error + equals * strip.top_error)};
-    if constexpr (kNeedsLow<typename V::Scalar>) rest.lo = rest.lo - Remainder(ties, equals, top);
+    rest.lo = rest.lo - Remainder(ties, equals, top);
     rest = Normalize(rest);
     strip.sum.hi = TwoSum(rest.hi, top, &error);
     strip.sum.lo = rest.lo + error;
@@ -207,7 +212,7 @@ inline Pair<D> LogOfShort(const StripSum<Shift>& strip, const Pair<D>& rest) {
   const SumOfExp<D>& sum = strip.sum;
   if constexpr (!kNeedsLow<T>) {
     // A float has digits to spare: one way for all.
-    return Join<T>(LogPartsOfRatio(sum.max - sum.offset, Quotient<T>(rest.hi, sum.top + strip.top_error)));
+    return {LogOfTopAndRest(sum.max - sum.offset, sum.exponent, sum.top + strip.top_error, rest.hi), Const(0)};
   } else {
     const auto usual = LogPartsOfSum<T>(sum);
     const auto is_peaked = Lt(sum.hi, sum.top * Const(kPeakedHere));

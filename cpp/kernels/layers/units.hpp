@@ -94,15 +94,15 @@ BOLTZMAX_KERNEL inline void AddRows(T* const* sums, size_t count, const T* const
 
 // P of 2 atanh(s) = 2s + s^3 P(s^2), by Chebyshev on s^2 <= 1/9, highest first. Error of the whole: 7e-18 and 4e-10.
 template <class T>
-struct AtanhPoly;
+struct UnitAtanhPoly;
 template <>
-struct AtanhPoly<double> {
+struct UnitAtanhPoly<double> {
   static constexpr double kTerms[] = {
       0x1.4b0a26c5f2aefp-3, 0x1.687a6e7c95176p-4, 0x1.eb905e8575054p-4, 0x1.10ac75dc602b1p-3, 0x1.3b18b294bebf9p-3,
       0x1.745cf0b0e03bdp-3, 0x1.c71c727143318p-3, 0x1.24924923d44c6p-2, 0x1.999999999a3ddp-2, 0x1.5555555555555p-1};
 };
 template <>
-struct AtanhPoly<float> {
+struct UnitAtanhPoly<float> {
   static constexpr float kTerms[] = {0x1.dba25ep-3f, 0x1.bc8cfap-3f, 0x1.24c926p-2f, 0x1.9998d4p-2f, 0x1.555556p-1f};
 };
 
@@ -115,7 +115,7 @@ BOLTZMAX_KERNEL inline void LogSigmoid(const T* z, size_t n, T* log_p, T* q) {
   const ExpShift<V, false> shift(zero, MakeTemperature<V>(1));
   const auto take = [&]<size_t U>(size_t i, auto lanes, const Block<V, U>& x) {
     using B = Block<V, U>;
-    constexpr auto& kTerms = AtanhPoly<T>::kTerms;
+    constexpr auto& kTerms = UnitAtanhPoly<T>::kTerms;
     const B nothing = zero,
             e = ScaledExp(IfThenElse(Lt(x, nothing), x, nothing - x), shift) * B(Set<V>(ExpConstants<T>::kUnscale));
     const B s = e / (B(two) + e), t = s * s;

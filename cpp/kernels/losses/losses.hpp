@@ -147,11 +147,11 @@ inline void CrossEntropyTransposed(const LossBatch& b, size_t first, const Panel
                                    const StripTemperature<V>& t) {
   using T = Compute<S>;
   Columns<T> columns, terms;
-  const auto log = ReduceTransposedToLog<kScaled, false>(panel, &columns, &terms, t);
+  const auto log = ReduceTransposedTo<PanelLog, kScaled, false>(panel, &columns, &terms, t);
   const auto x = AsStrip<S, false>(columns.at, panel.n);
   const auto classes = ClassesOf<Wide<V>>(b.target + first, panel.rows);
   const V at_target = ElementsOf(x, Demote(classes));
-  const auto lse = LogSumExpOfLanes<kScaled>(log, t);
+  const auto lse = LogSumExpOfLanes<kScaled>(log, log.log_sum, t);
   StoreLogProbs<kScaled>(b, first, panel.rows, log, at_target, classes, lse, t);
   if (b.y == nullptr) return;
   const auto slopes = SlopesOf(b, first, panel.rows, log, at_target, lse);
@@ -179,11 +179,11 @@ inline void CrossEntropyTransposed(const LossBatch& b, size_t first, const Panel
 template <bool kScaled, class S, class V = VecOf<S>>
 inline void CrossEntropyAlong(const LossBatch& b, size_t first, const Panel<S>& panel, const StripTemperature<V>& t) {
   using T = Compute<S>;
-  const auto log = ReduceAlongToLog<kScaled, false>(panel, t, b.scratch);
+  const auto log = ReduceAlongTo<PanelLog, kScaled, false>(panel, t, b.scratch, b.y != nullptr);
   const int64_t* target = b.target + first;
   const auto classes = ClassesOf<Wide<V>>(target, panel.rows);
   const V at_target = ElementsOf(panel, target);
-  const auto lse = LogSumExpOfLanes<kScaled>(log, t);
+  const auto lse = LogSumExpOfLanes<kScaled>(log, log.log_sum, t);
   StoreLogProbs<kScaled>(b, first, panel.rows, log, at_target, classes, lse, t);
   if (b.y == nullptr) return;
   const auto slopes = SlopesOf(b, first, panel.rows, log, at_target, lse);
@@ -193,7 +193,7 @@ inline void CrossEntropyAlong(const LossBatch& b, size_t first, const Panel<S>& 
   Store(add, Demote(slopes.add));
   const LaneArray<Wide<V>> slope(slopes.at_target);
   const Waiting<T> waiting(b.scratch, panel.n);
-  MapAlong(panel, b.stream, [&](size_t j, auto map) {
+  MapAlong(panel, [&](size_t j, auto map) {
     const Divisor<V> divisor = divisors[j];
     const V slope_of_p = Set<V>(gain[j]), offset = Set<V>(add[j]);
     map([&]<class Lanes>(size_t i, Lanes) {
@@ -252,7 +252,7 @@ inline V RankOf(const StripType& x, V target) {
 template <bool kScaled, class S, class Shift, class V, class FirstOf, class AtTarget, class Ranks>
 inline void StoreStats(const RowStatsBatch& b, size_t first, const Panel<S>& panel, const PanelLog<Shift>& log,
                        const StripTemperature<V>& t, FirstOf first_largest, AtTarget at_target, Ranks ranks) {
-  StoreFirst(LogSumExpOfLanes<kScaled>(log, t), panel.rows, b.lse + first);
+  StoreFirst(LogSumExpOfLanes<kScaled>(log, log.log_sum, t), panel.rows, b.lse + first);
   if (b.top_id != nullptr) {
     first_largest(b.top_id + first);
     StoreFirst(LogProbOf<kScaled>(log, log.reduced.strip.max, t), panel.rows, b.top_log_prob + first);
@@ -266,7 +266,7 @@ inline void StoreStats(const RowStatsBatch& b, size_t first, const Panel<S>& pan
 template <bool kScaled, class S, class V = VecOf<S>>
 inline void StatsTransposed(const RowStatsBatch& b, size_t first, const Panel<S>& panel, const StripTemperature<V>& t) {
   Columns<Compute<S>> columns, terms;
-  const auto log = ReduceTransposedToLog<kScaled, false>(panel, &columns, &terms, t);
+  const auto log = ReduceTransposedTo<PanelLog, kScaled, false>(panel, &columns, &terms, t);
   const auto x = AsStrip<S, false>(columns.at, panel.n);
   const size_t rows = panel.rows;
   StoreStats<kScaled>(
@@ -278,7 +278,7 @@ inline void StatsTransposed(const RowStatsBatch& b, size_t first, const Panel<S>
 
 template <bool kScaled, class S, class V = VecOf<S>>
 inline void StatsAlong(const RowStatsBatch& b, size_t first, const Panel<S>& panel, const StripTemperature<V>& t) {
-  const auto log = ReduceAlongToLog<kScaled, false>(panel, t, b.scratch);
+  const auto log = ReduceAlongTo<PanelLog, kScaled, false>(panel, t, b.scratch);
   StoreStats<kScaled>(
       b, first, panel, log, t, [&](int64_t* ids) { FirstLargest(panel, log.reduced.strip.max, ids); },
       [&](const int64_t* targets) { return ElementsOf(panel, targets); },
@@ -329,7 +329,6 @@ BOLTZMAX_KERNEL inline void CrossEntropyRows(const LossBatch& b) {
                           CrossEntropyAlong<kScaled>(b, first, panel, t);
                         }
                       });
-  if (b.stream) StreamFence();
 }
 template <class S>
 BOLTZMAX_KERNEL inline void RowStatsRows(const RowStatsBatch& b) {

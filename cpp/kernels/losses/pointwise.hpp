@@ -158,8 +158,8 @@ inline D LogRatio(const D& p, const D& log_q) {
     exponent = IfThenElse(is_subnormal, D(Const(-54.0)), D(Const(0.0)));
   }
   const auto parts = LogPartsOf<float>(normal, D(Const(0)), exponent);  // no better than double
-  const auto log1p = Log1p<float>(parts.f);
-  return (parts.base - log_q) + (log1p.hi + (log1p.lo + parts.extra));
+  const D s = parts.f / (D(Const(2)) + parts.f), z = s * s;
+  return (parts.base - log_q) + (MulAdd(s * z, AtanhPoly<double>(z), s + s) + parts.extra);
 }
 
 // loss = p (log p - log q), 0 where p = 0; gradient = -p. In double, since the difference may cancel.

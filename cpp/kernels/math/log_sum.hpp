@@ -31,33 +31,46 @@ inline constexpr double kPeakedHere = F64::kHasFma && F64::kLanes > 2 ? kPeaked 
 template <class T>
 inline constexpr bool kNeedsLow = sizeof(T) == sizeof(double);
 
-// a / b, for floats to some 2^-50: two of Newton's steps from an estimate, where the ISA has one, instead of a division.
+// a / b, for floats to some 2^-42: where the ISA has an estimate (to 2^-14), one of Halley's steps instead of a division,
+// 1 / b = inverse (1 + error + error^2) with error = 1 - inverse b.
 template <class T, class D>
 inline D Quotient(const D& a, const D& b) {
   if constexpr (!kNeedsLow<T> && F64::kHasInverse) {
-    const D one = Const(1);
-    D inverse = InverseEstimate(b);
-    BOLTZMAX_UNROLL
-    for (int step = 0; step < 2; ++step) inverse = MulAdd(NegMulAdd(inverse, b, one), inverse, inverse);
-    return a * inverse;
+    const D inverse = InverseEstimate(b), error = NegMulAdd(inverse, b, Const(1)), quotient = a * inverse;
+    return MulAdd(quotient, MulAdd(error, error, error), quotient);
   } else {
     return a / b;
   }
 }
 
-// log(1 + f) for an exact f in [-0.293, 0.415], to about 2^-57: with s = f / (2 + f), 2 atanh(s) = 2s + s^3 P(s^2).
+// P of 2 atanh(s) = 2s + s^3 P(s^2), minimax on s^2 <= 0.02945: the whole to 2^-58 for doubles, to 2^-37 for floats.
+template <class T>
+struct AtanhOfLog {
+  static constexpr double kPoly[] = {0x1.2b5b5fb2eac92p-3, 0x1.39fe208c33457p-3, 0x1.7462b69705382p-3,
+                                     0x1.c71c62debf86bp-3, 0x1.2492492df6947p-2, 0x1.99999999952b2p-2,
+                                     0x1.5555555555558p-1};
+};
+template <>
+struct AtanhOfLog<float> {
+  static constexpr double kPoly[] = {0x1.e2f99bdb841e7p-3, 0x1.2438c32be36f2p-2, 0x1.999a7ad773699p-2,
+                                     0x1.555554fd750cap-1};
+};
 template <class T, class D>
-inline Pair<D> Log1p(const D& f) {
-  // Minimax on s^2 <= 0.02945.
-  constexpr double kPoly[] = {0x1.2b5b5fb2eac92p-3, 0x1.39fe208c33457p-3, 0x1.7462b69705382p-3, 0x1.c71c62debf86bp-3,
-                              0x1.2492492df6947p-2, 0x1.99999999952b2p-2, 0x1.5555555555558p-1};
-  const D two = Const(2);
-  const D d = two + f;
-  const D s = Quotient<T>(f, d);
-  const D z = s * s;
+inline D AtanhPoly(const D& z) {
+  constexpr auto& kPoly = AtanhOfLog<T>::kPoly;
   D p = Const(kPoly[0]);
   BOLTZMAX_UNROLL
   for (size_t i = 1; i < sizeof(kPoly) / sizeof(kPoly[0]); ++i) p = MulAdd(p, z, Const(kPoly[i]));
+  return p;
+}
+
+// log(1 + f) for an exact f in [-0.293, 0.415], to about 2^-57, or for floats 2^-36: 2 atanh(s) with s = f / (2 + f).
+template <class T, class D>
+inline Pair<D> Log1p(const D& f) {
+  const D two = Const(2);
+  const D d = two + f;
+  const D s = Quotient<T>(f, d);
+  const D z = s * s, p = AtanhPoly<T>(z);
   if constexpr (!kNeedsLow<T>) return {s + s, s * z * p};
   const D d_error = f - (d - two), one = Const(1);
   const D s_error = (Remainder(f, s, d) - s * d_error) * (one / d);
@@ -95,6 +108,7 @@ struct LogParts {
 template <class T, class D>
 inline Pair<D> Join(const LogParts<D>& parts) {
   const Pair<D> l = Log1p<T>(parts.f);
+  if constexpr (!kNeedsLow<T>) return {parts.base + (l.hi + (l.lo + parts.extra)), Const(0)};
   D error;
   const D hi = TwoSum(parts.base, l.hi, &error);
   return {hi, error + (l.lo + parts.extra)};
@@ -119,17 +133,25 @@ inline LogParts<D> LogPartsOfSum(const SumOfExp<D>& sum) {
   return LogPartsOf<T>(sum.hi, sum.lo, sum.exponent);
 }
 
-// log(exp(a) (1 + ratio)) for a ratio >= 0, to what a float needs: log1p of a small ratio keeps its digits.
+// log((top + rest) 2^k), where top 2^k = exp(a) and rest >= 0, to 2^-36: what a float needs. With total = top + rest,
+//
+//     a + log1p(rest / top)                    where the rest is small: it keeps all its digits,
+//     (k + j) ln 2 + log(m), total = 2^j m     elsewhere,
+//
+// of which both are base + 2 atanh(numerator / denominator), with one division.
 template <class D>
-inline LogParts<D> LogPartsOfRatio(const D& a, const D& ratio) {
+inline D LogOfTopAndRest(const D& a, const D& k, const D& top, const D& rest) {
   using C = ExpConstants<double>;
-  const D one = Const(1);
+  const D one = Const(1), zero = Const(0), total = top + rest;
   D mantissa;
-  const D exponent = SplitExponent(one + ratio, &mantissa);
-  const auto carries = Lt(Const(0x1.6a09e667f3bcdp0), mantissa), is_small = Lt(ratio, Const(0x1.a827999fcef32p-2));
-  const D f = IfThenElse(carries, mantissa * Const(0.5), mantissa) - one;
-  const D j = exponent + IfThenElse(carries, one, Const(0));
-  return {MulAdd(j, Const(C::kLn2), a), IfThenElse(is_small, ratio, f), Const(0)};
+  const D exponent = SplitExponent(total, &mantissa);
+  const auto carries = Lt(Const(0x1.6a09e667f3bcdp0), mantissa), is_small = Lt(rest, top * Const(0.375));
+  const D m = IfThenElse(carries, mantissa * Const(0.5), mantissa);
+  const D j = (k + exponent) + IfThenElse(carries, one, zero);
+  const D base = IfThenElse(is_small, a, j * Const(C::kLn2));
+  const D s = Quotient<float>(IfThenElse(is_small, rest, m - one), IfThenElse(is_small, total + top, m + one));
+  const D z = s * s;
+  return base + (MulAdd(s * z, AtanhPoly<float>(z), s + s));
 }
 
 // A rest that is not small is better added to the largest term, itself taken to twice the precision here.

@@ -91,11 +91,10 @@ inline void ForEachPanel(const RowBatch& b, F f) {
     }
     f(panel, t);
   }
-  if (b.stream) StreamFence();
 }
 
 // Every form of an operation, under its name in the headers: one row, a strip of columns, and both kinds of panels.
-#define BOLTZMAX_FORMS(name, Name, ...)                                              \
+#define BOLTZMAX_FORMS(name, Name, kind, ...)                                        \
   struct Name##Forms {                                                               \
     template <class S>                                                               \
     using OnRow = Name##Op<S>;                                                       \
@@ -103,29 +102,51 @@ inline void ForEachPanel(const RowBatch& b, F f) {
     static void OnStrip(const Columns& x, char* y, ptrdiff_t y_stride, const T& t) { \
       Name##Strip<kScaled>(x, y, y_stride, t);                                       \
     }                                                                                \
-    template <bool kScaled, class Rows, class T>                                     \
-    static void Transposed(const Rows& panel, const T& t) {                          \
-      Name##Transposed<kScaled>(panel, t);                                           \
-    }                                                                                \
-    template <bool kScaled, class Rows, class T>                                     \
-    static void Along(const Rows& panel, const T& t, const RowBatch& b) {            \
-      if constexpr (Reduces(Op::k##Name)) {                                          \
-        Name##Along<kScaled>(panel, t, b.scratch);                                   \
-      } else {                                                                       \
-        Name##Along<kScaled>(panel, t, b.scratch, b.stream);                         \
-      }                                                                              \
-    }                                                                                \
+    BOLTZMAX_PANELS_##kind(Name)                                                     \
   };
+// Of a map, each panel for itself.
+#define BOLTZMAX_PANELS_kMap(Name)                                                                            \
+  template <bool kScaled, class S>                                                                            \
+  static void Transposed(const RowBatch& b) {                                                                 \
+    ForEachPanel<S>(b, [](const auto& panel, const auto& t) { Name##Transposed<kScaled>(panel, t); });        \
+  }                                                                                                           \
+  template <bool kScaled, class S>                                                                            \
+  static void Along(const RowBatch& b) {                                                                      \
+    ForEachPanel<S>(b, [&](const auto& panel, const auto& t) { Name##Along<kScaled>(panel, t, b.scratch); }); \
+  }
+#define BOLTZMAX_PANELS_kMapWithGradient(Name) BOLTZMAX_PANELS_kMap(Name)
+// Of a reduction, the sums of several are finished together.
+#define BOLTZMAX_PANELS_kReduction(Name)                                                              \
+  template <bool kScaled, class S>                                                                    \
+  static void Transposed(const RowBatch& b) {                                                         \
+    Name##Panels<kScaled, S> panels;                                                                  \
+    ForEachPanel<S>(b, [&](const auto& panel, const auto& t) {                                        \
+      Columns<Compute<S>> columns, terms;                                                             \
+      panels.Add(panel, t, ReduceTransposedTo<PanelSum, kScaled, false>(panel, &columns, &terms, t)); \
+    });                                                                                               \
+    panels.Finish();                                                                                  \
+  }                                                                                                   \
+  template <bool kScaled, class S>                                                                    \
+  static void Along(const RowBatch& b) {                                                              \
+    Name##Panels<kScaled, S> panels;                                                                  \
+    ForEachPanel<S>(b, [&](const auto& panel, const auto& t) {                                        \
+      panels.Add(panel, t, ReduceAlongTo<PanelSum, kScaled, false>(panel, t, b.scratch));             \
+    });                                                                                               \
+    panels.Finish();                                                                                  \
+  }
 BOLTZMAX_FOR_EACH_OPERATION(BOLTZMAX_FORMS)
 #undef BOLTZMAX_FORMS
+#undef BOLTZMAX_PANELS_kMap
+#undef BOLTZMAX_PANELS_kMapWithGradient
+#undef BOLTZMAX_PANELS_kReduction
 
 template <bool kScaled, class S, class Forms>
 BOLTZMAX_KERNEL inline void RunTransposed(const RowBatch& b) {
-  ForEachPanel<S>(b, [](const auto& panel, const auto& t) { Forms::template Transposed<kScaled>(panel, t); });
+  Forms::template Transposed<kScaled, S>(b);
 }
 template <bool kScaled, class S, class Forms>
 BOLTZMAX_KERNEL inline void RunAlong(const RowBatch& b) {
-  ForEachPanel<S>(b, [&](const auto& panel, const auto& t) { Forms::template Along<kScaled>(panel, t, b); });
+  Forms::template Along<kScaled, S>(b);
 }
 
 template <class S, class Forms>

@@ -75,6 +75,12 @@ struct WholePanel {
   }
 };
 
+// Whether two rows of two numbers, one next to the other, fill a part of a vector.
+template <class S>
+inline bool HasPairsIn(const Panel<S>& part, ptrdiff_t stride) {
+  return VecOf<S>::kPart == 4 && part.n == 2 && stride == 2 * sizeof(S);
+}
+
 // Elements [0, n) of all rows as lines of `columns`; masked ones are -inf.
 template <class S, class T>
 inline void LoadTransposed(const Panel<S>& part, T* columns) {
@@ -82,6 +88,12 @@ inline void LoadTransposed(const Panel<S>& part, T* columns) {
   constexpr size_t kPart = V::kPart;
   if (part.rows < Panel<S>::kRows) return LoadTransposed(WholePanel<S>(part).panel, columns);
   for (size_t j = 0; part.far && j < Panel<S>::kRows; ++j) PrefetchBeyond(part, j);
+  if (HasPairsIn(part, part.x_stride) && part.mask == nullptr) {
+    const V a = LoadParts(part.x, part.x_stride), b = LoadParts(RowAt(part.x, part.x_stride, 2), part.x_stride);
+    const V even = UnpackLow(a, b), odd = UnpackHigh(a, b);
+    Store(columns, UnpackLow(even, odd));
+    return Store(columns + V::kLanes, UnpackHigh(even, odd));
+  }
   const auto put = [&](size_t c, size_t n, auto load) {
     V v[kPart];
     BOLTZMAX_UNROLL
@@ -117,6 +129,11 @@ inline void StoreTransposed(const T* columns, const Panel<S>& part) {
       for (size_t i = 0; i < part.n; ++i) part.Out(j)[i] = y[j * part.n + i];
     }
     return;
+  }
+  if (HasPairsIn(part, part.y_stride)) {
+    const V x = Load(columns), y = Load(columns + V::kLanes);
+    StoreParts(part.y, part.y_stride, UnpackLow(x, y));
+    return StoreParts(part.Out(2), part.y_stride, UnpackHigh(x, y));
   }
   const auto take = [&](size_t c, auto store) {
     V v[kPart];
@@ -219,9 +236,12 @@ struct Waiting {
   T* Row(size_t j) const { return at + j * vectors * V::kLanes; }
 };
 
-// The rows of a panel, reduced, with their exponentials.
+// The rows of a panel, reduced. Their exponentials are kept where `wanted`, and of rows so short that adding them up later,
+// all rows one after the other, is faster; longer ones would leave the first-level cache.
 template <bool kScaled, bool kCoarse, bool kForLog, class S, class T, class V = Vec<T>>
-inline auto ReduceAlong(const Panel<S>& panel, const Temperature<V>& t, const Waiting<T>& waiting) {
+inline auto ReduceAlong(const Panel<S>& panel, const Temperature<V>& t, const Waiting<T>& waiting, bool wanted = true) {
+  constexpr size_t kMostKept = 128;
+  const bool keeps = !kForLog || wanted || panel.n <= kMostKept;
   using Shift = typename Source<S, kCoarse>::template Shift<kScaled>;
   constexpr size_t kRows = V::kLanes;
   V maxima[kRows];
@@ -241,13 +261,19 @@ inline auto ReduceAlong(const Panel<S>& panel, const Temperature<V>& t, const Wa
       if (panel.far) PrefetchBeyond(panel, j);
       const auto x = panel.Row(j);
       const Narrowed own(shifts[j]);
+      if (!keeps) {
+        WideSum<V> sum;
+        ForEachVectorOf<V>(panel.n, [&](size_t i, auto lanes) { AddEach(&sum, ScaledExp(x(i, lanes), own)); });
+        partial[j] = PartialSum(sum);
+        continue;
+      }
       T* e = waiting.Row(j);
       ForEachVectorOf<V>(panel.n, [&](size_t i, auto lanes) {
         StoreLanes(e + i, ScaledExp(x(i, lanes), own), Whole<decltype(lanes)::kVectors>{});
       });
     }
   });
-  for (size_t j = 0; j < panel.rows; ++j) {
+  for (size_t j = 0; j < panel.rows && keeps; ++j) {
     partial[j] = PartialSum(SumOfWaiting<kForLog, V>(waiting.Row(j), waiting.vectors));
   }
   for (size_t j = panel.rows; j < kRows; ++j) partial[j] = partial[0];
@@ -267,12 +293,8 @@ inline void ForEachMarked(const Panel<S>& panel, const D& marks, F f) {
 
 // y = f, row by row: row(j, map) calls map(f).
 template <class S, class Row>
-inline void MapAlong(const Panel<S>& panel, bool stream, Row row) {
+inline void MapAlong(const Panel<S>& panel, Row row) {
   using V = VecOf<S>;
-  if (stream) {
-    for (size_t j = 0; j < panel.rows; ++j) row(j, [&](auto f) { MapTo<V>(panel.Out(j), panel.n, true, f); });
-    return;
-  }
   for (size_t j = 0; j < panel.rows; ++j) {
     S* y = panel.Out(j);
     row(j, [&](auto f) {

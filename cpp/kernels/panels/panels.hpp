@@ -24,12 +24,12 @@ inline void SoftmaxTransposed(const Panel<S>& panel, const StripTemperature<V>& 
 }
 
 template <bool kScaled, class S, class V = VecOf<S>>
-inline void SoftmaxAlong(const Panel<S>& panel, const StripTemperature<V>& t, void* scratch, bool stream) {
+inline void SoftmaxAlong(const Panel<S>& panel, const StripTemperature<V>& t, void* scratch) {
   using T = Compute<S>;
   const Waiting<T> waiting(scratch, panel.n);
   const auto strip = ReduceAlong<kScaled, kCoarseWillDo<S>, false>(panel, t.vector, waiting);
   const LaneDivisors<V> divisors(strip.sum);
-  MapAlong(panel, stream, [&](size_t j, auto map) {
+  MapAlong(panel, [&](size_t j, auto map) {
     const Divisor<V> divisor = divisors[j];
     const T* e = waiting.Row(j);
     map([&]<class Lanes>(size_t i, Lanes) {
@@ -74,53 +74,62 @@ inline Pair<Wide<V>> RestAlong(const Panel<S>& panel, const StripSum<Shift>& str
   return {LoadLanes<F64>(hi, kWhole, 0.0), LoadLanes<F64>(lo, kWhole, 0.0)};
 }
 
-// Where a lane of `degenerate` is 1, hi becomes what DegenerateSum says.
+// Sums, in which a lane where `degenerate` is 1 has what DegenerateSum says. (By value: what has an address would be kept
+// in memory by all callers.)
 template <class S, class D>
-BOLTZMAX_RARE inline void MarkDegenerateRows(const Panel<S>& panel, const D& degenerate, SumOfExp<D>* sum) {
+BOLTZMAX_RARE inline D MarkDegenerateRows(const Panel<S>& panel, D degenerate, D sums, D maxima) {
   constexpr size_t kLanes = Panel<S>::kRows;
   constexpr auto kWhole = Whole<kLanes / F64::kLanes>{};
   double hi[kLanes], max[kLanes];
-  StoreLanes(hi, sum->hi, kWhole);
-  StoreLanes(max, sum->max, kWhole);
+  StoreLanes(hi, sums, kWhole);
+  StoreLanes(max, maxima, kWhole);
   ForEachMarked(panel, degenerate, [&](size_t j) { hi[j] = DegenerateSum(panel.Row(j), panel.n, max[j]).hi; });
-  sum->hi = LoadLanes<F64>(hi, kWhole, 0.0);
+  return LoadLanes<F64>(hi, kWhole, 0.0);
 }
 
-// What the rows of a panel were reduced to, with the logarithms of their sums.
+// What the rows of a panel were reduced to.
 template <class Shift>
-struct PanelLog {
+struct PanelSum {
   using V = typename Shift::Vector;
   StripRest<Shift> reduced;
-  Pair<Wide<V>> log_sum;
   Wide<V> degenerate;  // 1 in the lanes of rows without a finite maximum or with NaN, else 0
 
   template <class S, class Reduce>
-  PanelLog(const Panel<S>& panel, Reduce reduce)
-      : reduced(reduce()),
-        log_sum(LogOfShort(reduced.strip, reduced.rest)),
-        degenerate(DegenerateLanes(reduced.strip.sum)) {
-    if (AnyDegenerate()) MarkDegenerateRows(panel, degenerate, &reduced.strip.sum);
+  PanelSum(const Panel<S>& panel, Reduce reduce) : reduced(reduce()), degenerate(DegenerateLanes(reduced.strip.sum)) {
+    auto& sum = reduced.strip.sum;
+    if (AnyDegenerate()) sum.hi = MarkDegenerateRows(panel, degenerate, sum.hi, sum.max);
   }
 
   bool AnyDegenerate() const { return Any(Eq(degenerate, Wide<V>(Const(1)))); }
 };
 
-// The logarithms of the sums of a panel; transposed, its rows lie in `columns`, and all but the largest exponentials in
+// The same, with the logarithms of the sums.
+template <class Shift>
+struct PanelLog : PanelSum<Shift> {
+  Pair<Wide<typename Shift::Vector>> log_sum;
+
+  template <class S, class Reduce>
+  PanelLog(const Panel<S>& panel, Reduce reduce)
+      : PanelSum<Shift>(panel, reduce), log_sum(LogOfShort(this->reduced.strip, this->reduced.rest)) {}
+};
+
+// A panel reduced to a PanelSum or PanelLog. Transposed, its rows lie in `columns`, and all but the largest exponentials in
 // `terms`.
-template <bool kScaled, bool kCoarse, class S, class V = VecOf<S>>
-inline auto ReduceTransposedToLog(const Panel<S>& panel, Columns<Compute<S>>* columns, Columns<Compute<S>>* terms,
-                                  const StripTemperature<V>& t) {
+template <template <class> class Result, bool kScaled, bool kCoarse, class S, class V = VecOf<S>>
+inline auto ReduceTransposedTo(const Panel<S>& panel, Columns<Compute<S>>* columns, Columns<Compute<S>>* terms,
+                               const StripTemperature<V>& t) {
   using Shift = typename Strip<Compute<S>, kCoarse>::template Shift<kScaled>;
   LoadTransposed(panel, columns->at);
   const auto x = AsStrip<S, kCoarse>(columns->at, panel.n);
-  return PanelLog<Shift>(panel, [&] { return ReduceInOrderForLog<kScaled>(x, t.vector, KeepInColumns<V>{terms->at}); });
+  return Result<Shift>(panel, [&] { return ReduceInOrderForLog<kScaled>(x, t.vector, KeepInColumns<V>{terms->at}); });
 }
-template <bool kScaled, bool kCoarse, class S, class V = VecOf<S>>
-inline auto ReduceAlongToLog(const Panel<S>& panel, const StripTemperature<V>& t, void* scratch) {
+template <template <class> class Result, bool kScaled, bool kCoarse, class S, class V = VecOf<S>>
+inline auto ReduceAlongTo(const Panel<S>& panel, const StripTemperature<V>& t, void* scratch,
+                          bool wants_terms = false) {
   using Shift = typename Source<S, kCoarse>::template Shift<kScaled>;
   const Waiting<Compute<S>> waiting(scratch, panel.n);
-  return PanelLog<Shift>(panel, [&] {
-    return StripRest<Shift>([&] { return ReduceAlong<kScaled, kCoarse, true>(panel, t.vector, waiting); },
+  return Result<Shift>(panel, [&] {
+    return StripRest<Shift>([&] { return ReduceAlong<kScaled, kCoarse, true>(panel, t.vector, waiting, wants_terms); },
                             [&](const auto& strip) { return RestAlong(panel, strip, t); });
   });
 }
@@ -129,7 +138,7 @@ template <bool kScaled, class S, class V = VecOf<S>>
 inline void LogSoftmaxTransposed(const Panel<S>& panel, const StripTemperature<V>& t) {
   using T = Compute<S>;
   Columns<T> columns, terms;
-  const auto log = ReduceTransposedToLog<kScaled, kCoarseWillDo<S>>(panel, &columns, &terms, t);
+  const auto log = ReduceTransposedTo<PanelLog, kScaled, kCoarseWillDo<S>>(panel, &columns, &terms, t);
   const auto shift = LogShift<V>::template Make<kScaled>(log.reduced.strip.sum.offset, log.log_sum);
   const auto x = AsStrip<S, kCoarseWillDo<S>>(columns.at, panel.n);
   const bool any_degenerate = log.AnyDegenerate();
@@ -154,9 +163,9 @@ inline void LogSoftmaxTransposed(const Panel<S>& panel, const StripTemperature<V
 }
 
 template <bool kScaled, class S, class V = VecOf<S>>
-inline void LogSoftmaxAlong(const Panel<S>& panel, const StripTemperature<V>& t, void* scratch, bool stream) {
+inline void LogSoftmaxAlong(const Panel<S>& panel, const StripTemperature<V>& t, void* scratch) {
   using T = Compute<S>;
-  const auto log = ReduceAlongToLog<kScaled, kCoarseWillDo<S>>(panel, t, scratch);
+  const auto log = ReduceAlongTo<PanelLog, kScaled, kCoarseWillDo<S>>(panel, t, scratch);
   const auto shifts = LogShift<V>::template Make<kScaled>(log.reduced.strip.sum.offset, log.log_sum);
   T offset[V::kLanes], minus_high[V::kLanes], low[V::kLanes];
   Store(offset, shifts.offset);
@@ -165,7 +174,7 @@ inline void LogSoftmaxAlong(const Panel<S>& panel, const StripTemperature<V>& t,
   const LaneTemperatures<V> temperatures(t.vector);
   double degenerate[V::kLanes];
   StoreLanes(degenerate, log.degenerate, Whole<sizeof(Wide<V>) / sizeof(F64)>{});
-  MapAlong(panel, stream, [&](size_t j, auto map) {
+  MapAlong(panel, [&](size_t j, auto map) {
     const auto x = panel.Row(j);
     if (degenerate[j] != 0) {
       return LogSoftmaxMapDegenerate(x, panel.Out(j), panel.n, IsAllNan(RowOf(log.reduced.strip.sum, j)));
@@ -176,30 +185,65 @@ inline void LogSoftmaxAlong(const Panel<S>& panel, const StripTemperature<V>& t,
   });
 }
 
-// logsumexp of each lane.
+// logsumexp of each lane, given log(sum).
 template <bool kScaled, class Shift, class V = typename Shift::Vector>
-inline Wide<V> LogSumExpOfLanes(const PanelLog<Shift>& log, const StripTemperature<V>& t) {
-  const auto& sum = log.reduced.strip.sum;
-  const auto usual = (Scaled<kScaled>(sum.offset, t.value) + log.log_sum.hi) + log.log_sum.lo;
+inline Wide<V> LogSumExpOfLanes(const PanelSum<Shift>& panel, const Pair<Wide<V>>& log_sum,
+                                const StripTemperature<V>& t) {
+  const auto& sum = panel.reduced.strip.sum;
+  const auto usual = (Scaled<kScaled>(sum.offset, t.value) + log_sum.hi) + log_sum.lo;
   const auto special = IfThenElse(Eq(sum.hi, sum.hi), sum.max, sum.hi);
-  return IfThenElse(Eq(log.degenerate, Wide<V>(Const(1))), special, usual);
+  return IfThenElse(Eq(panel.degenerate, Wide<V>(Const(1))), special, usual);
 }
 
 template <class S, class D>
 inline void StoreLanesTo(const Panel<S>& panel, const D& result) {
-  S numbers[Panel<S>::kRows];
+  constexpr size_t kRows = Panel<S>::kRows;
+  if (panel.rows == kRows && panel.y_stride == sizeof(S)) return Store(panel.y, Demote(result));
+  S numbers[kRows];
   Store(numbers, Demote(result));
   for (size_t j = 0; j < panel.rows; ++j) *panel.Out(j) = numbers[j];
 }
-template <bool kScaled, class S, class V = VecOf<S>>
-inline void LogSumExpTransposed(const Panel<S>& panel, const StripTemperature<V>& t) {
-  Columns<Compute<S>> columns, terms;
-  StoreLanesTo(panel, LogSumExpOfLanes<kScaled>(ReduceTransposedToLog<kScaled, false>(panel, &columns, &terms, t), t));
-}
-template <bool kScaled, class S, class V = VecOf<S>>
-inline void LogSumExpAlong(const Panel<S>& panel, const StripTemperature<V>& t, void* scratch) {
-  StoreLanesTo(panel, LogSumExpOfLanes<kScaled>(ReduceAlongToLog<kScaled, false>(panel, t, scratch), t));
-}
+
+// logsumexp of panels. From a panel's sums to their logarithms leads one long chain of instructions; for floats, those of
+// some panels are taken together, so that the processor has several to work on.
+template <bool kScaled, class S>
+struct LogSumExpPanels {
+  using V = VecOf<S>;
+  using D = Wide<V>;
+  static constexpr size_t kMost = kNeedsLow<Compute<S>> ? 0 : 4;
+
+  struct Waits {
+    Panel<S> panel;
+    D a, exponent, top, rest, offset, special, degenerate;
+  };
+  Waits waiting[kMost == 0 ? 1 : kMost];
+  size_t count = 0;
+
+  template <class Shift>
+  void Add(const Panel<S>& panel, const StripTemperature<V>& t, const PanelSum<Shift>& sums) {
+    const auto& [strip, rest] = sums.reduced;
+    const auto& sum = strip.sum;
+    if constexpr (kMost == 0) return StoreLanesTo(panel, LogSumExpOfLanes<kScaled>(sums, LogOfShort(strip, rest), t));
+    Waits& w = waiting[count++];
+    w.panel = panel;
+    w.a = sum.max - sum.offset;
+    w.exponent = sum.exponent;
+    w.top = sum.top + strip.top_error;
+    w.rest = rest.hi;
+    w.offset = Scaled<kScaled>(sum.offset, t.value);
+    w.special = IfThenElse(Eq(sum.hi, sum.hi), sum.max, sum.hi);
+    w.degenerate = sums.degenerate;
+    if (count == kMost) Finish();
+  }
+  void Finish() {
+    for (size_t i = 0; i < count; ++i) {
+      const Waits& w = waiting[i];
+      const D usual = w.offset + LogOfTopAndRest(w.a, w.exponent, w.top, w.rest);
+      StoreLanesTo(w.panel, IfThenElse(Eq(w.degenerate, D(Const(1))), w.special, usual));
+    }
+    count = 0;
+  }
+};
 
 }  // namespace
 }  // namespace boltzmax::kernels

@@ -78,9 +78,11 @@ template <class V, class Shift>
 inline Pair<Wide<V>> WithoutLargestOfShort(const Pair<Wide<V>>& sum, size_t n, V max, const Shift& shift) {
   const Wide<V> unscale = Const(ExpConstants<typename V::Scalar>::kUnscale), zero = Const(0);
   const auto largest = ExpTermsOf(max, shift);
-  Wide<V> error;
-  const Wide<V> hi = TwoSum(sum.hi, zero - Promote(largest.Value()) * unscale, &error);
+  const Wide<V> top = Promote(largest.Value()) * unscale;
   const Wide<V> lost = n < kTiny ? Promote(largest.Error()) * unscale : zero;
+  if constexpr (!kNeedsLow<typename V::Scalar>) return {(sum.hi - top) - lost, zero};
+  Wide<V> error;
+  const Wide<V> hi = TwoSum(sum.hi, zero - top, &error);
   return Normalize(Pair<Wide<V>>{hi, (sum.lo + error) - lost});
 }
 
