@@ -14,6 +14,7 @@ import boltzmax
 import boltzmax.special
 from boltzmax.losses.registry import LOSSES, Loss
 from loss_oracles import ORACLES
+from operations import GRADIENTS, OPERATIONS
 
 Array = npt.NDArray[Any]
 Calls = Iterator[tuple[str, Callable[[], Any]]]
@@ -87,16 +88,17 @@ def others(x: Array, numbers: Any = 1.0) -> Calls:
         *({"temperature": 2.0}, {"temperature": np.full(given.rows, 0.5)}, {"temperature": 1e-30}),
         *({"dtype": np.float16}, {"dtype": np.float64}, {"dtype": np.longdouble}),
     ]
-    for name in ("softmax", "log_softmax", "logsumexp"):
+    for name in OPERATIONS:
         for o in options:
             yield name, partial(getattr(boltzmax, name), x, **o)
+    for name in boltzmax.special.__all__:
         yield f"special.{name}", partial(getattr(boltzmax.special, name), x, axis=-1)
     full = given.fill(*x.shape)
     for b in (full, -full, full * 1j, x):
         yield "logsumexp", partial(boltzmax.logsumexp, x, b=b, return_sign=True)
         yield "special.logsumexp", partial(boltzmax.special.logsumexp, x, axis=-1, b=b)
     yield "logsumexp", partial(boltzmax.logsumexp, x.astype(np.complex128) * (1 + 1j))
-    for name in ("softmax_backward", "log_softmax_backward"):
+    for name in GRADIENTS:
         for dy in (x, full):
             yield name, partial(getattr(boltzmax, name), dy, x)
     yield "balanced_softmax", partial(boltzmax.balanced_softmax, x, np.ones(given.k))

@@ -22,6 +22,7 @@ sys.path.insert(0, str(Path(__file__).parent))
 import boltzmax
 import boltzmax.testing
 import ulp
+from operations import GRADIENTS, MAPS
 
 Array = npt.NDArray[Any]
 LENGTHS = (*range(1, 201), 255, 256, 257, 1000, 1024, 1025, 4095, 4096, 4097, 10_000)
@@ -83,7 +84,7 @@ def exercise(case: Case, shape: tuple[int, ...], axis: int, at_end: bool) -> Non
     where = case.mask(shape, at_end)
     reduced = x.any(axis=axis)
     sums = case.array(1, reduced.shape, at_end)
-    for op in ("softmax", "log_softmax"):
+    for op in MAPS:
         function: Callable[..., Any] = getattr(boltzmax, op)
         function(x, axis)
         function(x, axis, out=out)
@@ -93,7 +94,7 @@ def exercise(case: Case, shape: tuple[int, ...], axis: int, at_end: bool) -> Non
     boltzmax.logsumexp(x, axis)
     boltzmax.logsumexp(x, axis, out=sums if sums.ndim else None)
     boltzmax.logsumexp(x, axis, where=where, temperature=np.ones(reduced.shape))
-    for op in ("softmax_backward", "log_softmax_backward"):
+    for op in GRADIENTS:
         function = getattr(boltzmax, op)
         function(x, y, axis)
         function(x, y, axis, out=out)

@@ -20,7 +20,8 @@ import mpmath
 import numpy as np
 import numpy.typing as npt
 
-from ulp import BLOCK, ulp
+from operations import MAPS
+from ulp import BLOCK, log_budget, softmax_budget, ulp
 
 Array = npt.NDArray[Any]
 
@@ -49,9 +50,18 @@ class Exact:
         value: Array = getattr(self, op)
         return value
 
+    def allowed(self, op: str, unit: Array, dtype: np.dtype[Any]) -> Array:
+        """The absolute error that a result may have: see `ulp`, also for the unit."""
+        value = self.result(op)
+        if op == "softmax":
+            return softmax_budget(self.difference, value, dtype)
+        if op == "log_softmax":
+            return log_budget(value, self.difference, self.slack[..., None], unit, dtype)
+        return log_budget(value, np.zeros_like(value), self.slack, unit, dtype)
+
     def columns(self, part: slice) -> Exact:
         """Some elements of the rows, with the sums of whole rows."""
-        elements = ("difference", "softmax", "log_softmax")
+        elements = ("difference", *MAPS)
         return replace(self, **{name: getattr(self, name)[..., part] for name in elements})
 
 

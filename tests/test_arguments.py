@@ -15,9 +15,9 @@ import boltzmax
 import oracle
 import ulp
 from conftest import attempt
+from operations import GRADIENTS, MAPS
 
 Array = npt.NDArray[Any]
-BACKWARD = ("softmax_backward", "log_softmax_backward")
 
 
 @pytest.fixture(autouse=True)
@@ -34,13 +34,13 @@ def array(*shape: int, dtype: Any = np.float64, seed: int = 0) -> Array:
 def call(op: str, x: Array, **kwargs: Any) -> Any:
     """Any of the five functions, on x as both arguments of the two that take two."""
     function = getattr(boltzmax, op)
-    return function(x, x, **kwargs) if op in BACKWARD else function(x, **kwargs)
+    return function(x, x, **kwargs) if op in GRADIENTS else function(x, **kwargs)
 
 
 # ---- axis
 
 
-@pytest.mark.parametrize("op", [*ulp.OPS, *BACKWARD])
+@pytest.mark.parametrize("op", [*ulp.OPS, *GRADIENTS])
 def test_axis_errors(op: str) -> None:
     x = array(3, 4)
     for axis in (2, -3, 1000, (0, 2)):
@@ -210,7 +210,7 @@ UNSUPPORTED = [
 ]
 
 
-@pytest.mark.parametrize("op", [*ulp.OPS, *BACKWARD])
+@pytest.mark.parametrize("op", [*ulp.OPS, *GRADIENTS])
 @pytest.mark.parametrize("x", UNSUPPORTED, ids=lambda x: x.dtype.kind)
 def test_unsupported_dtypes_are_named(op: str, x: Array) -> None:
     with pytest.raises(TypeError) as error:
@@ -218,7 +218,7 @@ def test_unsupported_dtypes_are_named(op: str, x: Array) -> None:
     assert_names(x.dtype, error)
 
 
-@pytest.mark.parametrize("op", ["softmax", "log_softmax", *BACKWARD])
+@pytest.mark.parametrize("op", [*MAPS, *GRADIENTS])
 def test_complex_is_for_logsumexp_alone(op: str) -> None:
     with pytest.raises(TypeError, match="complex128"):
         call(op, np.array([1 + 2j, 3]))

@@ -14,9 +14,9 @@ import boltzmax
 import oracle
 import ulp
 from conftest import attempt
+from operations import GRADIENTS
 
 Array = npt.NDArray[Any]
-OPS = ("softmax_backward", "log_softmax_backward")
 LENGTHS = (*range(1, 131), 255, 256, 257, 1000, 4095, 4096, 4097)
 
 
@@ -54,7 +54,7 @@ def worst(op: str, dy: Array, y: Array, got: Array) -> float:
         return float((np.abs(got.astype(exact.dtype) - exact) / unit).max(initial=0))
 
 
-@pytest.mark.parametrize("op", OPS)
+@pytest.mark.parametrize("op", GRADIENTS)
 def test_accuracy(isa: str, dtype: np.dtype[Any], op: str) -> None:
     function = getattr(boltzmax, op)
     for n in LENGTHS:
@@ -64,7 +64,7 @@ def test_accuracy(isa: str, dtype: np.dtype[Any], op: str) -> None:
         assert worst(op, dy, y, got) <= 2, n
 
 
-@pytest.mark.parametrize("op", OPS)
+@pytest.mark.parametrize("op", GRADIENTS)
 @pytest.mark.parametrize("name", ["float32", "float64", "float16"])
 def test_long_rows(isa: str, op: str, name: str) -> None:
     if name == "float64" and not oracle.LONGDOUBLE_IS_WIDER:
@@ -79,7 +79,7 @@ def test_long_rows(isa: str, op: str, name: str) -> None:
         assert worst(op, dy, y, got) <= 2
 
 
-@pytest.mark.parametrize("op", OPS)
+@pytest.mark.parametrize("op", GRADIENTS)
 def test_axes(isa: str, dtype: np.dtype[Any], op: str) -> None:
     """Each row as if it were alone."""
     function = getattr(boltzmax, op)
@@ -96,7 +96,7 @@ def rows_of(x: Array, axes: tuple[int, ...], length: int) -> Array:
     return np.moveaxis(x, axes, range(-len(axes), 0)).reshape(-1, length)
 
 
-@pytest.mark.parametrize("op", OPS)
+@pytest.mark.parametrize("op", GRADIENTS)
 def test_finite_differences(isa: str, op: str) -> None:
     """The gradient of ``sum(dy * f(x))``, by central differences in float64."""
     rng = np.random.default_rng(7)
@@ -110,7 +110,7 @@ def test_finite_differences(isa: str, op: str) -> None:
         np.testing.assert_allclose(got, expected, rtol=1e-7, atol=1e-9)
 
 
-@pytest.mark.parametrize("op", OPS)
+@pytest.mark.parametrize("op", GRADIENTS)
 def test_agrees_with_torch(isa: str, dtype: np.dtype[Any], op: str) -> None:
     torch = pytest.importorskip("torch")
     rng = np.random.default_rng(8)
@@ -150,7 +150,7 @@ def test_masked_and_saturated_entries(isa: str, dtype: np.dtype[Any]) -> None:
         )
 
 
-@pytest.mark.parametrize("op", OPS)
+@pytest.mark.parametrize("op", GRADIENTS)
 def test_nan_stays_in_its_row(isa: str, dtype: np.dtype[Any], op: str) -> None:
     dy, y = inputs(op, (5, 33), dtype)
     clean = getattr(boltzmax, op)(dy, y)
@@ -180,18 +180,18 @@ def check_an_infinite_gradient(dtype: np.dtype[Any], op: str, n: int) -> None:
         assert (got[2] == 0).all()
 
 
-@pytest.mark.parametrize("op", OPS)
+@pytest.mark.parametrize("op", GRADIENTS)
 @pytest.mark.parametrize("n", [4, 300])
 def test_an_infinite_gradient(isa: str, dtype: np.dtype[Any], op: str, n: int) -> None:
     check_an_infinite_gradient(dtype, op, n)
 
 
-@pytest.mark.parametrize("op", OPS)
+@pytest.mark.parametrize("op", GRADIENTS)
 def test_an_infinite_gradient_in_long_rows(isa: str, dtype: np.dtype[Any], op: str) -> None:
     check_an_infinite_gradient(dtype, op, 300_000)
 
 
-@pytest.mark.parametrize("op", OPS)
+@pytest.mark.parametrize("op", GRADIENTS)
 def test_errors(op: str) -> None:
     function = getattr(boltzmax, op)
     a = np.ones((3, 4), np.float32)
@@ -208,7 +208,7 @@ def test_errors(op: str) -> None:
         function(a, a, where=True)
 
 
-@pytest.mark.parametrize("op", OPS)
+@pytest.mark.parametrize("op", GRADIENTS)
 def test_different_dtypes_are_never_reinterpreted(op: str) -> None:
     """Promoted as NumPy does, or refused with both named."""
     function = getattr(boltzmax, op)
@@ -225,7 +225,7 @@ def test_different_dtypes_are_never_reinterpreted(op: str) -> None:
         )
 
 
-@pytest.mark.parametrize("op", OPS)
+@pytest.mark.parametrize("op", GRADIENTS)
 def test_scalars_empty_and_integers(op: str) -> None:
     function = getattr(boltzmax, op)
     assert function(np.float32(2), np.float32(1 if op.startswith("soft") else 0)) == 0

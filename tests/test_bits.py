@@ -12,10 +12,10 @@ import pytest
 import boltzmax
 import rows
 import ulp
+from operations import GRADIENTS, MAPS
 
 Array = npt.NDArray[Any]
-BACKWARD = ("softmax_backward", "log_softmax_backward")
-ALL = (*ulp.OPS, *BACKWARD)
+ALL = (*ulp.OPS, *GRADIENTS)
 # Beyond any size at which one row is split over threads, and no multiple of anything.
 LONG_ROW = 3_000_017
 
@@ -34,7 +34,7 @@ def array(shape: Any, dtype: Any, seed: int = 0) -> Array:
 def call(op: str, x: Array, axis: Any = -1, out: Array | None = None) -> Array:
     """Any of the five; the two that need a second array get ``-|x|`` as that."""
     function: Callable[..., Any] = getattr(boltzmax, op)
-    result = function(x, -abs(x), axis, out=out) if op in BACKWARD else function(x, axis, out=out)
+    result = function(x, -abs(x), axis, out=out) if op in GRADIENTS else function(x, axis, out=out)
     return np.asarray(result)
 
 
@@ -63,7 +63,7 @@ def test_number_of_threads(name: str, shape: tuple[int, ...], axis: Any) -> None
     x = array(shape, name)
     boltzmax.set_num_threads(1)
     expected = {
-        op: call(op, x, axis) for op in ALL if op not in BACKWARD or not isinstance(axis, tuple)
+        op: call(op, x, axis) for op in ALL if op not in GRADIENTS or not isinstance(axis, tuple)
     }
     for n in (2, 3, 4):
         boltzmax.set_num_threads(n)
@@ -144,7 +144,7 @@ def test_where_the_result_goes(isa: str, name: str) -> None:
     """A fresh array, the caller's, the input itself; small, and too large for the cache."""
     for shape in ((5,), (3, 1000), (40, 33_003), (5_000_003,)):
         x = array(shape, name)
-        for op in ("softmax", "log_softmax"):
+        for op in MAPS:
             fresh = call(op, x)
             out = np.full(shape, 7, name)
             assert np.array_equal(call(op, x, out=out), fresh)
@@ -152,7 +152,7 @@ def test_where_the_result_goes(isa: str, name: str) -> None:
             assert np.array_equal(call(op, x, out=inside), fresh)
             z = x.copy()
             assert np.array_equal(call(op, z, out=z), fresh)
-        for op in BACKWARD:
+        for op in GRADIENTS:
             fresh = call(op, x)
             z, y = x.copy(), -abs(x)
             function: Callable[..., Any] = getattr(boltzmax, op)
@@ -179,7 +179,7 @@ def test_one_long_row_in_many_shapes(op: str, threads: int) -> None:
         columns = np.ascontiguousarray(two.T)
         assert call(op, columns, 0)[..., 1].tobytes() == expected
         assert bits(op, two[1, ::-1][::-1]) == expected
-        if op not in BACKWARD:
+        if op not in GRADIENTS:
             assert bits(op, x.reshape(1000, 3000), None) == expected
             assert bits(op, x.reshape(100, 1000, 30), (0, 2, 1)) == expected
 

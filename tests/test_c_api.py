@@ -17,13 +17,12 @@ import boltzmax
 import c_table
 from c_table import SUFFIX, same
 from conftest import RunPython
+from operations import GRADIENTS, OPERATIONS, REDUCTIONS
 
 Array = npt.NDArray[Any]
 
 API = c_table.table()
 STATUS = {name.removeprefix("BOLTZMAX_"): value for name, value in c_table.constants().items()}
-FORWARD = ("softmax", "log_softmax", "logsumexp")
-BACKWARD = ("softmax_backward", "log_softmax_backward")
 SHAPES = [(0, 5), (3, 0), (1, 1), (5, 1), (3, 10), (40, 129), (2, 70_000), (700, 300)]
 
 
@@ -62,29 +61,29 @@ def test_every_status_has_words() -> None:
 
 
 @pytest.mark.parametrize("shape", SHAPES, ids=str)
-@pytest.mark.parametrize("op", FORWARD)
+@pytest.mark.parametrize("op", OPERATIONS)
 def test_bits_are_those_of_python(op: str, shape: tuple[int, int], dtype: Any, isa: str) -> None:
     x = rows(shape, dtype)
     before = x.copy()
-    y = np.empty(shape[:1] if op == "logsumexp" else shape, dtype)
+    y = np.empty(shape[:1] if op in REDUCTIONS else shape, dtype)
     assert entry(op, dtype)(x.ctypes.data, *shape, y.ctypes.data) == 0
     assert same(y, getattr(boltzmax, op)(x))
     assert entry(f"{op}_at", dtype)(x.ctypes.data, *shape, 0.7, y.ctypes.data) == 0
     assert same(y, getattr(boltzmax, op)(x, temperature=0.7))
     assert same(x, before)
-    if op != "logsumexp":
+    if op not in REDUCTIONS:
         assert entry(op, dtype)(x.ctypes.data, *shape, x.ctypes.data) == 0
         assert same(x, getattr(boltzmax, op)(before))
 
 
 @pytest.mark.parametrize("shape", SHAPES, ids=str)
-@pytest.mark.parametrize("op", FORWARD)
+@pytest.mark.parametrize("op", OPERATIONS)
 def test_nothing_beside_the_results_is_written(
     op: str, shape: tuple[int, int], dtype: Any, isa: str
 ) -> None:
     """A compiler may widen the store of a single 16-bit number: Clang 22 did."""
     x = rows(shape, dtype)
-    size = shape[0] if op == "logsumexp" else x.size
+    size = shape[0] if op in REDUCTIONS else x.size
     memory = np.full(size * x.itemsize + 128, 0xAB, np.uint8)
     y = memory[64:-64].view(dtype)
     for name, options in ((op, ()), (f"{op}_at", (0.7,))):
@@ -94,7 +93,7 @@ def test_nothing_beside_the_results_is_written(
 
 
 @pytest.mark.parametrize("shape", SHAPES, ids=str)
-@pytest.mark.parametrize("op", BACKWARD)
+@pytest.mark.parametrize("op", GRADIENTS)
 def test_gradients(op: str, shape: tuple[int, int], dtype: Any, isa: str) -> None:
     dy, x = rows(shape, dtype), rows(shape, dtype)[::-1].copy()
     y = getattr(boltzmax, op.removesuffix("_backward"))(x)
@@ -133,7 +132,7 @@ def test_cross_entropy(shape: tuple[int, int], dtype: Any, isa: str) -> None:
 # ---- what is refused
 
 
-@pytest.mark.parametrize("op", FORWARD)
+@pytest.mark.parametrize("op", OPERATIONS)
 def test_refusals_of_rows(op: str) -> None:
     x, y = np.arange(12.0), np.full(12, 7.0)
     at, to = x.ctypes.data, y.ctypes.data

@@ -12,12 +12,12 @@ import pytest
 import boltzmax
 import c_table
 from c_table import same
+from operations import OPERATIONS
 
 Array = npt.NDArray[Any]
 
 API = c_table.table()
 CONSTANTS = c_table.constants()
-OPERATIONS = ("softmax", "log_softmax", "logsumexp")
 
 
 def dtype_code(array: Array) -> int:

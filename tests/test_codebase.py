@@ -28,7 +28,7 @@ FLOORS = {
     "cpp/fuzz": 3,
     "python/bindings": 3,
 }
-SUFFIXES = {".h", ".hpp", ".c", ".cpp", ".cu", ".cuh", ".pyx", ".pxd"}
+SUFFIXES = {".h", ".hpp", ".c", ".cpp", ".cu", ".cuh", ".in"}
 ISAS = ("scalar", "avx2", "avx512", "neon")
 
 pytestmark = pytest.mark.skipif(

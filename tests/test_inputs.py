@@ -17,6 +17,7 @@ import pytest
 import boltzmax
 import ulp
 from conftest import attempt
+from operations import GRADIENTS
 
 Array = npt.NDArray[Any]
 
@@ -213,7 +214,7 @@ def not_quite_arrays() -> Iterator[tuple[Any, str]]:
 INSTALLED = {name for name in ("scipy", "torch") if importlib.util.find_spec(name)}
 
 
-@pytest.mark.parametrize("op", [*ulp.OPS, "softmax_backward", "log_softmax_backward"])
+@pytest.mark.parametrize("op", [*ulp.OPS, *GRADIENTS])
 def test_what_is_not_quite_an_array_is_told_how_to_become_one(op: str) -> None:
     function = getattr(boltzmax, op)
     backward = op.endswith("backward")
@@ -278,7 +279,7 @@ def test_floats_of_eight_bits_and_less_are_read_as_float32(name: str) -> None:
         with pytest.raises(TypeError, match=f"cannot compute in dtype {name}"):
             function(x, dtype=small.dtype)
     plain(boltzmax.logsumexp(x, b=small), boltzmax.logsumexp(x, b=x))
-    for op in ("softmax_backward", "log_softmax_backward"):
+    for op in GRADIENTS:
         plain(getattr(boltzmax, op)(small, small), getattr(boltzmax, op)(x, x))
         plain(getattr(boltzmax, op)(small, x), getattr(boltzmax, op)(x, x))
 
@@ -324,7 +325,7 @@ def test_what_numpy_takes_for_one_object() -> None:
 
 def test_backward_takes_array_likes() -> None:
     dy, y = [[1.0, 2.0], [3.0, 4.0]], [[0.25, 0.75], [0.5, 0.5]]
-    for op in ("softmax_backward", "log_softmax_backward"):
+    for op in GRADIENTS:
         function = getattr(boltzmax, op)
         plain(function(dy, y), function(np.array(dy), np.array(y)))
         plain(
@@ -333,7 +334,7 @@ def test_backward_takes_array_likes() -> None:
         )
 
 
-@pytest.mark.parametrize("op", ["softmax_backward", "log_softmax_backward"])
+@pytest.mark.parametrize("op", GRADIENTS)
 def test_gradients_without_a_common_dtype(op: str) -> None:
     bfloat16 = np.dtype(pytest.importorskip("ml_dtypes").bfloat16)
     x = array(3).astype(bfloat16)

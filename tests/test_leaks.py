@@ -18,6 +18,7 @@ import boltzmax.special
 import every_function
 from boltzmax.losses.registry import LOSSES
 from conftest import RunPython
+from operations import GRADIENTS, MAPS
 
 CALLS = 1000  # of each case: thousands of a function
 Call = Callable[[], object]
@@ -45,28 +46,37 @@ def refused(function: Callable[..., object], *args: object, **kwargs: object) ->
     return call
 
 
+def calls_of_map(function: Callable[..., object]) -> list[Call]:
+    return [
+        lambda: function(x),
+        lambda: function(x32, 0, temperature=2.0),
+        lambda: function(x16, (0, 1), where=where),
+        lambda: function(x, 0, where=where, out=out),
+        lambda: function([1, 2], dtype=np.float16),
+        lambda: function(x[::2, ::-3], temperature=[1.0, 2.0]),
+        refused(function, x, 2),
+        refused(function, x, -3),
+        refused(function, x, where="no"),
+        refused(function, x, out=x32),
+        refused(function, x, temperature=-1.0),
+        refused(function, x, nonsense=1),
+        refused(function, "text"),
+        refused(function, None),
+        refused(function),
+    ]
+
+
+def calls_of_gradient(function: Callable[..., object]) -> list[Call]:
+    return [
+        lambda: function(x, log_probabilities),
+        lambda: function(x32, log_probabilities, 0, out=out),
+        refused(function, x, x[0]),
+        refused(function, x, None),
+    ]
+
+
 CASES: dict[str, list[Call]] = {
-    "softmax": [
-        lambda: boltzmax.softmax(x),
-        lambda: boltzmax.softmax(x32, 0, temperature=2.0),
-        lambda: boltzmax.softmax(x16, (0, 1), where=where),
-        lambda: boltzmax.softmax(x, out=out),
-        lambda: boltzmax.softmax([1, 2], dtype=np.float16),
-        lambda: boltzmax.softmax(x[::2, ::-3], temperature=[1.0, 2.0]),
-        refused(boltzmax.softmax, x, 2),
-        refused(boltzmax.softmax, x, -3),
-        refused(boltzmax.softmax, x, out=x32),
-        refused(boltzmax.softmax, x, temperature=-1.0),
-        refused(boltzmax.softmax, x, nonsense=1),
-        refused(boltzmax.softmax, "text"),
-        refused(boltzmax.softmax, None),
-        refused(boltzmax.softmax),
-    ],
-    "log_softmax": [
-        lambda: boltzmax.log_softmax(x32),
-        lambda: boltzmax.log_softmax(x, 0, where=where, out=out),
-        refused(boltzmax.log_softmax, x, where="no"),
-    ],
+    **{name: calls_of_map(getattr(boltzmax, name)) for name in MAPS},
     "logsumexp": [
         lambda: boltzmax.logsumexp(x),
         lambda: boltzmax.logsumexp(x[0]),
@@ -77,15 +87,7 @@ CASES: dict[str, list[Call]] = {
         refused(boltzmax.logsumexp, x, b="no"),
         refused(boltzmax.logsumexp, np.array([{}])),
     ],
-    "softmax_backward": [
-        lambda: boltzmax.softmax_backward(x, probabilities),
-        lambda: boltzmax.softmax_backward(x32, probabilities, 0, out=out),
-        refused(boltzmax.softmax_backward, x, x[0]),
-    ],
-    "log_softmax_backward": [
-        lambda: boltzmax.log_softmax_backward(x, log_probabilities),
-        refused(boltzmax.log_softmax_backward, x, None),
-    ],
+    **{name: calls_of_gradient(getattr(boltzmax, name)) for name in GRADIENTS},
     "cross_entropy": [
         lambda: boltzmax.cross_entropy(x, target),
         lambda: boltzmax.cross_entropy(x, probabilities, label_smoothing=0.1, z_loss=0.1),

@@ -15,6 +15,7 @@ import pytest
 import boltzmax
 import every_function
 import ulp
+from operations import GRADIENTS, OPERATIONS
 
 Array = npt.NDArray[Any]
 INF, NAN = np.inf, np.nan
@@ -78,7 +79,7 @@ def test_scores_of_extended_precision() -> None:
     """Losses refuse them; the others do not."""
     calls = extreme_calls(np.dtype(np.longdouble))
     done = {name for name, call, _ in calls if check_quiet(call)}
-    assert done >= {"softmax", "log_softmax", "logsumexp", "softmax_backward"}
+    assert done >= {*OPERATIONS, *GRADIENTS}
 
 
 def test_weights_of_extended_precision() -> None:

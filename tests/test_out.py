@@ -12,10 +12,9 @@ import pytest
 import boltzmax
 import rows
 import ulp
+from operations import GRADIENTS, MAPS
 
 Array = npt.NDArray[Any]
-BACKWARD = ("softmax_backward", "log_softmax_backward")
-ELEMENTWISE = ("softmax", "log_softmax")
 
 # Short rows, the tails of vectors, several blocks; and rows of a matrix.
 SHAPES = [(5,), (64,), (1001,), (70_001,), (7, 5), (40, 67), (3, 9001)]
@@ -25,7 +24,7 @@ def array(shape: Any, dtype: Any, seed: int = 0) -> Array:
     return rows.uneven(shape, np.dtype(dtype), seed)
 
 
-@pytest.mark.parametrize("op", ELEMENTWISE)
+@pytest.mark.parametrize("op", MAPS)
 @pytest.mark.parametrize("shape", SHAPES, ids=str)
 def test_in_place(isa: str, dtype: np.dtype[Any], op: str, shape: tuple[int, ...]) -> None:
     x = array(shape, dtype)
@@ -96,7 +95,7 @@ OVERLAPS: dict[str, Views] = {
 }
 
 
-@pytest.mark.parametrize("op", ELEMENTWISE)
+@pytest.mark.parametrize("op", MAPS)
 @pytest.mark.parametrize("overlap", OVERLAPS)
 @pytest.mark.parametrize("n", [130, 1001, 70_001])
 def test_overlap_of_one_row(isa: str, dtype: np.dtype[Any], op: str, overlap: str, n: int) -> None:
@@ -122,7 +121,7 @@ MATRICES: dict[str, Views] = {
 }
 
 
-@pytest.mark.parametrize("op", ELEMENTWISE)
+@pytest.mark.parametrize("op", MAPS)
 @pytest.mark.parametrize("overlap", MATRICES)
 @pytest.mark.parametrize("n", [7, 130])
 def test_overlap_of_matrices(isa: str, dtype: np.dtype[Any], op: str, overlap: str, n: int) -> None:
@@ -195,7 +194,7 @@ def test_mask_and_temperature_in_the_memory_of_out(isa: str) -> None:
     assert np.array_equal(boltzmax.softmax(x, temperature=temperature, out=out), expected)
 
 
-@pytest.mark.parametrize("op", BACKWARD)
+@pytest.mark.parametrize("op", GRADIENTS)
 def test_backward_over_its_inputs(isa: str, dtype: np.dtype[Any], op: str) -> None:
     function = getattr(boltzmax, op)
     for shape in SHAPES:
@@ -226,10 +225,10 @@ def test_backward_over_its_inputs(isa: str, dtype: np.dtype[Any], op: str) -> No
 
 def outcome(op: str, x: Array, out: Any) -> Any:
     function = getattr(boltzmax, op)
-    return function(x, x, out=out) if op in BACKWARD else function(x, out=out)
+    return function(x, x, out=out) if op in GRADIENTS else function(x, out=out)
 
 
-@pytest.mark.parametrize("op", [*ulp.OPS, *BACKWARD])
+@pytest.mark.parametrize("op", [*ulp.OPS, *GRADIENTS])
 def test_wrong_shape(op: str) -> None:
     x = array((3, 4), np.float32)
     right = (3,) if op == "logsumexp" else (3, 4)
@@ -250,7 +249,7 @@ def test_shape_follows_keepdims() -> None:
         boltzmax.logsumexp(x, keepdims=True, out=np.empty(3, np.float32))
 
 
-@pytest.mark.parametrize("op", [*ulp.OPS, *BACKWARD])
+@pytest.mark.parametrize("op", [*ulp.OPS, *GRADIENTS])
 def test_wrong_dtype(op: str, dtype: np.dtype[Any]) -> None:
     x = array((3, 4), dtype)
     shape = 3 if op == "logsumexp" else (3, 4)
@@ -263,7 +262,7 @@ def test_wrong_dtype(op: str, dtype: np.dtype[Any]) -> None:
         assert dtype.name in str(error.value)
 
 
-@pytest.mark.parametrize("op", [*ulp.OPS, *BACKWARD])
+@pytest.mark.parametrize("op", [*ulp.OPS, *GRADIENTS])
 def test_read_only(op: str) -> None:
     x = array((3, 4), np.float32)
     out = np.empty(3 if op == "logsumexp" else (3, 4), np.float32)
@@ -277,7 +276,7 @@ def test_read_only(op: str) -> None:
         outcome(op, x, x)
 
 
-@pytest.mark.parametrize("op", [*ulp.OPS, *BACKWARD])
+@pytest.mark.parametrize("op", [*ulp.OPS, *GRADIENTS])
 def test_not_an_array(op: str) -> None:
     x = array((3, 4), np.float32)
     for out in ([0.0] * 3, "out", 1.0, np.float32(1), memoryview(bytearray(48))):
@@ -300,7 +299,7 @@ def test_input_is_left_alone(isa: str, dtype: np.dtype[Any]) -> None:
         for axis in (0, 1, None):
             getattr(boltzmax, op)(x, axis)
             getattr(boltzmax, op)(x, axis, where=where, temperature=2)
-    for op in BACKWARD:
+    for op in GRADIENTS:
         getattr(boltzmax, op)(x, x)
     assert x.tobytes() == before
     assert where.all()

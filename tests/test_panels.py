@@ -10,10 +10,10 @@ import pytest
 
 import boltzmax
 import ulp
+from operations import GRADIENTS, MAPS
 
 Array = npt.NDArray[Any]
-BACKWARD = ("softmax_backward", "log_softmax_backward")
-ALL = (*ulp.OPS, *BACKWARD)
+ALL = (*ulp.OPS, *GRADIENTS)
 # Around where rows stop being transposed (8 to 24), around whole vectors, and where panels end
 # (128 or 256).
 LENGTHS = (1, 2, 3, 5, 7, 8, 9, 12, 13, 16, 17, 24, 25, 31, 32, 33, 65, 100, 128, 129, 256, 257)
@@ -29,7 +29,7 @@ def logits(rows: int, n: int, dtype: Any, seed: int = 0) -> Array:
 
 def call(op: str, x: Array, **options: Any) -> Array:
     function = getattr(boltzmax, op)
-    return np.asarray(function(x, -abs(x)) if op in BACKWARD else function(x, **options))
+    return np.asarray(function(x, -abs(x)) if op in GRADIENTS else function(x, **options))
 
 
 def same(a: Array, b: Array) -> bool:
@@ -117,7 +117,7 @@ def test_rows_without_probabilities_leave_their_neighbours_alone(
 def test_in_place(n: int, dtype: Any, isa: str) -> None:
     x = logits(35, n, dtype, seed=5)
     x[4, 0] = np.nan
-    for op in ("softmax", "log_softmax"):
+    for op in MAPS:
         expected = call(op, x)
         y = x.copy()
         assert getattr(boltzmax, op)(y, out=y) is y

@@ -17,12 +17,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
+from operations import OPERATIONS, REDUCTIONS
+
 if TYPE_CHECKING:
     from oracle import Exact
 
 Array = npt.NDArray[Any]
 
-OPS = ("softmax", "log_softmax", "logsumexp")
+OPS = OPERATIONS
 DTYPES = ("float32", "float64", "float16", "bfloat16")
 HALF = ("float16", "bfloat16")
 BLOCK = 1 << 13
@@ -161,13 +163,7 @@ def budget(op: str, got: Array, exact: Exact, dtype: np.dtype[Any]) -> Array:
     unit = cancelled(op, exact)
     if dtype.name in HALF:
         return half_budget(round_to(value, dtype), got.astype(value.dtype), unit, dtype)
-    if op == "softmax":
-        allowed = softmax_budget(exact.difference, value, dtype)
-    elif op == "log_softmax":
-        allowed = log_budget(value, exact.difference, exact.slack[..., None], unit, dtype)
-    else:
-        allowed = log_budget(value, np.zeros_like(value), exact.slack, unit, dtype)
-    return allowed + exact.own_error * ulp(value, dtype)
+    return exact.allowed(op, unit, dtype) + exact.own_error * ulp(value, dtype)
 
 
 @np.errstate(all="ignore")
@@ -188,7 +184,7 @@ def of_budget(op: str, got: Array, exact: Exact, dtype: np.dtype[Any]) -> Array:
     shape = exact.result(op).shape
     if got.dtype != dtype or got.shape != shape:
         raise AssertionError(f"{op} gave {got.dtype}{got.shape}, not {dtype}{shape}")
-    if op == "logsumexp" or shape[-1] <= BLOCK:
+    if op in REDUCTIONS or shape[-1] <= BLOCK:
         return error(op, got, exact, dtype) / budget(op, got, exact, dtype)
     # Long rows in blocks that stay in cache: the temporaries would spend their time on page faults.
     starts = range(0, shape[-1], BLOCK)

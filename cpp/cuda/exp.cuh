@@ -23,7 +23,7 @@ template <class T>
 struct Temperature {
   T value, inverse_hi, inverse_lo;
 
-  explicit BOLTZMAX_DEVICE Temperature(const Divisor& temperature)
+  explicit BOLTZMAX_DEVICE Temperature(const TemperatureParts& temperature)
       : value(static_cast<T>(temperature.value)), inverse_hi(static_cast<T>(temperature.inverse)) {
     inverse_lo = sizeof(T) == 4 ? static_cast<T>(temperature.inverse - static_cast<double>(inverse_hi))
                                 : static_cast<T>(temperature.error);
@@ -57,13 +57,13 @@ struct ExpScale;
 template <>
 struct ExpScale<float> {
   static constexpr int kBits = 24;
-  static constexpr float kValue = 0x1p24f, kInverse = 0x1p-24f;
+  static constexpr float kInverse = 0x1p-24f;
   static constexpr float kLowest = -104.66f;  // -151 log 2
 };
 template <>
 struct ExpScale<double> {
   static constexpr int kBits = 54;
-  static constexpr double kValue = 0x1p54, kInverse = 0x1p-54;
+  static constexpr double kInverse = 0x1p-54;
   static constexpr double kLowest = -746.52;  // -1077 log 2
 };
 
@@ -78,7 +78,7 @@ BOLTZMAX_DEVICE double TimesPow2(double v, double shifted) {
 }
 
 // exp(d / T) times ExpScale, within 1 ULP at T = 1; another T rounds d / T. The reduction and the polynomial are those of
-// kernels/exp.hpp.
+// kernels/math/exp.hpp.
 template <class T>
 BOLTZMAX_DEVICE T ScaledExp(T d, T lowest, const Temperature<T>& temperature) {
   using C = ExpConstants<T>;

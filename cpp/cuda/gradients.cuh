@@ -12,7 +12,7 @@ template <class S, Operation operation>
 struct Gradient {
   using T = Compute<S>;
   static constexpr bool kOfSoftmax = operation == Operation::kSoftmaxBackward;
-  ExpOf<S> exp = ExpOf<S>(Temperature<T>(Divisor{1.0, 1.0, 0.0}));
+  ExpOf<S> exp = ExpOf<S>(Temperature<T>(TemperatureParts{1.0, 1.0, 0.0}));
   T total = T(0);
 
   BOLTZMAX_DEVICE T Term(T dy, T y) const { return kOfSoftmax ? dy * y : dy; }

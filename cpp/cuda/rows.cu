@@ -12,10 +12,6 @@ namespace boltzmax::cuda {
 
 namespace {
 
-bool IsGradient(const Task& task) {
-  return task.operation == Operation::kSoftmaxBackward || task.operation == Operation::kLogSoftmaxBackward;
-}
-
 bool MapsElements(const Task& task) { return task.operation != Operation::kLogSumExp && task.y != nullptr; }
 
 // Whether all rows of x lie at multiples of sixteen bytes.
@@ -138,7 +134,7 @@ bool RunWaiting(const Task& task, Stream stream) {
   const int64_t packets = CeilDivide(task.n + (BeginsWithPacket(task) ? 0 : kItems - 1), kItems);
   const Waiting waiting = WaitingFor<S>(task.operation);
   const Grid grid = {CeilDivide(task.rows, kRowsOfBlock), dim3(32, kRowsOfBlock)};
-  const bool is_masked = task.third != nullptr && !IsGradient(task);
+  const bool is_masked = task.third != nullptr && !IsGradient(task.operation);
   if (packets > (is_masked ? 32 : 32 * waiting.most)) return RunStaged(waiting.staging, task, packets, stream);
   const int room = packets <= 32 ? 0 : packets <= 16 * waiting.most ? 1 : 2;
   return Launch(waiting.in_registers[room], grid, stream, task), true;
@@ -158,7 +154,8 @@ bool IsContiguous(const Task& task) {
     }
     return false;
   };
-  return !apart(task.x, kX) && !(maps && apart(task.y, kY)) && !(IsGradient(task) && apart(task.third, kThird));
+  return !apart(task.x, kX) && !(maps && apart(task.y, kY)) &&
+         !(IsGradient(task.operation) && apart(task.third, kThird));
 }
 
 // ---- contiguous rows that are too long ----
@@ -216,9 +213,9 @@ bool RunLong(const Task& task, Stream stream) {
 // ---- rows of any strides, and any length ----
 
 template <class S>
-void RunRows(const Task& task, Stream stream) {
+void RunOfStorage(const Task& task, Stream stream) {
   if (IsContiguous<S>(task) && (RunWaiting<S>(task, stream) || RunLong<S>(task, stream))) return;
-  if (IsGradient(task)) {
+  if (IsGradient(task.operation)) {
     const auto kernel = task.operation == Operation::kSoftmaxBackward
                             ? GradientsOfRows<S, Operation::kSoftmaxBackward>
                             : GradientsOfRows<S, Operation::kLogSoftmaxBackward>;
@@ -243,10 +240,10 @@ void RunRows(const Task& task, Stream stream) {
 void Run(const Task& task, Stream stream) {
   if (task.rows == 0 || (task.n == 0 && task.operation != Operation::kLogSumExp)) return;
   switch (task.storage) {
-    case Storage::kFloat32: return RunRows<float>(task, stream);
-    case Storage::kFloat64: return RunRows<double>(task, stream);
-    case Storage::kFloat16: return RunRows<Half>(task, stream);
-    case Storage::kBFloat16: return RunRows<BFloat16>(task, stream);
+    case Storage::kFloat32: return RunOfStorage<float>(task, stream);
+    case Storage::kFloat64: return RunOfStorage<double>(task, stream);
+    case Storage::kFloat16: return RunOfStorage<Half>(task, stream);
+    case Storage::kBFloat16: return RunOfStorage<BFloat16>(task, stream);
   }
 }
 

@@ -14,12 +14,16 @@ enum class Operation : int32_t {
   kCrossEntropy,
   kStatistics,
 };
+constexpr bool IsGradient(Operation operation) {
+  return operation == Operation::kSoftmaxBackward || operation == Operation::kLogSoftmaxBackward;
+}
+
 enum class Storage : int32_t { kFloat32, kFloat64, kFloat16, kBFloat16 };
 
 inline constexpr int kMaxAxes = 8, kMaxOperands = 3;
 
 // T, 1/T as it is rounded, and what that lacks: divided here once, as many devices have little double precision.
-struct Divisor {
+struct TemperatureParts {
   double value, inverse, error;
 };
 
@@ -40,7 +44,7 @@ struct Task {
   const char* third;  // bools, or null; of a gradient, y
   int64_t rows, n;
   Axes outer, inner;
-  Divisor temperature;
+  TemperatureParts temperature;
 
   // Cross-entropy: y is the gradient, scale[0] * gain (softmax - [j = target]), and the loss of a row goes to loss[row].
   // A negative target leaves its row out; one that is no class makes loss and gradient NaN.
@@ -69,22 +73,22 @@ struct LinearTask {
   const void *hidden, *weight, *bias;  // no bias: null
   int64_t rows, features, classes;
   const int64_t* target;
-  Divisor temperature;
+  TemperatureParts temperature;
   void *losses, *d_hidden, *d_weight, *d_bias;
   const double* scale;  // null for 1
   int64_t tile;
 };
 
-// The arrays of core/tree.hpp's TreeView, on the device.
+// The arrays of core/trees/tree.hpp's TreeView, on the device.
 struct TreeOnDevice {
   const int32_t *parent, *slot, *child;
   const int64_t *child_begin, *unit_begin;
   int64_t classes, inner;
 };
 
-// The ways of rows to their targets: their losses; and where d_hidden is not null, the gradients of scale[0] times their
+// The paths of rows to their targets: their losses; and where d_hidden is not null, the gradients of scale[0] times their
 // sum, those of the weights added to what is there. All contiguous; hidden, weight and bias of one storage, the rest of
-// what is computed. No way has more units than `longest`.
+// what is computed. No path has more units than `longest`.
 struct LayerTask {
   Storage storage;
   TreeOnDevice tree;

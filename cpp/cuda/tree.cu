@@ -7,19 +7,20 @@ namespace boltzmax::cuda {
 
 namespace {
 
-// Memory for what rows need on the way is shared out to as many at a time as this holds.
+// Memory for what rows need is shared out to as many at a time as this holds.
 constexpr int64_t kScratch = int64_t{256} << 20;
 
 template <class S>
-void RunWays(const LayerTask& task, Stream stream) {
+void RunPaths(const LayerTask& task, Stream stream) {
   using T = Compute<S>;
   const int64_t longest = std::max<int64_t>(task.longest, 1);
   const auto bytes = static_cast<int64_t>(sizeof(T)) * longest;
   const int64_t together = std::clamp<int64_t>(kScratch / bytes, 1, task.rows);
   const Workspace scores(static_cast<size_t>(together * bytes), stream);
+  const auto kernel = task.d_hidden == nullptr ? PathsOfRows<S, false> : PathsOfRows<S, true>;
   for (int64_t first = 0; first < task.rows; first += together) {
     const Grid grid = {std::min(together, task.rows - first), dim3(kLayerThreads)};
-    Launch(WaysOfRows<S>, grid, stream, task, first, static_cast<T*>(scores.memory));
+    Launch(kernel, grid, stream, task, first, static_cast<T*>(scores.memory));
   }
 }
 
@@ -40,10 +41,10 @@ void RunTop(const LayerTask& task, const TopTask& top, Stream stream) {
 void RunLayer(const LayerTask& task, Stream stream) {
   if (task.rows == 0) return;
   switch (task.storage) {
-    case Storage::kFloat32: return RunWays<float>(task, stream);
-    case Storage::kFloat64: return RunWays<double>(task, stream);
-    case Storage::kFloat16: return RunWays<Half>(task, stream);
-    case Storage::kBFloat16: return RunWays<BFloat16>(task, stream);
+    case Storage::kFloat32: return RunPaths<float>(task, stream);
+    case Storage::kFloat64: return RunPaths<double>(task, stream);
+    case Storage::kFloat16: return RunPaths<Half>(task, stream);
+    case Storage::kBFloat16: return RunPaths<BFloat16>(task, stream);
   }
 }
 

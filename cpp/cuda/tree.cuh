@@ -1,4 +1,4 @@
-// A softmax over the leaves of a tree: the product of the choices on the way to a leaf (see core/hierarchical.hpp).
+// A softmax over the leaves of a tree: the product of the choices on the way to a leaf (see core/trees/layer.hpp).
 #pragma once
 
 #include "task.hpp"
@@ -22,9 +22,9 @@ struct Node {
   }
 };
 
-// One row of hidden numbers, and the layer's answers to it. All threads of a block ask together.
+// Scores of the nodes for one row of hidden numbers. All threads of a block ask together.
 template <class S>
-struct Asker {
+struct NodeScorer {
   using T = Compute<S>;
   const LayerTask& task;
   const S* hidden;
@@ -32,7 +32,7 @@ struct Asker {
   double* shared_max;
 
   // The scores of a node's units: a warp for each.
-  BOLTZMAX_DEVICE void Score(const Node& node, T* scores) const {
+  BOLTZMAX_DEVICE void ComputeScores(const Node& node, T* scores) const {
     const int warp = static_cast<int>(threadIdx.x) / 32, lane = static_cast<int>(threadIdx.x) % 32;
     for (int j = warp; j < node.units; j += kLayerWarps) {
       const int64_t unit = node.first_unit + j;
@@ -68,75 +68,90 @@ BOLTZMAX_DEVICE double LogProbOfChild(const Node& node, int slot, const T* score
   return static_cast<double>(scores[slot]) - lse;
 }
 
-// A block for each row: the loss on the way to its target; with gradients, these as well. `scores` has room for the units
-// of the longest way. Weights are pulled by many rows, whose shares arrive in no order.
-template <class S>
+// ---- losses, and their gradients ----
+
+// All threads of a block: n numbers of one value.
+template <class T>
+BOLTZMAX_DEVICE void Fill(T* numbers, int64_t n, T value) {
+  for (int64_t i = threadIdx.x; i < n; i += kLayerThreads) numbers[i] = value;
+}
+
+// -d(log p of the child) / d(score j): p_j - [j is the child's]; a logistic unit's is that of its first child.
+BOLTZMAX_DEVICE double SlopeOfScore(const Node& node, int slot, int j, double z, double lse) {
+  if (node.units > 1) return exp(z - lse) - (slot == j ? 1.0 : 0.0);
+  // Near 1 the difference is that of the complement.
+  return slot == 0 ? -exp(LogSigmoid(-z)) : exp(LogSigmoid(z));
+}
+
+// Makes slopes of a node's scores, and adds them to the gradient by its bias.
+template <class T>
+BOLTZMAX_DEVICE void ComputeSlopes(const LayerTask& task, const Node& node, int slot, double lse, T scale, T* scores) {
+  for (int j = static_cast<int>(threadIdx.x); j < node.units; j += kLayerThreads) {
+    scores[j] = scale * static_cast<T>(SlopeOfScore(node, slot, j, static_cast<double>(scores[j]), lse));
+    if (task.d_bias != nullptr) atomicAdd(static_cast<T*>(task.d_bias) + node.first_unit + j, scores[j]);
+  }
+}
+
+// Adds what a node's slopes say of the row's hidden numbers, and of its weights. These are pulled by many rows, whose shares
+// arrive in no order.
+template <class S, class T = Compute<S>>
+BOLTZMAX_DEVICE void AddGradients(const LayerTask& task, const Node& node, const T* slopes, const S* hidden,
+                                  T* d_hidden) {
+  for (int64_t f = threadIdx.x; f < task.features; f += kLayerThreads) {
+    T pull = d_hidden[f];
+    const T h = Widen(hidden[f]);
+    for (int j = 0; j < node.units; ++j) {
+      const int64_t at = (node.first_unit + j) * task.features + f;
+      pull = MulAdd(slopes[j], Widen(static_cast<const S*>(task.weight)[at]), pull);
+      atomicAdd(static_cast<T*>(task.d_weight) + at, slopes[j] * h);
+    }
+    d_hidden[f] = pull;
+  }
+}
+
+// A block for each row: the loss along the path to its target, from the leaf up; with gradients, these as well. `scores` has
+// room for the units of the longest path.
+template <class S, bool kWithGradients>
 __global__ void __launch_bounds__(kLayerThreads)
-    WaysOfRows(const __grid_constant__ LayerTask task, int64_t first_row, Compute<S>* all_scores) {
+    PathsOfRows(const __grid_constant__ LayerTask task, int64_t first_row, Compute<S>* all_scores) {
   using T = Compute<S>;
   BOLTZMAX_SHARED(WideSum<double>, shared_sum, kLayerWarps);
   BOLTZMAX_SHARED(double, shared_max, kLayerWarps);
-  const int thread = static_cast<int>(threadIdx.x);
   const int64_t r = first_row + static_cast<int64_t>(blockIdx.x), target = task.target[r];
-  const Asker<S> asker = {task, static_cast<const S*>(task.hidden) + r * task.features, shared_sum, shared_max};
-  T* const losses = static_cast<T*>(task.losses);
-  T* const d_hidden = task.d_hidden == nullptr ? nullptr : static_cast<T*>(task.d_hidden) + r * task.features;
-  if (target < 0 || target >= task.tree.classes) {  // left out, or no class
-    const T nothing = target < 0 ? T(0) : NotANumber<T>();
-    if (thread == 0) losses[r] = nothing;
-    if (d_hidden == nullptr) return;
-    for (int64_t f = thread; f < task.features; f += kLayerThreads) d_hidden[f] = nothing;
+  T* const loss = static_cast<T*>(task.losses) + r;
+  T* const d_hidden = kWithGradients ? static_cast<T*>(task.d_hidden) + r * task.features : nullptr;
+  const bool has_class = target >= 0 && target < task.tree.classes;
+  const T without_class = target < 0 ? T(0) : NotANumber<T>();  // left out, or a mistake
+  if (kWithGradients) Fill(d_hidden, task.features, has_class ? T(0) : without_class);
+  if (!has_class) {
+    if (threadIdx.x == 0) *loss = without_class;
     return;
   }
+  const NodeScorer<S> scorer = {task, static_cast<const S*>(task.hidden) + r * task.features, shared_sum, shared_max};
   T* const scores = all_scores + static_cast<int64_t>(blockIdx.x) * task.longest;
   const T scale = task.scale == nullptr ? T(1) : static_cast<T>(*task.scale);
-  if (d_hidden != nullptr) {
-    for (int64_t f = thread; f < task.features; f += kLayerThreads) d_hidden[f] = T(0);
-  }
   double log_prob = 0.0;
-  for (auto child = static_cast<int32_t>(target);;) {
-    const int32_t parent = task.tree.parent[child];
-    if (parent < 0) break;
+  auto child = static_cast<int32_t>(target);
+  for (int32_t parent = task.tree.parent[child]; parent >= 0; child = parent, parent = task.tree.parent[child]) {
     const Node node(task.tree, parent);
     const int slot = task.tree.slot[child];
-    asker.Score(node, scores);
-    const double lse = node.units > 1 ? asker.LogSumExp(node, scores) : 0.0;
+    scorer.ComputeScores(node, scores);
+    const double lse = node.units > 1 ? scorer.LogSumExp(node, scores) : 0.0;
     log_prob += LogProbOfChild(node, slot, scores, lse);
-    if (d_hidden != nullptr) {
-      __syncthreads();  // the scores have been read
-      // By a score: p - [on the way], a logistic unit's the same for its first child.
-      for (int j = thread; j < node.units; j += kLayerThreads) {
-        const double z = static_cast<double>(scores[j]);
-        const double p = node.units == 1 ? exp(LogSigmoid(z)) : exp(z - lse);
-        const bool is_on_way = node.units == 1 ? slot == 0 : slot == j;
-        // Near 1 the difference is that of the complement.
-        const double gain = node.units == 1 && slot == 0 ? -exp(LogSigmoid(-z)) : p - (is_on_way ? 1.0 : 0.0);
-        scores[j] = scale * static_cast<T>(gain);
-        if (task.d_bias != nullptr) atomicAdd(static_cast<T*>(task.d_bias) + node.first_unit + j, scores[j]);
-      }
+    __syncthreads();  // the scores have been read
+    if constexpr (kWithGradients) {
+      ComputeSlopes(task, node, slot, lse, scale, scores);
       __syncthreads();
-      for (int64_t f = thread; f < task.features; f += kLayerThreads) {
-        T pull = d_hidden[f];
-        const T h = Widen(asker.hidden[f]);
-        for (int j = 0; j < node.units; ++j) {
-          const int64_t at = (node.first_unit + j) * task.features + f;
-          pull = MulAdd(scores[j], Widen(static_cast<const S*>(task.weight)[at]), pull);
-          atomicAdd(static_cast<T*>(task.d_weight) + at, scores[j] * h);
-        }
-        d_hidden[f] = pull;
-      }
+      AddGradients(task, node, scores, scorer.hidden, d_hidden);
       __syncthreads();  // before the next node's scores
-    } else {
-      __syncthreads();
     }
-    child = parent;
   }
-  if (thread == 0) losses[r] = static_cast<T>(task.gives_log_probs ? log_prob : 0.0 - log_prob);
+  if (threadIdx.x == 0) *loss = static_cast<T>(task.gives_log_probs ? log_prob : 0.0 - log_prob);
 }
 
 // ---- the likeliest classes ----
 
-// A node on its way to be opened, or a class to be among the best: the likelier first, of equal ones the lower number.
+// A node that waits to be opened, or a class to be among the best: the likelier first, of equal ones the lower number.
 struct Place {
   double log_prob;
   int64_t id;
@@ -157,7 +172,7 @@ BOLTZMAX_DEVICE Place FoldBest(const Place& mine, Place* shared) {
 
 // The k best classes so far, in their order, where the results go. Thread 0 writes; all read after a barrier.
 template <class T>
-struct Podium {
+struct TopK {
   int64_t k;
   int64_t* ids;
   T* log_probs;
@@ -183,76 +198,114 @@ struct Podium {
   }
 };
 
-// A block for one row after another. Nodes are opened from the likeliest on, until none can hide a better class. `open`
-// and `scores` have room for all inner nodes, and the units of the largest, of each block.
+// The nodes of one row that wait to be opened, in no order.
+struct OpenNodes {
+  Place* places;
+  int* count;     // shared
+  Place* shared;  // for folding
+
+  // Takes the likeliest out; one whose id is INT64_MAX if `is_beyond` says of its log-probability that none is wanted.
+  template <class F>
+  BOLTZMAX_DEVICE Place TakeBest(F is_beyond) const {
+    Place mine = {-Infinity<double>(), INT64_MAX};
+    int at = -1;
+    for (int i = static_cast<int>(threadIdx.x); i < *count; i += kLayerThreads) {
+      if (places[i].GoesBefore(mine)) {
+        mine = places[i];
+        at = i;
+      }
+    }
+    const Place best = FoldBest(mine, shared);
+    if (is_beyond(best.log_prob)) return {best.log_prob, INT64_MAX};
+    __syncthreads();  // all have counted those that are open
+    if (at >= 0 && mine.id == best.id) places[at] = places[--*count];
+    __syncthreads();
+    return best;
+  }
+  BOLTZMAX_DEVICE void Add(const Place& place) const { places[atomicAdd(count, 1)] = place; }
+};
+
+// The children of an opened node: log_prob_of(j) and ids.
+template <class F>
+struct Children {
+  const Node& node;
+  const int32_t* ids;
+  int64_t classes;
+  double min_log_prob;
+  F log_prob_of;
+
+  BOLTZMAX_DEVICE bool IsLeaf(int j) const { return ids[j] < classes; }
+
+  BOLTZMAX_DEVICE void Open(const OpenNodes& open) const {
+    for (int j = static_cast<int>(threadIdx.x); j < node.children; j += kLayerThreads) {
+      const Place here = {log_prob_of(j), ids[j]};
+      if (!IsLeaf(j) && here.log_prob >= min_log_prob) open.Add(here);
+    }
+  }
+  // The best leaf that goes behind `last`; its id is INT64_MAX if there is none.
+  BOLTZMAX_DEVICE Place BestLeafBehind(const Place& last, Place* shared) const {
+    Place leaf = {-Infinity<double>(), INT64_MAX};
+    for (int j = static_cast<int>(threadIdx.x); j < node.children; j += kLayerThreads) {
+      const Place here = {log_prob_of(j), ids[j]};
+      if (IsLeaf(j) && here.log_prob >= min_log_prob && last.GoesBefore(here) && here.GoesBefore(leaf)) leaf = here;
+    }
+    return FoldBest(leaf, shared);
+  }
+};
+
+// Puts the leaves among the children into the top, from the best on, as long as one is taken; gives how many classes there
+// are then.
+template <class T, class F>
+BOLTZMAX_DEVICE int64_t AddLeaves(const Children<F>& children, const TopK<T>& top, int64_t found, Place* shared) {
+  for (Place last = {Infinity<double>(), -1};;) {
+    last = children.BestLeafBehind(last, shared);
+    if (last.id == INT64_MAX || top.IsBeyond(last.log_prob, found)) return found;
+    if (!top.Takes(last, found)) continue;  // one that rounds to the same may have a lower number
+    __syncthreads();                        // all have looked at the last of the top
+    if (threadIdx.x == 0) top.Insert(last, found);
+    found += found < top.k ? 1 : 0;
+    __syncthreads();
+  }
+}
+
+// A block for one row after another. Nodes are opened from the likeliest on, until none can hide a better class. `all_open`
+// and `all_scores` have room for all inner nodes, and the units of the largest, of each block.
 template <class S>
 __global__ void __launch_bounds__(kLayerThreads)
-    TopClassesOfRows(const __grid_constant__ LayerTask task, const __grid_constant__ TopTask top, int64_t blocks,
+    TopClassesOfRows(const __grid_constant__ LayerTask task, const __grid_constant__ TopTask query, int64_t blocks,
                      Place* all_open, Compute<S>* all_scores) {
   using T = Compute<S>;
   BOLTZMAX_SHARED(WideSum<double>, shared_sum, kLayerWarps);
   BOLTZMAX_SHARED(double, shared_max, kLayerWarps);
   BOLTZMAX_SHARED(Place, shared_best, kLayerWarps);
   BOLTZMAX_SHARED(int, opened, 1);
-  const int thread = static_cast<int>(threadIdx.x);
-  Place* const open = all_open + static_cast<int64_t>(blockIdx.x) * task.tree.inner;
-  T* const scores = all_scores + static_cast<int64_t>(blockIdx.x) * top.widest;
+  const OpenNodes open = {all_open + static_cast<int64_t>(blockIdx.x) * task.tree.inner, opened, shared_best};
+  T* const scores = all_scores + static_cast<int64_t>(blockIdx.x) * query.widest;
   for (int64_t r = static_cast<int64_t>(blockIdx.x); r < task.rows; r += blocks) {
-    const Asker<S> asker = {task, static_cast<const S*>(task.hidden) + r * task.features, shared_sum, shared_max};
-    const Podium<T> podium = {top.k, top.ids + r * top.k, static_cast<T*>(top.log_probs) + r * top.k};
+    const NodeScorer<S> scorer = {task, static_cast<const S*>(task.hidden) + r * task.features, shared_sum, shared_max};
+    const TopK<T> top = {query.k, query.ids + r * query.k, static_cast<T*>(query.log_probs) + r * query.k};
     int64_t found = 0;
-    if (thread == 0) {
-      open[0] = {0.0, task.tree.classes};
+    if (threadIdx.x == 0) {
+      open.places[0] = {0.0, task.tree.classes};
       *opened = 1;
     }
     __syncthreads();
     while (*opened > 0) {
-      // The likeliest, with where it is.
-      Place mine = {-Infinity<double>(), INT64_MAX};
-      int place = -1;
-      for (int i = thread; i < *opened; i += kLayerThreads) {
-        if (open[i].GoesBefore(mine)) {
-          mine = open[i];
-          place = i;
-        }
-      }
-      const Place best = FoldBest(mine, shared_best);
-      if (podium.IsBeyond(best.log_prob, found)) break;
-      __syncthreads();  // all have counted those that are open
-      if (place >= 0 && mine.id == best.id) open[place] = open[--*opened];
-      __syncthreads();
+      const Place best = open.TakeBest([&](double log_prob) { return top.IsBeyond(log_prob, found); });
+      if (best.id == INT64_MAX) break;
       const Node node(task.tree, static_cast<int32_t>(best.id));
-      asker.Score(node, scores);
-      const double lse = node.units > 1 ? asker.LogSumExp(node, scores) : 0.0;
-      const int32_t* children = task.tree.child + node.first_child;
+      scorer.ComputeScores(node, scores);
+      const double lse = node.units > 1 ? scorer.LogSumExp(node, scores) : 0.0;
       const auto log_prob_of = [&](int j) { return best.log_prob + LogProbOfChild(node, j, scores, lse); };
-      for (int j = thread; j < node.children; j += kLayerThreads) {
-        const double log_prob = log_prob_of(j);
-        if (children[j] >= task.tree.classes && log_prob >= top.min_log_prob) {
-          open[atomicAdd(opened, 1)] = {log_prob, children[j]};
-        }
-      }
-      // Its leaves: the best of those that are left, as long as it is taken.
-      for (Place last = {Infinity<double>(), -1};;) {
-        Place leaf = {-Infinity<double>(), INT64_MAX};
-        for (int j = thread; j < node.children; j += kLayerThreads) {
-          const Place here = {log_prob_of(j), children[j]};
-          const bool is_new = here.id < task.tree.classes && here.log_prob >= top.min_log_prob;
-          if (is_new && last.GoesBefore(here) && here.GoesBefore(leaf)) leaf = here;
-        }
-        last = FoldBest(leaf, shared_best);
-        if (last.id == INT64_MAX || podium.IsBeyond(last.log_prob, found)) break;
-        if (!podium.Takes(last, found)) continue;  // one that rounds to the same may have a lower number
-        __syncthreads();                           // all have looked at the last on the podium
-        if (thread == 0) podium.Insert(last, found);
-        found += found < top.k ? 1 : 0;
-        __syncthreads();
-      }
+      const Children<decltype(log_prob_of)> children = {node, task.tree.child + node.first_child, task.tree.classes,
+                                                        query.min_log_prob, log_prob_of};
+      children.Open(open);
+      found = AddLeaves(children, top, found, shared_best);
       __syncthreads();
     }
-    for (int64_t j = found + thread; j < top.k; j += kLayerThreads) {
-      podium.ids[j] = -1;
-      podium.log_probs[j] = -Infinity<T>();
+    for (int64_t j = found + threadIdx.x; j < top.k; j += kLayerThreads) {
+      top.ids[j] = -1;
+      top.log_probs[j] = -Infinity<T>();
     }
     __syncthreads();
   }

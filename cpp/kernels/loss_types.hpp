@@ -1,8 +1,7 @@
 // Losses of rows of logits, as kernels and their callers speak of them.
 #pragma once
 
-#include <stddef.h>
-#include <stdint.h>
+#include "types.hpp"
 
 namespace boltzmax {
 
@@ -51,7 +50,7 @@ struct LossKernels {
   void (*row_stats_rows)(const RowStatsBatch&);
 };
 struct LossTable {
-  LossKernels f32, f64, f16, bf16;
+  BOLTZMAX_FOR_EACH_STORAGE(BOLTZMAX_MEMBER, LossKernels)
 };
 
 }  // namespace boltzmax

@@ -1,7 +1,6 @@
 #include BOLTZMAX_ISA_HEADER
-#include "losses.hpp"
+#include "losses/losses.hpp"
 
 namespace boltzmax::BOLTZMAX_ISA {
-constinit const LossTable kLosses = {kernels::kLossKernels<float>, kernels::kLossKernels<double>,
-                                     kernels::kLossKernels<Half>, kernels::kLossKernels<BFloat16>};
+constinit const LossTable kLosses = {BOLTZMAX_FOR_EACH_STORAGE(BOLTZMAX_VALUE, kernels::kLossKernels)};
 }  // namespace boltzmax::BOLTZMAX_ISA

@@ -1,7 +1,6 @@
 #include BOLTZMAX_ISA_HEADER
-#include "pointwise.hpp"
+#include "losses/pointwise.hpp"
 
 namespace boltzmax::BOLTZMAX_ISA {
-constinit const PointwiseTable kPointwise = {kernels::kPointKernels<float>, kernels::kPointKernels<double>,
-                                             kernels::kPointKernels<Half>, kernels::kPointKernels<BFloat16>};
+constinit const PointwiseTable kPointwise = {BOLTZMAX_FOR_EACH_STORAGE(BOLTZMAX_VALUE, kernels::kPointKernels)};
 }  // namespace boltzmax::BOLTZMAX_ISA

@@ -26,7 +26,7 @@ struct PointKernels {
 };
 
 struct PointwiseTable {
-  PointKernels f32, f64, f16, bf16;
+  BOLTZMAX_FOR_EACH_STORAGE(BOLTZMAX_MEMBER, PointKernels)
 };
 
 }  // namespace boltzmax

@@ -1,5 +1,5 @@
 #include BOLTZMAX_ISA_HEADER
-#include "make_table.hpp"
+#include "operations/make_table.hpp"
 
 namespace boltzmax::BOLTZMAX_ISA {
 constinit const KernelTable kKernels = kernels::MakeTable(BOLTZMAX_ISA_NAME);

@@ -1,5 +1,5 @@
 #include BOLTZMAX_ISA_HEADER
-#include "tiles.hpp"
+#include "layers/tiles.hpp"
 
 namespace boltzmax::BOLTZMAX_ISA {
 constinit const TileTable kTiles = {kernels::kTileKernels<float>, kernels::kTileKernels<double>};

@@ -4,6 +4,8 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "operations.hpp"
+
 namespace boltzmax {
 
 // 16-bit storage types. Arithmetic happens in float.
@@ -126,42 +128,46 @@ struct GradRow {
   size_t n;
 };
 
+// An operation on rows.
+struct OpKernels {
+  // Rows of at most kSegment elements, whole; and columns of them.
+  void (*rows)(const RowBatch&);
+  void (*columns)(const ColumnBatch&);
+  // A segment of a longer row, given what the whole row was reduced to; a reduction stores its result. The logarithm of the
+  // sum is looked at if the operation needs it.
+  void (*finish)(const Row&, const RowSum&, const Sum& log_sum);
+};
+// Its gradient: rows of at most kSegment elements; and the two halves of it, for segments of longer ones.
+struct GradientKernels {
+  void (*rows)(const GradBatch&);
+  Sum (*reduce)(const GradRow&);
+  void (*map)(const GradRow&, const Sum&);
+};
+
 // Every kernel for one storage type.
 struct StorageKernels {
-  // Rows of at most kSegment elements, whole.
-  void (*softmax_rows)(const RowBatch&);
-  void (*log_softmax_rows)(const RowBatch&);
-  void (*logsumexp_rows)(const RowBatch&);
-  void (*softmax_backward_rows)(const GradBatch&);
-  void (*log_softmax_backward_rows)(const GradBatch&);
-  // Columns of at most kSegment elements.
-  void (*softmax_columns)(const ColumnBatch&);
-  void (*log_softmax_columns)(const ColumnBatch&);
-  void (*logsumexp_columns)(const ColumnBatch&);
-  // The two halves of an operation, for longer rows: reduce a segment, then map it with what the whole row gave.
+  OpKernels ops[kOpCount];
+  GradientKernels gradients[kOpCount];  // of those that have one
   RowSum (*reduce)(const Row&);
   // The sum without its largest term, in the same unit; and the logarithm of a sum, less offset / T.
   Sum (*reduce_rest)(const Row&, const RowSum&);
-  // The same, and in `mean` the mean of x - max under softmax(x), for the entropy; not for a degenerate row.
+  Sum (*log_of_sum)(const RowSum&);
+  Sum (*log_of_peaked_sum)(const RowSum&, const Sum& rest);
+  // y = gain * softmax(x) + add, of which losses make their gradients.
+  void (*affine_softmax_map)(const Row&, const RowSum&, double gain, double add);
+  void (*store_scalar)(void* y, double value);
+  // As reduce, and in `mean` the mean of x - max under softmax(x), for the entropy; not for a degenerate row.
   RowSum (*reduce_mean)(const Row&, double* mean);
   // sum_c (from - x_c); infinite if some x_c is.
   double (*sum_distances)(const Row&, double from);
   // How many elements of a row exceed a number; and the first `most` of them, by index, in their order, from `begin` on:
   // returns where it stopped.
   size_t (*count_above)(const Row&, double limit);
-  size_t (*group_maxima)(const Row&, double* maxima);  // of up to kGroups groups of elements, no two in common
   size_t (*find_above)(const Row&, double limit, size_t begin, size_t most, Element* found, size_t* count);
-  Sum (*log_of_sum)(const RowSum&);
-  Sum (*log_of_peaked_sum)(const RowSum&, const Sum& rest);
-  void (*softmax_map)(const Row&, const RowSum&);
-  // y = gain * softmax(x) + add, of which losses make their gradients.
-  void (*affine_softmax_map)(const Row&, const RowSum&, double gain, double add);
-  void (*log_softmax_map)(const Row&, const RowSum&, const Sum& log_sum);
-  void (*store_scalar)(void* y, double value);
-  Sum (*softmax_backward_reduce)(const GradRow&);
-  Sum (*log_softmax_backward_reduce)(const GradRow&);
-  void (*softmax_backward_map)(const GradRow&, const Sum&);
-  void (*log_softmax_backward_map)(const GradRow&, const Sum&);
+  size_t (*group_maxima)(const Row&, double* maxima);  // of up to kGroups groups of elements, no two in common
+
+  const OpKernels& Of(Op op) const { return ops[static_cast<size_t>(op)]; }
+  const GradientKernels& GradientOf(Op op) const { return gradients[static_cast<size_t>(op)]; }
 };
 
 // A matrix of coefficients, wherever they lie.
@@ -192,46 +198,34 @@ struct WeightedTable;   // weighted_types.hpp
 
 struct KernelTable {
   const char* isa;
-  StorageKernels f32;
-  StorageKernels f64;
-  StorageKernels f16;
-  StorageKernels bf16;
-  UnitKernels<float> units_f32;
-  UnitKernels<double> units_f64;
   const LossTable* losses;
   const PointwiseTable* pointwise;
   const TileTable* tiles;
   const WeightedTable* weighted;
+  UnitKernels<float> units_f32;
+  UnitKernels<double> units_f64;
+  BOLTZMAX_FOR_EACH_STORAGE(BOLTZMAX_MEMBER, StorageKernels)
 };
 
 // One per ISA that this build holds. Each family of kernels is an object of its own, with one table.
+#define BOLTZMAX_DECLARE_TABLES           \
+  extern const KernelTable kKernels;      \
+  extern const LossTable kLosses;         \
+  extern const PointwiseTable kPointwise; \
+  extern const TileTable kTiles;          \
+  extern const WeightedTable kWeighted;
 namespace scalar {
-extern const KernelTable kKernels;
-extern const LossTable kLosses;
-extern const PointwiseTable kPointwise;
-extern const TileTable kTiles;
-extern const WeightedTable kWeighted;
-}  // namespace scalar
+BOLTZMAX_DECLARE_TABLES
+}
 namespace avx2 {
-extern const KernelTable kKernels;
-extern const LossTable kLosses;
-extern const PointwiseTable kPointwise;
-extern const TileTable kTiles;
-extern const WeightedTable kWeighted;
-}  // namespace avx2
+BOLTZMAX_DECLARE_TABLES
+}
 namespace avx512 {
-extern const KernelTable kKernels;
-extern const LossTable kLosses;
-extern const PointwiseTable kPointwise;
-extern const TileTable kTiles;
-extern const WeightedTable kWeighted;
-}  // namespace avx512
+BOLTZMAX_DECLARE_TABLES
+}
 namespace neon {
-extern const KernelTable kKernels;
-extern const LossTable kLosses;
-extern const PointwiseTable kPointwise;
-extern const TileTable kTiles;
-extern const WeightedTable kWeighted;
-}  // namespace neon
+BOLTZMAX_DECLARE_TABLES
+}
+#undef BOLTZMAX_DECLARE_TABLES
 
 }  // namespace boltzmax

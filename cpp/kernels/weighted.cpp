@@ -1,6 +1,6 @@
 #include BOLTZMAX_ISA_HEADER
-#include "weighted.hpp"
-#include "complex.hpp"
+#include "weighted/weighted.hpp"
+#include "weighted/complex.hpp"
 
 namespace boltzmax::BOLTZMAX_ISA {
 constinit const WeightedTable kWeighted = {kernels::SumWeighted<float>,     kernels::SumWeighted<double>,

@@ -4,8 +4,8 @@
 #include <optional>
 #include <utility>
 
-#include "../../cpp/core/dispatch.hpp"
-#include "../../cpp/core/strided.hpp"
+#include "../../cpp/core/runtime/dispatch.hpp"
+#include "../../cpp/core/runtime/strided.hpp"
 #include "numpy_api.hpp"
 
 namespace boltzmax {

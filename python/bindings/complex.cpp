@@ -1,6 +1,6 @@
 #include "complex.hpp"
 
-#include "../../cpp/core/complex.hpp"
+#include "../../cpp/core/weighted/complex.hpp"
 #include "arrays.hpp"
 #include "checks.hpp"
 #include "detached.hpp"

@@ -92,7 +92,7 @@ void RunLinearCrossEntropy(Storage storage, const std::vector<Address>& in, cons
   task.rows = sizes.at(0);
   task.features = sizes.at(1);
   task.classes = sizes.at(2);
-  task.temperature = DivisorOf(temperature);
+  task.temperature = PartsOfTemperature(temperature);
   task.losses = written(0);
   task.d_hidden = written(2);
   task.d_weight = written(3);
@@ -109,7 +109,7 @@ void RunLinearCrossEntropy(Storage storage, const std::vector<Address>& in, cons
 
 // ---- the hierarchical layer ----
 
-// parent, slot, child, child_begin, unit_begin; classes, inner nodes, units of the longest way and of the widest node.
+// parent, slot, child, child_begin, unit_begin; classes, inner nodes, units of the longest path and of the widest node.
 struct DeviceTree {
   std::vector<Address> arrays;
   Sizes sizes;

@@ -47,7 +47,7 @@ void CheckAligned(const Operand& operand, Storage storage) {
 
 size_t ItemSize(Storage storage) { return storage == Storage::kFloat64 ? 8 : storage == Storage::kFloat32 ? 4 : 2; }
 
-Divisor DivisorOf(double temperature) {
+TemperatureParts PartsOfTemperature(double temperature) {
   const double inverse = 1.0 / temperature;
   return {temperature, inverse, std::fma(-inverse, temperature, 1.0) * inverse};
 }
@@ -55,7 +55,7 @@ Divisor DivisorOf(double temperature) {
 Task Call::ToTask() const {
   if (shape.size() > 64) throw std::invalid_argument("the array has more than 64 axes");
   const std::vector<const Operand*> operands = {&x, y ? &*y : nullptr, third ? &*third : nullptr};
-  const bool is_gradient = operation == Operation::kSoftmaxBackward || operation == Operation::kLogSoftmaxBackward;
+  const bool is_gradient = IsGradient(operation);
   CheckAligned(x, storage);
   if (y) CheckAligned(*y, storage);
   if (third && is_gradient) CheckAligned(*third, storage);
@@ -69,7 +69,7 @@ Task Call::ToTask() const {
   task.n = CountOf(shape, reduced, true);
   task.outer = Select(shape, operands, reduced, false);
   task.inner = Select(shape, operands, reduced, true);
-  task.temperature = DivisorOf(temperature);
+  task.temperature = PartsOfTemperature(temperature);
   return task;
 }
 

@@ -30,7 +30,7 @@ struct Call {
 };
 
 size_t ItemSize(Storage storage);
-Divisor DivisorOf(double temperature);
+TemperatureParts PartsOfTemperature(double temperature);
 
 // On a stream of a device, and without the GIL.
 template <class F>

@@ -4,10 +4,10 @@
 #include <cmath>
 #include <optional>
 
-#include "../../cpp/core/convert.hpp"
-#include "../../cpp/core/gradients.hpp"
-#include "../../cpp/core/row_blocks.hpp"
-#include "../../cpp/core/softmax.hpp"
+#include "../../cpp/core/rows/gradients.hpp"
+#include "../../cpp/core/rows/softmax.hpp"
+#include "../../cpp/core/runtime/convert.hpp"
+#include "../../cpp/core/runtime/row_blocks.hpp"
 #include "detached.hpp"
 #include "softmax_call.hpp"
 #include "weighted.hpp"
@@ -16,17 +16,19 @@ namespace boltzmax {
 
 namespace {
 
-// boltzmax.arrays.general.<name>(*args, **kwargs)
+// boltzmax.arrays.general.FUNCTIONS[name](*args, **kwargs)
 PyObject* CallGeneral(const char* name, PyObject* const* args, Py_ssize_t nargs, PyObject* kwnames) {
-  // Kept for good. Where threads are free and several come first, each imports the same module.
+  // Kept for good. Where threads are free and several come first, each finds the same dictionary.
   static std::atomic<PyObject*> kept{nullptr};
-  PyObject* module = kept.load(std::memory_order_acquire);
-  if (module == nullptr) {
-    module = PyImport_ImportModule("boltzmax.arrays.general");
-    if (module == nullptr) return nullptr;
-    kept.store(module, std::memory_order_release);
+  PyObject* functions = kept.load(std::memory_order_acquire);
+  if (functions == nullptr) {
+    PyObject* module = PyImport_ImportModule("boltzmax.arrays.general");
+    functions = module == nullptr ? nullptr : PyObject_GetAttrString(module, "FUNCTIONS");
+    Py_XDECREF(module);
+    if (functions == nullptr) return nullptr;
+    kept.store(functions, std::memory_order_release);
   }
-  PyObject* function = PyObject_GetAttrString(module, name);
+  PyObject* function = PyMapping_GetItemString(functions, name);
   if (function == nullptr) return nullptr;
   PyObject* result = PyObject_Vectorcall(function, args, static_cast<size_t>(nargs), kwnames);
   Py_DECREF(function);
@@ -48,7 +50,7 @@ std::optional<Matrix> MatrixOf(PyArrayObject* array, AxisSet reduced) {
   return d == 0 ? std::optional(matrix) : std::nullopt;
 }
 
-// ---- softmax, log_softmax, logsumexp ----
+// ---- operations ----
 
 // Runs a call whose rows lie one after another in x and y, with nothing to convert or to mask; false for any other.
 bool RunMatrix(const Problem& problem, const Call& call, PyArrayObject* y) {
@@ -122,18 +124,17 @@ PyObject* TryDirect(Op op, PyObject* const* args, Py_ssize_t nargs, PyObject* kw
 
 template <Op kOp>
 PyObject* Direct(PyObject*, PyObject* const* args, Py_ssize_t nargs, PyObject* kwnames) {
-  static constexpr const char* kNames[] = {"softmax", "log_softmax", "logsumexp"};
   PyObject* result = TryDirect(kOp, args, nargs, kwnames);
   if (result != nullptr || PyErr_Occurred()) return result;
-  return CallGeneral(kNames[static_cast<int>(kOp)], args, nargs, kwnames);
+  return CallGeneral(TraitsOf(kOp).name, args, nargs, kwnames);
 }
 
 // ---- gradients ----
 
 struct GradCall {
-  explicit GradCall(GradOp operation) : op(operation) {}
+  explicit GradCall(Op operation) : op(operation) {}
 
-  GradOp op;
+  Op op;
   Input dy, y;
   AxisSet reduced = 0;
   DescrRef descr;
@@ -206,7 +207,7 @@ void Run(const GradCall& call, PyArrayObject* dx) {
   Run(problem);
 }
 
-PyObject* TryDirectBackward(GradOp op, PyObject* const* args, Py_ssize_t nargs, PyObject* kwnames) {
+PyObject* TryDirectBackward(Op op, PyObject* const* args, Py_ssize_t nargs, PyObject* kwnames) {
   GradArguments given{};
   GradCall call(op);
   if (!TakeArguments(kGradParameters, 3, args, nargs, kwnames, &given) || !ReadGradCall(given, &call)) {
@@ -221,12 +222,11 @@ PyObject* TryDirectBackward(GradOp op, PyObject* const* args, Py_ssize_t nargs, 
   return is_new ? ScalarIfZeroD(std::move(dx)) : dx.release();
 }
 
-template <GradOp kOp>
+template <Op kOp>
 PyObject* DirectBackward(PyObject*, PyObject* const* args, Py_ssize_t nargs, PyObject* kwnames) {
-  static constexpr const char* kNames[] = {"softmax_backward", "log_softmax_backward"};
   PyObject* result = TryDirectBackward(kOp, args, nargs, kwnames);
   if (result != nullptr || PyErr_Occurred()) return result;
-  return CallGeneral(kNames[static_cast<int>(kOp)], args, nargs, kwnames);
+  return CallGeneral(TraitsOf(kOp).name_of_gradient, args, nargs, kwnames);
 }
 
 PyCFunction AsCFunction(_PyCFunctionFastWithKeywords f) {
@@ -235,16 +235,16 @@ PyCFunction AsCFunction(_PyCFunctionFastWithKeywords f) {
 
 }  // namespace
 
+#define BOLTZMAX_METHOD(name, Name, ...) {#name, AsCFunction(Direct<Op::k##Name>), kFlags, nullptr},
+#define BOLTZMAX_BACKWARD_METHOD(name, Name) \
+  {#name "_backward", AsCFunction(DirectBackward<Op::k##Name>), kFlags, nullptr},
 PyMethodDef* DirectMethods() {
   constexpr int kFlags = METH_FASTCALL | METH_KEYWORDS;
-  static PyMethodDef methods[] = {
-      {"softmax", AsCFunction(Direct<Op::kSoftmax>), kFlags, nullptr},
-      {"log_softmax", AsCFunction(Direct<Op::kLogSoftmax>), kFlags, nullptr},
-      {"logsumexp", AsCFunction(Direct<Op::kLogSumExp>), kFlags, nullptr},
-      {"softmax_backward", AsCFunction(DirectBackward<GradOp::kSoftmaxBackward>), kFlags, nullptr},
-      {"log_softmax_backward", AsCFunction(DirectBackward<GradOp::kLogSoftmaxBackward>), kFlags, nullptr},
-      {nullptr, nullptr, 0, nullptr}};
+  static PyMethodDef methods[] = {BOLTZMAX_FOR_EACH_OPERATION(BOLTZMAX_METHOD) BOLTZMAX_FOR_EACH_GRADIENT(
+      BOLTZMAX_BACKWARD_METHOD){nullptr, nullptr, 0, nullptr}};
   return methods;
 }
+#undef BOLTZMAX_METHOD
+#undef BOLTZMAX_BACKWARD_METHOD
 
 }  // namespace boltzmax

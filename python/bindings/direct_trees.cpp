@@ -5,8 +5,9 @@
 #include <cmath>
 #include <limits>
 
-#include "../../cpp/core/hierarchical.hpp"
-#include "../../cpp/core/row_blocks.hpp"
+#include "../../cpp/core/runtime/row_blocks.hpp"
+#include "../../cpp/core/trees/inference.hpp"
+#include "../../cpp/core/trees/training.hpp"
 #include "arrays.hpp"
 #include "detached.hpp"
 #include "tree_handle.hpp"

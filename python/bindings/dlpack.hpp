@@ -9,7 +9,8 @@
 
 namespace boltzmax::cuda {
 
-// As dlpack.h of DLPack 1 lays them out.
+// As dlpack.h of DLPack 1 lays them out. These few structs rather than the header: their layout is an ABI that holds within a
+// major version, whoever declares it, and a copy of the whole header would be one more file to keep up to date and to license.
 struct DLDevice {
   int32_t type, id;
 };

@@ -1,6 +1,6 @@
 // What the extension shows to whoever looks into the process, as threadpoolctl does (boltzmax/_lib/threadpools.py).
 
-#include "../../cpp/core/parallel.hpp"
+#include "../../cpp/core/runtime/parallel.hpp"
 
 #if defined(_WIN32)
 #define BOLTZMAX_EXPORT extern "C" __declspec(dllexport)

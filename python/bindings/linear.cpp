@@ -1,7 +1,7 @@
 #include "linear.hpp"
 
-#include "../../cpp/core/linear_tiles.hpp"
-#include "../../cpp/core/row_blocks.hpp"
+#include "../../cpp/core/linear/linear_tiles.hpp"
+#include "../../cpp/core/runtime/row_blocks.hpp"
 #include "arrays.hpp"
 #include "checks.hpp"
 #include "detached.hpp"

@@ -6,8 +6,8 @@
 #include <atomic>
 #include <vector>
 
-#include "../../cpp/core/linear_tiles.hpp"
-#include "../../cpp/core/row_blocks.hpp"
+#include "../../cpp/core/linear/linear_tiles.hpp"
+#include "../../cpp/core/runtime/row_blocks.hpp"
 #include "arrays.hpp"
 #include "detached.hpp"
 #include "linear.hpp"

@@ -5,9 +5,9 @@
 #include <optional>
 #include <vector>
 
-#include "../../cpp/core/batch_loss.hpp"
-#include "../../cpp/core/row_blocks.hpp"
-#include "../../cpp/core/row_stats.hpp"
+#include "../../cpp/core/losses/batch_loss.hpp"
+#include "../../cpp/core/runtime/row_blocks.hpp"
+#include "../../cpp/core/stats/row_stats.hpp"
 #include "arrays.hpp"
 #include "detached.hpp"
 #include "loss_options.hpp"

@@ -3,9 +3,9 @@
 #include <stdexcept>
 #include <string>
 
-#include "../../cpp/core/cross_entropy.hpp"
-#include "../../cpp/core/row_blocks.hpp"
-#include "../../cpp/core/row_stats.hpp"
+#include "../../cpp/core/losses/cross_entropy.hpp"
+#include "../../cpp/core/runtime/row_blocks.hpp"
+#include "../../cpp/core/stats/row_stats.hpp"
 #include "arrays.hpp"
 #include "checks.hpp"
 #include "detached.hpp"

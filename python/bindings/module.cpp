@@ -6,11 +6,11 @@
 #include <pybind11/pybind11.h>
 #include <pybind11/stl.h>
 
-#include "../../cpp/core/api.hpp"
-#include "../../cpp/core/cgroup.hpp"
-#include "../../cpp/core/cpu_features.hpp"
-#include "../../cpp/core/dispatch.hpp"
-#include "../../cpp/core/parallel.hpp"
+#include "../../cpp/core/api/api.hpp"
+#include "../../cpp/core/runtime/cgroup.hpp"
+#include "../../cpp/core/runtime/cpu_features.hpp"
+#include "../../cpp/core/runtime/dispatch.hpp"
+#include "../../cpp/core/runtime/parallel.hpp"
 #include "complex.hpp"
 #include "direct.hpp"
 #include "linear.hpp"

@@ -1,10 +1,11 @@
 #include "normalized.hpp"
 
 #include <stdexcept>
+#include <string>
 
-#include "../../cpp/core/gradients.hpp"
-#include "../../cpp/core/row_blocks.hpp"
-#include "../../cpp/core/softmax.hpp"
+#include "../../cpp/core/rows/gradients.hpp"
+#include "../../cpp/core/rows/softmax.hpp"
+#include "../../cpp/core/runtime/row_blocks.hpp"
 #include "arrays.hpp"
 #include "checks.hpp"
 #include "detached.hpp"
@@ -23,22 +24,32 @@ DType RequireDType(PyArrayObject* array) {
 
 npy_intp StrideOr0(PyArrayObject* array, int d) { return array == nullptr ? 0 : PyArray_STRIDE(array, d); }
 
+// The operation whose function, or whose gradient's, has that name.
+Op OpNamed(const std::string& name, const char* OpTraits::* function) {
+  for (size_t i = 0; i < kOpCount; ++i) {
+    const char* known = kOps[i].*function;
+    if (known != nullptr && name == known) return static_cast<Op>(i);
+  }
+  throw py::value_error("no operation is called " + name);
+}
+
 // out[outer] or out[outer, inner] = op(x[outer, inner] / temperature[outer]) where mask[outer, inner].
-void RunNormalized(int op, const py::object& x_object, const py::object& out_object, int reduced,
+void RunNormalized(const std::string& function, const py::object& x_object, const py::object& out_object, int reduced,
                    const py::object& mask_object, const py::object& temperature_object) {
   PyArrayObject* x = AsArray(x_object, "x");
   PyArrayObject* out = AsArray(out_object, "out");
   PyArrayObject* mask = mask_object.is_none() ? nullptr : AsArray(mask_object, "mask");
   PyArrayObject* temperature = temperature_object.is_none() ? nullptr : AsArray(temperature_object, "temperature");
   const int ndim = PyArray_NDIM(x), outer = ndim - reduced;
-  Require(op >= 0 && op <= 2 && reduced >= 0 && outer >= 0, "op or reduced is out of range");
-  const bool reduces = static_cast<Op>(op) == Op::kLogSumExp;
+  const Op op = OpNamed(function, &OpTraits::name);
+  Require(reduced >= 0 && outer >= 0, "reduced is out of range");
+  const bool reduces = Reduces(op);
   Require(PyArray_NDIM(out) == (reduces ? outer : ndim), "out has the wrong number of axes");
   Require(mask == nullptr || (PyArray_NDIM(mask) == ndim && PyArray_TYPE(mask) == NPY_BOOL), "mask does not fit x");
   Require(temperature == nullptr || (PyArray_NDIM(temperature) == outer && PyArray_TYPE(temperature) == NPY_DOUBLE &&
                                      PyArray_ISALIGNED(temperature)),
           "temperature does not fit x");
-  Problem problem = {static_cast<Op>(op),
+  Problem problem = {op,
                      RequireDType(x),
                      RequireDType(out),
                      PyArray_BYTES(x),
@@ -63,15 +74,15 @@ void RunNormalized(int op, const py::object& x_object, const py::object& out_obj
   Detached(EstimateNanoseconds(static_cast<size_t>(PyArray_SIZE(x)), problem.storage), [&] { Run(problem); });
 }
 
-void RunNormalizedBackward(int op, const py::object& dy_object, const py::object& y_object, const py::object& dx_object,
-                           int reduced) {
+void RunNormalizedBackward(const std::string& function, const py::object& dy_object, const py::object& y_object,
+                           const py::object& dx_object, int reduced) {
   PyArrayObject* dy = AsArray(dy_object, "dy");
   PyArrayObject* y = AsArray(y_object, "y");
   PyArrayObject* dx = AsArray(dx_object, "dx");
   const int ndim = PyArray_NDIM(dy);
-  Require(op >= 0 && op <= 1 && reduced >= 0 && reduced <= ndim, "op or reduced is out of range");
-  GradProblem problem = {
-      static_cast<GradOp>(op), RequireDType(dx), PyArray_BYTES(dy), PyArray_BYTES(y), PyArray_BYTES(dx), {}, {}};
+  const Op op = OpNamed(function, &OpTraits::name_of_gradient);
+  Require(reduced >= 0 && reduced <= ndim, "reduced is out of range");
+  GradProblem problem = {op, RequireDType(dx), PyArray_BYTES(dy), PyArray_BYTES(y), PyArray_BYTES(dx), {}, {}};
   Require(HasKernels(problem.storage) && RequireDType(dy) == problem.storage && RequireDType(y) == problem.storage,
           "dy, y and dx must have one dtype");
   Require(PyArray_SAMESHAPE(dy, y) && PyArray_SAMESHAPE(dy, dx) && PyArray_ISWRITEABLE(dx),
@@ -105,9 +116,14 @@ void RegisterBFloat16(const py::object& dtype) {
 }  // namespace
 
 void BindNormalized(py::module_& module) {
-  module.def("run", RunNormalized, py::arg("op"), py::arg("x"), py::arg("out"), py::arg("reduced"), py::arg("mask"),
-             py::arg("temperature"));
-  module.def("run_backward", RunNormalizedBackward, py::arg("op"), py::arg("dy"), py::arg("y"), py::arg("dx"),
+  py::list operations;
+  for (const OpTraits& op : kOps) {
+    operations.append(py::make_tuple(op.name, op.name_of_gradient, op.kind == OpKind::kReduction, op.needs == OpNeeds::kLogSum));
+  }
+  module.attr("operations") = py::tuple(operations);
+  module.def("run", RunNormalized, py::arg("function"), py::arg("x"), py::arg("out"), py::arg("reduced"),
+             py::arg("mask"), py::arg("temperature"));
+  module.def("run_backward", RunNormalizedBackward, py::arg("function"), py::arg("dy"), py::arg("y"), py::arg("dx"),
              py::arg("reduced"));
   module.def("empty_like", EmptyLike, py::arg("like"), py::arg("dtype"), py::arg("reduced") = 0);
   module.def("register_bfloat16", RegisterBFloat16, py::arg("dtype"));

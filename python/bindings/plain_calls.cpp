@@ -4,7 +4,7 @@
 
 #include <algorithm>
 
-#include "../../cpp/core/api.hpp"
+#include "../../cpp/core/api/api.hpp"
 #include "device_call.hpp"
 #include "dlpack.hpp"
 

@@ -5,8 +5,8 @@
 #include <limits>
 #include <optional>
 
-#include "../../cpp/core/nll_loss.hpp"
-#include "../../cpp/core/pointwise.hpp"
+#include "../../cpp/core/losses/nll_loss.hpp"
+#include "../../cpp/core/losses/pointwise.hpp"
 #include "arrays.hpp"
 #include "detached.hpp"
 #include "loss_options.hpp"

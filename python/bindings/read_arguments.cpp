@@ -3,7 +3,7 @@
 #include <algorithm>
 #include <cstring>
 
-#include "../../cpp/core/api.hpp"
+#include "../../cpp/core/api/api.hpp"
 #include "read_lists.hpp"
 
 namespace boltzmax {

@@ -11,7 +11,7 @@
 #include <string_view>
 #include <type_traits>
 
-#include "../../cpp/core/softmax.hpp"
+#include "../../cpp/core/rows/softmax.hpp"
 #include "arrays.hpp"
 
 namespace boltzmax {

@@ -8,7 +8,7 @@ namespace boltzmax {
 
 struct Arguments {
   PyObject *x, *axis, *where, *temperature, *dtype, *out;
-  PyObject *keepdims, *return_sign, *b;  // of logsumexp alone
+  PyObject *keepdims, *return_sign, *b;  // of reductions alone
 };
 
 inline constexpr Parameter<Arguments> kParameters[] = {
@@ -25,7 +25,7 @@ inline constexpr Parameter<Arguments> kParameters[] = {
 constexpr size_t kElementwiseParameters = 6;
 
 inline std::span<const Parameter<Arguments>> ParametersOf(Op op) {
-  return {kParameters, op == Op::kLogSumExp ? std::size(kParameters) : kElementwiseParameters};
+  return {kParameters, Reduces(op) ? std::size(kParameters) : kElementwiseParameters};
 }
 
 // A call whose arguments make sense.
@@ -42,7 +42,7 @@ struct Call {
   bool keepdims = false, return_sign = false;
   ArrayRef out;  // null where none is given
 
-  bool Reduces() const { return op == Op::kLogSumExp; }
+  bool Reduces() const { return boltzmax::Reduces(op); }
   // Whether the result has the axis, be it of length 1.
   bool Keeps(int d) const { return !Reduces() || keepdims || !Contains(reduced, d); }
   npy_intp SizeInResult(int d) const { return Reduces() && Contains(reduced, d) ? 1 : PyArray_DIM(x.array.get(), d); }

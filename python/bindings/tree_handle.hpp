@@ -3,7 +3,7 @@
 
 #include <Python.h>
 
-#include "../../cpp/core/tree.hpp"
+#include "../../cpp/core/trees/tree.hpp"
 
 namespace boltzmax {
 

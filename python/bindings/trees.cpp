@@ -6,7 +6,8 @@
 #include <stdexcept>
 #include <vector>
 
-#include "../../cpp/core/hierarchical.hpp"
+#include "../../cpp/core/trees/inference.hpp"
+#include "../../cpp/core/trees/training.hpp"
 #include "arrays.hpp"
 #include "checks.hpp"
 #include "detached.hpp"

@@ -6,11 +6,11 @@
 #include <utility>
 #include <vector>
 
-#include "../../cpp/core/convert.hpp"
-#include "../../cpp/core/exact_sum.hpp"
-#include "../../cpp/core/row_blocks.hpp"
-#include "../../cpp/core/softmax.hpp"
-#include "../../cpp/core/weighted.hpp"
+#include "../../cpp/core/rows/softmax.hpp"
+#include "../../cpp/core/runtime/convert.hpp"
+#include "../../cpp/core/runtime/row_blocks.hpp"
+#include "../../cpp/core/weighted/exact_sum.hpp"
+#include "../../cpp/core/weighted/weighted.hpp"
 #include "arrays.hpp"
 #include "checks.hpp"
 #include "detached.hpp"

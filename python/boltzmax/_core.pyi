@@ -7,6 +7,8 @@ from numpy.typing import ArrayLike, DTypeLike, NDArray
 compiler: str
 version: str
 _C_API: object
+# Name, and that of its gradient; whether it reduces, and whether its results are logarithms.
+operations: tuple[tuple[str, str | None, bool, bool], ...]
 
 _Axis = int | Sequence[int] | None
 
@@ -62,7 +64,7 @@ def log_softmax_backward(
     dy: ArrayLike, y: ArrayLike, axis: _Axis = -1, *, out: NDArray[Any] | None = None
 ) -> NDArray[Any]: ...
 def run(
-    op: int,
+    function: str,
     x: NDArray[Any],
     out: NDArray[Any],
     reduced: int,
@@ -70,7 +72,7 @@ def run(
     temperature: NDArray[np.float64] | None,
 ) -> None: ...
 def run_backward(
-    op: int, dy: NDArray[Any], y: NDArray[Any], dx: NDArray[Any], reduced: int
+    function: str, dy: NDArray[Any], y: NDArray[Any], dx: NDArray[Any], reduced: int
 ) -> None: ...
 def run_weighted(
     x: NDArray[Any],

@@ -4,7 +4,7 @@
 
 #include <immintrin.h>
 
-#include "vec_concept.hpp"
+#include "x86.hpp"
 
 namespace boltzmax::kernels {
 namespace {
@@ -145,9 +145,6 @@ inline F32 Demote(F64 lower, F64 upper) {
 inline float FirstLane(F32 v) { return _mm256_cvtss_f32(v.raw); }
 inline double FirstLane(F64 v) { return _mm256_cvtsd_f64(v.raw); }
 
-// Orders streamed stores before what follows.
-inline void StreamFence() { _mm_sfence(); }
-
 inline __m256i FirstN32(size_t n) {
   return _mm256_cmpgt_epi32(_mm256_set1_epi32(static_cast<int>(n)), _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7));
 }
@@ -224,9 +221,6 @@ inline __m128i Narrow(F32 v, BFloat16) {
   return _mm_packus_epi32(_mm256_castsi256_si128(high), _mm256_extracti128_si256(high, 1));
 }
 
-template <class S>
-concept Storage16 = sizeof(S) == 2;
-
 template <Storage16 S>
 inline F32 Load(const S* p) {
   return Widen(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p)), S{});
@@ -254,14 +248,11 @@ inline void Stream(S* p, F32 v) {
 
 // ---- parts: see vec_concept.hpp ----
 
-inline __m128 LoadPart(const float* p) { return _mm_loadu_ps(p); }
-inline __m128d LoadPart(const double* p) { return _mm_loadu_pd(p); }
 inline __m128 LoadPartN(const float* p, size_t n) {
   if (n == 1) return _mm_load_ss(p);
   const __m128 two = _mm_loadl_pi(_mm_setzero_ps(), reinterpret_cast<const __m64*>(p));
   return n == 2 ? two : _mm_movelh_ps(two, _mm_load_ss(p + 2));
 }
-inline __m128d LoadPartN(const double* p, size_t) { return _mm_load_sd(p); }
 inline void StorePart(float* p, __m128 v) { _mm_storeu_ps(p, v); }
 inline void StorePart(double* p, __m128d v) { _mm_storeu_pd(p, v); }
 inline void StorePartN(float* p, __m128 v, size_t n) {
@@ -306,18 +297,6 @@ template <Storage16 S>
 inline F32 LoadPartsN(const S* p, ptrdiff_t rows, size_t n) {
   return Widen(JoinParts16(LoadPartTail(RowAt(p, rows, 0), n), LoadPartTail(RowAt(p, rows, 4), n)), S{});
 }
-template <Storage16 S>
-inline void StorePartsN(S* p, ptrdiff_t rows, F32 v, size_t n) {
-  uint64_t parts[2];
-  _mm_storeu_si128(reinterpret_cast<__m128i*>(parts), Narrow(v, S{}));
-  for (size_t b = 0; b < 2; ++b) StorePartTail(RowAt(p, rows, 4 * b), parts[b], n);
-}
-template <Storage16 S>
-inline void StoreParts(S* p, ptrdiff_t rows, F32 v) {
-  uint64_t parts[2];
-  _mm_storeu_si128(reinterpret_cast<__m128i*>(parts), Narrow(v, S{}));
-  for (size_t b = 0; b < 2; ++b) memcpy(RowAt(p, rows, 4 * b), &parts[b], sizeof parts[b]);
-}
 
 inline F32 UnpackLowPairs(F32 a, F32 b) {
   return {_mm256_castpd_ps(_mm256_unpacklo_pd(_mm256_castps_pd(a.raw), _mm256_castps_pd(b.raw)))};
@@ -338,3 +317,5 @@ inline F64 JoinHighHalves(F64 a, F64 b) { return {_mm256_permute2f128_pd(a.raw, 
 
 }  // namespace
 }  // namespace boltzmax::kernels
+
+#include "parts_of_16_bits.hpp"

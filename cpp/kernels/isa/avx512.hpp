@@ -5,7 +5,7 @@
 #include <immintrin.h>
 
 #include "../exp_constants.hpp"
-#include "vec_concept.hpp"
+#include "x86.hpp"
 
 namespace boltzmax::kernels {
 namespace {
@@ -140,9 +140,6 @@ inline F32 Demote(F64 lower, F64 upper) {
 inline float FirstLane(F32 v) { return _mm512_cvtss_f32(v.raw); }
 inline double FirstLane(F64 v) { return _mm512_cvtsd_f64(v.raw); }
 
-// Orders streamed stores before what follows.
-inline void StreamFence() { _mm_sfence(); }
-
 template <class V>
 inline typename V::Mask FirstN(size_t n) {
   return static_cast<typename V::Mask>((1u << n) - 1u);
@@ -199,9 +196,6 @@ inline __m256i Narrow(F32 v, BFloat16) {
   return _mm512_cvtepi32_epi16(_mm512_srli_epi32(rounded, 16));
 }
 
-template <class S>
-concept Storage16 = sizeof(S) == 2;
-
 template <Storage16 S>
 inline F32 Load(const S* p) {
   return Widen(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(p)), S{});
@@ -228,10 +222,7 @@ inline void Stream(S* p, F32 v) {
 
 // ---- parts: see vec_concept.hpp ----
 
-inline __m128 LoadPart(const float* p) { return _mm_loadu_ps(p); }
-inline __m128d LoadPart(const double* p) { return _mm_loadu_pd(p); }
 inline __m128 LoadPartN(const float* p, size_t n) { return _mm_maskz_loadu_ps(FirstN<F32>(n) & 0xf, p); }
-inline __m128d LoadPartN(const double* p, size_t) { return _mm_load_sd(p); }
 inline F32 JoinParts(__m128 a, __m128 b, __m128 c, __m128 d) {
   const __m512 v = _mm512_insertf32x4(_mm512_castps128_ps512(a), b, 1);
   return {_mm512_insertf32x4(_mm512_insertf32x4(v, c, 2), d, 3)};
@@ -299,18 +290,6 @@ inline void StorePartsN(double* p, ptrdiff_t rows, F64 v, size_t) {
   _mm_store_sd(RowAt(p, rows, 4), _mm256_castpd256_pd128(high));
   _mm_store_sd(RowAt(p, rows, 6), _mm256_extractf128_pd(high, 1));
 }
-template <Storage16 S>
-inline void StoreParts(S* p, ptrdiff_t rows, F32 v) {
-  uint64_t parts[4];
-  _mm256_storeu_si256(reinterpret_cast<__m256i*>(parts), Narrow(v, S{}));
-  for (size_t b = 0; b < 4; ++b) memcpy(RowAt(p, rows, 4 * b), &parts[b], sizeof parts[b]);
-}
-template <Storage16 S>
-inline void StorePartsN(S* p, ptrdiff_t rows, F32 v, size_t n) {
-  uint64_t parts[4];
-  _mm256_storeu_si256(reinterpret_cast<__m256i*>(parts), Narrow(v, S{}));
-  for (size_t b = 0; b < 4; ++b) StorePartTail(RowAt(p, rows, 4 * b), parts[b], n);
-}
 
 inline F32 UnpackLowPairs(F32 a, F32 b) {
   return {_mm512_castpd_ps(_mm512_unpacklo_pd(_mm512_castps_pd(a.raw), _mm512_castps_pd(b.raw)))};
@@ -335,3 +314,5 @@ inline F64 JoinOddQuarters(F64 a, F64 b) { return {_mm512_shuffle_f64x2(a.raw, b
 
 }  // namespace
 }  // namespace boltzmax::kernels
+
+#include "parts_of_16_bits.hpp"

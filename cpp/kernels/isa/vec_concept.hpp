@@ -60,6 +60,9 @@ struct Vec;
 template <class V>
 inline typename V::Mask LoadMask(const uint8_t* p);
 
+template <class S>
+concept Storage16 = sizeof(S) == 2;
+
 // The first n < 4 elements of 16 bits in a row, and zeros. The pieces have constant sizes, for which no function is called.
 template <class S>
 inline uint64_t LoadPartTail(const S* p, size_t n) {

@@ -58,10 +58,10 @@ x : array_like
 
 _NOTES = """
 The shift by the maximum m is by a whole power of two, so that x - m is never rounded: see
-``cpp/kernels/exp.hpp``, and Blanchard, Higham & Higham, "Accurately computing the log-sum-exp and
-softmax functions", IMA J. Numer. Anal. 41(4), 2021, for what the usual way loses. Sums are
-accumulated in twice the precision. The same row gives the same bits whatever the number of
-threads, the batch it is in, its strides or its alignment.
+``cpp/kernels/math/exp.hpp``, and Blanchard, Higham & Higham, "Accurately computing the log-sum-exp
+and softmax functions", IMA J. Numer. Anal. 41(4), 2021, for what the usual way loses. Sums are
+accumulated in twice the precision. The same row gives the same bits whatever the number of threads,
+the batch it is in, its strides or its alignment.
 
 What comes back is an ndarray, or a scalar, whatever `x` is. Labels of pandas, polars and xarray
 are not kept; on a result p of the same shape these put them back:

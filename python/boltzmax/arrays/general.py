@@ -9,6 +9,7 @@ computes.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -36,10 +37,7 @@ from boltzmax.arrays.calls import Call, read_call
 Array = NDArray[Any]
 Axis = Any
 
-# The numbers of the compiled operations.
-_OPS = {"softmax": 0, "log_softmax": 1, "logsumexp": 2}
-_BACKWARD_OPS = {"softmax_backward": 0, "log_softmax_backward": 1}
-
+_LOGARITHMS = {function for function, _, _, is_log in _core.operations if is_log}
 
 # ---- softmax, log_softmax, logsumexp ----
 
@@ -55,7 +53,7 @@ def _run_native(function: str, call: Call, out: Array) -> None:
     )
     target = np.empty(out.shape, out.dtype) if clash else out
     _core.run(
-        _OPS[function],
+        function,
         call.x.transpose(order),
         target if reduces else target.transpose(order),
         len(call.axes),
@@ -100,40 +98,34 @@ def _elementwise(
             target[...] = result
             result = target
     if nothing is not None:
-        np.copyto(result, 0.0 if function == "softmax" else -np.inf, where=nothing)
+        np.copyto(result, -np.inf if function in _LOGARITHMS else 0.0, where=nothing)
     if out is not None:
         return out
     return result[()] if result.ndim == 0 else result
 
 
-@quietly
-def softmax(
-    x: ArrayLike,
-    axis: Axis = -1,
-    *,
-    where: ArrayLike | None = None,
-    temperature: ArrayLike = 1.0,
-    empty: str = "nan",
-    dtype: DTypeLike | None = None,
-    out: Array | None = None,
-) -> Any:
-    """Compute `boltzmax.softmax`."""
-    return _elementwise("softmax", x, axis, where, temperature, empty, dtype, out)
+def _map(function: str) -> Callable[..., Any]:
+    """Make the general path of a function with a result for each element."""
+
+    def call(
+        x: ArrayLike,
+        axis: Axis = -1,
+        *,
+        where: ArrayLike | None = None,
+        temperature: ArrayLike = 1.0,
+        empty: str = "nan",
+        dtype: DTypeLike | None = None,
+        out: Array | None = None,
+    ) -> Any:
+        return _elementwise(function, x, axis, where, temperature, empty, dtype, out)
+
+    return _named(call, function)
 
 
-@quietly
-def log_softmax(
-    x: ArrayLike,
-    axis: Axis = -1,
-    *,
-    where: ArrayLike | None = None,
-    temperature: ArrayLike = 1.0,
-    empty: str = "nan",
-    dtype: DTypeLike | None = None,
-    out: Array | None = None,
-) -> Any:
-    """Compute `boltzmax.log_softmax`."""
-    return _elementwise("log_softmax", x, axis, where, temperature, empty, dtype, out)
+def _named(call: Callable[..., Any], function: str) -> Callable[..., Any]:
+    """Give it the name by which Python says what is wrong with its arguments."""
+    call.__name__ = call.__qualname__ = function
+    return quietly(call)
 
 
 @quietly
@@ -257,7 +249,7 @@ def _backward(function: str, dy: ArrayLike, y: ArrayLike, axis: Axis, out: Array
     axes = normalized_axes(axis, grad.ndim)
     target = None if out is None else checked_out(out, grad.shape, dtype)
     if dtype.char == "g":
-        dx = _backward_longdouble(function, grad, result, axes)
+        dx = getattr(numpy_path, function)(grad, result, axes)
         if target is not None:
             target[...] = dx
     else:
@@ -267,7 +259,7 @@ def _backward(function: str, dy: ArrayLike, y: ArrayLike, axis: Axis, out: Array
         work = np.empty(dx.shape, dtype) if clash else dx
         order = tuple(d for d in range(grad.ndim) if d not in axes) + axes
         _core.run_backward(
-            _BACKWARD_OPS[function],
+            function,
             grad.transpose(order),
             result.transpose(order),
             work.transpose(order),
@@ -298,25 +290,19 @@ def _gradient_dtype(function: str, dy: Array, y: Array) -> np.dtype[Any]:
     return np.dtype(np.float64) if common.kind in "biu" else common
 
 
-def _backward_longdouble(function: str, dy: Array, y: Array, axes: tuple[int, ...]) -> Array:
-    if function == "softmax_backward":
-        dx: Array = y * (dy - np.sum(dy * y, axis=axes, keepdims=True))
-    else:
-        dx = dy - np.exp(y) * np.sum(dy, axis=axes, keepdims=True)
-    return dx
+def _gradient(function: str) -> Callable[..., Any]:
+    """Make the general path of a gradient."""
+
+    def call(dy: ArrayLike, y: ArrayLike, axis: Axis = -1, *, out: Array | None = None) -> Any:
+        return _backward(function, dy, y, axis, out)
+
+    return _named(call, function)
 
 
-@quietly
-def softmax_backward(
-    dy: ArrayLike, y: ArrayLike, axis: Axis = -1, *, out: Array | None = None
-) -> Any:
-    """Compute `boltzmax.softmax_backward`."""
-    return _backward("softmax_backward", dy, y, axis, out)
-
-
-@quietly
-def log_softmax_backward(
-    dy: ArrayLike, y: ArrayLike, axis: Axis = -1, *, out: Array | None = None
-) -> Any:
-    """Compute `boltzmax.log_softmax_backward`."""
-    return _backward("log_softmax_backward", dy, y, axis, out)
+# What compiled code asks for, by name.
+FUNCTIONS: dict[str, Callable[..., Any]] = {"logsumexp": logsumexp}
+for _function, _of_gradient, _reduces, _ in _core.operations:
+    if not _reduces:
+        FUNCTIONS[_function] = _map(_function)
+    if _of_gradient is not None:
+        FUNCTIONS[_of_gradient] = _gradient(_of_gradient)

@@ -133,6 +133,18 @@ def log_softmax(
     return _masked(out, where, -np.inf)
 
 
+def softmax_backward(dy: Array, y: Array, axes: tuple[int, ...]) -> Array:
+    r"""Gradient through softmax, :math:`y_i (dy_i - \sum_j dy_j y_j)`."""
+    dx: Array = y * (dy - np.sum(dy * y, axis=axes, keepdims=True))
+    return dx
+
+
+def log_softmax_backward(dy: Array, y: Array, axes: tuple[int, ...]) -> Array:
+    r"""Gradient through log_softmax, :math:`dy_i - e^{y_i} \sum_j dy_j`."""
+    dx: Array = dy - np.exp(y) * np.sum(dy, axis=axes, keepdims=True)
+    return dx
+
+
 def logsumexp(
     x: Array,
     axes: tuple[int, ...],

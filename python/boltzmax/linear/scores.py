@@ -136,7 +136,7 @@ def _even(total: int, most: int) -> int:
 
 
 class Totals:
-    """What is known of some rows, in the terms of ``cpp/core/linear_tiles.hpp``.
+    """What is known of some rows, in the terms of ``cpp/core/linear/linear_tiles.hpp``.
 
     Scores are told as distances from a reference, one of the largest of the row.
     """

@@ -1,0 +1,28 @@
+// The C interface of include/boltzmax/boltzmax.h: what its entries share.
+#pragma once
+
+#include <new>
+
+#include "../../include/boltzmax/boltzmax.h"
+
+namespace boltzmax {
+
+inline bool IsTemperature(double t) { return t >= 1e-30 && t <= 1e30; }
+
+// Runs f; a status in place of an exception, which C would not survive.
+template <class F>
+int Guarded(F f) noexcept {
+  try {
+    f();
+    return BOLTZMAX_OK;
+  } catch (const std::bad_alloc&) {
+    return BOLTZMAX_NO_MEMORY;
+  } catch (...) {
+    return BOLTZMAX_FAILED;
+  }
+}
+
+int RunStrided(const boltzmax_strided* call) noexcept;
+int RunStridedBackward(const boltzmax_strided_backward* call) noexcept;
+
+}  // namespace boltzmax

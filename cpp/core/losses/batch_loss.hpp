@@ -1,0 +1,46 @@
+// Cross-entropy and focal loss of a batch of logits, from its targets to one number, with its gradient.
+#pragma once
+
+#include <cstdint>
+#include <optional>
+
+#include "../runtime/dispatch.hpp"
+
+namespace boltzmax {
+
+// Per row, with p = softmax(logits / temperature), t its target, K classes and e the smoothing,
+//
+//     cross-entropy:  w[t] ((1 - e) (-log p[t]) + e / K sum_c (-log p[c])) + z_loss lse^2     (w and e not together)
+//     focal loss:     w[t] (1 - p[t])^gamma (-log p[t])
+//
+// A row whose target is `ignored` counts nothing. The mean divides by the sum of w[t], that of the focal loss by the
+// number of rows that count.
+struct BatchLoss {
+  DType storage;
+  const char* logits;  // rows of n contiguous elements
+  ptrdiff_t logits_stride;
+  size_t rows, n;
+  const char* target;  // of any integer type
+  ptrdiff_t target_stride;
+  DType target_type;
+  int64_t ignored;
+  double temperature;
+  double smoothing, z_loss;
+  const double* class_weight;  // or null
+  bool focal;
+  double gamma;
+  bool mean;
+  // Whether the mean over no row, or over rows whose weights sum to 0, is 0, and so is its gradient.
+  bool zero_if_empty;
+  char* gradient;  // of the reduced loss; null for none; may be the logits
+  ptrdiff_t gradient_stride;
+  double* losses;  // one per row, where no reduction is wanted; else null
+};
+
+// The reduced loss; nothing, and nothing written, where a target is out of range.
+std::optional<double> Run(const BatchLoss& problem);
+
+// How long it takes, roughly.
+double EstimateNanoseconds(const BatchLoss& problem);
+
+}  // namespace boltzmax

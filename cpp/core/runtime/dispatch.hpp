@@ -1,0 +1,43 @@
+// Which ISA's kernels run. Chosen once, best first; BOLTZMAX_ISA or SelectIsa name another.
+#pragma once
+
+#include <string>
+#include <vector>
+
+#include "../../kernels/loss_types.hpp"
+#include "../../kernels/types.hpp"
+
+namespace boltzmax {
+
+// The element types of arrays. The first ones have kernels; the others are converted as they are read.
+#define BOLTZMAX_ENUMERATOR(suffix, Storage, kDType, ...) kDType,
+enum class DType {
+  BOLTZMAX_FOR_EACH_STORAGE(BOLTZMAX_ENUMERATOR) kBool,
+  kInt8,
+  kUInt8,
+  kInt16,
+  kUInt16,
+  kInt32,
+  kUInt32,
+  kInt64,
+  kUInt64
+};
+#undef BOLTZMAX_ENUMERATOR
+
+size_t ItemSize(DType dtype);
+
+// ISAs that this build holds and this processor runs, best first.
+std::vector<const char*> AvailableIsas();
+
+// The active table.
+const KernelTable& ActiveKernels();
+const StorageKernels& KernelsFor(DType storage);
+const LossKernels& LossKernelsFor(DType storage);
+
+// Throws std::invalid_argument, listing the valid names, for any other.
+void SelectIsa(const std::string& name);
+
+// Reads BOLTZMAX_ISA; called once at import.
+void SelectIsaFromEnvironment();
+
+}  // namespace boltzmax

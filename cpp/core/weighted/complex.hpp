@@ -1,0 +1,45 @@
+// Rows of complex numbers: logarithms of sums of exponentials, softmax and log_softmax. All of it is computed in double.
+//
+// A sum has an error of at most kErrorOfComplex times the sum of the sizes of its terms, without those that cancel exactly. Where that is more than 2^-36 of it,
+// or of a logarithm near 0, terms that are equal are joined, and what is left is summed to the last digit (exact_sum.hpp).
+#pragma once
+
+#include <cstdint>
+
+#include "../runtime/dispatch.hpp"
+#include "../runtime/strided.hpp"
+
+namespace boltzmax {
+
+// Elements of any type. Complex ones are two of `part`.
+struct Numbers {
+  const char* data;  // null for none
+  DType part;
+  bool is_complex;
+};
+
+// log |sum b exp(x / temperature)| along the `inner` axes, and the sum up to a positive factor. In the axes, weights take the
+// place of y; results have one element for each row, or for a sum two.
+struct ComplexSumProblem {
+  Numbers x, b;
+  const char* mask;         // NumPy bools, or null
+  const char* temperature;  // doubles with outer axes only, or null for 1
+  Axes outer, inner;
+  double* log_size;
+  double* sum;
+  uint8_t* special;  // 1 for rows with infinities or NaN that count, which are not computed, else 0
+};
+
+// y = softmax(x), or its logarithm, of complex numbers.
+struct ComplexSoftmaxProblem {
+  Numbers x;
+  char* y;  // of the same type
+  bool wants_log;
+  Axes outer, inner;
+  uint8_t* special;
+};
+
+void Run(const ComplexSumProblem& problem);
+void Run(const ComplexSoftmaxProblem& problem);
+
+}  // namespace boltzmax

@@ -1,0 +1,159 @@
+// The passes over columns, as those over a row in passes.hpp: a strip of neighbouring columns, of which each is a lane.
+//
+// A column's bits are those of the same numbers in a row. A row adds element i to lane i mod kLanes; so do we, keeping
+// one sum for each of those lanes and folding them as WideSum does.
+#pragma once
+
+#include "../math/exp.hpp"
+#include "../rows/passes.hpp"
+
+namespace boltzmax::kernels {
+namespace {
+
+// f of every vector of a block that holds `lanes` columns: whole(u), or part(u) where they do not fill a vector. Asked
+// for once a block, which costs nothing beside a second copy of every kernel.
+template <class V, size_t U, class Whole, class Part>
+inline void ForEachVector(size_t lanes, Whole whole, Part part) {
+  if (lanes == V::kLanes) {
+    BOLTZMAX_UNROLL
+    for (size_t u = 0; u < U; ++u) whole(u);
+  } else {
+    BOLTZMAX_UNROLL
+    for (size_t u = 0; u < U; ++u) part(u);
+  }
+}
+
+// Asks for U rows of a strip that will be needed soon, or, beyond its last row, of the next strip: no processor guesses
+// strides of this length by itself. A row may lie in two lines. (Always inlined: to GCC, a call that only prefetches has
+// no effect, and may go.)
+template <class V, class S, size_t U>
+[[gnu::always_inline]] inline void PrefetchRows(const char* strip, ptrdiff_t stride, size_t n, size_t i, size_t step) {
+  constexpr size_t kAhead = 4 * V::kLanes, kBytes = V::kLanes * sizeof(S);
+  BOLTZMAX_UNROLL
+  for (size_t u = 0; u < U; ++u) {
+    const size_t row = i + u * step + kAhead, of_next = row - n < n ? row - n : n - 1;
+    const char* at = strip + (row < n ? static_cast<ptrdiff_t>(row) * stride
+                                      : static_cast<ptrdiff_t>(of_next) * stride + static_cast<ptrdiff_t>(kBytes));
+    __builtin_prefetch(at);
+    __builtin_prefetch(at + kBytes - 1);
+  }
+}
+
+// Neighbouring columns, at most kLanes of them; it loads U elements of each: rows i, i + step, ... of the strip.
+template <class S, bool kCoarse>
+struct Strip {
+  using T = Compute<S>;
+  using V = Vec<T>;
+  template <bool kScaled>
+  using Shift = ExpShift<V, kScaled, ReductionOf<V, kCoarse>>;
+  const char* x;
+  ptrdiff_t stride;
+  size_t n, lanes;
+
+  const S* At(size_t i) const { return reinterpret_cast<const S*>(x + static_cast<ptrdiff_t>(i) * stride); }
+
+  template <size_t U>
+  Block<V, U> Rows(size_t i, size_t step) const {
+    Block<V, U> b;
+    ForEachVector<V, U>(
+        lanes, [&](size_t u) { b.part[u] = Load(At(i + u * step)); },
+        [&](size_t u) { b.part[u] = LoadN(At(i + u * step), lanes, T(0)); });
+    return b;
+  }
+  template <size_t U>
+  [[gnu::always_inline]] void Prefetch(size_t i, size_t step) const {
+    PrefetchRows<V, S, U>(x, stride, n, i, step);
+  }
+};
+
+// Where a strip's results go: rows i, i + step, ... of the columns.
+template <class S>
+struct StripOut {
+  char* y;
+  ptrdiff_t stride;
+  size_t n, lanes;
+
+  S* At(size_t i) const { return reinterpret_cast<S*>(y + static_cast<ptrdiff_t>(i) * stride); }
+
+  template <class V, size_t U>
+  void Put(size_t i, size_t step, const Block<V, U>& b) const {
+    ForEachVector<V, U>(
+        lanes, [&](size_t u) { Store(At(i + u * step), b.part[u]); },
+        [&](size_t u) { StoreN(At(i + u * step), b.part[u], lanes); });
+  }
+  template <size_t U>
+  [[gnu::always_inline]] void Prefetch(size_t i, size_t step) const {
+    PrefetchRows<VecOf<S>, S, U>(y, stride, n, i, step);
+  }
+};
+
+template <size_t U>
+struct RowCount {};
+
+// f for every row of a strip, four at a time and then two and one: f(i, RowCount<U>).
+template <class F>
+inline void ForEachStripRow(size_t n, F f) {
+  size_t i = 0;
+  for (; i + 4 <= n; i += 4) f(i, RowCount<4>{});
+  if ((n & 2) != 0) f(i, RowCount<2>{});
+  if ((n & 1) != 0) f(n - 1, RowCount<1>{});
+}
+
+// The maximum of f over the first n rows; NaN is passed over.
+template <class V, class F>
+inline V ColumnMax(size_t n, F f) {
+  V max = Set<V>(-static_cast<typename V::Scalar>(__builtin_inff()));
+  ForEachStripRow(n, [&](size_t i, auto count) { max = MaxOf(f(i, count), max); });
+  return max;
+}
+template <class StripType>
+inline auto StripMax(const StripType& x, size_t n) {
+  return ColumnMax<typename StripType::V>(n, [&]<size_t U>(size_t i, RowCount<U>) { return x.template Rows<U>(i, 1); });
+}
+
+// One sum for each row-lane, folded as those of a row are: halves onto halves.
+template <class V>
+inline Pair<Wide<V>> FoldColumnSums(WideSum<V>* sums) {
+  FoldLanes<V::kLanes / 2>(sums, [](WideSum<V> a, const WideSum<V>& b) {
+    a.Fold(b);
+    return a;
+  });
+  return sums[0].Lanes();
+}
+
+// SumOver for columns, with the bits that SumOver gives for each: f(i, step, RowCount<U>). The rows come in their
+// order, trees of four at a time, so that those of one tree are near each other in memory.
+template <class V, class F>
+inline Pair<Wide<V>> ColumnSum(size_t n, F f) {
+  constexpr size_t kLanes = V::kLanes, kTrees = 4 * kLanes;
+  WideSum<V> sums[kLanes];
+  // Trees of at most U rows, beginning at rows first + [begin, end).
+  const auto add = [&]<size_t U>(size_t first, size_t begin, size_t end, RowCount<U> count) {
+    for (size_t lane = begin; lane < end; ++lane) {
+      const auto terms = f(first + lane, kLanes, count);
+      Block<V, 4> tree = Set<V>(0);
+      BOLTZMAX_UNROLL
+      for (size_t u = 0; u < U; ++u) tree.part[u] = terms.part[u];
+      AddTrees(&sums[lane], tree);
+    }
+  };
+  size_t first = 0;
+  for (; first + kTrees <= n; first += kTrees) add(first, 0, kLanes, RowCount<4>{});
+  const size_t whole = (n - first) / kLanes, longer = (n - first) % kLanes;
+  if (whole == 3) {
+    add(first, 0, longer, RowCount<4>{});
+    add(first, longer, kLanes, RowCount<3>{});
+  } else if (whole == 2) {
+    add(first, 0, longer, RowCount<3>{});
+    add(first, longer, kLanes, RowCount<2>{});
+  } else if (whole == 1) {
+    add(first, 0, longer, RowCount<2>{});
+    add(first, longer, kLanes, RowCount<1>{});
+  } else {
+    add(first, 0, longer, RowCount<1>{});
+  }
+  return FoldColumnSums(sums);
+}
+
+}  // namespace
+}  // namespace boltzmax::kernels

@@ -1,0 +1,228 @@
+// What a strip of columns, or a panel of rows, is reduced to, lane by lane; and the way of short ones.
+#pragma once
+
+#include "../rows/softmax.hpp"
+#include "column_passes.hpp"
+
+namespace boltzmax::kernels {
+namespace {
+
+// A strip's temperatures, one per lane.
+template <class V>
+struct StripTemperature {
+  using T = typename V::Scalar;
+  Wide<V> value;
+  Temperature<V> vector;
+
+  // Temperature 1.
+  StripTemperature() : value(Const(1)), vector(MakeTemperature<V>(1)) {}
+  StripTemperature(const double* first, ptrdiff_t stride, size_t lanes) {
+    double values[V::kLanes];
+    T t[V::kLanes], hi[V::kLanes], lo[V::kLanes];
+    for (size_t j = 0; j < V::kLanes; ++j) {
+      const char* p = reinterpret_cast<const char*>(first) + static_cast<ptrdiff_t>(j < lanes ? j : 0) * stride;
+      values[j] = *reinterpret_cast<const double*>(p);
+      t[j] = static_cast<T>(values[j]);
+      InvertTemperature(values[j], &hi[j], &lo[j]);
+    }
+    value = LoadLanes<F64>(values, Whole<V::kLanes / F64::kLanes>{}, 0.0);
+    vector = {Load(t), Load(hi), Load(lo)};
+  }
+};
+
+// x / T, which is x without a temperature.
+template <bool kScaled, class D>
+inline D Scaled(const D& x, const D& temperature) {
+  if constexpr (kScaled) return x / temperature;
+  return x;
+}
+
+// What a strip was reduced to.
+template <class Shift>
+struct StripSum {
+  using V = typename Shift::Vector;
+  V max;
+  Shift shift;
+  SumOfExp<Wide<V>> sum;
+  Wide<V> top_error;  // what rounding the largest term lost
+};
+
+template <class V, class Shift>
+inline StripSum<Shift> MakeStripSum(V max, const Shift& shift, const Pair<Wide<V>>& sum) {
+  const Wide<V> unscale = Const(ExpConstants<typename V::Scalar>::kUnscale);
+  const auto top = ExpTermsOf(max, shift);
+  return {max,
+          shift,
+          {Promote(max), Promote(shift.offset), Promote(shift.exponent), Promote(top.Value()) * unscale,
+           sum.hi * unscale, sum.lo * unscale},
+          Promote(top.Error()) * unscale};
+}
+
+struct KeepNoColumn {
+  template <class B>
+  void operator()(size_t, size_t, const B&) const {}
+};
+
+// SumOfTerms for columns: terms(i, step, RowCount<U>).
+template <class V, class Keep, class F>
+inline Pair<Wide<V>> ColumnSumOfTerms(size_t n, Keep keep, F terms) {
+  if constexpr (std::is_same_v<Keep, KeepNoColumn>) {
+    if (n <= kShort) {
+      WideSum<V> sums[V::kLanes];
+      ForEachStripRow(n, [&]<size_t U>(size_t i, RowCount<U> count) {
+        const auto t = terms(i, 1, count);
+        const auto add = [&](const Block<V, U>& b) {
+          BOLTZMAX_UNROLL
+          for (size_t u = 0; u < U; ++u) sums[(i + u) % V::kLanes].Add(b.part[u]);
+        };
+        add(t.Value());
+        if (n < kTiny) add(t.Error());
+      });
+      return FoldColumnSums(sums);
+    }
+  }
+  return ColumnSum<V>(n, [&](size_t i, size_t step, auto count) {
+    const auto e = terms(i, step, count).Value();
+    keep(i, step, e);
+    return e;
+  });
+}
+
+// f(shift), as a DirectShift where no lane has an offset: to the same bits, with a subtraction less.
+template <bool kScaled, class Shift, class F>
+inline void WithShift(const Shift& shift, F f) {
+  if constexpr (!kScaled) {
+    using V = typename Shift::Vector;
+    if (!Any(Lt(Set<V>(0), Abs(shift.offset)))) return f(DirectShift(shift));
+  }
+  f(shift);
+}
+
+// Adds what is kept where it can be added up from.
+template <class V, class Keep>
+inline void AddKept(WideSum<V>* sum, size_t n, const Keep& keep) {
+  if constexpr (requires { keep.Kept(n); }) {
+    for (size_t i = 0; i < n; ++i) sum->AddStored(keep.Kept(i));
+  }
+}
+
+// Up to kLanes columns of at most kInOrder numbers to compute with, line by line; and room for what fills a square.
+template <class T>
+struct Columns {
+  using V = Vec<T>;
+  static constexpr size_t kLanes = V::kLanes;
+  alignas(64) T at[(V::kInOrder + V::kPart - 1) * kLanes];
+};
+
+template <class S, bool kCoarse>
+inline Strip<Compute<S>, kCoarse> AsStrip(Compute<S>* columns, size_t n) {
+  constexpr size_t kLanes = VecOf<S>::kLanes;
+  return {reinterpret_cast<char*>(columns), kLanes * sizeof(Compute<S>), n, kLanes};
+}
+
+// Exponentials kept in columns, which are added up from there.
+template <class V>
+struct KeepInColumns {
+  using T = typename V::Scalar;
+  T* columns;
+
+  template <size_t U>
+  void operator()(size_t i, size_t, const Block<V, U>& e) const {
+    StoreLanes(columns + i * V::kLanes, e, Whole<U>{});
+  }
+  const T* Kept(size_t i) const { return columns + i * V::kLanes; }
+};
+
+// Columns of at most kInOrder elements: their own maximum is found first, and the terms are added one after the other, in
+// twice the precision.
+template <bool kScaled, class StripType, class V, class Keep>
+inline auto ReduceInOrder(const StripType& x, const Temperature<V>& t, Keep keep) {
+  const V max = StripMax(x, x.n);
+  const typename StripType::template Shift<kScaled> shift(max, t);
+  WideSum<V> sum;
+  WithShift<kScaled>(shift, [&](const auto& direct) {
+    ForEachStripRow(x.n, [&]<size_t U>(size_t i, RowCount<U>) {
+      const auto e = ScaledExp(x.template Rows<U>(i, 1), direct);
+      keep(i, 1, e);
+      if constexpr (!requires { keep.Kept(i); }) AddEach(&sum, e);
+    });
+  });
+  AddKept(&sum, x.n, keep);
+  return MakeStripSum(max, shift, sum.Lanes());
+}
+
+// A strip, and the sum of its terms without one of the largest of each column. It is made where it stays: to copy so many
+// vectors would take as long as to add up a short row.
+template <class Shift>
+struct StripRest {
+  StripSum<Shift> strip;
+  Pair<Wide<typename Shift::Vector>> rest;
+
+  template <class Strip, class Rest>
+  StripRest(Strip strip_of, Rest rest_of) : strip(strip_of()), rest(rest_of(strip)) {}
+};
+
+// The same for a logarithm: the largest terms are counted instead of added, so that no tiny one drowns beside them. What is
+// kept are the others, and zeros.
+template <bool kScaled, class StripType, class V, class Keep>
+inline auto ReduceInOrderForLog(const StripType& x, const Temperature<V>& t, Keep keep) {
+  using Shift = typename StripType::template Shift<kScaled>;
+  using D = Wide<V>;
+  const V max = StripMax(x, x.n), zero = Set<V>(0), one = Set<V>(1);
+  const Shift shift(max, t);
+  WideSum<V> others;
+  V count = zero;
+  WithShift<kScaled>(shift, [&](const auto& direct) {
+    ForEachStripRow(x.n, [&]<size_t U>(size_t i, RowCount<U>) {
+      const auto v = x.template Rows<U>(i, 1);
+      const auto terms = ExpTermsOf(v, direct);
+      const auto is_largest = Eq(v, decltype(v)(max));
+      BOLTZMAX_UNROLL
+      for (size_t u = 0; u < U; ++u) count = IfThenElse(is_largest.part[u], count + one, count);
+      const auto e = IfThenElse(is_largest, decltype(v)(zero), terms.Value());
+      keep(i, 1, e);
+      if constexpr (!requires { keep.Kept(i); }) AddEach(&others, e);
+      if (x.n < kTiny) AddEach(&others, IfThenElse(is_largest, decltype(v)(zero), terms.Error()));
+    });
+  });
+  AddKept(&others, x.n, keep);
+  const auto add_largest = [&](StripSum<Shift>& strip) -> Pair<D> {
+    const D top = strip.sum.top, equals = Promote(count) - D(Const(1)), ties = equals * top;
+    if constexpr (!kNeedsLow<typename V::Scalar>) {
+      const D rest = strip.sum.hi + MulAdd(equals, strip.top_error, ties);
+      strip.sum.hi = rest + top;
+      return {rest, Const(0)};
+    }
+    D error;
+    Pair<D> rest = {TwoSum(strip.sum.hi, ties, &error), strip.sum.lo + (error + equals * strip.top_error)};
+    rest.lo = rest.lo - Remainder(ties, equals, top);
+    rest = Normalize(rest);
+    strip.sum.hi = TwoSum(rest.hi, top, &error);
+    strip.sum.lo = rest.lo + error;
+    return rest;
+  };
+  return StripRest<Shift>([&] { return MakeStripSum(max, shift, others.Lanes()); }, add_largest);
+}
+
+// log(sum exp(x/T)) - offset/T for every lane, of a row of at most kPaneled elements whose sum without a largest term is
+// `rest`.
+template <class Shift, class D = Wide<typename Shift::Vector>>
+inline Pair<D> LogOfShort(const StripSum<Shift>& strip, const Pair<D>& rest) {
+  using T = typename Shift::T;
+  const SumOfExp<D>& sum = strip.sum;
+  if constexpr (!kNeedsLow<T>) {
+    // A float has digits to spare: one way for all.
+    return {LogOfTopAndRest(sum.max - sum.offset, sum.exponent, sum.top + strip.top_error, rest.hi), Const(0)};
+  } else {
+    const auto usual = LogPartsOfSum<T>(sum);
+    const auto is_peaked = Lt(sum.hi, sum.top * Const(kPeakedHere));
+    if (!Any(is_peaked)) return Join<T>(usual);
+    const auto peaked = LogPartsOfPeakedSum<T>(sum, rest);
+    const auto choose = [&](const D& a, const D& b) { return IfThenElse(is_peaked, a, b); };
+    return Join<T>(
+        LogParts<D>{choose(peaked.base, usual.base), choose(peaked.f, usual.f), choose(peaked.extra, usual.extra)});
+  }
+}
+
+}  // namespace
+}  // namespace boltzmax::kernels

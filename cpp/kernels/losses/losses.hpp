@@ -1,0 +1,350 @@
+// Losses of short rows, and what else a row's largest element and its target tell: by panels.
+#pragma once
+
+#include "../loss_types.hpp"
+#include "../panels/panels.hpp"
+#include "../rows/statistics.hpp"
+
+namespace boltzmax::kernels {
+namespace {
+
+// One number for each lane of a panel, of those that rows [first, first + rows) have; beyond, that of the first.
+template <class D>
+inline D LanesOf(const double* numbers, size_t step, size_t first, size_t rows) {
+  if (step == 0) return Const(numbers[0]);
+  constexpr size_t kLanes = sizeof(D) / sizeof(double);
+  constexpr auto kWhole = Whole<kLanes / F64::kLanes>{};
+  if (rows == kLanes) return LoadLanes<F64>(numbers + first, kWhole, 0.0);
+  double lanes[kLanes];
+  for (size_t j = 0; j < kLanes; ++j) lanes[j] = numbers[first + (j < rows ? j : 0)];
+  return LoadLanes<F64>(lanes, kWhole, 0.0);
+}
+
+// Lanes as an array.
+template <class D>
+struct LaneArray {
+  double at[sizeof(D) / sizeof(double)];
+
+  explicit LaneArray(const D& lanes) { StoreLanes(at, lanes, Whole<sizeof(D) / sizeof(F64)>{}); }
+  double operator[](size_t j) const { return at[j]; }
+};
+
+// The logarithm of the probability of an element x of each row.
+template <bool kScaled, class Shift, class V = typename Shift::Vector>
+inline Wide<V> LogProbOf(const PanelLog<Shift>& log, V x, const StripTemperature<V>& t) {
+  const Wide<V> from_offset = Scaled<kScaled>(Promote(x) - log.reduced.strip.sum.offset, t.value);
+  const Wide<V> log_prob = (from_offset - log.log_sum.hi) - log.log_sum.lo;
+  return IfThenElse(Eq(log.degenerate, Wide<V>(Const(1))), Const(__builtin_nan("")), log_prob);
+}
+
+// The class of each row of a panel; -1 where it is left out, or there is no such row.
+template <class D>
+inline D ClassesOf(const int64_t* targets, size_t rows) {
+  constexpr size_t kLanes = sizeof(D) / sizeof(double);
+  int64_t some[kLanes];
+  if (rows < kLanes) {
+    for (size_t j = 0; j < kLanes; ++j) some[j] = j < rows ? targets[j] : -1;
+    targets = some;
+  }
+  D classes;
+  BOLTZMAX_UNROLL
+  for (size_t u = 0; u < kLanes / F64::kLanes; ++u) classes.part[u] = LoadIntegers(targets + u * F64::kLanes);
+  return classes;
+}
+
+// The elements of those classes, 0 where there is none: of columns, and of rows.
+template <class StripType, class V>
+inline V ElementsOf(const StripType& x, V classes) {
+  V found = Set<V>(0), index = Set<V>(0);
+  for (size_t i = 0; i < x.n; ++i) {
+    found = IfThenElse(Eq(index, classes), x.template Rows<1>(i, 1).part[0], found);
+    index = index + Set<V>(1);
+  }
+  return found;
+}
+template <class S, class V = VecOf<S>>
+inline V ElementsOf(const Panel<S>& panel, const int64_t* targets) {
+  Compute<S> x[V::kLanes] = {};
+  for (size_t j = 0; j < panel.rows; ++j) {
+    if (targets[j] >= 0) x[j] = FirstLane(LoadN(panel.Row(j).x + targets[j], 1, Compute<S>(0)));
+  }
+  return Load(x);
+}
+
+// The lanes of a panel's rows, as numbers or as integers.
+template <class D>
+inline void StoreFirst(const D& lanes, size_t rows, double* out) {
+  constexpr size_t kLanes = sizeof(D) / sizeof(double);
+  if (rows == kLanes) return StoreLanes(out, lanes, Whole<kLanes / F64::kLanes>{});
+  const LaneArray<D> numbers(lanes);
+  for (size_t j = 0; j < rows; ++j) out[j] = numbers[j];
+}
+template <class D>
+inline void StoreFirst(const D& lanes, size_t rows, int64_t* out) {
+  constexpr size_t kLanes = sizeof(D) / sizeof(double);
+  int64_t some[kLanes], *to = rows == kLanes ? out : some;
+  BOLTZMAX_UNROLL
+  for (size_t u = 0; u < kLanes / F64::kLanes; ++u) StoreIntegers(to + u * F64::kLanes, lanes.part[u]);
+  for (size_t j = 0; to == some && j < rows; ++j) out[j] = some[j];
+}
+
+// What a row that is left out has none of is 0.
+template <class D>
+inline D OfCounted(const D& lanes, const D& classes) {
+  return IfThenElse(Lt(classes, D(Const(0))), D(Const(0)), lanes);
+}
+
+// The gradient's numbers of each lane, as the formula of LossBatch names them, and the element of the target.
+template <class V>
+struct Slopes {
+  Wide<V> gain, add, at_target;
+};
+
+// Arithmetic's NaN, which narrows to 16 bits, for one of any kind.
+template <class D>
+inline D PlainNan(const D& x) {
+  return IfThenElse(Eq(x, x), x, D(Const(__builtin_nan(""))));
+}
+
+// gain (p - 1) + (gain - target_gain) + add, where gain p and target_gain may nearly cancel: 1 - p is the rest of the sum
+// where the target is the largest element; otherwise p is at most 1/2 and nothing cancels.
+template <class Shift, class V = typename Shift::Vector>
+inline Slopes<V> SlopesOf(const LossBatch& b, size_t first, size_t rows, const PanelLog<Shift>& log, V target,
+                          const Wide<V>& lse) {
+  using D = Wide<V>;
+  const auto lanes = [&](const double* numbers) { return LanesOf<D>(numbers, b.step, first, rows); };
+  const auto& sum = log.reduced.strip.sum;
+  const D one = Const(1), zero = Const(0);
+  const D term =
+      Promote(ScaledExp(target, log.reduced.strip.shift)) * Const(ExpConstants<typename V::Scalar>::kUnscale);
+  const D is_largest = Promote(IfThenElse(Eq(target, log.reduced.strip.max), Set<V>(1), Set<V>(0)));
+  const D missing = IfThenElse(Eq(is_largest, one), log.reduced.rest.hi / sum.hi, one - term / sum.hi);
+  // 0 times an infinite lse is left out.
+  const D lse_gain = lanes(b.lse_gain);
+  const D gain = PlainNan(lanes(b.gain) + IfThenElse(Eq(lse_gain, zero), zero, lse_gain * lse));
+  const D add = PlainNan(lanes(b.add));
+  return {gain, add, PlainNan((lanes(b.target_gain) * Const(-1) + gain) - gain * missing + add)};
+}
+
+template <class S, class D>
+inline void FinishGradient(const Panel<S>& panel, const D& classes, const D& degenerate) {
+  const D one = Const(1), zero = Const(0);
+  ForEachMarked(panel, degenerate, [&](size_t j) { SoftmaxMapDegenerate(panel.Row(j), panel.Out(j), panel.n); });
+  ForEachMarked(panel, IfThenElse(Lt(classes, zero), one, zero),
+                [&](size_t j) { memset(panel.Out(j), 0, panel.n * sizeof(S)); });
+}
+
+// What a panel whose rows were reduced has to say of its loss, the gradient apart.
+template <bool kScaled, class Shift, class V = typename Shift::Vector>
+inline void StoreLogProbs(const LossBatch& b, size_t first, size_t rows, const PanelLog<Shift>& log, V at_target,
+                          const Wide<V>& classes, const Wide<V>& lse, const StripTemperature<V>& t) {
+  StoreFirst(OfCounted(lse, classes), rows, b.lse + first);
+  StoreFirst(OfCounted(LogProbOf<kScaled>(log, at_target, t), classes), rows, b.log_prob + first);
+}
+
+template <bool kScaled, class S, class V = VecOf<S>>
+inline void CrossEntropyTransposed(const LossBatch& b, size_t first, const Panel<S>& panel,
+                                   const StripTemperature<V>& t) {
+  using T = Compute<S>;
+  Columns<T> columns, terms;
+  const auto log = ReduceTransposedTo<PanelLog, kScaled, false>(panel, &columns, &terms, t);
+  const auto x = AsStrip<S, false>(columns.at, panel.n);
+  const auto classes = ClassesOf<Wide<V>>(b.target + first, panel.rows);
+  const V at_target = ElementsOf(x, Demote(classes));
+  const auto lse = LogSumExpOfLanes<kScaled>(log, log.log_sum, t);
+  StoreLogProbs<kScaled>(b, first, panel.rows, log, at_target, classes, lse, t);
+  if (b.y == nullptr) return;
+  const auto slopes = SlopesOf(b, first, panel.rows, log, at_target, lse);
+  const auto& strip = log.reduced.strip;
+  const Divisor<V> divisor(strip.sum.hi, strip.sum.lo);
+  const V largest = Divide(ScaledExp(strip.max, strip.shift), divisor);
+  const V gain = Demote(slopes.gain), add = Demote(slopes.add), slope = Demote(slopes.at_target);
+  V is_target = Demote(classes);  // 0 in the row of the class
+  ForEachStripRow(x.n, [&]<size_t U>(size_t i, RowCount<U>) {
+    using B = Block<V, U>;
+    const B others = LoadLanes<V>(terms.at + i * V::kLanes, Whole<U>{}, T(0));
+    const B p = IfThenElse(Eq(x.template Rows<U>(i, 1), B(strip.max)), B(largest), Divide(others, divisor));
+    B y = MulAdd(p, B(gain), B(add));
+    BOLTZMAX_UNROLL
+    for (size_t u = 0; u < U; ++u) {
+      y.part[u] = IfThenElse(Eq(is_target, Set<V>(0)), slope, y.part[u]);
+      is_target = is_target - Set<V>(1);
+    }
+    StoreLanes(columns.at + i * V::kLanes, y, Whole<U>{});
+  });
+  StoreTransposed(columns.at, panel);
+  FinishGradient(panel, classes, log.degenerate);
+}
+
+template <bool kScaled, class S, class V = VecOf<S>>
+inline void CrossEntropyAlong(const LossBatch& b, size_t first, const Panel<S>& panel, const StripTemperature<V>& t) {
+  using T = Compute<S>;
+  const auto log = ReduceAlongTo<PanelLog, kScaled, false>(panel, t, b.scratch, b.y != nullptr);
+  const int64_t* target = b.target + first;
+  const auto classes = ClassesOf<Wide<V>>(target, panel.rows);
+  const V at_target = ElementsOf(panel, target);
+  const auto lse = LogSumExpOfLanes<kScaled>(log, log.log_sum, t);
+  StoreLogProbs<kScaled>(b, first, panel.rows, log, at_target, classes, lse, t);
+  if (b.y == nullptr) return;
+  const auto slopes = SlopesOf(b, first, panel.rows, log, at_target, lse);
+  const LaneDivisors<V> divisors(log.reduced.strip.sum);
+  T gain[V::kLanes], add[V::kLanes];
+  Store(gain, Demote(slopes.gain));
+  Store(add, Demote(slopes.add));
+  const LaneArray<Wide<V>> slope(slopes.at_target);
+  const Waiting<T> waiting(b.scratch, panel.n);
+  MapAlong(panel, [&](size_t j, auto map) {
+    const Divisor<V> divisor = divisors[j];
+    const V slope_of_p = Set<V>(gain[j]), offset = Set<V>(add[j]);
+    map([&]<class Lanes>(size_t i, Lanes) {
+      using B = Block<V, Lanes::kVectors>;
+      const B p = Divide(LoadLanes<V>(waiting.Row(j) + i, Whole<Lanes::kVectors>{}, T(0)), divisor);
+      return MulAdd(p, B(slope_of_p), B(offset));
+    });
+    if (target[j] >= 0) StoreScalar(panel.Out(j) + target[j], slope[j]);
+  });
+  FinishGradient(panel, classes, log.degenerate);
+}
+
+// ---- the largest element, and the target's rank ----
+
+// The first index at which a row of a panel has its maximum; 0 where that is not a number, or no number exceeds -inf.
+template <class S, class V = VecOf<S>>
+inline void FirstLargest(const Panel<S>& panel, V max, int64_t* ids) {
+  using T = Compute<S>;
+  T of_row[V::kLanes];
+  Store(of_row, max);
+  for (size_t j = 0; j < panel.rows; ++j) {
+    ids[j] = 0;
+    if (!(of_row[j] > Source<S>::kLowest)) continue;
+    const auto x = panel.Row(j);
+    size_t i = 0;
+    while (panel.n - i > V::kLanes && !Any(Eq(x(i, Whole<1>{}).part[0], Set<V>(of_row[j])))) i += V::kLanes;
+    T numbers[V::kLanes];
+    Store(numbers, x(i, Partial<1>{panel.n - i < V::kLanes ? panel.n - i : V::kLanes}).part[0]);
+    size_t lane = 0;
+    while (numbers[lane] != of_row[j]) ++lane;
+    ids[j] = static_cast<int64_t>(i + lane);
+  }
+}
+// The same of columns.
+template <class StripType, class V>
+inline V FirstLargest(const StripType& x, V max) {
+  V first = Set<V>(0);
+  for (size_t i = x.n; i-- > 0;) {
+    first = IfThenElse(Eq(x.template Rows<1>(i, 1).part[0], max), Set<V>(static_cast<typename V::Scalar>(i)), first);
+  }
+  return IfThenElse(Eq(max, Set<V>(Source<typename V::Scalar>::kLowest)), Set<V>(0), first);
+}
+
+// 1 + how many elements of a column exceed `target`.
+template <class StripType, class V>
+inline V RankOf(const StripType& x, V target) {
+  const V one = Set<V>(1);
+  V rank = one;
+  for (size_t i = 0; i < x.n; ++i) {
+    rank = IfThenElse(Lt(target, x.template Rows<1>(i, 1).part[0]), rank + one, rank);
+  }
+  return rank;
+}
+
+// What both ways have in common: first_largest(ids), at_target() and ranks(target, ranks) look into the rows.
+template <bool kScaled, class S, class Shift, class V, class FirstOf, class AtTarget, class Ranks>
+inline void StoreStats(const RowStatsBatch& b, size_t first, const Panel<S>& panel, const PanelLog<Shift>& log,
+                       const StripTemperature<V>& t, FirstOf first_largest, AtTarget at_target, Ranks ranks) {
+  StoreFirst(LogSumExpOfLanes<kScaled>(log, log.log_sum, t), panel.rows, b.lse + first);
+  if (b.top_id != nullptr) {
+    first_largest(b.top_id + first);
+    StoreFirst(LogProbOf<kScaled>(log, log.reduced.strip.max, t), panel.rows, b.top_log_prob + first);
+  }
+  if (b.target == nullptr) return;
+  const V target = at_target(b.target + first);
+  StoreFirst(LogProbOf<kScaled>(log, target, t), panel.rows, b.target_log_prob + first);
+  ranks(target, b.target_rank + first);
+}
+
+template <bool kScaled, class S, class V = VecOf<S>>
+inline void StatsTransposed(const RowStatsBatch& b, size_t first, const Panel<S>& panel, const StripTemperature<V>& t) {
+  Columns<Compute<S>> columns, terms;
+  const auto log = ReduceTransposedTo<PanelLog, kScaled, false>(panel, &columns, &terms, t);
+  const auto x = AsStrip<S, false>(columns.at, panel.n);
+  const size_t rows = panel.rows;
+  StoreStats<kScaled>(
+      b, first, panel, log, t,
+      [&](int64_t* ids) { StoreFirst(Promote(FirstLargest(x, log.reduced.strip.max)), rows, ids); },
+      [&](const int64_t* targets) { return ElementsOf(x, Demote(ClassesOf<Wide<V>>(targets, rows))); },
+      [&](V target, int64_t* ranks) { StoreFirst(Promote(RankOf(x, target)), rows, ranks); });
+}
+
+template <bool kScaled, class S, class V = VecOf<S>>
+inline void StatsAlong(const RowStatsBatch& b, size_t first, const Panel<S>& panel, const StripTemperature<V>& t) {
+  const auto log = ReduceAlongTo<PanelLog, kScaled, false>(panel, t, b.scratch);
+  StoreStats<kScaled>(
+      b, first, panel, log, t, [&](int64_t* ids) { FirstLargest(panel, log.reduced.strip.max, ids); },
+      [&](const int64_t* targets) { return ElementsOf(panel, targets); },
+      [&](V target, int64_t* ranks) {
+        Compute<S> of_row[V::kLanes];
+        Store(of_row, target);
+        for (size_t j = 0; j < panel.rows; ++j) {
+          ranks[j] = static_cast<int64_t>(1 + CountAbove(panel.Row(j), panel.n, static_cast<double>(of_row[j])));
+        }
+      });
+}
+
+// ---- batches ----
+
+// f(scaled, transposed, first, panel, temperatures) for every panel of rows.
+template <class S, class Batch, class F>
+inline void ForEachLossPanel(const Batch& b, S* y, ptrdiff_t y_stride, F f) {
+  using V = VecOf<S>;
+  constexpr size_t kRows = Panel<S>::kRows;
+  StripTemperature<V> t;
+  if (b.temperature != 1.0) t = {&b.temperature, 0, V::kLanes};
+  const auto all = [&](auto scaled, auto transposed) {
+    for (size_t r = 0; r < b.rows; r += kRows) {
+      const Panel<S> panel = {RowAt(reinterpret_cast<const S*>(b.x), b.x_stride, r),
+                              y == nullptr ? nullptr : RowAt(y, y_stride, r),
+                              nullptr,
+                              b.x_stride,
+                              y_stride,
+                              0,
+                              b.rows - r < kRows ? b.rows - r : kRows,
+                              b.n,
+                              b.far};
+      f(scaled, transposed, r, panel, t);
+    }
+  };
+  WithBool(b.temperature != 1.0,
+           [&](auto scaled) { WithBool(b.n <= V::kInOrder, [&](auto transposed) { all(scaled, transposed); }); });
+}
+
+template <class S>
+BOLTZMAX_KERNEL inline void CrossEntropyRows(const LossBatch& b) {
+  ForEachLossPanel<S>(b, reinterpret_cast<S*>(b.y), b.y_stride,
+                      [&](auto scaled, auto transposed, size_t first, const Panel<S>& panel, const auto& t) {
+                        constexpr bool kScaled = decltype(scaled)::value;
+                        if constexpr (decltype(transposed)::value) {
+                          CrossEntropyTransposed<kScaled>(b, first, panel, t);
+                        } else {
+                          CrossEntropyAlong<kScaled>(b, first, panel, t);
+                        }
+                      });
+}
+template <class S>
+BOLTZMAX_KERNEL inline void RowStatsRows(const RowStatsBatch& b) {
+  ForEachLossPanel<S>(b, static_cast<S*>(nullptr), 0,
+                      [&](auto scaled, auto transposed, size_t first, const Panel<S>& panel, const auto& t) {
+                        constexpr bool kScaled = decltype(scaled)::value;
+                        if constexpr (decltype(transposed)::value) {
+                          StatsTransposed<kScaled>(b, first, panel, t);
+                        } else {
+                          StatsAlong<kScaled>(b, first, panel, t);
+                        }
+                      });
+}
+
+template <class S>
+constexpr LossKernels kLossKernels = {kPaneled<Compute<S>>, CrossEntropyRows<S>, RowStatsRows<S>};
+
+}  // namespace
+}  // namespace boltzmax::kernels

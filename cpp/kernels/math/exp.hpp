@@ -1,0 +1,189 @@
+// exp(x - m) without ever rounding x - m.
+//
+// Reduce, approximate, reconstruct: with a step of ln(2) / N, k = round(x / step), r = x - k step and K the exponent of
+// exp(m),
+//
+//     exp(x) = 2^K * [ 2^(k/N - K) * P(r) ],   |r| <= step / 2
+//
+// where N is 1, or the number of powers between 1 and 2 that the ISA can look up (Vec::kNodes), for a shorter P;
+// the bracket, times 2^kScale, is what the kernels add up: the shift that keeps exp from overflowing is a whole
+// power of two, so it costs no digit. The usual exp(x - m) first rounds x - m, which loses |x - m|/2 ulp of the result
+// (Blanchard, Higham & Higham, IMA J. Numer. Anal. 41(4), 2021, section 4).
+//
+// Where |m| exceeds kDirectLimit the two-constant reduction would lose digits; there x - m is exact for every term that
+// counts (Sterbenz), and is taken first (`offset`). A temperature does the same: (x - m) / T.
+//
+// Error of exp(x), in ULP of the result. Over all 2^31 non-positive floats (tests/exponential.py) it is at most
+//
+//     float, table:    0.7707 ULP at -0x1.5da12p+6
+//     float, FMA:      0.8914 ULP at -0x1.765026p+2
+//     float, scalar:   1.1761 ULP at -0x1.df6e9ep+5
+//
+// and over 2^26 doubles, drawn and chosen,
+//
+//     double, table:   0.7784 ULP at -0x1.6244ca0d0cffbp+9
+//     double, FMA:     0.9083 ULP at -0x1.46a45a1f17a25p+9
+//     double, scalar:  1.2002 ULP at -0x1.40e961ea3cce5p+7
+//
+// The coarse one, for 16-bit results, is within 2^-14 of exp(x), relatively, where |x| is at most kDirectLimit.
+#pragma once
+
+#include "../exp_constants.hpp"
+#include "../isa/block.hpp"
+
+namespace boltzmax::kernels {
+namespace {
+
+// T and 1/T, the inverse as an unevaluated sum of two numbers so that it costs no rounding of its own.
+template <class V>
+struct Temperature {
+  V value, inverse_hi, inverse_lo;
+};
+
+template <class T>
+inline void InvertTemperature(double temperature, T* hi, T* lo) {
+  const double inverse = 1.0 / temperature;
+  *hi = static_cast<T>(inverse);
+  *lo = static_cast<T>(sizeof(T) == 4 ? inverse - static_cast<double>(*hi)
+                                      : __builtin_fma(-inverse, temperature, 1.0) * inverse);
+}
+
+template <class V>
+inline Temperature<V> MakeTemperature(double temperature) {
+  using T = typename V::Scalar;
+  T hi, lo;
+  InvertTemperature(temperature, &hi, &lo);
+  return {Set<V>(static_cast<T>(temperature)), Set<V>(hi), Set<V>(lo)};
+}
+
+template <class V, bool kCoarse = false>
+using ReductionOf = ExpReduction<typename V::Scalar, V::kNodes, kCoarse>;
+
+// What the reduction needs to know of a row: where its maximum lies, and its temperature.
+template <class V, bool kScaled, class R = ReductionOf<V>>
+struct ExpShift {
+  using Vector = V;
+  using Reduction = R;
+  using T = typename V::Scalar;
+  using C = ExpConstants<T>;
+
+  V offset;    // subtracted from x before the reduction: 0, or the maximum
+  V exponent;  // K
+  V magic;
+  V floor;  // of x - offset
+  Temperature<V> temperature;
+
+  // For a row whose maximum is about `max`.
+  ExpShift(V max, const Temperature<V>& t) : temperature(t) {
+    if constexpr (kScaled) {
+      offset = max;
+      exponent = Set<V>(T(0));
+    } else {
+      offset = IfThenElse(Lt(Set<V>(C::kDirectLimit), Abs(max)), max, Set<V>(T(0)));
+      const V magic0 = Set<V>(C::kRoundingMagic);
+      // Even where a * log2 e is rounded before `magic` is added: a tie must not fall with K's last bit.
+      constexpr T kUnit = V::kHasFma ? T(1) : T(2);
+      exponent = (MulAdd(max - offset, Set<V>(C::kLog2e / kUnit), magic0) - magic0) * Set<V>(kUnit);
+    }
+    Finish();
+  }
+  // For a row that was summed already.
+  ExpShift(const RowSum& sum, const Temperature<V>& t)
+      : offset(Set<V>(static_cast<T>(sum.offset))), exponent(Set<V>(static_cast<T>(sum.exponent))), temperature(t) {
+    Finish();
+  }
+
+  // (x - offset) / T, kept above the floor; NaN stays NaN.
+  template <class B>
+  B Argument(const B& x) const {
+    const B d = Max(B(floor), x - offset);
+    if constexpr (kScaled) return MulAdd(d, temperature.inverse_hi, d * temperature.inverse_lo);
+    return d;
+  }
+
+ private:
+  void Finish() {
+    floor = MulAdd(exponent, Set<V>(C::kLn2), Set<V>(C::kFloor * C::kLn2));
+    if constexpr (kScaled) floor = floor * temperature.value;
+    constexpr T kNodes = T(V::kNodes);
+    magic = NegMulAdd(exponent, Set<V>(kNodes), Set<V>(C::kRoundingMagic + C::kBias * kNodes));
+  }
+};
+
+// An ExpShift whose offset is 0, to the same bits.
+template <class V, class R>
+struct DirectShift {
+  using Vector = V;
+  using Reduction = R;
+  V magic, floor;
+
+  explicit DirectShift(const ExpShift<V, false, R>& shift) : magic(shift.magic), floor(shift.floor) {}
+
+  template <class B>
+  B Argument(const B& x) const {
+    return Max(B(floor), x);
+  }
+};
+
+// c - a * b, rounded once.
+template <class B>
+inline B Remainder(const B& c, const B& a, const B& b) {
+  using T = typename B::Scalar;
+  if constexpr (Vec<T>::kHasFma) {
+    return NegMulAdd(a, b, c);
+  } else {  // Dekker: halves, whose products are exact
+    const B split = Set<Vec<T>>(sizeof(T) == 4 ? T(4097) : T(134217729));
+    const B product = a * b, ca = a * split, cb = b * split;
+    const B a_hi = ca - (ca - a), b_hi = cb - (cb - b);
+    const B a_lo = a - a_hi, b_lo = b - b_hi;
+    const B error = ((a_hi * b_hi - product) + a_hi * b_lo + a_lo * b_hi) + a_lo * b_lo;
+    return (c - product) - error;
+  }
+}
+
+// kScale * exp((x - offset) / T) * 2^-K = scale + part * q, for a vector or a block of them.
+template <class B>
+struct ExpTerms {
+  B q, part, scale;
+
+  B Value() const { return MulAdd(q, part, scale); }
+  // What rounding Value() lost.
+  B Error() const { return Remainder(scale - Value(), B(Set<Vec<typename B::Scalar>>(0)) - q, part); }
+};
+
+template <class B, class Shift>
+inline ExpTerms<B> ExpTermsOf(const B& x, const Shift& shift) {
+  using V = typename Shift::Vector;
+  using R = typename Shift::Reduction;
+  constexpr bool kLooksUp = V::kNodes > 1;
+  const B a = shift.Argument(x);
+  const B t = MulAdd(a, Set<V>(R::kInverseStep), shift.magic);
+  const B k = t - shift.magic;
+  B r;
+  if constexpr (R::kIsCoarse) {
+    r = NegMulAdd(k, Set<V>(R::kStep), a);
+  } else {
+    r = NegMulAdd(k, Set<V>(R::kStepHi), a);
+    r = NegMulAdd(k, Set<V>(R::kStepLo), r);
+    if constexpr (kLooksUp) r = r + NodeRest(t);
+  }
+  B q = Set<V>(R::kPoly[0]);
+  BOLTZMAX_UNROLL
+  for (size_t i = 1; i < sizeof(R::kPoly) / sizeof(R::kPoly[0]); ++i) q = MulAdd(q, r, Set<V>(R::kPoly[i]));
+  q = MulAdd(q, r, Set<V>(1));
+  B scale;
+  if constexpr (kLooksUp) {
+    scale = NodePower(t);
+  } else {
+    scale = Pow2(t);
+  }
+  return {q, r * scale, scale};
+}
+
+template <class B, class Shift>
+inline B ScaledExp(const B& x, const Shift& shift) {
+  return ExpTermsOf(x, shift).Value();
+}
+
+}  // namespace
+}  // namespace boltzmax::kernels

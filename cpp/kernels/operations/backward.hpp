@@ -1,0 +1,113 @@
+// Gradients of softmax and log_softmax, from the gradient dy of the result y.
+//
+//     softmax:      dx = y * (dy - sum(dy * y))
+//     log_softmax:  dx = dy - exp(y) * sum(dy)
+#pragma once
+
+#include "../panels/panels.hpp"
+
+namespace boltzmax::kernels {
+namespace {
+
+// The terms of the sum, and the map with it. A block of dy and y, or one vector.
+
+template <class V>
+struct SoftmaxGradient {
+  template <class B>
+  static B Term(const B& dy, const B& y) {
+    return dy * y;
+  }
+  template <class B>
+  B operator()(const B& dy, const B& y, V sum) const {
+    return y * (dy - B(sum));
+  }
+};
+
+template <class V>
+struct LogSoftmaxGradient {
+  using T = typename V::Scalar;
+  ExpShift<V, false> shift = ExpShift<V, false>(Set<V>(T(0)), MakeTemperature<V>(1.0));
+  V unscale = Set<V>(static_cast<T>(ExpConstants<T>::kUnscale));
+  // ScaledExp holds exp(40) and a little more; a log-probability is at most 0.
+  V limit = Set<V>(T(40)), nan = Set<V>(static_cast<T>(__builtin_nanf("")));
+
+  template <class B>
+  static B Term(const B& dy, const B&) {
+    return dy;
+  }
+  template <class B>
+  B operator()(const B& dy, const B& y, V sum) const {
+    const B p = IfThenElse(Lt(y, B(limit)), ScaledExp(y, shift) * B(unscale), B(nan));
+    return NegMulAdd(p, B(sum), dy);
+  }
+};
+
+// In blocks of four vectors, as trees are: larger ones would have more lanes beyond the end of a row.
+template <class S, class Gradient>
+inline Sum BackwardReduce(const S* dy, const S* y, size_t n) {
+  using V = VecOf<S>;
+  WideSum<V> sum;
+  ForEachBlock<V, 4>(n, [&](size_t i, auto lanes) {
+    AddTrees(&sum, Gradient::Term(LoadLanes<V>(dy + i, lanes, 0), LoadLanes<V>(y + i, lanes, 0)));
+  });
+  return sum.Total();
+}
+
+template <class S, class Gradient>
+inline void BackwardMap(const S* dy, const S* y, S* dx, size_t n, VecOf<S> sum) {
+  using V = VecOf<S>;
+  const Gradient gradient;
+  ForEachVectorOf<V>(n, [&](size_t i, auto lanes) {
+    StoreLanes(dx + i, gradient(LoadLanes<V>(dy + i, lanes, 0), LoadLanes<V>(y + i, lanes, 0), sum), lanes);
+  });
+}
+
+// Rows of at most four vectors by panels, to the same bits: their sums are folded side by side. Longer ones gain nothing by
+// that, as the folds of one overlap with the loads of the next; and a panel of them would leave the first-level cache before
+// it is read again.
+template <class S, class Gradient>
+inline void BackwardPanels(const GradBatch& b) {
+  using T = Compute<S>;
+  using V = Vec<T>;
+  constexpr size_t kRows = V::kLanes;
+  const size_t n = b.n;
+  for (size_t first = 0; first < b.rows; first += kRows) {
+    const size_t rows = b.rows - first < kRows ? b.rows - first : kRows;
+    const auto row = [&](auto* base, ptrdiff_t stride, size_t j) { return RowAt(base, stride, first + j); };
+    const auto* all_dy = reinterpret_cast<const S*>(b.dy);
+    const auto* all_y = reinterpret_cast<const S*>(b.y);
+    decltype(PartialSum(WideSum<V>{})) partial[kRows];
+    for (size_t j = 0; j < rows; ++j) {
+      const S *dy = row(all_dy, b.dy_stride, j), *y = row(all_y, b.y_stride, j);
+      const auto add = [&](WideSum<V>* sum, auto lanes) {
+        AddTrees(sum, Gradient::Term(LoadLanes<V>(dy, lanes, 0), LoadLanes<V>(y, lanes, 0)));
+      };
+      WideSum<V> sum;
+      n > V::kLanes ? add(&sum, Partial<4>{n}) : add(&sum, Partial<1>{n});
+      partial[j] = PartialSum(sum);
+    }
+    for (size_t j = rows; j < kRows; ++j) partial[j] = partial[0];
+    T sums[kRows];
+    Store(sums, Demote(FoldSums(partial, V{}).hi));
+    for (size_t j = 0; j < rows; ++j) {
+      const S *dy = row(all_dy, b.dy_stride, j), *y = row(all_y, b.y_stride, j);
+      BackwardMap<S, Gradient>(dy, y, row(reinterpret_cast<S*>(b.dx), b.dx_stride, j), n, Set<V>(sums[j]));
+    }
+  }
+}
+
+template <class S, class Gradient>
+BOLTZMAX_KERNEL inline void BackwardRows(const GradBatch& b) {
+  using V = VecOf<S>;
+  if (b.n <= 4 * V::kLanes) return BackwardPanels<S, Gradient>(b);
+  for (size_t r = 0; r < b.rows; ++r) {
+    const S* dy = RowAt(reinterpret_cast<const S*>(b.dy), b.dy_stride, r);
+    const S* y = RowAt(reinterpret_cast<const S*>(b.y), b.y_stride, r);
+    S* dx = RowAt(reinterpret_cast<S*>(b.dx), b.dx_stride, r);
+    const Sum sum = BackwardReduce<S, Gradient>(dy, y, b.n);
+    BackwardMap<S, Gradient>(dy, y, dx, b.n, Set<V>(static_cast<Compute<S>>(sum.hi)));
+  }
+}
+
+}  // namespace
+}  // namespace boltzmax::kernels

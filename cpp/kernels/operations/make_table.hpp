@@ -1,0 +1,298 @@
+// The kernel table of one ISA: every form of every operation of operations.hpp, for every storage type. Included after that
+// ISA's vector header.
+#pragma once
+
+#include "../layers/units.hpp"
+#include "../panels/panels.hpp"
+#include "../rows/softmax.hpp"
+#include "../rows/statistics.hpp"
+#include "backward.hpp"
+
+namespace boltzmax::kernels {
+namespace {
+
+template <class P, class Byte>
+inline P* Offset(Byte* base, size_t i, ptrdiff_t stride) {
+  return reinterpret_cast<P*>(base + static_cast<ptrdiff_t>(i) * stride);
+}
+
+// Where the exponentials of row r wait; null if nowhere.
+template <class S>
+inline Compute<S>* ExpBuffer(const RowBatch& b, size_t r, S* y) {
+  using T = Compute<S>;
+  if constexpr (sizeof(S) == sizeof(T)) {
+    if (!b.stream) return y;
+  }
+  return b.n <= kKept ? static_cast<T*>(b.scratch) + (r % 2) * kKept : nullptr;
+}
+template <class S, class Operation>
+inline void Attach(Operation* op, const RowBatch& b, size_t r, S* y) {
+  op->y = y;
+  if constexpr (requires { op->e; }) op->e = ExpBuffer(b, r, y);
+}
+
+// Rows of a batch in three overlapping steps: guess the maximum of one row, reduce the row before it, map the one before
+// that. What a step hands to the next comes from a long chain of instructions, which ends while another row is read.
+template <bool kScaled, class S, class Operation>
+BOLTZMAX_KERNEL inline void RunOverlapping(const RowBatch& b) {
+  struct Line {
+    Source<S, Operation::kCoarse> x;
+    Compute<S> guess;
+    double temperature;
+    Operation op;
+  };
+  Line lines[4];
+  const auto begin = [&](size_t r) {
+    Line& line = lines[r % 4];
+    line.x.x = Offset<const S>(b.x, r, b.x_stride);
+    line.x.mask = nullptr;
+    if (b.mask != nullptr) line.x.mask = Offset<const uint8_t>(b.mask, r, b.mask_stride);
+    line.temperature = 1.0;
+    if constexpr (kScaled) {
+      line.temperature = *Offset<const double>(reinterpret_cast<const char*>(b.temperature), r, b.temperature_stride);
+    }
+    Attach(&line.op, b, r, Offset<S>(b.y, r, b.y_stride));
+    line.guess = GuessMax(line.x, b.n);
+  };
+  if (b.rows > 0) begin(0);
+  for (size_t r = 0; r <= b.rows; ++r) {
+    if (r + 1 < b.rows) begin(r + 1);
+    if (r < b.rows) {
+      Line& line = lines[r % 4];
+      line.op.template Reduce<kScaled>(line.x, b.n, line.temperature, line.guess, b.far);
+    }
+    if (r > 0) {
+      const Line& line = lines[(r - 1) % 4];
+      line.op.template Map<kScaled>(line.x, b.n, line.temperature, b.stream);
+    }
+  }
+  if (b.stream) StreamFence();
+}
+
+// f(panel, temperatures) for every kLanes rows of a batch.
+template <class S, class F>
+inline void ForEachPanel(const RowBatch& b, F f) {
+  using V = VecOf<S>;
+  constexpr size_t kRows = Panel<S>::kRows;
+  for (size_t r = 0; r < b.rows; r += kRows) {
+    const Panel<S> panel = {Offset<const S>(b.x, r, b.x_stride),
+                            Offset<S>(b.y, r, b.y_stride),
+                            b.mask == nullptr ? nullptr : Offset<const uint8_t>(b.mask, r, b.mask_stride),
+                            b.x_stride,
+                            b.y_stride,
+                            b.mask_stride,
+                            b.rows - r < kRows ? b.rows - r : kRows,
+                            b.n,
+                            b.far};
+    StripTemperature<V> t;
+    if (b.scaled) {
+      const char* first = reinterpret_cast<const char*>(b.temperature);
+      t = {Offset<const double>(first, r, b.temperature_stride), b.temperature_stride, panel.rows};
+    }
+    f(panel, t);
+  }
+}
+
+// Every form of an operation, under its name in the headers: one row, a strip of columns, and both kinds of panels.
+#define BOLTZMAX_FORMS(name, Name, kind, ...)                                        \
+  struct Name##Forms {                                                               \
+    template <class S>                                                               \
+    using OnRow = Name##Op<S>;                                                       \
+    template <bool kScaled, class Columns, class T>                                  \
+    static void OnStrip(const Columns& x, char* y, ptrdiff_t y_stride, const T& t) { \
+      Name##Strip<kScaled>(x, y, y_stride, t);                                       \
+    }                                                                                \
+    BOLTZMAX_PANELS_##kind(Name)                                                     \
+  };
+// Of a map, each panel for itself.
+#define BOLTZMAX_PANELS_kMap(Name)                                                                            \
+  template <bool kScaled, class S>                                                                            \
+  static void Transposed(const RowBatch& b) {                                                                 \
+    ForEachPanel<S>(b, [](const auto& panel, const auto& t) { Name##Transposed<kScaled>(panel, t); });        \
+  }                                                                                                           \
+  template <bool kScaled, class S>                                                                            \
+  static void Along(const RowBatch& b) {                                                                      \
+    ForEachPanel<S>(b, [&](const auto& panel, const auto& t) { Name##Along<kScaled>(panel, t, b.scratch); }); \
+  }
+#define BOLTZMAX_PANELS_kMapWithGradient(Name) BOLTZMAX_PANELS_kMap(Name)
+// Of a reduction, the sums of several are finished together.
+#define BOLTZMAX_PANELS_kReduction(Name)                                                              \
+  template <bool kScaled, class S>                                                                    \
+  static void Transposed(const RowBatch& b) {                                                         \
+    Name##Panels<kScaled, S> panels;                                                                  \
+    ForEachPanel<S>(b, [&](const auto& panel, const auto& t) {                                        \
+      Columns<Compute<S>> columns, terms;                                                             \
+      panels.Add(panel, t, ReduceTransposedTo<PanelSum, kScaled, false>(panel, &columns, &terms, t)); \
+    });                                                                                               \
+    panels.Finish();                                                                                  \
+  }                                                                                                   \
+  template <bool kScaled, class S>                                                                    \
+  static void Along(const RowBatch& b) {                                                              \
+    Name##Panels<kScaled, S> panels;                                                                  \
+    ForEachPanel<S>(b, [&](const auto& panel, const auto& t) {                                        \
+      panels.Add(panel, t, ReduceAlongTo<PanelSum, kScaled, false>(panel, t, b.scratch));             \
+    });                                                                                               \
+    panels.Finish();                                                                                  \
+  }
+BOLTZMAX_FOR_EACH_OPERATION(BOLTZMAX_FORMS)
+#undef BOLTZMAX_FORMS
+#undef BOLTZMAX_PANELS_kMap
+#undef BOLTZMAX_PANELS_kMapWithGradient
+#undef BOLTZMAX_PANELS_kReduction
+
+template <bool kScaled, class S, class Forms>
+BOLTZMAX_KERNEL inline void RunTransposed(const RowBatch& b) {
+  Forms::template Transposed<kScaled, S>(b);
+}
+template <bool kScaled, class S, class Forms>
+BOLTZMAX_KERNEL inline void RunAlong(const RowBatch& b) {
+  Forms::template Along<kScaled, S>(b);
+}
+
+template <class S, class Forms>
+inline void RunRows(const RowBatch& b) {
+  WithBool(b.scaled, [&](auto scaled) {
+    constexpr bool kScaled = decltype(scaled)::value;
+    if (b.n == 0 || b.n > kPaneled<Compute<S>>) return RunOverlapping<kScaled, S, typename Forms::template OnRow<S>>(b);
+    b.n <= VecOf<S>::kInOrder ? RunTransposed<kScaled, S, Forms>(b) : RunAlong<kScaled, S, Forms>(b);
+  });
+}
+
+// f(scaled, source) for one row or a piece of one.
+template <class S, class F>
+inline void WithRow(const Row& row, F f) {
+  const S* x = static_cast<const S*>(row.x);
+  WithBool(row.temperature != 1.0, [&](auto scaled) { f(scaled, Source<S>{x, row.mask}); });
+}
+
+// Strips of kLanes columns, one after another.
+template <class S, class Forms>
+inline void RunColumns(const ColumnBatch& b) {
+  using V = VecOf<S>;
+  WithBool(b.scaled, [&](auto scaled) {
+    const char* t = reinterpret_cast<const char*>(b.temperature);
+    for (size_t c = 0; c < b.columns; c += V::kLanes) {
+      const size_t lanes = b.columns - c < V::kLanes ? b.columns - c : V::kLanes;
+      const Strip<S, Forms::template OnRow<S>::kCoarse> x = {b.x + c * sizeof(S), b.x_stride, b.n, lanes};
+      StripTemperature<V> temperature;
+      if (b.scaled) temperature = {Offset<const double>(t, c, b.temperature_stride), b.temperature_stride, lanes};
+      Forms::template OnStrip<decltype(scaled)::value>(x, b.y + c * sizeof(S), b.y_stride, temperature);
+    }
+  });
+}
+
+template <class S>
+struct Kernels {
+  using T = Compute<S>;
+
+  BOLTZMAX_KERNEL static RowSum Reduce(const Row& row) {
+    RowSum sum;
+    WithRow<S>(row, [&](auto scaled, const auto& x) {
+      sum = ReduceRow<decltype(scaled)::value>(x, row.n, row.temperature, GuessMax(x, row.n), KeepNothing{}, row.far);
+    });
+    return sum;
+  }
+  static Sum ReduceWithoutLargest(const Row& row, const RowSum& sum) {
+    Sum rest;
+    WithRow<S>(row, [&](auto scaled, const auto& x) {
+      rest = ReduceRest<decltype(scaled)::value>(x, row.n, row.temperature, sum);
+    });
+    return rest;
+  }
+  BOLTZMAX_KERNEL static RowSum ReduceToMean(const Row& row, double* mean) {
+    RowSum sum;
+    WithRow<S>(row, [&](auto scaled, const auto& x) {
+      sum = ReduceMean<decltype(scaled)::value>(x, row.n, row.temperature, row.far, mean);
+    });
+    return sum;
+  }
+  BOLTZMAX_KERNEL static double SumDistances(const Row& row, double from) {
+    return SumOfDistances(Source<S>{static_cast<const S*>(row.x), nullptr}, row.n, from);
+  }
+  static size_t CountAbove(const Row& row, double limit) {
+    return kernels::CountAbove(Source<S>{static_cast<const S*>(row.x), nullptr}, row.n, limit);
+  }
+  static size_t GroupMaxima(const Row& row, double* maxima) {
+    return MaximaOfGroups(Source<S>{static_cast<const S*>(row.x), nullptr}, row.n, maxima);
+  }
+  static size_t FindAbove(const Row& row, double limit, size_t begin, size_t most, Element* found, size_t* count) {
+    const Source<S> x = {static_cast<const S*>(row.x), nullptr};
+    return kernels::FindAbove(x, row.n, limit, begin, most, found, count);
+  }
+  template <class Operation>
+  BOLTZMAX_KERNEL static void Finish(const Row& row, const RowSum& sum, const Sum& log_sum) {
+    WithRow<S>(row, [&](auto scaled, const auto& x) {
+      Operation::template Finish<decltype(scaled)::value>(x, static_cast<S*>(row.y), row, sum, log_sum);
+    });
+    if (row.stream) StreamFence();
+  }
+  BOLTZMAX_KERNEL static void MapAffineSoftmax(const Row& row, const RowSum& sum, double gain, double add) {
+    WithRow<S>(row, [&](auto scaled, const auto& x) {
+      AffineSoftmaxMap<decltype(scaled)::value>(x, static_cast<S*>(row.y), row.n, row.temperature, sum, gain, add,
+                                                row.stream);
+    });
+    if (row.stream) StreamFence();
+  }
+  static void StoreOne(void* y, double value) { StoreScalar(static_cast<S*>(y), value); }
+
+  template <class Gradient>
+  BOLTZMAX_KERNEL static Sum ReduceGradient(const GradRow& row) {
+    return BackwardReduce<S, Gradient>(static_cast<const S*>(row.dy), static_cast<const S*>(row.y), row.n);
+  }
+  template <class Gradient>
+  BOLTZMAX_KERNEL static void MapGradient(const GradRow& row, const Sum& sum) {
+    BackwardMap<S, Gradient>(static_cast<const S*>(row.dy), static_cast<const S*>(row.y), static_cast<S*>(row.dx),
+                             row.n, Set<Vec<T>>(static_cast<T>(sum.hi)));
+  }
+
+#define BOLTZMAX_OP_KERNELS(name, Name, ...) \
+  {.rows = RunRows<S, Name##Forms>, .columns = RunColumns<S, Name##Forms>, .finish = Finish<Name##Op<S>>},
+#define BOLTZMAX_GRADIENT_KERNELS(name, Name)           \
+  table.gradients[static_cast<size_t>(Op::k##Name)] = { \
+      .rows = BackwardRows<S, Name##Gradient<Vec<T>>>,  \
+      .reduce = ReduceGradient<Name##Gradient<Vec<T>>>, \
+      .map = MapGradient<Name##Gradient<Vec<T>>>,       \
+  };
+  static constexpr StorageKernels MakeTable() {
+    StorageKernels table = {
+        .ops = {BOLTZMAX_FOR_EACH_OPERATION(BOLTZMAX_OP_KERNELS)},
+        .gradients = {},
+        .reduce = Reduce,
+        .reduce_rest = ReduceWithoutLargest,
+        .log_of_sum = LogOfSum<T>,
+        .log_of_peaked_sum = LogOfPeakedSum<T>,
+        .affine_softmax_map = MapAffineSoftmax,
+        .store_scalar = StoreOne,
+        .reduce_mean = ReduceToMean,
+        .sum_distances = SumDistances,
+        .count_above = CountAbove,
+        .find_above = FindAbove,
+        .group_maxima = GroupMaxima,
+    };
+    BOLTZMAX_FOR_EACH_GRADIENT(BOLTZMAX_GRADIENT_KERNELS)
+    return table;
+  }
+#undef BOLTZMAX_OP_KERNELS
+#undef BOLTZMAX_GRADIENT_KERNELS
+};
+template <class S>
+constexpr StorageKernels kStorageKernels = Kernels<S>::MakeTable();
+
+template <class T>
+constexpr UnitKernels<T> kUnits = {DotRows<T>, AddRows<T>, LogSigmoid<T>};
+
+constexpr KernelTable MakeTable(const char* isa) {
+  return {
+      .isa = isa,
+      .losses = &BOLTZMAX_ISA::kLosses,
+      .pointwise = &BOLTZMAX_ISA::kPointwise,
+      .tiles = &BOLTZMAX_ISA::kTiles,
+      .weighted = &BOLTZMAX_ISA::kWeighted,
+      .units_f32 = kUnits<float>,
+      .units_f64 = kUnits<double>,
+      BOLTZMAX_FOR_EACH_STORAGE(BOLTZMAX_VALUE, kStorageKernels)  //
+  };
+}
+
+}  // namespace
+}  // namespace boltzmax::kernels

@@ -1,0 +1,307 @@
+// Panels: as many rows as a vector has lanes, worked on together. What a row is reduced to lies in its lane, so that all
+// that happens once for a row (the shift, a division, a logarithm) happens once for a panel.
+//
+// Rows of at most kInOrder elements are transposed into columns first: each lane is a row from the beginning to the end.
+// Longer ones, up to kPaneled elements, are read as they lie, and their partial maxima and sums folded side by side.
+#pragma once
+
+#include "../columns/columns.hpp"
+#include "transpose.hpp"
+
+namespace boltzmax::kernels {
+namespace {
+
+template <class S>
+struct Panel {
+  using T = Compute<S>;
+  using V = Vec<T>;
+  static constexpr size_t kRows = V::kLanes;
+  const S* x;
+  S* y;
+  const uint8_t* mask;  // or null
+  ptrdiff_t x_stride, y_stride, mask_stride;
+  size_t rows, n;
+  bool far;
+
+  Source<S> Row(size_t j) const {
+    return {RowAt(x, x_stride, j), mask == nullptr ? nullptr : RowAt(mask, mask_stride, j)};
+  }
+  S* Out(size_t j) const { return RowAt(y, y_stride, j); }
+};
+
+// Asks for what lies beyond row j of a panel by a panel or more, and for where its result goes: rows come from memory, and
+// the processor has too many instructions on their way to look ahead by itself. A row at a time, as it cannot wait for
+// many lines at once. (Always inlined: to GCC, a call that only prefetches has no effect, and may go.)
+template <class S>
+[[gnu::always_inline]] inline void PrefetchBeyond(const Panel<S>& panel, size_t j) {
+  constexpr size_t kLeast = 4096, kLine = 64;
+  const size_t row = panel.n * sizeof(S), bytes = row * Panel<S>::kRows;
+  const auto stride = static_cast<ptrdiff_t>(row);
+  const size_t begin = j * row / kLine * kLine, end = (j + 1) * row / kLine * kLine;
+  for (size_t at = begin + (bytes < kLeast ? kLeast : bytes); at < end + (bytes < kLeast ? kLeast : bytes);
+       at += kLine) {
+    if (panel.x_stride == stride) __builtin_prefetch(reinterpret_cast<const char*>(panel.x) + at);
+    if (panel.y_stride == stride) __builtin_prefetch(reinterpret_cast<const char*>(panel.y) + at, 1);
+  }
+}
+
+// ---- rows as columns ----
+
+// A panel that has all its rows: where some are missing, a copy of those that are there, and the first again.
+template <class S>
+struct WholePanel {
+  static constexpr size_t kRows = Panel<S>::kRows, kMost = kRows * VecOf<S>::kInOrder;
+  Panel<S> panel;
+  S x[kMost];
+  uint8_t mask[kMost];
+
+  // Those of a whole one are not initialized, and not looked at.
+  explicit WholePanel(const Panel<S>& part) : panel(part) {
+    panel.rows = kRows;
+    panel.x = Copied(part, part.x, part.x_stride, x, &panel.x_stride);
+    if (part.mask != nullptr) panel.mask = Copied(part, part.mask, part.mask_stride, mask, &panel.mask_stride);
+  }
+
+ private:
+  template <class P>
+  static const P* Copied(const Panel<S>& part, const P* from, ptrdiff_t stride, P* to, ptrdiff_t* to_stride) {
+    const size_t n = part.n;
+    for (size_t j = 0; j < kRows; ++j) {
+      const P* row = RowAt(from, stride, j < part.rows ? j : 0);
+      for (size_t i = 0; i < n; ++i) to[j * n + i] = row[i];
+    }
+    *to_stride = static_cast<ptrdiff_t>(n * sizeof(P));
+    return to;
+  }
+};
+
+// Whether two rows of two numbers, one next to the other, fill a part of a vector.
+template <class S>
+inline bool HasPairsIn(const Panel<S>& part, ptrdiff_t stride) {
+  return VecOf<S>::kPart == 4 && part.n == 2 && stride == 2 * sizeof(S);
+}
+
+// Elements [0, n) of all rows as lines of `columns`; masked ones are -inf.
+template <class S, class T>
+inline void LoadTransposed(const Panel<S>& part, T* columns) {
+  using V = Vec<T>;
+  constexpr size_t kPart = V::kPart;
+  if (part.rows < Panel<S>::kRows) return LoadTransposed(WholePanel<S>(part).panel, columns);
+  for (size_t j = 0; part.far && j < Panel<S>::kRows; ++j) PrefetchBeyond(part, j);
+  if (HasPairsIn(part, part.x_stride) && part.mask == nullptr) {
+    const V a = LoadParts(part.x, part.x_stride), b = LoadParts(RowAt(part.x, part.x_stride, 2), part.x_stride);
+    const V even = UnpackLow(a, b), odd = UnpackHigh(a, b);
+    Store(columns, UnpackLow(even, odd));
+    return Store(columns + V::kLanes, UnpackHigh(even, odd));
+  }
+  const auto put = [&](size_t c, size_t n, auto load) {
+    V v[kPart];
+    BOLTZMAX_UNROLL
+    for (size_t j = 0; j < kPart; ++j) {
+      v[j] = load(RowAt(part.x, part.x_stride, j) + c, part.x_stride);
+      if (part.mask == nullptr) continue;
+      const auto counts = MaskOfParts<V>(RowAt(part.mask, part.mask_stride, j) + c, part.mask_stride, n);
+      v[j] = IfThenElse(counts, v[j], Set<V>(Source<S>::kLowest));
+    }
+    TransposeParts(v);
+    BOLTZMAX_UNROLL
+    for (size_t j = 0; j < kPart; ++j) Store(columns + (c + j) * V::kLanes, v[j]);
+  };
+  size_t c = 0;
+  for (; c + kPart <= part.n; c += kPart) put(c, kPart, [](const S* p, ptrdiff_t rows) { return LoadParts(p, rows); });
+  const size_t n = part.n - c;
+  if (n != 0) put(c, n, [n](const S* p, ptrdiff_t rows) { return LoadPartsN(p, rows, n); });
+}
+
+// Back, into the rows that are there.
+template <class S, class T>
+inline void StoreTransposed(const T* columns, const Panel<S>& part) {
+  using V = Vec<T>;
+  constexpr size_t kPart = V::kPart, kRows = Panel<S>::kRows;
+  if (part.rows < kRows) {
+    S y[kRows * V::kInOrder];
+    Panel<S> whole = part;
+    whole.rows = kRows;
+    whole.y = y;
+    whole.y_stride = static_cast<ptrdiff_t>(part.n * sizeof(S));
+    StoreTransposed(columns, whole);
+    for (size_t j = 0; j < part.rows; ++j) {
+      for (size_t i = 0; i < part.n; ++i) part.Out(j)[i] = y[j * part.n + i];
+    }
+    return;
+  }
+  if (HasPairsIn(part, part.y_stride)) {
+    const V x = Load(columns), y = Load(columns + V::kLanes);
+    StoreParts(part.y, part.y_stride, UnpackLow(x, y));
+    return StoreParts(part.Out(2), part.y_stride, UnpackHigh(x, y));
+  }
+  const auto take = [&](size_t c, auto store) {
+    V v[kPart];
+    BOLTZMAX_UNROLL
+    for (size_t j = 0; j < kPart; ++j) v[j] = Load(columns + (c + j) * V::kLanes);
+    TransposeParts(v);
+    BOLTZMAX_UNROLL
+    for (size_t j = 0; j < kPart; ++j) store(part.Out(j) + c, part.y_stride, v[j]);
+  };
+  size_t c = 0;
+  for (; c + kPart <= part.n; c += kPart) take(c, [](S* p, ptrdiff_t rows, V v) { StoreParts(p, rows, v); });
+  const size_t n = part.n - c;
+  if (n != 0) take(c, [n](S* p, ptrdiff_t rows, V v) { StorePartsN(p, rows, v, n); });
+}
+
+// ---- rows as they lie ----
+
+// A temperature for each lane, of which one lane is wanted in all.
+template <class V>
+struct LaneTemperatures {
+  using T = typename V::Scalar;
+  T value[V::kLanes], inverse_hi[V::kLanes], inverse_lo[V::kLanes];
+
+  explicit LaneTemperatures(const Temperature<V>& t) {
+    Store(value, t.value);
+    Store(inverse_hi, t.inverse_hi);
+    Store(inverse_lo, t.inverse_lo);
+  }
+  Temperature<V> operator[](size_t lane) const {
+    return {Set<V>(value[lane]), Set<V>(inverse_hi[lane]), Set<V>(inverse_lo[lane])};
+  }
+};
+
+// The same of shifts.
+template <class Shift>
+struct LaneShifts {
+  using V = typename Shift::Vector;
+  using T = typename V::Scalar;
+  T magic[V::kLanes], floor[V::kLanes], offset[V::kLanes];
+  LaneTemperatures<V> temperatures;
+  Shift all;
+
+  explicit LaneShifts(const Shift& shift) : temperatures(shift.temperature), all(shift) {
+    Store(magic, shift.magic);
+    Store(floor, shift.floor);
+    Store(offset, shift.offset);
+  }
+  Shift operator[](size_t lane) const {
+    Shift shift = all;
+    shift.magic = Set<V>(magic[lane]);
+    shift.floor = Set<V>(floor[lane]);
+    shift.offset = Set<V>(offset[lane]);
+    shift.temperature = temperatures[lane];
+    return shift;
+  }
+};
+
+// The lanes of partial sums, still to be folded.
+inline F64 PartialSum(const WideSum<F32>& sum) { return sum.lower + sum.upper; }
+inline Pair<F64> PartialSum(const WideSum<F64>& sum) { return sum.sum; }
+
+inline Pair<Wide<F32>> FoldSums(const F64* partial, F32) {
+  const auto add = [](F64 a, F64 b) { return a + b; };
+  Wide<F32> sum;
+  sum.part[0] = FoldRows<F64>(partial, add);
+  sum.part[1] = FoldRows<F64>(partial + F64::kLanes, add);
+  return {sum, Const(0)};
+}
+inline Pair<Wide<F64>> FoldSums(const Pair<F64>* partial, F64) {
+  const auto sum = FoldRows<F64>(partial, Merge<F64>);
+  return Settle(Pair<Wide<F64>>{sum.hi, sum.lo});
+}
+
+// The sum of what waits at e, `vectors` of them: four of a lane make a tree, or, for a logarithm, each is added on its own.
+template <bool kForLog, class V, class T>
+inline WideSum<V> SumOfWaiting(const T* e, size_t vectors) {
+  WideSum<V> sum;
+  size_t u = 0;
+  if constexpr (!kForLog) {
+    for (; u + 4 <= vectors; u += 4) AddTrees(&sum, LoadLanes<V>(e + u * V::kLanes, Whole<4>{}, T(0)));
+    const auto load = [&](size_t k) { return Load(e + (u + k) * V::kLanes); };
+    if (vectors - u == 3) sum.Add((load(0) + load(1)) + load(2));
+    if (vectors - u == 2) sum.Add(load(0) + load(1));
+    if (vectors - u == 1) sum.Add(load(0));
+  } else {
+    for (; u < vectors; ++u) sum.AddStored(e + u * V::kLanes);
+  }
+  return sum;
+}
+
+// Exponentials of the rows of a panel: whole vectors, beyond the end zeros. What is stored in part of a vector could not
+// be loaded again at once.
+template <class T>
+struct Waiting {
+  using V = Vec<T>;
+  T* at;
+  size_t vectors;
+
+  Waiting(void* scratch, size_t n) : at(static_cast<T*>(scratch)), vectors((n + V::kLanes - 1) / V::kLanes) {}
+  T* Row(size_t j) const { return at + j * vectors * V::kLanes; }
+};
+
+// The rows of a panel, reduced. Their exponentials are kept where `wanted`, and of rows so short that adding them up later,
+// all rows one after the other, is faster; longer ones would leave the first-level cache.
+template <bool kScaled, bool kCoarse, bool kForLog, class S, class T, class V = Vec<T>>
+inline auto ReduceAlong(const Panel<S>& panel, const Temperature<V>& t, const Waiting<T>& waiting, bool wanted = true) {
+  constexpr size_t kMostKept = 128;
+  const bool keeps = !kForLog || wanted || panel.n <= kMostKept;
+  using Shift = typename Source<S, kCoarse>::template Shift<kScaled>;
+  constexpr size_t kRows = V::kLanes;
+  V maxima[kRows];
+  decltype(PartialSum(WideSum<V>{})) partial[kRows];
+  for (size_t j = 0; j < panel.rows; ++j) {
+    const auto x = panel.Row(j);
+    V max = Set<V>(Source<S>::kLowest);
+    ForEachVectorOf<V>(panel.n, [&](size_t i, auto lanes) { max = MaxOf(x(i, lanes), max); });
+    maxima[j] = max;
+  }
+  for (size_t j = panel.rows; j < kRows; ++j) maxima[j] = maxima[0];
+  const V max = FoldRows<V>(maxima, [](V a, V b) { return Max(a, b); });
+  const Shift shift(max, t);
+  const LaneShifts<Shift> shifts(shift);
+  WithShift<kScaled>(shift, [&]<class Narrowed>(const Narrowed&) {
+    for (size_t j = 0; j < panel.rows; ++j) {
+      if (panel.far) PrefetchBeyond(panel, j);
+      const auto x = panel.Row(j);
+      const Narrowed own(shifts[j]);
+      if (!keeps) {
+        WideSum<V> sum;
+        ForEachVectorOf<V>(panel.n, [&](size_t i, auto lanes) { AddEach(&sum, ScaledExp(x(i, lanes), own)); });
+        partial[j] = PartialSum(sum);
+        continue;
+      }
+      T* e = waiting.Row(j);
+      ForEachVectorOf<V>(panel.n, [&](size_t i, auto lanes) {
+        StoreLanes(e + i, ScaledExp(x(i, lanes), own), Whole<decltype(lanes)::kVectors>{});
+      });
+    }
+  });
+  for (size_t j = 0; j < panel.rows && keeps; ++j) {
+    partial[j] = PartialSum(SumOfWaiting<kForLog, V>(waiting.Row(j), waiting.vectors));
+  }
+  for (size_t j = panel.rows; j < kRows; ++j) partial[j] = partial[0];
+  return MakeStripSum(max, shift, FoldSums(partial, V{}));
+}
+
+// The rows of a panel whose lanes are marked.
+template <class S, class D, class F>
+inline void ForEachMarked(const Panel<S>& panel, const D& marks, F f) {
+  if (!Any(Eq(marks, D(Const(1))))) return;
+  double marked[Panel<S>::kRows];
+  StoreLanes(marked, marks, Whole<sizeof(D) / sizeof(F64)>{});
+  for (size_t j = 0; j < panel.rows; ++j) {
+    if (marked[j] != 0) f(j);
+  }
+}
+
+// y = f, row by row: row(j, map) calls map(f).
+template <class S, class Row>
+inline void MapAlong(const Panel<S>& panel, Row row) {
+  using V = VecOf<S>;
+  for (size_t j = 0; j < panel.rows; ++j) {
+    S* y = panel.Out(j);
+    row(j, [&](auto f) {
+      ForEachVectorOf<V>(panel.n, [&](size_t i, auto lanes) { StoreLanes(y + i, f(i, lanes), lanes); });
+    });
+  }
+}
+
+}  // namespace
+}  // namespace boltzmax::kernels

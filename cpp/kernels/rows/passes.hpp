@@ -1,0 +1,78 @@
+// The passes over a row. An operation is a few of them with lambdas that read like its formula.
+//
+// A lambda is called as f(i, lanes): i is the first element and lanes says how many follow, Whole<U> or Partial<U>; what
+// it loads and returns is a Block<V, U>. The end of a row goes through the same code as its middle.
+#pragma once
+
+#include "../isa/block.hpp"
+#include "../math/wide_sum.hpp"
+
+namespace boltzmax::kernels {
+namespace {
+
+template <bool kValue>
+struct Bool {
+  static constexpr bool value = kValue;
+};
+
+// f(scaled) with the boolean as a type.
+template <class F>
+inline void WithBool(bool scaled, F f) {
+  scaled ? f(Bool<true>{}) : f(Bool<false>{});
+}
+
+// f for every element of a row of n, in blocks of U vectors.
+template <class V, size_t U, class F>
+inline void ForEachBlock(size_t n, F f) {
+  constexpr size_t kStep = U * V::kLanes;
+  size_t i = 0;
+  for (; i + kStep <= n; i += kStep) f(i, Whole<U>{});
+  const size_t rest = n - i;
+  if (rest == 0) return;
+  if (rest <= V::kLanes) return f(i, Partial<1>{rest});
+  f(i, Partial<U>{rest});
+}
+
+// f for every element of a row so short that the processor works on several: what is left after the blocks of four goes
+// vector by vector, so that no lane computes in vain but in the last.
+template <class V, class F>
+inline void ForEachVectorOf(size_t n, F f) {
+  size_t i = 0;
+  for (; i + 4 * V::kLanes <= n; i += 4 * V::kLanes) f(i, Whole<4>{});
+  for (; i + V::kLanes <= n; i += V::kLanes) f(i, Whole<1>{});
+  if (i < n) f(i, Partial<1>{n - i});
+}
+
+// The maximum of f; NaN is passed over.
+template <class V, class F>
+inline typename V::Scalar MaxOver(size_t n, F f) {
+  V max = Set<V>(-static_cast<typename V::Scalar>(__builtin_inff()));
+  ForEachBlock<V, 4>(n, [&](size_t i, auto lanes) { max = MaxOf(f(i, lanes), max); });
+  return ReduceMax(max);
+}
+
+// The sum of f: trees of four vectors, added up in twice the precision. f must be 0 beyond the row.
+template <class V, class F>
+inline Sum SumOver(size_t n, F f) {
+  WideSum<V> sum;
+  ForEachBlock<V, V::kUnroll>(n, [&](size_t i, auto lanes) { AddTrees(&sum, f(i, lanes)); });
+  return sum.Total();
+}
+
+// y = f, element by element. Streaming bypasses the cache, for results that would not stay in it anyway; it writes whole
+// aligned vectors, with ordinary stores before and after.
+template <class V, class S, class F>
+inline void MapTo(S* y, size_t n, bool stream, F f) {
+  const auto store = [&](size_t i, auto lanes) { StoreLanes(y + i, f(i, lanes), lanes); };
+  if (!stream) return ForEachBlock<V, 4>(n, store);
+  constexpr size_t kBytes = V::kLanes * sizeof(S), kStep = 4 * V::kLanes;
+  const size_t to_aligned = (kBytes - reinterpret_cast<uintptr_t>(y) % kBytes) % kBytes / sizeof(S);
+  const size_t head = to_aligned < n ? to_aligned : n;
+  if (head != 0) store(0, Partial<1>{head});
+  size_t i = head;
+  for (; i + kStep <= n; i += kStep) StreamLanes(y + i, f(i, Whole<4>{}), Whole<4>{});
+  ForEachBlock<V, 4>(n - i, [&](size_t j, auto lanes) { store(i + j, lanes); });
+}
+
+}  // namespace
+}  // namespace boltzmax::kernels

@@ -1,0 +1,243 @@
+// Sums of weighted exponentials, sum_j b_j exp(x_j), and how large their terms are, which tells how many digits are left
+// where weights of both signs cancel.
+#pragma once
+
+#include "../rows/reduce.hpp"
+#include "../weighted_types.hpp"
+
+namespace boltzmax::kernels {
+namespace {
+
+template <class V, size_t U>
+inline V SumOfSizes(const Block<V, U>& terms) {
+  V sizes = Abs(terms.part[0]);
+  BOLTZMAX_UNROLL
+  for (size_t u = 1; u < U; ++u) sizes = sizes + Abs(terms.part[u]);
+  return sizes;
+}
+
+// The largest of the sizes, joined to m.
+template <class V, size_t U>
+inline V MaxOfSizes(const Block<V, U>& block, V m) {
+  BOLTZMAX_UNROLL
+  for (size_t u = 0; u < U; ++u) m = Max(Abs(block.part[u]), m);
+  return m;
+}
+
+template <class V>
+struct SignedSum {
+  WideSum<V> sum;
+  V size = Set<V>(0);
+
+  template <size_t U>
+  void Add(const Block<V, U>& terms) {
+    AddTrees(&sum, terms);
+    size = size + SumOfSizes(terms);
+  }
+
+  // Without trees, in whose roundings equal and opposite terms would leave something of each other.
+  template <size_t U>
+  void AddSingly(const Block<V, U>& terms) {
+    AddEach(&sum, terms);
+    size = size + SumOfSizes(terms);
+  }
+
+  double Size() const {
+    const V none = Set<V>(0), sizes[4] = {size, none, none, none};
+    typename V::Scalar totals[4];
+    ReduceAdd4(sizes, totals);
+    return static_cast<double>(totals[0]);
+  }
+};
+
+// What may be lost of n terms with weights of at most this size: exponentials below 2^-190 for floats; for doubles below
+// 2^-1150 (see ExpConstants::kFloor), but subnormal numbers are slow to compute with.
+template <class T>
+inline double LostOf(size_t n, T weight) {
+  constexpr double kLeast = sizeof(T) == sizeof(float) ? 0x1p-188 : 0x1p-900;
+  return static_cast<double>(n) * (static_cast<double>(weight) * kLeast);
+}
+
+template <class Shift, class V>
+inline WeightedSum MakeWeightedSum(const Shift& shift, const SignedSum<V>& total, double lost) {
+  constexpr double kUnscale = Shift::C::kUnscale;
+  const Sum sum = total.sum.Total();
+  return {static_cast<double>(FirstLane(shift.offset)),
+          static_cast<double>(FirstLane(shift.exponent)),
+          sum.hi * kUnscale,
+          sum.lo * kUnscale,
+          total.Size() * kUnscale,
+          lost};
+}
+
+// The sum in one pass if the first elements tell nearly how large the largest is, as in ReduceRow.
+template <class T>
+BOLTZMAX_KERNEL inline WeightedSum SumWeighted(const T* x, const T* b, size_t n) {
+  using V = Vec<T>;
+  using C = ExpConstants<T>;
+  constexpr T kLowest = Source<T>::kLowest;
+  const Source<T> source = {x, nullptr};
+  const auto one = MakeTemperature<V>(1.0);
+  const auto is_direct = [](T v) { return v <= C::kDirectLimit && v >= -C::kDirectLimit; };
+  V running = Set<V>(kLowest), weights = Set<V>(0);
+  const auto sum = [&](const auto& reduction) {
+    SignedSum<V> total;
+    ForEachBlock<V, 4>(n, [&](size_t i, auto lanes) {
+      const auto v = source(i, lanes);
+      running = MaxOf(v, running);
+      const auto w = LoadLanes<V>(b + i, lanes, T(0));
+      weights = MaxOfSizes(w, weights);
+      total.Add(w * ScaledExp(v, reduction));
+    });
+    return total;
+  };
+  const T guess = GuessMax(source, n);
+  if (is_direct(guess)) {
+    const ExpShift<V, false> shift(Set<V>(guess), one);
+    const auto total = sum(DirectShift(shift));
+    const T max = ReduceMax(running);
+    if (max - guess <= C::kHeadroom && is_direct(max)) {
+      return MakeWeightedSum(shift, total, LostOf(n, ReduceMax(weights)));
+    }
+  }
+  const T max = MaxOver<V>(n, source);
+  if (!IsFinite(static_cast<double>(max))) return {0.0, 0.0, 0.0, 0.0, __builtin_nan(""), 0.0};
+  const ExpShift<V, false> shift(Set<V>(max), one);
+  const auto total = sum(shift);
+  return MakeWeightedSum(shift, total, LostOf(n, ReduceMax(weights)));
+}
+
+// ---- the same with terms in pairs of doubles ----
+
+// a + b and what its rounding lost, where |a| >= |b| (Dekker).
+template <class D>
+inline Pair<D> FastTwoSum(const D& a, const D& b) {
+  const D sum = a + b;
+  return {sum, b - (sum - a)};
+}
+
+// a * b and what its rounding lost.
+template <class D>
+inline Pair<D> TwoProduct(const D& a, const D& b) {
+  const D product = a * b;
+  return {product, Const(0) - Remainder(product, a, b)};
+}
+
+// ln(2) / kNodes to 160 bits, together with ExpReduction's kStepHi and kStepLo.
+template <int kNodes>
+inline constexpr double kStepLeast = 0;
+template <>
+inline constexpr double kStepLeast<1> = 0x1.cc01f97b57a08p-87;
+template <>
+inline constexpr double kStepLeast<8> = -0x1.9ff0342542fc3p-93;
+
+template <class D>
+inline Pair<D> Product(const Pair<D>& a, const Pair<D>& b) {
+  const Pair<D> high = TwoProduct(a.hi, b.hi);
+  return FastTwoSum(high.hi, high.lo + MulAdd(a.hi, b.lo, a.lo * b.hi));
+}
+
+// a + b, where |a.hi| >= |b.hi|.
+template <class D>
+inline Pair<D> AddSmaller(const Pair<D>& a, const Pair<D>& b) {
+  const Pair<D> high = FastTwoSum(a.hi, b.hi);
+  return FastTwoSum(high.hi, high.lo + (a.lo + b.lo));
+}
+
+// exp(r) - 1 = r + r^2 / 2 + r^3 q(r) for |r| <= ln(2) / 16 = 0.0433. With q in double, the last summand, at most 1.4e-5, is
+// rounded thrice: the error is below 2^-67. The careful one takes the first coefficients in pairs, up to r^9 / 9!: 2^-95.
+template <bool kCareful, class D>
+inline Pair<D> Expm1OfPair(const Pair<D>& r) {
+  constexpr double kPoly[] = {1.0 / 87178291200, 1.0 / 6227020800, 1.0 / 479001600, 1.0 / 39916800,
+                              1.0 / 3628800,     1.0 / 362880,     1.0 / 40320,     1.0 / 5040,
+                              1.0 / 720,         1.0 / 120,        1.0 / 24,        1.0 / 6};
+  // What rounding the last seven of these lost.
+  constexpr double kLow[] = {-0x1.c154f8ddc6c00p-73, 0x1.a01a01a01a01ap-76, 0x1.a01a01a01a01ap-73,
+                             -0x1.f49f49f49f49fp-65, 0x1.1111111111111p-63, 0x1.5555555555555p-59,
+                             0x1.5555555555555p-57};
+  constexpr size_t kTerms = sizeof(kPoly) / sizeof(kPoly[0]), kPairs = sizeof(kLow) / sizeof(kLow[0]);
+  const D half = Const(0.5);
+  const Pair<D> square = Product(r, r), halved = {square.hi * half, square.lo * half};
+  constexpr size_t kFirst = kCareful ? 0 : 4, kDoubles = kCareful ? kTerms - kPairs : kTerms;
+  D p = Const(kPoly[kFirst]);
+  BOLTZMAX_UNROLL
+  for (size_t i = kFirst + 1; i < kDoubles; ++i) p = MulAdd(p, r.hi, Const(kPoly[i]));
+  Pair<D> q = {p, Const(0)};
+  if constexpr (kCareful) {
+    BOLTZMAX_UNROLL
+    for (size_t i = 0; i < kPairs; ++i) {
+      q = AddSmaller(Pair<D>{Const(kPoly[kDoubles + i]), Const(kLow[i])}, Product(q, r));
+    }
+    return AddSmaller(r, AddSmaller(halved, Product(Product(square, r), q)));
+  }
+  const Pair<D> two = FastTwoSum(r.hi, halved.hi), three = FastTwoSum(two.hi, r.hi * square.hi * p);
+  return {three.hi, (three.lo + two.lo) + (r.lo + halved.lo)};
+}
+
+// (1 + s)^2 - 1
+template <class D>
+inline Pair<D> SquaredBesideOne(const Pair<D>& s) {
+  const Pair<D> square = TwoProduct(s.hi, s.hi);
+  const D twice = s.hi + s.hi;
+  const Pair<D> sum = FastTwoSum(twice, square.hi);
+  return {sum.hi, sum.lo + (square.lo + MulAdd(twice, s.lo, s.lo + s.lo))};
+}
+
+// 2^kScale exp(x - offset) 2^-K as hi + lo, within 2^-63 of it, or 2^-91 where careful. Where no powers are looked up, an
+// eighth of r is taken and the result squared thrice, which makes the error of exp(r / 8) eight times as large.
+template <bool kCareful, class B, class Shift>
+inline Pair<B> PairTermsOf(const B& x, const Shift& shift) {
+  using V = typename Shift::Vector;
+  using R = typename Shift::Reduction;
+  const B a = shift.Argument(x);
+  const B t = MulAdd(a, B(Set<V>(R::kInverseStep)), B(shift.magic));
+  const B k = t - B(shift.magic);
+  const B high = NegMulAdd(k, B(Set<V>(R::kStepHi)), a);  // exact
+  const Pair<B> low = TwoProduct(k, B(Set<V>(R::kStepLo)));
+  Pair<B> r;
+  r.hi = TwoSum(high, B(Const(0)) - low.hi, &r.lo);
+  r.lo = NegMulAdd(k, B(Set<V>(kStepLeast<V::kNodes>)), r.lo - low.lo);
+  Pair<B> s;
+  B power;
+  if constexpr (V::kNodes > 1) {
+    r.lo = r.lo + NodeRest(t);
+    s = Expm1OfPair<kCareful>(r);
+    power = NodePower(t);
+  } else {
+    const B eighth = Const(0.125);
+    s = Expm1OfPair<kCareful>(Pair<B>{r.hi * eighth, r.lo * eighth});
+    BOLTZMAX_UNROLL
+    for (int i = 0; i < 3; ++i) s = SquaredBesideOne(s);
+    power = Pow2(t);
+  }
+  const Pair<B> product = TwoProduct(power, s.hi), sum = FastTwoSum(power, product.hi);
+  return {sum.hi, sum.lo + MulAdd(power, s.lo, product.lo)};
+}
+
+inline double MaxOfDoubles(const double* x, size_t n) { return MaxOver<Vec<double>>(n, Source<double>{x, nullptr}); }
+
+template <bool kCareful>
+BOLTZMAX_KERNEL inline WeightedSum SumWeightedPairs(const double* x, const double* b, size_t n, double max) {
+  using V = Vec<double>;
+  const Source<double> source = {x, nullptr};
+  const ExpShift<V, false> shift(Set<V>(max), MakeTemperature<V>(1.0));
+  SignedSum<V> total;
+  V weights = Set<V>(0);
+  ForEachBlock<V, 2>(n, [&](size_t i, auto lanes) {
+    const auto e = PairTermsOf<kCareful>(source(i, lanes), shift);
+    const auto w = LoadLanes<V>(b + i, lanes, 0.0);
+    weights = MaxOfSizes(w, weights);
+    const auto term = TwoProduct(e.hi, w);
+    const auto low = MulAdd(e.lo, w, term.lo);
+    BOLTZMAX_UNROLL
+    for (size_t u = 0; u < lanes.kVectors; ++u) {
+      total.sum.Add(term.hi.part[u]);
+      total.sum.sum.lo = total.sum.sum.lo + low.part[u];
+      total.size = total.size + Abs(term.hi.part[u]);
+    }
+  });
+  return MakeWeightedSum(shift, total, LostOf(n, ReduceMax(weights)));
+}
+
+}  // namespace
+}  // namespace boltzmax::kernels

@@ -1,0 +1,84 @@
+"""The rooms of the C++: folders of a floor, whose files include their own or lower ones."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from test_codebase import FLOORS, ROOT, includes, resolve, sources, where
+
+# From the ground up; rooms on the same line do not know each other.  At the top of kernels/ lie the
+# headers that its callers see, too (""), and the tables (".cpp").
+ROOMS = {
+    "cpp/kernels": (
+        {""},
+        {"isa"},
+        {"math"},
+        {"rows"},
+        {"columns"},
+        {"panels"},
+        {"losses", "weighted", "layers"},
+        {"operations"},
+        {".cpp"},
+    ),
+    "cpp/core": (
+        {"runtime"},
+        {"rows", "weighted"},
+        {"losses", "stats", "trees"},
+        {"linear"},
+        {"api"},
+    ),
+}
+
+pytestmark = pytest.mark.skipif(
+    not (ROOT / "cpp").is_dir(), reason="the tests are not beside the sources"
+)
+
+
+def room_of(path: Path, floor: str) -> str:
+    """The folder of a file on its floor; of one at the top its suffix, unless it is a header."""
+    parts = path.relative_to(ROOT / floor).parts
+    top = "" if path.suffix == ".hpp" else path.suffix
+    return parts[0] if len(parts) > 1 else top
+
+
+def included(source: Path) -> Iterator[tuple[int, Path]]:
+    """Lines, and the files of the project that are included there."""
+    for number, name, _ in includes(source):
+        if target := resolve(name, source):
+            yield number, target
+
+
+@pytest.mark.parametrize("floor", ROOMS)
+def test_includes_between_rooms_go_down(floor: str) -> None:
+    heights = {room: height for height, rooms in enumerate(ROOMS[floor]) for room in rooms}
+    assert {room_of(source, floor) for source in sources(floor)} == heights.keys()
+    wrong = []
+    for source in sources(floor):
+        here = room_of(source, floor)
+        for number, target in included(source):
+            if not target.is_relative_to(ROOT / floor):
+                continue
+            there = room_of(target, floor)
+            if here != there and heights[there] >= heights[here]:
+                wrong.append(f"{where(source, number)} includes {target.relative_to(ROOT)}")
+    assert not wrong, "\n".join(wrong)
+
+
+def test_callers_of_kernels_see_what_lies_at_the_top() -> None:
+    """The rooms are compiled for one instruction set each."""
+    kernels = ROOT / "cpp" / "kernels"
+    for source in sources("cpp/core", "cpp/cuda", "python/bindings"):
+        for number, target in included(source):
+            if target.is_relative_to(kernels):
+                assert room_of(target, "cpp/kernels") == "", where(source, number)
+
+
+def test_includes_make_no_circle() -> None:
+    edges = {source: {target for _, target in included(source)} for source in sources(*FLOORS)}
+    while leaves := [source for source, targets in edges.items() if not targets & edges.keys()]:
+        for source in leaves:
+            del edges[source]
+    assert not edges, edges
