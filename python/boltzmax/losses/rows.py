@@ -6,7 +6,7 @@ The loss is, per row, with p = softmax(s), s = logits / T and t the target,
 
 where w is the sample weight, `a` the target distribution times the class weights and A its sum.
 One compiled pass reads a row for lse and log p[t], a second one writes ``gain * p + add``: see
-``cpp/core/cross_entropy.hpp``.
+``cpp/core/losses/cross_entropy.hpp``.
 """
 
 from __future__ import annotations
