@@ -8,6 +8,7 @@ import importlib.util
 import inspect
 import json
 import re
+import sys
 import tomllib
 from itertools import pairwise
 from pathlib import Path
@@ -214,10 +215,14 @@ def test_links_lead_somewhere() -> None:
 MODULES = ("boltzmax", "boltzmax.special", "boltzmax.sklearn", "boltzmax.cuda", "boltzmax.testing")
 
 
-def listed(page: Path) -> list[str]:
+sys.path.append(str(DOCS / "_ext"))
+listings = importlib.import_module("listings")
+
+
+def listed(page: str) -> list[str]:
     """The objects that a page of the API has, by their full names."""
     found, module, inside = [], "", False
-    for line in page.read_text(encoding="utf-8").splitlines():
+    for line in page.splitlines():
         if match := re.fullmatch(r"\.\. currentmodule:: (\S+)", line):
             module = match[1]
         elif match := re.fullmatch(r"\.\. py:data:: (\S+)", line):
@@ -232,7 +237,7 @@ def listed(page: Path) -> list[str]:
 
 
 def test_every_public_object_has_one_page() -> None:
-    documented = [name for page in sorted(DOCS.glob("api/*.rst")) for name in listed(page)]
+    documented = [name for page in listings.pages(DOCS / "api").values() for name in listed(page)]
     assert len(documented) == len(set(documented)), "documented once"
     public = set()
     for name in MODULES:
@@ -248,7 +253,7 @@ def test_every_public_object_has_one_page() -> None:
 
 def test_every_page_of_the_api_is_in_its_index() -> None:
     index = (DOCS / "api" / "index.md").read_text(encoding="utf-8")
-    names = {page.stem for page in DOCS.glob("api/*.rst")}
+    names = set(listings.pages(DOCS / "api"))
     assert names == set(re.findall(r"^\w+$", index, re.M))
 
 
