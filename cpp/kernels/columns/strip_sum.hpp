@@ -70,13 +70,9 @@ inline Pair<Wide<V>> ColumnSumOfTerms(size_t n, Keep keep, F terms) {
     if (n <= kShort) {
       WideSum<V> sums[V::kLanes];
       ForEachStripRow(n, [&]<size_t U>(size_t i, RowCount<U> count) {
-        const auto t = terms(i, 1, count);
-        const auto add = [&](const Block<V, U>& b) {
-          BOLTZMAX_UNROLL
-          for (size_t u = 0; u < U; ++u) sums[(i + u) % V::kLanes].Add(b.part[u]);
-        };
-        add(t.Value());
-        if (n < kTiny) add(t.Error());
+        const auto e = terms(i, 1, count).Value();
+        BOLTZMAX_UNROLL
+        for (size_t u = 0; u < U; ++u) sums[(i + u) % V::kLanes].Add(e.part[u]);
       });
       return FoldColumnSums(sums);
     }
@@ -212,7 +208,7 @@ inline Pair<D> LogOfShort(const StripSum<Shift>& strip, const Pair<D>& rest) {
   const SumOfExp<D>& sum = strip.sum;
   if constexpr (!kNeedsLow<T>) {
     // A float has digits to spare: one way for all.
-    return {LogOfTopAndRest(sum.max - sum.offset, sum.exponent, sum.top + strip.top_error, rest.hi), Const(0)};
+    return Normalize(LogOfTopAndRest(sum.max - sum.offset, sum.exponent, sum.top + strip.top_error, rest.hi));
   } else {
     const auto usual = LogPartsOfSum<T>(sum);
     const auto is_peaked = Lt(sum.hi, sum.top * Const(kPeakedHere));

@@ -108,7 +108,6 @@ struct LogParts {
 template <class T, class D>
 inline Pair<D> Join(const LogParts<D>& parts) {
   const Pair<D> l = Log1p<T>(parts.f);
-  if constexpr (!kNeedsLow<T>) return {parts.base + (l.hi + (l.lo + parts.extra)), Const(0)};
   D error;
   const D hi = TwoSum(parts.base, l.hi, &error);
   return {hi, error + (l.lo + parts.extra)};
@@ -138,9 +137,10 @@ inline LogParts<D> LogPartsOfSum(const SumOfExp<D>& sum) {
 //     a + log1p(rest / top)                    where the rest is small: it keeps all its digits,
 //     (k + j) ln 2 + log(m), total = 2^j m     elsewhere,
 //
-// of which both are base + 2 atanh(numerator / denominator), with one division.
+// of which both are base + 2 atanh(numerator / denominator), with one division. Their sum is left to the caller, as log_softmax
+// of the largest element is the second of them, however small beside the first.
 template <class D>
-inline D LogOfTopAndRest(const D& a, const D& k, const D& top, const D& rest) {
+inline Pair<D> LogOfTopAndRest(const D& a, const D& k, const D& top, const D& rest) {
   using C = ExpConstants<double>;
   const D one = Const(1), zero = Const(0), total = top + rest;
   D mantissa;
@@ -151,7 +151,7 @@ inline D LogOfTopAndRest(const D& a, const D& k, const D& top, const D& rest) {
   const D base = IfThenElse(is_small, a, j * Const(C::kLn2));
   const D s = Quotient<float>(IfThenElse(is_small, rest, m - one), IfThenElse(is_small, total + top, m + one));
   const D z = s * s;
-  return base + (MulAdd(s * z, AtanhPoly<float>(z), s + s));
+  return {base, MulAdd(s * z, AtanhPoly<float>(z), s + s)};
 }
 
 // A rest that is not small is better added to the largest term, itself taken to twice the precision here.

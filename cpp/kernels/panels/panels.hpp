@@ -238,7 +238,8 @@ struct LogSumExpPanels {
   void Finish() {
     for (size_t i = 0; i < count; ++i) {
       const Waits& w = waiting[i];
-      const D usual = w.offset + LogOfTopAndRest(w.a, w.exponent, w.top, w.rest);
+      const auto log = LogOfTopAndRest(w.a, w.exponent, w.top, w.rest);
+      const D usual = (w.offset + log.hi) + log.lo;
       StoreLanesTo(w.panel, IfThenElse(Eq(w.degenerate, D(Const(1))), w.special, usual));
     }
     count = 0;
