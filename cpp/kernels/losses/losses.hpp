@@ -179,7 +179,7 @@ inline void CrossEntropyTransposed(const LossBatch& b, size_t first, const Panel
 template <bool kScaled, class S, class V = VecOf<S>>
 inline void CrossEntropyAlong(const LossBatch& b, size_t first, const Panel<S>& panel, const StripTemperature<V>& t) {
   using T = Compute<S>;
-  const auto log = ReduceAlongTo<PanelLog, kScaled, false>(panel, t, b.scratch, b.y != nullptr);
+  const auto log = ReduceAlongTo<PanelLog, kScaled, false, true>(panel, t, b.scratch);
   const int64_t* target = b.target + first;
   const auto classes = ClassesOf<Wide<V>>(target, panel.rows);
   const V at_target = ElementsOf(panel, target);
@@ -278,7 +278,7 @@ inline void StatsTransposed(const RowStatsBatch& b, size_t first, const Panel<S>
 
 template <bool kScaled, class S, class V = VecOf<S>>
 inline void StatsAlong(const RowStatsBatch& b, size_t first, const Panel<S>& panel, const StripTemperature<V>& t) {
-  const auto log = ReduceAlongTo<PanelLog, kScaled, false>(panel, t, b.scratch);
+  const auto log = ReduceAlongTo<PanelLog, kScaled, false, true>(panel, t, b.scratch);
   StoreStats<kScaled>(
       b, first, panel, log, t, [&](int64_t* ids) { FirstLargest(panel, log.reduced.strip.max, ids); },
       [&](const int64_t* targets) { return ElementsOf(panel, targets); },

@@ -130,7 +130,7 @@ inline void ForEachPanel(const RowBatch& b, F f) {
   static void Along(const RowBatch& b) {                                                              \
     Name##Panels<kScaled, S> panels;                                                                  \
     ForEachPanel<S>(b, [&](const auto& panel, const auto& t) {                                        \
-      panels.Add(panel, t, ReduceAlongTo<PanelSum, kScaled, false>(panel, t, b.scratch));             \
+      panels.Add(panel, t, ReduceAlongTo<PanelSum, kScaled, false, false>(panel, t, b.scratch));      \
     });                                                                                               \
     panels.Finish();                                                                                  \
   }

@@ -236,12 +236,12 @@ struct Waiting {
   T* Row(size_t j) const { return at + j * vectors * V::kLanes; }
 };
 
-// The rows of a panel, reduced. Their exponentials are kept where `wanted`, and of rows so short that adding them up later,
-// all rows one after the other, is faster; longer ones would leave the first-level cache.
-template <bool kScaled, bool kCoarse, bool kForLog, class S, class T, class V = Vec<T>>
-inline auto ReduceAlong(const Panel<S>& panel, const Temperature<V>& t, const Waiting<T>& waiting, bool wanted = true) {
+// The rows of a panel, reduced. Their exponentials are kept where they are wanted, and where rows are so short that to add
+// them up later, all rows one after the other, is faster; those of longer rows would leave the first-level cache.
+template <bool kScaled, bool kCoarse, bool kForLog, bool kWantsTerms, class S, class T, class V = Vec<T>>
+inline auto ReduceAlong(const Panel<S>& panel, const Temperature<V>& t, const Waiting<T>& waiting) {
   constexpr size_t kMostKept = 128;
-  const bool keeps = !kForLog || wanted || panel.n <= kMostKept;
+  const bool keeps = kWantsTerms || panel.n <= kMostKept;
   using Shift = typename Source<S, kCoarse>::template Shift<kScaled>;
   constexpr size_t kRows = V::kLanes;
   V maxima[kRows];

@@ -27,7 +27,7 @@ template <bool kScaled, class S, class V = VecOf<S>>
 inline void SoftmaxAlong(const Panel<S>& panel, const StripTemperature<V>& t, void* scratch) {
   using T = Compute<S>;
   const Waiting<T> waiting(scratch, panel.n);
-  const auto strip = ReduceAlong<kScaled, kCoarseWillDo<S>, false>(panel, t.vector, waiting);
+  const auto strip = ReduceAlong<kScaled, kCoarseWillDo<S>, false, true>(panel, t.vector, waiting);
   const LaneDivisors<V> divisors(strip.sum);
   MapAlong(panel, [&](size_t j, auto map) {
     const Divisor<V> divisor = divisors[j];
@@ -123,13 +123,12 @@ inline auto ReduceTransposedTo(const Panel<S>& panel, Columns<Compute<S>>* colum
   const auto x = AsStrip<S, kCoarse>(columns->at, panel.n);
   return Result<Shift>(panel, [&] { return ReduceInOrderForLog<kScaled>(x, t.vector, KeepInColumns<V>{terms->at}); });
 }
-template <template <class> class Result, bool kScaled, bool kCoarse, class S, class V = VecOf<S>>
-inline auto ReduceAlongTo(const Panel<S>& panel, const StripTemperature<V>& t, void* scratch,
-                          bool wants_terms = false) {
+template <template <class> class Result, bool kScaled, bool kCoarse, bool kWantsTerms, class S, class V = VecOf<S>>
+inline auto ReduceAlongTo(const Panel<S>& panel, const StripTemperature<V>& t, void* scratch) {
   using Shift = typename Source<S, kCoarse>::template Shift<kScaled>;
   const Waiting<Compute<S>> waiting(scratch, panel.n);
   return Result<Shift>(panel, [&] {
-    return StripRest<Shift>([&] { return ReduceAlong<kScaled, kCoarse, true>(panel, t.vector, waiting, wants_terms); },
+    return StripRest<Shift>([&] { return ReduceAlong<kScaled, kCoarse, true, kWantsTerms>(panel, t.vector, waiting); },
                             [&](const auto& strip) { return RestAlong(panel, strip, t); });
   });
 }
@@ -165,7 +164,7 @@ inline void LogSoftmaxTransposed(const Panel<S>& panel, const StripTemperature<V
 template <bool kScaled, class S, class V = VecOf<S>>
 inline void LogSoftmaxAlong(const Panel<S>& panel, const StripTemperature<V>& t, void* scratch) {
   using T = Compute<S>;
-  const auto log = ReduceAlongTo<PanelLog, kScaled, kCoarseWillDo<S>>(panel, t, scratch);
+  const auto log = ReduceAlongTo<PanelLog, kScaled, kCoarseWillDo<S>, false>(panel, t, scratch);
   const auto shifts = LogShift<V>::template Make<kScaled>(log.reduced.strip.sum.offset, log.log_sum);
   T offset[V::kLanes], minus_high[V::kLanes], low[V::kLanes];
   Store(offset, shifts.offset);
