@@ -19,8 +19,8 @@ struct Numbers {
   bool is_complex;
 };
 
-// log |sum b exp(x / temperature)| along the `inner` axes, and the sum up to a positive factor. In the axes, weights take the
-// place of y; results have one element for each row, or for a sum two.
+// log |sum b exp(x / temperature)| along the `inner` axes, and the sum up to a positive factor. In the axes, weights
+// are in y's place; results have one element per row, sums two.
 struct ComplexSumProblem {
   Numbers x, b;
   const char* mask;         // NumPy bools, or null
