@@ -37,7 +37,7 @@ inline constexpr size_t kSegment = 262144 / sizeof(Compute<S>);
 // result cannot hold them. For longer rows, computing them again is cheaper than a round trip to L2.
 inline constexpr size_t kKept = 4096;
 
-// Rows up to this length go by panels; a thread works on one panel at a time, in scratch memory of its own.
+// Rows up to this length go by panels; the exponentials of a panel fit into kKept elements of scratch memory.
 inline constexpr size_t kMostPaneled = 256;
 
 // sum_j exp(x_j / T) = (hi + lo) * 2^exponent * exp(offset / T); `top` is the largest term, as it was added. A
