@@ -38,10 +38,10 @@ default_role = "py:obj"
 add_function_parentheses = False
 toc_object_entries_show_parents = "hide"
 
-# ---- what docstrings become
+# ---- docstrings
 autosummary_generate = True
-autodoc_typehints = "none"  # the sections on parameters say it
-numpydoc_show_class_members = False  # the page of a class has them whole
+autodoc_typehints = "none"  # the sections on parameters have the types
+numpydoc_show_class_members = False  # the page of a class documents them in full
 numpydoc_class_members_toctree = False
 
 # ---- Markdown
@@ -78,7 +78,7 @@ html_show_sourcelink = False
 html_copy_source = False
 html_sidebars = {"index": [], "performance": [], "tour": []}
 html_math_renderer = "mathml"
-html_context = {"default_mode": "auto"}  # light or dark, as the system says
+html_context = {"default_mode": "auto"}  # light or dark, as in the system
 html_theme_options = {
     "logo": {"text": "boltzmax"},
     "header_links_before_dropdown": 8,
@@ -90,7 +90,7 @@ html_theme_options = {
     "footer_end": [],
 }
 
-# Links of pages that lie outside of this folder and are included here.
+# Links of included pages from outside this folder.
 PLACES = {
     "(cpp/README.md)": "(how_it_works.md)",
     "(CHANGELOG.md)": "(changelog.md)",
@@ -100,7 +100,7 @@ PLACES = {
 
 
 def redirect_links(app: Sphinx, path: Path, page: str, content: list[str]) -> None:
-    """Let links of an included page lead to the pages of the site."""
+    """Redirect links of an included page to the pages of the site."""
     for link, place in PLACES.items():
         content[0] = content[0].replace(link, place)
 
@@ -119,7 +119,7 @@ def write_listings(app: Sphinx) -> None:
 
 
 def setup(app: Sphinx) -> None:
-    """Hang these functions on what calls them."""
+    """Register these functions."""
     app.connect("builder-inited", write_listings, priority=100)  # before autosummary reads them
     app.connect("include-read", redirect_links)
     app.connect("autodoc-skip-member", skip_what_is_inherited)
