@@ -108,10 +108,12 @@ inline void LoadTransposed(const Panel<S>& part, T* columns) {
     BOLTZMAX_UNROLL
     for (size_t j = 0; j < kPart; ++j) Store(columns + (c + j) * V::kLanes, v[j]);
   };
-  size_t c = 0;
-  for (; c + kPart <= part.n; c += kPart) put(c, kPart, [](const S* p, ptrdiff_t rows) { return LoadParts(p, rows); });
-  const size_t n = part.n - c;
-  if (n != 0) put(c, n, [n](const S* p, ptrdiff_t rows) { return LoadPartsN(p, rows, n); });
+  const size_t n = part.n;
+  if (n < kPart) return put(0, n, [n](const S* p, ptrdiff_t rows) { return LoadPartsN(p, rows, n); });
+  // The last part of a row may overlap the one before it.
+  for (size_t c = 0; c < n; c += kPart) {
+    put(c + kPart <= n ? c : n - kPart, kPart, [](const S* p, ptrdiff_t rows) { return LoadParts(p, rows); });
+  }
 }
 
 // Stores the lines of `columns` into the rows that exist.
@@ -144,10 +146,11 @@ inline void StoreTransposed(const T* columns, const Panel<S>& part) {
     BOLTZMAX_UNROLL
     for (size_t j = 0; j < kPart; ++j) store(part.Out(j) + c, part.y_stride, v[j]);
   };
-  size_t c = 0;
-  for (; c + kPart <= part.n; c += kPart) take(c, [](S* p, ptrdiff_t rows, V v) { StoreParts(p, rows, v); });
-  const size_t n = part.n - c;
-  if (n != 0) take(c, [n](S* p, ptrdiff_t rows, V v) { StorePartsN(p, rows, v, n); });
+  const size_t n = part.n;
+  if (n < kPart) return take(0, [n](S* p, ptrdiff_t rows, V v) { StorePartsN(p, rows, v, n); });
+  for (size_t c = 0; c < n; c += kPart) {
+    take(c + kPart <= n ? c : n - kPart, [](S* p, ptrdiff_t rows, V v) { StoreParts(p, rows, v); });
+  }
 }
 
 // ---- rows as stored ----
