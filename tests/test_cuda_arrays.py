@@ -145,7 +145,7 @@ def test_out_that_clashes() -> None:
     for out, text in (
         (seen((4, 16)), "overlaps"),
         (seen((16, 4), offset=4), "overlaps"),
-        (seen((0, 4)), "share a place"),
+        (seen((0, 4)), "share an address"),
         (seen((16, 4), readonly=True), "read-only"),
     ):
         with pytest.raises(ValueError, match=text):

@@ -159,7 +159,7 @@ def test_refusals_of_linear_layers() -> None:
         call(hidden, weight, target, temperature=0)
     with pytest.raises(ValueError, match="reduction"):
         cuda.linear_cross_entropy_with_grad(hidden, weight, target, reduction="none")
-    with pytest.raises(ValueError, match="weight must lie contiguous"):
+    with pytest.raises(ValueError, match="weight must be contiguous"):
         call(OnDevice(hidden), OnDevice(np.zeros((5, 6))[:, ::2]), OnDevice(target))
     with pytest.raises(TypeError, match="weight and hidden must both be"):
         call(hidden, OnDevice(weight), target)

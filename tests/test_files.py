@@ -170,7 +170,7 @@ def test_what_a_dangling_link_points_to_is_made(write: Write, tmp_path: Path) ->
 
 def test_links_that_lead_nowhere(tmp_path: Path) -> None:
     (tmp_path / "link").symlink_to(tmp_path / "no folder" / "file")
-    said = "file is written to a new file in this folder first: '.*no folder'"
+    said = "file is first written to a new file in this folder: '.*no folder'"
     with pytest.raises(FileNotFoundError, match=said):
         TREE.save(tmp_path / "link")
     (tmp_path / "a").symlink_to("b")
@@ -230,7 +230,7 @@ def test_a_folder_that_cannot_be_written_to(
     before = path.read_bytes()
     open_folder.chmod(0o555)
     said = (
-        f"Permission denied: a.npy is written to a new file in this folder first: '{open_folder}'"
+        f"Permission denied: a.npy is first written to a new file in this folder: '{open_folder}'"
     )
     with unprivileged():
         for save in (TREE.save, LAYER.save):

@@ -188,7 +188,7 @@ def test_hostile_files(spoil: Callable[[Arrays], Arrays], message: str, tmp_path
     with pytest.raises(ValueError, match=message):
         LinearSoftmax.load(tmp_path / "l")
     write_npz(tmp_path / "l", KIND.replace("1", "2"), good)
-    with pytest.raises(ValueError, match="damaged, or no boltzmax linear softmax, version 1"):
+    with pytest.raises(ValueError, match="damaged or not a boltzmax linear softmax, version 1"):
         LinearSoftmax.load(tmp_path / "l")
 
 

@@ -324,5 +324,5 @@ def test_files_of_other_layers(make: Callable[..., Any], tmp_path: Path) -> None
     for name, other in LAYERS.items():
         if type(other()) is not type(layer):
             other().save(tmp_path / name)
-            with pytest.raises(ValueError, match=r"damaged, or no boltzmax .*softmax, version"):
+            with pytest.raises(ValueError, match=r"damaged or not a boltzmax .*softmax, version"):
                 type(layer).load(tmp_path / name)

@@ -117,7 +117,7 @@ def test_steps_of_adam_that_are_too_long(
     model = make(
         solver="adam", learning_rate=1e5, early_stopping=early_stopping, tol=1e-2, random_state=0
     )
-    with pytest.warns(ConvergenceWarning, match=r"learnt nothing has 1\..*; lower learning_rate"):
+    with pytest.warns(ConvergenceWarning, match=r"untrained model has 1\..*; lower learning_rate"):
         model.fit(x, y)
 
 
