@@ -97,7 +97,7 @@ def test_longest_rows(name: str, kind: str, n: int) -> None:
                 check(op, *case, step=7 if name == "float64" else 1, what=f"{kind} {isa}")
 
 
-def test_more_elements_than_an_int_counts() -> None:
+def test_more_elements_than_int32() -> None:
     """2**31 + 10 of them, in no memory: one number, broadcast."""
     n = 2**31 + 10
     x = np.broadcast_to(np.float32(0.5), (n,))
@@ -107,7 +107,7 @@ def test_more_elements_than_an_int_counts() -> None:
 
 @pytest.mark.parametrize("n", [16, 33, 50, 100, 160, 257, 500])
 @pytest.mark.parametrize("name", ["float32", "float64"])
-def test_few_terms_count(isa: str, name: str, n: int) -> None:
+def test_few_terms(isa: str, name: str, n: int) -> None:
     """A large and a second term, of which the roundings show in the logarithm of their sum."""
     rng = np.random.default_rng(n)
     for scale in (1, 4, 10):

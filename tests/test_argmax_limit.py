@@ -126,7 +126,7 @@ def test_dtypes(op: str, dtype: str) -> None:
     same(function(x[0, 0], temperature=0), limits(op, exact[:1, :1]).reshape(()), native)
 
 
-def test_what_is_equal_in_the_dtype_computed_in_is_equal() -> None:
+def test_ties_are_those_of_the_computation_dtype() -> None:
     """So it is at any other temperature: this is the limit of the function that is computed."""
     near = np.array([1.0, 1.0 + 2.0**-30])
     for x, dtype, shared in (
@@ -146,7 +146,7 @@ def test_what_is_equal_in_the_dtype_computed_in_is_equal() -> None:
     st.sampled_from(["f4", "f8", "g"]),
     st.sampled_from(SOFTMAX),
 )
-def test_the_limit_is_that_of_small_temperatures(row: list[int], dtype: str, op: str) -> None:
+def test_limit_matches_small_temperatures(row: list[int], dtype: str, op: str) -> None:
     x = np.array(row, dtype)
     cold, zero = (getattr(boltzmax, op)(x, temperature=t) for t in (1e-30, 0.0))
     if op == "log_softmax":  # x / 1e-30 is a large number where the limit has -inf
@@ -155,7 +155,7 @@ def test_the_limit_is_that_of_small_temperatures(row: list[int], dtype: str, op:
 
 
 @pytest.mark.parametrize("op", ulp.OPS)
-def test_rows_with_temperatures_of_their_own(isa: str, dtype: np.dtype[Any], op: str) -> None:
+def test_one_temperature_per_row(isa: str, dtype: np.dtype[Any], op: str) -> None:
     """Zeros among other temperatures: each row has the bits that it has alone."""
     function, x = getattr(boltzmax, op), ties(2, 4, 6, dtype=dtype)
     t = np.array([[0.0, 0.7, 0.5, 0.0], [2.0, 0.0, 0.0, 3.0]])
@@ -174,7 +174,7 @@ def test_rows_with_temperatures_of_their_own(isa: str, dtype: np.dtype[Any], op:
 
 
 @pytest.mark.parametrize("op", SOFTMAX)
-def test_where_the_result_goes(op: str, dtype: np.dtype[Any]) -> None:
+def test_out(op: str, dtype: np.dtype[Any]) -> None:
     function, x = getattr(boltzmax, op), ties(5, 8, dtype=dtype)
     expected = function(x, temperature=0)
     assert x.tobytes() == ties(5, 8, dtype=dtype).tobytes()  # which is not written to
@@ -223,7 +223,7 @@ def test_signs_and_kept_axes_of_sums() -> None:
     np.testing.assert_array_equal(out, value[:, 0])
 
 
-def test_weights_and_complex_numbers_have_no_limit_here() -> None:
+def test_weights_and_complex_numbers_are_errors() -> None:
     for call in (
         partial(boltzmax.logsumexp, [1.0, 2.0], b=[1.0, 1.0]),
         partial(boltzmax.logsumexp, [1.0, 2.0], b=[1j, 1.0]),
@@ -266,7 +266,7 @@ def test_queries_of_a_linear_layer(sizes: Any, dtype: Any, monkeypatch: pytest.M
 
 
 @pytest.mark.parametrize("sizes", TILES)
-def test_samples_come_from_the_largest(sizes: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_samples_are_drawn_from_the_largest(sizes: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     """The same as from probabilities that are shared: the tiles do not matter."""
     use_tiles(sizes, monkeypatch)
     rng = np.random.default_rng(1)
@@ -283,7 +283,7 @@ def test_samples_come_from_the_largest(sizes: Any, monkeypatch: pytest.MonkeyPat
     assert len(set(ids[:100])) > 30
 
 
-def test_samples_without_a_largest() -> None:
+def test_samples_of_rows_without_a_maximum() -> None:
     h = np.array([[NAN], [1.0], [INF], [0.0]])
     ids = linear_sample(h, [[1.0], [2.0]], 0, [0.0, -0.0], temperature=0)
     assert ids[:3].tolist() == [-1, 1, -1]
@@ -297,7 +297,7 @@ def test_samples_without_a_largest() -> None:
     assert linear_sample(np.empty((0, 1)), [[1.0]], 0, temperature=0).shape == (0,)
 
 
-def test_tiles_are_read_once_where_nothing_is_equal(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_tiles_are_read_once_without_ties(monkeypatch: pytest.MonkeyPatch) -> None:
     use_tiles((8, 16), monkeypatch)
     read, tiles = linear_queries._read, []
 

@@ -219,7 +219,7 @@ def test_unsupported_dtypes_are_named(op: str, x: Array) -> None:
 
 
 @pytest.mark.parametrize("op", [*MAPS, *GRADIENTS])
-def test_complex_is_for_logsumexp_alone(op: str) -> None:
+def test_complex_is_for_logsumexp_only(op: str) -> None:
     with pytest.raises(TypeError, match="complex128"):
         call(op, np.array([1 + 2j, 3]))
 

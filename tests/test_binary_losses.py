@@ -24,7 +24,7 @@ INF, NAN = np.inf, np.nan
 
 @pytest.mark.parametrize("reduction", ["mean", "sum", "none"])
 @pytest.mark.parametrize("weights", [(), ("weight",), ("pos_weight",), ("weight", "pos_weight")])
-def test_binary_cross_entropy_is_that_of_torch(reduction: str, weights: tuple[str, ...]) -> None:
+def test_binary_cross_entropy_matches_torch(reduction: str, weights: tuple[str, ...]) -> None:
     torch = pytest.importorskip("torch")
     x, z = 3 * normal(5, 4), np.random.default_rng(3).uniform(0, 1, (5, 4)).round(1)
     values = {"weight": positive(5, 1), "pos_weight": positive(4)}
@@ -76,7 +76,7 @@ def test_binary_cross_entropy_is_symmetric(x: float, z: float) -> None:
     assert one >= 0
 
 
-def test_binary_cross_entropy_of_nothing() -> None:
+def test_binary_cross_entropy_of_empty_arrays() -> None:
     x = np.zeros((0, 3), np.float32)
     assert np.isnan(binary_cross_entropy_with_logits(x, x))
     assert binary_cross_entropy_with_logits(x, x, reduction="sum") == 0

@@ -81,7 +81,7 @@ def test_number_of_threads_on_every_isa(isa: str, dtype: np.dtype[Any]) -> None:
             assert [bits(op, x, axis) for op in ulp.OPS] == expected
 
 
-def test_again_and_again(isa: str) -> None:
+def test_repeated_calls(isa: str) -> None:
     """Which thread takes which part differs from call to call."""
     boltzmax.set_num_threads(4)
     x = array((300, 5001), np.float32)
@@ -140,7 +140,7 @@ def test_alignment(isa: str, dtype: np.dtype[Any], op: str) -> None:
 
 
 @pytest.mark.parametrize("name", ["float32", "float64", "float16"])
-def test_where_the_result_goes(isa: str, name: str) -> None:
+def test_output_arrays(isa: str, name: str) -> None:
     """A fresh array, the caller's, the input itself; small, and too large for the cache."""
     for shape in ((5,), (3, 1000), (40, 33_003), (5_000_003,)):
         x = array(shape, name)
@@ -197,7 +197,7 @@ def test_mask_of_ones_and_temperature_one_change_nothing(isa: str, dtype: np.dty
             assert function(x, dtype=dtype).tobytes() == expected
 
 
-def test_masked_entries_are_as_if_minus_infinity(isa: str, dtype: np.dtype[Any]) -> None:
+def test_masked_entries_are_like_minus_infinity(isa: str, dtype: np.dtype[Any]) -> None:
     rng = np.random.default_rng(1)
     for n in (3, 64, 77, 9001):
         x = array((3, n), dtype)

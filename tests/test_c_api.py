@@ -40,7 +40,7 @@ def entry(name: str, dtype: Any) -> Callable[..., int]:
     return found
 
 
-def test_the_table_says_what_it_is() -> None:
+def test_table_describes_itself() -> None:
     assert API.abi_version == 1
     assert API.size == ctypes.sizeof(c_table.Api)
     assert API.version.decode() == boltzmax.__version__
@@ -49,7 +49,7 @@ def test_the_table_says_what_it_is() -> None:
     assert all(bool(getattr(API, name)) for name in functions)
 
 
-def test_every_status_has_words() -> None:
+def test_every_status_has_a_text() -> None:
     codes = [STATUS[name] for name in list(STATUS)[:10]]
     assert codes == list(range(10))
     words = {API.status_text(code) for code in codes}
@@ -62,7 +62,7 @@ def test_every_status_has_words() -> None:
 
 @pytest.mark.parametrize("shape", SHAPES, ids=str)
 @pytest.mark.parametrize("op", OPERATIONS)
-def test_bits_are_those_of_python(op: str, shape: tuple[int, int], dtype: Any, isa: str) -> None:
+def test_same_bits_as_python(op: str, shape: tuple[int, int], dtype: Any, isa: str) -> None:
     x = rows(shape, dtype)
     before = x.copy()
     y = np.empty(shape[:1] if op in REDUCTIONS else shape, dtype)
@@ -78,7 +78,7 @@ def test_bits_are_those_of_python(op: str, shape: tuple[int, int], dtype: Any, i
 
 @pytest.mark.parametrize("shape", SHAPES, ids=str)
 @pytest.mark.parametrize("op", OPERATIONS)
-def test_nothing_beside_the_results_is_written(
+def test_nothing_outside_the_results_is_written(
     op: str, shape: tuple[int, int], dtype: Any, isa: str
 ) -> None:
     """A compiler may widen the store of a single 16-bit number: Clang 22 did."""
@@ -133,7 +133,7 @@ def test_cross_entropy(shape: tuple[int, int], dtype: Any, isa: str) -> None:
 
 
 @pytest.mark.parametrize("op", OPERATIONS)
-def test_refusals_of_rows(op: str) -> None:
+def test_invalid_rows(op: str) -> None:
     x, y = np.arange(12.0), np.full(12, 7.0)
     at, to = x.ctypes.data, y.ctypes.data
     call, call_at = entry(op, np.float64), entry(f"{op}_at", np.float64)
@@ -152,12 +152,12 @@ def test_refusals_of_rows(op: str) -> None:
     assert call(None, 3, 0, to) == 0
 
 
-def test_a_sum_in_its_operand_is_refused() -> None:
+def test_reduction_into_its_input_is_refused() -> None:
     x = np.arange(12.0)
     assert API.logsumexp_f64(x.ctypes.data, 3, 4, x.ctypes.data) == STATUS["OVERLAP"]
 
 
-def test_refusals_of_gradients() -> None:
+def test_invalid_gradients() -> None:
     a, b, c = np.ones(12), np.ones(12), np.full(12, 7.0)
     at = [v.ctypes.data for v in (a, b, c)]
     call = API.softmax_backward_f64
@@ -171,7 +171,7 @@ def test_refusals_of_gradients() -> None:
     assert (c == 7.0).all()
 
 
-def test_refusals_of_cross_entropy() -> None:
+def test_invalid_cross_entropy() -> None:
     x, loss, d = np.ones((3, 4)), np.full(3, 7.0), np.full((3, 4), 7.0)
     target = np.array([0, 3, 4])
     call = API.cross_entropy_f64
@@ -218,7 +218,7 @@ def test_the_instruction_set_is_shared(isa: str) -> None:
     assert API.available_isa(count) is API.available_isa(-1) is None
 
 
-def test_many_callers_without_the_lock(threads: Callable[[int], None]) -> None:
+def test_many_callers_without_the_gil(threads: Callable[[int], None]) -> None:
     """ctypes lets go of Python's lock."""
     threads(2)
     x = rows((64, 5000), np.float32)

@@ -116,7 +116,7 @@ def test_pkg_config(prefix: Path, tmp_path: Path) -> None:
     check(tmp_path / "program", prefix)
 
 
-def test_program_of_the_guide(prefix: Path, tmp_path: Path) -> None:
+def test_guide_program(prefix: Path, tmp_path: Path) -> None:
     cmake = needs("cmake")
     compiled.compiler()
     write(tmp_path, "boltzmax", compiled.guide_block("c", "boltzmax_get_api"))
@@ -126,7 +126,7 @@ def test_program_of_the_guide(prefix: Path, tmp_path: Path) -> None:
     assert subprocess.run([tmp_path / "build" / "program"], env=environment).returncode == 0
 
 
-def test_the_library_exports_one_function_of_ours(prefix: Path, tmp_path: Path) -> None:
+def test_library_exports_one_function(prefix: Path, tmp_path: Path) -> None:
     nm = needs("nm")
     library = library_folder(prefix) / "libboltzmax.so"
     if not library.exists():

@@ -56,7 +56,7 @@ def order(x: Array) -> list[int]:
 @pytest.mark.parametrize(
     "options", [{}, {"label_smoothing": 0.1}, {"weight": True}, {"weight": True, "ignore": 2}]
 )
-def test_cross_entropy_is_that_of_torch(reduction: str, options: dict[str, Any]) -> None:
+def test_cross_entropy_matches_torch(reduction: str, options: dict[str, Any]) -> None:
     """Its classes lie on axis 1, whatever comes after."""
     torch = pytest.importorskip("torch")
     for shape in ((3, 4), (3, 4, 5), (2, 4, 3, 2), (4,)):
@@ -86,7 +86,7 @@ def test_cross_entropy_is_that_of_torch(reduction: str, options: dict[str, Any])
         np.testing.assert_allclose(loss, expected.numpy(), rtol=1e-12, atol=1e-14)
 
 
-def test_probabilities_are_those_of_torch() -> None:
+def test_probability_targets_match_torch() -> None:
     """Soft targets lie as the logits do, and so does the gradient."""
     torch = pytest.importorskip("torch")
     logits = loss_samples.normal(3, 4, 2, 5)
@@ -106,7 +106,7 @@ def test_probabilities_are_those_of_torch() -> None:
         np.testing.assert_allclose(d_logits, d_expected, rtol=1e-11, atol=1e-16)
 
 
-def test_nll_loss_is_that_of_torch() -> None:
+def test_nll_loss_matches_torch() -> None:
     torch = pytest.importorskip("torch")
     log_prob = boltzmax.log_softmax(loss_samples.normal(3, 4, 5), 1)
     _, target, _ = sample(1)
@@ -125,7 +125,7 @@ def test_nll_loss_is_that_of_torch() -> None:
 
 @pytest.mark.parametrize("axis", AXES)
 @pytest.mark.parametrize("name", WITH_AXIS)
-def test_losses_are_those_of_the_last_axis(name: str, axis: int, dtype: np.dtype[Any]) -> None:
+def test_losses_match_the_last_axis(name: str, axis: int, dtype: np.dtype[Any]) -> None:
     """The same bits, whatever the layout and the options."""
     logits, target, sample_weight = sample(axis, dtype)
     function = LOSSES[name].function
@@ -141,7 +141,7 @@ def test_losses_are_those_of_the_last_axis(name: str, axis: int, dtype: np.dtype
 
 @pytest.mark.parametrize("axis", AXES)
 @pytest.mark.parametrize("name", WITH_GRAD)
-def test_gradients_are_those_of_the_last_axis(name: str, axis: int, dtype: np.dtype[Any]) -> None:
+def test_gradients_match_the_last_axis(name: str, axis: int, dtype: np.dtype[Any]) -> None:
     """In the shape and memory order of the logits, into any `out`, or over the logits."""
     logits, target, sample_weight = sample(axis, dtype)
     for options in ({}, {"sample_weight": sample_weight}):
@@ -278,14 +278,14 @@ def test_axis_errors(function: Callable[..., Any]) -> None:
     assert function(logits, target, axis=np.int8(-1)) is not None
 
 
-def test_balanced_softmax_says_the_same() -> None:
+def test_balanced_softmax_raises_the_same_errors() -> None:
     with pytest.raises(TypeError, match=r"axis must be an int, got 1\.0"):
         boltzmax.balanced_softmax(np.zeros((2, 3)), [1, 2, 3], axis=1.0)  # type: ignore[arg-type]
     with pytest.raises(np.exceptions.AxisError, match="axis 2 is out of bounds"):
         boltzmax.balanced_softmax(np.zeros((2, 3)), [1, 2, 3], axis=2)
 
 
-def test_shapes_are_told_as_they_are() -> None:
+def test_messages_name_the_given_shapes() -> None:
     """Of the arrays that were given, not of what they are made into."""
     logits = np.zeros((2, 3, 4))
     with pytest.raises(ValueError, match="classes on axis 1, got shape"):

@@ -137,7 +137,7 @@ def test_kernels_use_no_library() -> None:
     assert not wrong, "\n".join(wrong)
 
 
-def test_floors_zero_to_two_know_no_python() -> None:
+def test_lower_floors_do_not_use_python() -> None:
     wrong = [
         f"{where(source, number)}: {name}"
         for source in sources("cpp/include", "cpp/kernels", "cpp/core", "cpp/cuda")
@@ -147,7 +147,7 @@ def test_floors_zero_to_two_know_no_python() -> None:
     assert not wrong, "\n".join(wrong)
 
 
-def test_the_fuzzer_knows_the_public_header_alone() -> None:
+def test_fuzzer_uses_only_the_public_header() -> None:
     """It is a caller like any other, and its reference shares nothing with what it judges."""
     for source in sources("cpp/fuzz"):
         for number, name, _ in includes(source):
@@ -219,7 +219,7 @@ def test_imports_go_down_or_stay() -> None:
     assert not wrong, "\n".join(wrong)
 
 
-def test_imports_make_no_circle() -> None:
+def test_imports_have_no_cycles() -> None:
     known = python_modules()
     edges = {name: {t for _, t in imports(path) if t in known} for name, path in known.items()}
     while leaves := [name for name, targets in edges.items() if not targets & edges.keys()]:
@@ -228,7 +228,7 @@ def test_imports_make_no_circle() -> None:
     assert not edges, edges
 
 
-def test_pages_of_packages_list_their_modules() -> None:
+def test_package_docstrings_list_their_modules() -> None:
     for room in ("_lib", "arrays", "losses", "linear", "trees"):
         page = ast.get_docstring(ast.parse((PACKAGE / room / "__init__.py").read_text("utf-8")))
         listed = re.findall(r"^- `(\w+)`: ", str(page), re.M)
@@ -346,7 +346,7 @@ def text_files() -> Iterator[Path]:
             yield path
 
 
-def test_nothing_is_left_to_do() -> None:
+def test_there_are_no_todo_comments() -> None:
     marks = re.compile("|".join(("TO" + "DO", "FIX" + "ME", "XX" + "X", "HA" + "CK:")))
     found = [
         where(path, number)

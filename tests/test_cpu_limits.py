@@ -187,7 +187,7 @@ assert all(mask <= set({cpus[:n]}) for mask in masks), masks
         assert int(done.stdout) == (min(n, quota) if quota else n)
 
 
-def test_unusable_counts_are_passed_over(run_python: RunPython) -> None:
+def test_invalid_counts_are_skipped(run_python: RunPython) -> None:
     """To the next in line: a variable that is no number of threads is as good as none."""
     usual = run_python(COUNT).stdout
     for bad in ("0", "-1", "two", "", "99999999999999999999", "1.5"):
@@ -197,9 +197,7 @@ def test_unusable_counts_are_passed_over(run_python: RunPython) -> None:
         assert run_python(COUNT, env={"OMP_NUM_THREADS": bad}).stdout == usual, bad
 
 
-def test_changing_the_environment_later_changes_nothing(
-    run_python: RunPython, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_environment_is_read_once(run_python: RunPython, monkeypatch: pytest.MonkeyPatch) -> None:
     before = boltzmax.get_num_threads()
     monkeypatch.setenv("BOLTZMAX_NUM_THREADS", str(before + 1))
     assert boltzmax.get_num_threads() == before

@@ -106,7 +106,7 @@ def test_other_dtypes(isa: str, name: str, shape: tuple[int, int]) -> None:
 @pytest.mark.parametrize(
     "options", [{}, {"weight": True}, {"weight": True, "label_smoothing": 0.2}]
 )
-def test_as_pytorch(reduction: str, options: dict[str, Any]) -> None:
+def test_matches_pytorch(reduction: str, options: dict[str, Any]) -> None:
     """Numbers and gradients are PyTorch's."""
     torch = pytest.importorskip("torch")
     logits, target, options = problem((12, 7), options)
@@ -125,7 +125,7 @@ def test_as_pytorch(reduction: str, options: dict[str, Any]) -> None:
         np.testing.assert_allclose(d, x.grad.numpy(), rtol=1e-9, atol=1e-15)
 
 
-def test_nothing_to_count() -> None:
+def test_no_counted_rows() -> None:
     """All ignored: nan for the mean, 0 for the sum; no rows likewise."""
     logits, ignored = np.zeros((3, 4)), np.full(3, -100)
     assert np.isnan(boltzmax.cross_entropy(logits, ignored))
@@ -191,7 +191,7 @@ def test_errors() -> None:
         boltzmax.cross_entropy(np.zeros((2, 0)), [0, 0])
 
 
-def test_sure_and_right() -> None:
+def test_confident_rows_keep_their_digits() -> None:
     """Where p is nearly 1, its logarithm keeps its digits, and so does the gradient."""
     loss, gradient = boltzmax.cross_entropy_with_grad([[0.0, -40.0]], [0])
     assert float(loss) == pytest.approx(np.exp(-40.0), rel=1e-12)

@@ -57,7 +57,7 @@ def test_rows_of_any_length(op: str, name: str, n: int) -> None:
     ("name", "n"),
     [("float32", 262_144), ("float32", 20_001), ("float64", 70_000), ("float16", 90_000)],
 )
-def test_rows_shared_out_to_blocks(
+def test_rows_split_over_blocks(
     name: str, n: int, clusters: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """In shared memory of blocks and clusters; or, where there are no clusters, read twice."""
@@ -83,7 +83,9 @@ def test_rows_shared_out_to_blocks(
 @pytest.mark.parametrize(
     ("name", "n"), [("float32", 150_001), ("float64", 60_000), ("bfloat16", 300_001)]
 )
-def test_rows_too_long_to_wait(name: str, n: int, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_rows_too_long_for_shared_memory(
+    name: str, n: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Several of them, which begin anywhere between packets, in pieces; masked, and in place."""
     monkeypatch.setenv("BOLTZMAX_EMULATED_CLUSTERS", "0")
     dtype = dtype_of(name)
@@ -157,7 +159,7 @@ def test_special_values(op: str, n: int, name: str) -> None:
 
 @needs_device
 @pytest.mark.parametrize("name", ulp.DTYPES)
-def test_one_that_is_certain(name: str) -> None:
+def test_certain_class_is_exactly_one(name: str) -> None:
     """Beside terms that are 0 the largest is exactly 1, whatever computes its exponential."""
     for n in (2, 40, 600, 3000):
         x = np.full((2, n), -np.inf, dtype_of(name))
@@ -249,7 +251,7 @@ def test_targets_of_other_integers(dtype: Any) -> None:
 @needs_device
 @pytest.mark.parametrize("shift", range(4))
 @pytest.mark.parametrize("n", [3, 40, 700, 6001])
-def test_rows_that_begin_anywhere(n: int, shift: int) -> None:
+def test_rows_at_any_offset(n: int, shift: int) -> None:
     """Packets that are partly of the row; what lies beside it is neither read nor written."""
     base = np.full((3 * n + 8), np.nan, np.float32)
     x = base[shift : shift + 3 * n].reshape(3, n)

@@ -22,7 +22,7 @@ from device import IS_EMULATED, OnDevice, dtype_of, needs_device, needs_emulatio
 
 
 @needs_device
-def test_dlpack_and_the_interface_lead_to_the_same_memory() -> None:
+def test_dlpack_and_array_interface_share_memory() -> None:
     x = OnDevice(numbers((3, 5), np.float32))
     first = cuda.softmax(x)
     second = cuda.log_softmax(first)  # a DeviceArray as input
@@ -40,7 +40,7 @@ def test_dlpack_and_the_interface_lead_to_the_same_memory() -> None:
 
 
 @needs_device
-def test_bfloat16_comes_by_dlpack() -> None:
+def test_bfloat16_through_dlpack() -> None:
     bfloat16 = dtype_of("bfloat16")
     x = numbers((3, 40), bfloat16)
     device = DeviceArray(x.shape, "bfloat16", 0, 0)
@@ -51,7 +51,7 @@ def test_bfloat16_comes_by_dlpack() -> None:
 
 
 @needs_emulation
-def test_memory_goes_back() -> None:
+def test_memory_is_freed() -> None:
     _cuda = device_arrays.module()
     array = DeviceArray((4,), "float32", 0, 0)
     address = array.view.address
@@ -103,7 +103,7 @@ def test_errors_leave_the_device_usable() -> None:
 
 
 @needs_device
-def test_the_host_s_memory_is_refused() -> None:
+def test_host_memory_is_refused() -> None:
     class Pretends:
         host = np.zeros(3, np.float32)
         __cuda_array_interface__ = {  # noqa: RUF012
@@ -127,7 +127,7 @@ def test_the_host_s_memory_is_refused() -> None:
 
 
 @needs_device
-def test_out_that_clashes() -> None:
+def test_invalid_overlaps() -> None:
     """What would be wrong, or a race, is refused."""
     square = OnDevice(numbers((4, 4), np.float32))
     before = square.to_numpy()
@@ -160,7 +160,7 @@ def test_out_that_clashes() -> None:
 
 
 @needs_device
-def test_what_targets_may_look_like() -> None:
+def test_target_layouts() -> None:
     """Contiguous, whatever the stride of an axis of length 1; and there are classes."""
     logits = OnDevice(numbers((1, 3, 4), np.float32))
     labels = np.arange(8, dtype=np.int64).reshape(1, 8)[:, :3]
@@ -174,7 +174,7 @@ def test_what_targets_may_look_like() -> None:
 
 
 @needs_emulation
-def test_streams_and_dlpack_s_options() -> None:
+def test_dlpack_streams_and_options() -> None:
     x = DeviceArray((3,), "float32", 0, 77)
     x.copy_in(np.zeros(3, np.float32))
     result = cuda.softmax(x)

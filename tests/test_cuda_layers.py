@@ -118,7 +118,7 @@ def test_large_scores_of_a_linear_layer(name: str) -> None:
 
 @needs_device
 @pytest.mark.parametrize("reduction", ["mean", "sum"])
-def test_rows_of_linear_layers_that_do_not_count(reduction: str) -> None:
+def test_ignored_rows_of_linear_layers(reduction: str) -> None:
     """Their gradient is 0, and they take part in no other: whatever is in them."""
     hidden, weight = numbers((3, 4), np.float64), numbers((5, 4), np.float64, 1)
     target = np.array([2, -1, 4])
@@ -140,7 +140,7 @@ def test_rows_of_linear_layers_that_do_not_count(reduction: str) -> None:
 
 
 @needs_device
-def test_refusals_of_linear_layers() -> None:
+def test_linear_layer_errors() -> None:
     hidden, weight, target = np.zeros((2, 3)), np.zeros((5, 3)), np.zeros(2, np.int64)
     call = cuda.linear_cross_entropy
     with pytest.raises(ValueError, match=r"weight \(V, D\) with V > 0, got \(2, 3\) and \(5, 2\)"):
@@ -197,7 +197,7 @@ def test_row_stats(name: str, n: int) -> None:
 
 
 @needs_device
-def test_row_stats_of_odd_rows() -> None:
+def test_row_stats_of_special_rows() -> None:
     inf, nan = np.inf, np.nan
     logits = np.array(
         [

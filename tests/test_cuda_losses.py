@@ -77,7 +77,7 @@ def test_cross_entropy(name: str, n: int, reduction: str) -> None:
 
 
 @needs_device
-def test_cross_entropy_of_odd_targets() -> None:
+def test_cross_entropy_of_invalid_targets() -> None:
     logits = numbers((3, 4), np.float32)
     target = np.array([1, 4, -5])
     loss = cuda.cross_entropy(logits, target, reduction="none")
@@ -125,7 +125,7 @@ def test_classes_along_any_axis(name: str, shape: tuple[int, ...]) -> None:
 
 
 @needs_device
-def test_the_mean_over_nothing() -> None:
+def test_mean_over_no_rows() -> None:
     for logits, target in (
         (np.zeros((2, 3)), np.full(2, -1)),
         (np.zeros((0, 3)), np.zeros(0, int)),

@@ -120,7 +120,7 @@ def test_topk_of_ties_and_nan() -> None:
 
 
 @needs_device
-def test_topk_of_classes_that_round_to_the_same() -> None:
+def test_topk_of_classes_equal_after_rounding() -> None:
     tree = boltzmax.Tree.balanced(3, arity=3)
     weight, bias = np.zeros((3, 2), np.float32), np.array([1e-9, 3e-9, 2e-9], np.float32)
     layer = cuda.HierarchicalSoftmax(tree, weight, bias)
@@ -147,7 +147,7 @@ def test_on_the_device() -> None:
 
 
 @needs_device
-def test_layers_are_copied_without_what_lies_on_devices() -> None:
+def test_copies_leave_device_memory_out() -> None:
     _, layer, hidden = layers("huffman", np.float32)
     ids, _ = layer.topk(hidden, 2)
     for copied in (copy.deepcopy(layer), pickle.loads(pickle.dumps(layer))):
@@ -155,7 +155,7 @@ def test_layers_are_copied_without_what_lies_on_devices() -> None:
 
 
 @needs_device
-def test_threads_that_come_first_together() -> None:
+def test_concurrent_first_calls() -> None:
     _, layer, hidden = layers("huffman", np.float32)
     with ThreadPoolExecutor(8) as pool:
         found = list(pool.map(lambda _: layer.topk(hidden, 2)[0], range(16)))

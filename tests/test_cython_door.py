@@ -82,7 +82,7 @@ def consumer(tmp_path_factory: pytest.TempPathFactory) -> ModuleType:
 @pytest.mark.parametrize("shape", SHAPES, ids=str)
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 @pytest.mark.parametrize("op", ["softmax", "log_softmax", "logsumexp"])
-def test_cython_has_the_bits_of_python(
+def test_cython_has_the_same_bits_as_python(
     consumer: ModuleType, op: str, dtype: str, shape: tuple[int, int], isa: str
 ) -> None:
     x = np.random.default_rng(0).normal(scale=5, size=shape).astype(dtype)
@@ -108,7 +108,7 @@ def test_cython_gradients_statuses_and_threads(
     assert boltzmax.get_num_threads() == 2
 
 
-def test_the_pxd_is_the_header() -> None:
+def test_pxd_matches_the_header() -> None:
     """The same functions, and the same numbers for what can go wrong."""
     folder = Path(boltzmax.get_include()).parent
     pxd = (folder / "cython_boltzmax.pxd").read_text(encoding="utf-8")
@@ -123,7 +123,7 @@ def test_the_pxd_is_the_header() -> None:
     assert all(header[name] == int(value) for name, value in statuses.items())
 
 
-def test_every_function_goes_to_its_own_entry() -> None:
+def test_every_function_calls_its_entry() -> None:
     """Called through __pyx_capi__, each gives what the table gives."""
     get = ctypes.pythonapi.PyCapsule_GetPointer
     get.restype, get.argtypes = ctypes.c_void_p, [ctypes.py_object, ctypes.c_char_p]
@@ -152,7 +152,7 @@ def test_every_function_goes_to_its_own_entry() -> None:
         assert results[0][0] == 0, name
 
 
-def test_example_of_the_guide(tmp_path: Path) -> None:
+def test_guide_example(tmp_path: Path) -> None:
     module = compiled.build_cython(
         "guide", compiled.guide_block("cython", "cimport softmax_f32"), tmp_path
     )

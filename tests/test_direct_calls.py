@@ -188,7 +188,7 @@ def test_lists_and_numbers(op: str, compare: Callable[..., None]) -> None:
         assert result_of(getattr(boltzmax, op), ragged) == result_of(getattr(general, op), ragged)
 
 
-def test_a_list_that_holds_itself() -> None:
+def test_self_referential_list() -> None:
     x: list[Any] = []
     x.append(x)
     with pytest.raises((TypeError, ValueError)):
@@ -332,7 +332,7 @@ def same_both_ways(op: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> No
 
 
 @pytest.mark.parametrize("op", ulp.OPS)
-def test_errors_are_those_of_the_general_path(op: str) -> None:
+def test_errors_match_the_general_path(op: str) -> None:
     for args, kwargs in strange():
         same_both_ways(op, args, kwargs)
 
@@ -365,7 +365,7 @@ def test_unusual_arrays(op: str) -> None:
     same_both_ways(op, (x,), {"axis": True})
 
 
-def test_bfloat16_before_it_is_known(run_python: RunPython) -> None:
+def test_bfloat16_before_registration(run_python: RunPython) -> None:
     """The first array of that type goes the general way, which makes it known."""
     pytest.importorskip("ml_dtypes")
     done = run_python(

@@ -170,7 +170,7 @@ def test_examples_of_pages(page: Path, tmp_path: Path, monkeypatch: pytest.Monke
         boltzmax.set_num_threads(threads)
 
 
-def test_the_readme_is_a_front_door() -> None:
+def test_readme_is_short_and_complete() -> None:
     """Short, and with the two commands, examples and pictures of speed and accuracy."""
     text = README.read_text(encoding="utf-8")
     assert len(text.splitlines()) <= 150
@@ -193,7 +193,7 @@ def test_the_citation_names_this_version() -> None:
         assert re.search(rf"^{re.escape(line)}$", citation, re.M)
 
 
-def test_links_lead_somewhere() -> None:
+def test_links_are_valid() -> None:
     """Relative links of the pages are files; a page of the gallery is made of an example."""
     missing = []
     for page in [*PAGES, *ROOT.glob("*.md"), *ROOT.glob("cpp/*.md")]:
@@ -259,7 +259,7 @@ def test_every_page_of_the_api_is_in_its_index() -> None:
     ("page", "name"),
     [("performance.md", "rows"), ("performance.md", "speed"), ("concepts/accuracy.md", "accuracy")],
 )
-def test_measured_parts_have_their_places(page: str, name: str) -> None:
+def test_measured_tables_are_in_place(page: str, name: str) -> None:
     """Where benchmarks/pages.py writes them; what is written there is a table, or versions."""
     text = (DOCS / page).read_text(encoding="utf-8")
     found = re.findall(rf"<!-- {name}:begin -->\n(.*?)\n<!-- {name}:end -->", text, re.S)

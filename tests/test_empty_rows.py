@@ -41,7 +41,7 @@ def rows(n: int, dtype: Any) -> tuple[Array, Array]:
 
 @pytest.mark.parametrize("op", NOTHING)
 @pytest.mark.parametrize("n", [1, 2, 9, 100, 3000])
-def test_rows_of_nothing(isa: str, dtype: np.dtype[Any], op: str, n: int) -> None:
+def test_rows_of_minus_infinity(isa: str, dtype: np.dtype[Any], op: str, n: int) -> None:
     function = getattr(boltzmax, op)
     x, nothing = rows(n, dtype)
     usual, zero = function(x), function(x, empty="zero")
@@ -117,7 +117,7 @@ def test_other_names(op: str, bad: Any) -> None:
     assert (out == 1.0).all()
 
 
-def test_only_where_there_are_probabilities() -> None:
+def test_only_functions_with_probabilities_have_the_option() -> None:
     with pytest.raises(TypeError, match="empty"):
         boltzmax.logsumexp([0.0], empty="zero")  # type: ignore[call-overload]
     assert set(ulp.OPS) == {*NOTHING, "logsumexp"}

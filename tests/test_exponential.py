@@ -83,7 +83,7 @@ def worst_in(text: str) -> list[tuple[float, float]]:
 
 
 @pytest.mark.parametrize("page", ["docs/concepts/accuracy.md", "cpp/kernels/math/exp.hpp"])
-def test_the_numbers_are_written_down(page: str) -> None:
+def test_documented_errors_are_current(page: str) -> None:
     """All of them, and no other."""
     path = ROOT / page
     if not path.exists():

@@ -88,7 +88,7 @@ def test_a_new_file_has_the_mode_of_the_umask(
 
 
 @pytest.mark.parametrize("name", ["old.npy", "new.npy"])
-def test_nobody_else_reads_what_is_not_complete(
+def test_incomplete_files_are_private(
     name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     old_file(tmp_path / "old.npy", 0o600)
@@ -160,7 +160,7 @@ def test_links_are_followed(write: Write, tmp_path: Path) -> None:
 
 
 @every_writer
-def test_what_a_dangling_link_points_to_is_made(write: Write, tmp_path: Path) -> None:
+def test_target_of_a_dangling_link_is_created(write: Write, tmp_path: Path) -> None:
     (tmp_path / "link.npy").symlink_to("new.npy")
     write(tmp_path / "link.npy")
     assert (tmp_path / "link.npy").is_symlink()
@@ -168,7 +168,7 @@ def test_what_a_dangling_link_points_to_is_made(write: Write, tmp_path: Path) ->
     assert names(tmp_path) == {"link.npy", "new.npy"}
 
 
-def test_links_that_lead_nowhere(tmp_path: Path) -> None:
+def test_broken_links(tmp_path: Path) -> None:
     (tmp_path / "link").symlink_to(tmp_path / "no folder" / "file")
     said = "file is first written to a new file in this folder: '.*no folder'"
     with pytest.raises(FileNotFoundError, match=said):

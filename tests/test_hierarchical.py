@@ -62,7 +62,7 @@ def test_log_prob_is_accurate(name: str, scale: float, dtype: str, isa: str) -> 
 
 
 @both
-def test_scores_of_a_thousand(dtype: str, isa: str) -> None:
+def test_large_scores(dtype: str, isa: str) -> None:
     """Far beyond where exp overflows: no warning, no NaN, and all digits of tiny rests."""
     layer = HierarchicalSoftmax(Tree.balanced(2), 1, bias=False, dtype=dtype)
     layer.weight[:] = 1
@@ -82,7 +82,7 @@ def test_scores_of_a_thousand(dtype: str, isa: str) -> None:
 
 @both
 @every_tree
-def test_probabilities_add_up(tree: Tree, dtype: str, isa: str) -> None:
+def test_probabilities_sum_to_one(tree: Tree, dtype: str, isa: str) -> None:
     """To 1, within a few ULP for every level."""
     layer = layer_on(tree, dtype=dtype)
     for scale in (0.1, 3.0, 300.0):
@@ -98,7 +98,7 @@ def test_probabilities_add_up(tree: Tree, dtype: str, isa: str) -> None:
 @both
 @every_tree
 @pytest.mark.parametrize("bias", [True, False])
-def test_all_questions_agree(tree: Tree, dtype: str, bias: bool, isa: str) -> None:
+def test_all_methods_agree(tree: Tree, dtype: str, bias: bool, isa: str) -> None:
     layer = layer_on(tree, dtype=dtype, bias=bias)
     hidden, target = rows_for(layer, 9)
     every = layer.log_prob_all(hidden)
@@ -116,7 +116,7 @@ def test_all_questions_agree(tree: Tree, dtype: str, bias: bool, isa: str) -> No
 
 @both
 @every_tree
-def test_inner_nodes_are_their_leaves(tree: Tree, dtype: str) -> None:
+def test_inner_nodes_sum_their_leaves(tree: Tree, dtype: str) -> None:
     layer = layer_on(tree, dtype=dtype)
     hidden = rows_for(layer, 9)[0]
     nodes = layer.node_log_prob(hidden)
@@ -133,7 +133,7 @@ def test_inner_nodes_are_their_leaves(tree: Tree, dtype: str) -> None:
 
 
 @pytest.mark.parametrize("n_features", [1, 2, 3, 8, 15, 16, 17, 31, 33, 64, 65, 300])
-def test_features_of_any_number(n_features: int, isa: str) -> None:
+def test_any_number_of_features(n_features: int, isa: str) -> None:
     for tree in (TREES["mixed"], TREES["huffman"]):
         layer = layer_on(tree, n_features)
         hidden = rows_for(layer, 5)[0]

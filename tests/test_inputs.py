@@ -96,7 +96,7 @@ class Subclass(np.ndarray[Any, Any]):
 
 
 @pytest.mark.parametrize("op", ulp.OPS)
-def test_subclasses_come_back_as_plain_arrays(op: str) -> None:
+def test_subclasses_return_plain_arrays(op: str) -> None:
     function = getattr(boltzmax, op)
     x = array(3, 4)
     plain(function(x.view(Subclass)), function(x))
@@ -116,7 +116,7 @@ def test_matrix(op: str) -> None:
 
 
 @pytest.mark.parametrize("op", ulp.OPS)
-def test_masked_arrays_are_not_read_as_if_they_had_no_mask(op: str) -> None:
+def test_masks_of_masked_arrays_are_not_ignored(op: str) -> None:
     """Either as ``where=~mask`` or a TypeError that says so: what is masked must not count."""
     function = getattr(boltzmax, op)
     x = array(3, 4)
@@ -215,7 +215,7 @@ INSTALLED = {name for name in ("scipy", "torch") if importlib.util.find_spec(nam
 
 
 @pytest.mark.parametrize("op", [*ulp.OPS, *GRADIENTS])
-def test_what_is_not_quite_an_array_is_told_how_to_become_one(op: str) -> None:
+def test_advice_for_objects_that_can_be_converted(op: str) -> None:
     function = getattr(boltzmax, op)
     backward = op.endswith("backward")
     for bad, words in not_quite_arrays():
@@ -240,7 +240,7 @@ def arguments_named(bad: Any) -> Iterator[tuple[str, Callable[[], Any]]]:
     yield "b", lambda: special.logsumexp(x, b=bad)
 
 
-def test_other_arguments_are_told_how_to_become_arrays() -> None:
+def test_advice_for_other_arguments() -> None:
     for bad, words in not_quite_arrays():
         for name, call in arguments_named(bad):
             if bad is not None:  # that is no mask, or no weights; and SciPy has words of its own
@@ -316,7 +316,7 @@ def test_torch_tensors(op: str) -> None:
     plain(getattr(boltzmax, op)(torch.from_numpy(x)), getattr(boltzmax, op)(x))
 
 
-def test_what_numpy_takes_for_one_object() -> None:
+def test_object_arrays() -> None:
     """An array of objects is refused as such, also one without axes."""
     for x in (np.array(1.5, object), np.array([1.5, None]), np.array([None])):
         with pytest.raises(TypeError, match="does not support dtype object"):

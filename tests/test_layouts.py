@@ -49,7 +49,7 @@ def test_layouts_and_axes(isa: str, dtype: np.dtype[Any], op: str, layout: str) 
 
 @pytest.mark.parametrize("order", list(itertools.permutations(range(3))), ids=str)
 @pytest.mark.parametrize("kind", ["e", "f", "d", "g", "i", "D"])
-def test_results_lie_as_numpys_do(order: tuple[int, ...], kind: str) -> None:
+def test_results_have_numpys_memory_order(order: tuple[int, ...], kind: str) -> None:
     """The axes that are left have the order in memory that NumPy's reductions give them."""
     peer = pytest.importorskip("scipy.special")
     x = np.ones((3, 4, 5)).astype(kind)
@@ -77,7 +77,7 @@ def test_results_lie_as_numpys_do(order: tuple[int, ...], kind: str) -> None:
 
 
 @pytest.mark.parametrize("name", ["float32", "float64", "int64"])
-def test_results_of_broadcast_views_lie_as_numpys_do(name: str) -> None:
+def test_results_of_broadcast_views_have_numpys_memory_order(name: str) -> None:
     """Strides of 0 say nothing of the order, and axes of one element have none."""
     x = np.ones((3, 4, 5), name)
     for lines in (x[:1], x[:, :1], x[..., :1], x[:1, :, :1], x[:, :1, :1], x[:, :, 0, None]):

@@ -206,7 +206,7 @@ def small_heap() -> Iterator[None]:
     gc.unfreeze()
 
 
-def test_nothing_is_left_out() -> None:
+def test_all_public_functions_are_called() -> None:
     """Whatever is public is called here, but for what prints, and what only holds results."""
     public = {name for name in boltzmax.__all__ if callable(getattr(boltzmax, name))}
     assert public - {"show_config", "RowStats"} == set(CASES) - {"special"}
@@ -243,7 +243,7 @@ def _repeat(call: Call, times: int) -> None:
 
 
 @pytest.mark.parametrize("name", CASES)
-def test_nothing_is_kept(name: str) -> None:
+def test_no_objects_or_bytes_leak(name: str) -> None:
     """Neither objects nor bytes: one of either in ten calls would be seen."""
     calls = CALLS // 10 if name in SLOW else CALLS
     for number, call in enumerate(CASES[name]):
@@ -288,7 +288,7 @@ def test_references_are_balanced(name: str) -> None:
             raise AssertionError(f"{name}, {number}: {changed}")
 
 
-def test_a_leak_would_be_seen() -> None:
+def test_leaks_are_detected() -> None:
     """These tests can fail: on an object, on bytes, and on a reference in every tenth call."""
     kept: list[object] = []
     for leak in (object, lambda: ctypes.create_string_buffer(2000)):
@@ -323,7 +323,7 @@ print(f"0 {resident() - before:.0f}")
 
 
 @pytest.mark.parametrize("bad", ["1.5", "-1", "lots", "64MB", " ", "1073741825", "9" * 30])
-def test_a_limit_that_makes_no_sense_is_named(run_python: RunPython, bad: str) -> None:
+def test_invalid_limits(run_python: RunPython, bad: str) -> None:
     done = run_python("import boltzmax", env={"BOLTZMAX_CACHE_MB": bad})
     assert done.returncode == 1
     expected = (

@@ -27,7 +27,7 @@ def layer_of(v: int = V, d: int = 7, **options: Any) -> Any:
 
 @both
 @biased
-def test_functions_of_the_same_weights(dtype: str, bias: bool) -> None:
+def test_methods_match_the_functions(dtype: str, bias: bool) -> None:
     """The same bits."""
     layer = layer_of(dtype=dtype, bias=bias)
     hidden, target = rows(9, dtype)
@@ -67,7 +67,7 @@ def test_tiles(sizes: Any, monkeypatch: pytest.MonkeyPatch) -> None:
 
 @both
 @biased
-def test_adagrad_takes_rows_together(dtype: str, bias: bool) -> None:
+def test_adagrad_sums_the_gradients_of_rows(dtype: str, bias: bool) -> None:
     """The sum of their gradients counts, as in `sgd_step`."""
     layer = layer_of(dtype=dtype, bias=bias)
     hidden, target = rows(12, dtype)
@@ -111,7 +111,7 @@ def test_memory() -> None:
         assert peak < 15e6
 
 
-def test_scores_of_a_thousand() -> None:
+def test_large_scores() -> None:
     """Far beyond where exp overflows, without a warning."""
     layer = LinearSoftmax(3, 3, bias=False)
     layer.weight[:] = np.eye(3)
@@ -196,7 +196,7 @@ class Named(LinearSoftmax):
     """Of a user's own."""
 
 
-def test_classes_of_users(tmp_path: Path) -> None:
+def test_subclasses(tmp_path: Path) -> None:
     layer = Named(4, 3, seed=0)
     assert type(pickle.loads(pickle.dumps(layer))) is Named
     layer.save(tmp_path / "l")

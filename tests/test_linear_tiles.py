@@ -161,7 +161,7 @@ def test_weights_of_zero_leave_out_infinite_losses():
 @pytest.mark.usefixtures("isa", "way")
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 @pytest.mark.parametrize("weights", [{"sample_weight": [0.0, 1.0]}, {"class_weight": [0.0, 1.0]}])
-def test_a_forbidden_target_of_no_weight_leaves_the_other_gradients(weights, dtype):
+def test_infinite_targets_of_weight_zero_keep_the_other_gradients(weights, dtype):
     h, w, bias = np.ones((2, 1), dtype), np.zeros((2, 1), dtype), np.array([-INF, 0.0], dtype)
     got = linear_cross_entropy_with_grad(h, w, [0, 1], bias, reduction="sum", **weights)
     assert got[0] == 0.0
@@ -230,7 +230,7 @@ def test_small_losses_keep_their_digits(dtype):
 
 
 @pytest.mark.usefixtures("isa")
-def test_sums_that_float_cannot_hold():
+def test_sums_beyond_the_range_of_float32():
     h, w = np.ones((1, 1), np.float32), np.array([[3e38], [-3e38], [-3e38]], np.float32)
     loss = linear_cross_entropy(h, w, np.array([0]), label_smoothing=0.3)
     assert float(loss) == pytest.approx(0.2 * 2 * float(w[0, 0]), rel=1e-6)

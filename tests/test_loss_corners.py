@@ -42,7 +42,7 @@ def test_soft_targets_do_not_cancel() -> None:
     assert sure == pytest.approx(np.exp(-40), rel=1e-9)
 
 
-def test_forbidden_targets_of_no_weight() -> None:
+def test_infinite_losses_of_weight_zero() -> None:
     """What has no weight is no loss, be it infinite; the other classes lose what they lose."""
     logits, weight = [[-INF, 0.0, 0.0]], [0.0, 1.0, 1.0]
     for target, options in (([0], {"label_smoothing": 0.3}), ([[0.8, 0.1, 0.1]], {})):
@@ -153,7 +153,7 @@ def test_smoothing_of_huge_logits(logits: list[list[float]], dtype: type[np.floa
     np.testing.assert_allclose(even, weighted, rtol=1e-6)
 
 
-def test_entropy_of_a_sure_row() -> None:
+def test_entropy_of_a_peaked_row() -> None:
     """It is not lost beside a large maximum, and never negative."""
     exact = 40 * math.exp(-40) + math.exp(-40)
     for shift in (0.0, 100.0, 1e6):

@@ -45,7 +45,7 @@ def words(path: Path) -> set[str]:
     return found
 
 
-def test_what_losses_share_knows_none_of_them() -> None:
+def test_shared_modules_do_not_name_losses() -> None:
     """So that one is added by its module, the public names and its oracle."""
     package = Path(boltzmax.__file__).parent
     rooms = [sorted((package / room).glob("*.py")) for room in ("_lib", "arrays", "losses")]
@@ -92,7 +92,7 @@ def test_examples_of_a_new_loss(toy: Loss) -> None:
     assert doctest.testmod(module) == (0, 2)
 
 
-def test_a_wrong_loss_would_be_noticed(toy: Loss) -> None:
+def test_wrong_losses_are_detected(toy: Loss) -> None:
     """The checks can fail: of a definition that is another one."""
 
     def other(x: Any, target: Any, o: Options) -> tuple[Any, Any]:

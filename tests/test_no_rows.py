@@ -62,7 +62,7 @@ def test_losses(dtype: np.dtype[Any], empty: str) -> None:
             check_nothing(name, call(), x, 0.0 if empty == "zero" else np.nan)
 
 
-def test_nan_is_what_comes_by_default(dtype: np.dtype[Any]) -> None:
+def test_nan_is_the_default(dtype: np.dtype[Any]) -> None:
     for name, call in every_function.losses(np.zeros((0, 2), dtype)):
         check_nothing(name, call(), np.zeros((0, 2)), np.nan)
 
@@ -174,7 +174,7 @@ def test_alpha_does_not_count_in_the_mean() -> None:
         assert weighted == pytest.approx(expected, rel=1e-14)
 
 
-def test_something_is_no_nothing() -> None:
+def test_empty_changes_no_other_result() -> None:
     """`empty` changes no other result, to the last bit."""
     x = loss_samples.normal(4, 3)
     for (name, nan), (_, zero) in zip(

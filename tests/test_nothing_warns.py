@@ -116,7 +116,7 @@ def test_counts(counts: list[float]) -> None:
     assert not check_quiet(partial(boltzmax.class_weights, np.full(2, np.longdouble("1e4000"))))
 
 
-def test_a_warning_would_be_noticed() -> None:
+def test_warnings_are_detected() -> None:
     with pytest.raises(FloatingPointError):
         check_quiet(lambda: np.float32(1e30) * np.float32(1e30))
     with pytest.raises(RuntimeWarning):

@@ -185,7 +185,7 @@ def test_classifiers(file: str) -> None:
             model[0].partial_fit(FEATURES, NAMES)
 
 
-def test_today_public_objects_are_pickled_by_their_public_place() -> None:
+def test_public_objects_are_pickled_by_public_name() -> None:
     """So that modules can move again, and no alias is needed."""
     made = [functions(), trees(), cuda()]
     if find_spec("sklearn"):
@@ -207,7 +207,7 @@ def modules_in(pickled: bytes) -> set[str]:
     return {name for name in found if name.partition(".")[0] == "boltzmax"}
 
 
-def test_old_places_hold_what_public_places_do() -> None:
+def test_old_modules_export_the_public_objects() -> None:
     names = [path.stem for path in Path(boltzmax._moved.__file__).parent.glob("_*.py")]
     for name in sorted({*names} - {"__init__"}):
         if name.startswith("_sklearn") and not find_spec("sklearn"):

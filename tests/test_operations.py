@@ -30,7 +30,7 @@ def table_lines() -> list[list[str]]:
     ]
 
 
-def test_the_table_is_what_was_compiled() -> None:
+def test_table_matches_the_compiled_module() -> None:
     lines = table_lines()
     assert tuple(name for name, *_ in lines) == OPERATIONS
     assert tuple(name for name, _, kind, _ in lines if kind == "kReduction") == REDUCTIONS
@@ -38,7 +38,7 @@ def test_the_table_is_what_was_compiled() -> None:
     assert tuple(f"{name}_backward" for name in with_gradient) == GRADIENTS
 
 
-def test_the_header_has_what_the_table_has() -> None:
+def test_header_matches_the_table() -> None:
     """Every operation under its number, and an entry for each type, at a temperature, too."""
     enum = re.search(r"enum boltzmax_operation \{(.*?)\}", c_table.header(), re.S)
     assert enum is not None
@@ -72,7 +72,7 @@ NAMES_LOG_SOFTMAX = {
 }
 
 
-def test_an_operation_is_named_where_it_is_made() -> None:
+def test_operations_are_named_only_where_they_are_defined() -> None:
     found = set()
     for source in sources("cpp/include", "cpp/kernels", "cpp/core", "cpp/cuda", "python/bindings"):
         code = re.sub(r"//[^\n]*|^\s*#.*$", " ", source.read_text("utf-8"), flags=re.M)
@@ -131,7 +131,7 @@ def edit(path: Path, *changes: tuple[str, str]) -> None:
     path.write_text(text, encoding="utf-8")
 
 
-def test_a_line_in_the_table_is_an_operation(tmp_path: Path) -> None:
+def test_a_new_table_line_adds_an_operation(tmp_path: Path) -> None:
     """The table, the kernels and the header, as cpp/README.md tells it; the rest is as it was."""
     compiler = shutil.which(os.environ.get("CXX", "c++"))
     if compiler is None:

@@ -62,7 +62,7 @@ def unaligned(shape: tuple[int, ...], dtype: np.dtype[Any]) -> Array:
     return result
 
 
-def test_around_a_strided_out_nothing_is_written(isa: str, dtype: np.dtype[Any]) -> None:
+def test_nothing_between_strided_elements_is_written(isa: str, dtype: np.dtype[Any]) -> None:
     x = array((5, 33), dtype)
     buffer = np.full((5, 66), 7, dtype)
     boltzmax.softmax(x, out=buffer[:, ::2])
@@ -291,7 +291,7 @@ def test_read_only_input_is_fine() -> None:
     assert np.array_equal(boltzmax.softmax(x), expected)
 
 
-def test_input_is_left_alone(isa: str, dtype: np.dtype[Any]) -> None:
+def test_input_is_not_modified(isa: str, dtype: np.dtype[Any]) -> None:
     x = array((5, 67), dtype)
     before = x.tobytes()
     where = np.ones(x.shape, bool)

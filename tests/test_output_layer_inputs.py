@@ -157,7 +157,7 @@ def test_bad_probabilities(make: Callable[..., Any], p: float) -> None:
 
 
 @pytest.mark.parametrize("kind", [HierarchicalSoftmax, LinearSoftmax])
-def test_making(kind: Any) -> None:
+def test_construction(kind: Any) -> None:
     first = Tree.balanced(V) if kind is HierarchicalSoftmax else V
     for n in (0, -1):
         with pytest.raises(ValueError, match=f"^n_features must be at least 1, got {n}$"):

@@ -281,7 +281,7 @@ def test_samples(make: Callable[..., Any], dtype: str) -> None:
 
 
 @own_layers
-def test_samples_come_again(make: Callable[..., Any]) -> None:
+def test_samples_are_reproducible(make: Callable[..., Any]) -> None:
     layer = make()
     hidden = rows(50)[0]
     first = layer.sample(hidden, 3)

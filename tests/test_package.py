@@ -102,7 +102,7 @@ def test_functions_can_be_sent_to_other_processes(name: str) -> None:
     assert function.__module__.split(".")[0] == "boltzmax"
 
 
-def test_numpy_is_all_that_an_import_needs(run_python: RunPython) -> None:
+def test_import_needs_only_numpy(run_python: RunPython) -> None:
     """And all that it loads: neither SciPy nor a framework, even where they are installed."""
     code = """
 import sys

@@ -149,7 +149,7 @@ def test_multiprocessing(method: str, run_python: RunPython) -> None:
     assert got == [square_sum(seed) for seed in range(4)]
 
 
-def test_exit_with_work_under_way(run_python: RunPython) -> None:
+def test_exit_during_a_call(run_python: RunPython) -> None:
     """The interpreter goes away while a daemon thread is inside a call: no hang, no crash."""
     code = """
 import threading, time, numpy as np, boltzmax

@@ -204,7 +204,7 @@ def test_masks_and_temperatures(
 
 @relaxed
 @given(arrays_and_axes(), st.data())
-def test_gradients_through_softmax_sum_to_nothing(
+def test_gradients_through_softmax_sum_to_zero(
     isa: str, case: tuple[Array, Any], data: st.DataObject
 ) -> None:
     """Adding a constant to a row changes nothing, so the gradient has no component along it."""

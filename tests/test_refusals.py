@@ -295,7 +295,7 @@ def test_refusals(refusal: Refusal, as_lists: bool) -> None:
 
 
 @pytest.mark.parametrize("name", [n for n in FUNCTIONS if n != "resample_indices"])
-def test_each_is_called_rightly(name: str) -> None:
+def test_valid_calls_succeed(name: str) -> None:
     """Else it would be refused for something else."""
     for as_lists in (False, True):
         assert FUNCTIONS[name](**arguments(FUNCTIONS[name], as_lists)) is not None
@@ -325,7 +325,7 @@ def test_one_weight_for_several_rows() -> None:
                 assert found == (expected[0] if isinstance(expected, tuple) else expected), name
 
 
-def test_strided_numbers_of_classes() -> None:
+def test_strided_numbers_per_class() -> None:
     """Every number per class may lie anywhere."""
     hidden, weight = np.ones((2, 4)), np.arange(12.0).reshape(3, 4)
     numbers = np.array([0.5, 9.0, -1.0, 9.0, 2.0, 9.0])

@@ -67,7 +67,7 @@ def test_includes_between_rooms_go_down(floor: str) -> None:
     assert not wrong, "\n".join(wrong)
 
 
-def test_callers_of_kernels_see_what_lies_at_the_top() -> None:
+def test_callers_of_kernels_include_only_top_level_headers() -> None:
     """The rooms are compiled for one instruction set each."""
     kernels = ROOT / "cpp" / "kernels"
     for source in sources("cpp/core", "cpp/cuda", "python/bindings"):
@@ -76,7 +76,7 @@ def test_callers_of_kernels_see_what_lies_at_the_top() -> None:
                 assert room_of(target, "cpp/kernels") == "", where(source, number)
 
 
-def test_includes_make_no_circle() -> None:
+def test_includes_have_no_cycles() -> None:
     edges = {source: {target for _, target in included(source)} for source in sources(*FLOORS)}
     while leaves := [source for source, targets in edges.items() if not targets & edges.keys()]:
         for source in leaves:

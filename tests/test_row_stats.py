@@ -29,7 +29,7 @@ def test_all(isa: str, name: str, shape: tuple[int, ...]) -> None:
 
 @pytest.mark.parametrize("offset", [0.0, 1e4, -3e4])
 @pytest.mark.parametrize("temperature", [0.5, 1.0, 3.0])
-def test_far_away(offset: float, temperature: float) -> None:
+def test_large_offsets(offset: float, temperature: float) -> None:
     """An offset cancels, and does not cost the entropy its digits."""
     rng = np.random.default_rng(1)
     logits = (offset + 2 * rng.standard_normal((3, 30_000))).astype(np.float32)
@@ -56,7 +56,7 @@ def test_special_values() -> None:
         assert np.isnan(boltzmax.row_stats(bad).entropy).all()
 
 
-def test_parts() -> None:
+def test_unrequested_statistics_are_none() -> None:
     """What is not wanted is not there."""
     stats = boltzmax.row_stats([[1.0, 2.0]], k=0, entropy=False)
     assert stats.top_ids is None

@@ -180,7 +180,7 @@ ZEROS = [[-0.0], [-0.0, -INF], [-INF, -0.0], [-0.0, -9000], [-INF] * 70 + [-0.0]
 
 
 @pytest.mark.parametrize("row", ZEROS, ids=lambda row: str(row[-2:]))
-def test_zeros_have_no_sign(isa: str, dtype: np.dtype[Any], row: list[float]) -> None:
+def test_zeros_are_positive(isa: str, dtype: np.dtype[Any], row: list[float]) -> None:
     """The logarithm of 1 is 0, and so is that of a sum of 1, even where the score is -0."""
     x = np.array([row] * 3, dtype)
     where = np.ones(x.shape, bool)
@@ -195,7 +195,7 @@ def test_zeros_have_no_sign(isa: str, dtype: np.dtype[Any], row: list[float]) ->
     assert not np.signbit(log_p[log_p == 0]).any()
 
 
-def test_zeros_of_long_rows_have_no_sign(isa: str, dtype: np.dtype[Any]) -> None:
+def test_zeros_of_long_rows_are_positive(isa: str, dtype: np.dtype[Any]) -> None:
     x = np.full(100_000, -INF, dtype)
     x[-1] = -0.0
     for op in ulp.OPS:
@@ -243,7 +243,7 @@ def test_fully_masked_rows(isa: str, dtype: np.dtype[Any]) -> None:
 
 
 @pytest.mark.parametrize("poison", [NAN, INF, -INF])
-def test_masked_entries_are_never_looked_at(isa: str, dtype: np.dtype[Any], poison: float) -> None:
+def test_masked_entries_are_never_read(isa: str, dtype: np.dtype[Any], poison: float) -> None:
     rng = np.random.default_rng(2)
     for n in (2, 15, 16, 17, 70, 5000):
         x = rng.standard_normal((4, n)).astype(dtype)

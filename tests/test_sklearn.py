@@ -42,7 +42,7 @@ ESTIMATORS = [
 
 
 @parametrize_with_checks(ESTIMATORS)  # type: ignore[untyped-decorator]
-def test_what_scikit_learn_asks_of_estimators(estimator: Any, check: Callable[..., None]) -> None:
+def test_scikit_learn_checks(estimator: Any, check: Callable[..., None]) -> None:
     check(estimator)
 
 
@@ -57,7 +57,7 @@ for estimator in (SoftmaxClassifier(), HierarchicalSoftmaxClassifier()):
 """
 
 
-def test_no_check_of_scikit_learn_is_left_out(run_python: RunPython) -> None:
+def test_no_scikit_learn_check_is_skipped(run_python: RunPython) -> None:
     """Some want pandas, and one that SciPy was imported with the array API."""
     done = run_python(CHECK_IN_FULL, env={"SCIPY_ARRAY_API": "1"}, timeout=300)
     assert re.fullmatch(r"(\d{2,} \{'passed'\}\n){2}", done.stdout), done
@@ -122,7 +122,7 @@ def test_as_good_as_logistic_regression(
         assert ours.score(x, y) > 0.95
 
 
-def test_the_optimum_is_that_of_logistic_regression(iris: Split) -> None:
+def test_optimum_matches_logistic_regression(iris: Split) -> None:
     x, x_test, y, _ = iris
     usual = LogisticRegression(C=2.0, tol=1e-8, max_iter=10000).fit(x, y)
     ours = SoftmaxClassifier(l2=1 / (2.0 * len(x)), tol=1e-8).fit(x, y)
@@ -156,7 +156,7 @@ def test_scales_and_offsets_of_features_do_not_matter(make: Make, iris: Split) -
 @BOTH
 @SOLVERS
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
-def test_sparse_is_dense(make: Make, solver: str, dtype: type, digits: Split) -> None:
+def test_sparse_matches_dense(make: Make, solver: str, dtype: type, digits: Split) -> None:
     x, x_test, y, _ = digits
     x, x_test = x.astype(dtype), x_test.astype(dtype)
     model = make(solver=solver, l2=1e-2, random_state=0, max_iter=300)
@@ -192,7 +192,7 @@ def test_losses(loss: str, uneven: tuple[Array, Array]) -> None:
     assert model.loss_curve_[-1] == pytest.approx(function(logits, y) + penalty, rel=1e-6)
 
 
-def test_loss_of_ones_own(iris: Split) -> None:
+def test_custom_loss(iris: Split) -> None:
     x, _, y, _ = iris
     named = SoftmaxClassifier("focal_loss").fit(x, y)
     own = SoftmaxClassifier(partial(boltzmax.focal_loss_with_grad, gamma=2.0)).fit(x, y)
@@ -244,7 +244,7 @@ def test_trees(digits: Split) -> None:
     assert clone(model).fit(x, y).score(x, y) > 0.9
 
 
-def test_huffman_goes_by_weights() -> None:
+def test_huffman_uses_weights() -> None:
     x, y = np.arange(12.0)[:, None], np.arange(12) % 4
     weight = np.array([1.0, 10.0, 100.0, 1000.0])
     model = HierarchicalSoftmaxClassifier().fit(x, y, sample_weight=weight[y])
@@ -285,7 +285,7 @@ def test_partial_fit_begins_with_any_samples(make: Make, iris: Split) -> None:
 
 
 @BOTH
-def test_partial_fit_goes_on_from_fit(make: Make, iris: Split) -> None:
+def test_partial_fit_continues_from_fit(make: Make, iris: Split) -> None:
     x, _, y, _ = iris
     for solver in ("lbfgs", "adam"):
         model = make(solver=solver, random_state=0).fit(x, y)

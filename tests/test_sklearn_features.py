@@ -73,7 +73,7 @@ def test_features_without_spread_are_left_out(
             np.testing.assert_allclose(found, wanted, rtol=1e-5, err_msg=name)
 
 
-def test_a_constant_beside_a_ramp() -> None:
+def test_a_constant_with_a_ramp() -> None:
     x, y = np.array([[i, 0.1] for i in range(7)]), np.array([0, 1, 0, 1, 0, 1, 1])
     wanted = SoftmaxClassifier(l2=0.0, tol=1e-8).fit(x[:, :1], y).predict_proba(x[:, :1])
     np.testing.assert_allclose(wanted[:4, 1], [0.242, 0.345, 0.464, 0.588], atol=1e-3)
@@ -84,7 +84,7 @@ def test_a_constant_beside_a_ramp() -> None:
 
 @BOTH
 @SOLVERS
-def test_nothing_but_constants(make: Make, solver: str) -> None:
+def test_only_constant_features(make: Make, solver: str) -> None:
     """What is left is how frequent the classes are."""
     x, y = np.full((8, 2), [0.1, 3.0]), np.array([0, 0, 0, 0, 1, 1, 2, 2])
     model = make(solver=solver, l2=0.0, tol=1e-4, random_state=0).fit(x, y)
@@ -231,7 +231,7 @@ def test_what_varies(dtype: type, container: Make, data: st.DataObject) -> None:
     assert whole.varies(whole.mean)[0]
 
 
-def test_two_million_rows_of_nearly_the_same() -> None:
+def test_two_million_nearly_equal_rows() -> None:
     column = 1e9 + (np.arange(2_000_000) % 2)
     found = features_of(column, np.ones(len(column)), np.asarray)
     assert found.varies(found.mean)[0]

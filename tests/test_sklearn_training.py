@@ -62,7 +62,7 @@ def ended(monkeypatch: pytest.MonkeyPatch, status: int, slope: float, nit: int) 
 @BOTH
 @pytest.mark.parametrize("status", [0, 1, 2, 99])
 @pytest.mark.parametrize("nit", [0, 7, 10])
-def test_every_end_of_lbfgs_is_told(
+def test_every_lbfgs_failure_is_reported(
     make: Make,
     status: int,
     nit: int,
@@ -99,9 +99,7 @@ def test_a_line_search_that_finds_nothing(overlapping: tuple[Array, Array]) -> N
 
 
 @BOTH
-def test_a_stop_by_rows_held_out_is_no_failure(
-    make: Make, overlapping: tuple[Array, Array]
-) -> None:
+def test_early_stopping_is_not_a_failure(make: Make, overlapping: tuple[Array, Array]) -> None:
     for dtype in (np.float32, np.float64):
         model = make(early_stopping=True, tol=1e-9, solver="lbfgs", random_state=0, max_iter=10_000)
         model.fit(overlapping[0].astype(dtype), overlapping[1])
@@ -122,7 +120,7 @@ def test_steps_of_adam_that_are_too_long(
 
 
 @BOTH
-def test_nothing_to_learn_is_no_failure(make: Make) -> None:
+def test_nothing_to_learn_is_not_a_failure(make: Make) -> None:
     rng = np.random.default_rng(0)
     x, y = rng.normal(size=(300, 4)), rng.integers(0, 3, 300)
     for early_stopping in (False, True):

@@ -304,7 +304,7 @@ def test_digits_that_scipy_loses() -> None:
     np.testing.assert_allclose(special.logsumexp([800, 0], b=[1e-300, 1e300]), 690.775527898, 1e-12)
 
 
-def test_arguments_are_left_alone() -> None:
+def test_arguments_are_not_modified() -> None:
     a, b = sample("float64"), sample("float64", seed=1)
     b[0] = 0
     before = a.copy(), b.copy()

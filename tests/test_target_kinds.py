@@ -109,7 +109,7 @@ def test_layers_of_small_floats(kind: Any) -> None:
 # ---- classes out of range ----
 
 
-def test_no_ignore_index_is_told_where_there_is_none() -> None:
+def test_messages_name_ignore_index_only_if_it_exists() -> None:
     """Only functions that have one speak of it."""
     bad = np.array([0, 3])
     for i, call in enumerate([*SOFT, *HARD]):
@@ -137,7 +137,7 @@ def test_one_hot_targets(dtype: Any) -> None:
         boltzmax.cross_entropy(X.T, ONE_HOT.T.astype(dtype), axis=0)
 
 
-def test_what_is_advised_works() -> None:
+def test_the_advice_works() -> None:
     for call in SOFT:
         floats, classes = call(ONE_HOT.astype(float)), call(ONE_HOT.argmax(axis=1))
         for a, b in zip(np.ravel(floats[0] if isinstance(floats, tuple) else floats),
@@ -146,7 +146,7 @@ def test_what_is_advised_works() -> None:
             assert a == pytest.approx(b, rel=1e-14)
 
 
-def test_floats_where_only_classes_are_meant() -> None:
+def test_floats_where_only_classes_are_allowed() -> None:
     for call in HARD:
         with pytest.raises(TypeError, match=r"integers of shape \(2,\), got.*take target\.argmax"):
             call(ONE_HOT.astype(float))
@@ -172,7 +172,7 @@ def test_other_shapes_get_no_advice() -> None:
         *(("softcap", v) for v in (np.inf, np.nan, 0.0, -1.0)),
     ],
 )
-def test_numbers_are_refused_alike(name: str, bad: float) -> None:
+def test_bad_numbers_raise_the_same_error(name: str, bad: float) -> None:
     """By losses of logits and of layers, and by the general path and the compiled one."""
     for target in (np.array([0, 1]), [0, 1], np.full((2, 3), 1 / 3)):
         for call in (

@@ -76,7 +76,7 @@ def test_environment(run_python: RunPython) -> None:
 
 
 @pytest.mark.parametrize("bad", ["0", "-2", "many", "2.5", "3 threads", "65537", "9" * 30])
-def test_nonsense_in_the_environment_is_not_obeyed(run_python: RunPython, bad: str) -> None:
+def test_invalid_environment_variables_warn(run_python: RunPython, bad: str) -> None:
     """A warning that names the variable and what it says, and the default."""
     seen = """
 import warnings

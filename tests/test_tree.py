@@ -48,7 +48,7 @@ def check(tree: Tree) -> None:
 
 
 @every_tree
-def test_arrays_fit_each_other(tree: Tree) -> None:
+def test_arrays_are_consistent(tree: Tree) -> None:
     check(tree)
     for name in ("parent", "slot", "node_depth", "child"):
         assert getattr(tree, name).dtype == np.int32
@@ -57,7 +57,7 @@ def test_arrays_fit_each_other(tree: Tree) -> None:
 
 
 @every_tree
-def test_ways(tree: Tree) -> None:
+def test_paths(tree: Tree) -> None:
     for node in range(tree.n_nodes):
         way = tree.ancestors(node).tolist()
         assert len(way) == tree.node_depth[node]
@@ -116,7 +116,7 @@ def test_huffman_is_optimal(counts: list[int], arity: int) -> None:
 
 
 @given(st.lists(st.floats(0, 1e300), min_size=2, max_size=40), st.integers(2, 5))
-def test_frequent_classes_lie_higher(counts: list[float], arity: int) -> None:
+def test_frequent_classes_are_nearer_the_root(counts: list[float], arity: int) -> None:
     tree = Tree.huffman(counts, arity)
     depth = tree.node_depth[: tree.n_classes]
     for a, b in itertools.combinations(range(len(counts)), 2):
@@ -169,7 +169,7 @@ def test_expected_depth_under_huge_counts() -> None:
         (np.ma.array([1, 2], mask=[0, 1]), TypeError, "masked"),
     ],
 )
-def test_counts_that_are_none(counts: Any, error: type[Exception], message: str) -> None:
+def test_invalid_counts(counts: Any, error: type[Exception], message: str) -> None:
     with pytest.raises(error, match=re.escape(message)):
         Tree.huffman(counts)
 
@@ -198,7 +198,7 @@ def test_balanced(n: int, arity: int) -> None:
 
 
 @pytest.mark.parametrize("n", [0, -1, 2**30 + 1, 2**70])
-def test_balanced_of_odd_sizes(n: int) -> None:
+def test_balanced_of_invalid_sizes(n: int) -> None:
     with pytest.raises(ValueError, match=f"got {n}"):
         Tree.balanced(n)
 
@@ -250,7 +250,7 @@ def test_any_parents(data: st.DataObject) -> None:
         (np.zeros(0, np.int64), "two nodes at least, got 0"),
     ],
 )
-def test_parents_of_no_tree(parents: Any, message: str) -> None:
+def test_invalid_parents(parents: Any, message: str) -> None:
     with pytest.raises(ValueError, match=re.escape(message)):
         Tree.from_parents(parents)
 

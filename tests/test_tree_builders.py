@@ -109,7 +109,7 @@ def test_deep_paths_need_no_recursion() -> None:
         (["b", "a//c"], "'a//c' of class 1 has an empty component"),
     ],
 )
-def test_paths_that_are_no_tree(paths: list[str], message: str) -> None:
+def test_invalid_paths(paths: list[str], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         parents_of_paths(paths)
 
@@ -169,7 +169,7 @@ def test_clusters_that_are_far_apart_are_found(arity: int, size: int, seed: int)
 
 
 @pytest.mark.parametrize("seed", range(5))
-def test_a_split_is_as_good_as_2_means_can_make_it(seed: int) -> None:
+def test_splits_are_local_optima_of_2_means(seed: int) -> None:
     """No exchange of two classes makes the two halves at the root tighter."""
     rng = np.random.default_rng(seed)
     vectors = rng.normal(size=(24, 3)) * [3, 1, 1]
@@ -223,7 +223,7 @@ def test_scale_does_not_matter(scale: float) -> None:
 
 
 @pytest.mark.parametrize("value", [0.0, 0.1, -7.0])
-def test_equal_vectors_make_a_tree_too(value: float) -> None:
+def test_equal_vectors(value: float) -> None:
     parents = parents_of_clusters(np.full((37, 3), value))
     assert check_tree(parents, 37).max() == 6
 

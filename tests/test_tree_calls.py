@@ -30,7 +30,7 @@ def ordinary(layer: HierarchicalSoftmax, n: int = 4) -> dict[str, Any]:
 @pytest.mark.parametrize("bias", [True, False])
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 @pytest.mark.parametrize("name", TREES)
-def test_both_ways_agree(name: str, dtype: str, bias: bool, n: int, isa: str) -> None:
+def test_both_paths_agree(name: str, dtype: str, bias: bool, n: int, isa: str) -> None:
     """Targets in a list, or hidden vectors in another byte order go by Python: the same bits."""
     tree = TREES[name]
     layer, other = layer_on(tree, dtype=dtype, bias=bias), layer_on(tree, dtype=dtype, bias=bias)

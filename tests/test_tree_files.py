@@ -45,7 +45,7 @@ def same(a: HierarchicalSoftmax, b: HierarchicalSoftmax) -> bool:
 
 
 @pytest.mark.parametrize("tree", TREES.values(), ids=TREES.keys())
-def test_trees_come_back(tree: Tree, tmp_path: Path) -> None:
+def test_trees_round_trip(tree: Tree, tmp_path: Path) -> None:
     file = tmp_path / "tree.npz"
     tree.save(file)
     assert Tree.load(file) == tree
@@ -54,7 +54,7 @@ def test_trees_come_back(tree: Tree, tmp_path: Path) -> None:
     assert [p.name for p in tmp_path.iterdir()] == ["tree.npz"]
 
 
-def test_names_come_back(tmp_path: Path) -> None:
+def test_names_round_trip(tmp_path: Path) -> None:
     names = ["", "ä/ß", "\ud800", "a\0b\n", '"']
     tree = Tree.from_parents([4, 4, 4, 4, -1], names=names)
     tree.save(tmp_path / "t")  # no suffix is added
@@ -65,7 +65,7 @@ def test_names_come_back(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 @pytest.mark.parametrize("bias", [True, False])
-def test_layers_come_back(dtype: str, bias: bool, tmp_path: Path) -> None:
+def test_layers_round_trip(dtype: str, bias: bool, tmp_path: Path) -> None:
     for layer in (layer_on(TREE, dtype=dtype, bias=bias), learned(dtype=dtype, bias=bias)):
         layer.save(tmp_path / "layer")
         loaded = HierarchicalSoftmax.load(tmp_path / "layer")

@@ -76,7 +76,7 @@ def test_hidden_too_large_for_float32() -> None:
         (np.ma.zeros((2, 7)), TypeError, "masked"),
     ],
 )
-def test_hidden_that_is_none(hidden: Any, error: type[Exception], message: str) -> None:
+def test_invalid_hidden(hidden: Any, error: type[Exception], message: str) -> None:
     layer = layer_on(TREES["mixed"])
     before = layer.weight.copy()
     questions = (
@@ -135,7 +135,7 @@ def test_targets_out_of_range(wrong: Any) -> None:
     ("target", "error"),
     [([0], ValueError), ([[0, 1]], ValueError), (0, ValueError), ([0.0, 1.0], TypeError)],
 )
-def test_targets_that_are_none(target: Any, error: type[Exception]) -> None:
+def test_invalid_targets(target: Any, error: type[Exception]) -> None:
     with pytest.raises(error, match="target"):
         layer_on(TREES["mixed"]).log_prob(np.zeros((2, 7)), target)
 
@@ -155,7 +155,7 @@ def test_no_rows_and_few(n: int, bias: bool) -> None:
 # ---- making layers, and replacing their arrays
 
 
-def test_making() -> None:
+def test_construction() -> None:
     tree = TREES["mixed"]
     for dtype in ("float16", "int32", ">f4", "longdouble", "complex128"):
         with pytest.raises(TypeError, match="dtype must be float32 or float64"):
@@ -295,7 +295,7 @@ except MemoryError:
 """
 
 
-def test_together(run_python: RunPython) -> None:
+def test_concurrent_calls(run_python: RunPython) -> None:
     """Steps and questions from several threads, and forks meanwhile."""
     code = "import warnings; warnings.simplefilter('ignore', DeprecationWarning)\n" + TOGETHER
     done = run_python(code)  # Python warns of forks beside threads

@@ -170,7 +170,7 @@ def test_labels_of_any_tree(tree: Tree, length: int) -> None:
         pyplot.close("all")
 
 
-def test_the_middle_of_what_is_too_long_is_left_out(axes: Any) -> None:
+def test_long_labels_are_shortened_in_the_middle(axes: Any) -> None:
     labels = ["short", "begin " + "very " * 200 + "end$", "0" * 5000]
     TAXONOMY.plot(axes, labels=labels)
     words = [text.get_text() for text in axes.texts[:3]]

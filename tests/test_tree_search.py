@@ -113,7 +113,7 @@ def test_narrow_beams(beam: int) -> None:
     assert (visited <= 3 * beam * layer.tree.depth).all()
 
 
-def test_few_nodes_are_visited_where_it_is_clear() -> None:
+def test_peaked_distributions_visit_few_nodes() -> None:
     tree = Tree.balanced(10_000)
     layer = HierarchicalSoftmax(tree, 1, bias=False)
     layer.weight[:] = 1

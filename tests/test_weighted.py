@@ -79,7 +79,7 @@ def deepest_of(dtype: str) -> float:
 
 
 @pytest.mark.parametrize("function", [logsumexp, special.logsumexp])
-def test_what_two_large_terms_leave(isa: str, function: Callable[..., Any]) -> None:
+def test_small_terms_after_cancellation(isa: str, function: Callable[..., Any]) -> None:
     """Rows that used to lose their third term, or all of its digits."""
     for x, b in (
         ([0, 0, -40], [1, -1, 1]),
@@ -270,7 +270,7 @@ def test_masks_and_temperatures(isa: str, dtype: str) -> None:
 
 @pytest.mark.parametrize("dtype", REAL)
 @pytest.mark.parametrize("n", [1, 7, 33, 500])
-def test_bits_depend_on_the_row_alone(
+def test_bits_depend_only_on_the_row(
     isa: str, dtype: str, n: int, threads: Callable[[int], None]
 ) -> None:
     rng = np.random.default_rng(11)
@@ -321,7 +321,7 @@ def test_empty(isa: str) -> None:
 
 
 @pytest.mark.skipif(boltzmax.isa() == "scalar", reason="one instruction set is enough")
-def test_weights_of_one_are_no_weights(isa: str) -> None:
+def test_weights_of_one_change_nothing(isa: str) -> None:
     rng = np.random.default_rng(13)
     for dtype in REAL:
         for n in (3, 40, 1000):
