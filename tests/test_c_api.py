@@ -1,4 +1,4 @@
-"""The C interface: bits of the Python functions, status codes, one state with Python."""
+"""The C interface: the same bits as in Python, status codes, and state shared with Python."""
 
 from __future__ import annotations
 
@@ -81,7 +81,7 @@ def test_same_bits_as_python(op: str, shape: tuple[int, int], dtype: Any, isa: s
 def test_nothing_outside_the_results_is_written(
     op: str, shape: tuple[int, int], dtype: Any, isa: str
 ) -> None:
-    """A compiler may widen the store of a single 16-bit number: Clang 22 did."""
+    """A compiler may widen the store of a single 16-bit number, as Clang 22 did."""
     x = rows(shape, dtype)
     size = shape[0] if op in REDUCTIONS else x.size
     memory = np.full(size * x.itemsize + 128, 0xAB, np.uint8)
@@ -129,7 +129,7 @@ def test_cross_entropy(shape: tuple[int, int], dtype: Any, isa: str) -> None:
     assert np.allclose(x.astype(np.float64)[finite], wanted[finite], rtol=1e-2, atol=1e-7)
 
 
-# ---- what is refused
+# ---- errors
 
 
 @pytest.mark.parametrize("op", OPERATIONS)
@@ -147,7 +147,7 @@ def test_invalid_rows(op: str) -> None:
         assert call_at(at, 3, 4, temperature, to) == STATUS["BAD_TEMPERATURE"]
     assert (y == 7.0).all(), "nothing was written"
     assert (x == np.arange(12.0)).all()
-    # Nothing behind them: they may be NULL.
+    # Pointers to no elements may be NULL.
     assert call(None, 0, 4, None) == 0
     assert call(None, 3, 0, to) == 0
 
@@ -192,7 +192,7 @@ def test_invalid_cross_entropy() -> None:
     assert (loss == 0).all()
 
 
-# ---- one state
+# ---- shared state
 
 
 def test_threads_are_shared(threads: Callable[[int], None]) -> None:
@@ -219,7 +219,7 @@ def test_the_instruction_set_is_shared(isa: str) -> None:
 
 
 def test_many_callers_without_the_gil(threads: Callable[[int], None]) -> None:
-    """ctypes lets go of Python's lock."""
+    """ctypes releases the GIL."""
     threads(2)
     x = rows((64, 5000), np.float32)
     expected = boltzmax.softmax(x)

@@ -1,4 +1,4 @@
-"""An extension module in C99: it works, or says which versions do not go together."""
+"""An extension module in C99 works, or names the versions that do not fit."""
 
 from __future__ import annotations
 
@@ -75,7 +75,7 @@ def test_same_bits_as_python(extension: ModuleType, shape: tuple[int, int], isa:
 
 
 def changed_header(folder: Path, pattern: str, replacement: str) -> str:
-    """A copy of the headers, of another version."""
+    """A copy of the headers with another version."""
     shutil.copytree(Path(boltzmax.get_include()) / "boltzmax", folder / "include" / "boltzmax")
     header = folder / "include" / "boltzmax" / "boltzmax.h"
     text, count = re.subn(pattern, replacement, header.read_text(encoding="utf-8"))
@@ -92,7 +92,7 @@ def test_other_abi_version_is_refused(tmp_path: Path) -> None:
 
 
 def test_a_newer_header_is_refused(tmp_path: Path) -> None:
-    """With an entry more than the library has."""
+    """A header with an entry that the library lacks."""
     include = changed_header(tmp_path, "} boltzmax_api;", "int (*more)(void); } boltzmax_api;")
     path = build("newer", tmp_path, include)
     with pytest.raises(ImportError, match="of at least"):
@@ -100,7 +100,7 @@ def test_a_newer_header_is_refused(tmp_path: Path) -> None:
 
 
 def test_an_older_header_works(tmp_path: Path) -> None:
-    """Without the last entry."""
+    """A header without the last entry."""
     pattern = r"  int \(\*run_strided_backward\)\([^)]*\);\n"
     path = build("older", tmp_path, changed_header(tmp_path, pattern, ""))
     assert compiled.load("older", path).state()[2] == boltzmax.__version__
@@ -120,7 +120,7 @@ def test_no_package_or_no_table_is_an_import_error(
 
 
 def test_guide_example(tmp_path: Path) -> None:
-    """It compiles as it stands."""
+    """It compiles unchanged."""
     example = compiled.guide_block("c", "boltzmax_import")
     caller = "int call(float* x);\nint call(float* x) { return softmax_in_place(x, 1, 1); }\n"
     compiled.build_c("guide", example + caller, tmp_path, f"-I{boltzmax.get_include()}")

@@ -77,7 +77,7 @@ def test_layouts(op: str, layout: str, axes: tuple[int, ...], isa: str) -> None:
     if axes:
         options = {"keepdims": True} if op == "logsumexp" else {}
         expected = getattr(boltzmax, op)(x, axis=axes, **options)
-    else:  # every element is a row of its own
+    else:  # every element is one row
         expected = {"softmax": np.ones_like(x), "log_softmax": np.zeros_like(x), "logsumexp": x}[op]
     assert same(target, np.asarray(expected, np.float32))
 
@@ -93,7 +93,7 @@ def test_masks_and_temperatures(op: str, n: int, isa: str) -> None:
     options = {"keepdims": True} if op == "logsumexp" else {}
     expected = getattr(boltzmax, op)(x, where=mask, temperature=temperature, **options)
     assert same(y, expected)
-    call.temperature_strides = None  # the first for all
+    call.temperature_strides = None  # the first temperature for all rows
     assert API.run_strided(ctypes.byref(call)) == 0
     assert same(y, getattr(boltzmax, op)(x, where=mask, temperature=0.5, **options))
 
@@ -153,7 +153,7 @@ def test_gradients(op: str, axes: tuple[int, ...], isa: str) -> None:
     assert same(dx, getattr(boltzmax, f"{op}_backward")(dy, y, axis=axes))
 
 
-# ---- what is refused
+# ---- errors
 
 REFUSED = {
     "an older struct": ({"size": 8}, "BAD_OPTION"),
@@ -191,7 +191,7 @@ def test_refusals(name: str) -> None:
 
 
 def test_unused_strides() -> None:
-    """Along an axis of one element, and in an empty array, a stride may be anything."""
+    """Along an axis of one element, and in an empty array, any stride is valid."""
     x, temperature = numbers((1, 4), np.float64), np.full((1, 1), 2.0)
     y = np.empty((1, 4))
     call = call_of("softmax", x, y, (1,), temperature=temperature)

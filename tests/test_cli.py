@@ -1,4 +1,4 @@
-"""The command line: what it prints, what it writes, and what it leaves behind when it fails."""
+"""The command line: its output, its files, and what remains after a failure."""
 
 from __future__ import annotations
 
@@ -192,8 +192,8 @@ def test_a_failed_run_leaves_no_files(
     folder: Path, monkeypatch: pytest.MonkeyPatch, error: Any
 ) -> None:
     np.save("x.npy", scores(4, 3))
-    Path("y.npy").write_text("what was there before")
-    calls = iter([np.float32(0)])  # the call that asks for the dtype succeeds
+    Path("y.npy").write_text("the old file")
+    calls = iter([np.float32(0)])  # the first call, for the dtype, succeeds
 
     def fail(x: Any, **options: Any) -> Any:
         for answer in calls:
@@ -207,7 +207,7 @@ def test_a_failed_run_leaves_no_files(
     else:
         assert main(["apply", "softmax", "x.npy", "y.npy"]) != 0
     assert names(folder) == ["x.npy", "y.npy"]
-    assert Path("y.npy").read_text() == "what was there before"
+    assert Path("y.npy").read_text() == "the old file"
 
 
 @pytest.fixture
@@ -224,7 +224,7 @@ def spawn(run_python: object) -> Spawn:
 @pytest.mark.skipif(sys.platform == "win32", reason="needs POSIX signals")
 @pytest.mark.parametrize("name", ["SIGTERM", "SIGKILL"])
 def test_a_killed_run_leaves_no_output(folder: Path, spawn: Spawn, name: str) -> None:
-    np.lib.format.open_memmap("x.npy", "w+", np.float32, (100_000, 1024)).flush()  # 400 MB of hole
+    np.lib.format.open_memmap("x.npy", "w+", np.float32, (100_000, 1024)).flush()  # 400 MB, sparse
     run = spawn("apply", "softmax", "x.npy", "y.npy", "--block-mb", "0")
     while run.poll() is None and not list(folder.glob(".boltzmax-*")):
         time.sleep(0.001)
@@ -297,7 +297,7 @@ def test_demo_learns(capsys: pytest.CaptureFixture[str]) -> None:
 def test_text_learns(
     options: list[str], layers: list[str], folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """On a text that repeats itself the next word is sure, whatever the layer."""
+    """In a repetitive text the next word is certain, with any layer."""
     (folder / "text.txt").write_text("the cat sat on the mat . " * 200, encoding="utf-8")
     argv = ["text", "--file", "text.txt", "--epochs", "3", "--prompt", "Cat sat on"]
     assert main(argv + options) == 0
@@ -312,7 +312,7 @@ def test_text_learns(
 
 
 def test_text_errors(folder: Path, failure: Fail) -> None:
-    """A file that is missing, short, or not text."""
+    """Errors for a file that is missing, too short, or not text."""
     (folder / "short.txt").write_text("too short")
     (folder / "bytes.txt").write_bytes(b"\xff\xfe\xfa" * 100)
     assert "missing.txt" in failure("text", "--file", "missing.txt")

@@ -1,4 +1,4 @@
-"""What boltzmax.cuda takes and gives back: other libraries' arrays, memory, streams, errors."""
+"""Inputs and outputs of boltzmax.cuda: other libraries' arrays, memory, streams, errors."""
 
 from __future__ import annotations
 
@@ -59,13 +59,13 @@ def test_memory_is_freed() -> None:
     capsule = array.__dlpack__()
     del array
     gc.collect()
-    assert _cuda.device_of(address) == 0  # the capsule has it
+    assert _cuda.device_of(address) == 0  # the capsule owns it
     del capsule
     gc.collect()
     assert _cuda.device_of(address) == -1
 
 
-# ---- what is wrong
+# ---- errors
 
 
 @needs_device
@@ -128,7 +128,7 @@ def test_host_memory_is_refused() -> None:
 
 @needs_device
 def test_invalid_overlaps() -> None:
-    """What would be wrong, or a race, is refused."""
+    """Overlaps that would give wrong results or races are refused."""
     square = OnDevice(numbers((4, 4), np.float32))
     before = square.to_numpy()
 
@@ -161,7 +161,7 @@ def test_invalid_overlaps() -> None:
 
 @needs_device
 def test_target_layouts() -> None:
-    """Contiguous, whatever the stride of an axis of length 1; and there are classes."""
+    """Targets are contiguous, with any stride along axes of length 1; there must be classes."""
     logits = OnDevice(numbers((1, 3, 4), np.float32))
     labels = np.arange(8, dtype=np.int64).reshape(1, 8)[:, :3]
     loss = cuda.cross_entropy(logits, OnDevice(labels))
@@ -194,14 +194,14 @@ def test_other_devices() -> None:
     try:
         second = OnDevice(numbers((3, 5), np.float32), device=1)
     except RuntimeError:
-        pytest.skip("one device alone")
+        pytest.skip("only one device")
     result = cuda.softmax(second)
     assert result.view.device == 1
     address = result.view.address
     del result
     gc.collect()
     if IS_EMULATED:
-        assert device_arrays.module().device_of(address) == -1  # given back, on its own device
+        assert device_arrays.module().device_of(address) == -1  # freed, on its own device
     first = OnDevice(second.host)
     with pytest.raises(ValueError, match="on device 1, and x on device 0"):
         cuda.softmax(first, out=second)
@@ -213,7 +213,7 @@ def test_other_devices() -> None:
 
 
 class Stream:
-    """A stream as PyTorch, CuPy, Numba and others have it."""
+    """A stream object like those of PyTorch, CuPy, Numba and others."""
 
     def __init__(self, **attributes: Any) -> None:
         self.__dict__.update(attributes)

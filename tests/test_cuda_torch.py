@@ -1,4 +1,4 @@
-"""boltzmax.cuda and PyTorch: on a device, or on the host, whose memory is the emulated one's."""
+"""boltzmax.cuda and PyTorch: on a device, or on the host, whose memory the emulated one uses."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def scores(*shape: int, dtype: str = "float32") -> Any:
 
 
 def check(got: Any, expected: Any) -> None:
-    """The same kind of tensor, and the same numbers but for roundings."""
+    """The same kind of tensor, and the same numbers up to rounding."""
     assert type(got) is torch.Tensor
     assert (got.dtype, got.device) == (expected.dtype, expected.device)
     tolerance = {torch.float64: 1e-13, torch.float32: 4e-6, torch.float16: 2e-3}
@@ -56,7 +56,7 @@ def test_plain_calls(name: str, dtype: str) -> None:
 
 
 def test_other_calls() -> None:
-    """Computed the long way, or refused there."""
+    """Calls that take the general path, or are refused there."""
     x = scores(4, 6)
     plain = device_libraries.plain_result
 
@@ -104,7 +104,7 @@ def test_tensors_that_require_gradients_are_refused() -> None:
 
 
 def test_lazily_negated_tensors() -> None:
-    """PyTorch keeps the imaginary part of a conjugate as numbers and a sign."""
+    """PyTorch represents the imaginary part of a conjugate as numbers and a sign flag."""
     negated = torch.complex(scores(3), scores(3)).conj().imag
     assert negated.is_neg()
     assert device_libraries.plain_result("SOFTMAX", negated, -1, 1.0) is None
@@ -144,7 +144,7 @@ def test_remaining_functions() -> None:
 
 
 def test_tensors_without_memory() -> None:
-    """What stands for numbers that are elsewhere, or nowhere, is refused."""
+    """Tensors that stand for numbers elsewhere, or nowhere, are refused."""
     zero = torch._efficientzerotensor(4, device=DEVICE)
     for function in (cuda.softmax, cuda.logsumexp):
         with pytest.raises(TypeError, match="no memory of its own"):
@@ -158,7 +158,7 @@ def test_tensors_without_memory() -> None:
 
 @pytest.mark.filterwarnings("ignore")
 def test_traced_tensors_are_refused() -> None:
-    """A trace would keep the memory of the result, and not what is computed."""
+    """A trace would record the memory of the result, not the computation."""
     with pytest.raises(TypeError, match="being traced"):
         torch.jit.trace(lambda x: cuda.softmax(x) + 1, scores(4), check_trace=False)
     from torch.fx.experimental.proxy_tensor import make_fx

@@ -1,4 +1,4 @@
-"""The hierarchical layer of boltzmax.cuda, beside that of the CPU."""
+"""The hierarchical layer of boltzmax.cuda, compared with that of the CPU."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ TREES = {
 
 
 def layers(name: str, dtype: Any, features: int = 9) -> tuple[Any, Any, Array]:
-    """A layer on the CPU and one on the device with the same numbers, and hidden rows."""
+    """A layer on the CPU, the same on the device, and hidden vectors."""
     tree = TREES[name]
     weight = numbers((tree.n_units, features), dtype, 1)
     bias = numbers((tree.n_units,), dtype, 2)
@@ -74,7 +74,7 @@ def test_gradients(name: str, dtype: str) -> None:
 @pytest.mark.parametrize("name", TREES)
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 def test_targets_on_the_device(name: str, dtype: str) -> None:
-    """The host does not see them: rows are left out, and one has no class."""
+    """The host does not check them: some rows are left out, and one target is not a class."""
     _, host, hidden = layers(name, dtype)
     layer = cuda.HierarchicalSoftmax(host.tree, OnDevice(host.weight), OnDevice(host.bias))
     target = RNG.integers(host.n_classes, size=len(hidden))

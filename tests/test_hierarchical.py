@@ -20,10 +20,10 @@ both = pytest.mark.parametrize("dtype", ["float32", "float64"])
 
 
 def exact(layer: HierarchicalSoftmax, h: Array, target: int) -> tuple[mpmath.mpf, float]:
-    """log p(target), and how far rounded scores may move it.
+    """log p(target), and the error that rounded scores may cause.
 
-    A score is a sum of D products and a bias: D + 2 roundings of half an ULP at most. A choice
-    moves no more than twice as far as its scores. 4 ULP of a double are left for every choice.
+    A score is a sum of D products and a bias: at most D + 2 roundings of half an ULP. A choice has
+    at most twice the error of its scores. Every choice may add 4 ULP of a double.
     """
     tree, total, bound = layer.tree, mpmath.mpf(0), 0.0
     path = tree.leaf_path(target)
@@ -63,7 +63,7 @@ def test_log_prob_is_accurate(name: str, scale: float, dtype: str, isa: str) -> 
 
 @both
 def test_large_scores(dtype: str, isa: str) -> None:
-    """Far beyond where exp overflows: no warning, no NaN, and all digits of tiny rests."""
+    """Scores of 1,000, where exp overflows: no warning, no NaN, and all digits of tiny results."""
     layer = HierarchicalSoftmax(Tree.balanced(2), 1, bias=False, dtype=dtype)
     layer.weight[:] = 1
     z = np.array([[1000.0], [-1000.0], [40.0], [-40.0], [700.0], [0.0]], dtype)
@@ -83,7 +83,7 @@ def test_large_scores(dtype: str, isa: str) -> None:
 @both
 @every_tree
 def test_probabilities_sum_to_one(tree: Tree, dtype: str, isa: str) -> None:
-    """To 1, within a few ULP for every level."""
+    """Within a few ULP for every level."""
     layer = layer_on(tree, dtype=dtype)
     for scale in (0.1, 3.0, 300.0):
         log_probs = layer.log_prob_all(rows_for(layer, 20, scale=scale)[0])

@@ -1,4 +1,4 @@
-"""Weights, adjusted logits and samples drawn anew for classes of different sizes."""
+"""Imbalanced classes: weights, logit adjustment and resampling."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""``out=``: in place, into any layout, over memory that the input shares; and what it refuses."""
+"""``out=``: in place, into any layout, over memory shared with the input; and its errors."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from operations import GRADIENTS, MAPS
 
 Array = npt.NDArray[Any]
 
-# Short rows, the tails of vectors, several blocks; and rows of a matrix.
+# Short rows, tails of vectors, several blocks, and rows of a matrix.
 SHAPES = [(5,), (64,), (1001,), (70_001,), (7, 5), (40, 67), (3, 9001)]
 
 
@@ -133,7 +133,7 @@ def test_overlap_of_matrices(isa: str, dtype: np.dtype[Any], op: str, overlap: s
 
 
 def test_overlap_with_many_threads(threads: Callable[[int], None]) -> None:
-    """Rows that another thread has still to read."""
+    """Rows that another thread has yet to read."""
     threads(4)
     for overlap in MATRICES.values():
         x, out = overlap(array((900, 900), np.float32))
@@ -220,7 +220,7 @@ def test_backward_over_its_inputs(isa: str, dtype: np.dtype[Any], op: str) -> No
         assert np.array_equal(function(dy, y, out=out), expected)
 
 
-# ---- refused
+# ---- errors
 
 
 def outcome(op: str, x: Array, out: Any) -> Any:

@@ -1,4 +1,4 @@
-"""Losses of log-probabilities, against PyTorch and central differences; arguments of all."""
+"""Losses of log-probabilities, against PyTorch and central differences; arguments of all losses."""
 
 from __future__ import annotations
 
@@ -239,7 +239,7 @@ def test_divergence_broadcasts_p() -> None:
 
 
 def arguments(function: Callable[..., Any], x: Array) -> tuple[Array, Array]:
-    """Good arguments of the shape and dtype of `x`."""
+    """Valid arguments of the shape and dtype of `x`."""
     if "nll" in function.__name__:
         return x, classes(x.shape[-1], *x.shape[:-1])
     return x, np.random.default_rng(7).uniform(0, 1, x.shape)

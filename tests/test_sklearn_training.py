@@ -1,4 +1,4 @@
-"""The classifiers for scikit-learn: how their training ends, and in which precision."""
+"""The classifiers for scikit-learn: how training ends, and in which precision."""
 
 from __future__ import annotations
 
@@ -44,11 +44,11 @@ def test_no_error_state_of_numpy_matters(make: Make, solver: str, overlapping: A
         assert np.array_equal(likely, plain.predict_proba(1e3 * unit * x), equal_nan=True)
 
 
-# ---- how a training ends ----
+# ---- how training ends ----
 
 
 def ended(monkeypatch: pytest.MonkeyPatch, status: int, slope: float, nit: int) -> None:
-    """Let SciPy's L-BFGS end so."""
+    """Make SciPy's L-BFGS end this way."""
 
     def minimize(objective: Any, x: Array, **_: Any) -> SimpleNamespace:
         objective(x)
@@ -69,7 +69,7 @@ def test_every_lbfgs_failure_is_reported(
     monkeypatch: pytest.MonkeyPatch,
     overlapping: tuple[Array, Array],
 ) -> None:
-    """The gradient decides, and not the status."""
+    """The gradient decides, not the status."""
     ended(monkeypatch, status, 2e-3, nit)
     after = "after max_iter=10 iterations" if nit == 10 else f"after {nit} iterations"
     with pytest.warns(ConvergenceWarning, match=after) as caught:
@@ -80,7 +80,7 @@ def test_every_lbfgs_failure_is_reported(
     assert ("allow more, or raise tol or l2" in told) == (status == 1)
     assert ("centre features" in told) == (status != 1)
     assert caught[0].filename == __file__
-    for slope, tol in ((9e-4, 1e-3), (1e-8, 0.0)):  # below tol, or below what doubles can tell
+    for slope, tol in ((9e-4, 1e-3), (1e-8, 0.0)):  # below tol, or below the resolution of doubles
         ended(monkeypatch, status, slope, nit)
         with warnings.catch_warnings():
             warnings.simplefilter("error")
@@ -88,7 +88,7 @@ def test_every_lbfgs_failure_is_reported(
 
 
 def test_a_line_search_that_finds_nothing(overlapping: tuple[Array, Array]) -> None:
-    """Up is not the way down."""
+    """The gradient has the wrong sign."""
 
     def wrong(logits: Array, target: Array, sample_weight: Array) -> tuple[Any, Array]:
         loss, gradient = boltzmax.cross_entropy_with_grad(logits, target)
@@ -145,7 +145,7 @@ def test_dtypes(
         intercept = model.layer_.bias if hasattr(model, "layer_") else model.intercept_
         assert intercept.dtype == dtype
         for asked in (np.float32, np.float64):
-            # A tree's layer is as precise as it is; scores of a matrix are promoted.
+            # A tree's layer keeps its precision; scores of a matrix are promoted.
             wider = dtype if make is HierarchicalSoftmaxClassifier else np.result_type(dtype, asked)
             given = container(x.astype(asked))
             assert model.predict_proba(given).dtype == wider

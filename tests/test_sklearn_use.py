@@ -1,4 +1,4 @@
-"""The classifiers for scikit-learn: what they predict, how they are used, and what they refuse."""
+"""The classifiers for scikit-learn: predictions, usage and errors."""
 
 from __future__ import annotations
 
@@ -127,7 +127,7 @@ def test_solver_depends_on_size(monkeypatch: pytest.MonkeyPatch, iris: Split) ->
                 assert make(random_state=0).fit(x, y).solver_ == "adam"
 
 
-# ---- what they refuse ----
+# ---- errors ----
 
 
 @BOTH

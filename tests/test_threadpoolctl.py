@@ -107,7 +107,7 @@ def test_threadpoolctl_is_not_imported(run_python: RunPython) -> None:
 
 
 def test_missing_threadpoolctl(run_python: RunPython) -> None:
-    """Where it is not installed, its import fails as ever."""
+    """If it is not installed, its import fails as usual."""
     code = """
 import sys, boltzmax
 sys.path[:] = [p for p in sys.path if "site-packages" not in p]

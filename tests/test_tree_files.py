@@ -1,4 +1,4 @@
-"""Trees and layers in files and pickles, whole and damaged."""
+"""Trees and layers in files and pickles, intact and damaged."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def learned(**options: Any) -> HierarchicalSoftmax:
 
 
 def same(a: HierarchicalSoftmax, b: HierarchicalSoftmax) -> bool:
-    """Also what they will do next, which Adagrad's sums decide."""
+    """Whether two layers are equal, including Adagrad's sums, which affect later steps."""
     pair = [copy.deepcopy(x) for x in (a, b)]
     for layer in pair:
         layer.adagrad_step(*rows_for(a, 5, seed=9), 0.1)
@@ -104,7 +104,7 @@ def test_an_interrupted_save(
     ("thing", "stride"), [(TREE, 1), (learned(n_features=1), 3)], ids=["tree", "layer"]
 )
 def test_damaged_files(thing: Any, stride: int, tmp_path: Path) -> None:
-    """Flip any bit, cut anywhere: the same thing is read, or a ValueError raised."""
+    """Flipped bits and truncation give the same object or a ValueError."""
     file, load = tmp_path / "file", type(thing).load
     thing.save(file)
     data = file.read_bytes()

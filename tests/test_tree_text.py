@@ -105,7 +105,7 @@ def test_long_trees_are_cut(max_nodes: int, last: str) -> None:
 
 @given(trees())
 def test_text_contains_the_whole_tree(tree: Tree) -> None:
-    """The parent of a line is the last one above it that begins further left."""
+    """The parent of a line is the last line above it with less indentation."""
     above: list[int] = []
     nodes = []
     for line in render(tree).splitlines():
