@@ -94,9 +94,7 @@ def main() -> None:
     parser.add_argument("--redraw", action="store_true", help="only plot rows.json again")
     parser.add_argument("--operations", nargs="+", choices=OPERATIONS, default=OPERATIONS)
     parser.add_argument("--dtype", choices=peers.available_dtypes(), default="float32")
-    parser.add_argument(
-        "--rows", type=int, help="per length; by default as many as fit in cache"
-    )
+    parser.add_argument("--rows", type=int, help="per length; by default as many as fit in cache")
     parser.add_argument("--rounds", type=int, default=21, help="21 by default")
     parser.add_argument("--quick", action="store_true", help="few lengths, 3 rounds")
     args = parser.parse_args()
