@@ -23,12 +23,12 @@ def halves(load: Callable[..., Any]) -> Split:
 
 
 def overlapping_classes() -> tuple[Array, Array]:
-    """Return three features, and four classes that these do not tell apart for certain."""
+    """Return three features, and four classes that overlap in them."""
     rng = np.random.default_rng(0)
     x = rng.normal(size=(200, 3))
     return x, (x @ rng.normal(size=(3, 4)) + rng.gumbel(size=(200, 4))).argmax(axis=1)
 
 
 def coefficients(model: Any) -> Array:
-    """Return what a classifier has learnt, (units, D)."""
+    """Return the coefficients of a trained classifier, (units, D)."""
     return np.asarray(model.coef_ if hasattr(model, "coef_") else model.layer_.weight)

@@ -1,4 +1,4 @@
-"""What is written is true: examples run, signatures are as promised, docstrings are whole."""
+"""The documentation is correct: examples run, signatures match, docstrings are complete."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ PUBLIC = sorted(name for name in boltzmax.__all__ if callable(getattr(boltzmax, 
 
 
 def documented() -> list[Any]:
-    """Every public function, and the module pages themselves."""
+    """Every public function, and the modules themselves."""
     found: list[Any] = [pytest.param(boltzmax, id="boltzmax")]
     for module_name in ("boltzmax", "boltzmax.special", "boltzmax.testing", "boltzmax.sklearn"):
         if module_name == "boltzmax.sklearn" and importlib.util.find_spec("sklearn") is None:
@@ -73,7 +73,7 @@ def documented() -> list[Any]:
 
 
 def run_examples(text: str, name: str, namespace: dict[str, Any]) -> int:
-    """Run the examples of a text as doctest does; the number of them."""
+    """Run the examples of a text as doctest does, and return their number."""
     flags = doctest.NORMALIZE_WHITESPACE | doctest.ELLIPSIS
     test = doctest.DocTestParser().get_doctest(text, namespace, name, None, 0)
     report: list[str] = []
@@ -99,7 +99,7 @@ def test_docstring_examples(thing: Any) -> None:
 
 @pytest.mark.parametrize("name", PUBLIC)
 def test_docstring_sections(name: str) -> None:
-    """NumPy style: a one-line summary, every parameter by name, what comes back, examples."""
+    """NumPy style: a one-line summary, every parameter by name, return values, examples."""
     function = getattr(boltzmax, name)
     doc = inspect.getdoc(function) or ""
     lines = doc.splitlines()
@@ -118,7 +118,7 @@ def test_docstring_sections(name: str) -> None:
 
 @pytest.mark.parametrize("name", SIGNATURES)
 def test_signatures(name: str) -> None:
-    """As promised, and as `help` and editors show them (built-in functions included)."""
+    """As documented, and as `help` and editors show them (built-in functions included)."""
     signature = inspect.signature(getattr(boltzmax, name))
     assert plain(signature) == SIGNATURES[name]
     assert name in boltzmax.__all__
@@ -155,7 +155,7 @@ WITH_EXAMPLES = [page for page in PAGES if fences(page.read_text(encoding="utf-8
 
 @pytest.mark.parametrize("page", WITH_EXAMPLES, ids=lambda page: str(page.relative_to(ROOT)))
 def test_examples_of_pages(page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The Python of a page, pasted from top to bottom into one session."""
+    """The Python of a page, run from top to bottom in one session."""
     blocks = fences(page.read_text(encoding="utf-8"))
     for name in ("sklearn", "scipy"):
         if any(re.search(rf"\b(import|from) [\w., ]*\b{name}\b", block) for block in blocks):
@@ -165,14 +165,14 @@ def test_examples_of_pages(page: Path, tmp_path: Path, monkeypatch: pytest.Monke
     namespace: dict[str, Any] = {}
     try:
         for number, block in enumerate(blocks, 1):
-            assert ">>>" in block, "an example that runs shows its prompts"
+            assert ">>>" in block, "examples have prompts"
             run_examples(block, f"{page.name}, block {number}", namespace)
     finally:
         boltzmax.set_num_threads(threads)
 
 
-def test_the_readme_is_a_front_door() -> None:
-    """Short, and with the two commands, examples and pictures of speed and accuracy."""
+def test_readme_is_short_and_complete() -> None:
+    """It is short, with the two commands, examples and plots of speed and accuracy."""
     text = README.read_text(encoding="utf-8")
     assert len(text.splitlines()) <= 150
     assert len(fences(text)) >= 2
@@ -194,8 +194,8 @@ def test_the_citation_names_this_version() -> None:
         assert re.search(rf"^{re.escape(line)}$", citation, re.M)
 
 
-def test_links_lead_somewhere() -> None:
-    """Relative links of the pages are files; a page of the gallery is made of an example."""
+def test_links_are_valid() -> None:
+    """Relative links of the pages are files; a gallery page is generated from an example."""
     missing = []
     for page in [*PAGES, *ROOT.glob("*.md"), *ROOT.glob("cpp/*.md")]:
         for target in re.findall(r"\]\(([^)#\s]+)(?:#[^)]*)?\)", page.read_text(encoding="utf-8")):
@@ -220,7 +220,7 @@ listings = importlib.import_module("listings")
 
 
 def listed(page: str) -> list[str]:
-    """The objects that a page of the API has, by their full names."""
+    """The full names of the objects that an API page lists."""
     found, module, inside = [], "", False
     for line in page.splitlines():
         if match := re.fullmatch(r"\.\. currentmodule:: (\S+)", line):
@@ -257,15 +257,15 @@ def test_every_page_of_the_api_is_in_its_index() -> None:
     assert names == set(re.findall(r"^\w+$", index, re.M))
 
 
-# ---- what is measured
+# ---- measurements
 
 
 @pytest.mark.parametrize(
     ("page", "name"),
     [("performance.md", "rows"), ("performance.md", "speed"), ("concepts/accuracy.md", "accuracy")],
 )
-def test_measured_parts_have_their_places(page: str, name: str) -> None:
-    """Where benchmarks/pages.py writes them; what is written there is a table, or versions."""
+def test_measured_tables_are_in_place(page: str, name: str) -> None:
+    """They are where benchmarks/pages.py writes them, and contain a table or versions."""
     text = (DOCS / page).read_text(encoding="utf-8")
     found = re.findall(rf"<!-- {name}:begin -->\n(.*?)\n<!-- {name}:end -->", text, re.S)
     assert len(found) == 1
@@ -287,7 +287,7 @@ def test_a_new_table_replaces_the_old_one(tmp_path: Path) -> None:
 
 
 def test_pictures_show_what_was_measured() -> None:
-    """The file that the pictures are drawn from has every operation, ours and NumPy's exp."""
+    """The data of the plots has every operation, for boltzmax and NumPy's exp."""
     report = json.loads((DOCS / "_static" / "rows.json").read_text(encoding="utf-8"))
     curves = {(c["operation"], c["peer"]): c for c in report["curves"]}
     for operation in ("softmax", "log_softmax", "logsumexp", "cross_entropy", "row_stats"):

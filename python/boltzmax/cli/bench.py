@@ -39,7 +39,7 @@ class Result:
     peer: str
     seconds: float
     ns_per_element: float
-    gb_per_second: float  # what must be read and written at least, over the time
+    gb_per_second: float  # the bytes that must be read and written, over the time
     speedup: float  # of boltzmax over this peer
 
 
@@ -49,7 +49,7 @@ def add_parser(commands: Any) -> None:
         commands,
         "bench",
         run,
-        "time boltzmax beside its peers",
+        "time boltzmax against its peers",
         "--quick",
         "--shapes 64x1000,256x32000 --threads 1,2 --plot bench.png",
         "--sweep --functions softmax --plot sweep.png",
@@ -135,7 +135,7 @@ def measure(case: Case, rounds: int) -> list[Result]:
     tasks = peers.prepare(case)
     rest = REST if case.threads > 1 else 0.0
     times = interleave(tasks, rounds, rest=rest)
-    # The minimum: whatever else the machine does can only add to a time.
+    # The minimum: other load on the machine can only add to a time.
     seconds = {name: float(values.min()) for name, values in times.items()}
     result = np.asarray(tasks[peers.OURS].call())
     traffic = case.size * peers.dtype(case.dtype).itemsize + result.nbytes
@@ -156,7 +156,7 @@ def measure(case: Case, rounds: int) -> list[Result]:
 
 
 def environment() -> dict[str, Any]:
-    """Return what the results depend on: day, build, machine, the versions of the peers."""
+    """Return what the results depend on: date, build, machine and versions of the peers."""
     modules = [importlib.import_module(peer.name) for peer in peers.installed()]
     versions = {module.__name__: module.__version__ for module in modules}
     return {"date": str(date.today()), "config": config(), "versions": versions}
