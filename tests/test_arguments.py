@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Iterator
-from functools import partial
 from typing import Any
 
 import numpy as np
@@ -14,7 +13,6 @@ import pytest
 import boltzmax
 import oracle
 import ulp
-from conftest import attempt
 from operations import GRADIENTS, MAPS
 
 Array = npt.NDArray[Any]
@@ -318,14 +316,11 @@ def test_extreme_temperatures(isa: str) -> None:
     assert np.array_equal(boltzmax.softmax(x, temperature=1e-30), [0, 1, 0])
     np.testing.assert_allclose(boltzmax.softmax(x, temperature=1e30), np.full(3, 1 / 3), rtol=1e-6)
     np.testing.assert_allclose(boltzmax.logsumexp(x, temperature=1e-30), 3e30, rtol=1e-6)
-    # Beyond what a float32 can be divided by: the limit, or an error that says so.
-    x = np.array([0.0, 3.0, 2.0], np.float32)
+    # Beyond what a float32 can be divided by.
     for temperature in (1e-39, 1e-60, 1e-300):
-        calls = (partial(getattr(boltzmax, op), x, temperature=temperature) for op in ulp.OPS)
-        expected: list[Any] = [[0, 1, 0], [-np.inf, 0, -np.inf], np.inf]
-        for call_it, value in zip(calls, expected, strict=True):
-            got, error = attempt(call_it)
-            assert "temperature" in str(error) if error else np.array_equal(got, value)
+        for op in ulp.OPS:
+            with pytest.raises(ValueError, match=f"temperature must be .* got {temperature}"):
+                getattr(boltzmax, op)(x, temperature=temperature)
 
 
 # ---- where
