@@ -299,13 +299,13 @@ def test_samples_without_a_largest() -> None:
 
 def test_tiles_are_read_once_where_nothing_is_equal(monkeypatch: pytest.MonkeyPatch) -> None:
     use_tiles((8, 16), monkeypatch)
-    read, tiles = linear_queries._read, []
+    read, tiles = linear_queries.summed_tile, []
 
     def counted(scores: Any, x: Array, tile: slice) -> Any:
         tiles.append(tile)
         return read(scores, x, tile)
 
-    monkeypatch.setattr(linear_queries, "_read", counted)
+    monkeypatch.setattr(linear_queries, "summed_tile", counted)
     w = np.arange(40.0)[:, None]
     assert linear_sample([[1.0]], w, 0, temperature=0) == [39]
     n = len(tiles)
