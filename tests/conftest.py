@@ -25,6 +25,8 @@ fuzzing.register_profiles()
 
 RunPython = Callable[..., subprocess.CompletedProcess[str]]
 Fail = Callable[..., str]
+Array = np.ndarray[Any, Any]
+Split = tuple[Array, Array, Array, Array]
 
 
 def attempt(call: Callable[[], Any]) -> tuple[Any, Exception | None]:
@@ -149,3 +151,35 @@ def failure(capsys: pytest.CaptureFixture[str]) -> Fail:
         return output.err.strip()
 
     return run
+
+
+# ---- data sets for classifiers
+
+
+def halves(load: Callable[..., Any]) -> Split:
+    """Return the samples to train on and those to test on, then the classes of both."""
+    from sklearn.model_selection import train_test_split
+
+    x, y = load(return_X_y=True)
+    found = train_test_split(x, y, test_size=0.5, random_state=0, stratify=y)
+    return found[0], found[1], found[2], found[3]
+
+
+@pytest.fixture(scope="session")
+def iris() -> Split:
+    """Three kinds of flowers, by four lengths."""
+    return halves(pytest.importorskip("sklearn.datasets").load_iris)
+
+
+@pytest.fixture(scope="session")
+def digits() -> Split:
+    """Ten digits, by eight times eight pixels."""
+    return halves(pytest.importorskip("sklearn.datasets").load_digits)
+
+
+@pytest.fixture(scope="session")
+def overlapping() -> tuple[Array, Array]:
+    """Three features, and four classes that these do not tell apart for certain."""
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=(200, 3))
+    return x, (x @ rng.normal(size=(3, 4)) + rng.gumbel(size=(200, 4))).argmax(axis=1)

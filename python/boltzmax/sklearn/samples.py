@@ -19,8 +19,8 @@ from scipy import sparse
 Array = NDArray[Any]
 Doubles = NDArray[np.float64]
 
-_BLOCK = 1 << 22  # elements of a temporary
-_CONVERTED, _ROWS = 1 << 16, 64  # elements, and at least so many rows, of one that is used at once
+BLOCK = 1 << 22  # elements of a temporary
+CONVERTED, ROWS = 1 << 16, 64  # elements, and at least so many rows, of one that is used at once
 _RANGE = 0.1  # a scale is at least this share of the largest distance from the centre
 _ROUNDINGS = 32  # see `Features.noise`
 
@@ -43,7 +43,7 @@ class Samples:
 
 def row_blocks(n_rows: int, width: int, most: int | None = None) -> list[slice]:
     """Return slices of rows, so many that a copy of them, `width` numbers each, stays small."""
-    step = max(1, (_BLOCK if most is None else most) // max(width, 1))
+    step = max(1, (BLOCK if most is None else most) // max(width, 1))
     return [slice(start, min(start + step, n_rows)) for start in range(0, n_rows, step)]
 
 
@@ -64,7 +64,7 @@ def _converted(x: Any, dtype: DTypeLike) -> Iterator[tuple[slice, Any]]:
             yield rows, sparse.csr_array((data, indices, indptr), shape)
         return
     # Few enough for the cache, but not so few that to add up what they give takes long.
-    most = min(max(_CONVERTED, _ROWS * x.shape[1]), _BLOCK)
+    most = min(max(CONVERTED, ROWS * x.shape[1]), BLOCK)
     for rows in row_blocks(x.shape[0], x.shape[1], most):
         yield rows, x[rows].astype(dtype)
 
