@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 from scipy import sparse
+from sklearn.utils.sparsefuncs import min_max_axis
 
 Array = NDArray[Any]
 Doubles = NDArray[np.float64]
@@ -170,10 +171,10 @@ def _ends(x: Any) -> tuple[Doubles, Doubles]:
     if not sparse.issparse(x):
         return x.min(axis=0).astype(np.float64), x.max(axis=0).astype(np.float64)
     low, high = np.full((2, x.shape[1]), [[np.inf], [-np.inf]])
-    for rows in stored_blocks(x):  # SciPy copies what it looks for an extreme in
-        some = x[rows]
-        np.minimum(low, some.min(axis=0).toarray().ravel(), out=low)
-        np.maximum(high, some.max(axis=0).toarray().ravel(), out=high)
+    for rows in stored_blocks(x):  # `min_max_axis` copies what it looks at
+        least, largest = min_max_axis(x[rows], axis=0)
+        np.minimum(low, least, out=low)
+        np.maximum(high, largest, out=high)
     return low, high
 
 
