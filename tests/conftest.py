@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import warnings
 from collections.abc import Callable, Iterator
 from functools import cache
 from pathlib import Path
@@ -20,6 +21,7 @@ import boltzmax.testing
 import fuzzing
 import ulp
 from boltzmax.cli import main
+from linear_samples import TILES, use_tiles
 
 fuzzing.register_profiles()
 
@@ -27,14 +29,6 @@ RunPython = Callable[..., subprocess.CompletedProcess[str]]
 Fail = Callable[..., str]
 Array = np.ndarray[Any, Any]
 Split = tuple[Array, Array, Array, Array]
-
-
-def attempt(call: Callable[[], Any]) -> tuple[Any, Exception | None]:
-    """What a call returns, and the TypeError or ValueError that it raises instead."""
-    try:
-        return call(), None
-    except (TypeError, ValueError) as error:
-        return None, error
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -79,6 +73,14 @@ def dtype(request: pytest.FixtureRequest) -> np.dtype[Any]:
     if request.param == "bfloat16":
         pytest.importorskip("ml_dtypes")
     return ulp.dtype_of(request.param)
+
+
+@pytest.fixture
+def strict() -> Iterator[None]:
+    """Any warning, and any floating-point error that NumPy hears of, is a failure."""
+    with warnings.catch_warnings(), np.errstate(all="raise"):
+        warnings.simplefilter("error")
+        yield
 
 
 @pytest.fixture
@@ -130,6 +132,12 @@ def run_python(tmp_path: Path) -> RunPython:
         )
 
     return run
+
+
+@pytest.fixture(params=TILES, ids=str)
+def tiles(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Cut the logits of linear layers into tiles of several sizes."""
+    use_tiles(request.param, monkeypatch)
 
 
 @pytest.fixture

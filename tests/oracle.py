@@ -130,6 +130,17 @@ def slack_of(difference: Array, p: Array, dtype: np.dtype[Any]) -> Array:
     return total
 
 
+def exactly(x: Any) -> Any:
+    """A NumPy number as an mpmath number, every bit of it."""
+    if np.iscomplexobj(x):
+        return mpmath.mpc(exactly(x.real), exactly(x.imag))
+    parts = [float(x)]
+    while np.isfinite(x) and parts[-1] and len(parts) < 3:
+        x = x - x.dtype.type(parts[-1])
+        parts.append(float(x))
+    return mpmath.fsum(parts)
+
+
 def _exact_by_mpmath(x: Array, temperature: npt.ArrayLike, where: npt.ArrayLike | None) -> Exact:
     kept = np.broadcast_to(True if where is None else np.asarray(where), x.shape)
     scale = np.broadcast_to(np.asarray(temperature, np.float64), x.shape)

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import math
-import warnings
-from collections.abc import Iterator
 from functools import partial
 from typing import Any
 
@@ -21,15 +19,9 @@ from boltzmax.linear import queries as linear_queries
 from linear_samples import TILES, use_tiles
 
 Array = npt.NDArray[Any]
+pytestmark = pytest.mark.usefixtures("strict")
 NAN, INF = float("nan"), float("inf")
 SOFTMAX = ("softmax", "log_softmax")
-
-
-@pytest.fixture(autouse=True)
-def strict() -> Iterator[None]:
-    with warnings.catch_warnings(), np.errstate(all="raise"):
-        warnings.simplefilter("error")
-        yield
 
 
 def limit(op: str, row: list[float]) -> list[float]:

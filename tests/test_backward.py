@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -16,14 +15,8 @@ import ulp
 from operations import GRADIENTS
 
 Array = npt.NDArray[Any]
+pytestmark = pytest.mark.usefixtures("strict")
 LENGTHS = (*range(1, 131), 255, 256, 257, 1000, 4095, 4096, 4097)
-
-
-@pytest.fixture(autouse=True)
-def strict() -> Iterator[None]:
-    with warnings.catch_warnings(), np.errstate(all="raise"):
-        warnings.simplefilter("error")
-        yield
 
 
 def forward(op: str) -> Callable[..., Any]:

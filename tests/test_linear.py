@@ -20,19 +20,12 @@ from linear_samples import (
     OPTIONS,
     SHAPES,
     SOME,
-    TILES,
     arrays,
     layer,
     logits,
     near,
     reference,
-    use_tiles,
 )
-
-
-@pytest.fixture(params=TILES, ids=str)
-def tiles(request, monkeypatch):
-    use_tiles(request.param, monkeypatch)
 
 
 @pytest.mark.parametrize("options", SOME, ids=lambda o: "+".join(o) or "plain")

@@ -16,6 +16,7 @@ from hypothesis.extra import numpy as hnp
 import boltzmax
 from boltzmax.arrays import numpy_path
 from boltzmax.arrays.numpy_path import log_softmax, logsumexp, softmax
+from oracle import exactly
 
 Array = npt.NDArray[Any]
 
@@ -45,17 +46,6 @@ def offset(rng: np.random.Generator, n: int) -> Array:
 
 
 KINDS = (spread, normal, peaked, constant, offset)
-
-
-def exactly(x: Any) -> Any:
-    """A NumPy number as an mpmath number, every bit of it."""
-    if np.iscomplexobj(x):
-        return mpmath.mpc(exactly(x.real), exactly(x.imag))
-    parts = [float(x)]
-    while np.isfinite(x) and parts[-1] and len(parts) < 3:
-        x = x - x.dtype.type(parts[-1])
-        parts.append(float(x))
-    return mpmath.fsum(parts)
 
 
 def exact_terms(x: Array, b: Array | None = None) -> list[Any]:
