@@ -32,6 +32,8 @@ import oracle
 import pages
 import rows
 import ulp
+from boltzmax.cli.peers import OURS
+from boltzmax.cli.sweep import COLORS
 
 ROOT = Path(__file__).resolve().parent.parent
 Array = npt.NDArray[Any]
@@ -261,7 +263,7 @@ def markdown(table: Table) -> str:
     )
 
 
-PEER_COLORS = {"NumPy": "#1c7ed6", "SciPy": "#2f9e44", "PyTorch": "#f08c00"}
+PEER_COLORS = {"NumPy": COLORS["numpy"], "SciPy": COLORS["scipy"], "PyTorch": COLORS["torch"]}
 
 
 def draw(table: Table, path: Path) -> None:
@@ -275,9 +277,7 @@ def draw(table: Table, path: Path) -> None:
         ours = label in boltzmax.available_isas()
         name = f"boltzmax, {label}" if ours else label
         units = [table.cells[op, dtype, label].units for op, dtype in lines]
-        color = (
-            "#d6336c" if ours else {"NumPy": "#1c7ed6", "SciPy": "#2f9e44"}.get(label, "#f08c00")
-        )
+        color = COLORS[OURS] if ours else PEER_COLORS[label]
         alpha, marker = (0.4 + 0.15 * (i - 2), "D") if ours else (0.9, "o")
         shift = [y + 0.1 * (2.5 - i) for y in range(len(lines))]
         axis.scatter(units, shift, 36, color, marker=marker, alpha=alpha, label=name)

@@ -6,9 +6,8 @@ needed if the logits are not stored, and the peak of extra memory.  Set OPENBLAS
 
 from __future__ import annotations
 
-import time
 import tracemalloc
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -16,8 +15,9 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+import boltzmax
 from boltzmax import linear_cross_entropy_with_grad, linear_logsumexp, linear_sample, linear_topk
-from boltzmax.cli.timing import Task
+from boltzmax.cli.timing import Task, least
 
 if TYPE_CHECKING:
     from conftest import Measure
@@ -84,20 +84,13 @@ def test_torch(measure: Measure) -> None:
     measure("linear", Task(in_torch(*layer(*SMALL))))
 
 
-def best(run: Callable[[], Any], repeats: int = 4) -> float:
-    """Return the seconds of the fastest of several runs."""
-    times = []
-    for _ in range(repeats):
-        start = time.perf_counter()
-        run()
-        times.append(time.perf_counter() - start)
-    return min(times)
-
-
-def report(name: str, run: Callable[[], Any], reference: float) -> None:
-    """Print the time of `run`, also as a multiple of a reference."""
-    seconds = best(run)
-    print(f"{name:20}{seconds:7.3f} s {seconds / reference:7.3f}x")
+def report(title: str, calls: Mapping[str, Callable[[], Any]]) -> None:
+    """Print the time of each call, and as a multiple of the first one's."""
+    seconds = least({name: Task(call) for name, call in calls.items()}, rounds=3)
+    reference = next(iter(seconds.values()))
+    print(title)
+    for name, value in seconds.items():
+        print(f"{name:20}{value:7.3f} s {value / reference:7.3f}x")
 
 
 def extra_memory(hidden: Floats, weight: Floats, target: NDArray[np.int64]) -> int:
@@ -111,22 +104,28 @@ def extra_memory(hidden: Floats, weight: Floats, target: NDArray[np.int64]) -> i
 
 
 def main() -> None:
+    boltzmax.set_num_threads(1)
     hidden, weight, target = layer(N, D, V)
-    products = best(four_products(hidden, weight))
-    share = extra_memory(hidden, weight, target) / (N * V * hidden.itemsize)
-    print(f"N={N} D={D} V={V} float32, as a multiple of four products, {products:.3f} s")
-    report("boltzmax", partial(linear_cross_entropy_with_grad, hidden, weight, target), products)
+    calls: dict[str, Callable[[], Any]] = {
+        "four products": four_products(hidden, weight),
+        "boltzmax": partial(linear_cross_entropy_with_grad, hidden, weight, target),
+    }
     for chunked in False, True:
         name = "torch chunked" if chunked else "torch eager"
         try:
-            report(name, in_torch(hidden, weight, target, chunked=chunked), products)
+            calls[name] = in_torch(hidden, weight, target, chunked=chunked)
         except pytest.skip.Exception as reason:
             print(f"{name:20}{reason}")
-    print("queries, as a multiple of one product")
-    one = best(partial(np.matmul, hidden, weight.T, out=np.empty((N, V), np.float32)))
-    report("linear_logsumexp", partial(linear_logsumexp, hidden, weight), one)
-    report("linear_topk, k = 10", partial(linear_topk, hidden, weight, 10), one)
-    report("linear_sample", partial(linear_sample, hidden, weight, np.random.default_rng(0)), one)
+    report(f"N={N} D={D} V={V} float32", calls)
+    logits = np.empty((N, V), np.float32)
+    queries = {
+        "one product": partial(np.matmul, hidden, weight.T, out=logits),
+        "linear_logsumexp": partial(linear_logsumexp, hidden, weight),
+        "linear_topk, k = 10": partial(linear_topk, hidden, weight, 10),
+        "linear_sample": partial(linear_sample, hidden, weight, np.random.default_rng(0)),
+    }
+    report("queries", queries)
+    share = extra_memory(hidden, weight, target) / logits.nbytes
     print(f"extra memory   {100 * share:6.2f} % of the logits")
 
 

@@ -10,7 +10,6 @@ from __future__ import annotations
 import argparse
 import os
 import tempfile
-import time
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -22,7 +21,8 @@ from numpy.typing import NDArray
 
 import boltzmax
 from boltzmax import HierarchicalSoftmax, Tree
-from boltzmax.cli.timing import Task
+from boltzmax._lib.console import require
+from boltzmax.cli.timing import Task, least
 
 if TYPE_CHECKING:
     from conftest import Measure
@@ -135,36 +135,26 @@ def fasttext_pass(words: Ids) -> tuple[Callable[[], object], float]:
     return run, words.size * (WINDOW + 1.0)
 
 
-def seconds(run: Callable[[], object], repeats: int = 1) -> float:
-    """Return the seconds of the fastest of several runs."""
-    times = []
-    for _ in range(repeats):
-        start = time.perf_counter()
-        run()
-        times.append(time.perf_counter() - start)
-    return min(times)
-
-
 def compare_training(sentences: int) -> None:
     """Print the training pairs per second of every implementation."""
     words = corpus(sentences)
     context, target = pairs(words)
     ours = SkipGram()
     hidden = ours.vectors[context[:200_000]]
-    ours.layer_only(hidden[:BATCH], target[:BATCH])
-    rate = {}
-    rate["layer alone"] = len(hidden) / seconds(
-        partial(ours.layer_only, hidden, target[: len(hidden)]), 3
-    )
-    ours.whole(context[:BATCH], target[:BATCH])
-    rate["with input vectors"] = len(target) / seconds(partial(ours.whole, context, target), 3)
+    tasks = {
+        "layer alone": Task(partial(ours.layer_only, hidden, target[: len(hidden)])),
+        "with input vectors": Task(partial(ours.whole, context, target)),
+    }
+    count: dict[str, float] = {"layer alone": len(hidden), "with input vectors": len(target)}
     try:
-        rate["gensim"] = len(target) / seconds(gensim_pass(words), 3)
+        tasks["gensim"], count["gensim"] = Task(gensim_pass(words)), len(target)
     except pytest.skip.Exception:
         print("gensim is not installed")
+    rate = {name: count[name] / seconds for name, seconds in least(tasks, rounds=3).items()}
     try:
-        run, count = fasttext_pass(words)
-        rate["fastText, with reading"] = count / seconds(run)
+        run, formed = fasttext_pass(words)
+        fasttext = "fastText, with reading"
+        rate[fasttext] = formed / least({fasttext: Task(run)}, rounds=1)[fasttext]
     except pytest.skip.Exception:
         print("fastText is not installed")
     except RuntimeError as error:  # it sometimes encounters NaN
@@ -202,10 +192,18 @@ def compare_with_full(classes: int, features: int) -> None:
         best = np.argpartition(-logits, 10)[:10]
         return best[np.argsort(-logits[best])]
 
-    flat, flat_top = seconds(full, 5), seconds(full_top, 5)
-    one = seconds(partial(layer.log_prob, row, target), 200)
-    batch = seconds(partial(layer.log_prob, repeated, many), 20) / len(many)
-    top = seconds(partial(layer.topk, hidden, 10), 5) / len(hidden)
+    seconds = least(
+        {
+            "full": Task(full),
+            "one": Task(partial(layer.log_prob, row, target)),
+            "batch": Task(partial(layer.log_prob, repeated, many)),
+            "full top": Task(full_top),
+            "top": Task(partial(layer.topk, hidden, 10)),
+        },
+        rounds=5,
+    )
+    flat, one, flat_top = seconds["full"], seconds["one"], seconds["full top"]
+    batch, top = seconds["batch"] / len(many), seconds["top"] / len(hidden)
     visited = float(layer.topk_visited(hidden, 10).visited.mean())
     print(f"V={classes} D={features}, a row")
     print(f"  full softmax {1e3 * flat:9.3f} ms")
@@ -218,24 +216,26 @@ def compare_with_full(classes: int, features: int) -> None:
     )
 
 
-def growth(classes: list[int], features: int, plot: str | None) -> None:
-    """Print and plot the cost of a log-probability as the number of classes grows."""
-    times = []
+def growth(classes: list[int], features: int, plot: Path | None) -> None:
+    """Print, and draw, what a log-probability costs for ever more classes."""
+    rng = np.random.default_rng(0)
+    hidden = rng.standard_normal((1024, features), np.float32)
+    tasks = {}
     for v in classes:
         layer = HierarchicalSoftmax(Tree.balanced(v), features)
-        rng = np.random.default_rng(0)
-        hidden = rng.standard_normal((1024, features), np.float32)
-        target = rng.integers(v, size=1024)
-        times.append(seconds(partial(layer.log_prob, hidden, target), 10) / len(target))
+        tasks[str(v)] = Task(partial(layer.log_prob, hidden, rng.integers(v, size=len(hidden))))
+    times = [seconds / len(hidden) for seconds in least(tasks, rounds=10).values()]
     print(f"log_prob as V grows, D={features}")
     for v, t in zip(classes, times, strict=True):
         print(f"  V={v:<10} {1e6 * t:8.3f} us   {1e9 * t / np.log2(v):6.1f} ns per level")
     if plot:
-        pyplot: Any = pytest.importorskip("matplotlib.pyplot")
-        _, ax = pyplot.subplots()
-        ax.semilogx(classes, [1e6 * t for t in times], "o-")
-        ax.set(xlabel="classes", ylabel="microseconds a row", title="log_prob, balanced tree")
-        pyplot.savefig(plot)
+        from matplotlib.figure import Figure
+
+        figure = Figure(layout="constrained")
+        axis = figure.subplots()
+        axis.semilogx(classes, [1e6 * t for t in times], "o-")
+        axis.set(xlabel="classes", ylabel="microseconds a row", title="log_prob, balanced tree")
+        figure.savefig(plot)
 
 
 def test_sgd_step(measure: Measure) -> None:
@@ -258,8 +258,10 @@ def test_topk(measure: Measure) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--quick", action="store_true", help="small layers, few pairs")
-    parser.add_argument("--plot", metavar="FILE", help="draw the cost as V grows")
+    parser.add_argument("--plot", type=Path, metavar="FILE", help="draw the cost as V grows")
     args = parser.parse_args()
+    if args.plot:
+        require("matplotlib")  # an error now rather than after the measurements
     boltzmax.set_num_threads(1)
     compare_training(4 if args.quick else SENTENCES)
     compare_with_full(10**5 if args.quick else 10**6, 256)

@@ -18,7 +18,6 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -284,8 +283,7 @@ def main() -> None:
     if args.update_docs:
         pages.update(pages.PERFORMANCE, "speed", markdown(verdicts))
     if args.json:
-        results: list[dict[str, Any]] = [asdict(verdict) for verdict in verdicts]
-        write_json(args.json, {**row_tasks.environment(), "goals": results})
+        write_json(args.json, row_tasks.environment(), "goals", map(asdict, verdicts))
 
 
 if __name__ == "__main__":

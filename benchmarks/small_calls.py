@@ -16,7 +16,6 @@ from dataclasses import asdict, dataclass
 from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -206,8 +205,7 @@ def main() -> None:
     if args.json != Path("-"):
         print_results(results)
     if args.json:
-        found: dict[str, Any] = {"results": [asdict(result) for result in results]}
-        write_json(args.json, {**row_tasks.environment(), **found})
+        write_json(args.json, row_tasks.environment(), "results", map(asdict, results))
 
 
 if __name__ == "__main__":

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import warnings
 from collections.abc import Callable, Iterator
 from functools import cache
 from pathlib import Path
@@ -20,19 +21,14 @@ import boltzmax.testing
 import fuzzing
 import ulp
 from boltzmax.cli import main
+from linear_samples import TILES, use_tiles
 
 fuzzing.register_profiles()
 
 RunPython = Callable[..., subprocess.CompletedProcess[str]]
 Fail = Callable[..., str]
-
-
-def attempt(call: Callable[[], Any]) -> tuple[Any, Exception | None]:
-    """Return the result of a call, and the TypeError or ValueError that it raises instead."""
-    try:
-        return call(), None
-    except (TypeError, ValueError) as error:
-        return None, error
+Array = np.ndarray[Any, Any]
+Split = tuple[Array, Array, Array, Array]
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -77,6 +73,14 @@ def dtype(request: pytest.FixtureRequest) -> np.dtype[Any]:
     if request.param == "bfloat16":
         pytest.importorskip("ml_dtypes")
     return ulp.dtype_of(request.param)
+
+
+@pytest.fixture
+def strict() -> Iterator[None]:
+    """Any warning, and any floating-point error that NumPy hears of, is a failure."""
+    with warnings.catch_warnings(), np.errstate(all="raise"):
+        warnings.simplefilter("error")
+        yield
 
 
 @pytest.fixture
@@ -130,6 +134,12 @@ def run_python(tmp_path: Path) -> RunPython:
     return run
 
 
+@pytest.fixture(params=TILES, ids=str)
+def tiles(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Cut the logits of linear layers into tiles of several sizes."""
+    use_tiles(request.param, monkeypatch)
+
+
 @pytest.fixture
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Return an empty working directory."""
@@ -149,3 +159,35 @@ def failure(capsys: pytest.CaptureFixture[str]) -> Fail:
         return output.err.strip()
 
     return run
+
+
+# ---- data sets for classifiers
+
+
+def halves(load: Callable[..., Any]) -> Split:
+    """Return the samples to train on and those to test on, then the classes of both."""
+    from sklearn.model_selection import train_test_split
+
+    x, y = load(return_X_y=True)
+    found = train_test_split(x, y, test_size=0.5, random_state=0, stratify=y)
+    return found[0], found[1], found[2], found[3]
+
+
+@pytest.fixture(scope="session")
+def iris() -> Split:
+    """Three kinds of flowers, by four lengths."""
+    return halves(pytest.importorskip("sklearn.datasets").load_iris)
+
+
+@pytest.fixture(scope="session")
+def digits() -> Split:
+    """Ten digits, by eight times eight pixels."""
+    return halves(pytest.importorskip("sklearn.datasets").load_digits)
+
+
+@pytest.fixture(scope="session")
+def overlapping() -> tuple[Array, Array]:
+    """Three features, and four classes that these do not tell apart for certain."""
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=(200, 3))
+    return x, (x @ rng.normal(size=(3, 4)) + rng.gumbel(size=(200, 4))).argmax(axis=1)

@@ -36,11 +36,11 @@ def use_tiles(sizes, monkeypatch):
     if sizes is None:
         return
     monkeypatch.setattr(linear_scores, "SMALL", 0)
-    monkeypatch.setattr(linear_scores, "_SMALLEST_TILE", sizes[0])
-    monkeypatch.setattr(linear_scores, "_LARGEST_TILE", sizes[1])
+    monkeypatch.setattr(linear_scores, "SMALLEST_TILE", sizes[0])
+    monkeypatch.setattr(linear_scores, "LARGEST_TILE", sizes[1])
     monkeypatch.setattr(linear_scores, "FEW_ROWS", 2)
-    monkeypatch.setattr(linear_scores, "_MANY_CLASSES", 8)
-    monkeypatch.setattr("boltzmax.linear.cross_entropy._SCRATCH", 40)
+    monkeypatch.setattr(linear_scores, "MANY_CLASSES", 8)
+    monkeypatch.setattr("boltzmax.linear.cross_entropy.SCRATCH", 40)
 
 
 def layer(n, v, d, dtype=np.float64, seed=0):

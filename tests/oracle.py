@@ -116,17 +116,28 @@ def exact(
         log_softmax=difference - log_sum,
         logsumexp=(top + log_sum)[..., 0],
         log_sum=log_sum[..., 0],
-        slack=_slack(difference, e, dtype),
+        slack=slack_of(difference, e, dtype),
     )
 
 
-def _slack(difference: Array, p: Array, dtype: np.dtype[Any]) -> Array:
+def slack_of(difference: Array, p: Array, dtype: np.dtype[Any]) -> Array:
     """``sum(p_j 0.5 ULP(d_j))``, in blocks that stay in cache."""
     total = np.zeros(p.shape[:-1], p.dtype)
     for start in range(0, p.shape[-1], BLOCK):
         d, weight = (a[..., start : start + BLOCK] for a in (difference, p))
         total += np.where(d < 0, 0.5 * weight * ulp(d, dtype), 0).sum(axis=-1)
     return total
+
+
+def exactly(x: Any) -> Any:
+    """A NumPy number as an mpmath number, every bit of it."""
+    if np.iscomplexobj(x):
+        return mpmath.mpc(exactly(x.real), exactly(x.imag))
+    parts = [float(x)]
+    while np.isfinite(x) and parts[-1] and len(parts) < 3:
+        x = x - x.dtype.type(parts[-1])
+        parts.append(float(x))
+    return mpmath.fsum(parts)
 
 
 def _exact_by_mpmath(x: Array, temperature: npt.ArrayLike, where: npt.ArrayLike | None) -> Exact:
@@ -145,7 +156,7 @@ def _exact_by_mpmath(x: Array, temperature: npt.ArrayLike, where: npt.ArrayLike 
         log_softmax=collect("log_softmax", x.shape),
         logsumexp=collect("logsumexp", x.shape[:-1]),
         log_sum=collect("log_sum", x.shape[:-1]),
-        slack=_slack(difference, p, x.dtype),
+        slack=slack_of(difference, p, x.dtype),
         own_error=0.5,
     )
 

@@ -162,8 +162,13 @@ def make(kind: str, n: int, dtype: np.dtype[Any], seed: int = 0) -> Array:
     return KINDS[kind](rng, n, format_of(dtype)).astype(dtype)
 
 
-def uneven(shape: Any, dtype: np.dtype[Any], seed: int = 0) -> Array:
-    """An array of normal numbers with rare ones far above them, increasingly towards the end.
+def normal(*shape: int, dtype: npt.DTypeLike = np.float64, seed: int = 0) -> Array:
+    """An array of normal numbers."""
+    return np.random.default_rng(seed).standard_normal(shape).astype(dtype)
+
+
+def uneven(shape: Any, dtype: npt.DTypeLike, seed: int = 0) -> Array:
+    """An array of normal numbers with rare ones far above them, the further the later.
 
     This holds along any axis, so code that takes the first elements of a row as typical fails.
     """

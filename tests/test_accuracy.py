@@ -20,16 +20,12 @@ import ulp
 Array = npt.NDArray[Any]
 
 
-@cache
-def small_case(kind: str, n: int, name: str) -> tuple[Array, oracle.Exact]:
+def case(kind: str, n: int, name: str) -> tuple[Array, oracle.Exact]:
     x = rows.make(kind, n, ulp.dtype_of(name))
     return x, oracle.exact(x)
 
 
-@lru_cache(maxsize=1)
-def long_case(kind: str, n: int, name: str) -> tuple[Array, oracle.Exact]:
-    x = rows.make(kind, n, ulp.dtype_of(name))
-    return x, oracle.exact(x)
+small_case, long_case = cache(case), lru_cache(maxsize=1)(case)
 
 
 def check(op: str, x: Array, exact: oracle.Exact, *, step: int = 1, what: str = "") -> None:

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import math
-import warnings
-from collections.abc import Iterator
 from functools import partial
 from typing import Any
 
@@ -21,15 +19,9 @@ from boltzmax.linear import queries as linear_queries
 from linear_samples import TILES, use_tiles
 
 Array = npt.NDArray[Any]
+pytestmark = pytest.mark.usefixtures("strict")
 NAN, INF = float("nan"), float("inf")
 SOFTMAX = ("softmax", "log_softmax")
-
-
-@pytest.fixture(autouse=True)
-def strict() -> Iterator[None]:
-    with warnings.catch_warnings(), np.errstate(all="raise"):
-        warnings.simplefilter("error")
-        yield
 
 
 def limit(op: str, row: list[float]) -> list[float]:
@@ -299,13 +291,13 @@ def test_samples_of_rows_without_a_maximum() -> None:
 
 def test_tiles_are_read_once_without_ties(monkeypatch: pytest.MonkeyPatch) -> None:
     use_tiles((8, 16), monkeypatch)
-    read, tiles = linear_queries._read, []
+    read, tiles = linear_queries.summed_tile, []
 
     def counted(scores: Any, x: Array, tile: slice) -> Any:
         tiles.append(tile)
         return read(scores, x, tile)
 
-    monkeypatch.setattr(linear_queries, "_read", counted)
+    monkeypatch.setattr(linear_queries, "summed_tile", counted)
     w = np.arange(40.0)[:, None]
     assert linear_sample([[1.0]], w, 0, temperature=0) == [39]
     n = len(tiles)

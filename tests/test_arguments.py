@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
-from collections.abc import Iterator
-from functools import partial
 from typing import Any
 
 import numpy as np
@@ -14,21 +11,11 @@ import pytest
 import boltzmax
 import oracle
 import ulp
-from conftest import attempt
 from operations import GRADIENTS, MAPS
+from rows import normal
 
 Array = npt.NDArray[Any]
-
-
-@pytest.fixture(autouse=True)
-def strict() -> Iterator[None]:
-    with warnings.catch_warnings(), np.errstate(all="raise"):
-        warnings.simplefilter("error")
-        yield
-
-
-def array(*shape: int, dtype: Any = np.float64, seed: int = 0) -> Array:
-    return np.random.default_rng(seed).standard_normal(shape).astype(dtype)
+pytestmark = pytest.mark.usefixtures("strict")
 
 
 def call(op: str, x: Array, **kwargs: Any) -> Any:
@@ -42,7 +29,7 @@ def call(op: str, x: Array, **kwargs: Any) -> Any:
 
 @pytest.mark.parametrize("op", [*ulp.OPS, *GRADIENTS])
 def test_axis_errors(op: str) -> None:
-    x = array(3, 4)
+    x = normal(3, 4)
     for axis in (2, -3, 1000, (0, 2)):
         with pytest.raises(np.exceptions.AxisError, match="out of bounds"):
             call(op, x, axis=axis)
@@ -59,8 +46,8 @@ def test_axis_errors(op: str) -> None:
 
 @pytest.mark.parametrize("op", ulp.OPS)
 def test_axis_kinds(isa: str, op: str) -> None:
-    """None and tuples reduce axes together; NumPy integers and negative numbers are axes."""
-    x = array(3, 4, 5)
+    """None and tuples mean the elements together; NumPy integers and negative numbers are axes."""
+    x = normal(3, 4, 5)
     function = getattr(boltzmax, op)
     assert np.array_equal(function(x, np.int64(-2)), function(x, axis=1))
     assert np.array_equal(function(x, (1,)), function(x, 1))
@@ -77,14 +64,14 @@ def test_axis_kinds(isa: str, op: str) -> None:
 
 @pytest.mark.parametrize("op", ulp.OPS)
 def test_empty_tuple_of_axes_reduces_nothing(op: str) -> None:
-    """As in NumPy's reductions, every element is one row."""
-    x = array(2, 3)
+    """As NumPy's reductions: every element is a row of its own."""
+    x = normal(2, 3)
     expected = {"softmax": np.ones((2, 3)), "log_softmax": np.zeros((2, 3)), "logsumexp": x}[op]
     assert np.array_equal(getattr(boltzmax, op)(x, axis=()), expected)
 
 
 def test_keepdims() -> None:
-    x = array(2, 3, 4)
+    x = normal(2, 3, 4)
     for axis in (0, 1, -1, (0, 2), None):
         plain = np.asarray(boltzmax.logsumexp(x, axis))
         kept = boltzmax.logsumexp(x, axis, keepdims=True)
@@ -125,7 +112,7 @@ def test_sign_of_special_sums(isa: str, dtype: np.dtype[Any]) -> None:
 
 @pytest.mark.parametrize("op", ulp.OPS)
 def test_keywords_and_positions(op: str) -> None:
-    x = array(3, 4)
+    x = normal(3, 4)
     function = getattr(boltzmax, op)
     assert np.array_equal(function(x=x, axis=0), function(x, 0))
     with pytest.raises(TypeError):
@@ -155,11 +142,11 @@ def test_dtype_computes_in_that_type(isa: str, dtype: np.dtype[Any], op: str) ->
     """``dtype=`` is equivalent to casting the input, without the copy."""
     function = getattr(boltzmax, op)
     for source in (np.float32, np.float64, np.float16, np.int32, np.bool_):
-        x = (3 * array(5, 40)).astype(source)
+        x = (3 * normal(5, 40)).astype(source)
         got = function(x, dtype=dtype)
         assert got.dtype == dtype
         assert got.tobytes() == function(x.astype(dtype)).tobytes()
-    x = 3 * array(5, 40)
+    x = 3 * normal(5, 40)
     out = np.empty_like(function(x, dtype=dtype))
     assert function(x, dtype=dtype, out=out) is out
     assert out.tobytes() == function(x.astype(dtype)).tobytes()
@@ -180,7 +167,7 @@ def test_dtype_rounds_once() -> None:
 
 
 def test_dtype_spellings_and_errors() -> None:
-    x = array(5)
+    x = normal(5)
     for spelling in (np.float32, "float32", "f4", np.dtype("<f4"), np.dtype(">f4")):
         assert boltzmax.softmax(x, dtype=spelling).dtype == np.float32
     for bad in (np.int64, "U5", object, np.complex128, "datetime64[s]"):
@@ -234,7 +221,7 @@ def test_complex_is_for_logsumexp_only(op: str) -> None:
 def test_temperature_must_not_be_negative(op: str, bad: Any) -> None:
     said = r"temperature must be >= 0 \(0, or from 1e-30 to 1e\+30\), got "
     with pytest.raises(ValueError, match=said):
-        getattr(boltzmax, op)(array(3, 4), temperature=bad)
+        getattr(boltzmax, op)(normal(3, 4), temperature=bad)
 
 
 @pytest.mark.parametrize("op", ulp.OPS)
@@ -242,19 +229,19 @@ def test_temperature_errors(op: str) -> None:
     function = getattr(boltzmax, op)
     for bad in ("warm", None, 1j, [[1], [2, 3]], np.array([1, 2, 3], object)):
         with pytest.raises((TypeError, ValueError)):
-            function(array(3, 4), temperature=bad)
+            function(normal(3, 4), temperature=bad)
     # Neither the shape of the reduced result nor that with its axes kept; one per element is not
     # one per row.
     for shape in ((4,), (2,), (3, 4), (1, 4), (2, 3, 1)):
         with pytest.raises(ValueError, match="temperature"):
-            function(array(3, 4), temperature=np.ones(shape))
+            function(normal(3, 4), temperature=np.ones(shape))
 
 
 @pytest.mark.parametrize("op", ulp.OPS)
 @pytest.mark.parametrize("temperature", [2.0, 0.25, 1 / 1024, 65536])
 def test_powers_of_two(isa: str, dtype: np.dtype[Any], op: str, temperature: float) -> None:
-    """Dividing by them is exact, so the result must be as accurate as that of ``x / T``."""
-    x = array(4, 67, dtype=dtype)
+    """Dividing by them rounds nothing, so the result must be as good as that of ``x / T``."""
+    x = normal(4, 67, dtype=dtype)
     function = getattr(boltzmax, op)
     with np.errstate(under="ignore"):
         scaled = (x.astype(np.float64) / temperature).astype(dtype)
@@ -279,8 +266,8 @@ def test_powers_of_two(isa: str, dtype: np.dtype[Any], op: str, temperature: flo
 
 @pytest.mark.parametrize("op", ulp.OPS)
 def test_one_temperature_per_row(isa: str, dtype: np.dtype[Any], op: str) -> None:
-    """Each row as if alone with its temperature, with or without the reduced axes in the shape."""
-    x = array(3, 4, 5, dtype=dtype)
+    """Each row as if it were alone with its own; with or without the reduced axes in the shape."""
+    x = normal(3, 4, 5, dtype=dtype)
     function = getattr(boltzmax, op)
     rng = np.random.default_rng(1)
     for axis, reduced, kept in (
@@ -318,14 +305,11 @@ def test_extreme_temperatures(isa: str) -> None:
     assert np.array_equal(boltzmax.softmax(x, temperature=1e-30), [0, 1, 0])
     np.testing.assert_allclose(boltzmax.softmax(x, temperature=1e30), np.full(3, 1 / 3), rtol=1e-6)
     np.testing.assert_allclose(boltzmax.logsumexp(x, temperature=1e-30), 3e30, rtol=1e-6)
-    # Beyond the range of float32 divisors: the limit, or an error.
-    x = np.array([0.0, 3.0, 2.0], np.float32)
+    # Beyond what a float32 can be divided by.
     for temperature in (1e-39, 1e-60, 1e-300):
-        calls = (partial(getattr(boltzmax, op), x, temperature=temperature) for op in ulp.OPS)
-        expected: list[Any] = [[0, 1, 0], [-np.inf, 0, -np.inf], np.inf]
-        for call_it, value in zip(calls, expected, strict=True):
-            got, error = attempt(call_it)
-            assert "temperature" in str(error) if error else np.array_equal(got, value)
+        for op in ulp.OPS:
+            with pytest.raises(ValueError, match=f"temperature must be .* got {temperature}"):
+                getattr(boltzmax, op)(x, temperature=temperature)
 
 
 # ---- where
@@ -336,14 +320,14 @@ def test_where_errors(op: str) -> None:
     function = getattr(boltzmax, op)
     for shape in ((3,), (4, 3), (2, 3, 4), (2, 1, 4)):
         with pytest.raises(ValueError, match=r"where|broadcast"):
-            function(array(3, 4), where=np.ones(shape, bool))
+            function(normal(3, 4), where=np.ones(shape, bool))
     for bad in ("yes", 0.5, np.ones((3, 4)), np.ones((3, 4), np.int64)):
         with pytest.raises(TypeError, match=r"where|bool"):
-            function(array(3, 4), where=bad)
+            function(normal(3, 4), where=bad)
 
 
 def test_where_and_temperature_together(isa: str) -> None:
-    x = array(6, 50, dtype=np.float32)
+    x = normal(6, 50, dtype=np.float32)
     where = np.random.default_rng(1).random(x.shape) < 0.5
     t = np.array([0.5, 1, 2, 4, 8, 16])
     exact = oracle.exact(x, temperature=t[:, None], where=where)

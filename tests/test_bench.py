@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 import boltzmax
-from boltzmax.cli import bench, main, sweep
+from boltzmax.cli import bench, main, sweep, timing
 from boltzmax.cli.timing import Task, interleave
 from conftest import Fail
 
@@ -108,3 +108,9 @@ def test_interleave_times_in_turns() -> None:
     assert {name: len(values) for name, values in times.items()} == {"a": 3, "b": 3}
     assert all(np.all(values > 0) for values in times.values())
     assert {"a", "b"} == set(calls)
+
+
+def test_least_of_all_rounds(monkeypatch: pytest.MonkeyPatch) -> None:
+    measured = {"a": np.array([3.0, 1.0, 2.0]), "b": np.array([5.0, 4.0, 6.0])}
+    monkeypatch.setattr(timing, "interleave", lambda *_: measured)
+    assert timing.least({}) == {"a": 1.0, "b": 4.0}

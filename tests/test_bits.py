@@ -10,9 +10,9 @@ import numpy.typing as npt
 import pytest
 
 import boltzmax
-import rows
 import ulp
 from operations import GRADIENTS, MAPS
+from rows import uneven
 
 Array = npt.NDArray[Any]
 ALL = (*ulp.OPS, *GRADIENTS)
@@ -25,10 +25,6 @@ def restored() -> Iterator[None]:
     before = boltzmax.get_num_threads()
     yield
     boltzmax.set_num_threads(before)
-
-
-def array(shape: Any, dtype: Any, seed: int = 0) -> Array:
-    return rows.uneven(shape, np.dtype(dtype), seed)
 
 
 def call(op: str, x: Array, axis: Any = -1, out: Array | None = None) -> Array:
@@ -60,7 +56,7 @@ THREADED = [
 @pytest.mark.parametrize(("shape", "axis"), THREADED, ids=str)
 @pytest.mark.parametrize("name", ["float32", "float64", "float16"])
 def test_number_of_threads(name: str, shape: tuple[int, ...], axis: Any) -> None:
-    x = array(shape, name)
+    x = uneven(shape, name)
     boltzmax.set_num_threads(1)
     expected = {
         op: call(op, x, axis) for op in ALL if op not in GRADIENTS or not isinstance(axis, tuple)
@@ -73,7 +69,7 @@ def test_number_of_threads(name: str, shape: tuple[int, ...], axis: Any) -> None
 
 def test_number_of_threads_on_every_isa(isa: str, dtype: np.dtype[Any]) -> None:
     for shape, axis in (((LONG_ROW,), -1), ((40, 30_001), -1), ((1000, 300), 0)):
-        x = array(shape, dtype)
+        x = uneven(shape, dtype)
         boltzmax.set_num_threads(1)
         expected = [bits(op, x, axis) for op in ulp.OPS]
         for n in (2, 3):
@@ -84,8 +80,8 @@ def test_number_of_threads_on_every_isa(isa: str, dtype: np.dtype[Any]) -> None:
 def test_repeated_calls(isa: str) -> None:
     """The assignment of parts to threads differs from call to call."""
     boltzmax.set_num_threads(4)
-    x = array((300, 5001), np.float32)
-    row = array(LONG_ROW, np.float32)
+    x = uneven((300, 5001), np.float32)
+    row = uneven(LONG_ROW, np.float32)
     for op in ulp.OPS:
         assert len({bits(op, x) for _ in range(10)}) == 1
         assert len({bits(op, row) for _ in range(5)}) == 1
@@ -95,11 +91,11 @@ def test_repeated_calls(isa: str) -> None:
 def test_batch_and_position(isa: str, dtype: np.dtype[Any], op: str) -> None:
     """A row alone, and the same row first, last and in the middle of batches of many sizes."""
     for n in (1, 2, 3, 7, 16, 33, 64, 100, 1000, 4097, 20_001):
-        row = array(n, dtype)
+        row = uneven(n, dtype)
         alone = bits(op, row)
         assert bits(op, row[None]) == alone
         for batch in (2, 3, 5, 17) if n < 5000 else (3,):
-            x = array((batch, n), dtype, seed=1)
+            x = uneven((batch, n), dtype, seed=1)
             for position in {0, 1, batch // 2, batch - 1}:
                 x[position] = row
                 assert call(op, x)[position].tobytes() == alone, (n, batch, position)
@@ -112,7 +108,7 @@ def test_large_batch(isa: str, op: str) -> None:
     """Rows distributed over threads in chunks, each as if alone."""
     boltzmax.set_num_threads(3)
     for name, n in (("float32", 10), ("float32", 129), ("float64", 33), ("float16", 65)):
-        x = array((5001, n), name)
+        x = uneven((5001, n), name)
         whole = call(op, x)
         columns = call(op, np.ascontiguousarray(x.T), 0).T
         for i in (0, 1, 2, 63, 64, 1250, 1666, 1667, 2500, 4999, 5000):
@@ -126,7 +122,7 @@ def test_alignment(isa: str, dtype: np.dtype[Any], op: str) -> None:
     """Every offset from a cache line, in elements and in bytes, of the input and the output."""
     function: Callable[..., Any] = getattr(boltzmax, op)
     for n in (1, 5, 16, 31, 64, 200, 4099):
-        row = array(n, dtype)
+        row = uneven(n, dtype)
         expected = bits(op, row)
         raw_in, raw_out = (np.zeros(n * dtype.itemsize + 192, np.uint8) for _ in range(2))
         base_in, base_out = (-raw.ctypes.data % 64 for raw in (raw_in, raw_out))
@@ -143,7 +139,7 @@ def test_alignment(isa: str, dtype: np.dtype[Any], op: str) -> None:
 def test_output_arrays(isa: str, name: str) -> None:
     """A fresh array, the caller's, or the input itself; small, and too large for the cache."""
     for shape in ((5,), (3, 1000), (40, 33_003), (5_000_003,)):
-        x = array(shape, name)
+        x = uneven(shape, name)
         for op in MAPS:
             fresh = call(op, x)
             out = np.full(shape, 7, name)
@@ -169,12 +165,12 @@ def test_one_long_row_in_many_shapes(op: str, threads: int) -> None:
     for name in ("float32", "float64", "bfloat16"):
         if name == "bfloat16":
             pytest.importorskip("ml_dtypes")
-        x = array(n, ulp.dtype_of(name))
+        x = uneven(n, ulp.dtype_of(name))
         expected = bits(op, x)
         assert bits(op, x[None]) == expected
         assert bits(op, x.reshape(1, 1, n, 1), 2) == expected
         assert bits(op, x[:, None], 0) == expected
-        two = np.stack([array(n, x.dtype, seed=1), x])
+        two = np.stack([uneven(n, x.dtype, seed=1), x])
         assert call(op, two)[1].tobytes() == expected
         columns = np.ascontiguousarray(two.T)
         assert call(op, columns, 0)[..., 1].tobytes() == expected
@@ -186,7 +182,7 @@ def test_one_long_row_in_many_shapes(op: str, threads: int) -> None:
 
 def test_mask_of_ones_and_temperature_one_change_nothing(isa: str, dtype: np.dtype[Any]) -> None:
     for shape in ((5,), (3, 67), (2, 9001)):
-        x = array(shape, dtype)
+        x = uneven(shape, dtype)
         for op in ulp.OPS:
             function: Callable[..., Any] = getattr(boltzmax, op)
             expected = bits(op, x)
@@ -200,7 +196,7 @@ def test_mask_of_ones_and_temperature_one_change_nothing(isa: str, dtype: np.dty
 def test_masked_entries_are_like_minus_infinity(isa: str, dtype: np.dtype[Any]) -> None:
     rng = np.random.default_rng(1)
     for n in (3, 64, 77, 9001):
-        x = array((3, n), dtype)
+        x = uneven((3, n), dtype)
         where = rng.random(x.shape) < 0.6
         where[:, 0] = True
         lowered = np.where(where, x, dtype.type(-np.inf))

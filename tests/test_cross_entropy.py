@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 import boltzmax
 import ulp
 from loss_samples import cross_entropy as reference
+from loss_samples import differences
 
 Array = npt.NDArray[Any]
 
@@ -45,17 +46,6 @@ def problem(
     if options.get("sample_weight"):
         options["sample_weight"] = rng.uniform(0.1, 2, shape[:-1])
     return logits, target, options
-
-
-def differences(f: Any, x: Array, step: float = 1e-5) -> Array:
-    """Return the central differences of f at x."""
-    gradient = np.empty_like(x)
-    for i in np.ndindex(x.shape):
-        high, low = x.copy(), x.copy()
-        high[i] += step
-        low[i] -= step
-        gradient[i] = (f(high) - f(low)) / (2 * step)
-    return gradient
 
 
 @pytest.mark.parametrize("options", OPTIONS)

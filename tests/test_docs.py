@@ -20,6 +20,7 @@ import pytest
 
 import boltzmax
 import compiled
+from device import needs_device
 
 ROOT = Path(__file__).parent.parent
 README = ROOT / "README.md"
@@ -53,13 +54,15 @@ SPECIAL_SIGNATURES = {
     "log_softmax": "(x, axis=None)",
     "logsumexp": "(a, axis=None, b=None, keepdims=False, return_sign=False)",
 }
+MODULES = ("boltzmax", "boltzmax.special", "boltzmax.sklearn", "boltzmax.cuda", "boltzmax.testing")
+WITHOUT_DEVICE = ("is_available", "why_unavailable")  # of boltzmax.cuda
 PUBLIC = sorted(name for name in boltzmax.__all__ if callable(getattr(boltzmax, name)))
 
 
 def documented() -> list[Any]:
     """Every public function, and the modules themselves."""
     found: list[Any] = [pytest.param(boltzmax, id="boltzmax")]
-    for module_name in ("boltzmax", "boltzmax.special", "boltzmax.testing", "boltzmax.sklearn"):
+    for module_name in MODULES:
         if module_name == "boltzmax.sklearn" and importlib.util.find_spec("sklearn") is None:
             continue
         module = importlib.import_module(module_name)
@@ -68,7 +71,9 @@ def documented() -> list[Any]:
         for name in getattr(module, "__all__", []):
             value = getattr(module, name)
             if callable(value):
-                found.append(pytest.param(value, id=f"{module_name}.{name}"))
+                on_device = module_name == "boltzmax.cuda" and name not in WITHOUT_DEVICE
+                marks = [needs_device] if on_device else []
+                found.append(pytest.param(value, id=f"{module_name}.{name}", marks=marks))
     return found
 
 
@@ -211,8 +216,6 @@ def test_links_are_valid() -> None:
 
 
 # ---- the pages of the API
-
-MODULES = ("boltzmax", "boltzmax.special", "boltzmax.sklearn", "boltzmax.cuda", "boltzmax.testing")
 
 
 sys.path.append(str(DOCS / "_ext"))

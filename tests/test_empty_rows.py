@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
-from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -14,15 +12,9 @@ import boltzmax
 import ulp
 
 Array = npt.NDArray[Any]
+pytestmark = pytest.mark.usefixtures("strict")
 NAN, INF = float("nan"), float("inf")
 NOTHING = {"softmax": 0.0, "log_softmax": -INF}
-
-
-@pytest.fixture(autouse=True)
-def strict() -> Iterator[None]:
-    with warnings.catch_warnings(), np.errstate(all="raise"):
-        warnings.simplefilter("error")
-        yield
 
 
 def rows(n: int, dtype: Any) -> tuple[Array, Array]:

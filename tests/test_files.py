@@ -114,6 +114,48 @@ def test_the_owner_is_kept(write: Write, tmp_path: Path) -> None:
     assert (status.st_uid, status.st_gid, mode_of(path)) == (1234, 2345, 0o4640)
 
 
+@pytest.fixture
+def labelled(tmp_path: Path) -> Path:
+    """Return a file with two extended attributes; skip where there are none."""
+    if not hasattr(os, "setxattr"):
+        pytest.skip("no extended attributes on this platform")
+    path = old_file(tmp_path / "a.npy")
+    try:
+        for name in ("user.origin", "user.hour"):
+            os.setxattr(path, name, name.encode())
+    except OSError as error:
+        pytest.skip(f"this file system has no extended attributes: {error}")
+    return path
+
+
+@every_writer
+def test_extended_attributes_are_kept(write: Write, labelled: Path) -> None:
+    labelled.chmod(0o444)
+    write(labelled)
+    assert {os.getxattr(labelled, name) for name in os.listxattr(labelled)} >= {
+        b"user.origin",
+        b"user.hour",
+    }
+    assert mode_of(labelled) == 0o444
+
+
+@pytest.mark.parametrize("refused", ["user.origin", "user.hour"])
+def test_an_attribute_that_cannot_be_kept(
+    refused: str, labelled: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    set_one = os.setxattr
+
+    def setxattr(path: Path, name: str, value: bytes) -> None:
+        if name == refused:
+            raise PermissionError(1, "Operation not permitted")
+        set_one(path, name, value)
+
+    monkeypatch.setattr(os, "setxattr", setxattr)
+    TREE.save(labelled)
+    assert Tree.load(labelled) == TREE
+    assert {"user.origin", "user.hour"} - {*os.listxattr(labelled)} == {refused}
+
+
 @pytest.mark.parametrize(
     ("allowed", "mode", "expected"),
     [

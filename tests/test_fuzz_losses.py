@@ -141,11 +141,23 @@ def random_tree(seed: int, n: int) -> Tree:
     return Tree.from_parents(parent)
 
 
+def is_tree(parent: list[int]) -> bool:
+    """Whether all nodes, of which there are two at least, hang below the one root."""
+    n = len(parent)
+    if n < 2 or parent.count(-1) != 1 or not all(-1 <= above < n for above in parent):
+        return False
+    reached = {parent.index(-1)}
+    for _ in range(n):
+        reached |= {node for node, above in enumerate(parent) if above in reached}
+    return len(reached) == n
+
+
 @given(parents())
 def test_any_parents(parent: list[int]) -> None:
-    """They give a tree whose probabilities sum to 1, or a ValueError."""
+    """A tree whose probabilities add up to 1, or a ValueError where they are none."""
     fuzzing.seen["trees"] += 1
     tree, error = fuzzing.attempt(lambda: Tree.from_parents(parent), ValueError)
+    assert (error is None) == is_tree(parent), error
     if error is not None:
         return
     layer = tree_samples.layer_on(tree, 3)
@@ -155,10 +167,21 @@ def test_any_parents(parent: list[int]) -> None:
     assert Tree.from_parents(tree.parent) == tree
 
 
+def are_leaves(paths: list[str], sep: str) -> bool:
+    """Whether there is a path, none is empty in parts, and none is that of another's ancestor."""
+    if not sep or not paths or any(path.endswith(sep) for path in paths):
+        return False
+    parts = [tuple(path.split(sep)) for path in paths]
+    return len({*parts}) == len(parts) and not any(
+        "" in one or (one != other and other[: len(one)] == one) for one in parts for other in parts
+    )
+
+
 @given(st.lists(st.text("ab/ \0é", max_size=6), max_size=8), st.sampled_from(["/", "a", "", "//"]))
 def test_any_paths(paths: list[str], sep: str) -> None:
     fuzzing.seen["trees"] += 1
     tree, error = fuzzing.attempt(lambda: Tree.from_paths(paths, sep), ValueError)
+    assert (error is None) == are_leaves(paths, sep), error
     if error is not None:
         return
     assert tree.n_classes == len(paths)

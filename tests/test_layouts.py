@@ -13,18 +13,14 @@ import pytest
 from numpy.lib.stride_tricks import as_strided
 
 import boltzmax
-import rows
 import ulp
 from boltzmax import special
 from conftest import RunPython
 from layouts import LAYOUTS, Axis, as_rows, flipped, rows_of, spread
 from operations import GRADIENTS, MAPS
+from rows import uneven
 
 Array = npt.NDArray[Any]
-
-
-def array(shape: Any, dtype: np.dtype[Any], seed: int = 0) -> Array:
-    return rows.uneven(shape, dtype, seed)
 
 
 def check(op: str, x: Array, axis: Axis) -> None:
@@ -39,8 +35,8 @@ def check(op: str, x: Array, axis: Axis) -> None:
 @pytest.mark.parametrize("op", ulp.OPS)
 def test_layouts_and_axes(isa: str, dtype: np.dtype[Any], op: str, layout: str) -> None:
     for shape in ((37,), (5, 19), (3, 4, 35), (2, 3, 4, 5)):
-        x = LAYOUTS[layout](array(shape, dtype))
-        assert np.array_equal(x, array(shape, dtype))
+        x = LAYOUTS[layout](uneven(shape, dtype))
+        assert np.array_equal(x, uneven(shape, dtype))
         axes: list[Axis] = [*range(-1, x.ndim), None]
         axes += itertools.combinations(range(x.ndim), 2)
         for axis in axes:
@@ -96,15 +92,15 @@ def order_of(x: Array) -> list[int]:
 @pytest.mark.parametrize("op", ulp.OPS)
 def test_zero_strides(isa: str, dtype: np.dtype[Any], op: str) -> None:
     """Broadcast arrays: along the rows, across them, and both."""
-    row, one = array(33, dtype), array(1, dtype)
+    row, one = uneven(33, dtype), uneven(1, dtype)
     for x in (
         np.broadcast_to(row, (5, 33)),
         np.broadcast_to(row[:, None], (33, 50)),
         np.broadcast_to(one, (70,)),
         np.broadcast_to(one, (4, 70)),
         np.broadcast_to(row[:, None, None], (33, 2, 18)),
-        np.broadcast_to(array((5, 1, 3), dtype), (5, 40, 3)),
-        np.broadcast_to(array((1, 9, 1), dtype), (3, 9, 20))[::-1, ::2],
+        np.broadcast_to(uneven((5, 1, 3), dtype), (5, 40, 3)),
+        np.broadcast_to(uneven((1, 9, 1), dtype), (3, 9, 20))[::-1, ::2],
     ):
         for axis in (*range(x.ndim), None):
             check(op, x, axis)
@@ -114,7 +110,7 @@ def test_zero_strides(isa: str, dtype: np.dtype[Any], op: str) -> None:
 def test_windows(isa: str, op: str) -> None:
     """Rows that overlap in memory, which the input may."""
     for dtype in (np.dtype(np.float32), np.dtype(np.float64)):
-        x = array(400, dtype)
+        x = uneven(400, dtype)
         for window in (1, 16, 77):
             view = np.lib.stride_tricks.sliding_window_view(x, window)
             check(op, view, 1)
@@ -126,7 +122,7 @@ def test_every_length_along_every_stride(isa: str, dtype: np.dtype[Any], op: str
     """Lengths 1 to 200 and around block sizes: rows of a batch, strided, reversed, as columns."""
     function = getattr(boltzmax, op)
     for n in (*range(1, 201), 4095, 4096, 4097, 10_000):
-        x = array((3, n), dtype, seed=n)
+        x = uneven((3, n), dtype, seed=n)
         expected = np.array([function(row) for row in x], dtype).tobytes()
         assert function(x).tobytes() == expected
         assert as_rows(op, function(np.asfortranarray(x)), 1).tobytes() == expected
@@ -141,10 +137,10 @@ def test_every_number_of_columns(isa: str, dtype: np.dtype[Any], op: str) -> Non
     function = getattr(boltzmax, op)
     for columns in range(1, 71):
         for n in (1, 2, 5, 33, 130):
-            x = array((n, columns), dtype, seed=columns)
+            x = uneven((n, columns), dtype, seed=columns)
             expected = function(np.ascontiguousarray(x.T)).tobytes()
             assert as_rows(op, function(x, 0), 0).tobytes() == expected, (n, columns)
-        middle = array((2, 7, columns), dtype, seed=columns)
+        middle = uneven((2, 7, columns), dtype, seed=columns)
         expected = function(rows_of(middle, 1)[0]).tobytes()
         assert as_rows(op, function(middle, 1), 1).tobytes() == expected, columns
 
@@ -179,7 +175,7 @@ def test_columns_a_power_of_two_apart(
                 continue
             wide = np.zeros((n, distance // dtype.itemsize), dtype)
             x = wide[:, :columns]
-            x[...] = array((n, columns), dtype)
+            x[...] = uneven((n, columns), dtype)
             check(op, x, 0)
             check(op, x[::-1], 0)
             call = getattr(boltzmax, op)
@@ -199,7 +195,7 @@ def test_long_columns(isa: str, op: str, shape: tuple[int, ...]) -> None:
     """Columns of several blocks."""
     axis = len(shape) - 2
     for name in ("float32", "float64", "float16"):
-        x = array(shape, np.dtype(name))
+        x = uneven(shape, np.dtype(name))
         expected = getattr(boltzmax, op)(rows_of(x, axis)[0]).tobytes()
         assert as_rows(op, getattr(boltzmax, op)(x, axis), axis).tobytes() == expected
 
@@ -219,12 +215,12 @@ def test_columns_without_elements(isa: str, dtype: np.dtype[Any], op: str) -> No
 @pytest.mark.parametrize("op", ulp.OPS)
 def test_masks_and_temperatures_of_any_layout(isa: str, dtype: np.dtype[Any], op: str) -> None:
     function = getattr(boltzmax, op)
-    x = array((6, 5, 36), dtype)
+    x = uneven((6, 5, 36), dtype)
     where = np.random.default_rng(1).random(x.shape) < 0.6
     for axis, temperature in (
-        (0, array((5, 36), np.dtype(float))),
-        (1, array((6, 36), np.dtype(float))),
-        (2, array((6, 5), np.dtype(float))),
+        (0, uneven((5, 36), np.dtype(float))),
+        (1, uneven((6, 36), np.dtype(float))),
+        (2, uneven((6, 5), np.dtype(float))),
     ):
         t = np.exp(temperature / 10)
         expected = np.asarray(function(x, axis, where=where, temperature=t)).tobytes()
@@ -247,8 +243,8 @@ def test_backward(isa: str, dtype: np.dtype[Any], op: str) -> None:
     """The two inputs and the output, each with a different layout."""
     function = getattr(boltzmax, op)
     for shape in ((37,), (5, 19), (3, 4, 35)):
-        dy = array(shape, dtype)
-        y = getattr(boltzmax, op.removesuffix("_backward"))(array(shape, dtype, 1))
+        dy = uneven(shape, dtype)
+        y = getattr(boltzmax, op.removesuffix("_backward"))(uneven(shape, dtype, 1))
         for axis in (*range(len(shape)), None):
             a, b = rows_of(dy, axis)[0], rows_of(y, axis)[0]
             expected = np.array([function(u, v) for u, v in zip(a, b, strict=True)])
@@ -261,13 +257,13 @@ def test_backward(isa: str, dtype: np.dtype[Any], op: str) -> None:
 
 
 def test_huge_strides_and_many_dimensions(isa: str) -> None:
-    x = array(10_000_000, np.dtype(np.float32))
+    x = uneven(10_000_000, np.dtype(np.float32))
     view = as_strided(x, (3, 70), (4_000_000, 400_000), writeable=False)
     check("softmax", view, 0)
     check("softmax", view, 1)
-    deep = array((2,) * 16, np.dtype(np.float64))
+    deep = uneven((2,) * 16, np.dtype(np.float64))
     check("logsumexp", deep[::-1], (0, 3, 15))
-    deepest = array((1,) * 60 + (3, 1, 2, 1), np.dtype(np.float64))
+    deepest = uneven((1,) * 60 + (3, 1, 2, 1), np.dtype(np.float64))
     check("softmax", deepest, (60, 62))
 
 

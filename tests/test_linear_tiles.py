@@ -18,14 +18,9 @@ from boltzmax import (
     linear_topk,
 )
 from boltzmax.linear import scores as linear_scores
-from linear_samples import OPTIONS, TILES, arrays, layer, near, reference, use_tiles
+from linear_samples import OPTIONS, arrays, layer, near, reference
 
 INF = math.inf
-
-
-@pytest.fixture(params=TILES, ids=str)
-def tiles(request, monkeypatch):
-    use_tiles(request.param, monkeypatch)
 
 
 @pytest.fixture(params=[False, True], ids=["small", "tiled"])

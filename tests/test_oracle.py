@@ -123,7 +123,7 @@ def test_budgets_by_hand() -> None:
     assert ulp.log_budget(np.array([0.01]), none, zero, np.array([8.0]), F32) == 12 * eps
     # The slack: p = 1/2, 1/4, 1/4 and half an ULP of -1.5 and -6 (nothing of 0).
     d, p = np.array([0.0, -1.5, -6.0]), np.array([0.5, 0.25, 0.25])
-    assert oracle._slack(d, p, F32) == 0.25 * 0.5 * eps + 0.25 * 2 * eps
+    assert oracle.slack_of(d, p, F32) == 0.25 * 0.5 * eps + 0.25 * 2 * eps
 
 
 def worst(op: str, got: Array, x: Array) -> float:

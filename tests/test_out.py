@@ -10,9 +10,10 @@ import numpy.typing as npt
 import pytest
 
 import boltzmax
-import rows
 import ulp
+from layouts import unaligned
 from operations import GRADIENTS, MAPS
+from rows import uneven
 
 Array = npt.NDArray[Any]
 
@@ -20,14 +21,10 @@ Array = npt.NDArray[Any]
 SHAPES = [(5,), (64,), (1001,), (70_001,), (7, 5), (40, 67), (3, 9001)]
 
 
-def array(shape: Any, dtype: Any, seed: int = 0) -> Array:
-    return rows.uneven(shape, np.dtype(dtype), seed)
-
-
 @pytest.mark.parametrize("op", MAPS)
 @pytest.mark.parametrize("shape", SHAPES, ids=str)
 def test_in_place(isa: str, dtype: np.dtype[Any], op: str, shape: tuple[int, ...]) -> None:
-    x = array(shape, dtype)
+    x = uneven(shape, dtype)
     function = getattr(boltzmax, op)
     for axis in range(len(shape)):
         expected = function(x, axis)
@@ -38,7 +35,7 @@ def test_in_place(isa: str, dtype: np.dtype[Any], op: str, shape: tuple[int, ...
 
 @pytest.mark.parametrize("op", ulp.OPS)
 def test_into_any_layout(isa: str, dtype: np.dtype[Any], op: str) -> None:
-    x = array((6, 35), dtype)
+    x = uneven((6, 35), dtype)
     function = getattr(boltzmax, op)
     for axis in (0, 1):
         expected = function(x, axis)
@@ -47,23 +44,15 @@ def test_into_any_layout(isa: str, dtype: np.dtype[Any], op: str) -> None:
             np.full(shape, 9, dtype, order="F"),
             np.full([2 * s for s in shape], 9, dtype)[tuple([slice(None, None, 2)] * len(shape))],
             np.full(shape, 9, dtype)[tuple([slice(None, None, -1)] * len(shape))],
-            unaligned(shape, dtype),
+            unaligned(np.zeros(shape, dtype), 1),
         ]
         for out in layouts:
             assert function(x, axis, out=out) is out
             assert out.tobytes() == expected.tobytes()
 
 
-def unaligned(shape: tuple[int, ...], dtype: np.dtype[Any]) -> Array:
-    """An array whose elements start at odd addresses."""
-    size = int(np.prod(shape)) * dtype.itemsize
-    result: Array = np.zeros(size + 1, np.uint8)[1:].view(dtype).reshape(shape)
-    assert not result.flags.aligned
-    return result
-
-
-def test_nothing_between_strided_elements_is_written(isa: str, dtype: np.dtype[Any]) -> None:
-    x = array((5, 33), dtype)
+def test_around_a_strided_out_nothing_is_written(isa: str, dtype: np.dtype[Any]) -> None:
+    x = uneven((5, 33), dtype)
     buffer = np.full((5, 66), 7, dtype)
     boltzmax.softmax(x, out=buffer[:, ::2])
     assert (buffer[:, 1::2] == 7).all()
@@ -99,7 +88,7 @@ OVERLAPS: dict[str, Views] = {
 @pytest.mark.parametrize("overlap", OVERLAPS)
 @pytest.mark.parametrize("n", [130, 1001, 70_001])
 def test_overlap_of_one_row(isa: str, dtype: np.dtype[Any], op: str, overlap: str, n: int) -> None:
-    x, out = OVERLAPS[overlap](array(n, dtype))
+    x, out = OVERLAPS[overlap](uneven(n, dtype))
     expected = getattr(boltzmax, op)(x.copy())
     assert getattr(boltzmax, op)(x, out=out) is out
     assert out.tobytes() == expected.tobytes()
@@ -126,7 +115,7 @@ MATRICES: dict[str, Views] = {
 @pytest.mark.parametrize("n", [7, 130])
 def test_overlap_of_matrices(isa: str, dtype: np.dtype[Any], op: str, overlap: str, n: int) -> None:
     for axis in (0, 1, None):
-        x, out = MATRICES[overlap](array((n, n), dtype))
+        x, out = MATRICES[overlap](uneven((n, n), dtype))
         expected = getattr(boltzmax, op)(x.copy(), axis)
         assert getattr(boltzmax, op)(x, axis, out=out) is out
         assert np.array_equal(out, expected)
@@ -136,7 +125,7 @@ def test_overlap_with_many_threads(threads: Callable[[int], None]) -> None:
     """Rows that another thread has yet to read."""
     threads(4)
     for overlap in MATRICES.values():
-        x, out = overlap(array((900, 900), np.float32))
+        x, out = overlap(uneven((900, 900), np.float32))
         expected = boltzmax.softmax(x.copy())
         assert np.array_equal(boltzmax.softmax(x, out=out), expected)
 
@@ -156,7 +145,7 @@ def test_logsumexp_into_its_own_input(
     ]
     for axis in (0, 1):
         for place in places:
-            x = array((130, 130), dtype)
+            x = uneven((130, 130), dtype)
             expected = boltzmax.logsumexp(x, axis)
             out = place(x)
             if not out.flags.writeable:
@@ -170,19 +159,19 @@ def test_overlap_of_different_types(isa: str) -> None:
         buffer = np.zeros(2 * n, np.float32)
         for start in (0, n // 2, n):
             x: Array = buffer.view(np.float16)[start : start + n]
-            x[...] = array(n, np.float16)
+            x[...] = uneven(n, np.float16)
             out: Array = buffer[:n]
             expected = boltzmax.softmax(x.copy(), dtype=np.float32)
             assert np.array_equal(boltzmax.softmax(x, dtype=np.float32, out=out), expected)
             x = buffer[:n]
-            x[...] = array(n, np.float32)
+            x[...] = uneven(n, np.float32)
             out = buffer.view(np.float16)[start : start + n]
             expected = boltzmax.softmax(x.copy(), dtype=np.float16)
             assert np.array_equal(boltzmax.softmax(x, dtype=np.float16, out=out), expected)
 
 
 def test_mask_and_temperature_in_the_memory_of_out(isa: str) -> None:
-    x = array((40, 64), np.float32)
+    x = uneven((40, 64), np.float32)
     out = np.empty_like(x)
     where = out.view(np.bool_).reshape(-1)[: x.size].reshape(x.shape)
     where[...] = np.random.default_rng(1).random(x.shape) < 0.5
@@ -199,7 +188,7 @@ def test_backward_over_its_inputs(isa: str, dtype: np.dtype[Any], op: str) -> No
     function = getattr(boltzmax, op)
     for shape in SHAPES:
         for axis in range(len(shape)):
-            dy, y = array(shape, dtype), -abs(array(shape, dtype, 1))
+            dy, y = uneven(shape, dtype), -abs(uneven(shape, dtype, 1))
             expected = function(dy, y, axis)
             for first in (True, False):
                 a, b = dy.copy(), y.copy()
@@ -210,12 +199,12 @@ def test_backward_over_its_inputs(isa: str, dtype: np.dtype[Any], op: str) -> No
             expected = function(y, y.copy(), axis)
             assert function(same, same, axis, out=same).tobytes() == expected.tobytes()
     for views in OVERLAPS.values():
-        dy, out = views(array(1001, dtype))
-        y = -abs(array(dy.shape, dtype, 1))
+        dy, out = views(uneven(1001, dtype))
+        y = -abs(uneven(dy.shape, dtype, 1))
         expected = function(dy.copy(), y)
         assert np.array_equal(function(dy, y, out=out), expected)
-        y, out = views(-abs(array(1001, dtype)))
-        dy = array(y.shape, dtype, 2)
+        y, out = views(-abs(uneven(1001, dtype)))
+        dy = uneven(y.shape, dtype, 2)
         expected = function(dy, y.copy())
         assert np.array_equal(function(dy, y, out=out), expected)
 
@@ -230,7 +219,7 @@ def outcome(op: str, x: Array, out: Any) -> Any:
 
 @pytest.mark.parametrize("op", [*ulp.OPS, *GRADIENTS])
 def test_wrong_shape(op: str) -> None:
-    x = array((3, 4), np.float32)
+    x = uneven((3, 4), np.float32)
     right = (3,) if op == "logsumexp" else (3, 4)
     for shape in ((4,), (4, 3), (3, 4, 1), (1, 3, 4), (12,), ()):
         with pytest.raises(ValueError, match="out") as error:
@@ -240,7 +229,7 @@ def test_wrong_shape(op: str) -> None:
 
 
 def test_shape_follows_keepdims() -> None:
-    x = array((3, 4), np.float32)
+    x = uneven((3, 4), np.float32)
     out = np.empty((3, 1), np.float32)
     assert boltzmax.logsumexp(x, keepdims=True, out=out) is out
     with pytest.raises(ValueError, match="out"):
@@ -251,7 +240,7 @@ def test_shape_follows_keepdims() -> None:
 
 @pytest.mark.parametrize("op", [*ulp.OPS, *GRADIENTS])
 def test_wrong_dtype(op: str, dtype: np.dtype[Any]) -> None:
-    x = array((3, 4), dtype)
+    x = uneven((3, 4), dtype)
     shape = 3 if op == "logsumexp" else (3, 4)
     for other in ("float32", "float64", "float16", "int32", "bool", "complex64"):
         if other == dtype.name:
@@ -264,7 +253,7 @@ def test_wrong_dtype(op: str, dtype: np.dtype[Any]) -> None:
 
 @pytest.mark.parametrize("op", [*ulp.OPS, *GRADIENTS])
 def test_read_only(op: str) -> None:
-    x = array((3, 4), np.float32)
+    x = uneven((3, 4), np.float32)
     out = np.empty(3 if op == "logsumexp" else (3, 4), np.float32)
     out.flags.writeable = False
     before = out.copy()
@@ -278,21 +267,21 @@ def test_read_only(op: str) -> None:
 
 @pytest.mark.parametrize("op", [*ulp.OPS, *GRADIENTS])
 def test_not_an_array(op: str) -> None:
-    x = array((3, 4), np.float32)
+    x = uneven((3, 4), np.float32)
     for out in ([0.0] * 3, "out", 1.0, np.float32(1), memoryview(bytearray(48))):
         with pytest.raises(TypeError, match="out"):
             outcome(op, x, out)
 
 
 def test_read_only_input_is_fine() -> None:
-    x = array((3, 4), np.float32)
+    x = uneven((3, 4), np.float32)
     expected = boltzmax.softmax(x)
     x.flags.writeable = False
     assert np.array_equal(boltzmax.softmax(x), expected)
 
 
-def test_input_is_not_modified(isa: str, dtype: np.dtype[Any]) -> None:
-    x = array((5, 67), dtype)
+def test_input_is_left_alone(isa: str, dtype: np.dtype[Any]) -> None:
+    x = uneven((5, 67), dtype)
     before = x.tobytes()
     where = np.ones(x.shape, bool)
     for op in ulp.OPS:

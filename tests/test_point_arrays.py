@@ -213,7 +213,7 @@ def test_errors_write_nothing(losses: tuple[Loss, Loss]) -> None:
     x, target = arguments(losses[0], 6, 9)
     out = x.copy()
     bad = target + 5 if losses[0] is nll_loss else np.zeros((5, 9))
-    with pytest.raises((IndexError, ValueError)):
+    with pytest.raises(IndexError if losses[0] is nll_loss else ValueError):
         losses[1](out, bad, out=out)
     np.testing.assert_array_equal(out, x)
 

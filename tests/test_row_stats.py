@@ -52,6 +52,13 @@ def test_special_values() -> None:
     assert stats.target_rank == 2
     assert stats.target_log_prob == -np.inf
     assert stats.entropy == 0
+    scattered = np.full((1, 200), -np.inf)
+    scattered[0, [3, 7, 150]] = 1.0, 5.0, 2.0
+    others = [c for c in range(200) if c not in (3, 7, 150)]
+    for k in (5, 100, 200):
+        top_ids = boltzmax.row_stats(scattered, k=k).top_ids
+        assert top_ids is not None
+        assert top_ids.tolist() == [[7, 150, 3, *others][:k]]
     for bad in ([[np.nan, 1.0]], [[np.inf, 1.0]], [[-np.inf, -np.inf]]):
         assert np.isnan(boltzmax.row_stats(bad).entropy).all()
 

@@ -16,6 +16,7 @@ import ulp
 from operations import MAPS
 
 Array = npt.NDArray[Any]
+pytestmark = pytest.mark.usefixtures("strict")
 NAN, INF = float("nan"), float("inf")
 
 # row, softmax, log_softmax, logsumexp
@@ -38,14 +39,6 @@ TABLE: list[tuple[list[float], list[float], list[float], float]] = [
     ([0, 0], [0.5, 0.5], [-np.log(2), -np.log(2)], np.log(2)),
 ]
 TABLE_IDS = [str(row) for row, *_ in TABLE]
-
-
-@pytest.fixture(autouse=True)
-def strict() -> Iterator[None]:
-    """Any warning, and any floating-point error that NumPy detects, is a failure."""
-    with warnings.catch_warnings(), np.errstate(all="raise"):
-        warnings.simplefilter("error")
-        yield
 
 
 def same(got: Any, expected: npt.ArrayLike, dtype: np.dtype[Any]) -> None:

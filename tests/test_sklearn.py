@@ -12,14 +12,14 @@ import numpy as np
 import pytest
 
 import boltzmax
-from classifier_samples import Array, Make, Split, halves
-from conftest import RunPython
+from classifier_samples import BOTH, SOLVERS, Array, Make
+from conftest import RunPython, Split
 
 pytest.importorskip("sklearn")
 
 from scipy import sparse
 from sklearn.base import clone
-from sklearn.datasets import load_digits, load_iris, make_classification
+from sklearn.datasets import make_classification
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
@@ -27,10 +27,6 @@ from sklearn.preprocessing import StandardScaler
 from sklearn.utils.estimator_checks import parametrize_with_checks
 
 from boltzmax.sklearn import HierarchicalSoftmaxClassifier, SoftmaxClassifier
-
-BOTH = pytest.mark.parametrize("make", [SoftmaxClassifier, HierarchicalSoftmaxClassifier])
-SOLVERS = pytest.mark.parametrize("solver", ["lbfgs", "adam"])
-
 
 ESTIMATORS = [
     SoftmaxClassifier(),
@@ -61,16 +57,6 @@ def test_no_scikit_learn_check_is_skipped(run_python: RunPython) -> None:
     """Some need pandas, and one needs SciPy imported with array API support."""
     done = run_python(CHECK_IN_FULL, env={"SCIPY_ARRAY_API": "1"}, timeout=300)
     assert re.fullmatch(r"(\d{2,} \{'passed'\}\n){2}", done.stdout), done
-
-
-@pytest.fixture(scope="module")
-def iris() -> Split:
-    return halves(load_iris)
-
-
-@pytest.fixture(scope="module")
-def digits() -> Split:
-    return halves(load_digits)
 
 
 @pytest.fixture(scope="module")
@@ -173,7 +159,7 @@ def test_blocks_of_sparse_rows(monkeypatch: pytest.MonkeyPatch, iris: Split) -> 
     x, x_test, y, _ = iris
     model = HierarchicalSoftmaxClassifier(tol=1e-6, early_stopping=True, random_state=0)
     whole = clone(model).fit(x, y)
-    monkeypatch.setattr("boltzmax.sklearn.samples._BLOCK", 4 * 7)
+    monkeypatch.setattr("boltzmax.sklearn.samples.BLOCK", 4 * 7)
     parts = clone(model).fit(sparse.csr_array(x), y)
     np.testing.assert_allclose(
         parts.predict_proba(sparse.csr_array(x_test)), whole.predict_proba(x_test), atol=1e-4

@@ -10,27 +10,15 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from classifier_samples import Array, Make, coefficients, overlapping_classes
+from classifier_samples import BOTH, CONTAINERS, DTYPES, SOLVERS, Array, Make, coefficients
 
 pytest.importorskip("sklearn")
 
-from scipy import sparse
 
 from boltzmax.sklearn import HierarchicalSoftmaxClassifier, SoftmaxClassifier
 from boltzmax.sklearn.samples import Coordinates, Features, Samples
 
-BOTH = pytest.mark.parametrize("make", [SoftmaxClassifier, HierarchicalSoftmaxClassifier])
-SOLVERS = pytest.mark.parametrize("solver", ["lbfgs", "adam"])
-DTYPES = pytest.mark.parametrize("dtype", [np.float32, np.float64])
-CONTAINERS = pytest.mark.parametrize("container", [np.asarray, sparse.csr_array])
-
-
-@pytest.fixture(scope="module")
-def overlapping() -> tuple[Array, Array]:
-    return overlapping_classes()
-
-
-# ---- constant features ----
+# ---- what is left out ----
 
 
 def without_spread(n: int, dtype: type) -> dict[str, Array]:

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 import boltzmax
-from classifier_samples import Array, Make, coefficients, overlapping_classes
+from classifier_samples import BOTH, CONTAINERS, DTYPES, SOLVERS, Array, Make, coefficients
 
 pytest.importorskip("sklearn")
 
@@ -19,16 +19,6 @@ from scipy import sparse
 from sklearn.exceptions import ConvergenceWarning
 
 from boltzmax.sklearn import HierarchicalSoftmaxClassifier, SoftmaxClassifier
-
-BOTH = pytest.mark.parametrize("make", [SoftmaxClassifier, HierarchicalSoftmaxClassifier])
-SOLVERS = pytest.mark.parametrize("solver", ["lbfgs", "adam"])
-DTYPES = pytest.mark.parametrize("dtype", [np.float32, np.float64])
-CONTAINERS = pytest.mark.parametrize("container", [np.asarray, sparse.csr_array])
-
-
-@pytest.fixture(scope="module")
-def overlapping() -> tuple[Array, Array]:
-    return overlapping_classes()
 
 
 @BOTH
@@ -169,9 +159,9 @@ def test_lbfgs_on_float32_is_that_on_float64_rounded(
     overlapping: tuple[Array, Array],
 ) -> None:
     x, y = overlapping[0].astype(np.float32), overlapping[1]
-    monkeypatch.setattr("boltzmax.sklearn.samples._CONVERTED", 30)
-    monkeypatch.setattr("boltzmax.sklearn.samples._ROWS", 7)
-    monkeypatch.setattr("boltzmax.sklearn.samples._BLOCK", 50)
+    monkeypatch.setattr("boltzmax.sklearn.samples.CONVERTED", 30)
+    monkeypatch.setattr("boltzmax.sklearn.samples.ROWS", 7)
+    monkeypatch.setattr("boltzmax.sklearn.samples.BLOCK", 50)
     model = make(tol=1e-7, fit_intercept=fit_intercept)
     wanted = coefficients(model.fit(container(x.astype(np.float64)), y))
     found = coefficients(model.fit(container(x), y))
@@ -183,8 +173,8 @@ def test_lbfgs_on_float32_is_that_on_float64_rounded(
 def test_float32_is_not_copied_to_float64(
     make: Make, container: Make, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("boltzmax.sklearn.samples._BLOCK", 1 << 14)
-    monkeypatch.setattr("boltzmax.sklearn.samples._CONVERTED", 1 << 12)
+    monkeypatch.setattr("boltzmax.sklearn.samples.BLOCK", 1 << 14)
+    monkeypatch.setattr("boltzmax.sklearn.samples.CONVERTED", 1 << 12)
     rng = np.random.default_rng(0)
     x = container(rng.normal(size=(10_000, 64)).astype(np.float32))
     y = rng.integers(0, 2, 10_000)

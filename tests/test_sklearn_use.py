@@ -8,33 +8,18 @@ import numpy as np
 import pytest
 
 import boltzmax
-from classifier_samples import Make, Split, halves
-from conftest import RunPython
+from classifier_samples import BOTH, SOLVERS, Make
+from conftest import RunPython, Split
 
 pytest.importorskip("sklearn")
 
 from scipy import sparse
-from sklearn.datasets import load_digits, load_iris
 from sklearn.exceptions import ConvergenceWarning, NotFittedError
 from sklearn.model_selection import GridSearchCV
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from boltzmax.sklearn import HierarchicalSoftmaxClassifier, SoftmaxClassifier
-
-BOTH = pytest.mark.parametrize("make", [SoftmaxClassifier, HierarchicalSoftmaxClassifier])
-SOLVERS = pytest.mark.parametrize("solver", ["lbfgs", "adam"])
-
-
-@pytest.fixture(scope="module")
-def iris() -> Split:
-    return halves(load_iris)
-
-
-@pytest.fixture(scope="module")
-def digits() -> Split:
-    return halves(load_digits)
-
 
 # ---- predicting ----
 

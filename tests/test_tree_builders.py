@@ -211,7 +211,7 @@ def test_batches_do_not_matter(monkeypatch: pytest.MonkeyPatch) -> None:
     """The clusters are far apart, so that every start finds them."""
     vectors = np.array([[sum(3**i for i in range(7) if c >> i & 1)] for c in range(128)])
     first = spread(vectors, parents_of_clusters(vectors))
-    monkeypatch.setattr(builders, "_BATCH", 20)
+    monkeypatch.setattr(builders, "BATCH", 20)
     assert spread(vectors, parents_of_clusters(vectors)) == first
 
 
@@ -306,7 +306,7 @@ def test_many_classes_lose_less_than_a_thousandth(
 ) -> None:
     counts = distributions(n)[name]
     cost = cost_of_tree(check_two_levels(counts), counts)
-    monkeypatch.setattr(builders, "_FEW_CLASSES", n)
+    monkeypatch.setattr(builders, "FEW_CLASSES", n)
     best = cost_of_tree(check_two_levels(counts), counts)
     assert best - 1e-9 <= cost <= 1.001 * best
 

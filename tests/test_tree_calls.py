@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from boltzmax import HierarchicalSoftmax, _core
-from boltzmax.trees.hierarchical import TopClasses
+from boltzmax.trees.weights import TopClasses
 from tree_samples import TREES, chain, layer_on, rows_for
 
 

@@ -198,27 +198,20 @@ REPLACEMENTS = {
 
 @pytest.mark.parametrize("case", REPLACEMENTS)
 def test_replaced_arrays(case: str) -> None:
-    """Valid replacements are used, others are refused with a message; nothing crashes."""
-    layer, good = layer_on(TREES["mixed"]), layer_on(TREES["mixed"])
+    """None of these can be used, and all are refused in words."""
+    layer = layer_on(TREES["mixed"])
     hidden, target = rows_for(layer, 4)
     name = case.split(":")[0]
     setattr(layer, name, REPLACEMENTS[case])
     for ask in (
-        lambda x: x.log_prob(hidden, target).sum(),
-        lambda x: x.topk(hidden, 2)[1].sum(),
-        lambda x: x.loss_with_grad(hidden, target)[0],
-        lambda x: x.sgd_step(hidden, target, 0.1, update="batch")[0],
-        lambda x: x.sgd_step(hidden, target, 0.1)[0],
+        lambda: layer.log_prob(hidden, target),
+        lambda: layer.topk(hidden, 2),
+        lambda: layer.loss_with_grad(hidden, target),
+        lambda: layer.sgd_step(hidden, target, 0.1, update="batch"),
+        lambda: layer.sgd_step(hidden, target, 0.1),
     ):
-        try:
-            result = ask(layer)
-        except (TypeError, ValueError) as error:
-            message = str(error)
-            assert name in message
-            assert "incompatible function arguments" not in message
-        else:
-            assert case in ("weight: F order", "weight: backwards", "bias: strided")
-            assert result == ask(good) or "backwards" in case
+        with pytest.raises((TypeError, ValueError), match=f"^{name} must be "):
+            ask()
 
 
 @pytest.mark.parametrize("update", ["sequential", "batch", "hogwild"])

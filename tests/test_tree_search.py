@@ -14,6 +14,8 @@ from boltzmax import HierarchicalSoftmax, Tree
 from tree_samples import TREES, chain, layer_on, rows_for, top
 
 every_tree = pytest.mark.parametrize("tree", TREES.values(), ids=TREES.keys())
+CHOICES = {name: tree for name, tree in TREES.items() if tree.n_units > 0}
+every_choice = pytest.mark.parametrize("tree", CHOICES.values(), ids=CHOICES.keys())
 both = pytest.mark.parametrize("dtype", ["float32", "float64"])
 
 
@@ -162,11 +164,9 @@ def test_beam_of_any_size() -> None:
 
 
 @both
-@every_tree
+@every_choice
 def test_rows_with_nan(tree: Tree, dtype: str, isa: str) -> None:
-    """Probabilities are NaN, there are no top classes, and other rows are not affected."""
-    if tree.n_units == 0:
-        return
+    """Probabilities are NaN, there are no top classes, and the other rows do not mind."""
     layer = layer_on(tree, dtype=dtype)
     hidden = rows_for(layer, 3)[0]
     good = layer.topk(hidden, 2), layer.log_prob_all(hidden), layer.predict_node(hidden, 0.5)

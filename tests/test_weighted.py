@@ -13,6 +13,7 @@ import pytest
 import boltzmax
 from boltzmax import logsumexp, special
 from layouts import LAYOUTS, unaligned
+from oracle import exactly
 from ulp import ulp
 
 Array = npt.NDArray[Any]
@@ -21,15 +22,6 @@ INF, NAN = np.inf, np.nan
 REAL = ("float32", "float64", "float16")
 COMPLEX = ("complex64", "complex128")
 WIDE = ("longdouble", "clongdouble")
-
-
-def exactly(x: Any) -> Any:
-    """A real NumPy number as an mpmath number, exactly."""
-    parts = [float(x)]
-    while np.isfinite(x) and parts[-1] and len(parts) < 3:
-        x = x - x.dtype.type(parts[-1])
-        parts.append(float(x))
-    return mpmath.fsum(parts)
 
 
 def exact(x: Array, b: Array) -> tuple[Any, int]:

@@ -93,16 +93,26 @@ class Worker {
     return weighted / weights;
   }
 
-  template <class LogProb>
-  void StoreTop(size_t r, LogProb log_prob) {
-    // Elements of -inf or NaN exceed nothing: they fill the remaining ranks, in order of their index.
-    std::vector<Candidate>& best = top_.Best();
-    for (size_t c = 0; best.size() < p_.k; ++c) {
-      const auto id = static_cast<int64_t>(c);
-      if (std::none_of(best.begin(), best.end(), [&](const Candidate& b) { return b.id == id; })) {
+  // Elements of -inf or NaN exceed nothing: they fill what is left of the top, in their order.
+  void Fill(size_t r, std::vector<Candidate>& best) {
+    if (best.size() == p_.k) return;
+    found_.clear();
+    for (const Candidate& candidate : best) found_.push_back(candidate.id);
+    std::sort(found_.begin(), found_.end());
+    auto next = found_.begin();
+    for (int64_t id = 0; best.size() < p_.k; ++id) {
+      if (next != found_.end() && *next == id) {
+        ++next;
+      } else {
         best.push_back({Logit(r, id), id});
       }
     }
+  }
+
+  template <class LogProb>
+  void StoreTop(size_t r, LogProb log_prob) {
+    std::vector<Candidate>& best = top_.Best();
+    Fill(r, best);
     for (size_t j = 0; j < p_.k; ++j) {
       p_.top_id[r * p_.k + j] = best[j].id;
       p_.top_log_prob[r * p_.k + j] = log_prob(best[j].score);
@@ -115,6 +125,7 @@ class Worker {
   GatherFn load_;
   std::vector<RowSum> sums_;
   std::vector<double> means_;
+  std::vector<int64_t> found_;  // the ids of the top, in their order
   TopSearch top_;
 };
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib
 import json
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from importlib.util import find_spec
 from pathlib import Path
@@ -40,13 +40,16 @@ def output_path(text: str) -> Path:
     return path
 
 
-def write_json(path: Path, value: Any) -> None:
-    """Write `value` as JSON to a file, or to standard output if the path is ``-``."""
-    write_text(path, json.dumps(value, indent=2) + "\n")
+def write_json(
+    path: Path, environment: Mapping[str, Any], name: str, records: Iterable[Mapping[str, Any]]
+) -> None:
+    """Write what was measured in which environment to a file, or standard output for ``-``.
 
-
-def write_text(path: Path, text: str) -> None:
-    """Write `text` to a file, or to standard output if the path is ``-``."""
+    Under `name`, each record has a line of its own.
+    """
+    head = json.dumps({**environment, name: []}, indent=1).removesuffix("[]\n}")
+    lines = ",\n".join(map(json.dumps, records))
+    text = f"{head}[\n{lines}\n]}}\n"
     if path == Path("-"):
         sys.stdout.write(text)
     else:

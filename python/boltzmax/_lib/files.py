@@ -20,9 +20,9 @@ FileName = str | os.PathLike[str]
 def replacing(target: Path) -> Iterator[Path]:
     """Yield a temporary path next to `target`, which it replaces if nothing is raised.
 
-    The new file keeps the mode of the old one, and its owner and group where the system allows
-    that; without an old one, its mode follows the umask.  Nobody else may read the temporary file.
-    If `target` is a symbolic link, the file it points to is replaced or created.
+    What replaces a file has its mode, and its owner, group and extended attributes where the system
+    allows that; a new file has the mode that the umask leaves.  Until then nobody else may read it.
+    Of a symbolic link, the file it points to is replaced, or made.
     """
     target = Path(os.path.realpath(target))
     old = _status(target)
@@ -33,6 +33,7 @@ def replacing(target: Path) -> Iterator[Path]:
         with temporary.open("rb+") as file:
             os.fsync(file.fileno())
         mode = stat.S_IMODE(new.st_mode) if old is None else _take_over(temporary, old)
+        _copy_attributes(target, temporary)  # before the mode, which may forbid to write
         _set_mode(temporary, mode)
         temporary.replace(target)
     finally:
@@ -86,6 +87,16 @@ def _set_owner(path: Path, user: int, group: int) -> bool:
     except OSError:
         return False
     return True
+
+
+def _copy_attributes(source: Path, target: Path) -> None:
+    """Copy the extended attributes of a file, as far as the system has them and lets us."""
+    if not hasattr(os, "listxattr"):  # Linux alone
+        return
+    with suppress(OSError):
+        for name in os.listxattr(source):
+            with suppress(OSError):  # a name space that is not ours to write
+                os.setxattr(target, name, os.getxattr(source, name))
 
 
 def _set_mode(path: Path, mode: int) -> None:

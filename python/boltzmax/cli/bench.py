@@ -18,7 +18,7 @@ from boltzmax._lib.console import CommandError, output_path, print_table, requir
 from boltzmax.cli import peers, sweep
 from boltzmax.cli.arguments import add_command, figure_path, list_of, one_of, shape, threads
 from boltzmax.cli.peers import Case
-from boltzmax.cli.timing import interleave
+from boltzmax.cli.timing import least
 
 SHAPES = ((10,), (100000, 10), (64, 1000), (256, 32000))
 HEADER = (
@@ -98,7 +98,7 @@ def run_shapes(args: argparse.Namespace) -> None:
     if args.json != Path("-"):
         print_results(results)
     if args.json:
-        write_json(args.json, {**environment(), "results": [asdict(r) for r in results]})
+        write_json(args.json, environment(), "results", map(asdict, results))
     if args.plot:
         plot(results, args.plot)
 
@@ -134,9 +134,7 @@ def measure(case: Case, rounds: int) -> list[Result]:
     """Return the results of every peer in one case, ours first."""
     tasks = peers.prepare(case)
     rest = REST if case.threads > 1 else 0.0
-    times = interleave(tasks, rounds, rest=rest)
-    # The minimum: other load on the machine can only add to a time.
-    seconds = {name: float(values.min()) for name, values in times.items()}
+    seconds = least(tasks, rounds, rest=rest)
     result = np.asarray(tasks[peers.OURS].call())
     traffic = case.size * peers.dtype(case.dtype).itemsize + result.nbytes
     return [

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from boltzmax._lib.console import print_table, write_text
+from boltzmax._lib.console import print_table, write_json
 from boltzmax.cli import peers
 from boltzmax.cli.peers import OURS, Case
 from boltzmax.cli.timing import Task, interleave
@@ -103,10 +103,8 @@ def print_curves(curves: Iterable[Curve]) -> None:
 
 
 def write(curves: Iterable[Curve], environment: dict[str, Any], path: Path) -> None:
-    """Write a JSON file, one curve per line."""
-    lines = ",\n".join(json.dumps(asdict(curve)) for curve in curves)
-    head = json.dumps({**environment, "curves": []}, indent=1).removesuffix("[]\n}")
-    write_text(path, f"{head}[\n{lines}\n]}}\n")
+    """Write a JSON file, a curve in each line."""
+    write_json(path, environment, "curves", map(asdict, curves))
 
 
 def read(path: Path) -> tuple[list[Curve], dict[str, Any]]:

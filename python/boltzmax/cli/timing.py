@@ -51,6 +51,17 @@ def interleave(
     return {name: np.array(values) for name, values in times.items()}
 
 
+def least(
+    tasks: Mapping[str, Task], rounds: int = 15, sample: float = 5e-3, rest: float = 0.0
+) -> dict[str, float]:
+    """Return the least of what `interleave` measures for each task.
+
+    Whatever else the machine does can only add to a time.
+    """
+    times = interleave(tasks, rounds, sample, rest)
+    return {name: float(values.min()) for name, values in times.items()}
+
+
 def fastest(times: Mapping[str, NDArray[np.float64]], names: Iterable[str]) -> str:
     """Return which of the named tasks has the smallest median time."""
     return min(names, key=lambda name: float(np.median(times[name])))

@@ -37,7 +37,14 @@ ITEM = {"float16": 2, "bfloat16": 2, "float32": 4, "float64": 8, "bool": 1, "int
 
 
 def why_unavailable() -> str:
-    """Return the reason why no device can be used; an empty string if one can."""
+    """Return why there is no device to use; an empty string if there is one.
+
+    Examples
+    --------
+    >>> import boltzmax.cuda
+    >>> bool(boltzmax.cuda.why_unavailable()) == (not boltzmax.cuda.is_available())
+    True
+    """
     if _cuda is None:
         return (
             "this boltzmax was built without CUDA; where nvcc is installed, pip install boltzmax "
@@ -156,6 +163,13 @@ class DeviceArray:
         As NumPy's.
     dtype : str
         Such as "float32" or "bfloat16".
+
+    Examples
+    --------
+    >>> import boltzmax.cuda
+    >>> numbers = boltzmax.cuda.DeviceArray((2, 3), "float32", device=0, stream=0)
+    >>> numbers.shape, numbers.dtype
+    ((2, 3), 'float32')
     """
 
     def __init__(

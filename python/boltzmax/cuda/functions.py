@@ -71,8 +71,8 @@ def softmax(
     --------
     >>> import numpy as np
     >>> import boltzmax.cuda
-    >>> if boltzmax.cuda.is_available():
-    ...     p = boltzmax.cuda.softmax(np.log([1.0, 2.0, 5.0]))
+    >>> boltzmax.cuda.softmax(np.log([1.0, 2.0, 5.0])).round(3)
+    array([0.125, 0.25 , 0.625])
     """
     return _elementwise("SOFTMAX", x, axis, where, temperature, out, stream)
 
@@ -94,8 +94,8 @@ def log_softmax(
     --------
     >>> import numpy as np
     >>> import boltzmax.cuda
-    >>> if boltzmax.cuda.is_available():
-    ...     log_p = boltzmax.cuda.log_softmax(np.zeros(2))
+    >>> boltzmax.cuda.log_softmax(np.zeros(2)).round(3)
+    array([-0.693, -0.693])
     """
     return _elementwise("LOG_SOFTMAX", x, axis, where, temperature, out, stream)
 
@@ -118,8 +118,8 @@ def logsumexp(
     --------
     >>> import numpy as np
     >>> import boltzmax.cuda
-    >>> if boltzmax.cuda.is_available():
-    ...     lse = boltzmax.cuda.logsumexp(np.zeros((2, 2)), axis=None)
+    >>> print(f"{boltzmax.cuda.logsumexp(np.zeros((2, 2)), axis=None):.3f}")
+    1.386
     """
     call = Call(x, stream)
     axes = normalized_axes(axis, len(call.view.shape))
@@ -163,8 +163,8 @@ def softmax_backward(
     --------
     >>> import numpy as np
     >>> import boltzmax.cuda
-    >>> if boltzmax.cuda.is_available():
-    ...     dx = boltzmax.cuda.softmax_backward(np.array([1.0, 0.0]), np.array([0.5, 0.5]))
+    >>> boltzmax.cuda.softmax_backward(np.array([1.0, 0.0]), np.array([0.5, 0.5]))
+    array([ 0.25, -0.25])
     """
     return _gradient("SOFTMAX_BACKWARD", dy, y, axis, stream)
 
@@ -181,8 +181,8 @@ def log_softmax_backward(
     --------
     >>> import numpy as np
     >>> import boltzmax.cuda
-    >>> if boltzmax.cuda.is_available():
-    ...     dx = boltzmax.cuda.log_softmax_backward(np.array([1.0, 0.0]), np.log([0.5, 0.5]))
+    >>> boltzmax.cuda.log_softmax_backward(np.array([1.0, 0.0]), np.log([0.5, 0.5])).round(3)
+    array([ 0.5, -0.5])
     """
     return _gradient("LOG_SOFTMAX_BACKWARD", dy, y, axis, stream)
 

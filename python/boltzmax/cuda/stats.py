@@ -53,8 +53,8 @@ def row_stats(
     --------
     >>> import numpy as np
     >>> import boltzmax.cuda
-    >>> if boltzmax.cuda.is_available():
-    ...     top = boltzmax.cuda.row_stats(np.array([[0.0, 2.0, 1.0]]), k=2).top_ids
+    >>> boltzmax.cuda.row_stats(np.array([[0.0, 2.0, 1.0]]), k=2).top_ids
+    array([[1, 2]])
     """
     call = Call(logits, stream, name="logits")
     check_temperature(temperature)

@@ -25,7 +25,7 @@ from boltzmax.losses.registry import Loss, register
 Array = NDArray[Any]
 Floats = NDArray[np.float64]
 
-_SCRATCH = 2**18  # numbers in the buffer for a product that is added to a sum
+SCRATCH = 2**18  # numbers in the buffer for a product that is added to something
 
 
 def linear_cross_entropy(
@@ -297,7 +297,7 @@ class _Gradients:
         self.hidden = np.zeros(scores.hidden.shape, scores.dtype)
         self.weight = np.zeros(scores.weight.shape, scores.dtype)
         self.bias = None if scores.bias is None else np.zeros(scores.n_classes)
-        self._scratch = np.empty(_SCRATCH, scores.dtype)
+        self._scratch = np.empty(SCRATCH, scores.dtype)
         self._untouched = True
 
     def add(

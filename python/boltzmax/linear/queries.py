@@ -266,7 +266,7 @@ def linear_sample(
             continue
         sums = np.empty((len(x), len(scores.tiles)))
         for j, tile in enumerate(scores.tiles):
-            sums[:, j] = _read(scores, x, tile)[0]
+            sums[:, j] = summed_tile(scores, x, tile)[0]
         ids[where] = _drawn(scores, x, sums, level[where])
     return ids.reshape(scores.shape)
 
@@ -287,7 +287,7 @@ def _scores_at(
 def _largest(scores: Scores, x: Array, label: NDArray[np.int64] | None = None) -> Largest:
     largest = Largest(len(x), scores.dtype, label)
     for tile in scores.tiles:
-        largest.add(_read(scores, x, tile)[1], tile.start)
+        largest.add(summed_tile(scores, x, tile)[1], tile.start)
     return largest
 
 
@@ -299,7 +299,7 @@ def _drawn_from_largest(scores: Scores, x: Array, level: Floats) -> NDArray[np.i
     rows = np.flatnonzero((ids >= 0) & (wanted > 0))
     passed = np.zeros(len(rows), np.int64)
     for tile in scores.tiles if len(rows) else ():
-        is_largest = _read(scores, x, tile)[1][rows] == largest.score[rows, None]
+        is_largest = summed_tile(scores, x, tile)[1][rows] == largest.score[rows, None]
         running = passed[:, None] + np.cumsum(is_largest, axis=1)
         here = (passed <= wanted[rows]) & (wanted[rows] < running[:, -1])
         ids[rows[here]] = tile.start + (running[here] > wanted[rows[here], None]).argmax(axis=1)
@@ -307,8 +307,8 @@ def _drawn_from_largest(scores: Scores, x: Array, level: Floats) -> NDArray[np.i
     return ids
 
 
-def _read(scores: Scores, x: Array, tile: slice) -> tuple[Floats, Array]:
-    """Return the logsumexp of one tile, and its scores."""
+def summed_tile(scores: Scores, x: Array, tile: slice) -> tuple[Floats, Array]:
+    """Return the logsumexp of a tile alone, and its scores."""
     totals = Totals(len(x))
     s = scores.read_tile(x, tile, 0, NO_SHARES.of((), tile, scores.dtype), totals)
     return totals.lse, s
@@ -324,7 +324,7 @@ def _drawn(scores: Scores, x: Array, sums: Floats, level: Floats) -> NDArray[np.
         rows, tile = np.flatnonzero(valid & (chosen == j)), scores.tiles[j]
         for r in range(0, len(rows), FEW_ROWS):
             some = rows[r : r + FEW_ROWS]
-            of_tile = _read(scores, x[some], tile)[1]
+            of_tile = summed_tile(scores, x[some], tile)[1]
             probabilities = _core.softmax(of_tile.astype(np.float64), -1)
             ids[some] = tile.start + _inverse(probabilities, rest[some] / share[some, j])[0]
     return ids

@@ -30,12 +30,12 @@ Array = NDArray[Any]
 Floats = NDArray[np.float64]
 Rows = slice | NDArray[np.int64]
 
-# Numbers in a tile of logits: this fraction of all logits, between these bounds.
-_SMALLEST_TILE, _LARGEST_TILE, _PART = 2**17, 2**20, 96
-# One compiled function handles calls of at most this many logits.
+# Numbers in a tile of logits: between these, and otherwise this part of all logits.
+SMALLEST_TILE, LARGEST_TILE, _PART = 2**17, 2**20, 96
+# Calls of at most this many logits are read, multiplied and answered in one compiled function.
 SMALL = 2**17
-# Matrix products are slow with fewer rows than this, and no faster with more classes than this.
-FEW_ROWS, _MANY_CLASSES = 64, 1024
+# Fewer rows than this make slow matrix products; more classes than this make no faster ones.
+FEW_ROWS, MANY_CLASSES = 64, 1024
 
 
 class Scores:
@@ -72,17 +72,15 @@ class Scores:
         self.n_rows = n = len(self.hidden if self.rows is None else self.rows)
         size = min(self.hidden.dtype.itemsize, self.weight.dtype.itemsize)
         part = n * self.n_classes * size // (_PART * self.dtype.itemsize)
-        room = min(max(part, _SMALLEST_TILE), _LARGEST_TILE)
-        whole = self.n_classes * 2 * FEW_ROWS <= room  # each logit is computed once only
-        rows = (
-            room // self.n_classes if whole else max(math.isqrt(room // 2), room // _MANY_CLASSES)
-        )
+        room = min(max(part, SMALLEST_TILE), LARGEST_TILE)
+        whole = self.n_classes * 2 * FEW_ROWS <= room  # the logits are needed once only
+        rows = room // self.n_classes if whole else max(math.isqrt(room // 2), room // MANY_CLASSES)
         if self.rows is not None or self.hidden.dtype != self.dtype:  # rows are copied
             rows = min(rows, max(room // (4 * self.width + 1), FEW_ROWS))
         rows = _even(n, max(1, min(rows, n)))
         classes = room // rows
         if n > rows and not whole:
-            classes = min(classes, _MANY_CLASSES)
+            classes = min(classes, MANY_CLASSES)
         if self.weight.dtype != self.dtype:  # classes are copied
             classes = min(classes, max(room // (2 * self.width + 1), FEW_ROWS))
         self.block_rows = rows

@@ -15,12 +15,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 from scipy import sparse
+from sklearn.utils.sparsefuncs import min_max_axis
 
 Array = NDArray[Any]
 Doubles = NDArray[np.float64]
 
-_BLOCK = 1 << 22  # elements of a temporary
-_CONVERTED, _ROWS = 1 << 16, 64  # elements, and least rows, of a temporary that is used once
+BLOCK = 1 << 22  # elements of a temporary
+CONVERTED, ROWS = 1 << 16, 64  # elements, and at least so many rows, of one that is used at once
 _RANGE = 0.1  # a scale is at least this share of the largest distance from the centre
 _ROUNDINGS = 32  # see `Features.noise`
 
@@ -42,8 +43,8 @@ class Samples:
 
 
 def row_blocks(n_rows: int, width: int, most: int | None = None) -> list[slice]:
-    """Return slices of rows, such that a copy of a slice, `width` numbers per row, stays small."""
-    step = max(1, (_BLOCK if most is None else most) // max(width, 1))
+    """Return slices of rows, so many that a copy of them, `width` numbers each, stays small."""
+    step = max(1, (BLOCK if most is None else most) // max(width, 1))
     return [slice(start, min(start + step, n_rows)) for start in range(0, n_rows, step)]
 
 
@@ -63,8 +64,8 @@ def _converted(x: Any, dtype: DTypeLike) -> Iterator[tuple[slice, Any]]:
             shape = (rows.stop - rows.start, x.shape[1])
             yield rows, sparse.csr_array((data, indices, indptr), shape)
         return
-    # Few enough for the cache, but enough that summing the results does not dominate.
-    most = min(max(_CONVERTED, _ROWS * x.shape[1]), _BLOCK)
+    # Few enough for the cache, but not so few that to add up what they give takes long.
+    most = min(max(CONVERTED, ROWS * x.shape[1]), BLOCK)
     for rows in row_blocks(x.shape[0], x.shape[1], most):
         yield rows, x[rows].astype(dtype)
 
@@ -170,10 +171,10 @@ def _ends(x: Any) -> tuple[Doubles, Doubles]:
     if not sparse.issparse(x):
         return x.min(axis=0).astype(np.float64), x.max(axis=0).astype(np.float64)
     low, high = np.full((2, x.shape[1]), [[np.inf], [-np.inf]])
-    for rows in stored_blocks(x):  # SciPy's min and max copy their input
-        some = x[rows]
-        np.minimum(low, some.min(axis=0).toarray().ravel(), out=low)
-        np.maximum(high, some.max(axis=0).toarray().ravel(), out=high)
+    for rows in stored_blocks(x):  # `min_max_axis` copies what it looks at
+        least, largest = min_max_axis(x[rows], axis=0)
+        np.minimum(low, least, out=low)
+        np.maximum(high, largest, out=high)
     return low, high
 
 

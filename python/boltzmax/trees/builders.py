@@ -20,9 +20,9 @@ Floats = NDArray[np.float64]
 Indices = NDArray[np.int64]
 
 _ROUNDS = 10  # of 2-means; it stops by itself when no class changes sides
-_BATCH = 1 << 20  # most numbers in a batch of groups: 8 MiB of float64
-# Up to this many classes a group may begin at any class; with more, at one of 16 places per group.
-_FEW_CLASSES = 2048
+BATCH = 1 << 20  # how many numbers a batch of groups may hold: 8 MiB of float64
+# Up to here a group may begin at any class; with more classes at one of 16 places per group.
+FEW_CLASSES = 2048
 _PLACES_PER_GROUP = 16
 
 
@@ -251,7 +251,7 @@ def _halve(vectors: Floats, order: Indices, groups: Indices, rng: np.random.Gene
         if cut == size:
             continue
         alike = groups[0, (groups[1] == size) & (groups[2] == cut)]
-        step = max(1, _BATCH // (int(size) * vectors.shape[1]))
+        step = max(1, BATCH // (int(size) * vectors.shape[1]))
         for first in range(0, alike.size, step):
             places = alike[first : first + step, None] + np.arange(size)
             members = order[places]
@@ -382,7 +382,7 @@ def _cheapest_cuts(p: Floats) -> Indices:
 
 
 def _places_of_cuts(p: Floats) -> Indices:
-    if p.size <= _FEW_CLASSES:
+    if p.size <= FEW_CLASSES:
         return np.arange(p.size + 1)
     groups = np.cumsum(np.sqrt(p))
     marks = np.arange(1.0, groups[-1] * _PLACES_PER_GROUP) / _PLACES_PER_GROUP
