@@ -356,13 +356,16 @@ def test_there_are_no_todo_comments() -> None:
 
 
 def test_sources_are_short() -> None:
-    """At most 400 lines each."""
+    """At most 400 lines each; docstrings do not count."""
     code = {*SUFFIXES, ".py", ".pyi"}
-    sizes = {
-        str(path.relative_to(ROOT)): len(path.read_text(encoding="utf-8").splitlines())
-        for path in text_files()
-        if path.suffix in code
-    }
+    sizes = {}
+    for path in text_files():
+        if path.suffix not in code:
+            continue
+        text = path.read_text(encoding="utf-8")
+        if path.suffix == ".py":
+            text = re.sub(r'(?ms)^ *r?""".*?"""$', "", text)
+        sizes[str(path.relative_to(ROOT))] = len(text.splitlines())
     long = {name: lines for name, lines in sizes.items() if lines > 400}
     assert not long, long
 

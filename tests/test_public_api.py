@@ -26,4 +26,4 @@ def test_public_api(module: str) -> None:
 
 def test_the_corpus_of_bits_calls_every_function() -> None:
     public = {n for n in every_function.names() if not n.startswith("special.")}
-    assert {*bits_corpus.FUNCTIONS, "HierarchicalSoftmax"} >= public
+    assert {*bits_corpus.FUNCTIONS, "HierarchicalSoftmax", "LinearSoftmax"} >= public

@@ -14,15 +14,16 @@ from boltzmax.losses.registry import LOSSES
 
 def listings() -> dict[str, list[str]]:
     """Return the names behind each mark."""
-    losses: dict[str, list[str]] = {"logits": [], "log_prob": []}
+    losses: dict[str, list[str]] = {"logits": [], "others": []}
     for name, loss in LOSSES.items():
         if not loss.is_linear:
-            losses[loss.parameters[0]] += [name, f"{name}_with_grad"]
+            group = "logits" if loss.parameters[0] == "logits" else "others"
+            losses[group] += [name, f"{name}_with_grad"]
     return {
         "operations": [name for name, *_ in _core.operations],
         "gradients": [gradient for _, gradient, *_ in _core.operations if gradient is not None],
         "losses of logits": losses["logits"],
-        "losses of log-probabilities": losses["log_prob"],
+        "losses of log-probabilities": losses["others"],
     }
 
 
