@@ -17,8 +17,9 @@ _Function = Callable[..., Any]
 _PARAGRAPHS = {
     "axis": """
 axis : int, default -1
-    The class axis, counted from the end if negative; PyTorch's is 1. Targets, weights and losses
-    of rows have the shape of the scores without it, probabilities and gradients the full shape.
+    The class axis, counted from the end if negative; PyTorch's is 1. Targets, weights and
+    losses of rows have the shape of the scores without it, probabilities and gradients the
+    full shape.
 """,
     "empty": """
 empty : {"nan", "zero"}, default "nan"
