@@ -116,7 +116,7 @@ def test_messages_name_ignore_index_only_if_it_exists() -> None:
         with pytest.raises(IndexError, match="target 3 at position 1 is out of range") as error:
             call(bad)
         spoken = "ignore_index, -100)" in str(error.value)
-        assert spoken == (i < len(SOFT) + len(HARD) - 2)
+        assert spoken == (i < len(SOFT) + len(HARD) - 3)
         assert "ignore_index" not in str(error.value) or spoken
     with pytest.raises(IndexError, match="ignore_index, -7"):
         boltzmax.cross_entropy(X, bad, ignore_index=-7)
