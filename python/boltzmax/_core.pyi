@@ -7,7 +7,7 @@ from numpy.typing import ArrayLike, DTypeLike, NDArray
 compiler: str
 version: str
 _C_API: object
-# Name, and that of its gradient; whether it reduces, and whether its results are logarithms.
+# The name, the name of its gradient, whether it reduces, and whether its results are logarithms.
 operations: tuple[tuple[str, str | None, bool, bool], ...]
 
 _Axis = int | Sequence[int] | None
@@ -215,7 +215,7 @@ def linear_small_topk(*args: object) -> tuple[NDArray[np.int64], NDArray[Any]] |
 _I32 = NDArray[np.int32]
 _I64 = NDArray[np.int64]
 _F64 = NDArray[np.float64]
-_Tree = object  # what make_tree returns first
+_Tree = object  # the handle that make_tree returns first
 
 def make_tree(parents: _I64) -> tuple[_Tree, _I32, _I32, _I64, _I32, _I64, _I32, _I32]: ...
 def huffman_parents(counts: _F64, arity: int) -> _I64: ...
@@ -323,7 +323,7 @@ def layer_sure_nodes(
     log_probs: NDArray[Any],
 ) -> None: ...
 
-# The ordinary calls of public functions, their arguments by position; None for any other call.
+# Ordinary calls of public functions, with arguments by position; None for any other call.
 def cross_entropy_call(*arguments: Any) -> Any: ...
 def cross_entropy_with_grad_call(*arguments: Any) -> Any: ...
 def focal_loss_call(*arguments: Any) -> Any: ...

@@ -18,8 +18,8 @@ _PARAGRAPHS = {
     "axis": """
 axis : int, default -1
     The class axis, counted from the end if negative; PyTorch's is 1. Targets, weights and
-    losses of rows have the shape of the scores without it; probabilities and gradients have
-    the full shape.
+    losses of rows have the shape of the scores without it, probabilities and gradients the
+    full shape.
 """,
     "empty": """
 empty : {"nan", "zero"}, default "nan"

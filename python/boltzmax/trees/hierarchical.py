@@ -47,9 +47,8 @@ class HierarchicalSoftmax(UnitLayer):
     dtype : {float32, float64}
         The dtype of the weights, the hidden vectors and the results.
     seed : int or numpy.random.Generator, optional
-        If given, weights start normally distributed with standard deviation 1 / sqrt(D); else they
-        start at zero: then every choice is even, and training still breaks the symmetry, as the
-        hidden vectors differ.
+        If given, weights start normally distributed with standard deviation 1 / sqrt(D); else at
+        zero: then every choice is even, and training breaks the symmetry, as hidden vectors differ.
 
     Attributes
     ----------
@@ -208,8 +207,7 @@ class HierarchicalSoftmax(UnitLayer):
         loss : float
             The weighted mean of -log p(target), each before the step of its row.
         d_hidden : ndarray, shape (N, D)
-            The gradient of each row's loss, times its `sample_weight`, with respect to its hidden
-            vector.
+            The gradient of each row's weighted loss with respect to its hidden vector.
         """
         return self._descend(hidden, target, lr, sample_weight, update, None, 0.0)
 
