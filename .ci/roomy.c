@@ -1,6 +1,5 @@
-/* malloc with room to spare behind every block, to preload where AVX2 is emulated: of a masked load, qemu reads the
- * lanes that are left out, too, up to a block of four vectors beyond a row, and at the end of the heap there is no
- * such memory. */
+/* malloc with spare room after every block, to preload where AVX2 is emulated: qemu also reads the lanes that a masked
+ * load leaves out, up to a block of four vectors beyond a row, which may be beyond the end of the heap. */
 #include <errno.h>
 #include <stdlib.h>
 

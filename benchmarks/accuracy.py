@@ -1,9 +1,9 @@
-"""Measure the worst error of every operation x dtype x instruction set, the peers beside them.
+"""Measure the worst error of every operation x dtype x instruction set, and of the peers.
 
     python benchmarks/accuracy.py                    # the worst errors, and their inputs
     python benchmarks/accuracy.py --quick            # fewer rows
-    python benchmarks/accuracy.py --markdown         # as it stands in the documentation
-    python benchmarks/accuracy.py --update-docs      # there, with its picture
+    python benchmarks/accuracy.py --markdown         # the table of the documentation
+    python benchmarks/accuracy.py --update-docs      # write it there, with its plot
 
 The rows, the exact results and the budgets are those of the tests: tests/rows.py, oracle.py,
 ulp.py.
@@ -37,7 +37,7 @@ from boltzmax.cli.sweep import COLORS
 
 ROOT = Path(__file__).resolve().parent.parent
 Array = npt.NDArray[Any]
-# Takes the name of an operation and a matrix, works over its last axis.
+# Takes the name of an operation and a matrix, and works over the last axis.
 Implementation = Callable[[str, Array], Array]
 
 
@@ -53,7 +53,7 @@ def ours(isa: str) -> Implementation:
 
 
 def numpy_form(op: str, x: Array) -> Array:
-    """As one writes it with care: shifted, in float32 at least, the largest term left to log1p."""
+    """A careful NumPy version: shifted, in at least float32, log1p without the largest term."""
     wide = x.astype(np.float32) if x.dtype.itemsize == 2 else x
     first = np.argmax(wide, axis=-1, keepdims=True)
     top = np.take_along_axis(wide, first, axis=-1)
@@ -99,14 +99,14 @@ def implementations() -> dict[str, Implementation]:
 
 @dataclass
 class Worst:
-    """The worst of all results of one implementation, as a share of the budget and in units."""
+    """The worst result of one implementation, as a fraction of the budget and in units."""
 
     share: float = -1.0
     units: float = -1.0
     what: str = ""
 
     def see(self, share: Array, units: Array, name: str, x: Array, step: int) -> None:
-        """Take note of results: a matrix, or a vector for logsumexp; every `step`-th of a row."""
+        """Record results: a matrix, or a vector for logsumexp; every `step`-th of a row."""
         self.units = max(self.units, float(units.max()))
         at = np.unravel_index(int(np.argmax(share)), share.shape)
         if share[at] > self.share:
@@ -134,14 +134,14 @@ def number(value: float) -> str:
 
 @dataclass
 class Table:
-    """(operation, dtype, implementation) -> the worst."""
+    """(operation, dtype, implementation) -> the worst result."""
 
     cells: dict[tuple[str, str, str], Worst] = field(default_factory=dict)
 
     def measure(self, name: str, x: Array, run: dict[str, Implementation]) -> None:
-        """All operations of all implementations on a matrix of rows."""
+        """Measure all operations of all implementations on a matrix of rows."""
         exact = oracle.exact(x)
-        # Of the longest rows every seventh result is judged, which takes longer than computing it.
+        # In the longest rows only every seventh result is checked, which is slower than computing.
         part = slice(None, None, 7 if x.shape[-1] >= 1_000_000 else 1)
         shown, some = x[..., part], exact.columns(part)
         for label, implementation in run.items():
@@ -151,7 +151,7 @@ class Table:
                     with np.errstate(all="ignore"):
                         got = implementation(op, x)
                 except (TypeError, ValueError, NotImplementedError):
-                    continue  # not for this dtype
+                    continue  # unsupported dtype
                 if got.dtype != x.dtype:
                     continue
                 got = got if op == "logsumexp" else got[..., part]
@@ -198,7 +198,7 @@ def measure(quick: bool) -> Table:
     return table
 
 
-# ---- showing
+# ---- output
 
 
 def columns(table: Table) -> list[str]:
@@ -216,7 +216,7 @@ def summary(table: Table) -> list[list[str]]:
 
 
 def inputs(table: Table) -> list[list[str]]:
-    """The input of the worst result of every operation, dtype and instruction set of ours."""
+    """The input of our worst result for every operation, dtype and instruction set."""
     lines = [["operation", "dtype", "ISA", "of the budget", "its input"]]
     for op in ulp.OPS:
         for (name, dtype, label), worst in table.cells.items():
@@ -250,8 +250,8 @@ def versions() -> str:
 
 EXPLANATION = (
     "Worst error over all inputs: in eps (relative) for softmax, in ULP of the result for the "
-    "others and for half types; in brackets the worst share of the budget, which is kept where it "
-    "is at most 1. NumPy is the shifted formula with log1p, half types in float32."
+    "others and for half types; in parentheses the worst fraction of the budget, at most 1 if the "
+    "budget is kept. NumPy is the shifted formula with log1p, half types in float32."
 )
 
 

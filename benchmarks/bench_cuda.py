@@ -1,9 +1,9 @@
-"""boltzmax.cuda beside a copy of the same memory, PyTorch, torch.compile and a kernel in Triton.
+"""boltzmax.cuda compared with a memory copy, PyTorch, torch.compile and a Triton kernel.
 
-``python benchmarks/bench_cuda.py`` prints, for each operation, dtype and length of rows, the
-bandwidth of reading the scores once and writing the result once, as a part of what a copy on the
-device reaches in the same run; then the time of a call on little. All take turns, so that a device
-whose clock changes is fair to all; the middle of the rounds counts. Needs PyTorch with CUDA.
+``python benchmarks/bench_cuda.py`` prints, for each operation, dtype and row length, the bandwidth
+of reading the scores once and writing the result once, as a fraction of the bandwidth of a device
+copy in the same run; then the time of a small call. All are interleaved, so that clock changes
+affect all equally; the median of the rounds counts. Needs PyTorch with CUDA.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from boltzmax.cli.timing import Task, interleave
 
 LENGTHS = (1000, 1024, 4096, 10_000, 16_384, 32_768, 50_257, 131_072, 262_144)
 DTYPES = ("float32", "bfloat16")
-NUMBERS = 2**28  # of an array: far more than any second-level cache holds
+NUMBERS = 2**28  # per array: far more than any second-level cache holds
 SAMPLE = 5e-4  # seconds of calls on little: fewer than a stream has room for
 SMALL = ((1, 10), (64, 1000), (8, 50_257))
 
@@ -29,7 +29,7 @@ Call = Callable[[], Any]
 
 
 def triton_softmax(torch: Any) -> Callable[[Any], Any] | None:
-    """Return a softmax with a program for each row, as one would write it in Triton."""
+    """Return the usual Triton softmax, with one program per row."""
     try:
         import triton
         import triton.language as tl
@@ -55,7 +55,7 @@ def triton_softmax(torch: Any) -> Callable[[Any], Any] | None:
 
 
 def milliseconds(torch: Any, calls: dict[str, Call], rounds: int) -> dict[str, float]:
-    """Return the middle of the times of each call on the device; they take turns."""
+    """Return the median time of each call on the device; calls are interleaved."""
     times: dict[str, list[float]] = {name: [] for name in calls}
     for _ in range(rounds):
         for name, call in calls.items():
@@ -69,16 +69,16 @@ def milliseconds(torch: Any, calls: dict[str, Call], rounds: int) -> dict[str, f
 
 
 def microseconds(torch: Any, calls: dict[str, Call], rounds: int) -> dict[str, float]:
-    """Return the middle of the times between one call and the next, as Python makes them."""
+    """Return the median time from one call to the next in Python."""
     tasks = {name: Task(call, torch.cuda.synchronize) for name, call in calls.items()}
     times = interleave(tasks, rounds, SAMPLE)
     return {name: 1e6 * statistics.median(of) for name, of in times.items()}
 
 
 def peers(torch: Any, operation: str, x: Any) -> dict[str, Call]:
-    """Return what computes the operation on x, by name."""
+    """Return the implementations of the operation on x, by name."""
     own, theirs = getattr(boltzmax.cuda, operation), getattr(torch, operation)
-    torch.compiler.reset()  # else it gives up after a few shapes
+    torch.compiler.reset()  # otherwise it gives up after a few shapes
     compiled = torch.compile(lambda a: theirs(a, -1), dynamic=False)
     calls: dict[str, Call] = {
         "boltzmax": lambda: own(x),
@@ -92,7 +92,7 @@ def peers(torch: Any, operation: str, x: Any) -> dict[str, Call]:
 
 
 def runs(call: Call) -> bool:
-    """Whether a peer can do it at all: rows can be too long for one program of Triton."""
+    """Whether a peer supports the call: rows can be too long for one Triton program."""
     try:
         call()
     except Exception as error:
@@ -108,7 +108,7 @@ def scores(torch: Any, rows: int, n: int, dtype: str) -> Any:
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--rounds", type=int, default=20)
-    parser.add_argument("--numbers", type=int, default=NUMBERS, help="of an array")
+    parser.add_argument("--numbers", type=int, default=NUMBERS, help="per array")
     options = parser.parse_args()
     if not boltzmax.cuda.is_available():
         parser.error(f"there is nothing to measure: {boltzmax.cuda.why_unavailable()}")

@@ -1,7 +1,7 @@
-"""Cross-entropy of a linear layer with gradients, beside its matrix products and PyTorch.
+"""Cross-entropy of a linear layer with gradients, compared with its matrix products and PyTorch.
 
-``python benchmarks/bench_linear.py`` prints the time, the ratio to the four products that cannot
-be avoided without the logits, and the peak of extra memory.  Set OPENBLAS_NUM_THREADS=1 first.
+``python benchmarks/bench_linear.py`` prints the time, the ratio to the four products that are
+needed if the logits are not stored, and the peak of extra memory.  Set OPENBLAS_NUM_THREADS=1.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ def four_products(hidden: Floats, weight: Floats) -> Callable[[], None]:
 def in_torch(
     hidden: Floats, weight: Floats, target: NDArray[np.int64], *, chunked: bool = False
 ) -> Callable[[], None]:
-    """Return PyTorch's loss and gradients: unfused, or in chunks where this PyTorch can."""
+    """Return PyTorch's loss and gradients: unfused, or chunked if this PyTorch supports it."""
     torch: Any = pytest.importorskip("torch")
     functional = torch.nn.functional
     if chunked and not hasattr(functional, "linear_cross_entropy"):
@@ -94,7 +94,7 @@ def report(title: str, calls: Mapping[str, Callable[[], Any]]) -> None:
 
 
 def extra_memory(hidden: Floats, weight: Floats, target: NDArray[np.int64]) -> int:
-    """Return the peak of the memory that is neither an argument nor a result."""
+    """Return the peak memory besides arguments and results."""
     tracemalloc.start()
     before = tracemalloc.get_traced_memory()[0]
     linear_cross_entropy_with_grad(hidden, weight, target)

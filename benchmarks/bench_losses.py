@@ -1,6 +1,6 @@
-"""Cross-entropy with its gradient and row statistics, beside PyTorch and our logsumexp.
+"""Cross-entropy with its gradient, and row statistics, compared with PyTorch and our logsumexp.
 
-``python benchmarks/bench_losses.py`` prints the ratios, measured in turns in one process.
+``python benchmarks/bench_losses.py`` prints the ratios, measured interleaved in one process.
 """
 
 from __future__ import annotations
@@ -61,7 +61,7 @@ def test_row_stats_logsumexp(measure: Measure) -> None:
 
 
 def compare(title: str, tasks: dict[str, Callable[[], object]]) -> None:
-    """Print the time of each task, and as a multiple of the last one's."""
+    """Print the time of each task, also as a multiple of the last one's."""
     times = interleave({name: Task(call) for name, call in tasks.items()}, rounds=7)
     last = times[list(tasks)[-1]]
     print(title)

@@ -1,4 +1,4 @@
-"""Where the result goes: a fresh array, one passed as ``out=``, or the input itself."""
+"""Output arrays: a fresh one, one passed as ``out=``, or the input itself."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Whole calls, result array included, beside the peers: small, in cache, out of cache, any axis."""
+"""Whole calls, with result arrays, against the peers: small, in cache, out of cache, any axis."""
 
 from __future__ import annotations
 

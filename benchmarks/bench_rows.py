@@ -1,13 +1,13 @@
-"""Time per row against the length of the rows, for every operation on rows, beside the peers.
+"""Time per row against the length of the rows, for every operation on rows, with the peers.
 
     python benchmarks/bench_rows.py --output rows
     python benchmarks/bench_rows.py --output rows --quick
     python benchmarks/bench_rows.py --output rows --rows 100000 --dtype float64
     python benchmarks/bench_rows.py --update-docs      # the pictures of the documentation
 
-On one thread, all in one process and in turns. The rows of a length fill a part of the second-level
-cache unless --rows says how many there are. Writes rows.json, and of it rows.png and speed.png, to
-a folder, and says where a peer is faster, and where one element more costs the most.
+On one thread, interleaved in one process. The rows of one length fill a part of the second-level
+cache unless --rows sets their number. Writes rows.json and its plots rows.png and speed.png to a
+folder, and prints where a peer is faster, and where one more element costs the most.
 """
 
 from __future__ import annotations
@@ -24,11 +24,11 @@ from boltzmax.cli.peers import OURS, Case
 from boltzmax.cli.sweep import Curve
 from row_tasks import OPERATIONS, YARDSTICK
 
-MOST_ELEMENTS = 1 << 25  # where --rows says how many rows: longer ones are left out
+MOST_ELEMENTS = 1 << 25  # with --rows, longer rows are left out
 
 
 def slower(of: dict[str, Curve]) -> dict[int, tuple[str, float]]:
-    """Return the fastest peer, and our time over its, of the lengths where it beats us."""
+    """Return, for the lengths where a peer beats us, the fastest one and our time over its."""
     times = {name: curve.times for name, curve in of.items() if name not in (OURS, YARDSTICK)}
     found = {}
     for n, ours in of[OURS].times.items():
@@ -39,7 +39,7 @@ def slower(of: dict[str, Curve]) -> dict[int, tuple[str, float]]:
 
 
 def largest_step(of: dict[str, Curve]) -> tuple[int, float]:
-    """Return the n at which one element more costs the most, and the ratio of the two times."""
+    """Return the n at which one more element costs the most, and the ratio of the two times."""
     ours = of[OURS].times
     steps = {n: ours[n + 1] / ours[n] for n in ours if n + 1 in ours and n < sweep.DENSE}
     at = max(steps, key=lambda n: steps[n])
@@ -72,9 +72,9 @@ def measure(args: argparse.Namespace) -> list[Curve]:
 
 
 def draw(folder: Path) -> str:
-    """Draw what rows.json has: rows.png, and the softmax family alone in speed.png.
+    """Plot rows.json: all of it in rows.png, and only the softmax family in speed.png.
 
-    Returns what it was measured with.
+    Return the environment of the measurement.
     """
     curves, found = sweep.read(folder / "rows.json")
     conditions = bench.conditions(found)
@@ -91,10 +91,10 @@ def main() -> None:
     where = parser.add_mutually_exclusive_group(required=True)
     where.add_argument("--output", type=Path, metavar="FOLDER")
     where.add_argument("--update-docs", action="store_true", help="write to docs/_static")
-    parser.add_argument("--redraw", action="store_true", help="measure nothing, draw rows.json")
+    parser.add_argument("--redraw", action="store_true", help="only plot rows.json again")
     parser.add_argument("--operations", nargs="+", choices=OPERATIONS, default=OPERATIONS)
     parser.add_argument("--dtype", choices=peers.available_dtypes(), default="float32")
-    parser.add_argument("--rows", type=int, help="of every length; else as many as fit in cache")
+    parser.add_argument("--rows", type=int, help="per length; by default as many as fit in cache")
     parser.add_argument("--rounds", type=int, default=21, help="21 by default")
     parser.add_argument("--quick", action="store_true", help="few lengths, 3 rounds")
     args = parser.parse_args()

@@ -1,4 +1,4 @@
-"""One thread and two: many rows, one long row, and arrays too small to share."""
+"""One thread and two: many rows, one long row, and arrays too small for threads."""
 
 from __future__ import annotations
 

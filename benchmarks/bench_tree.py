@@ -1,8 +1,8 @@
-"""Hierarchical softmax, beside gensim, fastText and the full softmax.
+"""Hierarchical softmax, compared with gensim, fastText and the full softmax.
 
 ``python benchmarks/bench_tree.py`` prints the ratios of one run, on one thread. gensim and fastText
-are optional: ``pip install gensim fasttext``. The large layers need 3 GB of memory; ``--quick``
-does with little.
+are optional: ``pip install gensim fasttext``. The large layers need 3 GB of memory, with
+``--quick`` much less.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ RATE = 0.025
 
 
 def zipf(n: int) -> NDArray[np.float64]:
-    """Return how often words occur: the r-th in proportion to 1 / r."""
+    """Return word frequencies, proportional to 1 / r for the r-th word."""
     share = 1.0 / np.arange(1, n + 1)
     return np.asarray(share / share.sum())
 
@@ -52,7 +52,7 @@ def counts() -> NDArray[np.float64]:
 
 
 def pairs(words: Ids) -> tuple[Ids, Ids]:
-    """Return (context, word) pairs as skip-gram forms them, word after word of each sentence."""
+    """Return the (context, word) pairs of skip-gram, word by word for each sentence."""
     contexts, targets = [], []
     for sentence in words:
         at = np.arange(LENGTH)[:, None] + np.array([i for i in range(-WINDOW, WINDOW + 1) if i])
@@ -63,7 +63,7 @@ def pairs(words: Ids) -> tuple[Ids, Ids]:
 
 
 class SkipGram:
-    """Input vectors for all words, and the layer that guesses their neighbours."""
+    """Input vectors for all words, and the layer that predicts their neighbours."""
 
     def __init__(self) -> None:
         rng = np.random.default_rng(1)
@@ -80,7 +80,7 @@ class SkipGram:
 
 
 def gensim_pass(words: Ids) -> Callable[[], object]:
-    """Return gensim's pass over the same pairs; its vocabulary is ready."""
+    """Return gensim's pass over the same pairs, with its vocabulary built."""
     models: Any = pytest.importorskip("gensim.models")
     model = models.Word2Vec(
         vector_size=FEATURES,
@@ -102,15 +102,15 @@ def gensim_pass(words: Ids) -> Callable[[], object]:
 
 
 def fasttext_pass(words: Ids) -> tuple[Callable[[], object], float]:
-    """Return fastText's pass over the same words, and how many pairs it forms of them.
+    """Return fastText's pass over the same words, and how many pairs it forms.
 
-    Its window is drawn anew for every word, from 1 to the given one.
+    It draws a window for every word, from 1 to the given size.
     """
     fasttext: Any = pytest.importorskip("fasttext")
     folder = tempfile.TemporaryDirectory()
     path = Path(folder.name) / "corpus.txt"
     with path.open("w") as file:
-        # Every word once more, in lines too short to form pairs: so that the trees agree in size.
+        # Every word once more, in lines too short to form pairs, so that the trees agree in size.
         file.writelines(" ".join(map(str, sentence)) + "\n" for sentence in words)
         file.writelines(f"{w}\n" for w in range(VOCABULARY))
 
@@ -136,7 +136,7 @@ def fasttext_pass(words: Ids) -> tuple[Callable[[], object], float]:
 
 
 def compare_training(sentences: int) -> None:
-    """Print how many pairs a second everybody learns from."""
+    """Print the training pairs per second of every implementation."""
     words = corpus(sentences)
     context, target = pairs(words)
     ours = SkipGram()
@@ -157,7 +157,7 @@ def compare_training(sentences: int) -> None:
         rate[fasttext] = formed / least({fasttext: Task(run)}, rounds=1)[fasttext]
     except pytest.skip.Exception:
         print("fastText is not installed")
-    except RuntimeError as error:  # now and then it meets NaN
+    except RuntimeError as error:  # it sometimes encounters NaN
         print(f"fastText failed: {error}")
     depth = ours.layer.tree.expected_depth(np.bincount(target, minlength=VOCABULARY))
     print(f"skip-gram, V={VOCABULARY} D={FEATURES}, {len(target)} pairs, {depth:.1f} nodes each")
@@ -167,7 +167,7 @@ def compare_training(sentences: int) -> None:
 
 
 def peaked_layer(classes: int, features: int, rows: int = 16) -> tuple[HierarchicalSoftmax, Floats]:
-    """Return a layer as training leaves it, sure of most choices, and hidden rows for it."""
+    """Return a layer like a trained one, certain of most choices, and hidden rows for it."""
     rng = np.random.default_rng(0)
     layer = HierarchicalSoftmax(Tree.huffman(zipf(classes)), features, seed=0)
     hidden = rng.standard_normal((rows, features), np.float32)
@@ -176,7 +176,7 @@ def peaked_layer(classes: int, features: int, rows: int = 16) -> tuple[Hierarchi
 
 
 def compare_with_full(classes: int, features: int) -> None:
-    """Print the time of a log-probability and of the top ten beside the full softmax."""
+    """Print the time of a log-probability and of the top ten, compared with the full softmax."""
     layer, hidden = peaked_layer(classes, features)
     weight = np.random.default_rng(1).standard_normal((classes, features), np.float32)
     row, target = hidden[:1], np.array([classes // 2])
@@ -217,7 +217,7 @@ def compare_with_full(classes: int, features: int) -> None:
 
 
 def growth(classes: list[int], features: int, plot: Path | None) -> None:
-    """Print, and draw, what a log-probability costs for ever more classes."""
+    """Print and plot the cost of a log-probability as the number of classes grows."""
     rng = np.random.default_rng(0)
     hidden = rng.standard_normal((1024, features), np.float32)
     tasks = {}

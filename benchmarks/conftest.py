@@ -1,7 +1,7 @@
-"""The benchmark suites, to run with ``python -m pytest benchmarks --benchmark-only``.
+"""The benchmark suites; run them with ``python -m pytest benchmarks --benchmark-only``.
 
-What belongs together is one group: boltzmax, its peers and the yardsticks in one case. The tasks
-of a group run one after the other, so compare them roughly; ``goals.py`` interleaves them.
+A group is one case with boltzmax, its peers and the yardsticks. The tasks of a group run one after
+the other, so comparisons are rough; ``goals.py`` interleaves them.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
-"""Instructions for each element in the hot loops of boltzmax.cuda, counted in machine code.
+"""Count the instructions per element in the hot loops of boltzmax.cuda's machine code.
 
 ``python benchmarks/cuda_instructions.py`` compiles cpp/cuda/rows.cu for compute capability 9.0 and
-prints, for rows that wait in shared memory, what a thread issues for an element that it reads, sums
-and maps. Needs no device; nvcc, and nvdisasm, which comes with CUDA and with Triton.
+prints, for rows staged in shared memory, how many instructions a thread issues to read, sum and map
+an element. Needs no device, but nvcc, and nvdisasm, which comes with CUDA and with Triton.
 """
 
 from __future__ import annotations
@@ -13,13 +13,13 @@ import subprocess
 import tempfile
 from pathlib import Path
 
-ITEMS = {"float": 4, "double": 2, "boltzmax::Half": 8, "boltzmax::BFloat16": 8}  # of sixteen bytes
-OPERATIONS = {"0": "softmax", "1": "log_softmax", "5": "cross_entropy"}  # as cpp/cuda/task.hpp
+ITEMS = {"float": 4, "double": 2, "boltzmax::Half": 8, "boltzmax::BFloat16": 8}  # per 16 bytes
+OPERATIONS = {"0": "softmax", "1": "log_softmax", "5": "cross_entropy"}  # as in cpp/cuda/task.hpp
 PHASES = ("read", "sum", "map")
 
 
 def inner_loops(code: list[str]) -> list[list[str]]:
-    """Return the instructions of each loop that has none inside."""
+    """Return the instructions of each innermost loop."""
     labels: dict[str, int] = {}
     lines: list[str] = []
     for line in code:
@@ -35,7 +35,7 @@ def inner_loops(code: list[str]) -> list[list[str]]:
 
 
 def phase_of(loop: list[str]) -> tuple[str, int]:
-    """Return what a loop does, and how many packets of sixteen bytes; an empty name for others."""
+    """Return what a loop does and its 16-byte packets; an empty name for other loops."""
     of = {
         name: sum(bool(re.search(rf"\b{name}\.\S*128", line)) for line in loop)
         for name in ("LDG", "LDS", "STG", "STS")
@@ -85,7 +85,7 @@ def main() -> None:
                 counts[phase] = min(here, counts.get(phase, here))
         missing = [phase for phase in PHASES if phase not in counts]
         if missing:
-            parser.error(f"there is no loop that looks like the {missing[0]} of {name}")
+            parser.error(f"found no loop like the {missing[0]} of {name}")
         cells = [f"{counts[phase]:.1f}" for phase in PHASES] + [f"{sum(counts.values()):.1f}"]
         element = kernel[1].rpartition(":")[2]
         print(f"| {OPERATIONS[kernel[2]]} | {element} | {' | '.join(cells)} |")

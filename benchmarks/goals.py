@@ -1,12 +1,12 @@
-"""Measure the goals for speed and say which of them this machine reaches.
+"""Measure the speed goals and report which of them this machine reaches.
 
     python benchmarks/goals.py
     python benchmarks/goals.py --only "64x1000 float32" --json goals.json
     python benchmarks/goals.py --update-docs
 
-Each goal is a ratio of times that are taken in turns in one process: the median over all rounds
-of our time against the rival's in the same round. One thread, unless the goal says two. All
-caches and thread pools are warm.
+Each goal is a ratio of times measured interleaved in one process: the median over all rounds of our
+time against the rival's in the same round. One thread, unless the goal says two. All caches and
+thread pools are warm.
 """
 
 from __future__ import annotations
@@ -32,11 +32,11 @@ from boltzmax.cli.timing import Task, fastest, interleave
 Tasks = dict[str, Task]
 Contest = Callable[[Case], Tasks]  # our task, named OURS, and those of one rival or more
 
-NOISE = 1.03  # what "no slower" allows for
+NOISE = 1.03  # the tolerance of "no slower"
 
 
 def ours(case: Case, x: Array, out: Array | None = None) -> Task:
-    """Return our task, with the result in `out` if that is given."""
+    """Return our task, with the result in `out` if given."""
     call = partial(getattr(boltzmax, case.function), x, case.axis, out=out)
     return Task(call, partial(boltzmax.set_num_threads, case.threads))
 
@@ -53,7 +53,7 @@ def against_torch(case: Case) -> Tasks:
 
 
 def against_peers(case: Case) -> Tasks:
-    """Compare whole calls on rows, losses and gradients among them."""
+    """Compare whole calls on rows, including losses and gradients."""
     tasks = row_tasks.prepare(case)
     del tasks[row_tasks.YARDSTICK]
     return tasks
@@ -65,7 +65,7 @@ def against_np_exp(case: Case) -> Tasks:
 
 
 def against_np_copyto(case: Case) -> Tasks:
-    """Compare what both write into the same array; logsumexp has hardly anything to write."""
+    """Compare both writing into the same array; logsumexp writes hardly anything."""
     x = case.data()
     y = np.ones_like(x)
     out = None if case.function == "logsumexp" else y
@@ -73,7 +73,7 @@ def against_np_copyto(case: Case) -> Tasks:
 
 
 def against_last_axis(case: Case) -> Tasks:
-    """Compare with ourselves on as many rows of the same length, along the last axis."""
+    """Compare with ourselves on the same number and length of rows along the last axis."""
     shape = list(case.shape)
     shape.append(shape.pop(case.axis))
     last = Case(case.function, tuple(shape), case.dtype)
@@ -81,7 +81,7 @@ def against_last_axis(case: Case) -> Tasks:
 
 
 def against_one_thread(case: Case) -> Tasks:
-    """Compare with ourselves; the time is that of the work, not of a fresh result."""
+    """Compare with ourselves; the time excludes a fresh result."""
     x = case.data()
     out = None if case.function == "logsumexp" else np.ones_like(x)
     alone = Case(case.function, case.shape, case.dtype)
@@ -89,7 +89,7 @@ def against_one_thread(case: Case) -> Tasks:
 
 
 def against_out(case: Case) -> Tasks:
-    """Compare a fresh result with one that goes into an array passed as ``out=``."""
+    """Compare a fresh result with an array passed as ``out=``."""
     x = case.data()
     return {OURS: ours(case, x), "out=": ours(case, x, np.ones_like(x))}
 
@@ -115,7 +115,7 @@ class Goal:
 
 @dataclass(frozen=True)
 class Verdict:
-    """What was measured for a goal."""
+    """The measurement of a goal."""
 
     goal: str
     wanted: str
@@ -130,7 +130,7 @@ SMALL: Shape = (10,)
 CACHED: Shape = (64, 1000)
 LARGE: Shape = (256, 32000)
 ONE_ROW: Shape = (10_000_000,)
-HUGE: Shape = (512, 32000)  # more than the 32 MiB above which malloc always asks the system
+HUGE: Shape = (512, 32000)  # above the 32 MiB from which malloc always maps new memory
 
 
 ROWS_OF_10: Shape = (100_000, 10)
@@ -181,7 +181,7 @@ def short_row_goals() -> Iterator[Goal]:
 
 
 def all_goals() -> Iterator[Goal]:
-    """Yield the goals in the order of the table in which they are published."""
+    """Yield the goals in the order of the published table."""
     for function in FUNCTIONS:
         yield Goal(Case(function, SMALL), against_np_exp, at_most=1)
         yield Goal(Case(function, SMALL), against_torch, at_least=5)
@@ -215,7 +215,7 @@ def all_goals() -> Iterator[Goal]:
 
 
 def judge(goal: Goal, rounds: int) -> Verdict | None:
-    """Measure a goal; None if there is nothing to compare with."""
+    """Measure a goal; None if there is no rival to compare with."""
     tasks = goal.contest(goal.case)
     rivals = [name for name in tasks if name != OURS]
     if not rivals:
@@ -245,13 +245,13 @@ def print_verdicts(verdicts: Sequence[Verdict]) -> None:
 
 
 def markdown(verdicts: Sequence[Verdict]) -> str:
-    """Return the table as it stands in the documentation."""
+    """Return the table of the documentation."""
     reached = sum(v.reached for v in verdicts)
     lines = [
         f"{bench.conditions(row_tasks.environment())}; {os.cpu_count()} shared cores, one thread "
-        f"unless said. {reached} of {len(verdicts)} goals reached.",
+        f"unless stated. {reached} of {len(verdicts)} goals reached.",
         "",
-        "| case | wanted | measured | rival |",
+        "| case | goal | measured | rival |",
         "| --- | --- | --- | --- |",
     ]
     for v in verdicts:

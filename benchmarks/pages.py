@@ -1,4 +1,4 @@
-"""Put measured tables into the documentation, between the markers of each."""
+"""Insert measured tables into the documentation, between their markers."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ ACCURACY = DOCS / "concepts" / "accuracy.md"
 
 
 def update(page: Path, name: str, text: str) -> None:
-    """Replace what stands between ``<!-- name:begin -->`` and ``<!-- name:end -->``."""
+    """Replace the text between ``<!-- name:begin -->`` and ``<!-- name:end -->``."""
     begin, end = f"<!-- {name}:begin -->", f"<!-- {name}:end -->"
     content = page.read_text(encoding="utf-8")
     if content.count(begin) != 1 or content.count(end) != 1:

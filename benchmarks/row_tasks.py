@@ -1,6 +1,6 @@
-"""Every operation on rows, prepared for boltzmax and for the peers that have its equal.
+"""Every operation on rows, prepared for boltzmax and for the peers that have an equivalent.
 
-PyTorch works on its own tensors, and differentiates only where that is the operation.
+PyTorch works on its own tensors, and differentiates only if the operation is a gradient.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from boltzmax.cli.timing import Task
 
 LOSSES = ("cross_entropy", "cross_entropy_with_grad", "row_stats")
 OPERATIONS = (*FUNCTIONS, "softmax_backward", "log_softmax_backward", *LOSSES)
-YARDSTICK = "np.exp"  # beside every operation: no peer
+YARDSTICK = "np.exp"  # shown with every operation, but not a peer
 
 
 @dataclass(frozen=True)
@@ -40,7 +40,7 @@ class Rows:
 
 
 def prepare(case: Case) -> dict[str, Task]:
-    """Return the tasks of a case: ours first, the peers', and NumPy's exp of as many numbers."""
+    """Return the tasks of a case: ours first, the peers', and NumPy's exp of equal size."""
     if case.function in FUNCTIONS:
         tasks = peers.prepare(case)
     else:
@@ -67,7 +67,7 @@ def _ours(function: str, rows: Rows) -> Callable[[], object]:
 
 
 def in_torch(function: str, rows: Rows) -> Task:
-    """Return PyTorch's way to the same results."""
+    """Return PyTorch's task for the same results."""
     import torch
 
     x = torch.from_numpy(rows.x.astype(np.float64)).to(getattr(torch, rows.dtype))
@@ -91,10 +91,10 @@ def in_torch(function: str, rows: Rows) -> Task:
 
 
 def environment() -> dict[str, Any]:
-    """Return what measurements depend on, the commit among it."""
+    """Return what measurements depend on, including the commit."""
     command = ["git", "-C", str(Path(__file__).parent), "rev-parse", "--short", "HEAD"]
     try:
         done = subprocess.run(command, capture_output=True, text=True, check=True)
-    except (OSError, subprocess.CalledProcessError):  # of an archive, or without git
+    except (OSError, subprocess.CalledProcessError):  # an archive, or no git
         return bench.environment()
     return {**bench.environment(), "commit": done.stdout.strip()}

@@ -1,10 +1,10 @@
-"""What a call on little costs, in microseconds, beside the same in PyTorch or SciPy.
+"""The cost of small calls in microseconds, compared with PyTorch or SciPy.
 
     python benchmarks/small_calls.py
     python benchmarks/small_calls.py --only tree --json small.json
 
-On one thread, in one process and in turns. np.exp of 40 numbers and a bare call of compiled code
-come first: what nothing here can be faster than.
+On one thread, interleaved in one process. np.exp of 40 numbers and a bare call of compiled code
+come first, as lower bounds.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ Calls = dict[str, Callable[[], object]]
 
 CASE = Case("softmax", (4, 10))
 FEATURES, VOCABULARY, K = 32, 1000, 5
-SAMPLE = 1e-3  # seconds that a sample of calls takes
+SAMPLE = 1e-3  # seconds per sample of calls
 PEERS = ("torch", "scipy")
 
 
@@ -45,13 +45,13 @@ class Result:
 
 
 def floors() -> Iterator[tuple[str, Calls]]:
-    """Yield what an interpreter and NumPy take for next to nothing."""
+    """Yield the lower bounds: minimal calls of Python and NumPy."""
     yield "np.exp of 40 numbers", {"numpy": partial(np.exp, CASE.data())}
     yield "a bare call", {"python": partial(math.hypot, 3.0, 4.0)}
 
 
 def softmaxes() -> Iterator[tuple[str, Calls]]:
-    """Yield the calls that have an option of softmax or logsumexp."""
+    """Yield calls of softmax or logsumexp with their options."""
     x = CASE.data()
     mask, temperature = x > -2, np.full((len(x), 1), 2.0)
     ours = partial(boltzmax.softmax, x)
@@ -105,7 +105,7 @@ def _scipy_softmaxes(x: Array, mask: Array) -> Calls:
 
 
 def losses() -> Iterator[tuple[str, Calls]]:
-    """Yield the losses of four rows of ten classes."""
+    """Yield losses of four rows of ten classes."""
     for operation in row_tasks.LOSSES:
         tasks = row_tasks.prepare(Case(operation, CASE.shape))
         yield operation, {name: t.call for name, t in tasks.items() if name in (OURS, *PEERS)}
@@ -129,7 +129,7 @@ def _vectors() -> tuple[Array, Array, Array]:
 
 
 def linear() -> Iterator[tuple[str, Calls]]:
-    """Yield the calls of a linear layer with a thousand classes."""
+    """Yield calls of a linear layer with a thousand classes."""
     hidden, weight, target = _vectors()
     loss: Calls = {OURS: partial(boltzmax.linear_cross_entropy, hidden, weight, target)}
     top: Calls = {OURS: partial(boltzmax.linear_topk, hidden, weight, K)}
@@ -145,7 +145,7 @@ def linear() -> Iterator[tuple[str, Calls]]:
 
 
 def trees() -> Iterator[tuple[str, Calls]]:
-    """Yield the calls of a layer on a tree of a thousand classes, which no peer has."""
+    """Yield calls of a layer on a tree of a thousand classes, which no peer has."""
     hidden, _, target = _vectors()
     for kind, tree in (
         ("balanced", Tree.balanced(VOCABULARY)),
@@ -166,7 +166,7 @@ def measure(name: str, calls: Calls, rounds: int) -> list[Result]:
 
 
 def print_results(results: list[Result]) -> None:
-    """Print one row for each call, and how often np.exp fits into it."""
+    """Print one row for each call, with its time as a multiple of np.exp's."""
     exp = results[0].least
     rows = []
     for name in dict.fromkeys(r.call for r in results):
@@ -175,7 +175,7 @@ def print_results(results: list[Result]) -> None:
         peers = (f"{least[peer]:.2f}" if peer in least else "" for peer in PEERS)
         rows.append((name, f"{first:.2f}", f"{first / exp:.1f}x", *peers))
     header = ("call", ">us", ">np.exp", *(f">{peer}" for peer in PEERS))
-    print_table("microseconds of a call, the least of all rounds", header, [rows])
+    print_table("microseconds per call, the minimum of all rounds", header, [rows])
 
 
 def set_threads(n: int) -> None:

@@ -1,4 +1,4 @@
-"""Check a built site: every link inside it leads somewhere, and nothing comes from elsewhere.
+"""Check a built site: every internal link has a target, and nothing is loaded from other sites.
 
     python docs/check_site.py build/docs
     python docs/check_site.py build/docs --browser screenshots     # needs Chromium and selenium
@@ -39,7 +39,7 @@ LOADED = {("script", "src"), ("img", "src"), ("source", "src"), ("iframe", "src"
 
 
 class Page(HTMLParser):
-    """The links of a page, what it loads, and the places in it that have names."""
+    """The links of a page, the files that it loads, and its anchors."""
 
     def __init__(self, path: Path) -> None:
         super().__init__()
@@ -49,7 +49,7 @@ class Page(HTMLParser):
         self.feed(path.read_text(encoding="utf-8"))
 
     def handle_starttag(self, tag: str, attributes: list[tuple[str, str | None]]) -> None:
-        """Take note of a tag."""
+        """Record a tag."""
         values = {name: value for name, value in attributes if value is not None}
         self.names |= {values[name] for name in ("id", "name") if name in values}
         for name, value in values.items():
@@ -89,7 +89,7 @@ class Handler(http.server.SimpleHTTPRequestHandler):
     """A silent server of files."""
 
     def log_message(self, format: str, *arguments: Any) -> None:
-        """Say nothing."""
+        """Log nothing."""
 
 
 def look(site: Path, folder: Path) -> list[str]:

@@ -6,6 +6,7 @@ other sites.
 
 from __future__ import annotations
 
+import importlib
 import sys
 from pathlib import Path
 
@@ -15,6 +16,7 @@ import boltzmax
 
 HERE = Path(__file__).parent
 sys.path.insert(0, str(HERE / "_ext"))
+listings = importlib.import_module("listings")
 
 project = "boltzmax"
 author = "The boltzmax developers"
@@ -36,10 +38,10 @@ default_role = "py:obj"
 add_function_parentheses = False
 toc_object_entries_show_parents = "hide"
 
-# ---- what docstrings become
+# ---- docstrings
 autosummary_generate = True
-autodoc_typehints = "none"  # the sections on parameters say it
-numpydoc_show_class_members = False  # the page of a class has them whole
+autodoc_typehints = "none"  # the sections on parameters have the types
+numpydoc_show_class_members = False  # the page of a class documents them in full
 numpydoc_class_members_toctree = False
 
 # ---- Markdown
@@ -76,7 +78,7 @@ html_show_sourcelink = False
 html_copy_source = False
 html_sidebars = {"index": [], "performance": [], "tour": []}
 html_math_renderer = "mathml"
-html_context = {"default_mode": "auto"}  # light or dark, as the system says
+html_context = {"default_mode": "auto"}  # light or dark, as in the system
 html_theme_options = {
     "logo": {"text": "boltzmax"},
     "header_links_before_dropdown": 8,
@@ -88,7 +90,7 @@ html_theme_options = {
     "footer_end": [],
 }
 
-# Links of pages that lie outside of this folder and are included here.
+# Links of included pages from outside this folder.
 PLACES = {
     "(cpp/README.md)": "(how_it_works.md)",
     "(CHANGELOG.md)": "(changelog.md)",
@@ -98,7 +100,7 @@ PLACES = {
 
 
 def redirect_links(app: Sphinx, path: Path, page: str, content: list[str]) -> None:
-    """Let links of an included page lead to the pages of the site."""
+    """Redirect links of an included page to the pages of the site."""
     for link, place in PLACES.items():
         content[0] = content[0].replace(link, place)
 
@@ -111,7 +113,13 @@ def skip_what_is_inherited(
     return True if theirs or name.endswith("_request") else None
 
 
+def write_listings(app: Sphinx) -> None:
+    """Write the pages that list operations and losses."""
+    listings.write(HERE / "api")
+
+
 def setup(app: Sphinx) -> None:
-    """Hang these functions on what calls them."""
+    """Register these functions."""
+    app.connect("builder-inited", write_listings, priority=100)  # before autosummary reads them
     app.connect("include-read", redirect_links)
     app.connect("autodoc-skip-member", skip_what_is_inherited)

@@ -1,11 +1,11 @@
-"""The bits of about 2,000 fixed calls: has a change that should change nothing changed nothing?
+"""The bits of about 2,000 fixed calls, to check that a change leaves results alone.
 
     BOLTZMAX_ISA=avx2 python tests/bits_corpus.py > before.txt
     BOLTZMAX_ISA=avx2 python tests/bits_corpus.py --against before.txt
 
-prints for each public function the SHA-256 of all that its calls return, with a short digest of
-each call, so that the first call that differs can be named. Numbers are comparable on one machine
-alone: NumPy's BLAS multiplies the matrices.
+prints for each public function the SHA-256 of everything that its calls return, with a short digest
+of each call, so that the first call that differs can be named. Output is comparable only on one
+machine, since NumPy's BLAS multiplies the matrices.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ DIGITS = 8  # of a call's digest
 
 
 class Draw:
-    """Arguments from one stream of random numbers, which depends on the function's name alone."""
+    """Arguments from one stream of random numbers, which depends only on the function's name."""
 
     def __init__(self, name: str) -> None:
         self.rng = np.random.default_rng(zlib.crc32(name.encode()))
@@ -54,7 +54,7 @@ class Draw:
         return int(self.one_of(1, 2, 3, 10, 17, 33, 64, 100, 257, self.rng.integers(1, 301)))
 
     def shape(self) -> tuple[int, ...]:
-        """Every twelfth has one long row."""
+        """One in twelve has a single long row."""
         self.number += 1
         if self.number % 12 == 0:
             return (1, self.one_of(*LONG))
@@ -86,7 +86,7 @@ class Draw:
         return np.ascontiguousarray(x[..., ::-1])[..., ::-1] if layout == "backwards" else x
 
     def classes(self, n: int, shape: tuple[int, ...]) -> Array:
-        """One in eight of them is to be ignored."""
+        """One in eight is to be ignored."""
         found = self.rng.integers(0, n, shape)
         return np.where(self.rng.random(shape) < 0.125, -100, found)
 
@@ -98,7 +98,7 @@ class Draw:
         return np.asarray(p / p.sum(axis=-1, keepdims=True))
 
 
-# ---- what each function is called with ----
+# ---- the arguments of each function ----
 
 
 def family(draw: Draw, name: str) -> Case:
@@ -265,7 +265,7 @@ def tree(draw: Draw, n: int) -> boltzmax.Tree:
 
 
 def layer_call(draw: Draw, method: str) -> tuple[str, Callable[[], Any]]:
-    """A call of a method; of a step, what it makes of the weights comes back, too."""
+    """A call of a method; a step also returns the weights that it has changed."""
     n, classes, d = int(draw.rng.integers(0, 20)), draw.length() + 1, int(draw.rng.integers(1, 70))
     kind = draw.one_of("float32", "float64")
     model = boltzmax.HierarchicalSoftmax(tree(draw, classes), d, dtype=kind, seed=0)
@@ -287,7 +287,7 @@ def layer_call(draw: Draw, method: str) -> tuple[str, Callable[[], Any]]:
     return f"HierarchicalSoftmax.{method} {kind} {(n, classes, d)}", call
 
 
-# ---- all calls and what they return ----
+# ---- all calls and their results ----
 
 
 def described(name: str, case: Case) -> str:
@@ -318,7 +318,7 @@ def calls() -> Iterator[tuple[str, str, Callable[[], Any]]]:
 
 
 def parts(found: Any) -> Iterator[Array]:
-    """The arrays in a result, NaN with one sign: that of a computed one means nothing."""
+    """The arrays in a result, with one sign for all NaN: that of a computed one is arbitrary."""
     if isinstance(found, boltzmax.RowStats):
         found = tuple(vars(found).values())
     if isinstance(found, tuple):
@@ -332,7 +332,7 @@ def parts(found: Any) -> Iterator[Array]:
 
 
 def digest(call: Callable[[], Any]) -> bytes:
-    """That of the result's bits, or of the error."""
+    """The digest of the result's bits, or of the error."""
     hashed = hashlib.sha256()
     try:
         for array in parts(call()):
@@ -343,7 +343,7 @@ def digest(call: Callable[[], Any]) -> bytes:
 
 
 def corpus() -> tuple[dict[str, list[str]], dict[str, list[bytes]]]:
-    """What is called, and the digests, by function."""
+    """The calls in words, and their digests, by function."""
     words: dict[str, list[str]] = {}
     found: dict[str, list[bytes]] = {}
     for name, text, call in calls():
@@ -353,7 +353,7 @@ def corpus() -> tuple[dict[str, list[str]], dict[str, list[bytes]]]:
 
 
 def lines(found: dict[str, list[bytes]]) -> Iterator[str]:
-    """One for each function and one for all: the name, the SHA-256, and digests of the calls."""
+    """A line per function and one for all: the name, the SHA-256, and the digests of the calls."""
     whole = hashlib.sha256()
     for name, each in found.items():
         together = hashlib.sha256(b"".join(each))
@@ -383,7 +383,7 @@ def compare(path: Path, words: dict[str, list[str]], found: dict[str, list[bytes
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("--against", type=Path, help="compare with what was printed before")
+    parser.add_argument("--against", type=Path, help="compare with earlier output")
     against = parser.parse_args().against
     words, found = corpus()
     if against is not None:

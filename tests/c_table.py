@@ -1,4 +1,4 @@
-"""The C interface, called through ctypes: the structs are read out of the header itself."""
+"""The C interface, called through ctypes: the structs are parsed from the header."""
 
 from __future__ import annotations
 
@@ -34,12 +34,12 @@ def header() -> str:
 
 
 def constants() -> dict[str, int]:
-    """BOLTZMAX_OK and its like."""
+    """BOLTZMAX_OK and the other constants."""
     return {name: int(value) for name, value in re.findall(r"(BOLTZMAX_\w+) = (\d+)", header())}
 
 
 def ctype(text: str) -> Any:
-    """Of a C type; pointers to elements are plain addresses."""
+    """The ctypes equivalent of a C type; pointers to elements are plain addresses."""
     return TYPES.get(text) or {"*": ctypes.c_void_p}[text[-1]]
 
 
@@ -74,12 +74,12 @@ def table() -> Any:
 
 
 def bits(array: Array) -> Array:
-    """Its bytes, with one NaN for all of them."""
+    """The bytes of an array, with all NaN equal."""
     kept = np.array(array, copy=True)
     kept[kept != kept] = np.nan
     return kept
 
 
 def same(a: Array, b: Array) -> bool:
-    """Whether the bits are the same; NaN is NaN."""
+    """Whether the bits are the same; all NaN are equal."""
     return a.shape == b.shape and a.dtype == b.dtype and bits(a).tobytes() == bits(b).tobytes()

@@ -25,5 +25,5 @@ CONTAINERS = pytest.mark.parametrize("container", [np.asarray, sparse.csr_array]
 
 
 def coefficients(model: Any) -> Array:
-    """Return what a classifier has learnt, (units, D)."""
+    """Return the coefficients of a trained classifier, (units, D)."""
     return np.asarray(model.coef_ if hasattr(model, "coef_") else model.layer_.weight)

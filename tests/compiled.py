@@ -1,4 +1,4 @@
-"""Consumers of the package's headers and .pxd, compiled as anybody would."""
+"""Compile consumers of the package's headers and .pxd as a user would."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def run(command: list[str], folder: Path) -> str:
 
 
 def load(name: str, path: Path) -> ModuleType:
-    """A compiled module, from its file."""
+    """Import a compiled module from its file."""
     spec = importlib.util.spec_from_file_location(name, path)
     assert spec is not None
     assert spec.loader is not None
@@ -40,7 +40,7 @@ def load(name: str, path: Path) -> ModuleType:
 
 
 def build_c(name: str, source: str, folder: Path, *flags: str) -> Path:
-    """An extension module of C99, without a warning; returns its file."""
+    """Compile a C99 extension module without warnings, and return its file."""
     (folder / f"{name}.c").write_text(source, encoding="utf-8")
     target = folder / f"{name}{sysconfig.get_config_var('EXT_SUFFIX')}"
     shared = (
@@ -54,7 +54,7 @@ def build_c(name: str, source: str, folder: Path, *flags: str) -> Path:
 
 
 def build_cython(name: str, source: str, folder: Path) -> ModuleType:
-    """A Cython module that is told nothing about where the package lies."""
+    """Compile a Cython module without telling it where the package is."""
     if importlib.util.find_spec("Cython") is None:
         pytest.skip("Cython is not installed")
     (folder / f"{name}.pyx").write_text(source, encoding="utf-8")
@@ -64,7 +64,7 @@ def build_cython(name: str, source: str, folder: Path) -> ModuleType:
 
 
 def guide_block(language: str, containing: str) -> str:
-    """An example of the guide in some language."""
+    """Return an example of the guide in some language."""
     blocks = re.findall(
         rf"^```{language}\n(.*?)^```", GUIDE.read_text(encoding="utf-8"), re.M | re.S
     )

@@ -39,13 +39,13 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     )
     parser.addoption(
         "--library-prefix",
-        help="where `cmake --install` has left the library for programs without Python",
+        help="where `cmake --install` has put the library for programs without Python",
     )
     parser.addoption(
         "--objects",
         type=Path,
         metavar="FOLDER",
-        help="look for the objects of the kernels there, and insist on them (default: build/)",
+        help="look for the object files of the kernels there, and require them (default: build/)",
     )
 
 
@@ -62,14 +62,14 @@ def pytest_terminal_summary(terminalreporter: Any) -> None:
 
 @pytest.fixture(params=tuple(boltzmax.available_isas()))
 def isa(request: pytest.FixtureRequest) -> Iterator[str]:
-    """Run the test once per instruction set that this machine has, with that one in use."""
+    """Run the test once with each instruction set that this machine has."""
     with boltzmax.testing.use_isa(request.param):
         yield request.param
 
 
 @pytest.fixture(params=ulp.DTYPES)
 def dtype(request: pytest.FixtureRequest) -> np.dtype[Any]:
-    """Every native dtype; bfloat16 where ml_dtypes is installed."""
+    """Every native dtype, and bfloat16 if ml_dtypes is installed."""
     if request.param == "bfloat16":
         pytest.importorskip("ml_dtypes")
     return ulp.dtype_of(request.param)
@@ -77,7 +77,7 @@ def dtype(request: pytest.FixtureRequest) -> np.dtype[Any]:
 
 @pytest.fixture
 def strict() -> Iterator[None]:
-    """Any warning, and any floating-point error that NumPy hears of, is a failure."""
+    """Any warning, and any floating-point error that NumPy detects, is a failure."""
     with warnings.catch_warnings(), np.errstate(all="raise"):
         warnings.simplefilter("error")
         yield
@@ -85,7 +85,7 @@ def strict() -> Iterator[None]:
 
 @pytest.fixture
 def threads() -> Iterator[Callable[[int], None]]:
-    """`boltzmax.set_num_threads`, undone at the end of the test."""
+    """`boltzmax.set_num_threads`, restored at the end of the test."""
     before = boltzmax.get_num_threads()
     yield boltzmax.set_num_threads
     boltzmax.set_num_threads(before)
@@ -93,7 +93,7 @@ def threads() -> Iterator[Callable[[int], None]]:
 
 @cache
 def _interpreter_starts() -> bool:
-    """Under emulation the interpreter cannot start itself, or not on the same processor."""
+    """Whether Python can start Python; under emulation it cannot, or not on the same processor."""
     code = "import boltzmax; print(*boltzmax.available_isas())"
     command = [sys.executable, "-c", code]
     try:
@@ -107,7 +107,7 @@ def _interpreter_starts() -> bool:
 def run_python(tmp_path: Path) -> RunPython:
     """Run a script (a path, or code) in a fresh interpreter.
 
-    The environment is that of the tests without the variables of the package, plus `env`.
+    The environment is that of the tests without the package's variables, plus `env`.
     """
     if not _interpreter_starts():
         pytest.skip("a process of this interpreter would not run on the processor emulated here")

@@ -26,10 +26,10 @@ needs_emulation = pytest.mark.skipif(
 
 
 class OnDevice:
-    """An array of some strides on the device, as a library without DLPack would hand it over."""
+    """A strided array on the device, as a library without DLPack would expose it."""
 
     def __init__(self, host: Array, device: int = 0) -> None:
-        # The whole memory that the array is a view of, strides and all.
+        # All of the memory that the array is a view of.
         self.base = host if host.base is None else host.base
         self.memory = DeviceArray((self.base.nbytes,), "bool", device, 0)
         self.memory.copy_in(np.ascontiguousarray(self.base).reshape(-1).view(np.uint8))
@@ -44,7 +44,7 @@ class OnDevice:
         }
 
     def to_numpy(self) -> Array:
-        """What lies there now."""
+        """The current numbers."""
         base = np.empty_like(self.base)
         base.reshape(-1).view(np.uint8)[...] = self.memory.to_numpy().view(np.uint8)
         result: Array = np.ndarray(

@@ -19,7 +19,7 @@ from operations import GRADIENTS, OPERATIONS
 Array = npt.NDArray[Any]
 Calls = Iterator[tuple[str, Callable[[], Any]]]
 
-# Public, but without scores to compute with.
+# Public, but not functions of scores.
 WITHOUT_SCORES = {
     *("RowStats", "Tree", "available_isas", "config", "get_cmake_dir", "get_include"),
     *("get_num_threads", "isa", "set_num_threads", "show_config", "resample_indices"),
@@ -29,7 +29,7 @@ LINEAR_CLASSES = 3
 
 
 def alone_and_together(*options: dict[str, Any]) -> list[dict[str, Any]]:
-    """No option, each of them alone, and all at once."""
+    """No option, each option alone, and all at once."""
     together: dict[str, Any] = {}
     for option in options:
         together |= option
@@ -37,7 +37,7 @@ def alone_and_together(*options: dict[str, Any]) -> list[dict[str, Any]]:
 
 
 class Arguments:
-    """What the functions take besides x: weights and probabilities that repeat some numbers."""
+    """The arguments besides x: weights and probabilities that repeat some numbers."""
 
     def __init__(self, x: Array, numbers: Any = 1.0) -> None:
         self.x, self.numbers = x, np.asarray(numbers, np.float64)
@@ -68,7 +68,7 @@ class Arguments:
 
 
 def losses(x: Array, numbers: Any = 1.0, **fixed: Any) -> Calls:
-    """Every loss, and with its gradient, by every reduction, with many options."""
+    """Every loss, with and without its gradient, with every reduction and many options."""
     given = Arguments(x, numbers)
     for name, loss in LOSSES.items():
         for arguments, options in itertools.product(*given.of_loss(loss)):
@@ -116,7 +116,7 @@ def others(x: Array, numbers: Any = 1.0) -> Calls:
 
 
 def layers(kind: Any, classes: Any, hidden: Array, numbers: Any) -> Calls:
-    """The methods of an output layer; those that learn, on a layer that is theirs."""
+    """The methods of an output layer; training steps get a separate layer."""
     rows, features = hidden.shape
     target, weight = np.zeros(rows, np.int64), np.resize(np.asarray(numbers, np.float64), rows)
     layer = kind(classes, features)

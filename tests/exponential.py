@@ -1,11 +1,12 @@
-"""The vector exponential, judged on every float32: how far from exp at most, and where.
+"""The worst error of the vector exponential over all float32, and the input where it occurs.
 
     python tests/exponential.py                  # all 2**31 non-positive float32: minutes
     python tests/exponential.py --step 4099      # a sample of them
-    python tests/exponential.py --dtype float64  # 2**26 numbers, drawn and chosen
+    python tests/exponential.py --dtype float64  # 2**26 numbers, random and hand-picked
 
-It is reached as it ships: of one gradient of 1, log_softmax_backward makes ``-exp(y)``, exactly.
-float32 is judged by exp in float64 (within 2**-28 ULP), float64 by exp in long double.
+It is tested as shipped: with one gradient of 1 and zeros elsewhere, log_softmax_backward returns
+exactly ``-exp(y)``.  float32 is compared with exp in float64 (within 2**-28 ULP), float64 with exp
+in long double.
 """
 
 from __future__ import annotations
@@ -26,8 +27,8 @@ import ulp
 
 Array = npt.NDArray[Any]
 
-# The worst errors in ULP of the result, and their inputs, by kind of arithmetic. float32: of all
-# non-positive numbers. float64: of the sample below. The page on accuracy and exp.hpp say this.
+# The worst errors in ULP of the result, and their inputs, by kind of arithmetic: float32 over all
+# non-positive numbers, float64 over the sample below. The page on accuracy and exp.hpp quote them.
 WORST = {
     name: {kind: (error, float.fromhex(at)) for kind, (error, at) in kinds.items()}
     for name, kinds in {
@@ -47,12 +48,12 @@ CHUNK = 1 << 16
 
 
 def arithmetic(isa: str) -> str:
-    """Those of one kind compute the same bits."""
+    """The kind of arithmetic: instruction sets of one kind compute the same bits."""
     return {"avx512": "table", "scalar": "scalar"}.get(isa, "fma")
 
 
 def exponential(y: Array) -> Array:
-    """exp(y) by the kernels in use."""
+    """exp(y), computed by the kernels in use."""
     row = np.zeros(y.size + 1, y.dtype)
     row[1:] = y
     dy = np.zeros_like(row)
@@ -66,14 +67,14 @@ def exact_and_unit(y: Array) -> tuple[Array, Array]:
     exact = np.exp(y.astype(oracle.wide(y.dtype)))
     if y.dtype != np.float32:
         return exact, ulp.ulp(exact, y.dtype)
-    # As `ulp.ulp`, by the bits: the exponent less 23.
+    # As in `ulp.ulp`, from the bits: the exponent minus 23.
     bits = np.maximum(exact, np.finfo(np.float32).tiny).view(np.int64)
     return exact, ((bits & (0x7FF << 52)) - (23 << 52)).view(np.float64)
 
 
 @np.errstate(invalid="ignore")
 def errors(got: Array, exact: Array, unit: Array) -> Array:
-    """In ULP; infinite where one of both is NaN and the other is not."""
+    """The errors in ULP; infinite where only one of the two is NaN."""
     error = np.abs(got - exact) / unit
     nan = np.isnan(exact)
     if nan.any() or not np.isfinite(got).all():
@@ -96,7 +97,7 @@ class Worst:
 
 
 def measure(numbers: Iterable[Array], isas: Iterable[str]) -> tuple[dict[str, Worst], int]:
-    """The worst of each instruction set, and how many numbers were judged."""
+    """The worst error of each instruction set, and how many numbers were tested."""
     worst = {isa: Worst() for isa in isas}
     count = 0
     for y in numbers:
@@ -110,16 +111,16 @@ def measure(numbers: Iterable[Array], isas: Iterable[str]) -> tuple[dict[str, Wo
 
 
 def floats32(step: int = 1) -> Iterator[Array]:
-    """Every `step`-th float32 with the sign set: -0 to -inf, and the NaNs."""
+    """Every `step`-th float32 with the sign bit set: -0 to -inf, and the NaNs."""
     for start in range(1 << 31, 1 << 32, step * CHUNK):
         stop = min(start + step * CHUNK, 1 << 32)
         yield np.arange(start, stop, step, dtype=np.int64).astype(np.uint32).view(np.float32)
 
 
 def floats64(count: int = 1 << 26, seed: int = 5) -> Iterator[Array]:
-    """Non-positive float64: special ones, ends of the reduced range, and two kinds of random."""
+    """Non-positive float64: special values, ends of the reduced range, and two random kinds."""
     yield np.array([-0.0, -5e-324, -1e-300, -708.4, -745.13, -745.14, -1e308, -np.inf, np.nan])
-    # exp(x) = 2^(k/8) exp(r): r is largest at odd multiples of ln(2)/16, and 0 at even ones.
+    # exp(x) = 2^(k/8) exp(r): |r| is largest at odd multiples of ln(2)/16, and 0 at even ones.
     ends = -np.arange(8 * 2160) * (np.log(2) / 16)
     yield (ends[:, None] * (1 + np.arange(-16, 17) * 2.0**-52)).ravel()
     rng = np.random.default_rng(seed)
@@ -134,7 +135,7 @@ def numbers(dtype: str, step: int) -> Iterator[Array]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description="the worst error of the vector exponential")
-    parser.add_argument("--step", type=int, default=1, help="judge one number in STEP")
+    parser.add_argument("--step", type=int, default=1, help="test one number in STEP")
     parser.add_argument("--dtype", choices=tuple(WORST), default="float32")
     parser.add_argument("--isa", action="append", help="instead of all that this machine has")
     options = parser.parse_args()

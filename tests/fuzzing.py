@@ -1,4 +1,4 @@
-"""Inputs of every kind, drawn by hypothesis, and what must come out of the functions."""
+"""Inputs of every kind, drawn by hypothesis, and checks of the results."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ from layouts import LAYOUTS, Axis, rows_of
 
 Array = npt.NDArray[Any]
 
-# How many inputs each test has seen, in this process; pytest prints it at the end.
+# How many inputs each test has seen in this process; pytest prints it at the end.
 seen: Counter[str] = Counter()
 
 INTEGERS = ("bool", "int8", "uint8", "int16", "int32", "int64", "uint64")
-# Around the widths of vectors and blocks, and few; 0 and 1 among them.
+# Small sizes, 0 and 1 included, and sizes around the widths of vectors and blocks.
 SIDES = st.one_of(
     st.integers(0, 5), st.sampled_from([7, 8, 9, 15, 16, 17, 31, 32, 33, 63, 64, 65, 127, 129, 300])
 )
@@ -33,14 +33,14 @@ SEEDS = st.integers(0, 2**32 - 1)
 
 
 def register_profiles() -> None:
-    """What ``--hypothesis-profile=`` takes.
+    """Register the profiles for ``--hypothesis-profile=``.
 
-    `default`, the suite's, draws the same inputs every time: it passes or fails for all alike.
-    `new` draws others each time, and `long` many of them.
+    `default`, the suite's, draws the same inputs every time, so that it is reproducible. `new`
+    draws different inputs each time, and `long` many of them.
     """
     quiet = {
         "deadline": None,
-        # The fixtures hold for all the examples alike.
+        # The fixtures apply to all examples.
         "suppress_health_check": [HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
     }
     register = hypothesis.settings.register_profile
@@ -51,12 +51,12 @@ def register_profiles() -> None:
 
 
 def attempt(call: Callable[[], Any], *errors: type[Exception]) -> tuple[Any, Exception | None]:
-    """What a call returns, and which of the errors it raises instead; they say something."""
+    """Return the result of a call, or the error that it raises; its message must not be empty."""
     try:
         return call(), None
     except errors as error:
         if not str(error):
-            raise AssertionError(f"{error!r} says nothing") from error
+            raise AssertionError(f"{error!r} has no message") from error
         return None, error
 
 
@@ -65,7 +65,7 @@ def attempt(call: Callable[[], Any], *errors: type[Exception]) -> tuple[Any, Exc
 
 @st.composite
 def contents(draw: st.DrawFn, shape: tuple[int, ...], name: str, special: bool = True) -> Array:
-    """Numbers of one of the kinds of `rows`, with NaN, infinities and zeros here and there."""
+    """Numbers of one of the kinds in `rows`, with scattered NaN, infinities and zeros."""
     size = int(np.prod(shape))
     rng = np.random.default_rng(draw(SEEDS))
     if name in INTEGERS:
@@ -87,7 +87,7 @@ def contents(draw: st.DrawFn, shape: tuple[int, ...], name: str, special: bool =
 
 @st.composite
 def laid_out(draw: st.DrawFn, x: Array, as_out: bool = False) -> Array:
-    """The same numbers in another layout: strides of any sign, zero too, offsets, byte order."""
+    """The same numbers in another layout: strides of any sign or zero, offsets, byte order."""
     if x.dtype.kind in "iuf" and not as_out and draw(st.integers(0, 7)) == 0:
         x = x.astype(x.dtype.newbyteorder())
     if x.ndim == 0:
@@ -148,14 +148,14 @@ def normalized(axis: Axis, ndim: int) -> tuple[int, ...]:
     return tuple(sorted(a % max(ndim, 1) for a in axes)) if ndim else ()
 
 
-# ---- what must come out
+# ---- checks of results
 
 
 @np.errstate(all="ignore")
 def excess(op: str, got: Array, x: Array, where: Array, temperature: Array) -> Array:
-    """By how much the results for the rows of a matrix leave their budgets: 0 where they do not.
+    """By how much the results for the rows of a matrix exceed their budgets; 0 if they do not.
 
-    Special values follow the table of the documentation to the letter. `temperature` is a column.
+    Special values must match the table in the documentation exactly. `temperature` is a column.
     """
     exists = where & np.isnan(x.astype(np.float64))
     nan = exists.any(-1, keepdims=True)
@@ -185,7 +185,7 @@ def degenerate(op: str, x: Array, where: Array, nan: Array, top: Array, masked: 
 
 
 def ordinary(op: str, got: Array, x: Array, where: Array, temperature: Array) -> Array:
-    """Beyond the budget, and beyond what rounding x / T costs."""
+    """The excess over the budget plus the cost of rounding x / T."""
     if x.shape[-1] == 0:
         return np.zeros(got.shape)
     finite = np.where(where & np.isfinite(x.astype(np.float64)), x, 0)

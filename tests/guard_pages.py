@@ -1,7 +1,7 @@
 """Run every kernel on arrays that touch inaccessible pages: ``python guard_pages.py ISA``.
 
 A read or write beyond an array, masked or not, dies with SIGSEGV (which is why `test_layouts` runs
-this as a process of its own).  The last line that was printed says on what.
+this as a separate process).  The last line printed names the case.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ class Arena:
                 raise OSError(ctypes.get_errno(), "mprotect")
 
     def array(self, shape: tuple[int, ...], dtype: np.dtype[Any], at_end: bool) -> Array:
-        """An array that ends where the last accessible page does, or starts with the first."""
+        """An array that ends with the last accessible page, or starts with the first."""
         nbytes = int(np.prod(shape)) * dtype.itemsize
         offset = PAGE + (self.size - nbytes if at_end else 0)
         raw = np.frombuffer(self.map, np.uint8, nbytes, offset)
@@ -53,7 +53,7 @@ class Arena:
 
 
 class Case:
-    """Arrays of one dtype in an arena each, filled with numbers."""
+    """Arrays of one dtype, each in a separate arena, filled with numbers."""
 
     def __init__(self, dtype: np.dtype[Any]) -> None:
         self.dtype = dtype

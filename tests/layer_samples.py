@@ -1,7 +1,7 @@
-"""The output layers, and what tests of all of them share.
+"""The output layers, and helpers for the tests of all of them.
 
-A layer that is listed in LAYERS is tested for all of the contract, one in DEVICE_LAYERS for what a
-device can answer.
+Layers listed in LAYERS are tested for the whole interface, those in DEVICE_LAYERS for the part that
+a device supports.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ HUFFMAN, FIVES = Tree.huffman(1 / np.arange(1, V + 1)), Tree.balanced(V, arity=5
 
 
 def filled(layer: Any) -> Any:
-    """With biases that are all different, if there are any."""
+    """Give a layer biases that are all different, if it has any."""
     if layer.bias is not None:
         layer.bias[:] = np.random.default_rng(1).standard_normal(len(layer.bias))
     return layer
@@ -67,7 +67,7 @@ def rows(n: int, dtype: Any = np.float32, seed: int = 2) -> tuple[Array, Array]:
 
 
 def every_log_prob(layer: Any, hidden: Array) -> Array:
-    """(N, V), also of a layer that can tell those of targets alone."""
+    """All log-probabilities, (N, V), even of a layer that has only those of targets."""
     if hasattr(layer, "log_prob_all"):
         found: Array = layer.log_prob_all(hidden)
         return found
@@ -81,7 +81,7 @@ def tolerance(dtype: Any) -> dict[str, float]:
 
 
 def dense(layer: Any, gradient: Any) -> tuple[Array, Array]:
-    """The gradients by weight and bias, of all units."""
+    """The gradients with respect to weight and bias, for all units."""
     d_weight, d_bias = np.zeros(layer.weight.shape), np.zeros(len(layer.weight))
     d_weight[gradient.unit_ids] = gradient.d_weight
     if gradient.d_bias is not None:
@@ -90,6 +90,6 @@ def dense(layer: Any, gradient: Any) -> tuple[Array, Array]:
 
 
 def state(layer: Any) -> list[Any]:
-    """All that learning changes, bit for bit."""
+    """Everything that training changes, bit for bit."""
     arrays = layer.weight, layer.bias, getattr(layer, "_squares", None)
     return [None if a is None else (a.dtype, a.shape, a.tobytes()) for a in arrays]

@@ -1,4 +1,4 @@
-"""Arrays as they lie in memory: layouts, and the rows that an operation sees in them."""
+"""Memory layouts of arrays, and the rows that an operation reads in them."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ Axis = int | tuple[int, ...] | None
 
 
 def rows_of(x: Array, axis: Axis) -> tuple[Array, tuple[int, ...]]:
-    """What is reduced together as rows of a contiguous matrix, and the shape of the other axes."""
+    """The elements reduced together as rows of a contiguous matrix, and the other axes' shape."""
     axes = range(x.ndim) if axis is None else (axis,) if isinstance(axis, int) else axis
     reduced = sorted(a % x.ndim for a in axes) if x.ndim else []
     moved = np.moveaxis(x, reduced, range(x.ndim - len(reduced), x.ndim))
@@ -28,7 +28,7 @@ def as_rows(op: str, got: Any, axis: Axis) -> Array:
     return np.asarray(got).reshape(-1) if op == "logsumexp" else rows_of(got, axis)[0]
 
 
-# One and the same array of numbers, laid out in memory in different ways.
+# The same array of numbers in different memory layouts.
 LAYOUTS: dict[str, Callable[[Array], Array]] = {
     "contiguous": lambda x: x,
     "Fortran": np.asfortranarray,
@@ -51,7 +51,7 @@ def flipped(x: Array, axes: Any) -> Array:
 
 
 def poison(shape: Any, dtype: np.dtype[Any]) -> Array:
-    """What must not be read: NaN, or -1."""
+    """Values that must not be read: NaN, or -1."""
     return np.full(shape, -1 if dtype.kind in "biu" else np.nan).astype(dtype)
 
 
@@ -77,7 +77,7 @@ def unaligned(x: Array, offset: int) -> Array:
 
 
 def odd_strides(x: Array) -> Array:
-    """A field of a packed structured array: strides that are no multiple of the item size."""
+    """A field of a packed structured array: strides that are not multiples of the item size."""
     packed = np.zeros(x.shape, np.dtype([("pad", "u1"), ("x", x.dtype)]))
     packed["x"] = x
     view: Array = packed["x"]

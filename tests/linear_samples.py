@@ -27,12 +27,12 @@ SOME = [
 SHAPES = [(1, 1, 3), (1, 7, 1), (5, 1, 2), (9, 16, 4), (17, 33, 5), (33, 50, 3), (40, 70, 8)]
 
 
-# Numbers in the smallest and the largest tile; None for those of the package.
+# Numbers in the smallest and the largest tile; None for the package's own.
 TILES = [None, (8, 16), (64, 128), (1, 4)]
 
 
 def use_tiles(sizes, monkeypatch):
-    """Cut logits into tiles of other sizes, however few they are."""
+    """Cut logits into tiles of other sizes, even if they are few."""
     if sizes is None:
         return
     monkeypatch.setattr(linear_scores, "SMALL", 0)

@@ -1,4 +1,4 @@
-"""What every loss of the registry keeps: checks of one loss, with its oracle."""
+"""The contract of registered losses: checks of one loss, with its oracle."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ TOLERANCE = {"float64": 1e-12, "float32": 1e-5, "float16": 1e-5}
 
 
 def scores_of(loss: Loss, dtype: Any = np.float64) -> Arguments:
-    """What the gradients are by."""
+    """The arguments that the gradients are with respect to."""
     normal = loss_samples.normal
     if loss.is_linear:
         shapes = {"hidden": (ROWS, FEATURES), "weight": (CLASSES, FEATURES), "bias": (CLASSES,)}
@@ -36,7 +36,7 @@ def scores_of(loss: Loss, dtype: Any = np.float64) -> Arguments:
 
 
 def targets_of(loss: Loss) -> Iterator[Array]:
-    """Of all kinds; some rows are ignored."""
+    """Targets of all kinds; some rows are ignored."""
     soft = np.exp(loss_samples.log_probs(ROWS, CLASSES, seed=3))
     if loss.per_element:
         yield soft
@@ -49,7 +49,7 @@ def targets_of(loss: Loss) -> Iterator[Array]:
 
 
 def options_of(loss: Loss, oracle: Oracle) -> Iterator[Arguments]:
-    """None, each alone, and all at once."""
+    """No option, each alone, and all at once."""
     together = oracle.options(loss_samples.positive, (ROWS, CLASSES))
     if loss.class_weight is not None:
         together[loss.class_weight] = loss_samples.positive(CLASSES)
@@ -69,7 +69,7 @@ def calls(loss: Loss, oracle: Oracle, dtype: Any = np.float64) -> Iterator[Argum
 
 
 def exact(loss: Loss, oracle: Oracle, given: Arguments, reduction: str) -> Array:
-    """The loss by its definition: weighted by rows, without those that are ignored, reduced."""
+    """The loss by definition: with row weights, without ignored rows, reduced."""
     given = dict(given)
     sample = given.pop("sample_weight", 1.0)
     if loss.is_linear:
@@ -97,7 +97,7 @@ def exact(loss: Loss, oracle: Oracle, given: Arguments, reduction: str) -> Array
 def exact_at(
     loss: Loss, oracle: Oracle, given: Arguments, reduction: str, name: str, x: Array
 ) -> Array:
-    """The same where one of the arguments is another."""
+    """The same with one of the arguments replaced."""
     return exact(loss, oracle, given | {name: x}, reduction)
 
 
@@ -105,7 +105,7 @@ def exact_at(
 
 
 def check_signatures(loss: Loss, oracle: Oracle) -> None:
-    """The pair takes the same, but that there is a place for the gradient."""
+    """Both functions have the same signature, except for `out`."""
     plain = dict(inspect.signature(loss.function).parameters)
     with_grad = dict(inspect.signature(loss.with_grad).parameters)
     out = with_grad.pop("out", None)
@@ -121,7 +121,7 @@ def check_signatures(loss: Loss, oracle: Oracle) -> None:
 def check_docstrings(loss: Loss, oracle: Oracle) -> None:
     for function in (loss.function, loss.with_grad):
         doc = inspect.getdoc(function) or ""
-        assert not re.findall(r"^ *\{\w+\}$", doc, re.M), "a paragraph that nobody knows"
+        assert not re.findall(r"^ *\{\w+\}$", doc, re.M), "an unknown paragraph"
         for section in ("Parameters", "Returns", "Raises", "Examples"):
             assert f"\n{section}\n{'-' * len(section)}\n" in doc, section
         for name in inspect.signature(function).parameters:
@@ -131,7 +131,7 @@ def check_docstrings(loss: Loss, oracle: Oracle) -> None:
 
 
 def check_values(loss: Loss, oracle: Oracle) -> None:
-    """In every dtype, by every reduction, with every option."""
+    """Values in every dtype, with every reduction and option."""
     for name, tolerance in TOLERANCE.items():
         for given in calls(loss, oracle, name):
             for reduction in loss.reductions:
@@ -144,7 +144,7 @@ def check_values(loss: Loss, oracle: Oracle) -> None:
 
 
 def check_gradients(loss: Loss, oracle: Oracle) -> None:
-    """Central differences of the definition, by every argument that has a gradient."""
+    """Central differences of the definition for every argument that has a gradient."""
     for given in calls(loss, oracle):
         for reduction in (r for r in loss.reductions if r != "none"):
             before = {name: np.copy(value) for name, value in given.items()}
@@ -162,7 +162,7 @@ def check_gradients(loss: Loss, oracle: Oracle) -> None:
 
 
 def check_out(loss: Loss, oracle: Oracle) -> None:
-    """The gradient goes where it is wanted, over the scores too; nothing where it is refused."""
+    """`out` receives the gradient, even over the scores; errors write nothing."""
     if loss.is_linear:
         return
     name = loss.parameters[0]
@@ -181,7 +181,7 @@ def check_out(loss: Loss, oracle: Oracle) -> None:
 
 
 def check_ignored_rows(loss: Loss, oracle: Oracle) -> None:
-    """They lose nothing, whatever is in them, and have no gradient."""
+    """Ignored rows have no loss and no gradient, whatever they contain."""
     if loss.per_element:
         return
     for given in calls(loss, oracle):
@@ -196,7 +196,7 @@ def check_ignored_rows(loss: Loss, oracle: Oracle) -> None:
 
 
 def check_axis(loss: Loss, oracle: Oracle) -> None:
-    """Classes anywhere: the same bits as on the last axis."""
+    """Classes on any axis give the same bits as on the last axis."""
     if "axis" not in loss.parameters:
         assert loss.per_element or loss.is_linear
         return
@@ -211,7 +211,7 @@ def check_axis(loss: Loss, oracle: Oracle) -> None:
 
 
 def check_nothing(loss: Loss, oracle: Oracle) -> None:
-    """The mean over no row is NaN, or 0 where that is wanted; the sum is 0."""
+    """The mean over no rows is NaN, or 0 if requested; the sum is 0."""
     given = scores_of(loss)
     first = loss.parameters[0]
     given[first] = given[first][:0]

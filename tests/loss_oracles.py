@@ -1,6 +1,6 @@
-"""Every loss by its definition, in long double, and the options that are its own.
+"""Every loss by its definition, in long double, and its specific options.
 
-A new loss gets an entry in `ORACLES`; then all tests that iterate the registry know it.
+A new loss gets an entry in `ORACLES`; then all tests that iterate over the registry cover it.
 """
 
 from __future__ import annotations
@@ -16,16 +16,16 @@ from point_oracle import wide
 
 Array = npt.NDArray[Any]
 Options = dict[str, Any]
-Fill = Callable[..., Array]  # numbers of a shape
+Fill = Callable[..., Array]  # makes numbers of a shape
 
 
 class Oracle(NamedTuple):
     """A loss by its definition.
 
-    `losses` gets scores, targets and options, all rows of which count and have their classes on
-    the last axis. It returns what each row (or element) loses, and what the mean divides by.
-    `options` gets a function that makes numbers and the shape of the scores; it returns what may
-    be passed besides the weights of classes and rows.
+    `losses` gets scores, targets and options; all rows count, and classes are on the last axis. It
+    returns the loss of each row (or element), and the weights whose sum the mean divides by.
+    `options` gets a function that makes numbers and the shape of the scores; it returns the options
+    besides the weights of classes and rows.
     """
 
     losses: Callable[[Array, Array, Options], tuple[Array, Array]]
@@ -42,7 +42,7 @@ def log_prob(s: Array, target: Array) -> Array:
 
 
 def of_targets(weight: Any, target: Array) -> Array:
-    """The weights of classes that belong to the targets."""
+    """The class weights of the targets."""
     return np.ones(target.shape) if weight is None else np.asarray(weight)[target]
 
 

@@ -1,4 +1,4 @@
-"""Arguments of losses, and gradients to compare with."""
+"""Arguments of losses, and reference gradients."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
-"""The operations on rows, as the compiled module has them from cpp/kernels/operations.hpp.
+"""The operations on rows, as the compiled module lists them from cpp/kernels/operations.hpp.
 
-A test of what holds for any operation goes through these lists, so that a new one is tested as
-soon as it is there.
+Tests of what holds for any operation go through these lists, so that a new one is tested as soon as
+it exists.
 """
 
 from __future__ import annotations

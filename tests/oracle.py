@@ -1,14 +1,13 @@
-"""The formulas of the package in higher precision: what the tests call exact.
+"""The formulas of the package in higher precision, which the tests call exact.
 
 Results of float32 and narrower are computed in float64 (29 bits more), results of float64 in long
 double: 64 bits on x86, 113 on AArch64 Linux.  The error is that of the differences (relative
 ``2**-64 |x_i - max|``, a 2048th of what the budget allows for the same rounding), of exp and log (1
 ULP of the wide type) and of NumPy's pairwise sum (about 40 ULP at 10**7 elements): below 0.02 ULP
-of the result.  `test_oracle` holds it against mpmath.
+of the result.  `test_oracle` compares it with mpmath.
 
-Where long double is no wider than float64 (Windows, macOS on ARM), float64 goes through mpmath,
-slowly; rounding its answer to float64 costs half an ULP, which `Exact.own_error` adds to the
-budget.
+Where long double is no wider than float64 (Windows, macOS on ARM), float64 uses mpmath, which is
+slow; rounding its result to float64 costs half an ULP, which `Exact.own_error` adds to the budget.
 """
 
 from __future__ import annotations
@@ -26,7 +25,7 @@ from ulp import BLOCK, log_budget, softmax_budget, ulp
 Array = npt.NDArray[Any]
 
 LONGDOUBLE_IS_WIDER = np.finfo(np.longdouble).nmant >= 63
-# Rows of float64 beyond this are too long for mpmath.
+# Longer rows of float64 take mpmath too long.
 MPMATH_LIMIT = 20_000
 
 
@@ -34,8 +33,8 @@ MPMATH_LIMIT = 20_000
 class Exact:
     """The exact results over the last axis of x, in the wide type.
 
-    `log_sum` is ``log(sum(exp(x - max)))``; `slack` bounds what rounding the differences does to it
-    (see `ulp.log_budget`); `own_error` is the error of these numbers, in ULP of the dtype of x.
+    `log_sum` is ``log(sum(exp(x - max)))``; `slack` bounds the effect of rounding the differences
+    on it (see `ulp.log_budget`); `own_error` is the error of these numbers, in ULP of x's dtype.
     """
 
     difference: Array
@@ -51,7 +50,7 @@ class Exact:
         return value
 
     def allowed(self, op: str, unit: Array, dtype: np.dtype[Any]) -> Array:
-        """The absolute error that a result may have: see `ulp`, also for the unit."""
+        """The absolute error that a result may have; see `ulp`, also for the unit."""
         value = self.result(op)
         if op == "softmax":
             return softmax_budget(self.difference, value, dtype)
@@ -60,19 +59,19 @@ class Exact:
         return log_budget(value, np.zeros_like(value), self.slack, unit, dtype)
 
     def columns(self, part: slice) -> Exact:
-        """Some elements of the rows, with the sums of whole rows."""
+        """Some elements of the rows, with the sums of the whole rows."""
         elements = ("difference", *MAPS)
         return replace(self, **{name: getattr(self, name)[..., part] for name in elements})
 
 
 def wide(dtype: np.dtype[Any]) -> np.dtype[Any]:
-    """The type in which results of `dtype` are exact enough."""
+    """The type whose results count as exact for `dtype`."""
     narrow = dtype.kind in "fV" and dtype.itemsize <= 4
     return np.dtype(np.float64 if narrow else np.longdouble)
 
 
 def usable(n: int, dtype: np.dtype[Any]) -> bool:
-    """Whether a row of n elements can be judged on this platform in reasonable time."""
+    """Whether a row of n elements can be checked on this platform in reasonable time."""
     return LONGDOUBLE_IS_WIDER or dtype.itemsize <= 4 or n <= MPMATH_LIMIT
 
 
@@ -100,11 +99,11 @@ def exact(
     first = np.argmax(difference, axis=-1)[..., None]
     difference -= np.where(empty, 0, top)
     if np.any(np.not_equal(temperature, 1.0)):
-        # After the subtraction, which the large offsets do not survive once they are rounded.
+        # After the subtraction: scaling first would round the large offsets.
         difference /= np.asarray(temperature).astype(kind)
         top = top / np.asarray(temperature).astype(kind)
     e = np.exp(difference)
-    # Everything but one largest term goes into log1p: the tiny terms keep their digits.
+    # All but one largest term go into log1p, so that tiny terms keep their digits.
     largest = np.take_along_axis(e, first, axis=-1)
     np.put_along_axis(e, first, kind.type(0), axis=-1)
     rest = e.sum(axis=-1, keepdims=True)
@@ -131,7 +130,7 @@ def slack_of(difference: Array, p: Array, dtype: np.dtype[Any]) -> Array:
 
 
 def exactly(x: Any) -> Any:
-    """A NumPy number as an mpmath number, every bit of it."""
+    """A NumPy number as an mpmath number, exactly."""
     if np.iscomplexobj(x):
         return mpmath.mpc(exactly(x.real), exactly(x.imag))
     parts = [float(x)]
@@ -185,7 +184,7 @@ def exact_row(x: Array, temperature: Array | None = None, kept: Array | None = N
         top = max(z)
         if top == minus_infinity:
             return ExactRow(z, [mpmath.mpf(0)] * len(z), z, minus_infinity, mpmath.mpf(0))
-        # exp(-1000) is lost beside 1 at 60 digits, and kept by log1p.
+        # At 60 digits exp(-1000) is lost next to 1, but log1p keeps it.
         at = z.index(top)
         d = [v - top for v in z]
         log_sum = mpmath.log1p(mpmath.fsum(mpmath.exp(v) for i, v in enumerate(d) if i != at))

@@ -1,4 +1,4 @@
-"""The losses of single numbers by their definition, in long double; how to compare with them."""
+"""The elementwise losses by their definition, in long double, and comparisons with them."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def wide(x: npt.ArrayLike) -> Array:
 def binary_terms(
     logits: Array, target: npt.ArrayLike, weight: npt.ArrayLike, pos_weight: npt.ArrayLike
 ) -> tuple[Array, Array, Array]:
-    """Return the logits, and what the logarithms of both probabilities are multiplied with."""
+    """Return the logits, and the factors of the logarithms of both probabilities."""
     x, z, w, v = map(wide, (logits, target, weight, pos_weight))
     return x, np.asarray(z * v * w), np.asarray((1 - z) * w)
 
@@ -61,13 +61,13 @@ def loss_dtype(dtype: np.dtype[Any]) -> np.dtype[Any]:
 
 
 def ulps(got: Array, exact: Array, dtype: np.dtype[Any]) -> float:
-    """The largest error in units in the last place of `dtype`, of the exact numbers."""
+    """The largest error, in ULP of the exact numbers in `dtype`."""
     with np.errstate(all="ignore"):
         return float((np.abs(wide(got) - exact) / ulp.ulp(exact, dtype)).max())
 
 
 def close_sum(got: Any, exact: Array, divisor: float = 1.0) -> None:
-    """Check that the sum of positive numbers, divided, is right to two units of its dtype."""
+    """Check that the sum of positive numbers, divided, is right to two ULP of its dtype."""
     assert isinstance(got, np.generic)
     expected = exact.sum() / divisor
     assert abs(wide(got) - expected) <= 2 * np.finfo(got.dtype).eps * abs(expected)

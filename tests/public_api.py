@@ -1,4 +1,4 @@
-"""Everything public as text: run as a script, this writes tests/data/public_api.txt."""
+"""The public API as text; run as a script, this writes tests/data/public_api.txt."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ MODULES = (
 
 
 def described(thing: Any) -> str:
-    """The signature of what is called; a property or value by its type."""
+    """The signature of a callable, the type of a property or value."""
     if not callable(thing):
         return f": {type(thing).__name__}"
     return re.sub(r"(: |-> )'([^']*)'", r"\1\2", str(inspect.signature(thing)))
@@ -29,7 +29,7 @@ def members(thing: type) -> Iterator[tuple[str, Any]]:
     ours = {n: v for c in thing.__mro__[::-1] if c.__module__.startswith("boltzmax")
             for n, v in vars(c).items()}  # fmt: skip
     for name in sorted(ours):
-        # scikit-learn writes methods of its own (set_fit_request) into the classes.
+        # scikit-learn adds methods (set_fit_request) to the classes.
         if not re.match(r"_|set_\w+_request$", name):
             value = getattr(thing, name)
             if callable(value) or isinstance(value, property):
@@ -37,7 +37,7 @@ def members(thing: type) -> Iterator[tuple[str, Any]]:
 
 
 def names(module: ModuleType) -> list[str]:
-    """What ``__all__`` lists; of a module without it, what it defines."""
+    """The names in ``__all__``, or without it, those that the module defines."""
     own = [n for n, v in vars(module).items() if getattr(v, "__module__", "") == module.__name__]
     return sorted(getattr(module, "__all__", [n for n in own if not n.startswith("_")]))
 
@@ -58,7 +58,7 @@ def listing(module_name: str) -> str:
 
 
 def recorded() -> dict[str, str]:
-    """What the file says of each module."""
+    """The recorded text of each module."""
     parts = LISTING.read_text(encoding="utf-8").split("# ")[1:]
     return {part.partition("\n")[0]: f"# {part}" for part in parts}
 

@@ -15,9 +15,9 @@ from ulp import Format, format_of
 Array = npt.NDArray[Any]
 Kind = Callable[[np.random.Generator, int, Format], Array]
 
-# Every tail of every vector width, unrolled or not.
+# Every tail length of every vector width, unrolled or not.
 TAILS = tuple(range(1, 131))
-# Around the block sizes an implementation may have, and beyond them.
+# Around the block sizes an implementation may use, and beyond.
 LENGTHS = (255, 256, 257, 1000, 1023, 1024, 1025, 4095, 4096, 4097)
 LONG = (100_000,)
 LONGEST = (10_000_000,)
@@ -48,21 +48,21 @@ def _constant(rng: np.random.Generator, n: int, f: Format) -> Array:
 
 
 def _far_constant(rng: np.random.Generator, n: int, f: Format) -> Array:
-    # All the differences are rounded alike: their errors add up instead of averaging out.
+    # All differences round the same way: their errors add up instead of averaging out.
     x = np.full(n, -10.03)
     x[rng.integers(n)] = 0.1234
     return x
 
 
 def _vanishing(rng: np.random.Generator, n: int, f: Format) -> Array:
-    # exp(-17.5) is below half an ULP of the 1 that it is added to (float32).
+    # In float32, exp(-17.5) is below half an ULP of the 1 that it is added to.
     x = np.full(n, -17.5 if f.bits < 52 else -37.5)
     x[rng.integers(n)] = 0
     return x
 
 
 def _whisper(rng: np.random.Generator, n: int, f: Format) -> Array:
-    # The sum without its largest term is tiny, of many sizes.
+    # The sum without its largest term is tiny, with terms of many sizes.
     x = rng.uniform(-45, -15, n)
     x[rng.integers(n)] = 0.1
     return x
@@ -104,7 +104,7 @@ def _with_minus_infinity(rng: np.random.Generator, n: int, f: Format) -> Array:
 
 
 def _ascending(rng: np.random.Generator, n: int, f: Format) -> Array:
-    # A running maximum changes at every step.
+    # A running maximum would change at every step.
     return np.sort(rng.uniform(-30, 30, n))
 
 
@@ -168,9 +168,9 @@ def normal(*shape: int, dtype: npt.DTypeLike = np.float64, seed: int = 0) -> Arr
 
 
 def uneven(shape: Any, dtype: npt.DTypeLike, seed: int = 0) -> Array:
-    """An array of normal numbers with rare ones far above them, the further the later.
+    """An array of normal numbers with rare ones far above them, increasingly towards the end.
 
-    Along any axis, so that whatever takes the first elements of a row for typical is wrong.
+    This holds along any axis, so code that takes the first elements of a row as typical fails.
     """
     rng = np.random.default_rng(seed)
     x = 3 * rng.standard_normal(shape, np.float32)
@@ -182,7 +182,7 @@ def uneven(shape: Any, dtype: npt.DTypeLike, seed: int = 0) -> Array:
 
 
 def many_short(n: int, dtype: np.dtype[Any], seed: int = 0, count: int = 20_000) -> Array:
-    """Rows in which no error averages out, of many widths and offsets: a search for the worst."""
+    """Short rows, in which no error averages out, of many widths and offsets, to find the worst."""
     rng = np.random.default_rng([seed, n])
     width = 2.0 ** rng.uniform(-10, 7, (count, 1))
     x = width * rng.standard_normal((count, n)) + rng.uniform(-20, 20, (count, 1))

@@ -1,4 +1,4 @@
-"""The accuracy budget: operation x dtype x instruction set x kind of row, 1 to 10**7 elements."""
+"""Accuracy budgets: operation x dtype x instruction set x kind of row, 1 to 10**7 elements."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ small_case, long_case = cache(case), lru_cache(maxsize=1)(case)
 
 
 def check(op: str, x: Array, exact: oracle.Exact, *, step: int = 1, what: str = "") -> None:
-    """One call within its budget (of every `step`-th result); if not, say where and by how much."""
+    """Check every `step`-th result of a call against its budget."""
     got = np.asarray(getattr(boltzmax, op)(x))
     if step > 1 and op != "logsumexp":
         x, got, exact = x[::step], got[::step], exact.columns(slice(None, None, step))
@@ -79,10 +79,9 @@ def test_long_rows(isa: str, dtype: np.dtype[Any], kind: str) -> None:
 @pytest.mark.parametrize("kind", ["normal", "far_constant", "vanishing"])
 @pytest.mark.parametrize("name", ["float32", "float64", "float16"])
 def test_longest_rows(name: str, kind: str, n: int) -> None:
-    """All instruction sets in one test, which share the exact results.
+    """All instruction sets in one test, to share the exact results.
 
-    Of those of float64, which are slow to judge, every seventh: all lanes of a vector get their
-    turn.
+    float64 is slow to check, so only every seventh result is, which covers all lanes of a vector.
     """
     if not oracle.usable(n, np.dtype(name)):
         pytest.skip("long double is no wider than float64 here")
@@ -93,8 +92,8 @@ def test_longest_rows(name: str, kind: str, n: int) -> None:
                 check(op, *case, step=7 if name == "float64" else 1, what=f"{kind} {isa}")
 
 
-def test_more_elements_than_an_int_counts() -> None:
-    """2**31 + 10 of them, in no memory: one number, broadcast."""
+def test_more_elements_than_int32() -> None:
+    """2**31 + 10 elements: one broadcast number."""
     n = 2**31 + 10
     x = np.broadcast_to(np.float32(0.5), (n,))
     expected = 0.5 + math.log(n)
@@ -103,8 +102,8 @@ def test_more_elements_than_an_int_counts() -> None:
 
 @pytest.mark.parametrize("n", [16, 33, 50, 100, 160, 257, 500])
 @pytest.mark.parametrize("name", ["float32", "float64"])
-def test_few_terms_count(isa: str, name: str, n: int) -> None:
-    """A large and a second term, of which the roundings show in the logarithm of their sum."""
+def test_few_terms(isa: str, name: str, n: int) -> None:
+    """A large and a second term, whose rounding errors show in the logarithm of their sum."""
     rng = np.random.default_rng(n)
     for scale in (1, 4, 10):
         x = (scale * rng.standard_normal((2_000, n))).astype(name)
@@ -118,7 +117,7 @@ def test_few_terms_count(isa: str, name: str, n: int) -> None:
 @pytest.mark.parametrize("op", ulp.OPS)
 @pytest.mark.parametrize("name", ["float32", "float64"])
 def test_many_short_rows(isa: str, name: str, op: str, n: int) -> None:
-    """20,000 of them at once, in which no error averages out."""
+    """20,000 rows at once, in which no error averages out."""
     x = rows.many_short(n, np.dtype(name))
     exact = oracle.exact(x)
     share = ulp.of_budget(op, getattr(boltzmax, op)(x), exact, x.dtype)
@@ -127,7 +126,7 @@ def test_many_short_rows(isa: str, name: str, op: str, n: int) -> None:
 
 
 def test_tiny_terms_do_not_vanish(isa: str) -> None:
-    """What log(1 + tiny) loses."""
+    """The digits that log(1 + tiny) loses."""
     exact = math.log1p(math.exp(-40))
     for name in ("float32", "float64"):
         dtype = np.dtype(name)
@@ -138,7 +137,7 @@ def test_tiny_terms_do_not_vanish(isa: str) -> None:
         assert abs(float(got[1]) + exact) <= unit
         for pair in ([0, -40], [-40, 0]):
             assert abs(float(boltzmax.logsumexp(np.array(pair, dtype))) - exact) <= unit
-    # The same with the largest in another place of a longer row, and with more than one tiny term.
+    # The same with the largest elsewhere in a longer row, and with more than one tiny term.
     x = np.full(1000, -40.0)
     for at in (0, 1, 500, 999):
         x[:] = -40.0
@@ -166,9 +165,9 @@ def test_equal_elements_are_exact(isa: str, name: str, n: int) -> None:
 @pytest.mark.parametrize("name", ["float32", "float64"])
 @pytest.mark.parametrize("temperature", [0.1, 0.7, 3.0, 25.0])
 def test_temperature(isa: str, name: str, op: str, temperature: float) -> None:
-    """``op(x / T)``: 1/T and the product are rounded, which moves every element by eps at worst.
+    """``op(x / T)``: 1/T and the product are rounded, which moves every element by at most eps.
 
-    That much is allowed on top of the budget, for the element and for the largest.
+    That much is added to the budget, for the element and for the largest.
     """
     x = rows.make("normal", 777, np.dtype(name))
     exact = oracle.exact(x, temperature=temperature)
@@ -187,7 +186,7 @@ def test_temperature(isa: str, name: str, op: str, temperature: float) -> None:
 
 @pytest.mark.parametrize("op", ulp.OPS)
 def test_where(isa: str, dtype: np.dtype[Any], op: str) -> None:
-    """A mask leaves the accuracy as it is."""
+    """A mask does not change the accuracy."""
     rng = np.random.default_rng(3)
     for n in (1, 2, 5, 16, 33, 100, 4097):
         x = rows.make("wide", n, dtype, seed=1)

@@ -25,7 +25,7 @@ SOFTMAX = ("softmax", "log_softmax")
 
 
 def limit(op: str, row: list[float]) -> list[float]:
-    """As the definition has it, without an exponential: one number, or one for each element."""
+    """The definition, without an exponential: one number, or one per element."""
     top = max(row) if row and not any(map(math.isnan, row)) else NAN
     k = row.count(top)
     if op == "logsumexp":
@@ -38,7 +38,7 @@ def limit(op: str, row: list[float]) -> list[float]:
 
 
 def limits(op: str, x: Array, where: Array | None = None) -> Array:
-    """Those of the rows along the last axis; masked elements are left out."""
+    """The limits of the rows along the last axis; masked elements are left out."""
     rows = np.asarray(x, np.float64).reshape(-1, x.shape[-1])
     masks = np.ones_like(rows, bool) if where is None else np.broadcast_to(where, x.shape)
     results = np.full(rows.shape, 0.0 if op == "softmax" else -INF)
@@ -61,7 +61,7 @@ def same(got: Any, expected: Array, dtype: Any) -> None:
 
 
 def ties(*shape: int, dtype: Any = np.float64, seed: int = 0) -> Array:
-    """Few different numbers, so that many are equal; some rows have none that is positive."""
+    """Few different numbers, so that many are equal; some rows have no positive number."""
     x = np.random.default_rng(seed).integers(-3, 3, shape)
     return (x - 2 * (x.sum(axis=-1, keepdims=True) % 2)).astype(dtype)
 
@@ -118,8 +118,8 @@ def test_dtypes(op: str, dtype: str) -> None:
     same(function(x[0, 0], temperature=0), limits(op, exact[:1, :1]).reshape(()), native)
 
 
-def test_what_is_equal_in_the_dtype_computed_in_is_equal() -> None:
-    """So it is at any other temperature: this is the limit of the function that is computed."""
+def test_ties_are_those_of_the_computation_dtype() -> None:
+    """Elements equal in that dtype tie, as at other temperatures: rounding comes first."""
     near = np.array([1.0, 1.0 + 2.0**-30])
     for x, dtype, shared in (
         (near, None, False),
@@ -138,7 +138,7 @@ def test_what_is_equal_in_the_dtype_computed_in_is_equal() -> None:
     st.sampled_from(["f4", "f8", "g"]),
     st.sampled_from(SOFTMAX),
 )
-def test_the_limit_is_that_of_small_temperatures(row: list[int], dtype: str, op: str) -> None:
+def test_limit_matches_small_temperatures(row: list[int], dtype: str, op: str) -> None:
     x = np.array(row, dtype)
     cold, zero = (getattr(boltzmax, op)(x, temperature=t) for t in (1e-30, 0.0))
     if op == "log_softmax":  # x / 1e-30 is a large number where the limit has -inf
@@ -147,8 +147,8 @@ def test_the_limit_is_that_of_small_temperatures(row: list[int], dtype: str, op:
 
 
 @pytest.mark.parametrize("op", ulp.OPS)
-def test_rows_with_temperatures_of_their_own(isa: str, dtype: np.dtype[Any], op: str) -> None:
-    """Zeros among other temperatures: each row has the bits that it has alone."""
+def test_one_temperature_per_row(isa: str, dtype: np.dtype[Any], op: str) -> None:
+    """Zeros among other temperatures: each row has the same bits as alone."""
     function, x = getattr(boltzmax, op), ties(2, 4, 6, dtype=dtype)
     t = np.array([[0.0, 0.7, 0.5, 0.0], [2.0, 0.0, 0.0, 3.0]])
     where = np.random.default_rng(2).random(x.shape) < 0.7
@@ -166,10 +166,10 @@ def test_rows_with_temperatures_of_their_own(isa: str, dtype: np.dtype[Any], op:
 
 
 @pytest.mark.parametrize("op", SOFTMAX)
-def test_where_the_result_goes(op: str, dtype: np.dtype[Any]) -> None:
+def test_out(op: str, dtype: np.dtype[Any]) -> None:
     function, x = getattr(boltzmax, op), ties(5, 8, dtype=dtype)
     expected = function(x, temperature=0)
-    assert x.tobytes() == ties(5, 8, dtype=dtype).tobytes()  # which is not written to
+    assert x.tobytes() == ties(5, 8, dtype=dtype).tobytes()  # the input is not modified
     out = np.empty_like(x)
     assert function(x, temperature=0, out=out) is out
     assert out.tobytes() == expected.tobytes()
@@ -215,7 +215,7 @@ def test_signs_and_kept_axes_of_sums() -> None:
     np.testing.assert_array_equal(out, value[:, 0])
 
 
-def test_weights_and_complex_numbers_have_no_limit_here() -> None:
+def test_weights_and_complex_numbers_are_errors() -> None:
     for call in (
         partial(boltzmax.logsumexp, [1.0, 2.0], b=[1.0, 1.0]),
         partial(boltzmax.logsumexp, [1.0, 2.0], b=[1j, 1.0]),
@@ -231,7 +231,7 @@ def test_weights_and_complex_numbers_have_no_limit_here() -> None:
 
 
 def queries(hidden: Array, weight: Array, bias: Array | None, softcap: float | None) -> Array:
-    """Their scores, from a matrix product."""
+    """The scores of the classes, from a matrix product."""
     s = hidden @ weight.T + (0 if bias is None else bias)
     return s if softcap is None else softcap * np.tanh(s / softcap)
 
@@ -242,7 +242,7 @@ def test_queries_of_a_linear_layer(sizes: Any, dtype: Any, monkeypatch: pytest.M
     use_tiles(sizes, monkeypatch)
     rng = np.random.default_rng(0)
     for n, v, d in ((1, 1, 1), (5, 3, 2), (17, 40, 3)):
-        h, w = (rng.integers(-2, 3, (k, d)).astype(dtype) for k in (n, v))  # exact, and alike
+        h, w = (rng.integers(-2, 3, (k, d)).astype(dtype) for k in (n, v))  # exact, with ties
         b = rng.integers(-1, 2, v).astype(dtype)
         t = rng.integers(0, v, n)
         for bias, softcap in ((None, None), (b, None), (b, 2.5)):
@@ -258,12 +258,12 @@ def test_queries_of_a_linear_layer(sizes: Any, dtype: Any, monkeypatch: pytest.M
 
 
 @pytest.mark.parametrize("sizes", TILES)
-def test_samples_come_from_the_largest(sizes: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The same as from probabilities that are shared: the tiles do not matter."""
+def test_samples_are_drawn_from_the_largest(sizes: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Samples are those of shared probabilities, whatever the tiles."""
     use_tiles(sizes, monkeypatch)
     rng = np.random.default_rng(1)
     h, w = rng.integers(-2, 3, (300, 3)) * 1.0, rng.integers(-2, 3, (50, 3)) * 1.0
-    h[:100] = 0.0  # where all are equal
+    h[:100] = 0.0  # all scores are equal
     ids = linear_sample(h, w, 7, temperature=0)
     s = h @ w.T
     is_top = s == s.max(axis=1, keepdims=True)
@@ -275,7 +275,7 @@ def test_samples_come_from_the_largest(sizes: Any, monkeypatch: pytest.MonkeyPat
     assert len(set(ids[:100])) > 30
 
 
-def test_samples_without_a_largest() -> None:
+def test_samples_of_rows_without_a_maximum() -> None:
     h = np.array([[NAN], [1.0], [INF], [0.0]])
     ids = linear_sample(h, [[1.0], [2.0]], 0, [0.0, -0.0], temperature=0)
     assert ids[:3].tolist() == [-1, 1, -1]
@@ -289,7 +289,7 @@ def test_samples_without_a_largest() -> None:
     assert linear_sample(np.empty((0, 1)), [[1.0]], 0, temperature=0).shape == (0,)
 
 
-def test_tiles_are_read_once_where_nothing_is_equal(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_tiles_are_read_once_without_ties(monkeypatch: pytest.MonkeyPatch) -> None:
     use_tiles((8, 16), monkeypatch)
     read, tiles = linear_queries.summed_tile, []
 

@@ -1,4 +1,4 @@
-"""Every argument: what it accepts, what it does, and what its errors say."""
+"""Every argument: accepted values, effects and error messages."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ pytestmark = pytest.mark.usefixtures("strict")
 
 
 def call(op: str, x: Array, **kwargs: Any) -> Any:
-    """Any of the five functions, on x as both arguments of the two that take two."""
+    """Call any of the five functions; the two with two arguments get x for both."""
     function = getattr(boltzmax, op)
     return function(x, x, **kwargs) if op in GRADIENTS else function(x, **kwargs)
 
@@ -35,7 +35,7 @@ def test_axis_errors(op: str) -> None:
             call(op, x, axis=axis)
     with pytest.raises(ValueError, match=r"duplicate|repeated"):
         call(op, x, axis=(0, -2))
-    for axis in (10**10, -(10**30), (0, 2**63)):  # more than the int of C
+    for axis in (10**10, -(10**30), (0, 2**63)):  # too large for a C int
         with pytest.raises(np.exceptions.AxisError, match="out of bounds for array of dimension 2"):
             call(op, x, axis=axis)
     for bad in (1.0, "0", [0.5], (0, None), np.array([0.0])):
@@ -46,7 +46,7 @@ def test_axis_errors(op: str) -> None:
 
 @pytest.mark.parametrize("op", ulp.OPS)
 def test_axis_kinds(isa: str, op: str) -> None:
-    """None and tuples mean the elements together; NumPy integers and negative numbers are axes."""
+    """None and tuples reduce axes together; NumPy integers and negative numbers are axes."""
     x = normal(3, 4, 5)
     function = getattr(boltzmax, op)
     assert np.array_equal(function(x, np.int64(-2)), function(x, axis=1))
@@ -64,7 +64,7 @@ def test_axis_kinds(isa: str, op: str) -> None:
 
 @pytest.mark.parametrize("op", ulp.OPS)
 def test_empty_tuple_of_axes_reduces_nothing(op: str) -> None:
-    """As NumPy's reductions: every element is a row of its own."""
+    """As in NumPy's reductions, every element is one row."""
     x = normal(2, 3)
     expected = {"softmax": np.ones((2, 3)), "log_softmax": np.zeros((2, 3)), "logsumexp": x}[op]
     assert np.array_equal(getattr(boltzmax, op)(x, axis=()), expected)
@@ -82,7 +82,7 @@ def test_keepdims() -> None:
 @pytest.mark.parametrize("b", [None, [[1.0, -2.0]], [[1.0, 2j]]], ids=str)
 @pytest.mark.parametrize("kind", ["e", "f", "d", "g", "F", "D", "i"])
 def test_sign(kind: str, b: Any) -> None:
-    """Of the sum whose logarithm comes with it; both are scalars where all is reduced."""
+    """The sign of the sum; it and the logarithm are scalars if all axes are reduced."""
     x = np.array([[0.5, -1.5], [1, 2]]).astype(kind)
     for axis in (None, (1, 0), -1):
         for keepdims in (False, True):
@@ -95,12 +95,12 @@ def test_sign(kind: str, b: Any) -> None:
 
 
 def test_sign_of_special_sums(isa: str, dtype: np.dtype[Any]) -> None:
-    """0 for nothing, NaN for NaN; the logarithm is the one that comes without the sign."""
+    """0 for an empty sum, NaN for NaN; the logarithm is the same as without the sign."""
     rows = [[-np.inf] * 3, [-np.inf, 2, 1], [np.nan, 0, 1], [np.inf, 0, 1], [-90.0, -90, -99]]
     x = np.array(rows, dtype)
     for view in (x, np.asfortranarray(x)):
         log_sum, sign = boltzmax.logsumexp(view, return_sign=True)
-        # By value: a NaN may have either sign.
+        # Compare values: a NaN may have either sign.
         plain = boltzmax.logsumexp(x).astype(float)
         assert np.array_equal(log_sum.astype(float), plain, equal_nan=True)
         assert sign.dtype == log_sum.dtype == dtype
@@ -139,7 +139,7 @@ def test_integers_and_bools_become_float64(op: str, kind: str) -> None:
 
 @pytest.mark.parametrize("op", ulp.OPS)
 def test_dtype_computes_in_that_type(isa: str, dtype: np.dtype[Any], op: str) -> None:
-    """``dtype=`` is a cast of the input, without the copy having to be made by the caller."""
+    """``dtype=`` is equivalent to casting the input, without the copy."""
     function = getattr(boltzmax, op)
     for source in (np.float32, np.float64, np.float16, np.int32, np.bool_):
         x = (3 * normal(5, 40)).astype(source)
@@ -153,7 +153,7 @@ def test_dtype_computes_in_that_type(isa: str, dtype: np.dtype[Any], op: str) ->
 
 
 def test_dtype_rounds_once() -> None:
-    """From float64 to float16, with no float32 on the way that would turn into a tie."""
+    """From float64 to float16 without an intermediate float32, which would become a tie."""
     halves = np.arange(0x7C00, dtype=np.uint16).view(np.float16).astype(np.float64)
     ties = (halves[:-1] + halves[1:]) / 2
     x = np.concatenate(
@@ -206,7 +206,7 @@ def test_unsupported_dtypes_are_named(op: str, x: Array) -> None:
 
 
 @pytest.mark.parametrize("op", [*MAPS, *GRADIENTS])
-def test_complex_is_for_logsumexp_alone(op: str) -> None:
+def test_complex_is_for_logsumexp_only(op: str) -> None:
     with pytest.raises(TypeError, match="complex128"):
         call(op, np.array([1 + 2j, 3]))
 
@@ -240,7 +240,7 @@ def test_temperature_errors(op: str) -> None:
 @pytest.mark.parametrize("op", ulp.OPS)
 @pytest.mark.parametrize("temperature", [2.0, 0.25, 1 / 1024, 65536])
 def test_powers_of_two(isa: str, dtype: np.dtype[Any], op: str, temperature: float) -> None:
-    """Dividing by them rounds nothing, so the result must be as good as that of ``x / T``."""
+    """Dividing by them is exact, so the result must be as accurate as that of ``x / T``."""
     x = normal(4, 67, dtype=dtype)
     function = getattr(boltzmax, op)
     with np.errstate(under="ignore"):
@@ -252,7 +252,7 @@ def test_powers_of_two(isa: str, dtype: np.dtype[Any], op: str, temperature: flo
         assert ulp.of_budget(op, got, oracle.exact(scaled), dtype).max() <= 1.25
     else:
         assert (dtype.name, temperature) == ("float16", 65536)
-    # The type of the temperature does not decide the type of the result.
+    # The dtype of the temperature does not affect that of the result.
     for t in (
         np.float64(temperature),
         np.float32(temperature),
@@ -266,7 +266,7 @@ def test_powers_of_two(isa: str, dtype: np.dtype[Any], op: str, temperature: flo
 
 @pytest.mark.parametrize("op", ulp.OPS)
 def test_one_temperature_per_row(isa: str, dtype: np.dtype[Any], op: str) -> None:
-    """Each row as if it were alone with its own; with or without the reduced axes in the shape."""
+    """Each row as if alone with its temperature, with or without the reduced axes in the shape."""
     x = normal(3, 4, 5, dtype=dtype)
     function = getattr(boltzmax, op)
     rng = np.random.default_rng(1)
@@ -300,12 +300,12 @@ def test_one_temperature_per_row(isa: str, dtype: np.dtype[Any], op: str) -> Non
 
 
 def test_extreme_temperatures(isa: str) -> None:
-    """Cold picks the largest, hot makes uniform, and nothing overflows on the way."""
+    """Low temperatures select the largest, high ones give uniform results; nothing overflows."""
     x = np.array([1.0, 3.0, 2.0], np.float32)
     assert np.array_equal(boltzmax.softmax(x, temperature=1e-30), [0, 1, 0])
     np.testing.assert_allclose(boltzmax.softmax(x, temperature=1e30), np.full(3, 1 / 3), rtol=1e-6)
     np.testing.assert_allclose(boltzmax.logsumexp(x, temperature=1e-30), 3e30, rtol=1e-6)
-    # Beyond what a float32 can be divided by.
+    # Beyond the range of float32 divisors.
     for temperature in (1e-39, 1e-60, 1e-300):
         for op in ulp.OPS:
             with pytest.raises(ValueError, match=f"temperature must be .* got {temperature}"):

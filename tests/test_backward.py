@@ -27,7 +27,7 @@ def forward(op: str) -> Callable[..., Any]:
 def inputs(
     op: str, shape: Any, dtype: np.dtype[Any], axis: Any = -1, seed: int = 0
 ) -> tuple[Array, Array]:
-    """A gradient, and the result of the forward operation that it belongs to."""
+    """A gradient, and the forward result that it belongs to."""
     rng = np.random.default_rng(seed)
     with np.errstate(under="ignore"):
         dy, x = (scale * rng.standard_normal(shape).astype(dtype) for scale in (1, 3))
@@ -35,10 +35,10 @@ def inputs(
 
 
 def worst(op: str, dy: Array, y: Array, got: Array) -> float:
-    """The worst error over the last axis, in eps of the magnitudes that are added up to the result.
+    """The worst error over the last axis, in eps of the magnitudes that are summed to the result.
 
-    Rounded results are within 1 eps of the magnitudes; the exponential and the sums may cost as
-    much again each.  Whatever the length: a sum that lost digits as rows grow would show.
+    Rounded results are within 1 eps of the magnitudes; the exponential and the sums may each add as
+    much, at any length: a sum that lost digits as rows grow would be detected.
     """
     with np.errstate(all="ignore"):
         exact, size = getattr(oracle, op)(dy, y)
@@ -65,7 +65,7 @@ def test_long_rows(isa: str, op: str, name: str) -> None:
         dtype = np.dtype(name)
         dy, y = inputs(op, n, dtype)
         assert worst(op, dy, y, getattr(boltzmax, op)(dy, y)) <= 2
-        # Gradients of one sign, equal: a running sum in the working precision would stall.
+        # Equal gradients: a running sum in the working precision would stall.
         dy[...] = 0.3
         got = getattr(boltzmax, op)(dy, y)
         assert worst(op, dy, y, got) <= 2
@@ -73,7 +73,7 @@ def test_long_rows(isa: str, op: str, name: str) -> None:
 
 @pytest.mark.parametrize("op", GRADIENTS)
 def test_axes(isa: str, dtype: np.dtype[Any], op: str) -> None:
-    """Each row as if it were alone."""
+    """Each row as if alone."""
     function = getattr(boltzmax, op)
     for axis in (0, 1, 2, -1, (0, 2), None):
         dy, y = inputs(op, (3, 4, 5), dtype, axis)
@@ -121,17 +121,17 @@ def test_agrees_with_torch(isa: str, dtype: np.dtype[Any], op: str) -> None:
 
 
 def test_gradients_of_cross_entropy(isa: str) -> None:
-    """What the two are for: ``dy = -onehot`` through log_softmax is ``softmax - onehot``."""
+    """The usual case: ``dy = -onehot`` through log_softmax is ``softmax - onehot``."""
     x = np.random.default_rng(9).standard_normal((40, 10))
     target = np.eye(10)[np.arange(40) % 10]
     got = boltzmax.log_softmax_backward(-target, boltzmax.log_softmax(x))
     np.testing.assert_allclose(got, boltzmax.softmax(x) - target, rtol=0, atol=4e-16)
-    # A gradient that is the same for all classes moves nothing through softmax.
+    # A gradient that is equal for all classes gives 0 through softmax.
     assert np.abs(boltzmax.softmax_backward(np.ones_like(x), boltzmax.softmax(x))).max() < 4e-16
 
 
 def test_masked_and_saturated_entries(isa: str, dtype: np.dtype[Any]) -> None:
-    """A probability of 0 gets no gradient through softmax, and its own through log_softmax."""
+    """A probability of 0 gets no gradient through softmax, and dy through log_softmax."""
     for n in (2, 16, 33, 5000):
         x = np.linspace(-1, 1, n).astype(dtype)
         x[::2] = -np.inf
@@ -158,7 +158,7 @@ def test_nan_stays_in_its_row(isa: str, dtype: np.dtype[Any], op: str) -> None:
 
 
 def check_an_infinite_gradient(dtype: np.dtype[Any], op: str, n: int) -> None:
-    """The others are infinite, its own is inf - inf, in rows and in columns."""
+    """The other entries are infinite, that entry is inf - inf, in rows and in columns."""
     y, dy = np.full((3, n), 0.5 if op == "softmax_backward" else -1.0), np.zeros((3, n))
     dy[:2, n // 2] = np.inf, -np.inf
     expected = np.stack([np.full(n, -np.inf), np.full(n, np.inf)])
@@ -202,7 +202,7 @@ def test_errors(op: str) -> None:
 
 @pytest.mark.parametrize("op", GRADIENTS)
 def test_different_dtypes_are_never_reinterpreted(op: str) -> None:
-    """They are promoted as NumPy does it."""
+    """They are promoted as in NumPy."""
     function = getattr(boltzmax, op)
     dy, y = inputs(op, (3, 40), np.dtype(np.float64))
     narrow = y.astype(np.float32)

@@ -57,7 +57,7 @@ SWEEP = ["bench", "--sweep", "--quick", "--functions", "softmax"]
 
 
 def test_sweep_times_all_lengths(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """A curve for each library; the same file by name and on standard output."""
+    """A curve for each library; the same output in a file and on standard output."""
     pytest.importorskip("matplotlib")
     argv = [*SWEEP, "--dtypes", "float32,float64", "--json", "sweep.json", "--plot", "sweep.png"]
     assert main(argv) == 0

@@ -1,4 +1,4 @@
-"""The loss of labels on their own, against PyTorch, central differences and its definition."""
+"""Binary cross-entropy, against PyTorch, central differences and its definition."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ INF, NAN = np.inf, np.nan
 
 @pytest.mark.parametrize("reduction", ["mean", "sum", "none"])
 @pytest.mark.parametrize("weights", [(), ("weight",), ("pos_weight",), ("weight", "pos_weight")])
-def test_binary_cross_entropy_is_that_of_torch(reduction: str, weights: tuple[str, ...]) -> None:
+def test_binary_cross_entropy_matches_torch(reduction: str, weights: tuple[str, ...]) -> None:
     torch = pytest.importorskip("torch")
     x, z = 3 * normal(5, 4), np.random.default_rng(3).uniform(0, 1, (5, 4)).round(1)
     values = {"weight": positive(5, 1), "pos_weight": positive(4)}
@@ -76,7 +76,7 @@ def test_binary_cross_entropy_is_symmetric(x: float, z: float) -> None:
     assert one >= 0
 
 
-def test_binary_cross_entropy_of_nothing() -> None:
+def test_binary_cross_entropy_of_empty_arrays() -> None:
     x = np.zeros((0, 3), np.float32)
     assert np.isnan(binary_cross_entropy_with_logits(x, x))
     assert binary_cross_entropy_with_logits(x, x, reduction="sum") == 0
@@ -87,7 +87,7 @@ def test_binary_cross_entropy_of_nothing() -> None:
 
 
 def samples(n: int, dtype: np.dtype[Any], labels: bool) -> dict[str, Array]:
-    """Logits of every size, and what belongs to them."""
+    """Logits of every size, with targets and weights."""
     rng = np.random.default_rng(n)
     x = rng.standard_normal(n) * 10.0 ** rng.uniform(-6, 2, n)
     z = rng.integers(0, 2, n) if labels else rng.uniform(0, 1, n)
@@ -117,7 +117,7 @@ def test_elements(isa: str, dtype: np.dtype[Any], labels: bool, weighted: bool) 
 
 
 def test_worst_elements(isa: str) -> None:
-    """What pointwise.hpp says of one float: at most that in a sample, and not less at the worst."""
+    """The bound in pointwise.hpp holds for a sample, and is reached at the worst inputs."""
     inputs = ("0x1.0a9a3p-5", "0x1.2859ep-6", "0x1.c82cep-6", "-0x1.0a111ap+2")
     worst = [float.fromhex(x) for x in inputs]
     least, most = np.array([2.0**-30, 104], np.float32).view(np.int32)
@@ -152,7 +152,7 @@ def _eps(dtype: np.dtype[Any]) -> float:
 @pytest.mark.parametrize("target", ["bool", "i1", "u2", "i4", "i8", "f2", "f4", "f8", "g"])
 @pytest.mark.parametrize("weight", ["u1", "f2", "f4", "f8"])
 def test_arrays_of_several_dtypes(isa: str, dtype: np.dtype[Any], target: str, weight: str) -> None:
-    """In float64 where one of them is that, otherwise in float32."""
+    """Computed in float64 if one of them is float64, otherwise in float32."""
     arrays = samples(333, dtype, labels=True)
     arrays["target"] = arrays["target"].astype(target)
     arrays["weight"] = (2 * arrays["weight"].astype(float)).round().astype(weight)

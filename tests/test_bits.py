@@ -1,4 +1,4 @@
-"""The same bits whatever the threads, the batch, the position in it, the alignment, the output."""
+"""Bits do not depend on threads, batch, position in the batch, alignment or output array."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from rows import uneven
 
 Array = npt.NDArray[Any]
 ALL = (*ulp.OPS, *GRADIENTS)
-# Beyond any size at which one row is split over threads, and no multiple of anything.
+# Beyond any size at which one row is split over threads, and not a multiple of any block size.
 LONG_ROW = 3_000_017
 
 
@@ -28,7 +28,7 @@ def restored() -> Iterator[None]:
 
 
 def call(op: str, x: Array, axis: Any = -1, out: Array | None = None) -> Array:
-    """Any of the five; the two that need a second array get ``-|x|`` as that."""
+    """Call any of the five; the two that need a second array get ``-|x|``."""
     function: Callable[..., Any] = getattr(boltzmax, op)
     result = function(x, -abs(x), axis, out=out) if op in GRADIENTS else function(x, axis, out=out)
     return np.asarray(result)
@@ -77,8 +77,8 @@ def test_number_of_threads_on_every_isa(isa: str, dtype: np.dtype[Any]) -> None:
             assert [bits(op, x, axis) for op in ulp.OPS] == expected
 
 
-def test_again_and_again(isa: str) -> None:
-    """Which thread takes which part differs from call to call."""
+def test_repeated_calls(isa: str) -> None:
+    """The assignment of parts to threads differs from call to call."""
     boltzmax.set_num_threads(4)
     x = uneven((300, 5001), np.float32)
     row = uneven(LONG_ROW, np.float32)
@@ -89,7 +89,7 @@ def test_again_and_again(isa: str) -> None:
 
 @pytest.mark.parametrize("op", ALL)
 def test_batch_and_position(isa: str, dtype: np.dtype[Any], op: str) -> None:
-    """A row alone, and the same row first, last and in between in batches of many sizes."""
+    """A row alone, and the same row first, last and in the middle of batches of many sizes."""
     for n in (1, 2, 3, 7, 16, 33, 64, 100, 1000, 4097, 20_001):
         row = uneven(n, dtype)
         alone = bits(op, row)
@@ -105,7 +105,7 @@ def test_batch_and_position(isa: str, dtype: np.dtype[Any], op: str) -> None:
 
 @pytest.mark.parametrize("op", ALL)
 def test_large_batch(isa: str, op: str) -> None:
-    """Rows shared out between threads in chunks: each one as if it were alone."""
+    """Rows distributed over threads in chunks, each as if alone."""
     boltzmax.set_num_threads(3)
     for name, n in (("float32", 10), ("float32", 129), ("float64", 33), ("float16", 65)):
         x = uneven((5001, n), name)
@@ -119,7 +119,7 @@ def test_large_batch(isa: str, op: str) -> None:
 
 @pytest.mark.parametrize("op", ulp.OPS)
 def test_alignment(isa: str, dtype: np.dtype[Any], op: str) -> None:
-    """Every offset from a cache line, by elements and by bytes, of the input and of the output."""
+    """Every offset from a cache line, in elements and in bytes, of the input and the output."""
     function: Callable[..., Any] = getattr(boltzmax, op)
     for n in (1, 5, 16, 31, 64, 200, 4099):
         row = uneven(n, dtype)
@@ -136,8 +136,8 @@ def test_alignment(isa: str, dtype: np.dtype[Any], op: str) -> None:
 
 
 @pytest.mark.parametrize("name", ["float32", "float64", "float16"])
-def test_where_the_result_goes(isa: str, name: str) -> None:
-    """A fresh array, the caller's, the input itself; small, and too large for the cache."""
+def test_output_arrays(isa: str, name: str) -> None:
+    """A fresh array, the caller's, or the input itself; small, and too large for the cache."""
     for shape in ((5,), (3, 1000), (40, 33_003), (5_000_003,)):
         x = uneven(shape, name)
         for op in MAPS:
@@ -193,7 +193,7 @@ def test_mask_of_ones_and_temperature_one_change_nothing(isa: str, dtype: np.dty
             assert function(x, dtype=dtype).tobytes() == expected
 
 
-def test_masked_entries_are_as_if_minus_infinity(isa: str, dtype: np.dtype[Any]) -> None:
+def test_masked_entries_are_like_minus_infinity(isa: str, dtype: np.dtype[Any]) -> None:
     rng = np.random.default_rng(1)
     for n in (3, 64, 77, 9001):
         x = uneven((3, n), dtype)

@@ -1,4 +1,4 @@
-"""The C interface: bits of the Python functions, status codes, one state with Python."""
+"""The C interface: the same bits as in Python, status codes, and state shared with Python."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def entry(name: str, dtype: Any) -> Callable[..., int]:
     return found
 
 
-def test_the_table_says_what_it_is() -> None:
+def test_table_describes_itself() -> None:
     assert API.abi_version == 1
     assert API.size == ctypes.sizeof(c_table.Api)
     assert API.version.decode() == boltzmax.__version__
@@ -49,7 +49,7 @@ def test_the_table_says_what_it_is() -> None:
     assert all(bool(getattr(API, name)) for name in functions)
 
 
-def test_every_status_has_words() -> None:
+def test_every_status_has_a_text() -> None:
     codes = [STATUS[name] for name in list(STATUS)[:10]]
     assert codes == list(range(10))
     words = {API.status_text(code) for code in codes}
@@ -62,7 +62,7 @@ def test_every_status_has_words() -> None:
 
 @pytest.mark.parametrize("shape", SHAPES, ids=str)
 @pytest.mark.parametrize("op", OPERATIONS)
-def test_bits_are_those_of_python(op: str, shape: tuple[int, int], dtype: Any, isa: str) -> None:
+def test_same_bits_as_python(op: str, shape: tuple[int, int], dtype: Any, isa: str) -> None:
     x = rows(shape, dtype)
     before = x.copy()
     y = np.empty(shape[:1] if op in REDUCTIONS else shape, dtype)
@@ -78,10 +78,10 @@ def test_bits_are_those_of_python(op: str, shape: tuple[int, int], dtype: Any, i
 
 @pytest.mark.parametrize("shape", SHAPES, ids=str)
 @pytest.mark.parametrize("op", OPERATIONS)
-def test_nothing_beside_the_results_is_written(
+def test_nothing_outside_the_results_is_written(
     op: str, shape: tuple[int, int], dtype: Any, isa: str
 ) -> None:
-    """A compiler may widen the store of a single 16-bit number: Clang 22 did."""
+    """A compiler may widen the store of a single 16-bit number, as Clang 22 did."""
     x = rows(shape, dtype)
     size = shape[0] if op in REDUCTIONS else x.size
     memory = np.full(size * x.itemsize + 128, 0xAB, np.uint8)
@@ -129,11 +129,11 @@ def test_cross_entropy(shape: tuple[int, int], dtype: Any, isa: str) -> None:
     assert np.allclose(x.astype(np.float64)[finite], wanted[finite], rtol=1e-2, atol=1e-7)
 
 
-# ---- what is refused
+# ---- errors
 
 
 @pytest.mark.parametrize("op", OPERATIONS)
-def test_refusals_of_rows(op: str) -> None:
+def test_invalid_rows(op: str) -> None:
     x, y = np.arange(12.0), np.full(12, 7.0)
     at, to = x.ctypes.data, y.ctypes.data
     call, call_at = entry(op, np.float64), entry(f"{op}_at", np.float64)
@@ -147,17 +147,17 @@ def test_refusals_of_rows(op: str) -> None:
         assert call_at(at, 3, 4, temperature, to) == STATUS["BAD_TEMPERATURE"]
     assert (y == 7.0).all(), "nothing was written"
     assert (x == np.arange(12.0)).all()
-    # Nothing behind them: they may be NULL.
+    # Pointers to no elements may be NULL.
     assert call(None, 0, 4, None) == 0
     assert call(None, 3, 0, to) == 0
 
 
-def test_a_sum_in_its_operand_is_refused() -> None:
+def test_reduction_into_its_input_is_refused() -> None:
     x = np.arange(12.0)
     assert API.logsumexp_f64(x.ctypes.data, 3, 4, x.ctypes.data) == STATUS["OVERLAP"]
 
 
-def test_refusals_of_gradients() -> None:
+def test_invalid_gradients() -> None:
     a, b, c = np.ones(12), np.ones(12), np.full(12, 7.0)
     at = [v.ctypes.data for v in (a, b, c)]
     call = API.softmax_backward_f64
@@ -171,7 +171,7 @@ def test_refusals_of_gradients() -> None:
     assert (c == 7.0).all()
 
 
-def test_refusals_of_cross_entropy() -> None:
+def test_invalid_cross_entropy() -> None:
     x, loss, d = np.ones((3, 4)), np.full(3, 7.0), np.full((3, 4), 7.0)
     target = np.array([0, 3, 4])
     call = API.cross_entropy_f64
@@ -192,7 +192,7 @@ def test_refusals_of_cross_entropy() -> None:
     assert (loss == 0).all()
 
 
-# ---- one state
+# ---- shared state
 
 
 def test_threads_are_shared(threads: Callable[[int], None]) -> None:
@@ -218,8 +218,8 @@ def test_the_instruction_set_is_shared(isa: str) -> None:
     assert API.available_isa(count) is API.available_isa(-1) is None
 
 
-def test_many_callers_without_the_lock(threads: Callable[[int], None]) -> None:
-    """ctypes lets go of Python's lock."""
+def test_many_callers_without_the_gil(threads: Callable[[int], None]) -> None:
+    """ctypes releases the GIL."""
     threads(2)
     x = rows((64, 5000), np.float32)
     expected = boltzmax.softmax(x)

@@ -1,4 +1,4 @@
-"""An extension module in C99: it works, or says which versions do not go together."""
+"""An extension module in C99 works, or names the versions that do not fit."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ def extension(tmp_path_factory: pytest.TempPathFactory) -> ModuleType:
 
 
 @pytest.mark.parametrize("shape", [(0, 3), (1, 1), (3, 10), (2, 70_000)], ids=str)
-def test_bits_are_those_of_python(extension: ModuleType, shape: tuple[int, int], isa: str) -> None:
+def test_same_bits_as_python(extension: ModuleType, shape: tuple[int, int], isa: str) -> None:
     x = np.random.default_rng(0).normal(size=shape).astype(np.float32)
     y = np.empty_like(x)
     assert extension.softmax(x, shape[0], y) == 0
@@ -75,7 +75,7 @@ def test_bits_are_those_of_python(extension: ModuleType, shape: tuple[int, int],
 
 
 def changed_header(folder: Path, pattern: str, replacement: str) -> str:
-    """A copy of the headers, of another version."""
+    """A copy of the headers with another version."""
     shutil.copytree(Path(boltzmax.get_include()) / "boltzmax", folder / "include" / "boltzmax")
     header = folder / "include" / "boltzmax" / "boltzmax.h"
     text, count = re.subn(pattern, replacement, header.read_text(encoding="utf-8"))
@@ -84,7 +84,7 @@ def changed_header(folder: Path, pattern: str, replacement: str) -> str:
     return str(folder / "include")
 
 
-def test_another_version_of_the_interface_is_refused(tmp_path: Path) -> None:
+def test_other_abi_version_is_refused(tmp_path: Path) -> None:
     include = changed_header(tmp_path, "(#define BOLTZMAX_ABI_VERSION) 1", r"\1 2")
     path = build("another", tmp_path, include)
     with pytest.raises(ImportError, match=r"C ABI 2 .* boltzmax .* has ABI 1 "):
@@ -92,15 +92,15 @@ def test_another_version_of_the_interface_is_refused(tmp_path: Path) -> None:
 
 
 def test_a_newer_header_is_refused(tmp_path: Path) -> None:
-    """With an entry more than the library has."""
+    """A header with an entry that the library lacks."""
     include = changed_header(tmp_path, "} boltzmax_api;", "int (*more)(void); } boltzmax_api;")
     path = build("newer", tmp_path, include)
     with pytest.raises(ImportError, match="of at least"):
         compiled.load("newer", path)
 
 
-def test_an_older_header_is_served(tmp_path: Path) -> None:
-    """Without the last entry."""
+def test_an_older_header_works(tmp_path: Path) -> None:
+    """A header without the last entry."""
     pattern = r"  int \(\*run_strided_backward\)\([^)]*\);\n"
     path = build("older", tmp_path, changed_header(tmp_path, pattern, ""))
     assert compiled.load("older", path).state()[2] == boltzmax.__version__
@@ -119,8 +119,8 @@ def test_no_package_or_no_table_is_an_import_error(
         compiled.load("missing", path)
 
 
-def test_example_of_the_guide(tmp_path: Path) -> None:
-    """It compiles as it stands."""
+def test_guide_example(tmp_path: Path) -> None:
+    """It compiles unchanged."""
     example = compiled.guide_block("c", "boltzmax_import")
     caller = "int call(float* x);\nint call(float* x) { return softmax_in_place(x, 1, 1); }\n"
     compiled.build_c("guide", example + caller, tmp_path, f"-I{boltzmax.get_include()}")

@@ -1,6 +1,6 @@
 """Programs without Python, and how builds find the package: CMake and pkg-config.
 
-The library takes minutes to compile, so `.ci/doors` does, and says where it is: --library-prefix.
+The library takes minutes to compile, so `.ci/doors` builds it and passes --library-prefix.
 """
 
 from __future__ import annotations
@@ -59,7 +59,7 @@ def needs(program: str) -> str:
 
 
 def library_folder(prefix: Path) -> Path:
-    """Its name differs between systems: lib, lib64."""
+    """The library folder, whose name differs between systems: lib, lib64."""
     (found,) = (folder.parent for folder in prefix.glob("lib*/pkgconfig"))
     return found
 
@@ -72,7 +72,7 @@ def write(folder: Path, target: str, source: str = PROGRAM, language: str = "C")
 
 
 def check(program: Path, folder: Path, isa: str = "scalar") -> None:
-    """It runs, obeys the environment, and has the bits that Python has."""
+    """The program runs, obeys the environment, and gives the same bits as Python."""
     environment = os.environ | {"BOLTZMAX_ISA": isa, "BOLTZMAX_NUM_THREADS": "3"}
     libraries = {"LD_LIBRARY_PATH": str(library_folder(folder))}
     done = subprocess.run(
@@ -116,7 +116,7 @@ def test_pkg_config(prefix: Path, tmp_path: Path) -> None:
     check(tmp_path / "program", prefix)
 
 
-def test_program_of_the_guide(prefix: Path, tmp_path: Path) -> None:
+def test_guide_program(prefix: Path, tmp_path: Path) -> None:
     cmake = needs("cmake")
     compiled.compiler()
     write(tmp_path, "boltzmax", compiled.guide_block("c", "boltzmax_get_api"))
@@ -126,7 +126,7 @@ def test_program_of_the_guide(prefix: Path, tmp_path: Path) -> None:
     assert subprocess.run([tmp_path / "build" / "program"], env=environment).returncode == 0
 
 
-def test_the_library_exports_one_function_of_ours(prefix: Path, tmp_path: Path) -> None:
+def test_library_exports_one_function(prefix: Path, tmp_path: Path) -> None:
     nm = needs("nm")
     library = library_folder(prefix) / "libboltzmax.so"
     if not library.exists():
@@ -136,11 +136,11 @@ def test_the_library_exports_one_function_of_ours(prefix: Path, tmp_path: Path) 
     assert [name for name in names if "boltzmax" in name] == ["boltzmax_get_api"]
 
 
-# ---- what the Python package has for builds
+# ---- build support in the Python package
 
 
 def test_the_package_is_found_by_cmake(tmp_path: Path) -> None:
-    """Headers alone: there is nothing to link with."""
+    """Headers only: there is nothing to link with."""
     cmake = needs("cmake")
     compiled.compiler()
     source = "#include <boltzmax/boltzmax.h>\nint main(void) { return BOLTZMAX_OK; }\n"

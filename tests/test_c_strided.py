@@ -77,7 +77,7 @@ def test_layouts(op: str, layout: str, axes: tuple[int, ...], isa: str) -> None:
     if axes:
         options = {"keepdims": True} if op == "logsumexp" else {}
         expected = getattr(boltzmax, op)(x, axis=axes, **options)
-    else:  # every element is a row of its own
+    else:  # every element is one row
         expected = {"softmax": np.ones_like(x), "log_softmax": np.zeros_like(x), "logsumexp": x}[op]
     assert same(target, np.asarray(expected, np.float32))
 
@@ -93,7 +93,7 @@ def test_masks_and_temperatures(op: str, n: int, isa: str) -> None:
     options = {"keepdims": True} if op == "logsumexp" else {}
     expected = getattr(boltzmax, op)(x, where=mask, temperature=temperature, **options)
     assert same(y, expected)
-    call.temperature_strides = None  # the first for all
+    call.temperature_strides = None  # the first temperature for all rows
     assert API.run_strided(ctypes.byref(call)) == 0
     assert same(y, getattr(boltzmax, op)(x, where=mask, temperature=0.5, **options))
 
@@ -119,7 +119,7 @@ def test_misaligned_results(op: str, n: int, dtype: Any, isa: str) -> None:
     assert same(y.copy(), getattr(boltzmax, op)(x, **options))
 
 
-def test_in_place_and_no_dimension() -> None:
+def test_in_place_and_zero_dimensions() -> None:
     x = numbers((6, 5, 4), np.float32).transpose(1, 0, 2)
     expected = boltzmax.softmax(x, axis=1)
     assert API.run_strided(ctypes.byref(call_of("softmax", x, x, (1,)))) == 0
@@ -153,7 +153,7 @@ def test_gradients(op: str, axes: tuple[int, ...], isa: str) -> None:
     assert same(dx, getattr(boltzmax, f"{op}_backward")(dy, y, axis=axes))
 
 
-# ---- what is refused
+# ---- errors
 
 REFUSED = {
     "an older struct": ({"size": 8}, "BAD_OPTION"),
@@ -190,8 +190,8 @@ def test_refusals(name: str) -> None:
     assert (y == 7.0).all()
 
 
-def test_strides_that_lead_nowhere() -> None:
-    """Along an axis of one element, and in an empty array, a stride may be anything."""
+def test_unused_strides() -> None:
+    """Along an axis of one element, and in an empty array, any stride is valid."""
     x, temperature = numbers((1, 4), np.float64), np.full((1, 1), 2.0)
     y = np.empty((1, 4))
     call = call_of("softmax", x, y, (1,), temperature=temperature)
@@ -204,7 +204,7 @@ def test_strides_that_lead_nowhere() -> None:
 
 
 @pytest.mark.parametrize("bad", [0.0, -1.0, np.nan, 1e31])
-def test_refusals_of_temperatures(bad: float) -> None:
+def test_invalid_temperatures(bad: float) -> None:
     x, y, temperature = np.ones((3, 4)), np.full((3, 4), 7.0), np.array([[1.0], [1.0], [bad]])
     call = call_of("softmax", x, y, (1,), temperature=temperature)
     refused = CONSTANTS["BOLTZMAX_BAD_TEMPERATURE"]
@@ -213,7 +213,7 @@ def test_refusals_of_temperatures(bad: float) -> None:
     assert API.run_strided(None) == CONSTANTS["BOLTZMAX_NULL_POINTER"]
 
 
-def test_refusals_of_gradients() -> None:
+def test_invalid_gradients() -> None:
     dy, y, dx = np.ones((3, 4)), np.ones((3, 4)), np.full((3, 4), 7.0)
     cases: list[tuple[str, Any, str]] = [
         ("size", 8, "BAD_OPTION"),

@@ -1,4 +1,4 @@
-"""The classes of losses and of row_stats along any axis."""
+"""The class axis of losses and row_stats."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ AXES = range(-3, 3)
 
 
 def sample(axis: int, dtype: Any = np.float64) -> tuple[Array, Array, Array]:
-    """Logits, targets of which some are ignored, and weights of rows."""
+    """Logits, targets (some of them ignored), and row weights."""
     logits = loss_samples.normal(*SHAPE).astype(dtype)
     rows = np.delete(SHAPE, axis)
     target = loss_samples.classes(SHAPE[axis], *rows)
@@ -49,15 +49,15 @@ def order(x: Array) -> list[int]:
     return sorted(range(x.ndim), key=lambda d: -abs(x.strides[d]))
 
 
-# ---- as PyTorch ----
+# ---- compared with PyTorch ----
 
 
 @pytest.mark.parametrize("reduction", ["mean", "sum", "none"])
 @pytest.mark.parametrize(
     "options", [{}, {"label_smoothing": 0.1}, {"weight": True}, {"weight": True, "ignore": 2}]
 )
-def test_cross_entropy_is_that_of_torch(reduction: str, options: dict[str, Any]) -> None:
-    """Its classes lie on axis 1, whatever comes after."""
+def test_cross_entropy_matches_torch(reduction: str, options: dict[str, Any]) -> None:
+    """Its class axis is 1, for any number of axes after it."""
     torch = pytest.importorskip("torch")
     for shape in ((3, 4), (3, 4, 5), (2, 4, 3, 2), (4,)):
         axis = min(1, len(shape) - 1)
@@ -86,13 +86,13 @@ def test_cross_entropy_is_that_of_torch(reduction: str, options: dict[str, Any])
         np.testing.assert_allclose(loss, expected.numpy(), rtol=1e-12, atol=1e-14)
 
 
-def test_probabilities_are_those_of_torch() -> None:
-    """Soft targets lie as the logits do, and so does the gradient."""
+def test_probability_targets_match_torch() -> None:
+    """Soft targets and gradients have the layout of the logits."""
     torch = pytest.importorskip("torch")
     logits = loss_samples.normal(3, 4, 2, 5)
     target, weight = boltzmax.softmax(loss_samples.normal(3, 4, 2, 5), 1), loss_samples.positive(4)
     for smoothing in (0.0, 0.2):
-        # PyTorch divides by the number of rows, too.
+        # PyTorch also divides by the number of rows.
         expected, d_expected = loss_samples.torch_gradient(
             lambda leaf, smoothing=smoothing: torch.nn.functional.cross_entropy(
                 leaf, torch.tensor(target), weight=torch.tensor(weight), label_smoothing=smoothing
@@ -106,7 +106,7 @@ def test_probabilities_are_those_of_torch() -> None:
         np.testing.assert_allclose(d_logits, d_expected, rtol=1e-11, atol=1e-16)
 
 
-def test_nll_loss_is_that_of_torch() -> None:
+def test_nll_loss_matches_torch() -> None:
     torch = pytest.importorskip("torch")
     log_prob = boltzmax.log_softmax(loss_samples.normal(3, 4, 5), 1)
     _, target, _ = sample(1)
@@ -120,13 +120,13 @@ def test_nll_loss_is_that_of_torch() -> None:
     np.testing.assert_allclose(d_log_prob, d_expected, rtol=1e-13)
 
 
-# ---- as classes on the last axis ----
+# ---- compared with the last axis ----
 
 
 @pytest.mark.parametrize("axis", AXES)
 @pytest.mark.parametrize("name", WITH_AXIS)
-def test_losses_are_those_of_the_last_axis(name: str, axis: int, dtype: np.dtype[Any]) -> None:
-    """The same bits, whatever the layout and the options."""
+def test_losses_match_the_last_axis(name: str, axis: int, dtype: np.dtype[Any]) -> None:
+    """The same bits for any layout and options."""
     logits, target, sample_weight = sample(axis, dtype)
     function = LOSSES[name].function
     weight = {str(LOSSES[name].class_weight): loss_samples.positive(SHAPE[axis])}
@@ -141,8 +141,8 @@ def test_losses_are_those_of_the_last_axis(name: str, axis: int, dtype: np.dtype
 
 @pytest.mark.parametrize("axis", AXES)
 @pytest.mark.parametrize("name", WITH_GRAD)
-def test_gradients_are_those_of_the_last_axis(name: str, axis: int, dtype: np.dtype[Any]) -> None:
-    """In the shape and memory order of the logits, into any `out`, or over the logits."""
+def test_gradients_match_the_last_axis(name: str, axis: int, dtype: np.dtype[Any]) -> None:
+    """In the shape and memory order of the logits, into any `out`, even over the logits."""
     logits, target, sample_weight = sample(axis, dtype)
     for options in ({}, {"sample_weight": sample_weight}):
         loss, d_last = WITH_GRAD[name](last(logits, axis), target, **options)
@@ -181,7 +181,7 @@ def test_probabilities_along_any_axis(axis: int, dtype: np.dtype[Any]) -> None:
 
 @pytest.mark.parametrize("axis", AXES)
 def test_row_stats_along_any_axis(axis: int, dtype: np.dtype[Any]) -> None:
-    """The k largest lie on a last axis, wherever the classes were."""
+    """The k largest are on the last axis, for any class axis."""
     logits, target, _ = sample(axis, dtype)
     target = np.where(target < 0, 0, target)
     expected = boltzmax.row_stats(last(logits, axis), target, 2)
@@ -201,18 +201,18 @@ def test_row_stats_along_any_axis(axis: int, dtype: np.dtype[Any]) -> None:
     [boltzmax.kl_divergence_with_grad, boltzmax.binary_cross_entropy_with_logits_with_grad],
 )
 def test_elements_keep_their_order(function: Callable[..., Any]) -> None:
-    """Losses of single numbers have no axis; their gradients, too, lie as what they are by."""
+    """Elementwise losses have no axis; their gradients keep the memory order of the scores."""
     x, p = loss_samples.log_probs(*SHAPE), loss_samples.positive(*SHAPE) / 2
     _, expected = function(x, p)
     for lay in LAYOUTS.values():
-        for target in (p, p.astype(np.longdouble)):  # on both ways
+        for target in (p, p.astype(np.longdouble)):  # on both paths
             _, gradient = function(lay(x), target)
             assert order(gradient) == order(lay(x))
             np.testing.assert_array_equal(gradient, expected)
 
 
 def test_out_that_overlaps() -> None:
-    """It is written when nothing is read any more."""
+    """`out` is written after everything has been read."""
     target = np.zeros((4, 5), int)
     for name, function in WITH_GRAD.items():
         memory = loss_samples.normal(3 * 4 * 5 + 1)
@@ -235,7 +235,7 @@ def test_every_isa(isa: str) -> None:
 
 @pytest.mark.parametrize("axis", [-1, 1, 0])
 def test_contiguous_classes_are_not_copied(axis: int) -> None:
-    """Those on the last axis, and those of a Fortran array on the first."""
+    """The last axis, and the first axis of a Fortran array."""
     rows, k = 2000, 100
     shape = (k, rows) if axis == 0 else (rows, k)
     logits = np.zeros(shape, order="F" if axis == 0 else "C")
@@ -274,19 +274,19 @@ def test_axis_errors(function: Callable[..., Any]) -> None:
         function(logits, target, *[None] * 12)
     with pytest.raises(ValueError, match=r"shape \(3,\)"):
         function(logits, target, axis=0)
-    # Anything that is an index.
+    # Anything with __index__.
     assert function(logits, target, axis=np.int8(-1)) is not None
 
 
-def test_balanced_softmax_says_the_same() -> None:
+def test_balanced_softmax_raises_the_same_errors() -> None:
     with pytest.raises(TypeError, match=r"axis must be an int, got 1\.0"):
         boltzmax.balanced_softmax(np.zeros((2, 3)), [1, 2, 3], axis=1.0)  # type: ignore[arg-type]
     with pytest.raises(np.exceptions.AxisError, match="axis 2 is out of bounds"):
         boltzmax.balanced_softmax(np.zeros((2, 3)), [1, 2, 3], axis=2)
 
 
-def test_shapes_are_told_as_they_are() -> None:
-    """Of the arrays that were given, not of what they are made into."""
+def test_messages_name_the_given_shapes() -> None:
+    """Messages show the shapes of the given arrays, not of their views."""
     logits = np.zeros((2, 3, 4))
     with pytest.raises(ValueError, match="classes on axis 1, got shape"):
         boltzmax.cross_entropy(np.zeros((2, 0, 4)), np.zeros((2, 4), int), axis=1)

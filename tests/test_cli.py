@@ -1,4 +1,4 @@
-"""The command line: what it prints, what it writes, and what it leaves behind when it fails."""
+"""The command line: its output, its files, and what remains after a failure."""
 
 from __future__ import annotations
 
@@ -139,13 +139,13 @@ def test_blocks_cover_everything_once(
     assert np.all(x == 1)
 
 
-def test_blocks_are_as_large_as_asked() -> None:
+def test_block_sizes() -> None:
     x = np.zeros((100, 10_000), np.float32)
     sizes = [x[index].nbytes for index in blocks(x, (1,), 200_000)]
     assert sizes == [200_000] * 20
 
 
-def test_apply_names_what_is_wrong(folder: Path, failure: Fail) -> None:
+def test_apply_errors(folder: Path, failure: Fail) -> None:
     np.save("x.npy", scores(4, 3))
     assert "No such file" in failure("apply", "softmax", "missing.npy", "y.npy")
     assert "no such directory: nowhere" in failure("apply", "softmax", "x.npy", "nowhere/y.npy")
@@ -188,12 +188,12 @@ def test_apply_refuses_a_truncated_file(folder: Path, failure: Fail) -> None:
 
 
 @pytest.mark.parametrize("error", [KeyboardInterrupt, MemoryError, OSError("disk full")])
-def test_a_failed_run_leaves_nothing(
+def test_a_failed_run_leaves_no_files(
     folder: Path, monkeypatch: pytest.MonkeyPatch, error: Any
 ) -> None:
     np.save("x.npy", scores(4, 3))
-    Path("y.npy").write_text("what was there before")
-    calls = iter([np.float32(0)])  # the call that asks for the dtype succeeds
+    Path("y.npy").write_text("the old file")
+    calls = iter([np.float32(0)])  # the first call, for the dtype, succeeds
 
     def fail(x: Any, **options: Any) -> Any:
         for answer in calls:
@@ -207,7 +207,7 @@ def test_a_failed_run_leaves_nothing(
     else:
         assert main(["apply", "softmax", "x.npy", "y.npy"]) != 0
     assert names(folder) == ["x.npy", "y.npy"]
-    assert Path("y.npy").read_text() == "what was there before"
+    assert Path("y.npy").read_text() == "the old file"
 
 
 @pytest.fixture
@@ -223,8 +223,8 @@ def spawn(run_python: object) -> Spawn:
 
 @pytest.mark.skipif(sys.platform == "win32", reason="needs POSIX signals")
 @pytest.mark.parametrize("name", ["SIGTERM", "SIGKILL"])
-def test_a_killed_run_leaves_nothing_under_the_name(folder: Path, spawn: Spawn, name: str) -> None:
-    np.lib.format.open_memmap("x.npy", "w+", np.float32, (100_000, 1024)).flush()  # 400 MB of hole
+def test_a_killed_run_leaves_no_output(folder: Path, spawn: Spawn, name: str) -> None:
+    np.lib.format.open_memmap("x.npy", "w+", np.float32, (100_000, 1024)).flush()  # 400 MB, sparse
     run = spawn("apply", "softmax", "x.npy", "y.npy", "--block-mb", "0")
     while run.poll() is None and not list(folder.glob(".boltzmax-*")):
         time.sleep(0.001)
@@ -297,7 +297,7 @@ def test_demo_learns(capsys: pytest.CaptureFixture[str]) -> None:
 def test_text_learns(
     options: list[str], layers: list[str], folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """On a text that repeats itself the next word is sure, whatever the layer."""
+    """In a repetitive text the next word is certain, with any layer."""
     (folder / "text.txt").write_text("the cat sat on the mat . " * 200, encoding="utf-8")
     argv = ["text", "--file", "text.txt", "--epochs", "3", "--prompt", "Cat sat on"]
     assert main(argv + options) == 0
@@ -311,8 +311,8 @@ def test_text_learns(
             assert float(likeliest[1].rstrip("%")) > 90
 
 
-def test_text_names_what_is_wrong(folder: Path, failure: Fail) -> None:
-    """A file that is missing, short, or not text."""
+def test_text_errors(folder: Path, failure: Fail) -> None:
+    """Errors for a file that is missing, too short, or not text."""
     (folder / "short.txt").write_text("too short")
     (folder / "bytes.txt").write_bytes(b"\xff\xfe\xfa" * 100)
     assert "missing.txt" in failure("text", "--file", "missing.txt")

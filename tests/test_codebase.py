@@ -1,4 +1,4 @@
-"""The rules that the source keeps: floors, what kernels may use, symbols, versions, sizes."""
+"""Rules for the sources: floors, what kernels may use, symbols, versions, sizes."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ import boltzmax
 from boltzmax.losses.registry import LOSSES
 
 ROOT = Path(__file__).parent.parent
-# A file includes its own floor or lower ones.  What lies on the same number side by side (core and
-# cuda) may use only itself and lower ones.
+# A file includes only its own floor and lower ones.  Floors with the same number (core and cuda)
+# may not include each other.
 FLOORS = {
     "cpp/include": 0,
     "cpp/kernels": 1,
@@ -31,9 +31,7 @@ FLOORS = {
 SUFFIXES = {".h", ".hpp", ".c", ".cpp", ".cu", ".cuh", ".in"}
 ISAS = ("scalar", "avx2", "avx512", "neon")
 
-pytestmark = pytest.mark.skipif(
-    not (ROOT / "cpp").is_dir(), reason="the tests are not beside the sources"
-)
+pytestmark = pytest.mark.skipif(not (ROOT / "cpp").is_dir(), reason="the sources are not here")
 
 
 def sources(*folders: str) -> list[Path]:
@@ -73,7 +71,7 @@ def where(source: Path, number: int) -> str:
 
 
 def test_there_are_sources_on_every_floor() -> None:
-    """Else the checks below would look at nothing."""
+    """Otherwise the checks below would be empty."""
     for folder in FLOORS:
         assert sources(folder), folder
 
@@ -86,8 +84,8 @@ def test_includes_go_down_or_stay() -> None:
         for number, name, quoted in includes(source):
             target = resolve(name, source)
             if target is None:
-                # Ours are found: a name in quotation marks that is not a file is a typing error
-                # (generated headers aside), or comes from outside and belongs in angle brackets.
+                # Our headers are found: a quoted name that is not a file is a typo (generated
+                # headers aside), or an external header, which belongs in angle brackets.
                 assert not quoted, f"{where(source, number)}: no file {name!r}"
                 continue
             there = floor_of(target)
@@ -98,8 +96,8 @@ def test_includes_go_down_or_stay() -> None:
     assert not wrong, "\n".join(wrong)
 
 
-# Containers, threads, input and output, allocation: kernels are loops over memory that is given to
-# them.  Templates of std would leave weak symbols compiled for one instruction set.
+# Containers, threads, input and output, allocation: kernels are loops over the memory they are
+# given.  Templates of std would leave weak symbols compiled for one instruction set.
 FORBIDDEN_HEADERS = re.compile(
     r"^(Python\.h|numpy/.*|pybind11/.*|vector|string|string_view|map|unordered_map|set|deque|list|"
     r"array|span|tuple|optional|variant|functional|memory|memory_resource|algorithm|numeric|utility|"
@@ -114,7 +112,7 @@ FORBIDDEN_WORDS = re.compile(
 
 
 def without_comments_and_strings(text: str) -> str:
-    """The code, with as many lines."""
+    """The code, with the same number of lines."""
 
     def blank(match: re.Match[str]) -> str:
         return "\n" * match[0].count("\n") + " "
@@ -137,7 +135,7 @@ def test_kernels_use_no_library() -> None:
     assert not wrong, "\n".join(wrong)
 
 
-def test_floors_zero_to_two_know_no_python() -> None:
+def test_lower_floors_do_not_use_python() -> None:
     wrong = [
         f"{where(source, number)}: {name}"
         for source in sources("cpp/include", "cpp/kernels", "cpp/core", "cpp/cuda")
@@ -147,8 +145,8 @@ def test_floors_zero_to_two_know_no_python() -> None:
     assert not wrong, "\n".join(wrong)
 
 
-def test_the_fuzzer_knows_the_public_header_alone() -> None:
-    """It is a caller like any other, and its reference shares nothing with what it judges."""
+def test_fuzzer_uses_only_the_public_header() -> None:
+    """It is a caller like any other, and its reference shares no code with what it tests."""
     for source in sources("cpp/fuzz"):
         for number, name, _ in includes(source):
             target = resolve(name, source)
@@ -156,8 +154,8 @@ def test_the_fuzzer_knows_the_public_header_alone() -> None:
             assert folder is None or folder[0] in ("cpp/fuzz", "cpp/include"), where(source, number)
 
 
-# The packages of Python, from the ground up.  A module imports from its own package or from lower
-# ones; those on the same floor do not know each other.
+# The Python packages, from the ground up.  A module imports from its own package or from lower
+# ones; packages on the same floor do not import each other.
 PACKAGE = ROOT / "python" / "boltzmax"
 PYTHON_FLOORS = (
     {"_core", "_cuda", "cython_boltzmax"},
@@ -168,7 +166,7 @@ PYTHON_FLOORS = (
     {"trees"},
     {"sklearn", "cuda"},
     {"cli"},
-    {"", "__main__", "_moved"},  # the package's own page, and what nothing imports
+    {"", "__main__", "_moved"},  # the package itself, and modules that nothing imports
 )
 HEIGHTS = {name: height for height, names in enumerate(PYTHON_FLOORS) for name in names}
 
@@ -184,7 +182,7 @@ def python_modules() -> dict[str, Path]:
 
 
 def imports(path: Path) -> Iterator[tuple[int, str]]:
-    """Lines and modules of the package that a file imports, wherever the statement stands."""
+    """Lines and modules of the package that a file imports, anywhere in the file."""
     known = {*python_modules(), *PYTHON_FLOORS[0]}
     for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
         names = []
@@ -208,7 +206,7 @@ def test_every_module_of_python_has_a_floor() -> None:
 
 
 def test_imports_go_down_or_stay() -> None:
-    """In functions, and for types alone, too; nothing imports the package's own page."""
+    """This includes imports in functions and for typing; nothing imports the package itself."""
     wrong = []
     for name, path in python_modules().items():
         here = name.partition(".")[0]
@@ -219,7 +217,7 @@ def test_imports_go_down_or_stay() -> None:
     assert not wrong, "\n".join(wrong)
 
 
-def test_imports_make_no_circle() -> None:
+def test_imports_have_no_cycles() -> None:
     known = python_modules()
     edges = {name: {t for _, t in imports(path) if t in known} for name, path in known.items()}
     while leaves := [name for name, targets in edges.items() if not targets & edges.keys()]:
@@ -228,18 +226,18 @@ def test_imports_make_no_circle() -> None:
     assert not edges, edges
 
 
-def test_pages_of_packages_list_their_modules() -> None:
+def test_package_docstrings_list_their_modules() -> None:
     for room in ("_lib", "arrays", "losses", "linear", "trees"):
         page = ast.get_docstring(ast.parse((PACKAGE / room / "__init__.py").read_text("utf-8")))
         listed = re.findall(r"^- `(\w+)`: ", str(page), re.M)
         found = {p.stem for p in (PACKAGE / room).glob("*.py")} - {"__init__"}
-        if room == "losses":  # the registry lists the modules of losses themselves
+        if room == "losses":  # the registry lists the modules of the losses
             found -= {Path(str(inspect.getsourcefile(v.function))).stem for v in LOSSES.values()}
         assert listed == sorted(found), room
 
 
 def test_compiled_code_imports_modules_that_exist() -> None:
-    """By name, when they are first needed: the one arrow that goes up."""
+    """They are imported by name on first use: the only dependency that goes up."""
     found = [
         name
         for source in sources("python/bindings")
@@ -251,7 +249,7 @@ def test_compiled_code_imports_modules_that_exist() -> None:
 
 
 def test_public_headers_are_c() -> None:
-    """Includes of C alone, so that they can be used from anywhere."""
+    """They include only C headers, so that they can be used from anywhere."""
     for source in sources("cpp/include"):
         for number, name, quoted in includes(source):
             assert quoted or name.endswith(".h"), f"{where(source, number)}: <{name}> is not C"
@@ -262,7 +260,7 @@ def test_public_headers_are_c() -> None:
 
 @pytest.fixture(scope="module")
 def isa_objects(request: pytest.FixtureRequest) -> list[Path]:
-    """The newest object file of each family of kernels and each instruction set."""
+    """The newest object file of each kernel family and instruction set."""
     folder = request.config.getoption("--objects")
     newest: dict[str, Path] = {}
     pattern = re.compile(rf"(kernels_(?:{'|'.join(ISAS)}))\.dir/.*/(\w+)\.cpp\.(?:o|obj)$")
@@ -281,7 +279,7 @@ def isa_objects(request: pytest.FixtureRequest) -> list[Path]:
 
 
 def symbols_of(path: Path, which: str) -> list[tuple[str, str]]:
-    """Names and kinds, by the program that the variable NM names."""
+    """Names and kinds of symbols, from the program in the environment variable NM."""
     nm = shutil.which(os.environ.get("NM", "nm"))
     if nm is None:
         pytest.skip("nm is not installed")
@@ -291,12 +289,12 @@ def symbols_of(path: Path, which: str) -> list[tuple[str, str]]:
 
 
 def test_one_global_symbol_and_no_weak_one_per_isa_object(isa_objects: list[Path]) -> None:
-    """A weak function compiled with AVX-512 may be the one that the linker keeps for everybody."""
+    """The linker may keep a weak function compiled with AVX-512 for all callers."""
     for path in isa_objects:
         symbols = symbols_of(path, "--defined-only")
         weak = [name for name, kind in symbols if kind in "wWvVuiC"]
         external = [name for name, kind in symbols if kind.isupper() and name not in weak]
-        # (DW.ref.__gxx_personality_v0 and its like would be weak data of exception handling.)
+        # (Symbols like DW.ref.__gxx_personality_v0 would be weak data for exception handling.)
         assert not weak, f"{path.name}: {weak}"
         assert len(external) == 1, f"{path.name}: {external}"
 
@@ -305,7 +303,7 @@ def test_isa_objects_need_nothing_from_the_standard_library(isa_objects: list[Pa
     for path in isa_objects:
         names = {name for name, _ in symbols_of(path, "--undefined-only")}
         allowed = {"memcpy", "memset", "memmove", "_GLOBAL_OFFSET_TABLE_", "__stack_chk_fail"}
-        allowed |= {"log", "log1p", "fma"}  # of libm, which chooses at run time
+        allowed |= {"log", "log1p", "fma"}  # of libm, which dispatches at run time
         isa = path.as_posix().partition("kernels_")[2].partition(".dir")[0]
         tables = re.compile(rf"_ZN8boltzmax{len(isa)}{isa}\d+k\w+E$")  # of its other families
         names -= {n for n in names if tables.match(n)}
@@ -332,11 +330,11 @@ def test_versions_agree() -> None:
     assert base, "three numbers"
     headings = re.findall(r"^## \[?v?([^\]\s]+)", changelog, re.M)
     assert headings[0].lower() == "unreleased"
-    assert base[0] in headings or len(headings) == 1, "the changelog knows the version"
+    assert base[0] in headings or len(headings) == 1, "the changelog has the version"
 
 
 def text_files() -> Iterator[Path]:
-    """What the project consists of, without what is built or downloaded."""
+    """The files of the project, without built or downloaded ones."""
     skipped = {"build", "dist", "node_modules", "__pycache__"}
     kinds = {*SUFFIXES, ".py", ".pyi", ".md", ".toml", ".txt", ".cmake", ".yml", ".yaml", ".sh"}
     for path in sorted(ROOT.rglob("*")):
@@ -346,7 +344,7 @@ def text_files() -> Iterator[Path]:
             yield path
 
 
-def test_nothing_is_left_to_do() -> None:
+def test_there_are_no_todo_comments() -> None:
     marks = re.compile("|".join(("TO" + "DO", "FIX" + "ME", "XX" + "X", "HA" + "CK:")))
     found = [
         where(path, number)
@@ -358,7 +356,7 @@ def test_nothing_is_left_to_do() -> None:
 
 
 def test_sources_are_short() -> None:
-    """One subject each: 400 lines at most."""
+    """At most 400 lines each."""
     code = {*SUFFIXES, ".py", ".pyi"}
     sizes = {
         str(path.relative_to(ROOT)): len(path.read_text(encoding="utf-8").splitlines())
@@ -370,7 +368,7 @@ def test_sources_are_short() -> None:
 
 
 def test_text_is_tidy() -> None:
-    """UTF-8, LF, no tabs outside of make files, no trailing blanks, a newline at the end."""
+    """UTF-8, LF, no tabs outside makefiles, no trailing blanks, a newline at the end."""
     for path in text_files():
         raw = path.read_bytes()
         text = raw.decode("utf-8")

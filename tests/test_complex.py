@@ -1,4 +1,4 @@
-"""Complex rows: logsumexp, softmax and log_softmax against mpmath and NumPy's widest numbers."""
+"""Complex rows: logsumexp, softmax and log_softmax against mpmath and NumPy's widest types."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ COMPLEX = ("complex64", "complex128")
 
 
 def exact_complex(x: Array, b: Array) -> tuple[Any, Any, float]:
-    """Logarithm of the size of a sum, its phase, and the sizes of its terms as a multiple of it."""
+    """The logarithm of |sum|, its phase, and the sum of its terms' sizes relative to |sum|."""
     with mpmath.workdps(400):
         terms = [
             mpmath.mpc(complex(w)) * mpmath.exp(mpmath.mpc(complex(v)))
@@ -33,7 +33,7 @@ def exact_complex(x: Array, b: Array) -> tuple[Any, Any, float]:
 
 @pytest.mark.parametrize("dtype", COMPLEX)
 def test_complex_rows(isa: str, dtype: str) -> None:
-    """Within 2^-49 of the sum of the sizes of the terms, or 2^-36 at most if they cancel."""
+    """Within 2^-49 of the sum of the terms' absolute values, or at most 2^-36 if they cancel."""
     rng = np.random.default_rng(14)
     eps = float(np.finfo(dtype).eps)
     for n in (1, 2, 3, 17, 100):
@@ -54,7 +54,7 @@ def test_complex_rows(isa: str, dtype: str) -> None:
 
 
 def test_complex_terms_that_nearly_cancel(isa: str) -> None:
-    """What two terms leave of each other is told to the last digit."""
+    """The remainder of two terms is exact."""
     for x, b in (
         ([0, 1j * np.pi], [1, 1]),
         ([1j * np.pi / 2, 0, -60], [1, -1j, 1]),

@@ -1,4 +1,4 @@
-"""How many threads the system leaves: control groups, real and written down, and affinity masks."""
+"""The number of threads that the system allows: control groups (real and faked), affinity masks."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ import boltzmax
 from boltzmax import _core
 from conftest import RunPython
 
-# ---- what the files say
+# ---- fake files
 
 Files = dict[str, str]
 V2 = "sys/fs/cgroup"
@@ -111,14 +111,14 @@ def test_quota_in_files(tmp_path: Path, case: str) -> None:
     assert _core.cpu_quota(str(tmp_path)) == cpus
 
 
-# ---- what the system does
+# ---- the real system
 
 COUNT = "import boltzmax; print(boltzmax.get_num_threads())"
 
 
 @pytest.fixture
 def group() -> Iterator[tuple[Path, str, str]]:
-    """A control group of version 1 or 2 for one process, and how a limit of one CPU is written."""
+    """A control group (v1 or v2) for one process, and the text for a limit of one CPU."""
     v1_folder, v2_folder = Path("/sys/fs/cgroup/cpu"), Path("/sys/fs/cgroup")
     name = f"boltzmax-test-{os.getpid()}"
     if (v1_folder / "cpu.cfs_quota_us").exists() or (v1_folder / "tasks").exists():
@@ -140,7 +140,7 @@ def group() -> Iterator[tuple[Path, str, str]]:
 @pytest.mark.skipif(len(getattr(os, "sched_getaffinity", lambda _: [0])(0)) < 2, reason="one CPU")
 def test_quota_of_a_real_group(group: tuple[Path, str, str]) -> None:
     folder, limit, value = group
-    # The shell moves itself into the group, and then becomes the interpreter.
+    # The shell moves itself into the group, then replaces itself with the interpreter.
     command = ["sh", "-c", 'echo $$ > "$1/cgroup.procs" && exec "$2" -c "$3"', "sh"]
     ours = ("BOLTZMAX_NUM_THREADS", "OMP_NUM_THREADS")
     env = {name: value for name, value in os.environ.items() if name not in ours}
@@ -167,7 +167,7 @@ def test_quota_of_a_real_group(group: tuple[Path, str, str]) -> None:
 
 @pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="no affinity masks here")
 def test_every_affinity_mask(run_python: RunPython) -> None:
-    """As many threads as CPUs in the mask, where no quota leaves less; a call stays within it."""
+    """As many threads as CPUs in the mask, unless a quota allows less; calls stay within it."""
     cpus = sorted(os.sched_getaffinity(0))[:4]
     quota = _core.cpu_quota("")
     for n in range(1, len(cpus) + 1):
@@ -187,8 +187,8 @@ assert all(mask <= set({cpus[:n]}) for mask in masks), masks
         assert int(done.stdout) == (min(n, quota) if quota else n)
 
 
-def test_unusable_counts_are_passed_over(run_python: RunPython) -> None:
-    """To the next in line: a variable that is no number of threads is as good as none."""
+def test_invalid_counts_are_skipped(run_python: RunPython) -> None:
+    """A variable that is not a number of threads counts as unset."""
     usual = run_python(COUNT).stdout
     for bad in ("0", "-1", "two", "", "99999999999999999999", "1.5"):
         env = {"BOLTZMAX_NUM_THREADS": bad, "OMP_NUM_THREADS": "7"}
@@ -197,9 +197,7 @@ def test_unusable_counts_are_passed_over(run_python: RunPython) -> None:
         assert run_python(COUNT, env={"OMP_NUM_THREADS": bad}).stdout == usual, bad
 
 
-def test_changing_the_environment_later_changes_nothing(
-    run_python: RunPython, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_environment_is_read_once(run_python: RunPython, monkeypatch: pytest.MonkeyPatch) -> None:
     before = boltzmax.get_num_threads()
     monkeypatch.setenv("BOLTZMAX_NUM_THREADS", str(before + 1))
     assert boltzmax.get_num_threads() == before

@@ -34,7 +34,7 @@ OPTIONS: list[dict[str, Any]] = [
 def problem(
     shape: tuple[int, ...], options: dict[str, Any], seed: int = 0, dtype: Any = np.float64
 ) -> tuple[Array, Array, dict[str, Any]]:
-    """Return logits, targets of which some are ignored, and the options with arrays in them."""
+    """Return logits, targets (some of them ignored), and the options with arrays filled in."""
     rng = np.random.default_rng(seed)
     logits = (3 * rng.standard_normal(shape)).astype(dtype)
     target = rng.integers(shape[-1], size=shape[:-1])
@@ -51,7 +51,7 @@ def problem(
 @pytest.mark.parametrize("options", OPTIONS)
 @pytest.mark.parametrize("shape", [(7, 5), (2, 3, 11), (4,), (3, 1)])
 def test_loss_and_gradient(shape: tuple[int, ...], options: dict[str, Any]) -> None:
-    """They are those of the definition, by sums and by central differences."""
+    """They match the definition, computed by sums and by central differences."""
     logits, target, options = problem(shape, options, seed=1)
     if target.ndim == 0:
         target = np.asarray(1)
@@ -80,7 +80,7 @@ def test_probabilities_as_targets(options: dict[str, Any]) -> None:
 @pytest.mark.parametrize("name", ["float32", "float16", "bfloat16"])
 @pytest.mark.parametrize("shape", [(5, 3), (9, 130), (3, 1000), (2, 70_000)])
 def test_other_dtypes(isa: str, name: str, shape: tuple[int, int]) -> None:
-    """Each within the precision of its dtype, on every instruction set, and on long rows."""
+    """Within the precision of each dtype, on every instruction set, and on long rows."""
     dtype = ulp.dtype_of(name)
     logits, target, _ = problem(shape, {}, dtype=dtype)
     loss, gradient = boltzmax.cross_entropy_with_grad(logits, target)
@@ -96,8 +96,8 @@ def test_other_dtypes(isa: str, name: str, shape: tuple[int, int]) -> None:
 @pytest.mark.parametrize(
     "options", [{}, {"weight": True}, {"weight": True, "label_smoothing": 0.2}]
 )
-def test_as_pytorch(reduction: str, options: dict[str, Any]) -> None:
-    """Numbers and gradients are PyTorch's."""
+def test_matches_pytorch(reduction: str, options: dict[str, Any]) -> None:
+    """Values and gradients match PyTorch's."""
     torch = pytest.importorskip("torch")
     logits, target, options = problem((12, 7), options)
     x = torch.tensor(logits, requires_grad=True)
@@ -115,8 +115,8 @@ def test_as_pytorch(reduction: str, options: dict[str, Any]) -> None:
         np.testing.assert_allclose(d, x.grad.numpy(), rtol=1e-9, atol=1e-15)
 
 
-def test_nothing_to_count() -> None:
-    """All ignored: nan for the mean, 0 for the sum; no rows likewise."""
+def test_no_counted_rows() -> None:
+    """If all rows are ignored, or there are none, the mean is NaN and the sum 0."""
     logits, ignored = np.zeros((3, 4)), np.full(3, -100)
     assert np.isnan(boltzmax.cross_entropy(logits, ignored))
     assert boltzmax.cross_entropy(logits, ignored, reduction="sum") == 0
@@ -133,7 +133,7 @@ def test_nothing_to_count() -> None:
     "name", ["int8", "uint8", "int16", "uint16", "int32", "uint32", "int64", "uint64"]
 )
 def test_integer_targets(name: str) -> None:
-    """Any integer dtype will do."""
+    """Any integer dtype works."""
     logits = np.random.default_rng(0).standard_normal((5, 6))
     target = np.array([0, 5, 2, 3, 1])
     expected = boltzmax.cross_entropy(logits, target)
@@ -141,7 +141,7 @@ def test_integer_targets(name: str) -> None:
 
 
 def test_out() -> None:
-    """The gradient goes where it is told: also over the logits, and through strides."""
+    """`out` receives the gradient, even over the logits and with strides."""
     for options in OPTIONS:
         logits, target, options = problem((8, 50), options)
         loss, expected = boltzmax.cross_entropy_with_grad(logits, target, **options)
@@ -157,7 +157,7 @@ def test_out() -> None:
 
 
 def test_errors() -> None:
-    """They say what was got, and nothing is written."""
+    """Messages name the bad value, and nothing is written."""
     logits, out = np.zeros((2, 3)), np.full((2, 3), 7.0)
     with pytest.raises(IndexError, match=r"target 3 at position 1 .* 3 classes"):
         boltzmax.cross_entropy_with_grad(logits, [0, 3], out=out)
@@ -181,15 +181,15 @@ def test_errors() -> None:
         boltzmax.cross_entropy(np.zeros((2, 0)), [0, 0])
 
 
-def test_sure_and_right() -> None:
-    """Where p is nearly 1, its logarithm keeps its digits, and so does the gradient."""
+def test_confident_rows_keep_their_digits() -> None:
+    """Where p is nearly 1, its logarithm and the gradient keep their digits."""
     loss, gradient = boltzmax.cross_entropy_with_grad([[0.0, -40.0]], [0])
     assert float(loss) == pytest.approx(np.exp(-40.0), rel=1e-12)
     np.testing.assert_allclose(gradient, [[-np.exp(-40.0), np.exp(-40.0)]], rtol=1e-12)
 
 
 def test_threads_do_not_matter() -> None:
-    """The bits are the same whatever their number."""
+    """Bits do not depend on the number of threads."""
     logits, target, _ = problem((64, 20_000), {}, dtype=np.float32)
     before = boltzmax.get_num_threads()
     results = []
@@ -210,7 +210,7 @@ def test_rows_of_the_gradient_sum_to_zero(rows: int, classes: int, seed: int) ->
 
 @pytest.mark.parametrize("gamma", [0.0, 0.5, 1.0, 2.0, 5.0])
 def test_focal(gamma: float) -> None:
-    """It is its definition; the gradient is that of central differences."""
+    """The loss matches its definition, the gradient central differences."""
     logits, target, _ = problem((9, 6), {})
     alpha = np.linspace(0.5, 1.5, 6)
     counted = target != -100
@@ -230,7 +230,7 @@ def test_focal(gamma: float) -> None:
 
 @pytest.mark.parametrize("bits", [0xFFFFFFFF, 0x7FFFFFFF, 0x7FC00000])
 def test_nan_weights_of_any_kind(isa: str, dtype: np.dtype[Any], bits: int) -> None:
-    """A NaN whose digits are all ones stays NaN where the gradient has 16 bits."""
+    """A NaN whose mantissa is all ones stays NaN in a 16-bit gradient."""
     x = np.linspace(-3, 3, 120).reshape(3, 40).astype(dtype)
     weight = np.ones(3, np.float32)
     weight[1] = np.uint32(bits).view(np.float32)

@@ -1,4 +1,4 @@
-"""boltzmax.cuda on a device, or on the emulated one: BOLTZMAX_CUDA=EMULATED builds that."""
+"""boltzmax.cuda on a real device, or on the emulated one that BOLTZMAX_CUDA=EMULATED builds."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from boltzmax.cuda.arrays import DeviceArray
 from device import REASON, OnDevice, dtype_of, needs_device, numbers
 
 NAMES = ("softmax", "log_softmax", "logsumexp")
-# Around what a packet, a warp, a block of registers and a piece of a long row hold.
+# Around the sizes of a packet, a warp, a block of registers and a piece of a long row.
 LENGTHS = (1, 2, 3, 4, 5, 31, 32, 33, 100, 127, 128, 129, 256, 1000, 1024, 1025, 4096, 5001, 16384)
 LONG = (16385, 16400, 32768, 50_001)
 
@@ -44,7 +44,7 @@ def test_without_a_device() -> None:
 @pytest.mark.parametrize("op", NAMES)
 @pytest.mark.parametrize("n", LENGTHS + LONG)
 def test_rows_of_any_length(op: str, name: str, n: int) -> None:
-    """Within the budget of the CPU's results."""
+    """Within the error budget of the CPU."""
     dtype = dtype_of(name)
     x = numbers((3, n), dtype, n)
     got = getattr(cuda, op)(x)
@@ -57,10 +57,10 @@ def test_rows_of_any_length(op: str, name: str, n: int) -> None:
     ("name", "n"),
     [("float32", 262_144), ("float32", 20_001), ("float64", 70_000), ("float16", 90_000)],
 )
-def test_rows_shared_out_to_blocks(
+def test_rows_split_over_blocks(
     name: str, n: int, clusters: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """In shared memory of blocks and clusters; or, where there are no clusters, read twice."""
+    """In shared memory of blocks and clusters, or without clusters read twice."""
     monkeypatch.setenv("BOLTZMAX_EMULATED_CLUSTERS", clusters)
     x = numbers((1, n), name, n)
     for op in NAMES:
@@ -83,8 +83,10 @@ def test_rows_shared_out_to_blocks(
 @pytest.mark.parametrize(
     ("name", "n"), [("float32", 150_001), ("float64", 60_000), ("bfloat16", 300_001)]
 )
-def test_rows_too_long_to_wait(name: str, n: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Several of them, which begin anywhere between packets, in pieces; masked, and in place."""
+def test_rows_too_long_for_shared_memory(
+    name: str, n: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Several rows, at any offset from a packet, in pieces; masked, and in place."""
     monkeypatch.setenv("BOLTZMAX_EMULATED_CLUSTERS", "0")
     dtype = dtype_of(name)
     x = numbers((3, n), dtype)
@@ -115,7 +117,7 @@ def test_rows_too_long_to_wait(name: str, n: int, monkeypatch: pytest.MonkeyPatc
 @pytest.mark.parametrize("op", NAMES)
 @pytest.mark.parametrize("name", ["float32", "float64"])
 def test_hard_rows(op: str, name: str) -> None:
-    """Tiny terms beside a large one, large numbers, wide ranges, equal terms, subnormal results."""
+    """Tiny terms next to a large one, large numbers, wide ranges, ties, subnormal results."""
     dtype = dtype_of(name)
     wide = 100 if name == "float32" else 740
     rows = [
@@ -139,7 +141,7 @@ def test_hard_rows(op: str, name: str) -> None:
 @pytest.mark.parametrize("n", [3, 128, 20_000])
 @pytest.mark.parametrize("name", ["float32", "float64", "float16"])
 def test_special_values(op: str, n: int, name: str) -> None:
-    """As on the CPU, masked and not."""
+    """As on the CPU, masked or not."""
     inf, nan = np.inf, np.nan
     x = numbers((8, n), name)
     x[0], x[1, 0], x[2, 1], x[3, 2], x[5, 1], x[5, 2] = -inf, -inf, inf, nan, inf, nan
@@ -157,8 +159,8 @@ def test_special_values(op: str, n: int, name: str) -> None:
 
 @needs_device
 @pytest.mark.parametrize("name", ulp.DTYPES)
-def test_one_that_is_certain(name: str) -> None:
-    """Beside terms that are 0 the largest is exactly 1, whatever computes its exponential."""
+def test_certain_class_is_exactly_one(name: str) -> None:
+    """If all other terms are 0, the largest is exactly 1, whatever computes its exponential."""
     for n in (2, 40, 600, 3000):
         x = np.full((2, n), -np.inf, dtype_of(name))
         x[:, 1] = [3, -1000]
@@ -184,7 +186,7 @@ def test_temperature(op: str, temperature: float) -> None:
 @needs_device
 @pytest.mark.parametrize("op", NAMES)
 def test_axes_and_strides(op: str) -> None:
-    """Any axes of arrays of any strides on the device, aligned to their elements alone."""
+    """Any axes of arrays of any strides on the device, aligned only to their elements."""
     function, expected = getattr(cuda, op), getattr(boltzmax, op)
     base = numbers((4, 3, 8), np.float32)
     views = (base, base[::2, :, 1:], base[:, ::-1], base.transpose(2, 0, 1), base[1:, 2:3, ::3])
@@ -200,7 +202,7 @@ def test_axes_and_strides(op: str) -> None:
 @needs_device
 @pytest.mark.parametrize("op", ["softmax", "log_softmax"])
 def test_out(op: str) -> None:
-    """In place, and into strides, of which nothing else is touched."""
+    """In place, and into strides without touching anything between them."""
     function, expected = getattr(cuda, op), getattr(boltzmax, op)
     for n in (5, 128, 20_000):
         x = OnDevice(numbers((3, n), np.float32))
@@ -240,7 +242,7 @@ def test_targets_of_other_integers(dtype: Any) -> None:
     if dtype != np.uint8:
         there = cuda.cross_entropy(OnDevice(logits), OnDevice(target), reduction="none")
         np.testing.assert_array_equal(there.to_numpy(), got)
-    beyond = np.array([0, 2**64 - 1, 1], np.uint64)  # no class, and not -1
+    beyond = np.array([0, 2**64 - 1, 1], np.uint64)  # neither classes nor -1
     assert np.isnan(cuda.cross_entropy(logits, beyond, reduction="none")[1])
     with pytest.raises(TypeError, match="target must be an array of int64 or int32, got"):
         cuda.cross_entropy(OnDevice(logits), OnDevice(target.astype(np.float32)))
@@ -249,8 +251,8 @@ def test_targets_of_other_integers(dtype: Any) -> None:
 @needs_device
 @pytest.mark.parametrize("shift", range(4))
 @pytest.mark.parametrize("n", [3, 40, 700, 6001])
-def test_rows_that_begin_anywhere(n: int, shift: int) -> None:
-    """Packets that are partly of the row; what lies beside it is neither read nor written."""
+def test_rows_at_any_offset(n: int, shift: int) -> None:
+    """Packets that the row fills partly; the rest of them is neither read nor written."""
     base = np.full((3 * n + 8), np.nan, np.float32)
     x = base[shift : shift + 3 * n].reshape(3, n)
     x[...] = numbers((3, n), np.float32)
@@ -261,7 +263,7 @@ def test_rows_that_begin_anywhere(n: int, shift: int) -> None:
     beside = device.memory.to_numpy().view(np.float32)
     assert np.isnan(beside[:shift]).all()
     assert np.isnan(beside[shift + 3 * n :]).all()
-    # From and to places that packets reach at different steps.
+    # Input and output at different offsets from a packet.
     out = OnDevice(np.zeros(3 * n + 5, np.float32)[1 : 3 * n + 1].reshape(3, n))
     cuda.softmax(OnDevice(x), out=out)
     np.testing.assert_allclose(out.to_numpy(), expected, rtol=2e-6, atol=1e-7)
@@ -292,7 +294,7 @@ def test_more_axes_than_a_task_holds() -> None:
     x = numbers((2,) * 18, np.float32)
     with pytest.raises(ValueError, match="too many axes"):
         cuda.softmax(x, tuple(range(0, 18, 2)))
-    few = tuple(range(12))  # are one
+    few = tuple(range(12))  # are merged into one
     np.testing.assert_allclose(cuda.logsumexp(x, few), boltzmax.logsumexp(x, few), rtol=1e-6)
 
 

@@ -1,4 +1,4 @@
-"""What boltzmax.cuda takes and gives back: other libraries' arrays, memory, streams, errors."""
+"""Inputs and outputs of boltzmax.cuda: other libraries' arrays, memory, streams, errors."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from device import IS_EMULATED, OnDevice, dtype_of, needs_device, needs_emulatio
 
 
 @needs_device
-def test_dlpack_and_the_interface_lead_to_the_same_memory() -> None:
+def test_dlpack_and_array_interface_share_memory() -> None:
     x = OnDevice(numbers((3, 5), np.float32))
     first = cuda.softmax(x)
     second = cuda.log_softmax(first)  # a DeviceArray as input
@@ -40,7 +40,7 @@ def test_dlpack_and_the_interface_lead_to_the_same_memory() -> None:
 
 
 @needs_device
-def test_bfloat16_comes_by_dlpack() -> None:
+def test_bfloat16_through_dlpack() -> None:
     bfloat16 = dtype_of("bfloat16")
     x = numbers((3, 40), bfloat16)
     device = DeviceArray(x.shape, "bfloat16", 0, 0)
@@ -51,7 +51,7 @@ def test_bfloat16_comes_by_dlpack() -> None:
 
 
 @needs_emulation
-def test_memory_goes_back() -> None:
+def test_memory_is_freed() -> None:
     _cuda = device_arrays.module()
     array = DeviceArray((4,), "float32", 0, 0)
     address = array.view.address
@@ -59,13 +59,13 @@ def test_memory_goes_back() -> None:
     capsule = array.__dlpack__()
     del array
     gc.collect()
-    assert _cuda.device_of(address) == 0  # the capsule has it
+    assert _cuda.device_of(address) == 0  # the capsule owns it
     del capsule
     gc.collect()
     assert _cuda.device_of(address) == -1
 
 
-# ---- what is wrong
+# ---- errors
 
 
 @needs_device
@@ -103,7 +103,7 @@ def test_errors_leave_the_device_usable() -> None:
 
 
 @needs_device
-def test_the_host_s_memory_is_refused() -> None:
+def test_host_memory_is_refused() -> None:
     class Pretends:
         host = np.zeros(3, np.float32)
         __cuda_array_interface__ = {  # noqa: RUF012
@@ -127,8 +127,8 @@ def test_the_host_s_memory_is_refused() -> None:
 
 
 @needs_device
-def test_out_that_clashes() -> None:
-    """What would be wrong, or a race, is refused."""
+def test_invalid_overlaps() -> None:
+    """Overlaps that would give wrong results or races are refused."""
     square = OnDevice(numbers((4, 4), np.float32))
     before = square.to_numpy()
 
@@ -145,7 +145,7 @@ def test_out_that_clashes() -> None:
     for out, text in (
         (seen((4, 16)), "overlaps"),
         (seen((16, 4), offset=4), "overlaps"),
-        (seen((0, 4)), "share a place"),
+        (seen((0, 4)), "share an address"),
         (seen((16, 4), readonly=True), "read-only"),
     ):
         with pytest.raises(ValueError, match=text):
@@ -160,8 +160,8 @@ def test_out_that_clashes() -> None:
 
 
 @needs_device
-def test_what_targets_may_look_like() -> None:
-    """Contiguous, whatever the stride of an axis of length 1; and there are classes."""
+def test_target_layouts() -> None:
+    """Targets are contiguous, with any stride along axes of length 1; there must be classes."""
     logits = OnDevice(numbers((1, 3, 4), np.float32))
     labels = np.arange(8, dtype=np.int64).reshape(1, 8)[:, :3]
     loss = cuda.cross_entropy(logits, OnDevice(labels))
@@ -174,7 +174,7 @@ def test_what_targets_may_look_like() -> None:
 
 
 @needs_emulation
-def test_streams_and_dlpack_s_options() -> None:
+def test_dlpack_streams_and_options() -> None:
     x = DeviceArray((3,), "float32", 0, 77)
     x.copy_in(np.zeros(3, np.float32))
     result = cuda.softmax(x)
@@ -194,14 +194,14 @@ def test_other_devices() -> None:
     try:
         second = OnDevice(numbers((3, 5), np.float32), device=1)
     except RuntimeError:
-        pytest.skip("one device alone")
+        pytest.skip("only one device")
     result = cuda.softmax(second)
     assert result.view.device == 1
     address = result.view.address
     del result
     gc.collect()
     if IS_EMULATED:
-        assert device_arrays.module().device_of(address) == -1  # given back, on its own device
+        assert device_arrays.module().device_of(address) == -1  # freed, on its own device
     first = OnDevice(second.host)
     with pytest.raises(ValueError, match="on device 1, and x on device 0"):
         cuda.softmax(first, out=second)
@@ -213,7 +213,7 @@ def test_other_devices() -> None:
 
 
 class Stream:
-    """A stream as PyTorch, CuPy, Numba and others have it."""
+    """A stream object like those of PyTorch, CuPy, Numba and others."""
 
     def __init__(self, **attributes: Any) -> None:
         self.__dict__.update(attributes)

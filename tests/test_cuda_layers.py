@@ -62,7 +62,7 @@ def test_linear_cross_entropy(
 @needs_device
 def test_linear_cross_entropy_on_the_device() -> None:
     hidden, weight = numbers((2, 3, 4), np.float32), numbers((9, 4), np.float32, 1)
-    target = np.array([[0, 1, 2], [8, 9, 4]])  # 9 is no class
+    target = np.array([[0, 1, 2], [8, 9, 4]])  # 9 is not a class
     each = cuda.linear_cross_entropy(
         OnDevice(hidden), OnDevice(weight), OnDevice(target), reduction="none"
     ).to_numpy()
@@ -97,7 +97,7 @@ def test_linear_cross_entropy_of_no_rows() -> None:
 @needs_device
 @pytest.mark.parametrize("name", ["float32", "float16"])
 def test_large_scores_of_a_linear_layer(name: str) -> None:
-    """Losses of 0 and of hundreds, and slopes that half precision alone would lose."""
+    """Losses from 0 to hundreds, and slopes that half precision would lose."""
     hidden = np.eye(3, 4, dtype=name) * 20
     weight = np.concatenate([np.eye(4, dtype=name) * 20, np.zeros((2000, 4), name)])
     loss, d_hidden, d_weight, _ = cuda.linear_cross_entropy_with_grad(
@@ -118,8 +118,8 @@ def test_large_scores_of_a_linear_layer(name: str) -> None:
 
 @needs_device
 @pytest.mark.parametrize("reduction", ["mean", "sum"])
-def test_rows_of_linear_layers_that_do_not_count(reduction: str) -> None:
-    """Their gradient is 0, and they take part in no other: whatever is in them."""
+def test_ignored_rows_of_linear_layers(reduction: str) -> None:
+    """Their gradient is 0 and they affect no other, whatever they contain."""
     hidden, weight = numbers((3, 4), np.float64), numbers((5, 4), np.float64, 1)
     target = np.array([2, -1, 4])
     hidden[1], weight[0, 1] = np.nan, -np.inf
@@ -140,7 +140,7 @@ def test_rows_of_linear_layers_that_do_not_count(reduction: str) -> None:
 
 
 @needs_device
-def test_refusals_of_linear_layers() -> None:
+def test_linear_layer_errors() -> None:
     hidden, weight, target = np.zeros((2, 3)), np.zeros((5, 3)), np.zeros(2, np.int64)
     call = cuda.linear_cross_entropy
     with pytest.raises(ValueError, match=r"weight \(V, D\) with V > 0, got \(2, 3\) and \(5, 2\)"):
@@ -159,7 +159,7 @@ def test_refusals_of_linear_layers() -> None:
         call(hidden, weight, target, temperature=0)
     with pytest.raises(ValueError, match="reduction"):
         cuda.linear_cross_entropy_with_grad(hidden, weight, target, reduction="none")
-    with pytest.raises(ValueError, match="weight must lie contiguous"):
+    with pytest.raises(ValueError, match="weight must be contiguous"):
         call(OnDevice(hidden), OnDevice(np.zeros((5, 6))[:, ::2]), OnDevice(target))
     with pytest.raises(TypeError, match="weight and hidden must both be"):
         call(hidden, OnDevice(weight), target)
@@ -197,7 +197,7 @@ def test_row_stats(name: str, n: int) -> None:
 
 
 @needs_device
-def test_row_stats_of_odd_rows() -> None:
+def test_row_stats_of_special_rows() -> None:
     inf, nan = np.inf, np.nan
     logits = np.array(
         [

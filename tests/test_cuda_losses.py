@@ -16,7 +16,7 @@ from device import OnDevice, needs_device, numbers
 @pytest.mark.parametrize("n", [3, 200, 20_000, 60_000])
 @pytest.mark.parametrize("name", ["float32", "float64", "float16"])
 def test_losses_of_special_values(name: str, n: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    """As on the CPU; and small ones of sixteen-bit logits keep float32's digits."""
+    """As on the CPU; small losses of 16-bit logits keep the digits of float32."""
     if n == 60_000:
         monkeypatch.setenv("BOLTZMAX_EMULATED_CLUSTERS", "0")  # too long for one block
     inf, nan = np.inf, np.nan
@@ -35,7 +35,7 @@ def test_losses_of_special_values(name: str, n: int, monkeypatch: pytest.MonkeyP
 
 @needs_device
 def test_losses_of_many_rows() -> None:
-    """More than one block adds up."""
+    """Several blocks sum the losses."""
     logits, target = numbers((16_400, 1), np.float32), np.arange(16_400) % 3 - 1
     logits = np.concatenate([logits, np.zeros_like(logits)], 1)
     loss, gradient = cuda.cross_entropy_with_grad(logits, target)
@@ -77,7 +77,7 @@ def test_cross_entropy(name: str, n: int, reduction: str) -> None:
 
 
 @needs_device
-def test_cross_entropy_of_odd_targets() -> None:
+def test_cross_entropy_of_invalid_targets() -> None:
     logits = numbers((3, 4), np.float32)
     target = np.array([1, 4, -5])
     loss = cuda.cross_entropy(logits, target, reduction="none")
@@ -96,7 +96,7 @@ def test_cross_entropy_of_odd_targets() -> None:
 @pytest.mark.parametrize("shape", [(3, 4, 5), (2, 40, 3)])
 @pytest.mark.parametrize("name", ["float32", "float64", "float16"])
 def test_classes_along_any_axis(name: str, shape: tuple[int, ...]) -> None:
-    """As on the CPU, whatever the strides."""
+    """As on the CPU, for any strides."""
     logits = numbers(shape, name)
     eps = np.finfo(name).eps
     loose = {"rtol": 8 * np.finfo("float64" if name == "float64" else "float32").eps}
@@ -125,7 +125,7 @@ def test_classes_along_any_axis(name: str, shape: tuple[int, ...]) -> None:
 
 
 @needs_device
-def test_the_mean_over_nothing() -> None:
+def test_mean_over_no_rows() -> None:
     for logits, target in (
         (np.zeros((2, 3)), np.full(2, -1)),
         (np.zeros((0, 3)), np.zeros(0, int)),

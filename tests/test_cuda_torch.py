@@ -1,4 +1,4 @@
-"""boltzmax.cuda and PyTorch: on a device, or on the host, whose memory is the emulated one's."""
+"""boltzmax.cuda and PyTorch: on a device, or on the host, whose memory the emulated one uses."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def scores(*shape: int, dtype: str = "float32") -> Any:
 
 
 def check(got: Any, expected: Any) -> None:
-    """The same kind of tensor, and the same numbers but for roundings."""
+    """The same kind of tensor, and the same numbers up to rounding."""
     assert type(got) is torch.Tensor
     assert (got.dtype, got.device) == (expected.dtype, expected.device)
     tolerance = {torch.float64: 1e-13, torch.float32: 4e-6, torch.float16: 2e-3}
@@ -55,8 +55,8 @@ def test_plain_calls(name: str, dtype: str) -> None:
     check(ours(x, temperature=2.0), theirs(x.double() / 2, -1).to(x.dtype))
 
 
-def test_calls_that_are_not_plain() -> None:
-    """Computed the long way, or refused there."""
+def test_other_calls() -> None:
+    """Calls that take the general path, or are refused there."""
     x = scores(4, 6)
     plain = device_libraries.plain_result
 
@@ -90,7 +90,7 @@ def test_calls_that_are_not_plain() -> None:
     check(cuda.softmax(torch.tensor(1.5, device=DEVICE), None), torch.tensor(1.0, device=DEVICE))
 
 
-def test_gradients_are_not_cut_off() -> None:
+def test_tensors_that_require_gradients_are_refused() -> None:
     x = scores(2, 3).requires_grad_()
     derived = torch.nn.Parameter(x.detach())
     for y in (x, derived):
@@ -103,8 +103,8 @@ def test_gradients_are_not_cut_off() -> None:
         check(cuda.softmax(x), torch.softmax(x.detach(), -1))
 
 
-def test_numbers_that_are_to_be_negated() -> None:
-    """PyTorch keeps the imaginary part of a conjugate as numbers and a sign."""
+def test_lazily_negated_tensors() -> None:
+    """PyTorch represents the imaginary part of a conjugate as numbers and a sign flag."""
     negated = torch.complex(scores(3), scores(3)).conj().imag
     assert negated.is_neg()
     assert device_libraries.plain_result("SOFTMAX", negated, -1, 1.0) is None
@@ -119,7 +119,7 @@ def test_out_is_marked_as_written() -> None:
     assert x._version > before
 
 
-def test_all_the_rest() -> None:
+def test_remaining_functions() -> None:
     x, y = scores(5, 7), torch.softmax(scores(5, 7), -1)
     check(cuda.logsumexp(x), torch.logsumexp(x, -1))
     check(cuda.softmax_backward(x, y), y * (x - (x * y).sum(-1, keepdim=True)))
@@ -144,7 +144,7 @@ def test_all_the_rest() -> None:
 
 
 def test_tensors_without_memory() -> None:
-    """What stands for numbers that are elsewhere, or nowhere, is refused."""
+    """Tensors that stand for numbers elsewhere, or nowhere, are refused."""
     zero = torch._efficientzerotensor(4, device=DEVICE)
     for function in (cuda.softmax, cuda.logsumexp):
         with pytest.raises(TypeError, match="no memory of its own"):
@@ -157,8 +157,8 @@ def test_tensors_without_memory() -> None:
 
 
 @pytest.mark.filterwarnings("ignore")
-def test_what_pytorch_records_is_refused() -> None:
-    """A trace would keep the memory of the result, and not what is computed."""
+def test_traced_tensors_are_refused() -> None:
+    """A trace would record the memory of the result, not the computation."""
     with pytest.raises(TypeError, match="being traced"):
         torch.jit.trace(lambda x: cuda.softmax(x) + 1, scores(4), check_trace=False)
     from torch.fx.experimental.proxy_tensor import make_fx
@@ -172,7 +172,7 @@ def test_what_pytorch_records_is_refused() -> None:
         check(cuda.softmax(scores(4)), torch.softmax(scores(4), -1))
 
 
-def test_an_input_that_changes_when_the_result_is_made() -> None:
+def test_input_that_changes_during_allocation() -> None:
     class Meddles(torch.overrides.TorchFunctionMode):  # type: ignore[misc]
         def __torch_function__(
             self, function: Any, types: Any, args: Any = (), kwargs: Any = None

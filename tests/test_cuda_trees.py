@@ -1,4 +1,4 @@
-"""The hierarchical layer of boltzmax.cuda, beside that of the CPU."""
+"""The hierarchical layer of boltzmax.cuda, compared with that of the CPU."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ TREES = {
 
 
 def layers(name: str, dtype: Any, features: int = 9) -> tuple[Any, Any, Array]:
-    """A layer on the CPU and one on the device with the same numbers, and hidden rows."""
+    """A layer on the CPU, the same on the device, and hidden vectors."""
     tree = TREES[name]
     weight = numbers((tree.n_units, features), dtype, 1)
     bias = numbers((tree.n_units,), dtype, 2)
@@ -74,7 +74,7 @@ def test_gradients(name: str, dtype: str) -> None:
 @pytest.mark.parametrize("name", TREES)
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 def test_targets_on_the_device(name: str, dtype: str) -> None:
-    """The host does not see them: rows are left out, and one has no class."""
+    """The host does not check them: some rows are left out, and one target is not a class."""
     _, host, hidden = layers(name, dtype)
     layer = cuda.HierarchicalSoftmax(host.tree, OnDevice(host.weight), OnDevice(host.bias))
     target = RNG.integers(host.n_classes, size=len(hidden))
@@ -120,7 +120,7 @@ def test_topk_of_ties_and_nan() -> None:
 
 
 @needs_device
-def test_topk_of_classes_that_round_to_the_same() -> None:
+def test_topk_of_classes_equal_after_rounding() -> None:
     tree = boltzmax.Tree.balanced(3, arity=3)
     weight, bias = np.zeros((3, 2), np.float32), np.array([1e-9, 3e-9, 2e-9], np.float32)
     layer = cuda.HierarchicalSoftmax(tree, weight, bias)
@@ -147,7 +147,7 @@ def test_on_the_device() -> None:
 
 
 @needs_device
-def test_layers_are_copied_without_what_lies_on_devices() -> None:
+def test_copies_leave_device_memory_out() -> None:
     _, layer, hidden = layers("huffman", np.float32)
     ids, _ = layer.topk(hidden, 2)
     for copied in (copy.deepcopy(layer), pickle.loads(pickle.dumps(layer))):
@@ -155,7 +155,7 @@ def test_layers_are_copied_without_what_lies_on_devices() -> None:
 
 
 @needs_device
-def test_threads_that_come_first_together() -> None:
+def test_concurrent_first_calls() -> None:
     _, layer, hidden = layers("huffman", np.float32)
     with ThreadPoolExecutor(8) as pool:
         found = list(pool.map(lambda _: layer.topk(hidden, 2)[0], range(16)))

@@ -82,7 +82,7 @@ def consumer(tmp_path_factory: pytest.TempPathFactory) -> ModuleType:
 @pytest.mark.parametrize("shape", SHAPES, ids=str)
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 @pytest.mark.parametrize("op", ["softmax", "log_softmax", "logsumexp"])
-def test_cython_has_the_bits_of_python(
+def test_cython_has_the_same_bits_as_python(
     consumer: ModuleType, op: str, dtype: str, shape: tuple[int, int], isa: str
 ) -> None:
     x = np.random.default_rng(0).normal(scale=5, size=shape).astype(dtype)
@@ -108,8 +108,8 @@ def test_cython_gradients_statuses_and_threads(
     assert boltzmax.get_num_threads() == 2
 
 
-def test_the_pxd_is_the_header() -> None:
-    """The same functions, and the same numbers for what can go wrong."""
+def test_pxd_matches_the_header() -> None:
+    """The same functions, and the same status codes."""
     folder = Path(boltzmax.get_include()).parent
     pxd = (folder / "cython_boltzmax.pxd").read_text(encoding="utf-8")
     declared = set(re.findall(r"^cdef (?:int|const char\*) (\w+)\(", pxd, re.M))
@@ -123,8 +123,8 @@ def test_the_pxd_is_the_header() -> None:
     assert all(header[name] == int(value) for name, value in statuses.items())
 
 
-def test_every_function_goes_to_its_own_entry() -> None:
-    """Called through __pyx_capi__, each gives what the table gives."""
+def test_every_function_calls_its_entry() -> None:
+    """Called through __pyx_capi__, each returns what the table's entry returns."""
     get = ctypes.pythonapi.PyCapsule_GetPointer
     get.restype, get.argtypes = ctypes.c_void_p, [ctypes.py_object, ctypes.c_char_p]
     name_of = ctypes.pythonapi.PyCapsule_GetName
@@ -132,7 +132,7 @@ def test_every_function_goes_to_its_own_entry() -> None:
     api = c_table.table()
     x = np.random.default_rng(0).uniform(0.1, 0.4, (6, 8)).astype(np.float32)
     target = np.zeros(6, np.int64)
-    rows = 3  # of eight doubles at most
+    rows = 3  # of at most eight doubles
     for name, kind in c_table.Api._fields_:
         if not re.search(r"_b?f\d\d$", name):
             continue
@@ -152,7 +152,7 @@ def test_every_function_goes_to_its_own_entry() -> None:
         assert results[0][0] == 0, name
 
 
-def test_example_of_the_guide(tmp_path: Path) -> None:
+def test_guide_example(tmp_path: Path) -> None:
     module = compiled.build_cython(
         "guide", compiled.guide_block("cython", "cimport softmax_f32"), tmp_path
     )
@@ -183,7 +183,7 @@ def test_numba(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("temperature", [None, 0.01, 3.0])
 def test_moving_windows(temperature: float | None) -> None:
-    """T log sum exp(x / T) of each window, as generic_filter and generic_filter1d cut them."""
+    """T log sum exp(x / T) of each window of generic_filter and generic_filter1d."""
     scipy = pytest.importorskip("scipy")
     ndimage = pytest.importorskip("scipy.ndimage")
     data = None
@@ -220,7 +220,7 @@ def test_a_failure_in_a_window_is_an_error() -> None:
             run(np.ones((3, 3)), call, **(arguments or {"filter_size": 2}))
 
 
-# ---- where builds find it
+# ---- entry points for builds
 
 
 @pytest.mark.parametrize(

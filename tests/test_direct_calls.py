@@ -1,7 +1,7 @@
-"""The compiled path and the general one: the same bits, the same layouts, the same errors.
+"""The compiled fast path and the general one: the same bits, layouts and errors.
 
-Ordinary calls are answered by the compiled functions without any Python; whatever they decline goes
-to `boltzmax.arrays.general`, which can answer all of them.
+Ordinary calls are handled by the compiled functions without any Python; all others go to
+`boltzmax.arrays.general`, which handles every call.
 """
 
 from __future__ import annotations
@@ -63,7 +63,7 @@ MASKS: list[Any] = [
 
 
 def temperatures(axes: tuple[int, ...]) -> Iterator[Any]:
-    """One for all, and one per row in both shapes."""
+    """One temperature for all rows, and one per row in both shapes."""
     yield from (2.0, 3, True, 1.0, np.float32(0.5), np.int8(2), np.array(0.25), [[[2]]])
     each = np.random.default_rng(1).uniform(0.3, 4, SHAPE)
     kept = each[tuple(slice(0, 1) if d in axes else slice(None) for d in range(3))]
@@ -75,7 +75,7 @@ def temperatures(axes: tuple[int, ...]) -> Iterator[Any]:
 
 
 def result_of(function: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
-    """What can be told of a result, or of the error in its place."""
+    """A description of the result, or of the error raised instead."""
     got, error = attempt(lambda: function(*args, **kwargs), TypeError, ValueError)
     if error is not None:
         return type(error), str(error)
@@ -85,14 +85,14 @@ def result_of(function: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
 def description(got: Any) -> Any:
     flags = getattr(got, "flags", None)
     order = None if flags is None else (flags.c_contiguous, flags.f_contiguous)
-    # (Of a longdouble, some bytes are padding, and hold anything.)
+    # (Some bytes of a longdouble are padding with arbitrary contents.)
     bits = got.tobytes() if got.dtype != np.longdouble else [repr(v) for v in np.ravel(got)]
     return type(got), got.dtype, got.shape, order, bits
 
 
 @pytest.fixture
 def compare(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
-    """Make a call both ways; the first must not come to the general path."""
+    """Make a call on both paths; the first must not reach the general one."""
 
     def both(op: str, *args: Any, **kwargs: Any) -> None:
         expected = result_of(general.FUNCTIONS[op], *args, **kwargs)
@@ -189,7 +189,7 @@ def test_lists_and_numbers(op: str, compare: Callable[..., None]) -> None:
         assert result_of(getattr(boltzmax, op), ragged) == result_of(general.FUNCTIONS[op], ragged)
 
 
-def test_a_list_that_holds_itself() -> None:
+def test_self_referential_list() -> None:
     x: list[Any] = []
     x.append(x)
     with pytest.raises((TypeError, ValueError)):
@@ -197,7 +197,7 @@ def test_a_list_that_holds_itself() -> None:
 
 
 def test_outputs(isa: str, dtype: np.dtype[Any]) -> None:
-    """Ordinary ones without Python, those that overlap the input with it: the same bits."""
+    """Ordinary outputs without Python, overlapping ones with it: the same bits."""
     x = scores(dtype)
     for axis in (0, (0, 2), None):
         for op in ulp.OPS:
@@ -274,7 +274,7 @@ def test_gradients(isa: str, dtype: np.dtype[Any], op: str, compare: Callable[..
     compare(op, np.empty((3, 0)), np.empty((3, 0)))
 
 
-# ---- what is declined: one general path, and its errors
+# ---- declined calls: the general path and its errors
 
 
 def strange() -> Iterator[tuple[tuple[Any, ...], dict[str, Any]]]:
@@ -333,7 +333,7 @@ def same_both_ways(op: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> No
 
 
 @pytest.mark.parametrize("op", ulp.OPS)
-def test_errors_are_those_of_the_general_path(op: str) -> None:
+def test_errors_match_the_general_path(op: str) -> None:
     for args, kwargs in strange():
         same_both_ways(op, args, kwargs)
 
@@ -354,7 +354,7 @@ def test_errors_of_gradients(op: str) -> None:
 
 @pytest.mark.parametrize("op", ulp.OPS)
 def test_unusual_arrays(op: str) -> None:
-    """Of kinds that only the general path takes, alone and among ordinary arguments."""
+    """Kinds that only the general path takes, alone and with ordinary arguments."""
     x = scores()
     for strange_x in (x.astype(">f8"), x.astype(np.longdouble), x.view(np.recarray), memoryview(x)):
         same_both_ways(op, (strange_x,), {"axis": (0, 1), "where": x > 0})
@@ -366,8 +366,8 @@ def test_unusual_arrays(op: str) -> None:
     same_both_ways(op, (x,), {"axis": True})
 
 
-def test_bfloat16_before_it_is_known(run_python: RunPython) -> None:
-    """The first array of that type goes the general way, which makes it known."""
+def test_bfloat16_before_registration(run_python: RunPython) -> None:
+    """The first bfloat16 array takes the general path, which registers the type."""
     pytest.importorskip("ml_dtypes")
     done = run_python(
         """

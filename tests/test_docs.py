@@ -1,4 +1,4 @@
-"""What is written is true: examples run, signatures are as promised, docstrings are whole."""
+"""The documentation is correct: examples run, signatures match, docstrings are complete."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import importlib.util
 import inspect
 import json
 import re
+import sys
 import tomllib
 from itertools import pairwise
 from pathlib import Path
@@ -59,7 +60,7 @@ PUBLIC = sorted(name for name in boltzmax.__all__ if callable(getattr(boltzmax, 
 
 
 def documented() -> list[Any]:
-    """Every public function, and the module pages themselves."""
+    """Every public function, and the modules themselves."""
     found: list[Any] = [pytest.param(boltzmax, id="boltzmax")]
     for module_name in MODULES:
         if module_name == "boltzmax.sklearn" and importlib.util.find_spec("sklearn") is None:
@@ -77,7 +78,7 @@ def documented() -> list[Any]:
 
 
 def run_examples(text: str, name: str, namespace: dict[str, Any]) -> int:
-    """Run the examples of a text as doctest does; the number of them."""
+    """Run the examples of a text as doctest does, and return their number."""
     flags = doctest.NORMALIZE_WHITESPACE | doctest.ELLIPSIS
     test = doctest.DocTestParser().get_doctest(text, namespace, name, None, 0)
     report: list[str] = []
@@ -103,7 +104,7 @@ def test_docstring_examples(thing: Any) -> None:
 
 @pytest.mark.parametrize("name", PUBLIC)
 def test_docstring_sections(name: str) -> None:
-    """NumPy style: a one-line summary, every parameter by name, what comes back, examples."""
+    """NumPy style: a one-line summary, every parameter by name, return values, examples."""
     function = getattr(boltzmax, name)
     doc = inspect.getdoc(function) or ""
     lines = doc.splitlines()
@@ -122,7 +123,7 @@ def test_docstring_sections(name: str) -> None:
 
 @pytest.mark.parametrize("name", SIGNATURES)
 def test_signatures(name: str) -> None:
-    """As promised, and as `help` and editors show them (built-in functions included)."""
+    """As documented, and as `help` and editors show them (built-in functions included)."""
     signature = inspect.signature(getattr(boltzmax, name))
     assert plain(signature) == SIGNATURES[name]
     assert name in boltzmax.__all__
@@ -159,7 +160,7 @@ WITH_EXAMPLES = [page for page in PAGES if fences(page.read_text(encoding="utf-8
 
 @pytest.mark.parametrize("page", WITH_EXAMPLES, ids=lambda page: str(page.relative_to(ROOT)))
 def test_examples_of_pages(page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The Python of a page, pasted from top to bottom into one session."""
+    """The Python of a page, run from top to bottom in one session."""
     blocks = fences(page.read_text(encoding="utf-8"))
     for name in ("sklearn", "scipy"):
         if any(re.search(rf"\b(import|from) [\w., ]*\b{name}\b", block) for block in blocks):
@@ -169,14 +170,14 @@ def test_examples_of_pages(page: Path, tmp_path: Path, monkeypatch: pytest.Monke
     namespace: dict[str, Any] = {}
     try:
         for number, block in enumerate(blocks, 1):
-            assert ">>>" in block, "an example that runs shows its prompts"
+            assert ">>>" in block, "examples have prompts"
             run_examples(block, f"{page.name}, block {number}", namespace)
     finally:
         boltzmax.set_num_threads(threads)
 
 
-def test_the_readme_is_a_front_door() -> None:
-    """Short, and with the two commands, examples and pictures of speed and accuracy."""
+def test_readme_is_short_and_complete() -> None:
+    """It is short, with the two commands, examples and plots of speed and accuracy."""
     text = README.read_text(encoding="utf-8")
     assert len(text.splitlines()) <= 150
     assert len(fences(text)) >= 2
@@ -198,8 +199,8 @@ def test_the_citation_names_this_version() -> None:
         assert re.search(rf"^{re.escape(line)}$", citation, re.M)
 
 
-def test_links_lead_somewhere() -> None:
-    """Relative links of the pages are files; a page of the gallery is made of an example."""
+def test_links_are_valid() -> None:
+    """Relative links of the pages are files; a gallery page is generated from an example."""
     missing = []
     for page in [*PAGES, *ROOT.glob("*.md"), *ROOT.glob("cpp/*.md")]:
         for target in re.findall(r"\]\(([^)#\s]+)(?:#[^)]*)?\)", page.read_text(encoding="utf-8")):
@@ -217,10 +218,14 @@ def test_links_lead_somewhere() -> None:
 # ---- the pages of the API
 
 
-def listed(page: Path) -> list[str]:
-    """The objects that a page of the API has, by their full names."""
+sys.path.append(str(DOCS / "_ext"))
+listings = importlib.import_module("listings")
+
+
+def listed(page: str) -> list[str]:
+    """The full names of the objects that an API page lists."""
     found, module, inside = [], "", False
-    for line in page.read_text(encoding="utf-8").splitlines():
+    for line in page.splitlines():
         if match := re.fullmatch(r"\.\. currentmodule:: (\S+)", line):
             module = match[1]
         elif match := re.fullmatch(r"\.\. py:data:: (\S+)", line):
@@ -235,7 +240,7 @@ def listed(page: Path) -> list[str]:
 
 
 def test_every_public_object_has_one_page() -> None:
-    documented = [name for page in sorted(DOCS.glob("api/*.rst")) for name in listed(page)]
+    documented = [name for page in listings.pages(DOCS / "api").values() for name in listed(page)]
     assert len(documented) == len(set(documented)), "documented once"
     public = set()
     for name in MODULES:
@@ -251,19 +256,19 @@ def test_every_public_object_has_one_page() -> None:
 
 def test_every_page_of_the_api_is_in_its_index() -> None:
     index = (DOCS / "api" / "index.md").read_text(encoding="utf-8")
-    names = {page.stem for page in DOCS.glob("api/*.rst")}
+    names = set(listings.pages(DOCS / "api"))
     assert names == set(re.findall(r"^\w+$", index, re.M))
 
 
-# ---- what is measured
+# ---- measurements
 
 
 @pytest.mark.parametrize(
     ("page", "name"),
     [("performance.md", "rows"), ("performance.md", "speed"), ("concepts/accuracy.md", "accuracy")],
 )
-def test_measured_parts_have_their_places(page: str, name: str) -> None:
-    """Where benchmarks/pages.py writes them; what is written there is a table, or versions."""
+def test_measured_tables_are_in_place(page: str, name: str) -> None:
+    """They are where benchmarks/pages.py writes them, and contain a table or versions."""
     text = (DOCS / page).read_text(encoding="utf-8")
     found = re.findall(rf"<!-- {name}:begin -->\n(.*?)\n<!-- {name}:end -->", text, re.S)
     assert len(found) == 1
@@ -285,7 +290,7 @@ def test_a_new_table_replaces_the_old_one(tmp_path: Path) -> None:
 
 
 def test_pictures_show_what_was_measured() -> None:
-    """The file that the pictures are drawn from has every operation, ours and NumPy's exp."""
+    """The data of the plots has every operation, for boltzmax and NumPy's exp."""
     report = json.loads((DOCS / "_static" / "rows.json").read_text(encoding="utf-8"))
     curves = {(c["operation"], c["peer"]): c for c in report["curves"]}
     for operation in ("softmax", "log_softmax", "logsumexp", "cross_entropy", "row_stats"):

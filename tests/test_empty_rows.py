@@ -1,4 +1,4 @@
-"""What rows with nothing in them give: of -inf alone, masked elements aside."""
+"""Results for rows of -inf alone, masked elements aside."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ NOTHING = {"softmax": 0.0, "log_softmax": -INF}
 
 
 def rows(n: int, dtype: Any) -> tuple[Array, Array]:
-    """Rows of every kind, and which are of -inf alone."""
+    """Rows of every kind, and which of them are all -inf."""
     x = np.random.default_rng(0).standard_normal((10, n))
     x[2] = x[5] = x[9] = -INF
     x[3, 0] = x[4, -1] = NAN
     x[6, : n - 1] = -INF
     x[7, 1:] = -INF
     x[8, n // 2] = INF
-    if n > 1:  # one that is found in spite of its beginning
+    if n > 1:  # a finite row that begins with -inf
         x[1, : n // 2] = -INF
     with np.errstate(under="ignore"):
         return x.astype(dtype), np.isin(np.arange(10), (2, 5, 9))
@@ -33,7 +33,7 @@ def rows(n: int, dtype: Any) -> tuple[Array, Array]:
 
 @pytest.mark.parametrize("op", NOTHING)
 @pytest.mark.parametrize("n", [1, 2, 9, 100, 3000])
-def test_rows_of_nothing(isa: str, dtype: np.dtype[Any], op: str, n: int) -> None:
+def test_rows_of_minus_infinity(isa: str, dtype: np.dtype[Any], op: str, n: int) -> None:
     function = getattr(boltzmax, op)
     x, nothing = rows(n, dtype)
     usual, zero = function(x), function(x, empty="zero")
@@ -53,7 +53,7 @@ def test_rows_of_nothing(isa: str, dtype: np.dtype[Any], op: str, n: int) -> Non
 
 @pytest.mark.parametrize("op", NOTHING)
 def test_masks(dtype: np.dtype[Any], op: str) -> None:
-    """Of a masked row nothing is left, and of one whose unmasked elements are all -inf."""
+    """A fully masked row counts, and so does one whose unmasked elements are all -inf."""
     function, nothing = getattr(boltzmax, op), NOTHING[op]
     x = np.array([[1, 2, 3], [-INF, 1, -INF], [-INF, NAN, -INF], [1, 2, -INF]], dtype)
     where = np.array([[False] * 3, [True, False, True], [True, False, False], [True, True, False]])
@@ -64,7 +64,7 @@ def test_masks(dtype: np.dtype[Any], op: str) -> None:
     zero = function(x, where=where, empty="zero").astype(np.float64)
     np.testing.assert_array_equal(zero[:3], np.full((3, 3), nothing))
     np.testing.assert_array_equal(zero[3], usual[3])
-    where[2, 1] = True  # and with the NaN it is something
+    where[2, 1] = True  # with the NaN it no longer counts
     assert np.isnan(function(x, where=where, empty="zero")[2].astype(np.float64)).sum() == 2
     columns = function(x.T.copy(), 0, where=where.T, empty="zero").astype(np.float64)
     np.testing.assert_array_equal(columns.T[:2], zero[:2])
@@ -93,7 +93,7 @@ def test_shapes_and_dtypes(op: str) -> None:
     assert function(np.empty((3, 0)), empty="zero").shape == (3, 0)
     assert function(np.empty((0, 3)), empty="zero").shape == (0, 3)
     assert (function([[1, 2]], empty="zero") == function([[1, 2]])).all()
-    # What is -inf in the dtype computed in.
+    # -inf in the dtype of the computation.
     assert function([-1e300, -1e300], dtype=np.float32, empty="zero").tolist() == [nothing] * 2
     out = np.ones((2, 2), np.float32)
     function(np.full((2, 2), -INF), dtype=np.float32, out=out, empty="zero")
@@ -109,7 +109,7 @@ def test_other_names(op: str, bad: Any) -> None:
     assert (out == 1.0).all()
 
 
-def test_only_where_there_are_probabilities() -> None:
+def test_only_functions_with_probabilities_have_the_option() -> None:
     with pytest.raises(TypeError, match="empty"):
         boltzmax.logsumexp([0.0], empty="zero")  # type: ignore[call-overload]
     assert set(ulp.OPS) == {*NOTHING, "logsumexp"}

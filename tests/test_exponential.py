@@ -1,6 +1,6 @@
-"""The worst error of the vector exponential: a sample of all floats, and what is written of it.
+"""The worst error of the vector exponential: a sample of all floats, and the documented numbers.
 
-All of them: ``python tests/exponential.py``, or ``python -m pytest tests/test_exponential.py
+For all floats: ``python tests/exponential.py``, or ``python -m pytest tests/test_exponential.py
 --all-floats``.
 """
 
@@ -27,7 +27,7 @@ def needs_reference(name: str) -> None:
 
 @pytest.mark.parametrize("name", exponential.WORST)
 def test_sample(isa: str, name: str, request: pytest.FixtureRequest) -> None:
-    """No number of the sample is worse than the worst; NaN, -inf and -0 are as they should be."""
+    """No error of the sample exceeds the known worst; NaN, -inf and -0 are correct."""
     needs_reference(name)
     everything = request.config.getoption("--all-floats")
     numbers = exponential.numbers(name, 1 if everything else 4099 if name == "float32" else 128)
@@ -40,7 +40,7 @@ def test_sample(isa: str, name: str, request: pytest.FixtureRequest) -> None:
 
 @pytest.mark.parametrize("name", exponential.WORST)
 def test_worst_inputs(isa: str, name: str) -> None:
-    """The number of each instruction set is that of its input, and not only a bound."""
+    """The documented error is reached at its input, so it is not just a bound."""
     needs_reference(name)
     known, at = exponential.WORST[name][exponential.arithmetic(isa)]
     worst, _ = exponential.measure([np.full(40, at, name)], [isa])
@@ -56,7 +56,7 @@ def test_special_values(isa: str) -> None:
 
 @pytest.mark.parametrize("name", ulp.HALF)
 def test_every_half(isa: str, name: str) -> None:
-    """16-bit results are within 0.55 ULP of the exact ones: of all x beside 0."""
+    """16-bit results are within 0.55 ULP of the exact ones, in rows (x, 0) for all x <= 0."""
     dtype = ulp.dtype_of(name)
     x = np.arange(1 << 15, 1 << 16, dtype=np.uint16).view(dtype)
     rows = np.zeros((x.size, 2), dtype)
@@ -83,11 +83,11 @@ def worst_in(text: str) -> list[tuple[float, float]]:
 
 
 @pytest.mark.parametrize("page", ["docs/concepts/accuracy.md", "cpp/kernels/math/exp.hpp"])
-def test_the_numbers_are_written_down(page: str) -> None:
-    """All of them, and no other."""
+def test_documented_errors_are_current(page: str) -> None:
+    """The page has all of the numbers, and no others."""
     path = ROOT / page
     if not path.exists():
-        pytest.skip("the tests are not beside the sources")
+        pytest.skip("the sources are not here")
     known = {pair for name in exponential.WORST for pair in exponential.WORST[name].values()}
     written = worst_in(path.read_text(encoding="utf-8"))
     assert sorted(set(written)) == sorted(known)

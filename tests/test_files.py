@@ -1,4 +1,4 @@
-"""Files that are replaced: whole or not at all, and with the mode, owner and links they had."""
+"""Files are replaced atomically, and keep their mode, owner and links."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ Write = Callable[[Path], Any]
 
 
 def apply(path: Path) -> None:
-    """Replace a file by its softmax, or make one."""
+    """Replace a file with its softmax, or create one."""
     source = path
     if not path.exists():
         source = path.parent / "source.npy"
@@ -44,7 +44,7 @@ every_writer = pytest.mark.parametrize("write", WRITERS.values(), ids=WRITERS)
 
 @pytest.fixture(autouse=True)
 def umask() -> Iterator[None]:
-    """Return to what it was."""
+    """Restore the umask."""
     before = os.umask(0o022)
     yield
     os.umask(before)
@@ -88,7 +88,7 @@ def test_a_new_file_has_the_mode_of_the_umask(
 
 
 @pytest.mark.parametrize("name", ["old.npy", "new.npy"])
-def test_nobody_else_reads_what_is_not_complete(
+def test_incomplete_files_are_private(
     name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     old_file(tmp_path / "old.npy", 0o600)
@@ -160,9 +160,9 @@ def test_an_attribute_that_cannot_be_kept(
     ("allowed", "mode", "expected"),
     [
         ("all", 0o6640, 0o6640),
-        ("group", 0o6640, 0o640),  # another owner: not to be run as the old one
+        ("group", 0o6640, 0o640),  # another owner: no set-user-ID
         ("group", 0o664, 0o664),
-        ("none", 0o640, 0o600),  # another group, which knew nothing of it
+        ("none", 0o640, 0o600),  # another group, which had no access before
         ("none", 0o664, 0o644),
         ("none", 0o2777, 0o777),
     ],
@@ -185,7 +185,7 @@ def test_owners_that_cannot_be_kept(
 
 @every_writer
 def test_links_are_followed(write: Write, tmp_path: Path) -> None:
-    """The file at their end is replaced, in its own folder."""
+    """The file that they point to is replaced, in its own folder."""
     there, here = tmp_path / "there", tmp_path / "here"
     there.mkdir()
     here.mkdir()
@@ -202,7 +202,7 @@ def test_links_are_followed(write: Write, tmp_path: Path) -> None:
 
 
 @every_writer
-def test_what_a_dangling_link_points_to_is_made(write: Write, tmp_path: Path) -> None:
+def test_target_of_a_dangling_link_is_created(write: Write, tmp_path: Path) -> None:
     (tmp_path / "link.npy").symlink_to("new.npy")
     write(tmp_path / "link.npy")
     assert (tmp_path / "link.npy").is_symlink()
@@ -210,9 +210,9 @@ def test_what_a_dangling_link_points_to_is_made(write: Write, tmp_path: Path) ->
     assert names(tmp_path) == {"link.npy", "new.npy"}
 
 
-def test_links_that_lead_nowhere(tmp_path: Path) -> None:
+def test_broken_links(tmp_path: Path) -> None:
     (tmp_path / "link").symlink_to(tmp_path / "no folder" / "file")
-    said = "file is written to a new file in this folder first: '.*no folder'"
+    said = "file is first written to a new file in this folder: '.*no folder'"
     with pytest.raises(FileNotFoundError, match=said):
         TREE.save(tmp_path / "link")
     (tmp_path / "a").symlink_to("b")
@@ -235,7 +235,7 @@ def test_only_regular_files_are_replaced(tmp_path: Path) -> None:
 
 @contextmanager
 def unprivileged() -> Iterator[None]:
-    """Be another user than root, whom nothing is denied."""
+    """Become a user other than root, for whom permissions apply."""
     before = os.geteuid()
     if before == 0:
         os.seteuid(NOBODY)
@@ -246,13 +246,13 @@ def unprivileged() -> Iterator[None]:
 
 
 def is_open(folder: Path) -> bool:
-    """Whether any user may go to a folder."""
+    """Whether any user may enter a folder."""
     return folder.is_dir() and all(p.stat().st_mode & 0o001 for p in (folder, *folder.parents))
 
 
 @pytest.fixture
 def open_folder() -> Iterator[Path]:
-    """A folder that any user reaches; those of `tmp_path` are private, as may be that of TMPDIR."""
+    """A folder that any user can enter; `tmp_path` is private, and TMPDIR may be."""
     bases = (Path(name) for name in (tempfile.gettempdir(), "/tmp", "/var/tmp"))
     base = next(filter(is_open, bases), None)
     if base is None:
@@ -267,12 +267,12 @@ def open_folder() -> Iterator[Path]:
 def test_a_folder_that_cannot_be_written_to(
     open_folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """The error names it, and the file is what it was."""
+    """The error names the folder, and the file is unchanged."""
     path = old_file(open_folder / "a.npy", 0o666)
     before = path.read_bytes()
     open_folder.chmod(0o555)
     said = (
-        f"Permission denied: a.npy is written to a new file in this folder first: '{open_folder}'"
+        f"Permission denied: a.npy is first written to a new file in this folder: '{open_folder}'"
     )
     with unprivileged():
         for save in (TREE.save, LAYER.save):
@@ -287,7 +287,7 @@ def test_a_folder_that_cannot_be_written_to(
 
 
 def test_files_of_others_in_a_shared_folder(open_folder: Path) -> None:
-    """Who may not give files away becomes the owner, and reads no more than before."""
+    """Without the right to give files away, the writer becomes the owner; access does not grow."""
     if os.geteuid() != 0:
         pytest.skip("needs to be root at first")
     path = old_file(open_folder / "a.npy", 0o640)
@@ -296,7 +296,7 @@ def test_files_of_others_in_a_shared_folder(open_folder: Path) -> None:
         TREE.save(path)
         assert Tree.load(path) == TREE
     assert path.stat().st_uid == NOBODY
-    assert mode_of(path) in (0o600, 0o640)  # by whether the process has kept the group of root
+    assert mode_of(path) in (0o600, 0o640)  # depends on whether the process keeps root's group
 
 
 @pytest.mark.parametrize("step", ["fsync", "replace", "chmod"])

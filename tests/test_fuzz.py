@@ -1,6 +1,6 @@
-"""The functions on inputs of every kind, each on all instruction sets, against the oracle.
+"""The functions on inputs of every kind, on all instruction sets, against the oracle.
 
-Two ways to hunt for longer: ``python -m pytest tests/test_fuzz*.py --hypothesis-profile=long``, and
+For longer runs: ``python -m pytest tests/test_fuzz*.py --hypothesis-profile=long``, or
 ``.ci/fuzz --minutes N``.
 """
 
@@ -34,7 +34,7 @@ pytest.importorskip("ml_dtypes")
 
 
 def working(x: Array, dtype: str | None) -> np.dtype[Any]:
-    """What is computed in: integers become float64."""
+    """The dtype of the computation; integers become float64."""
     if dtype is not None:
         return ulp.dtype_of(dtype)
     native = x.dtype.newbyteorder("=") if x.dtype.kind in "iuf" else x.dtype
@@ -42,7 +42,7 @@ def working(x: Array, dtype: str | None) -> np.dtype[Any]:
 
 
 def results_of(data: st.DataObject, op: str, x: Array, axis: Axis, dtype: Any) -> dict[str, Any]:
-    """out=: none, of any layout, x itself, or in its memory."""
+    """out=: none, of any layout, x itself, or overlapping x."""
     others = rows_of(x, axis)[1]
     shape = others if op == "logsumexp" else x.shape
     place = data.draw(st.sampled_from(["none", "none", "fresh", "itself", "overlap"]), label="out")
@@ -51,7 +51,7 @@ def results_of(data: st.DataObject, op: str, x: Array, axis: Axis, dtype: Any) -
     if place == "itself" and op != "logsumexp" and x.dtype == dtype and x.flags.writeable:
         return {"out": x}
     if place == "overlap" and x.flags.c_contiguous and x.flags.writeable and x.ndim:
-        # The memory of x, from some byte on, and some more.
+        # The memory of x from some byte on, and some bytes beyond it.
         start = data.draw(st.integers(0, x.nbytes), label="start")
         size = int(np.prod(shape)) * np.dtype(dtype).itemsize
         memory = np.zeros(x.nbytes + size, np.uint8)
@@ -75,7 +75,7 @@ def test_forward(x: Array, data: st.DataObject) -> None:
     mask = rows_of(np.broadcast_to(True if where is None else where, x.shape), axis)[0]
     others = rows_of(x, axis)[1]
     column = column_of(temperature, axis, x, others)
-    # A temperature is rounded to 1/T before it meets the score; beyond the range nothing is said.
+    # 1/T is rounded before it multiplies the score; out of range there is no bound.
     with np.errstate(all="ignore"):
         largest = np.abs(np.where(np.isfinite(lines.astype(float)), lines.astype(float), 0))
         assume((largest.max(-1, initial=0) / column[:, 0] < ulp.format_of(dtype).largest / 8).all())
@@ -99,7 +99,7 @@ def test_forward(x: Array, data: st.DataObject) -> None:
 
 
 def column_of(temperature: Any, axis: Axis, x: Array, others: tuple[int, ...]) -> Array:
-    """One temperature per row of the matrix."""
+    """A column with one temperature per row of the matrix."""
     t = np.asarray(temperature, np.float64)
     if t.ndim == x.ndim and t.ndim > len(others):
         t = t.reshape(others)
@@ -108,7 +108,7 @@ def column_of(temperature: Any, axis: Axis, x: Array, others: tuple[int, ...]) -
 
 @given(fuzzing.arrays(FLOATS, special=False), st.data())
 def test_backward(x: Array, data: st.DataObject) -> None:
-    """The gradients, of any layout, for any axes, into any place."""
+    """The gradients for any layout, axes and output."""
     op = data.draw(st.sampled_from(GRADIENTS), label="op").removesuffix("_backward")
     axis = data.draw(fuzzing.axes_of(x.ndim), label="axis")
     dtype = working(x, None)
@@ -137,7 +137,7 @@ def test_backward(x: Array, data: st.DataObject) -> None:
         assert (error <= 2 * (form.eps * size + form.smallest))[finite].all(), isa
 
 
-# ---- arguments that make no sense
+# ---- invalid arguments
 
 
 JUNK: list[Any] = [
@@ -149,7 +149,7 @@ JUNK: list[Any] = [
     np.broadcast_to(1.0, (3, 4)), np.ones((3, 4), np.float32)[:, ::-1], np.dtype("f4"), "f2", "i4",
     np.zeros((1,) * 40), range(4), np.zeros(2)[:0], np.array(1.0), memoryview(b"abcd"), slice(3),
 ]  # fmt: skip
-# What an argument that makes no sense may raise, and nothing else: all name what is wrong.
+# The only errors that an invalid argument may raise; each names the problem.
 NAMED = (TypeError, ValueError, IndexError, OverflowError)
 QUIET = {"set_num_threads", "get_num_threads", "show_config"}
 BUILDERS = ("from_parents", "huffman", "balanced", "two_level", "from_clusters", "from_paths")
@@ -163,7 +163,7 @@ FUNCTIONS = {
 @pytest.mark.filterwarnings("ignore")
 @given(st.sampled_from(sorted(FUNCTIONS)), st.data())
 def test_junk(name: str, data: st.DataObject) -> None:
-    """Anything for any argument: an answer, or an error that says what is wrong."""
+    """Any value for any argument gives a result, or an error that names the problem."""
     fuzzing.seen["junk"] += 1
     junk = st.sampled_from(range(len(JUNK))).map(JUNK.__getitem__)
     shapes = st.sampled_from([(3, 4), (4,), (3,)])

@@ -1,4 +1,4 @@
-"""Losses, row statistics and trees on inputs of every kind; files and trees that are damaged."""
+"""Losses, row statistics and trees on inputs of every kind; damaged files and trees."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def logits_of(draw: st.DrawFn) -> Array:
 
 @given(logits_of(), st.data())
 def test_cross_entropy(logits: Array, data: st.DataObject) -> None:
-    """The loss by its definition, and a gradient whose rows are what the definition says."""
+    """The loss and the rows of the gradient match the definition."""
     rng = np.random.default_rng(data.draw(fuzzing.SEEDS))
     k, rows = logits.shape[-1], logits.shape[:-1]
     soft = data.draw(st.booleans(), label="soft")
@@ -66,7 +66,7 @@ def test_cross_entropy(logits: Array, data: st.DataObject) -> None:
         expected = loss_samples.cross_entropy(wide, target, options)
     half = logits.dtype.itemsize == 2
     tolerance = 1e-10 if logits.dtype.itemsize == 8 else 3e-5
-    # The loss is a difference of numbers of the size of the scores.
+    # The loss is a difference of numbers as large as the scores.
     size = (1 + np.abs(wide).max() / options.get("temperature", 1.0)) ** (1 + ("z_loss" in options))
     size *= 4 * (target.size if options.get("reduction") == "sum" else 1)
     for isa in boltzmax.available_isas():
@@ -105,7 +105,7 @@ def test_row_stats(logits: Array, data: st.DataObject) -> None:
 
 @st.composite
 def parents(draw: st.DrawFn) -> list[int]:
-    """Of a tree, or of something that nearly is one."""
+    """The parents of a tree, or nearly so."""
     n = draw(st.integers(1, 24))
     inner = draw(st.integers(0, 12))
     first = n if inner else 0
@@ -128,7 +128,7 @@ def trees(draw: st.DrawFn) -> Tree:
 
 
 def random_tree(seed: int, n: int) -> Tree:
-    """Join random nodes, two to four of them, until one is left."""
+    """Repeatedly join two to four random nodes, until one remains."""
     rng = np.random.default_rng(seed)
     parent, open_nodes = [-1] * n, list(range(n))
     while len(open_nodes) > 1:
@@ -154,7 +154,7 @@ def is_tree(parent: list[int]) -> bool:
 
 @given(parents())
 def test_any_parents(parent: list[int]) -> None:
-    """A tree whose probabilities add up to 1, or a ValueError where they are none."""
+    """They give a tree whose probabilities sum to 1, or a ValueError where they are none."""
     fuzzing.seen["trees"] += 1
     tree, error = fuzzing.attempt(lambda: Tree.from_parents(parent), ValueError)
     assert (error is None) == is_tree(parent), error
@@ -190,7 +190,7 @@ def test_any_paths(paths: list[str], sep: str) -> None:
 
 @given(trees(), st.data())
 def test_layers(tree: Tree, data: st.DataObject) -> None:
-    """Every question to a layer, against the plain one."""
+    """Every method of a layer, against the reference."""
     features = data.draw(st.sampled_from([1, 3, 8, 17]))
     dtype = data.draw(st.sampled_from(["float32", "float64"]))
     layer = tree_samples.layer_on(tree, features, dtype, data.draw(st.booleans()))
@@ -250,7 +250,7 @@ ARRAYS = st.one_of(
 
 @st.composite
 def edits(draw: st.DrawFn, data: bytes) -> bytes:
-    """Bytes changed, cut out, put in."""
+    """Change, remove and insert bytes."""
     edited = bytearray(data)
     for _ in range(draw(st.integers(1, 4))):
         at = draw(st.integers(0, len(edited)))
@@ -268,7 +268,7 @@ def edits(draw: st.DrawFn, data: bytes) -> bytes:
 
 @st.composite
 def members(draw: st.DrawFn, data: bytes) -> bytes:
-    """A sound archive, some of whose arrays are others, are damaged, or are not there."""
+    """A valid archive in which some arrays are replaced, damaged or missing."""
     with zipfile.ZipFile(io.BytesIO(data)) as archive:
         parts = {name: archive.read(name) for name in archive.namelist()}
     for name in draw(st.lists(st.sampled_from(sorted(parts)), min_size=1, max_size=2, unique=True)):
@@ -286,7 +286,7 @@ def members(draw: st.DrawFn, data: bytes) -> bytes:
 
 @given(st.sampled_from(sorted(LOADS)), st.data())
 def test_hostile_files(files: dict[str, Any], kind: str, data: st.DataObject) -> None:
-    """What can be used, or a ValueError that says why not: never anything else."""
+    """Loading gives a usable object or a ValueError with a reason, and nothing else."""
     fuzzing.seen["files"] += 1
     sound = files[kind]
     path: Path = files["folder"] / "hostile"

@@ -20,10 +20,10 @@ both = pytest.mark.parametrize("dtype", ["float32", "float64"])
 
 
 def exact(layer: HierarchicalSoftmax, h: Array, target: int) -> tuple[mpmath.mpf, float]:
-    """log p(target), and how far rounded scores may move it.
+    """log p(target), and the error that rounded scores may cause.
 
-    A score is a sum of D products and a bias: D + 2 roundings of half an ULP at most. A choice
-    moves no more than twice as far as its scores. 4 ULP of a double are left for every choice.
+    A score is a sum of D products and a bias: at most D + 2 roundings of half an ULP. A choice has
+    at most twice the error of its scores. Every choice may add 4 ULP of a double.
     """
     tree, total, bound = layer.tree, mpmath.mpf(0), 0.0
     path = tree.leaf_path(target)
@@ -62,8 +62,8 @@ def test_log_prob_is_accurate(name: str, scale: float, dtype: str, isa: str) -> 
 
 
 @both
-def test_scores_of_a_thousand(dtype: str, isa: str) -> None:
-    """Far beyond where exp overflows: no warning, no NaN, and all digits of tiny rests."""
+def test_large_scores(dtype: str, isa: str) -> None:
+    """Scores of 1,000, where exp overflows: no warning, no NaN, and all digits of tiny results."""
     layer = HierarchicalSoftmax(Tree.balanced(2), 1, bias=False, dtype=dtype)
     layer.weight[:] = 1
     z = np.array([[1000.0], [-1000.0], [40.0], [-40.0], [700.0], [0.0]], dtype)
@@ -82,8 +82,8 @@ def test_scores_of_a_thousand(dtype: str, isa: str) -> None:
 
 @both
 @every_tree
-def test_probabilities_add_up(tree: Tree, dtype: str, isa: str) -> None:
-    """To 1, within a few ULP for every level."""
+def test_probabilities_sum_to_one(tree: Tree, dtype: str, isa: str) -> None:
+    """Within a few ULP for every level."""
     layer = layer_on(tree, dtype=dtype)
     for scale in (0.1, 3.0, 300.0):
         log_probs = layer.log_prob_all(rows_for(layer, 20, scale=scale)[0])
@@ -98,7 +98,7 @@ def test_probabilities_add_up(tree: Tree, dtype: str, isa: str) -> None:
 @both
 @every_tree
 @pytest.mark.parametrize("bias", [True, False])
-def test_all_questions_agree(tree: Tree, dtype: str, bias: bool, isa: str) -> None:
+def test_all_methods_agree(tree: Tree, dtype: str, bias: bool, isa: str) -> None:
     layer = layer_on(tree, dtype=dtype, bias=bias)
     hidden, target = rows_for(layer, 9)
     every = layer.log_prob_all(hidden)
@@ -116,7 +116,7 @@ def test_all_questions_agree(tree: Tree, dtype: str, bias: bool, isa: str) -> No
 
 @both
 @every_tree
-def test_inner_nodes_are_their_leaves(tree: Tree, dtype: str) -> None:
+def test_inner_nodes_sum_their_leaves(tree: Tree, dtype: str) -> None:
     layer = layer_on(tree, dtype=dtype)
     hidden = rows_for(layer, 9)[0]
     nodes = layer.node_log_prob(hidden)
@@ -133,7 +133,7 @@ def test_inner_nodes_are_their_leaves(tree: Tree, dtype: str) -> None:
 
 
 @pytest.mark.parametrize("n_features", [1, 2, 3, 8, 15, 16, 17, 31, 33, 64, 65, 300])
-def test_features_of_any_number(n_features: int, isa: str) -> None:
+def test_any_number_of_features(n_features: int, isa: str) -> None:
     for tree in (TREES["mixed"], TREES["huffman"]):
         layer = layer_on(tree, n_features)
         hidden = rows_for(layer, 5)[0]

@@ -1,4 +1,4 @@
-"""Weights, adjusted logits and samples drawn anew for classes of different sizes."""
+"""Imbalanced classes: weights, logit adjustment and resampling."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ LABELS = st.lists(st.integers(-3, 3), min_size=1, max_size=60)
 # ---- class_weights
 
 
-def test_balanced_weights_are_those_of_scikit_learn() -> None:
+def test_balanced_weights_match_scikit_learn() -> None:
     utils = pytest.importorskip("sklearn.utils.class_weight")
     labels = np.random.default_rng(0).choice(5, 1000, p=[0.7, 0.2, 0.05, 0.04, 0.01])
     peer = utils.compute_class_weight("balanced", classes=np.arange(5), y=labels)
@@ -202,14 +202,14 @@ def test_resampling(labels: list[int], method: str, seed: int) -> None:
         assert of_class.max() <= 1 if new <= old else of_class.min() >= 1
 
 
-def test_the_rest_goes_to_the_largest_classes() -> None:
+def test_remainder_goes_to_the_largest_classes() -> None:
     labels = np.array([0] + [1] * 9 + [2] * 4)
     drawn = labels[resample_indices(labels, rng=0)]
     np.testing.assert_array_equal(np.bincount(drawn), [4, 5, 5])
 
 
 @pytest.mark.parametrize("method", SAMPLINGS)
-def test_seeds_decide(method: str) -> None:
+def test_seeds_are_reproducible(method: str) -> None:
     labels = np.array(list("abracadabra"))
     once = resample_indices(labels, method, 7)
     np.testing.assert_array_equal(once, resample_indices(labels, method, 7))

@@ -1,4 +1,4 @@
-"""What counts as an array: lists, scalars, subclasses, memory maps, foreign bytes, objects."""
+"""Array-likes: lists, scalars, subclasses, memory maps, foreign byte order, objects."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def test_lists_and_scalars(op: str) -> None:
 @pytest.mark.parametrize("op", ulp.OPS)
 @pytest.mark.parametrize("name", ["float16", "float32", "float64", "int32"])
 def test_foreign_byte_order(isa: str, name: str, op: str) -> None:
-    """The result is in the machine's order."""
+    """The result is in native byte order."""
     function = getattr(boltzmax, op)
     x = (4 * normal(5, 33)).astype(name)
     foreign = x.astype(x.dtype.newbyteorder())
@@ -69,7 +69,7 @@ def test_foreign_byte_order_of_other_arguments() -> None:
     )
     plain(boltzmax.softmax_backward(foreign, foreign), boltzmax.softmax_backward(x, x))
     plain(boltzmax.log_softmax_backward(foreign, foreign), boltzmax.log_softmax_backward(x, x))
-    # An output of foreign order is refused, rather than filled with nonsense.
+    # An output in foreign byte order is refused.
     out = np.full_like(foreign, 7)
     with pytest.raises(TypeError, match=f"out has dtype {foreign.dtype}"):
         boltzmax.softmax(x, out=out)
@@ -77,14 +77,14 @@ def test_foreign_byte_order_of_other_arguments() -> None:
 
 
 class Subclass(np.ndarray[Any, Any]):
-    """An ndarray with ideas of its own about ufuncs."""
+    """An ndarray that overrides ufuncs."""
 
     def __array_ufunc__(self, *args: Any, **kwargs: Any) -> Any:
-        raise AssertionError("a kernel works on the data")
+        raise AssertionError("kernels must use the data")
 
 
 @pytest.mark.parametrize("op", ulp.OPS)
-def test_subclasses_come_back_as_plain_arrays(op: str) -> None:
+def test_subclasses_return_plain_arrays(op: str) -> None:
     function = getattr(boltzmax, op)
     x = normal(3, 4)
     plain(function(x.view(Subclass)), function(x))
@@ -96,7 +96,7 @@ def test_subclasses_come_back_as_plain_arrays(op: str) -> None:
 
 @pytest.mark.parametrize("op", ulp.OPS)
 def test_matrix(op: str) -> None:
-    """np.matrix has two axes whatever is done to it, and works as the array that it holds."""
+    """np.matrix, which always has two axes, works like a plain array."""
     x = normal(3, 4)
     with warnings.catch_warnings(action="ignore"):
         matrix = np.matrix(x)
@@ -104,8 +104,8 @@ def test_matrix(op: str) -> None:
 
 
 @pytest.mark.parametrize("op", ulp.OPS)
-def test_masked_arrays_are_not_read_as_if_they_had_no_mask(op: str) -> None:
-    """What is masked must not count: they are refused, with a word on what to pass instead."""
+def test_masks_of_masked_arrays_are_not_ignored(op: str) -> None:
+    """They are refused, and the message suggests ``where=~mask``."""
     x = normal(3, 4)
     with pytest.raises(TypeError, match="pass its data, and where=~mask"):
         getattr(boltzmax, op)(np.ma.MaskedArray(x, mask=x > 1))
@@ -135,7 +135,7 @@ def test_memory_maps(tmp_path: Path, op: str) -> None:
 
 
 class Converts:
-    """What a data frame column or a tensor of another library looks like to NumPy."""
+    """An object with __array__, like a data frame column or a tensor of another library."""
 
     def __init__(self, x: Array) -> None:
         self.x = x
@@ -161,7 +161,7 @@ def test_objects_that_convert_themselves(wrap: Callable[[Array], Any], op: str) 
 
 
 class OnlyDLPack:
-    """An array of a library that NumPy does not know, but that speaks the protocol of all."""
+    """An array of a library that NumPy does not know, with the common protocol."""
 
     def __init__(self, x: Array) -> None:
         self.x = x
@@ -196,7 +196,7 @@ INSTALLED = {name for name in ("scipy", "torch") if importlib.util.find_spec(nam
 
 
 @pytest.mark.parametrize("op", [*ulp.OPS, *GRADIENTS])
-def test_what_is_not_quite_an_array_is_told_how_to_become_one(op: str) -> None:
+def test_advice_for_objects_that_can_be_converted(op: str) -> None:
     function = getattr(boltzmax, op)
     backward = op.endswith("backward")
     for bad, words in not_quite_arrays():
@@ -204,7 +204,7 @@ def test_what_is_not_quite_an_array_is_told_how_to_become_one(op: str) -> None:
         for name, args in calls:
             with pytest.raises(TypeError, match=f"^{name} {words}"):
                 function(*args)
-    # The advice is good.
+    # The advice works.
     x = OnlyDLPack(normal(3))
     assert np.shape(boltzmax.softmax(np.from_dlpack(x))) == (3,)
 
@@ -221,10 +221,10 @@ def arguments_named(bad: Any) -> Iterator[tuple[str, Callable[[], Any]]]:
     yield "b", lambda: special.logsumexp(x, b=bad)
 
 
-def test_other_arguments_are_told_how_to_become_arrays() -> None:
+def test_advice_for_other_arguments() -> None:
     for bad, words in not_quite_arrays():
         for name, call in arguments_named(bad):
-            if bad is not None:  # that is no mask, or no weights; and SciPy has words of its own
+            if bad is not None:  # None means no mask or weights; SciPy's messages differ
                 with pytest.raises(TypeError, match=f"^{name} {words}"):
                     call()
 
@@ -267,7 +267,7 @@ def test_floats_of_eight_bits_and_less_are_read_as_float32(name: str) -> None:
 
 @pytest.mark.parametrize("name", ["int1", "int2", "int4", "uint1", "uint2", "uint4"])
 def test_integers_of_less_than_eight_bits_are_refused(name: str) -> None:
-    """Their character codes are those of floating types of NumPy's."""
+    """Their character codes are those of NumPy's floating types."""
     ml_dtypes = pytest.importorskip("ml_dtypes")
     if not hasattr(ml_dtypes, name):
         pytest.skip("this version of ml_dtypes does not have it")
@@ -291,14 +291,14 @@ def test_conversion_errors_are_not_swallowed() -> None:
 
 @pytest.mark.parametrize("op", ulp.OPS)
 def test_torch_tensors(op: str) -> None:
-    """A tensor on the CPU is an array-like."""
+    """A CPU tensor is array-like."""
     torch = pytest.importorskip("torch")
     x = normal(6, 7, dtype=np.float32)
     plain(getattr(boltzmax, op)(torch.from_numpy(x)), getattr(boltzmax, op)(x))
 
 
-def test_what_numpy_takes_for_one_object() -> None:
-    """An array of objects is refused as such, also one without axes."""
+def test_object_arrays() -> None:
+    """Object arrays are refused as such, even 0-d ones."""
     for x in (np.array(1.5, object), np.array([1.5, None]), np.array([None])):
         with pytest.raises(TypeError, match="does not support dtype object"):
             boltzmax.softmax(x)
@@ -328,7 +328,7 @@ def test_gradients_without_a_common_dtype(op: str) -> None:
 
 
 def test_nothing_is_kept_alive() -> None:
-    """No reference to inputs or outputs is leaked, on success or on error."""
+    """No reference to inputs or outputs leaks, on success or on error."""
     x, out, where = normal(5, 6), normal(5, 6), np.ones((5, 6), bool)
     temperature = np.ones(5)
 

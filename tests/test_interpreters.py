@@ -1,4 +1,4 @@
-"""Sub-interpreters: the package works in them or refuses with an ImportError; nothing crashes."""
+"""Sub-interpreters: the package works in them or raises an ImportError; nothing crashes."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ ORDERS = {
 @pytest.mark.parametrize("order", ORDERS)
 def test_import_in_a_sub_interpreter(run_python: RunPython, order: str) -> None:
     if sys.implementation.name != "cpython":
-        pytest.skip("sub-interpreters are CPython's")
+        pytest.skip("only CPython has sub-interpreters")
     done = run_python(HERE + ORDERS[order])
     assert done.returncode == 0, (done.returncode, done.stdout, done.stderr)
     said, calls = done.stdout.split(), ORDERS[order].split(";")

@@ -1,4 +1,4 @@
-"""Instruction sets: their names, the one in use, and how to ask for another."""
+"""Instruction sets: their names, the one in use, and how to select another."""
 
 from __future__ import annotations
 

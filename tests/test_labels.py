@@ -1,4 +1,4 @@
-"""What comes back for arrays with labels, and how these are put back."""
+"""Results for arrays with labels, and how to restore the labels."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ import ulp
 
 @pytest.mark.parametrize("op", ulp.OPS[:2])
 def test_labels_are_put_back_in_one_line(op: str) -> None:
-    """What comes back is an ndarray; the lines are those of the docstrings."""
+    """The result is an ndarray; the lines are those of the docstrings."""
     doc = getattr(boltzmax, op).__doc__
     x = np.random.default_rng(0).standard_normal((2, 2))
     found = 0

@@ -1,4 +1,4 @@
-"""Any strides, any axis: the bits of a contiguous copy of each row."""
+"""Any strides and axis give the bits of a contiguous copy of each row."""
 
 from __future__ import annotations
 
@@ -45,8 +45,8 @@ def test_layouts_and_axes(isa: str, dtype: np.dtype[Any], op: str, layout: str) 
 
 @pytest.mark.parametrize("order", list(itertools.permutations(range(3))), ids=str)
 @pytest.mark.parametrize("kind", ["e", "f", "d", "g", "i", "D"])
-def test_results_lie_as_numpys_do(order: tuple[int, ...], kind: str) -> None:
-    """The axes that are left have the order in memory that NumPy's reductions give them."""
+def test_results_have_numpys_memory_order(order: tuple[int, ...], kind: str) -> None:
+    """The remaining axes have the memory order that NumPy's reductions give them."""
     peer = pytest.importorskip("scipy.special")
     x = np.ones((3, 4, 5)).astype(kind)
     x = np.ascontiguousarray(x.transpose(order)).transpose(np.argsort(order))
@@ -62,7 +62,7 @@ def test_results_lie_as_numpys_do(order: tuple[int, ...], kind: str) -> None:
                     special.logsumexp(view, axis, keepdims=keepdims),
                     *special.logsumexp(view, axis, keepdims=keepdims, return_sign=True),
                 ]
-                if kind != "D":  # which SciPy puts in C order
+                if kind != "D":  # SciPy puts it in C order
                     results.append(peer.logsumexp(view, axis, keepdims=keepdims))
                 if view.shape == weights.shape:
                     results += boltzmax.logsumexp(
@@ -73,8 +73,8 @@ def test_results_lie_as_numpys_do(order: tuple[int, ...], kind: str) -> None:
 
 
 @pytest.mark.parametrize("name", ["float32", "float64", "int64"])
-def test_results_of_broadcast_views_lie_as_numpys_do(name: str) -> None:
-    """Strides of 0 say nothing of the order, and axes of one element have none."""
+def test_results_of_broadcast_views_have_numpys_memory_order(name: str) -> None:
+    """Strides of 0 and axes of one element do not determine an order."""
     x = np.ones((3, 4, 5), name)
     for lines in (x[:1], x[:, :1], x[..., :1], x[:1, :, :1], x[:, :1, :1], x[:, :, 0, None]):
         for order in itertools.permutations(range(3)):
@@ -108,7 +108,7 @@ def test_zero_strides(isa: str, dtype: np.dtype[Any], op: str) -> None:
 
 @pytest.mark.parametrize("op", ulp.OPS)
 def test_windows(isa: str, op: str) -> None:
-    """Rows that overlap in memory (the input may)."""
+    """Rows that overlap in memory, which the input may."""
     for dtype in (np.dtype(np.float32), np.dtype(np.float64)):
         x = uneven(400, dtype)
         for window in (1, 16, 77):
@@ -119,7 +119,7 @@ def test_windows(isa: str, op: str) -> None:
 
 @pytest.mark.parametrize("op", ulp.OPS)
 def test_every_length_along_every_stride(isa: str, dtype: np.dtype[Any], op: str) -> None:
-    """Lengths 1 to 200 and around blocks: rows of a batch, strided, reversed, as columns."""
+    """Lengths 1 to 200 and around block sizes: rows of a batch, strided, reversed, as columns."""
     function = getattr(boltzmax, op)
     for n in (*range(1, 201), 4095, 4096, 4097, 10_000):
         x = uneven((3, n), dtype, seed=n)
@@ -133,7 +133,7 @@ def test_every_length_along_every_stride(isa: str, dtype: np.dtype[Any], op: str
 
 @pytest.mark.parametrize("op", ulp.OPS)
 def test_every_number_of_columns(isa: str, dtype: np.dtype[Any], op: str) -> None:
-    """axis=0 and the middle axis with 1 to 70 columns, whole vectors of them and leftovers."""
+    """axis=0 and the middle axis with 1 to 70 columns: whole vectors and remainders."""
     function = getattr(boltzmax, op)
     for columns in range(1, 71):
         for n in (1, 2, 5, 33, 130):
@@ -147,7 +147,7 @@ def test_every_number_of_columns(isa: str, dtype: np.dtype[Any], op: str) -> Non
 
 @pytest.mark.parametrize("op", ulp.OPS)
 def test_maxima_at_the_direct_limit(isa: str, dtype: np.dtype[Any], op: str) -> None:
-    """At 1,024 (2^19 in float64) the kernels go over to x - max: rows and columns alike."""
+    """Above 1,024 (2^19 in float64) the kernels switch to x - max, for rows and columns."""
     limit = 2.0**19 if dtype == np.float64 else 1024.0
     below = float(np.nextafter(dtype.type(limit), dtype.type(0)))
     for top in (limit, -limit, below, -below):
@@ -167,7 +167,7 @@ def test_maxima_at_the_direct_limit(isa: str, dtype: np.dtype[Any], op: str) -> 
 def test_columns_a_power_of_two_apart(
     isa: str, dtype: np.dtype[Any], op: str, columns: int
 ) -> None:
-    """Lines that share a set of the cache are copied together first; in place, too, and hot."""
+    """Lines in the same cache set are packed first; in place and with temperatures, too."""
     temperature = np.linspace(0.5, 3, columns)
     for n in (17, 40, 700):
         for distance in (1024, 2048, 4096):
@@ -202,7 +202,7 @@ def test_long_columns(isa: str, op: str, shape: tuple[int, ...]) -> None:
 
 @pytest.mark.parametrize("op", ulp.OPS)
 def test_columns_without_elements(isa: str, dtype: np.dtype[Any], op: str) -> None:
-    """In the middle of a larger array, so that the strides are not those of no elements."""
+    """A part of a larger array, so that the strides are not those of an empty array."""
     for x in (np.zeros((5, 8), dtype)[2:2, 2:5], np.zeros((2, 5, 8), dtype)[:, 2:2, 2:5]):
         got = getattr(boltzmax, op)(x, -2)
         if op == "logsumexp":
@@ -240,7 +240,7 @@ def as_every_second(where: Array) -> Array:
 
 @pytest.mark.parametrize("op", GRADIENTS)
 def test_backward(isa: str, dtype: np.dtype[Any], op: str) -> None:
-    """The two inputs and the output, each with a layout of its own."""
+    """The two inputs and the output, each with a different layout."""
     function = getattr(boltzmax, op)
     for shape in ((37,), (5, 19), (3, 4, 35)):
         dy = uneven(shape, dtype)
@@ -267,9 +267,9 @@ def test_huge_strides_and_many_dimensions(isa: str) -> None:
     check("softmax", deepest, (60, 62))
 
 
-@pytest.mark.skipif(sys.platform == "win32", reason="guard pages are set up with mmap and mprotect")
+@pytest.mark.skipif(sys.platform == "win32", reason="guard pages need mmap and mprotect")
 def test_nothing_outside_of_the_arrays_is_touched(isa: str, run_python: RunPython) -> None:
-    """Every array right before, then right after, a page whose access kills: guard_pages.py."""
+    """Every array directly before and directly after an inaccessible page: guard_pages.py."""
     done = run_python(Path(__file__).parent / "guard_pages.py", isa, timeout=300)
     assert done.returncode == 0, (
         f"died with {done.returncode} after: {done.stdout[-300:]}\n{done.stderr[-2000:]}"

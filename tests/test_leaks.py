@@ -1,4 +1,4 @@
-"""Thousands of calls of everything public: nothing stays behind, nor a reference too many."""
+"""Thousands of calls of all public functions leak no objects, bytes or references."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from boltzmax.losses.registry import LOSSES
 from conftest import RunPython
 from operations import GRADIENTS, MAPS
 
-CALLS = 1000  # of each case: thousands of a function
+CALLS = 1000  # per case: thousands per function
 Call = Callable[[], object]
 
 x = np.random.default_rng(0).standard_normal((4, 30))
@@ -36,7 +36,7 @@ vectors, ids = np.ones((5, 6)), np.array([4, 0, 4])
 
 
 def refused(function: Callable[..., object], *args: object, **kwargs: object) -> Call:
-    """A call that must be refused."""
+    """A call that must raise."""
 
     def call() -> None:
         with contextlib.suppress(TypeError, ValueError, IndexError):
@@ -185,11 +185,11 @@ CASES: dict[str, list[Call]] = {
         lambda: boltzmax.special.logsumexp(x, b=x, return_sign=True),
     ],
 }
-for _loss in LOSSES.values():  # those without cases of their own
+for _loss in LOSSES.values():  # those without specific cases
     _given = every_function.Arguments(x).of_loss(_loss)[0][0]
     for _function in (_loss.function, _loss.with_grad):
         CASES.setdefault(_function.__name__, [partial(_function, *_given)])
-# Slow without being large: fewer of these do.
+# Slow although they are small: fewer calls suffice.
 SLOW = {"Tree", "HierarchicalSoftmax", "LinearSoftmax", "config", "resample_indices"} | {
     "linear_sample",
     "get_include",
@@ -199,15 +199,15 @@ SLOW = {"Tree", "HierarchicalSoftmax", "LinearSoftmax", "config", "resample_indi
 
 @pytest.fixture(scope="module", autouse=True)
 def small_heap() -> Iterator[None]:
-    """The collector need not look through what other tests have imported, hundreds of times."""
+    """Freeze the heap, so that the collector does not traverse it hundreds of times."""
     gc.collect()
     gc.freeze()
     yield
     gc.unfreeze()
 
 
-def test_nothing_is_left_out() -> None:
-    """Whatever is public is called here, but for what prints, and what only holds results."""
+def test_all_public_functions_are_called() -> None:
+    """All except functions that print and classes that only hold results."""
     public = {name for name in boltzmax.__all__ if callable(getattr(boltzmax, name))}
     assert public - {"show_config", "RowStats"} == set(CASES) - {"special"}
 
@@ -223,7 +223,7 @@ class _Mallinfo2(ctypes.Structure):
 
 
 def _bytes_in_use() -> int:
-    """What malloc has given out, of all threads and not given back; 0 where it does not say."""
+    """The bytes in use by malloc, of all threads; 0 if it does not report them."""
     libc = ctypes.CDLL(None)
     if not hasattr(libc, "mallinfo2"):
         return 0
@@ -243,19 +243,19 @@ def _repeat(call: Call, times: int) -> None:
 
 
 @pytest.mark.parametrize("name", CASES)
-def test_nothing_is_kept(name: str) -> None:
-    """Neither objects nor bytes: one of either in ten calls would be seen."""
+def test_no_objects_or_bytes_leak(name: str) -> None:
+    """A leak of one object or byte in ten calls would be detected."""
     calls = CALLS // 10 if name in SLOW else CALLS
     for number, call in enumerate(CASES[name]):
         _repeat(call, 20)
-        for _ in range(15):  # caches of Python and NumPy fill in the first ones
+        for _ in range(15):  # caches of Python and NumPy fill in the first rounds
             before = _held()
             _repeat(call, calls)
             blocks, size = _held() - before
             if blocks < calls / 10 and size < calls:
                 break
         else:
-            raise AssertionError(f"{name}, {number}: {calls} calls keep {blocks} and {size} bytes")
+            raise AssertionError(f"{name}, {number}: {calls} calls leak {blocks} and {size} bytes")
 
 
 SHARED: list[object] = [x, x32, x16, out, where, target, probabilities, weight, hidden, classes]
@@ -264,7 +264,7 @@ SHARED += [None, True, False, NotImplemented, (), "", 0, 1, -1, boltzmax.softmax
 
 
 def _changes(call: Call, calls: int) -> dict[str, int]:
-    """How many references to what is shared so many calls add or take away."""
+    """How many references to shared objects the calls add or remove."""
     gc.collect()
     before = [sys.getrefcount(shared) for shared in SHARED]
     _repeat(call, calls)
@@ -276,8 +276,8 @@ def _changes(call: Call, calls: int) -> dict[str, int]:
 
 @pytest.mark.parametrize("name", CASES)
 def test_references_are_balanced(name: str) -> None:
-    """Of the arguments, and of what everybody shares: dtypes, None, small numbers."""
-    by_numpy = _changes(lambda: np.empty(3), 100)  # NumPy 2.4 forgets one of its default dtype
+    """References to the arguments and to shared objects: dtypes, None, small numbers."""
+    by_numpy = _changes(lambda: np.empty(3), 100)  # NumPy 2.4 loses one of its default dtype
     for number, call in enumerate(CASES[name]):
         _repeat(call, 10)
         for _ in range(3):
@@ -288,8 +288,8 @@ def test_references_are_balanced(name: str) -> None:
             raise AssertionError(f"{name}, {number}: {changed}")
 
 
-def test_a_leak_would_be_seen() -> None:
-    """These tests can fail: on an object, on bytes, and on a reference in every tenth call."""
+def test_leaks_are_detected() -> None:
+    """These tests detect an object, bytes, or a reference in every tenth call."""
     kept: list[object] = []
     for leak in (object, lambda: ctypes.create_string_buffer(2000)):
         before = _held()
@@ -323,7 +323,7 @@ print(f"0 {resident() - before:.0f}")
 
 
 @pytest.mark.parametrize("bad", ["1.5", "-1", "lots", "64MB", " ", "1073741825", "9" * 30])
-def test_a_limit_that_makes_no_sense_is_named(run_python: RunPython, bad: str) -> None:
+def test_invalid_limits(run_python: RunPython, bad: str) -> None:
     done = run_python("import boltzmax", env={"BOLTZMAX_CACHE_MB": bad})
     assert done.returncode == 1
     expected = (
@@ -334,7 +334,7 @@ def test_a_limit_that_makes_no_sense_is_named(run_python: RunPython, bad: str) -
 
 @pytest.mark.parametrize("limit", [0, 16, 64])
 def test_recycled_memory_is_bounded(run_python: RunPython, limit: int) -> None:
-    """What dead results leave for the next ones is within BOLTZMAX_CACHE_MB, whatever they were."""
+    """The memory of dead results kept for reuse stays within BOLTZMAX_CACHE_MB."""
     if sys.platform != "linux":
         pytest.skip("reads resident memory from /proc")
     done = run_python(RECYCLED, env={"BOLTZMAX_CACHE_MB": str(limit)})

@@ -119,7 +119,7 @@ def test_no_rows_and_ignored_rows():
             assert [g.shape for g in grads] == [(rows, 3), (20, 3), (20,)]
             assert not any(g.any() for g in grads)
     t[2] = -100
-    h[2] = np.nan  # not even looked at
+    h[2] = np.nan  # not even read
     assert np.isfinite(linear_cross_entropy_with_grad(h, w, t, b)[2]).all()
     assert linear_log_prob(h, w, t, b)[2] == 0
     assert linear_topk(h[:0], w, 2)[0].shape == (0, 2)
@@ -192,7 +192,7 @@ def test_sample(dtype):
                                                      temperature=2.0))  # fmt: skip
     s = logits(h[:1], w, b, 2.0)[0]
     p = np.exp(s - np.logaddexp.reduce(s))
-    # The same classes whatever the tiles.
+    # The same classes for any tiles.
     level = np.random.default_rng(5).random(n)
     want = np.searchsorted(np.cumsum(p), level, side="right")
     assert (ids != want).sum() <= (2 if dtype == np.float32 else 0)

@@ -1,4 +1,4 @@
-"""The full softmax layer beside the functions that it is made of, and its files."""
+"""The full softmax layer compared with the functions that it uses, and its files."""
 
 from __future__ import annotations
 
@@ -27,8 +27,8 @@ def layer_of(v: int = V, d: int = 7, **options: Any) -> Any:
 
 @both
 @biased
-def test_functions_of_the_same_weights(dtype: str, bias: bool) -> None:
-    """The same bits."""
+def test_methods_match_the_functions(dtype: str, bias: bool) -> None:
+    """Bit for bit."""
     layer = layer_of(dtype=dtype, bias=bias)
     hidden, target = rows(9, dtype)
     weight, biases, of_row = layer.weight, layer.bias, np.linspace(0, 2, 9)
@@ -50,7 +50,7 @@ def test_functions_of_the_same_weights(dtype: str, bias: bool) -> None:
 
 @pytest.mark.parametrize("sizes", TILES[1:])
 def test_tiles(sizes: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    """However the logits are cut, the answers are the same but for rounding."""
+    """Results do not depend on the tiles, up to rounding."""
     hidden, target = rows(40, "float64")
 
     def answers() -> list[Any]:
@@ -67,8 +67,8 @@ def test_tiles(sizes: Any, monkeypatch: pytest.MonkeyPatch) -> None:
 
 @both
 @biased
-def test_adagrad_takes_rows_together(dtype: str, bias: bool) -> None:
-    """The sum of their gradients counts, as in `sgd_step`."""
+def test_adagrad_sums_the_gradients_of_rows(dtype: str, bias: bool) -> None:
+    """As in `sgd_step`."""
     layer = layer_of(dtype=dtype, bias=bias)
     hidden, target = rows(12, dtype)
     of_row = np.linspace(0, 2, 12)
@@ -92,7 +92,7 @@ def test_adagrad_takes_rows_together(dtype: str, bias: bool) -> None:
 
 
 def test_memory() -> None:
-    """Of all logits, 40 MB, no method but `log_prob_all` makes a matrix."""
+    """No method but `log_prob_all` allocates all logits, 40 MB."""
     layer = LinearSoftmax(100_000, 4, seed=0)
     rng = np.random.default_rng(0)
     hidden, target = rng.standard_normal((100, 4), np.float32), rng.integers(0, 100_000, 100)
@@ -111,8 +111,8 @@ def test_memory() -> None:
         assert peak < 15e6
 
 
-def test_scores_of_a_thousand() -> None:
-    """Far beyond where exp overflows, without a warning."""
+def test_large_scores() -> None:
+    """Scores of 1,000, where exp overflows, do not warn."""
     layer = LinearSoftmax(3, 3, bias=False)
     layer.weight[:] = np.eye(3)
     hidden = np.array([[1000.0, -1000.0, 0.0]])
@@ -136,7 +136,7 @@ def test_numbers_of_classes() -> None:
 
 
 def test_damaged_files(tmp_path: Path) -> None:
-    """Flip any of many bits, cut anywhere: the same layer is read, or a ValueError raised."""
+    """Flipped bits and truncation give the same layer or a ValueError."""
     layer, file = layer_of(3, 2), tmp_path / "layer"
     layer.adagrad_step(np.ones((2, 2)), [0, 2], 0.1)
     layer.save(file)
@@ -188,15 +188,15 @@ def test_hostile_files(spoil: Callable[[Arrays], Arrays], message: str, tmp_path
     with pytest.raises(ValueError, match=message):
         LinearSoftmax.load(tmp_path / "l")
     write_npz(tmp_path / "l", KIND.replace("1", "2"), good)
-    with pytest.raises(ValueError, match="damaged, or no boltzmax linear softmax, version 1"):
+    with pytest.raises(ValueError, match="damaged or not a boltzmax linear softmax, version 1"):
         LinearSoftmax.load(tmp_path / "l")
 
 
 class Named(LinearSoftmax):
-    """Of a user's own."""
+    """A user's subclass."""
 
 
-def test_classes_of_users(tmp_path: Path) -> None:
+def test_subclasses(tmp_path: Path) -> None:
     layer = Named(4, 3, seed=0)
     assert type(pickle.loads(pickle.dumps(layer))) is Named
     layer.save(tmp_path / "l")

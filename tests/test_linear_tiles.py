@@ -1,4 +1,4 @@
-"""What happens to logits between matrix products, on every instruction set."""
+"""The processing of logits between matrix products, on every instruction set."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ INF = math.inf
 
 @pytest.fixture(params=[False, True], ids=["small", "tiled"])
 def way(request, monkeypatch):
-    """Small problems go a way of their own; the other must say the same."""
+    """Small problems take a separate path; both must give the same."""
     if request.param:
         monkeypatch.setattr(linear_scores, "SMALL", 0)
 
@@ -78,7 +78,7 @@ def test_probabilities_as_in_cross_entropy():
     h, w, t, b = layer(20, 30, 4)
     b[::4] = -INF
     t -= t % 4 == 0
-    t %= 30  # what is forbidden is not wanted either
+    t %= 30  # forbidden classes have no probability either
     q, weight = soft_targets(20, 30)[:, ::-1] + 0.01, np.random.default_rng(5).uniform(0.1, 2, 30)
     q[:, ::4] = 0
     weight[1::5] = 0
@@ -127,7 +127,7 @@ def test_probabilities_of_another_shape():
         linear_cross_entropy(h, w, np.ma.array(np.ones((4, 6))))
 
 
-# ---- what has no weight
+# ---- weights of 0
 
 
 @pytest.mark.usefixtures("isa", "way")
@@ -135,7 +135,7 @@ def test_weights_of_zero_leave_out_infinite_losses():
     one, two = [[1.0]], [[0.0], [1.0]]
     options = {"label_smoothing": 0.1, "class_weight": [0.0, 1.0]}
     assert linear_cross_entropy(one, two, [1], [-INF, 0.0], **options) == 0.0
-    # The target itself is forbidden, and has no weight: what is left is about the others.
+    # The target itself is forbidden and has weight 0: only the other classes remain.
     bias, weight = np.array([-INF, 0.0, 0.0]), [0.0, 1.0, 1.0]
     h, w = np.ones((1, 1)), np.zeros((3, 1))
     for smoothing, want in ((0.0, 0.0), (0.3, 0.2 * math.log(2))):
@@ -143,11 +143,11 @@ def test_weights_of_zero_leave_out_infinite_losses():
             h, w, [0], bias, class_weight=weight, label_smoothing=smoothing, reduction="sum"
         )
         assert got == pytest.approx(want, rel=1e-14, abs=0)
-    # Probabilities of 0, and smoothing in full.
+    # Probabilities of 0, and full smoothing.
     assert linear_cross_entropy(h, w, [[0.0, 0.5, 0.5]], bias) == pytest.approx(math.log(2))
     assert linear_cross_entropy(h, w, np.array([0]), bias) == INF
     assert linear_cross_entropy(h, w, np.array([0]), bias, label_smoothing=1.0) == INF
-    # Rows of no weight.
+    # Rows of weight 0.
     args = (np.ones((2, 1)), w, np.array([0, 1]), bias)
     got = linear_cross_entropy(*args, sample_weight=[0.0, 1.0])
     assert got == pytest.approx(math.log(2))
@@ -156,7 +156,7 @@ def test_weights_of_zero_leave_out_infinite_losses():
 @pytest.mark.usefixtures("isa", "way")
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 @pytest.mark.parametrize("weights", [{"sample_weight": [0.0, 1.0]}, {"class_weight": [0.0, 1.0]}])
-def test_a_forbidden_target_of_no_weight_leaves_the_other_gradients(weights, dtype):
+def test_infinite_targets_of_weight_zero_keep_the_other_gradients(weights, dtype):
     h, w, bias = np.ones((2, 1), dtype), np.zeros((2, 1), dtype), np.array([-INF, 0.0], dtype)
     got = linear_cross_entropy_with_grad(h, w, [0, 1], bias, reduction="sum", **weights)
     assert got[0] == 0.0
@@ -189,7 +189,7 @@ def test_gradients_of_forbidden_classes():
 @pytest.mark.parametrize("bad", [np.nan, INF])
 @pytest.mark.usefixtures("isa", "tiles")
 def test_rows_without_probabilities(bad):
-    """They are lost to themselves, and to the gradients that they are a part of."""
+    """Their losses and the gradients that include them are NaN."""
     h, w, t, b = layer(6, 20, 3)
     h[2] = bad
     each = linear_cross_entropy(h, w, t, b, reduction="none")
@@ -210,7 +210,7 @@ def test_rows_without_probabilities(bad):
 @pytest.mark.usefixtures("isa", "way")
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 def test_small_losses_keep_their_digits(dtype):
-    """Logits of 100,000 and a loss of 1e-9: it is not their difference."""
+    """Logits of 100,000 and a loss of 1e-9, which is not computed as their difference."""
     h, w = np.ones((1, 1), dtype), np.array([[1e5], [1e5 - 20], [1e5 - 25]], dtype)
     want = math.log1p(math.exp(-20) + math.exp(-25))
     t, eps = np.array([0]), float(np.finfo(dtype).eps)
@@ -225,7 +225,7 @@ def test_small_losses_keep_their_digits(dtype):
 
 
 @pytest.mark.usefixtures("isa")
-def test_sums_that_float_cannot_hold():
+def test_sums_beyond_the_range_of_float32():
     h, w = np.ones((1, 1), np.float32), np.array([[3e38], [-3e38], [-3e38]], np.float32)
     loss = linear_cross_entropy(h, w, np.array([0]), label_smoothing=0.3)
     assert float(loss) == pytest.approx(0.2 * 2 * float(w[0, 0]), rel=1e-6)
@@ -236,7 +236,7 @@ def test_sums_that_float_cannot_hold():
 @pytest.mark.usefixtures("isa")
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 def test_tanh(dtype):
-    """The logsumexp of a single class is its score: here, tanh of the logit."""
+    """The logsumexp of a single class is its score, here the tanh of the logit."""
     rng = np.random.default_rng(0)
     x = np.concatenate(
         (rng.normal(size=2000), rng.uniform(0.5, 0.75, 2000), rng.uniform(0, 20, 1000),
@@ -261,7 +261,7 @@ def test_tanh(dtype):
 @pytest.mark.parametrize("options", [{}, OPTIONS | {"ignore_index": -100}])
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 def test_bits_do_not_depend_on_threads(options, dtype, threads):
-    """Of one tile and of several, large enough to be shared."""
+    """For one tile and for several, large enough for threads."""
     for n, v in ((600, 900), (1500, 9000)):
         h, w, t, b = layer(n, v, 8, dtype)
         given = arrays(options, n, v)
@@ -278,7 +278,7 @@ def test_bits_do_not_depend_on_threads(options, dtype, threads):
 
 
 def by_rank(s, k):
-    """Scores by decreasing value, equal ones by class; -inf and NaN last, by class."""
+    """Scores by decreasing value, ties by class; -inf and NaN last, by class."""
     kept = np.where(s > -INF, s, -INF)
     return np.argsort(-kept, axis=1, kind="stable")[:, :k]
 

@@ -1,4 +1,4 @@
-"""Corners of the losses and of row_stats that were wrong once."""
+"""Regression tests for corner cases of the losses and row_stats."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def test_entropy_of_padded_rows(isa: str, low: float) -> None:
 
 
 def test_entropy_of_extremes() -> None:
-    """Differences that overflow belong to terms that have vanished."""
+    """Differences that overflow belong to terms that are 0."""
     for dtype, big in (("float32", 3e38), ("float64", 1.7e308)):
         x = np.full(400, -big, dtype)
         x[300:] = big
@@ -31,7 +31,7 @@ def test_entropy_of_extremes() -> None:
 
 
 def test_soft_targets_do_not_cancel() -> None:
-    """Logits may be huge, or one class nearly sure."""
+    """Logits may be huge, or one class nearly certain."""
     huge = np.full((1, 3), 1e30, np.float32)
     for options in ({"label_smoothing": 0.1}, {}):
         target = [0] if options else [[0.2, 0.3, 0.5]]
@@ -42,8 +42,8 @@ def test_soft_targets_do_not_cancel() -> None:
     assert sure == pytest.approx(np.exp(-40), rel=1e-9)
 
 
-def test_forbidden_targets_of_no_weight() -> None:
-    """What has no weight is no loss, be it infinite; the other classes lose what they lose."""
+def test_infinite_losses_of_weight_zero() -> None:
+    """A weight of 0 leaves out even an infinite loss; the other classes keep theirs."""
     logits, weight = [[-INF, 0.0, 0.0]], [0.0, 1.0, 1.0]
     for target, options in (([0], {"label_smoothing": 0.3}), ([[0.8, 0.1, 0.1]], {})):
         loss, gradient = boltzmax.cross_entropy_with_grad(
@@ -54,7 +54,7 @@ def test_forbidden_targets_of_no_weight() -> None:
 
 
 def test_out_over_the_sample_weights() -> None:
-    """They are read before the gradient is written."""
+    """The weights are read before the gradient is written."""
     logits, memory = np.array([[0.1, 0.2, 0.9], [1, 2, 3.0]]), np.array([0.5, 2, 0, 0, 0, 0])
     for function in (boltzmax.cross_entropy_with_grad, boltzmax.focal_loss_with_grad):
         expected = function(logits, [1, 2], sample_weight=[0.5, 2])[0]
@@ -78,7 +78,7 @@ def test_ignored_rows_do_not_matter() -> None:
 
 
 def test_unaligned() -> None:
-    """Memory at odd addresses is copied."""
+    """Unaligned memory is copied."""
     odd = np.zeros(56, np.uint8)[1:49].view(np.float64).reshape(2, 3)
     assert boltzmax.cross_entropy(odd, [0, 0]) == pytest.approx(np.log(3))
     assert boltzmax.row_stats(odd).lse == pytest.approx(np.log(3))
@@ -88,7 +88,7 @@ def test_unaligned() -> None:
 
 
 def test_impossible_targets() -> None:
-    """At -inf the loss is infinite, its gradient is not; of weight 0 there is no loss."""
+    """At -inf the loss is infinite, its gradient is not; with weight 0 there is no loss."""
     for gamma in (0.0, 2.0):
         _, gradient = boltzmax.focal_loss_with_grad([[0.0, -INF]], [1], gamma=gamma)
         np.testing.assert_array_equal(gradient, [[1, -1]])
@@ -109,7 +109,7 @@ def test_segments_on_both_sides_of_the_limit() -> None:
 
 
 def test_more_errors() -> None:
-    """What cannot be meant is refused."""
+    """Invalid arguments are refused."""
     masked = np.ma.array([0, 1], mask=[0, 1])
     logits = np.zeros((2, 2))
     with pytest.raises(TypeError, match="masked"):
@@ -128,7 +128,7 @@ def test_more_errors() -> None:
 
 
 def test_half_gradients_are_rounded_once() -> None:
-    """Probabilities as targets: what is left of two numbers that nearly cancel."""
+    """Probability targets: the remainder of two numbers that nearly cancel."""
     x = np.full((1, 3), 0.5, np.float16)
     _, gradient = boltzmax.cross_entropy_with_grad(x, [[0.3333, 0.3333, 0.3334]])
     expected = 1 / 3 - np.array([[0.3333, 0.3333, 0.3334]])
@@ -144,7 +144,7 @@ def test_half_gradients_are_rounded_once() -> None:
     ],
 )
 def test_smoothing_of_huge_logits(logits: list[list[float]], dtype: type[np.floating[Any]]) -> None:
-    """A finite loss is finite, however large the distances that are added up for it."""
+    """A finite loss stays finite for any distances in its sum."""
     x = np.array(logits, dtype)
     options: dict[str, Any] = {"label_smoothing": 0.1, "temperature": 4.0}
     even = boltzmax.cross_entropy(x, [0], **options)
@@ -153,8 +153,8 @@ def test_smoothing_of_huge_logits(logits: list[list[float]], dtype: type[np.floa
     np.testing.assert_allclose(even, weighted, rtol=1e-6)
 
 
-def test_entropy_of_a_sure_row() -> None:
-    """It is not lost beside a large maximum, and never negative."""
+def test_entropy_of_a_peaked_row() -> None:
+    """It is not lost next to a large maximum, and never negative."""
     exact = 40 * math.exp(-40) + math.exp(-40)
     for shift in (0.0, 100.0, 1e6):
         entropy = boltzmax.row_stats([[shift, shift - 40.0]]).entropy
@@ -165,7 +165,7 @@ def test_entropy_of_a_sure_row() -> None:
 
 @pytest.mark.parametrize("reduction", ["none", "sum", "mean"])
 def test_a_loss_beyond_its_dtype_is_infinite(reduction: str) -> None:
-    """And nothing warns."""
+    """It does not warn."""
     logits = np.array([[3e38, -3e38]], np.float32)
     loss = boltzmax.cross_entropy(logits, [1], reduction=reduction)
     assert np.all(loss == np.inf)

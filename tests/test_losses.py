@@ -1,4 +1,4 @@
-"""Every loss that is registered keeps the contract; so does one that somebody adds."""
+"""Every registered loss satisfies the contract, and so does a newly added one."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def test_every_public_loss_is_registered() -> None:
 
 
 def words(path: Path) -> set[str]:
-    """The names that a module uses or imports, and its texts (of which docstrings are no words)."""
+    """The names that a module uses or imports, and its strings (docstrings aside)."""
     found = set()
     for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
         if isinstance(node, ast.Name):
@@ -45,8 +45,8 @@ def words(path: Path) -> set[str]:
     return found
 
 
-def test_what_losses_share_knows_none_of_them() -> None:
-    """So that one is added by its module, the public names and its oracle."""
+def test_shared_modules_do_not_name_losses() -> None:
+    """So a new loss needs only its module, public names and an oracle."""
     package = Path(boltzmax.__file__).parent
     rooms = [sorted((package / room).glob("*.py")) for room in ("_lib", "arrays", "losses")]
     homes = {name: inspect.getsourcefile(loss.function) for name, loss in LOSSES.items()}
@@ -66,7 +66,7 @@ def test_values_on_every_isa(isa: str) -> None:
         loss_conformance.check_values(loss, ORACLES[name])
 
 
-# ---- a loss that is added: its module and its oracle, and nothing else ----
+# ---- a new loss: only its module and its oracle ----
 
 
 def toy_oracle(x: Any, target: Any, o: Options) -> tuple[Any, Any]:
@@ -76,7 +76,7 @@ def toy_oracle(x: Any, target: Any, o: Options) -> tuple[Any, Any]:
 
 @pytest.fixture
 def toy() -> Iterator[Loss]:
-    """The loss of `toy_loss.py`, registered for as long as a test takes."""
+    """The loss of `toy_loss.py`, registered for the duration of a test."""
     module = importlib.reload(importlib.import_module("toy_loss"))
     yield LOSSES["toy_loss"]
     assert LOSSES.pop("toy_loss").function is module.toy_loss
@@ -92,8 +92,8 @@ def test_examples_of_a_new_loss(toy: Loss) -> None:
     assert doctest.testmod(module) == (0, 2)
 
 
-def test_a_wrong_loss_would_be_noticed(toy: Loss) -> None:
-    """The checks can fail: of a definition that is another one."""
+def test_wrong_losses_are_detected(toy: Loss) -> None:
+    """The checks fail for a different definition."""
 
     def other(x: Any, target: Any, o: Options) -> tuple[Any, Any]:
         each, used = toy_oracle(x, target, o)

@@ -1,4 +1,4 @@
-"""No temporary the size of the input: peaks of resident memory, as the system counts them."""
+"""No temporary is as large as the input: peaks of resident memory, from the system."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ flat, flat_out = x.reshape(-1), out.reshape(-1)
 mask = np.ones(x.shape, bool)
 wide = np.float64 if dtype == np.float32 else np.float32
 wide_out = np.ones(x.shape, wide)
-# Everything that is started once.
+# One-time initialization.
 boltzmax.softmax(x[0], out=out[0])
 boltzmax.softmax(x[0], 0, out=out[0])
 boltzmax.softmax(flat, out=flat_out)
@@ -74,17 +74,17 @@ LIMIT = 8.0
 @pytest.mark.parametrize("threads", [1, 3])
 @pytest.mark.parametrize("name", ["float32", "float64", "float16"])
 def test_peak(run_python: RunPython, name: str, threads: int) -> None:
-    """Below an eighth of the input, with the buffers in which strided rows are packed."""
+    """Below an eighth of the input, including the buffers for packing strided rows."""
     done = run_python(SCRIPT, str(threads), name)
     assert done.returncode == 0, done.stderr
     grown = dict(line.split(": ") for line in done.stdout.splitlines())
     assert len(grown) == 31
     over = {what: mebibytes for what, mebibytes in grown.items() if float(mebibytes) > LIMIT}
-    assert not over, f"MiB beside arrays of 64: {over}"
+    assert not over, f"MiB besides arrays of 64: {over}"
 
 
 def test_nothing_is_held_after_a_call(run_python: RunPython) -> None:
-    """Calls that allocate their results do not add up."""
+    """Memory of results does not accumulate over calls."""
     code = """
 import re, numpy as np, boltzmax
 x = np.ones((1000, 10_000), np.float32)

@@ -1,4 +1,4 @@
-"""Arrays without a row, and what the mean over nothing is."""
+"""Arrays without rows, and the mean over no rows."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ WITH_GRAD = {name: loss.with_grad for name, loss in LOSSES.items() if "axis" in 
 
 
 def empties(dtype: np.dtype[Any]) -> list[Array]:
-    """No row; NumPy has strides of 0 for some of them, and of the rows that are not there."""
+    """Arrays without rows, some with strides of 0, some with those of the missing rows."""
     zero = np.zeros((), dtype)
     return [
         np.zeros((0, 2), dtype),
@@ -37,7 +37,7 @@ def empties(dtype: np.dtype[Any]) -> list[Array]:
 
 
 def check_nothing(name: str, found: Any, x: Array, mean: float) -> None:
-    """The mean over nothing, the sum 0, or no losses; and no gradient."""
+    """The mean is `mean`, the sum 0, or there are no losses; and no gradient."""
     function, reduction = name.split()
     loss = found[0] if function.endswith("with_grad") else found
     if reduction == "none":
@@ -56,22 +56,22 @@ def check_nothing(name: str, found: Any, x: Array, mean: float) -> None:
 
 @pytest.mark.parametrize("empty", ["nan", "zero"])
 def test_losses(dtype: np.dtype[Any], empty: str) -> None:
-    """As PyTorch: the mean over nothing is NaN, the sum is 0; or the mean is 0 where asked for."""
+    """As in PyTorch, the mean is NaN and the sum 0; the mean is 0 if requested."""
     for x in empties(dtype):
         for name, call in every_function.losses(x, empty=empty):
             check_nothing(name, call(), x, 0.0 if empty == "zero" else np.nan)
 
 
-def test_nan_is_what_comes_by_default(dtype: np.dtype[Any]) -> None:
+def test_nan_is_the_default(dtype: np.dtype[Any]) -> None:
     for name, call in every_function.losses(np.zeros((0, 2), dtype)):
         check_nothing(name, call(), np.zeros((0, 2)), np.nan)
 
 
 def test_everything_else(dtype: np.dtype[Any]) -> None:
-    """In the shape that it would have with rows."""
+    """The result has the same shape as with rows."""
     for x in empties(dtype):
         if x.shape[0]:
-            continue  # reduced over the first axis, there is something
+            continue  # reduced over the first axis, it has elements
         rows = dict(every_function.others(np.zeros((1, *x.shape[1:]), dtype)))
         for name, call in every_function.others(x):
             found = call()
@@ -102,13 +102,13 @@ def test_classes_on_the_first_axis() -> None:
             assert gradient.shape == x.shape
 
 
-# ---- rows of which none counts ----
+# ---- rows that do not count ----
 
 
 @pytest.mark.parametrize("options", [{}, {"sample_weight": [1.0, 2.0]}])
 @pytest.mark.parametrize("name", WITH_GRAD)
 def test_all_ignored(name: str, options: dict[str, Any], dtype: np.dtype[Any]) -> None:
-    """The sums are 0 whatever `empty` is; NaN in an ignored row does not matter."""
+    """The sums are 0 for any `empty`; NaN in an ignored row does not matter."""
     x = np.array([[0.0, np.nan, 1.0], [1.0, 2.0, 3.0]], dtype)
     function = WITH_GRAD[name]
     for target in (np.full(2, -100), [-100, -100]):
@@ -124,7 +124,7 @@ def test_all_ignored(name: str, options: dict[str, Any], dtype: np.dtype[Any]) -
             assert not gradient.any()
 
 
-# The first row is weightless, or as heavy as the second is light.
+# The weight of the first row is 0, or cancels that of the second.
 NO_WEIGHT: dict[str, Any] = {"sample_weight": [0.0, 0.0]}
 NO_CLASS_WEIGHT: dict[str, Any] = {"weight": np.array([0.0, 0.0, 1.0])}
 WEIGHTLESS = [
@@ -145,7 +145,7 @@ WEIGHTLESS = [
 
 @pytest.mark.parametrize(("function", "options"), WEIGHTLESS)
 def test_weights_that_sum_to_zero(function: Callable[..., Any], options: dict[str, Any]) -> None:
-    """Nothing is left of such rows, be they NaN."""
+    """Such rows do not matter, even if they are NaN."""
     x = np.array([[np.nan, 1.0, 2.0], [3.0, 1.0, 2.0]])
     scores = "log_prob" if function is boltzmax.nll_loss_with_grad else "logits"
     given = {scores: x, "target": np.array([0, 1])} | options
@@ -163,7 +163,7 @@ def test_weights_that_sum_to_zero(function: Callable[..., Any], options: dict[st
 
 
 def test_alpha_does_not_count_in_the_mean() -> None:
-    """So a mean of weightless losses is not one over nothing."""
+    """So a mean of losses of weight 0 is not a mean over no rows."""
     x, target = loss_samples.normal(2, 3), np.array([0, 1])
     for alpha in ([1.0, -1.0, 0.0], np.array([1.0, -1.0, 0.0])):
         expected = boltzmax.focal_loss(x, target, alpha=alpha)
@@ -174,8 +174,8 @@ def test_alpha_does_not_count_in_the_mean() -> None:
         assert weighted == pytest.approx(expected, rel=1e-14)
 
 
-def test_something_is_no_nothing() -> None:
-    """`empty` changes no other result, to the last bit."""
+def test_empty_changes_no_other_result() -> None:
+    """Bit for bit."""
     x = loss_samples.normal(4, 3)
     for (name, nan), (_, zero) in zip(
         every_function.losses(x), every_function.losses(x, empty="zero"), strict=True
@@ -188,7 +188,7 @@ def test_something_is_no_nothing() -> None:
 
 
 def test_errors() -> None:
-    """One wording, from every loss, on the ordinary way and the long one."""
+    """The same message from every loss, on the fast path and the general one."""
     for bad in ("no", 0.0, None, np.nan):
         for name, call in every_function.losses(np.zeros((2, 3)), empty=bad):
             with pytest.raises(ValueError, match="empty must be one of 'nan', 'zero', got"):

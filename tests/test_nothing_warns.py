@@ -1,4 +1,4 @@
-"""No call warns, or raises because of the caller's errstate, whatever it is given."""
+"""No call warns, or raises because of the caller's errstate, for any input."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ from operations import GRADIENTS, OPERATIONS
 Array = npt.NDArray[Any]
 INF, NAN = np.inf, np.nan
 
-# Weights, probabilities and the like.
+# For weights, probabilities and other numbers.
 NUMBERS = [[1.0], [0.0], [0.0, 1.0], [1.0, -1.0], [INF], [NAN], [1e308], [-1e308], [5e-324]]
 
 
 def extremes(dtype: np.dtype[Any]) -> list[Array]:
-    """Rows of numbers at the ends of a dtype, infinities, NaN, and none at all."""
+    """Rows of numbers at the limits of a dtype, infinities, NaN, and empty rows."""
     if dtype == np.longdouble:
         big, small = np.finfo(dtype).max, np.finfo(dtype).smallest_subnormal
     else:
@@ -40,7 +40,7 @@ def extremes(dtype: np.dtype[Any]) -> list[Array]:
 
 
 def check_quiet(call: Callable[[], Any]) -> bool:
-    """Whether a call succeeds; it may refuse what it is given, but not warn."""
+    """Whether a call succeeds; it may raise, but not warn."""
     with np.errstate(all="raise"), warnings.catch_warnings():
         warnings.simplefilter("error")
         try:
@@ -83,7 +83,7 @@ def test_scores_of_extended_precision() -> None:
 
 
 def test_weights_of_extended_precision() -> None:
-    """What is beyond float64 is infinite."""
+    """Values beyond float64 become infinite."""
     huge, x, target = np.full(2, np.longdouble("1e4000")), np.zeros((2, 2)), np.zeros(2, int)
     for call in (
         partial(boltzmax.cross_entropy, x, target, weight=huge),
@@ -116,7 +116,7 @@ def test_counts(counts: list[float]) -> None:
     assert not check_quiet(partial(boltzmax.class_weights, np.full(2, np.longdouble("1e4000"))))
 
 
-def test_a_warning_would_be_noticed() -> None:
+def test_warnings_are_detected() -> None:
     with pytest.raises(FloatingPointError):
         check_quiet(lambda: np.float32(1e30) * np.float32(1e30))
     with pytest.raises(RuntimeWarning):

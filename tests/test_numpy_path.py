@@ -58,10 +58,10 @@ def eps_of(dtype: npt.DTypeLike) -> float:
 
 
 def tolerance(x: Array, terms: list[Any], eps: float) -> float:
-    """Of a logarithm computed with all the care that one precision allows.
+    """The tolerance for a logarithm computed as accurately as one precision allows.
 
-    1.5 ULP of the larger of the result and what is added to the largest element, and what an error
-    of (|x - max| / 2 + 3) eps in every term does: subtraction, exponential, weight.
+    1.5 ULP of the larger of the result and the number added to the largest element, and the effect
+    of an error of (|x - max| / 2 + 3) eps in every term: subtraction, exponential, weight.
     """
     largest = max(exactly(v.real) for v in x)
     total = mpmath.fsum(terms)
@@ -69,7 +69,7 @@ def tolerance(x: Array, terms: list[Any], eps: float) -> float:
     distances = [abs(exactly(v.real) - largest) for v in x]
     parts = [abs(t) * (d / 2 + 3) for t, d in zip(terms, distances, strict=True)]
     unit = max(abs(size), abs(size - largest), abs(largest) if size < abs(largest) else 0)
-    # only terms beside the largest are rounded, so a result near 0 has its digits
+    # only terms other than the largest are rounded, so a result near 0 keeps its digits
     small = mpmath.fsum(sorted(parts)[:-1]) / abs(total)
     return float(1.5 * eps * unit + eps * small)
 
@@ -239,7 +239,7 @@ SPECIAL = ([INF], [INF, 1], [-INF], [-INF, -INF], [NAN, 1], [INF, NAN], [-INF, 0
 
 @pytest.mark.parametrize("row", SPECIAL)
 def test_special_rows(row: list[float]) -> None:
-    """As the table of the native functions has them; silently even where NumPy would raise."""
+    """As in the table of the native functions, without warnings even where NumPy would raise."""
     n = len(row)
     for pad in (0, 100):
         x = np.array(row + [-3.0] * pad, np.longdouble)
@@ -286,7 +286,7 @@ def test_scale_and_sign(pairs: list[tuple[float, float]], factor: float) -> None
     np.testing.assert_array_equal(plain, NAN if sign < 0 else value)
     opposite, minus = logsumexp(x, (0,), b=-b, return_sign=True)
     assert (opposite, minus) == (value, -sign)
-    # elements of weight 0 might as well not be there
+    # elements of weight 0 do not count
     some = b != 0
     if some.any():
         rest, same = logsumexp(x[some], (0,), b=b[some], return_sign=True)

@@ -18,7 +18,7 @@ LIMIT = 8 * float(np.finfo(np.longdouble).eps)
 
 
 def simple(x: Array, axes: tuple[int, ...], b: Any = 1) -> Array:
-    """The formula as it stands, in long double, for moderate numbers."""
+    """The textbook formula in long double, for moderate numbers."""
     v = x.astype(np.clongdouble if np.iscomplexobj(x) else np.longdouble)
     return np.log(np.sum(b * np.exp(v), axis=axes))
 
@@ -121,7 +121,7 @@ def test_empty() -> None:
 
 
 def test_memory_is_bounded() -> None:
-    """No temporaries of the size of the input."""
+    """No temporaries as large as the input."""
     x = np.zeros((1 << 21, 2), np.float32)
     b = np.ones(x.shape, np.float32)
     for args, axes in (((x, b), (0,)), ((x.T, b.T), (0,)), ((x.T, b.T), (1,)), ((x, b), (0, 1))):

@@ -1,7 +1,7 @@
-"""Pickles and files that earlier code wrote name modules that have moved since, and still load.
+"""Pickles and files from earlier code, which name modules that have since moved, still load.
 
-The files in ``data/`` were made by ``python tests/test_old_files.py`` with the code before its
-modules moved into packages.  They stay as they are: what today's code writes is tested with it.
+``python tests/test_old_files.py`` wrote the files in ``data/`` before the modules moved into
+packages.  They must not be regenerated; other tests cover what the current code writes.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ HIDDEN = FEATURES.astype(np.float32)
 
 
 def functions() -> dict[str, Any]:
-    """Every public function: a pickle holds its name alone."""
+    """Every public function: a pickle holds only its name."""
     return {
         f"{module.__name__}.{name}": getattr(module, name)
         for module in (boltzmax, boltzmax.cuda, boltzmax.special)
@@ -51,7 +51,7 @@ def trees() -> dict[str, Any]:
 
 
 def layers() -> dict[str, Any]:
-    """A layer, what it says, and what is returned in classes of its module's own."""
+    """A layer, its results, and results in classes of its module."""
     layer = boltzmax.HierarchicalSoftmax(boltzmax.Tree.balanced(5), 3, seed=1)
     layer.adagrad_step(HIDDEN, LABELS, lr=0.5)
     return {
@@ -73,7 +73,7 @@ def cuda() -> dict[str, Any]:
 
 
 def classifiers() -> dict[str, Any]:
-    """Classifiers of every solver, with what they say: new, fitted at once, fitted in parts."""
+    """Classifiers of every solver and their predictions: new, fitted, fitted in parts."""
     from boltzmax.sklearn import HierarchicalSoftmaxClassifier, SoftmaxClassifier
 
     made: dict[str, Any] = {"new": SoftmaxClassifier(l2=0.5), "new tree": _tree_classifier()}
@@ -83,7 +83,7 @@ def classifiers() -> dict[str, Any]:
         "tree": _tree_classifier(max_iter=2),
         "tree lbfgs": _tree_classifier(solver="lbfgs"),
     }.items():
-        with warnings.catch_warnings(action="ignore"):  # two rounds are not enough to settle
+        with warnings.catch_warnings(action="ignore"):  # two iterations do not converge
             model.fit(FEATURES, NAMES)
         made[name] = (model, model.predict_proba(FEATURES))
     for kind in (SoftmaxClassifier, HierarchicalSoftmaxClassifier):
@@ -100,7 +100,7 @@ def _tree_classifier(**options: Any) -> Any:
 
 
 def write_all() -> None:
-    """Write the files: once, by the code that they are to remember."""
+    """Write the files: once, with the old code."""
     import joblib
 
     DATA.mkdir(exist_ok=True)
@@ -117,7 +117,7 @@ def load(name: str) -> dict[str, Any]:
 
 
 def agree(got: Any, expected: Any) -> None:
-    """Check that two values are of one kind and equal, but for the last digits of floats."""
+    """Check that two values are of one kind and equal, up to the last digits of floats."""
     assert type(got) is type(expected)
     if isinstance(expected, np.ndarray) and expected.dtype.kind == "f":
         np.testing.assert_allclose(got, expected, rtol=1e-4, atol=1e-6)
@@ -185,8 +185,8 @@ def test_classifiers(file: str) -> None:
             model[0].partial_fit(FEATURES, NAMES)
 
 
-def test_today_public_objects_are_pickled_by_their_public_place() -> None:
-    """So that modules can move again, and no alias is needed."""
+def test_public_objects_are_pickled_by_public_name() -> None:
+    """So modules can move again without aliases."""
     made = [functions(), trees(), cuda()]
     if find_spec("sklearn"):
         from boltzmax.sklearn import SoftmaxClassifier
@@ -207,7 +207,7 @@ def modules_in(pickled: bytes) -> set[str]:
     return {name for name in found if name.partition(".")[0] == "boltzmax"}
 
 
-def test_old_places_hold_what_public_places_do() -> None:
+def test_old_modules_export_the_public_objects() -> None:
     names = [path.stem for path in Path(boltzmax._moved.__file__).parent.glob("_*.py")]
     for name in sorted({*names} - {"__init__"}):
         if name.startswith("_sklearn") and not find_spec("sklearn"):

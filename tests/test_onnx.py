@@ -19,7 +19,7 @@ def onnx_loss(
     weights: np.ndarray[Any, Any] | None,
     **attributes: Any,
 ) -> Any:
-    """Run the operator by itself."""
+    """Run the operator alone."""
     helper, types = onnx.helper, onnx.TensorProto
     names = ["scores", "labels"] + ([] if weights is None else ["weights"])
     node = helper.make_node("SoftmaxCrossEntropyLoss", names, ["loss"], **attributes)

@@ -1,4 +1,4 @@
-"""The table of operations: what is made of it, and what a new line in it makes."""
+"""The table of operations: what is generated from it, and what a new line in it adds."""
 
 from __future__ import annotations
 
@@ -16,13 +16,11 @@ from test_codebase import ROOT, sources
 
 TABLE = ROOT / "cpp" / "kernels" / "operations.hpp"
 
-pytestmark = pytest.mark.skipif(
-    not (ROOT / "cpp").is_dir(), reason="the tests are not beside the sources"
-)
+pytestmark = pytest.mark.skipif(not (ROOT / "cpp").is_dir(), reason="the sources are not here")
 
 
 def table_lines() -> list[list[str]]:
-    """Name, Name, kind and needs of every operation."""
+    """The name in both cases, kind and needs of every operation."""
     macro = re.search(r"define BOLTZMAX_FOR_EACH_OPERATION.*?\n\n", TABLE.read_text("utf-8"), re.S)
     assert macro is not None
     return [
@@ -30,7 +28,7 @@ def table_lines() -> list[list[str]]:
     ]
 
 
-def test_the_table_is_what_was_compiled() -> None:
+def test_table_matches_the_compiled_module() -> None:
     lines = table_lines()
     assert tuple(name for name, *_ in lines) == OPERATIONS
     assert tuple(name for name, _, kind, _ in lines if kind == "kReduction") == REDUCTIONS
@@ -38,8 +36,8 @@ def test_the_table_is_what_was_compiled() -> None:
     assert tuple(f"{name}_backward" for name in with_gradient) == GRADIENTS
 
 
-def test_the_header_has_what_the_table_has() -> None:
-    """Every operation under its number, and an entry for each type, at a temperature, too."""
+def test_header_matches_the_table() -> None:
+    """Every operation under its number, with entries per type, with and without temperature."""
     enum = re.search(r"enum boltzmax_operation \{(.*?)\}", c_table.header(), re.S)
     assert enum is not None
     numbers = dict(re.findall(r"BOLTZMAX_(\w+) = (\d+)", enum[1]))
@@ -50,8 +48,8 @@ def test_the_header_has_what_the_table_has() -> None:
     assert {name for name in entries if not name.startswith("cross_entropy_")} == expected
 
 
-# Where code names log_softmax: how it is computed, and who wants this very operation.  Everything
-# else goes through the table.
+# Where code names log_softmax: its implementation, and code that needs this very operation.
+# Everything else goes through the table.
 NAMES_LOG_SOFTMAX = {
     "cpp/include/boltzmax/boltzmax.h",
     "cpp/kernels/operations.hpp",
@@ -61,7 +59,7 @@ NAMES_LOG_SOFTMAX = {
     "cpp/kernels/operations/backward.hpp",
     "cpp/core/trees/marginals.cpp",
     "cpp/core/trees/path_scorer.hpp",
-    # Devices have operations of their own.
+    # Devices have separate operations.
     "cpp/cuda/task.hpp",
     "cpp/cuda/rows.cu",
     "cpp/cuda/rows.cuh",
@@ -72,7 +70,7 @@ NAMES_LOG_SOFTMAX = {
 }
 
 
-def test_an_operation_is_named_where_it_is_made() -> None:
+def test_operations_are_named_only_where_they_are_defined() -> None:
     found = set()
     for source in sources("cpp/include", "cpp/kernels", "cpp/core", "cpp/cuda", "python/bindings"):
         code = re.sub(r"//[^\n]*|^\s*#.*$", " ", source.read_text("utf-8"), flags=re.M)
@@ -131,8 +129,8 @@ def edit(path: Path, *changes: tuple[str, str]) -> None:
     path.write_text(text, encoding="utf-8")
 
 
-def test_a_line_in_the_table_is_an_operation(tmp_path: Path) -> None:
-    """The table, the kernels and the header, as cpp/README.md tells it; the rest is as it was."""
+def test_a_new_table_line_adds_an_operation(tmp_path: Path) -> None:
+    """Change only the table, the kernels and the header, as cpp/README.md describes."""
     compiler = shutil.which(os.environ.get("CXX", "c++"))
     if compiler is None:
         pytest.skip("there is no compiler")

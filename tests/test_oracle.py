@@ -1,4 +1,4 @@
-"""The measuring instruments: oracle against mpmath, ULPs against NumPy, budgets and mistakes."""
+"""Tests of the test tools: oracle against mpmath, ULP against NumPy, budgets, known mistakes."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ F32, F64 = np.dtype(np.float32), np.dtype(np.float64)
 
 
 def as_mpf(x: Any) -> Any:
-    """A long double as an mpmath number, exactly: its significand in two parts."""
+    """A long double as an mpmath number, exactly, by splitting its significand in two."""
     if not np.isfinite(x):
         return mpmath.mpf(float(x))
     significand, exponent = np.frexp(x)
@@ -34,7 +34,7 @@ def as_mpf(x: Any) -> Any:
 @pytest.mark.parametrize("kind", rows.KINDS)
 @pytest.mark.parametrize("dtype", [F32, F64], ids=str)
 def test_oracle_agrees_with_mpmath(dtype: np.dtype[Any], kind: str, n: int) -> None:
-    """Within 2 % of the budget by which the results are judged."""
+    """Within 2% of the error budget of the results."""
     x = rows.make(kind, n, dtype)
     ours, theirs = oracle.exact(x), oracle.exact_row(x)
     share = mpmath.mpf(0.02 + ours.own_error)
@@ -68,7 +68,7 @@ def test_mpmath_fallback_gives_the_same_numbers(monkeypatch: pytest.MonkeyPatch)
 
 
 def test_oracle_sums_long_rows_without_losing_digits() -> None:
-    """Equal terms: softmax is 1/n and logsumexp is x + log(n), whatever the length."""
+    """Equal terms: softmax is 1/n and logsumexp is x + log(n), for any length."""
     n = 3_000_000
     result = oracle.exact(np.full(n, 0.5))
     if not oracle.LONGDOUBLE_IS_WIDER:
@@ -99,7 +99,7 @@ def test_ulp_and_rounding_agree_with_numpy(name: str) -> None:
 
 
 def test_bfloat16_rounds_once() -> None:
-    """A cast through float32 takes this number, a little above a tie, to the neighbour below."""
+    """A cast through float32 would round this number, just above a tie, down."""
     bfloat16 = pytest.importorskip("ml_dtypes").bfloat16
     x = 1 + 2.0**-8 + 2.0**-40
     assert ulp.round_to(x, np.dtype(bfloat16)) == 1 + 2.0**-7
@@ -110,7 +110,7 @@ def test_bfloat16_rounds_once() -> None:
 
 
 def test_budgets_by_hand() -> None:
-    """The figures of the promise, for float32, at values where they can be worked out on paper."""
+    """The documented budgets for float32, at values where they can be computed by hand."""
     eps = 2.0**-23
     y = ulp.softmax_budget(np.array([0.0, -10.0]), np.array([0.5, 0.25]), F32)
     np.testing.assert_allclose(y, [2 * eps * 0.5, 7 * eps * 0.25], rtol=1e-12)
@@ -119,7 +119,7 @@ def test_budgets_by_hand() -> None:
     result = np.array([-1.5])
     assert ulp.log_budget(result, np.array([-6.0]), zero, none, F32) == 1.5 * eps + 2 * eps
     assert ulp.log_budget(-result, none, zero, none, F32) == 1.5 * eps
-    # The unit of a logsumexp of 0.01 that is left of L = 8: 8 eps.
+    # The unit of a logsumexp of 0.01 after cancellation with L = 8: 8 eps.
     assert ulp.log_budget(np.array([0.01]), none, zero, np.array([8.0]), F32) == 12 * eps
     # The slack: p = 1/2, 1/4, 1/4 and half an ULP of -1.5 and -6 (nothing of 0).
     d, p = np.array([0.0, -1.5, -6.0]), np.array([0.5, 0.25, 0.25])
@@ -143,7 +143,7 @@ def test_correctly_rounded_results_are_within_a_third_of_the_logs_budget(
 
 @pytest.mark.parametrize("dtype", [F32, F64], ids=str)
 def test_naive_formulas_exceed_the_budget(dtype: np.dtype[Any]) -> None:
-    """The mistakes that the kinds of rows are there for are caught by them."""
+    """The kinds of rows detect the mistakes that they are meant for."""
 
     def parts(kind: str, n: int) -> tuple[Array, Any, Array, Any]:
         x = rows.make(kind, n, dtype)
@@ -165,7 +165,7 @@ def test_naive_formulas_exceed_the_budget(dtype: np.dtype[Any]) -> None:
     x, _, e, s = parts("subnormal_results", 1000)
     y = e / s
     assert worst("softmax", np.where(y < np.finfo(dtype).tiny, dtype.type(0), y), x) > 1
-    # log(softmax) has only the digits that are left in a softmax near 1.
+    # log(softmax) has only the digits that remain in a softmax near 1.
     x, _, e, s = parts("peaked", 1000)
     assert worst("log_softmax", np.log(e / s), x) > 1
     # No shift: overflow.

@@ -1,4 +1,4 @@
-"""``out=``: in place, into any layout, over memory that the input shares; and what it refuses."""
+"""``out=``: in place, into any layout, over memory shared with the input; and its errors."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from rows import uneven
 
 Array = npt.NDArray[Any]
 
-# Short rows, the tails of vectors, several blocks; and rows of a matrix.
+# Short rows, tails of vectors, several blocks, and rows of a matrix.
 SHAPES = [(5,), (64,), (1001,), (70_001,), (7, 5), (40, 67), (3, 9001)]
 
 
@@ -51,7 +51,7 @@ def test_into_any_layout(isa: str, dtype: np.dtype[Any], op: str) -> None:
             assert out.tobytes() == expected.tobytes()
 
 
-def test_around_a_strided_out_nothing_is_written(isa: str, dtype: np.dtype[Any]) -> None:
+def test_nothing_between_strided_elements_is_written(isa: str, dtype: np.dtype[Any]) -> None:
     x = uneven((5, 33), dtype)
     buffer = np.full((5, 66), 7, dtype)
     boltzmax.softmax(x, out=buffer[:, ::2])
@@ -122,7 +122,7 @@ def test_overlap_of_matrices(isa: str, dtype: np.dtype[Any], op: str, overlap: s
 
 
 def test_overlap_with_many_threads(threads: Callable[[int], None]) -> None:
-    """Rows that another thread has still to read."""
+    """Rows that another thread has yet to read."""
     threads(4)
     for overlap in MATRICES.values():
         x, out = overlap(uneven((900, 900), np.float32))
@@ -209,7 +209,7 @@ def test_backward_over_its_inputs(isa: str, dtype: np.dtype[Any], op: str) -> No
         assert np.array_equal(function(dy, y, out=out), expected)
 
 
-# ---- refused
+# ---- errors
 
 
 def outcome(op: str, x: Array, out: Any) -> Any:
@@ -280,7 +280,7 @@ def test_read_only_input_is_fine() -> None:
     assert np.array_equal(boltzmax.softmax(x), expected)
 
 
-def test_input_is_left_alone(isa: str, dtype: np.dtype[Any]) -> None:
+def test_input_is_not_modified(isa: str, dtype: np.dtype[Any]) -> None:
     x = uneven((5, 67), dtype)
     before = x.tobytes()
     where = np.ones(x.shape, bool)

@@ -1,4 +1,4 @@
-"""What output layers refuse: all of them in the same words, and nothing has changed."""
+"""Errors of output layers: the same messages from all, and nothing changes."""
 
 from __future__ import annotations
 
@@ -82,7 +82,7 @@ STEPS = ("sgd_step", "adagrad_step")
 def refused(
     layer: Any, error: type[Exception], message: str, method: str, *args: Any, **options: Any
 ) -> None:
-    """Check that a call raises the very words, and that nothing has changed."""
+    """Check that a call raises exactly this message, and that nothing has changed."""
     if not hasattr(layer, method):
         return
     before = state(layer)
@@ -157,7 +157,7 @@ def test_bad_probabilities(make: Callable[..., Any], p: float) -> None:
 
 
 @pytest.mark.parametrize("kind", [HierarchicalSoftmax, LinearSoftmax])
-def test_making(kind: Any) -> None:
+def test_construction(kind: Any) -> None:
     first = Tree.balanced(V) if kind is HierarchicalSoftmax else V
     for n in (0, -1):
         with pytest.raises(ValueError, match=f"^n_features must be at least 1, got {n}$"):
@@ -176,7 +176,7 @@ def test_making(kind: Any) -> None:
 @own_layers
 @pytest.mark.parametrize("name", ["weight", "bias"])
 def test_replaced_arrays(make: Callable[..., Any], name: str) -> None:
-    """What is put in their place is used if it is like them, and else refused in words."""
+    """Valid replacements are used, others are refused with a message."""
     good = getattr(make(), name)
     for bad, error, message in (
         (good.tolist(), TypeError, f"{name} must be an ndarray, got list"),

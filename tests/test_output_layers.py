@@ -1,4 +1,4 @@
-"""What every output layer keeps: the contract of `boltzmax._lib.output_layer`."""
+"""The contract of every output layer, `boltzmax._lib.output_layer`."""
 
 from __future__ import annotations
 
@@ -30,12 +30,12 @@ from layer_samples import (
 )
 from tree_samples import top
 
-# ---- what they offer
+# ---- the interface
 
 
 @own_layers
 def test_methods(make: Callable[..., Any]) -> None:
-    """All of the contract, with its parameters and defaults; options may be added."""
+    """All methods of the contract, with its parameters and defaults; options may be added."""
     layer = make()
     assert isinstance(layer, OutputLayer)
     for name, method in inspect.getmembers(OutputLayer, callable):
@@ -66,7 +66,7 @@ def test_sizes(make: Callable[..., Any], dtype: str) -> None:
 @both
 @biased
 def test_probabilities(make: Callable[..., Any], dtype: str, bias: bool) -> None:
-    """They add up to 1, and `log_prob` and `loss` are made of them."""
+    """They sum to 1, and `log_prob` and `loss` agree with them."""
     layer = make(dtype=dtype, bias=bias)
     hidden, target = rows(9, dtype)
     every = every_log_prob(layer, hidden)
@@ -91,7 +91,7 @@ def test_weights_of_rows(make: Callable[..., Any]) -> None:
 
 @all_layers
 def test_hidden_of_any_kind(make: Callable[..., Any]) -> None:
-    """Other dtypes, lists, strides and places in memory, with the same bits."""
+    """Other dtypes, lists, strides and alignments give the same bits."""
     layer = make()
     hidden, target = rows(6)
     hidden = np.round(hidden * 4) / 4
@@ -127,7 +127,7 @@ def test_no_rows(make: Callable[..., Any]) -> None:
 
 @all_layers
 def test_rows_with_nan(make: Callable[..., Any]) -> None:
-    """They have no probabilities and no likeliest class; other rows do not notice."""
+    """They have no probabilities and no likeliest class; other rows are not affected."""
     layer = make()
     hidden, target = rows(5)
     clean = layer.log_prob(hidden, target), *layer.topk(hidden, 3)
@@ -143,13 +143,13 @@ def test_rows_with_nan(make: Callable[..., Any]) -> None:
     assert np.isnan(layer.loss(hidden, target))
 
 
-# ---- learning
+# ---- training
 
 
 @all_layers
 @biased
 def test_gradients(make: Callable[..., Any], bias: bool) -> None:
-    """By finite differences of the loss."""
+    """Compared with finite differences of the loss."""
     layer = make(dtype="float64", bias=bias)
     hidden, target = rows(5, "float64")
     weighted = isinstance(layer, OutputLayer)
@@ -175,7 +175,7 @@ def test_gradients(make: Callable[..., Any], bias: bool) -> None:
 @biased
 @pytest.mark.parametrize("weighted", [True, False])
 def test_sgd_step(name: str, bias: bool, weighted: bool) -> None:
-    """It is the gradient of the sum of losses, times the rate: what anyone could do by hand."""
+    """A step is the gradient of the sum of losses, times the rate."""
     layer = LAYERS[name](dtype="float64", bias=bias)
     hidden, target = rows(6, "float64")
     of_row = np.linspace(0.5, 2, 6) if weighted else None
@@ -197,7 +197,7 @@ def test_sgd_step(name: str, bias: bool, weighted: bool) -> None:
 @both
 @biased
 def test_adagrad_step(make: Callable[..., Any], dtype: str, bias: bool) -> None:
-    """Row by row, by hand: the mean square of each unit's gradient decides its rate."""
+    """The reference, row by row: the mean square of each unit's gradient sets its rate."""
     layer = make(dtype=dtype, bias=bias)
     weight = layer.weight.astype(float)
     biases = np.zeros(len(weight)) if layer.bias is None else layer.bias.astype(float)
@@ -220,7 +220,7 @@ def test_adagrad_step(make: Callable[..., Any], dtype: str, bias: bool) -> None:
 @own_layers
 @pytest.mark.parametrize("step", ["sgd_step", "adagrad_step"])
 def test_steps_learn(make: Callable[..., Any], step: str) -> None:
-    """A vector for each class, and noise around it; a rate of 0 learns nothing."""
+    """A vector for each class with noise; a rate of 0 changes nothing."""
     rng = np.random.default_rng(0)
     target = rng.integers(0, V, 200)
     hidden = 3 * rng.standard_normal((V, D))[target] + 0.1 * rng.standard_normal((200, D))
@@ -236,7 +236,7 @@ def test_steps_learn(make: Callable[..., Any], step: str) -> None:
 @own_layers
 @pytest.mark.parametrize("step", ["sgd_step", "adagrad_step"])
 def test_hidden_may_be_the_weights(make: Callable[..., Any], step: str) -> None:
-    """Tied vectors: a step reads them as they were when it was called."""
+    """Tied vectors: a step reads them as they were before the call."""
     layer, other = make(), make()
     target = np.arange(4)
     a = getattr(layer, step)(layer.weight[:4], target, 0.5)
@@ -269,7 +269,7 @@ def test_topk(make: Callable[..., Any], dtype: str, k: int) -> None:
 @own_layers
 @both
 def test_samples(make: Callable[..., Any], dtype: str) -> None:
-    """As frequent as they are likely: chi-square, of which 1 in 10,000 is above 54."""
+    """Frequencies match probabilities: a chi-square statistic that exceeds 54 in 1 of 10,000."""
     layer = make(dtype=dtype)
     hidden = rows(1, dtype)[0]
     n = 20_000
@@ -281,15 +281,15 @@ def test_samples(make: Callable[..., Any], dtype: str) -> None:
 
 
 @own_layers
-def test_samples_come_again(make: Callable[..., Any]) -> None:
+def test_samples_are_reproducible(make: Callable[..., Any]) -> None:
     layer = make()
     hidden = rows(50)[0]
     first = layer.sample(hidden, 3)
     np.testing.assert_array_equal(layer.sample(hidden, 3), first)
     rng = np.random.default_rng(3)
     np.testing.assert_array_equal(layer.sample(hidden, rng), first)
-    assert (layer.sample(hidden, rng) != first).any(), "a generator goes on"
-    assert (layer.sample(hidden) != layer.sample(hidden)).any(), "nobody knows the seed"
+    assert (layer.sample(hidden, rng) != first).any(), "a generator advances"
+    assert (layer.sample(hidden) != layer.sample(hidden)).any(), "the seed is random"
 
 
 # ---- copies and files
@@ -299,7 +299,7 @@ def test_samples_come_again(make: Callable[..., Any]) -> None:
 @both
 @biased
 def test_copies(make: Callable[..., Any], dtype: str, bias: bool, tmp_path: Path) -> None:
-    """Equal bits, now and in what comes next; and no memory in common."""
+    """The same bits now and after further steps, and no shared memory."""
     layer = make(dtype=dtype, bias=bias)
     hidden, target = rows(6, dtype)
     for learned in (False, True):
@@ -324,5 +324,5 @@ def test_files_of_other_layers(make: Callable[..., Any], tmp_path: Path) -> None
     for name, other in LAYERS.items():
         if type(other()) is not type(layer):
             other().save(tmp_path / name)
-            with pytest.raises(ValueError, match=r"damaged, or no boltzmax .*softmax, version"):
+            with pytest.raises(ValueError, match=r"damaged or not a boltzmax .*softmax, version"):
                 type(layer).load(tmp_path / name)

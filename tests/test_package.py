@@ -1,4 +1,4 @@
-"""What the package says about itself, and what it ships."""
+"""The package's metadata and contents."""
 
 from __future__ import annotations
 
@@ -73,7 +73,7 @@ def test_types_are_shipped() -> None:
 
 @pytest.mark.parametrize("language", ["c", "c++"])
 def test_headers_compile_alone(language: str, tmp_path: Path) -> None:
-    """As C99 and as C++17, each by itself, without a warning."""
+    """As C99 and as C++17, each separately, without warnings."""
     compiler = shutil.which("cc" if language == "c" else "c++")
     if compiler is None:
         pytest.skip("no compiler on the path")
@@ -84,7 +84,7 @@ def test_headers_compile_alone(language: str, tmp_path: Path) -> None:
     for header in headers:
         source = tmp_path / ("alone.c" if language == "c" else "alone.cpp")
         name = header.relative_to(folder).as_posix()
-        # Twice: the guards are tested as well.
+        # Twice, to test the include guards.
         source.write_text(f'#include "{name}"\n#include "{name}"\nint main(void) {{ return 0; }}\n')
         command = [compiler, standard, "-Wall", "-Wextra", "-Werror", "-pedantic", "-fsyntax-only"]
         done = subprocess.run(
@@ -102,8 +102,8 @@ def test_functions_can_be_sent_to_other_processes(name: str) -> None:
     assert function.__module__.split(".")[0] == "boltzmax"
 
 
-def test_numpy_is_all_that_an_import_needs(run_python: RunPython) -> None:
-    """And all that it loads: neither SciPy nor a framework, even where they are installed."""
+def test_import_needs_only_numpy(run_python: RunPython) -> None:
+    """The import loads neither SciPy nor a framework, even if they are installed."""
     code = """
 import sys
 import numpy
@@ -119,7 +119,7 @@ print(*sorted({m.partition(".")[0] for m in set(sys.modules) - before}))
 
 
 def test_bfloat16_works_when_ml_dtypes_comes_later(run_python: RunPython) -> None:
-    """Imported after the package, and after its first calls."""
+    """ml_dtypes imported after the package, and after its first calls."""
     pytest.importorskip("ml_dtypes")
     code = """
 import numpy as np, boltzmax

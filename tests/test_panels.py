@@ -1,4 +1,4 @@
-"""Short rows, which are worked on by panels: as many rows together as a vector has lanes."""
+"""Short rows, which are processed in panels: as many rows together as a vector has lanes."""
 
 from __future__ import annotations
 
@@ -14,16 +14,15 @@ from operations import GRADIENTS, MAPS
 
 Array = npt.NDArray[Any]
 ALL = (*ulp.OPS, *GRADIENTS)
-# Around where rows stop being transposed (8 to 24), around whole vectors, and where panels end
-# (128 or 256).
+# Around the limits of transposed rows (8 to 24), whole vectors, and panels (128 or 256).
 LENGTHS = (1, 2, 3, 5, 7, 8, 9, 12, 13, 16, 17, 24, 25, 31, 32, 33, 65, 100, 128, 129, 256, 257)
 
 
 def logits(rows: int, n: int, dtype: Any, seed: int = 0) -> Array:
     generator = np.random.default_rng((seed, rows, n))
     x = generator.normal(size=(rows, n)) * generator.choice([0.1, 3.0, 30.0], (rows, 1))
-    x[generator.random(rows) < 0.2] += 2000.0  # beyond what needs no subtraction of the maximum
-    x[generator.random(rows) < 0.2, n // 2] += 60.0  # beside this one the others are tiny
+    x[generator.random(rows) < 0.2] += 2000.0  # large enough to need the subtraction of the maximum
+    x[generator.random(rows) < 0.2, n // 2] += 60.0  # the others are tiny next to this one
     return x.astype(dtype)
 
 
@@ -66,16 +65,14 @@ def test_layouts_have_the_same_bits(op: str, n: int, dtype: Any, isa: str) -> No
 
 @pytest.mark.parametrize("op", ulp.OPS)
 @pytest.mark.parametrize("n", LENGTHS)
-def test_masks_and_temperatures_have_the_bits_of_what_they_leave(
-    op: str, n: int, dtype: Any, isa: str
-) -> None:
+def test_masks_and_temperatures_have_the_same_bits(op: str, n: int, dtype: Any, isa: str) -> None:
     x = logits(21, n, dtype, seed=2)
     assert same(call(op, x, where=np.ones((21, n), bool)), call(op, x))
     temperature = np.array([0.5, 1.0, 3.0] * 7)
     together = call(op, x, temperature=temperature)
     for row in (0, 1, 2, 20):
         alone = call(op, x[row : row + 1], temperature=float(temperature[row]))
-        # A temperature of 1 among others is one like others: a maximum is subtracted.
+        # A temperature of 1 among others gets no special treatment: the maximum is subtracted.
         if temperature[row] != 1.0:
             assert same(together[row : row + 1], alone), row
     mask = np.random.default_rng(3).random((21, n)) < 0.7
@@ -144,14 +141,14 @@ def test_cross_entropy_is_the_log_probability(n: int, dtype: Any, isa: str) -> N
     assert loss == pytest.approx(float(expected.sum()), rel=1e-6)
     one_hot = np.arange(n) == target[:, None]
     p = np.exp(wide - lse[:, None])
-    others = np.where(one_hot, 0, p).sum(-1, keepdims=True)  # 1 - p keeps no digits where p is 1
+    others = np.where(one_hot, 0, p).sum(-1, keepdims=True)  # 1 - p loses all digits where p is 1
     slope = np.where(target[:, None] < 0, 0, np.where(one_hot, -others, p))
     eps = {8: 1e-15, 4: 5e-7, 2: 1e-2}[x.dtype.itemsize]
     np.testing.assert_allclose(gradient.astype(np.longdouble), slope, rtol=eps * 4, atol=eps * 1e-3)
 
 
 def test_the_gradient_of_a_certain_target_keeps_its_digits(isa: str) -> None:
-    """1 - p is the sum of the others, however small, not what is left of 1."""
+    """1 - p is computed as the sum of the others, even if tiny, not as a difference."""
     for n in (2, 3, 10, 40, 200):
         x = np.full((17, n), -20.0, np.float32)
         x[:, 1] = 10.0
@@ -177,7 +174,7 @@ def test_losses_have_the_same_bits_in_every_batch(n: int, dtype: Any, isa: str) 
 
 @pytest.mark.parametrize("n", LENGTHS)
 def test_row_stats_of_one_agree_with_those_of_two(n: int, dtype: Any, isa: str) -> None:
-    """The largest alone is found by panels, two by the way of long rows."""
+    """k = 1 uses panels, k = 2 the path of long rows."""
     x = np.clip(logits(37, n, dtype, seed=10), -60, 60)
     x[5] = x[5, 0]
     x[6] = -np.inf

@@ -1,4 +1,4 @@
-"""Point losses on arrays as they come: dtypes, layouts, overlaps, threads; and divergences by their
+"""Point losses on arrays of any dtype, layout and overlap, with threads; and divergences by their
 definition."""
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ def arguments(loss: Loss, *shape: int, dtype: Any = np.float64) -> list[Array]:
 
 
 def weights(loss: Loss, shape: tuple[int, ...]) -> dict[str, Array]:
-    """All the weights that a loss has."""
+    """All weights that a loss takes."""
     if loss is nll_loss:
         return {"weight": positive(shape[-1]), "sample_weight": positive(*shape[:-1], seed=4)}
     if loss is kl_divergence:
@@ -62,7 +62,7 @@ def test_divergences(isa: str, dtype: np.dtype[Any], log_target: bool) -> None:
     p = (log_p if log_target else np.exp(log_p)).astype(dtype)
     exact = divergences(log_q, p, log_target)
     result = loss_dtype(dtype)
-    # A difference of float64 is as good as the logarithms are.
+    # A float64 difference is as accurate as the logarithms.
     share = np.exp(wide(p)) if log_target else wide(p)
     unit = 3 * 2.0**-52 * share * (np.abs(wide(log_q)) + 50)
     losses = kl_divergence(log_q, p, log_target=log_target, reduction="none")
@@ -83,7 +83,7 @@ def test_sums_of_divergences(isa: str, dtype: np.dtype[Any], n: int) -> None:
 
 
 def test_probabilities_of_every_size(isa: str) -> None:
-    """Subnormal ones, and what is none."""
+    """Subnormal probabilities, and numbers that are not probabilities."""
     p = np.array([5e-324, 1e-310, 2.3e-308, 1e300, INF, 0, -0.0, -1, NAN] * 3)
     x = np.full(p.size, -1.5)
     ours = kl_divergence(x, p, reduction="none")
@@ -140,7 +140,7 @@ def test_in_place(losses: tuple[Loss, Loss], dtype: np.dtype[Any]) -> None:
 @pytest.mark.parametrize("losses", LOSSES)
 @pytest.mark.parametrize("shift", [0, 1, 8, 40])
 def test_out_that_overlaps(losses: tuple[Loss, Loss], shift: int) -> None:
-    """Everything is read before it is written over, wherever it lies."""
+    """Everything is read before it is overwritten."""
     shape, n = (50, 100), 5000
     x, target = arguments(losses[0], *shape)
     options = weights(losses[0], shape)
@@ -183,7 +183,7 @@ def test_threads_do_not_matter(
         np.testing.assert_array_equal(gradient, expected[1])
 
 
-# ---- what must not happen
+# ---- warnings and errors
 
 
 @pytest.mark.parametrize("losses", LOSSES)

@@ -1,4 +1,4 @@
-"""Losses of log-probabilities, against PyTorch and central differences; arguments of all."""
+"""Losses of log-probabilities, against PyTorch and central differences; arguments of all losses."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ WITH_GRAD: tuple[Callable[..., Any], ...] = (
 @pytest.mark.parametrize("reduction", ["mean", "sum", "none"])
 @pytest.mark.parametrize("weighted", [False, True])
 @pytest.mark.parametrize("ignore_index", [-100, 2])
-def test_nll_loss_is_that_of_torch(reduction: str, weighted: bool, ignore_index: int) -> None:
+def test_nll_loss_matches_torch(reduction: str, weighted: bool, ignore_index: int) -> None:
     torch = pytest.importorskip("torch")
     x, target = log_probs(4, 3, 5), classes(5, 4, 3)
     target[1, 2] = ignore_index
@@ -53,7 +53,7 @@ def test_nll_loss_is_that_of_torch(reduction: str, weighted: bool, ignore_index:
 
 
 @pytest.mark.parametrize("reduction", ["mean", "sum"])
-def test_nll_gradient_is_that_of_torch(reduction: str) -> None:
+def test_nll_gradient_matches_torch(reduction: str) -> None:
     torch = pytest.importorskip("torch")
     x, target, weight = log_probs(6, 4), classes(4, 6), positive(4)
     target[2] = -100
@@ -103,7 +103,7 @@ def test_sample_weights_are_broadcast(shape: tuple[int, ...]) -> None:
 
 
 @given(st.lists(st.integers(0, 3), min_size=1, max_size=30), st.integers(0, 2**32 - 1))
-def test_whole_weights_are_repetitions(times: list[int], seed: int) -> None:
+def test_integer_weights_are_repetitions(times: list[int], seed: int) -> None:
     x, target = log_probs(len(times), 4, seed=seed), classes(4, len(times), seed=seed)
     rows = np.repeat(np.arange(len(times)), times)
     repeated = nll_loss(x[rows], target[rows])
@@ -135,7 +135,7 @@ def test_targets_out_of_range() -> None:
         nll_loss(np.zeros((1, 0)), [0])
 
 
-def test_nothing_counts() -> None:
+def test_no_counted_rows() -> None:
     x, ignored = log_probs(2, 3), [-100, -100]
     assert np.isnan(nll_loss(x, ignored))
     assert nll_loss(x, ignored, reduction="sum") == 0
@@ -168,7 +168,7 @@ def test_ignored_and_weightless_rows_may_be_infinite() -> None:
 @pytest.mark.parametrize("reduction", ["batchmean", "mean", "sum", "none"])
 @pytest.mark.parametrize("log_target", [False, True])
 @pytest.mark.filterwarnings("ignore:reduction")
-def test_kl_divergence_is_that_of_torch(reduction: str, log_target: bool) -> None:
+def test_kl_divergence_matches_torch(reduction: str, log_target: bool) -> None:
     torch = pytest.importorskip("torch")
     x, p = log_probs(4, 3, 5), log_probs(4, 3, 5, seed=1)
     if not log_target:
@@ -207,7 +207,9 @@ def test_kl_gradient_is_the_derivative(
 
 
 @given(st.integers(1, 8), st.integers(1, 6), st.integers(0, 2**32 - 1))
-def test_divergence_is_positive_and_of_itself_zero(rows: int, n: int, seed: int) -> None:
+def test_divergence_is_nonnegative_and_zero_for_equal_arguments(
+    rows: int, n: int, seed: int
+) -> None:
     x, y = log_probs(rows, n, seed=seed), log_probs(rows, n, seed=seed + 1)
     assert kl_divergence(x, np.exp(y)) >= -1e-12
     assert kl_divergence(x, x, log_target=True) == 0
@@ -224,7 +226,7 @@ def test_zero_times_the_logarithm_of_zero() -> None:
     np.testing.assert_array_equal(ours, [0, 0, INF, NAN])
 
 
-def test_divergence_broadcasts_the_truth() -> None:
+def test_divergence_broadcasts_p() -> None:
     x, p = log_probs(5, 3), np.array([0.5, 0.25, 0.25])
     assert kl_divergence(x, p) == kl_divergence(x, np.tile(p, (5, 1)))
     _, gradient = kl_divergence_with_grad(x, p)
@@ -237,7 +239,7 @@ def test_divergence_broadcasts_the_truth() -> None:
 
 
 def arguments(function: Callable[..., Any], x: Array) -> tuple[Array, Array]:
-    """Good arguments of the shape and dtype of `x`."""
+    """Valid arguments of the shape and dtype of `x`."""
     if "nll" in function.__name__:
         return x, classes(x.shape[-1], *x.shape[:-1])
     return x, np.random.default_rng(7).uniform(0, 1, x.shape)
@@ -346,7 +348,7 @@ def test_bad_shapes() -> None:
             binary_cross_entropy_with_logits(x, x, **{name: np.ones(4)})  # type: ignore[arg-type]
 
 
-def test_targets_that_are_no_integers() -> None:
+def test_targets_that_are_not_integers() -> None:
     for target in ([0.0, 1.0], [True, False], ["a", "b"], [0, None]):
         with pytest.raises(TypeError, match="target must be integers of shape"):
             nll_loss(np.zeros((2, 3)), target)  # type: ignore[arg-type]

@@ -1,4 +1,4 @@
-"""Forks before and after the pool has been used, worker processes, the end of the interpreter."""
+"""Forks before and after the thread pool is used, worker processes, interpreter exit."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from conftest import RunPython
 
 needs_fork = pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork on this platform")
 
-# Large enough for the pool: what is worth less than 300 microseconds wakes nobody.
+# Large enough for the pool: calls of less than 300 microseconds wake no threads.
 SHARED = """
 import faulthandler, glob, os, threading, time, warnings
 warnings.simplefilter("ignore", DeprecationWarning)  # of Python, at a fork beside threads
@@ -61,7 +61,7 @@ print("done")
 @needs_fork
 @pytest.mark.parametrize(("before", "helpers"), [("", 0), ("results()", 2)], ids=["unused", "used"])
 def test_fork(run_python: RunPython, before: str, helpers: int) -> None:
-    """Before the pool has been used and after, and from a child again."""
+    """Before and after the pool is used, and again from a child."""
     done = run_python(SHARED + FORK.format(before=before, helpers=helpers), timeout=110)
     assert done.returncode == 0, done.stderr
     assert done.stdout.split() == ["done"]
@@ -90,7 +90,7 @@ print("done")
 
 @needs_fork
 def test_fork_while_other_threads_compute(run_python: RunPython) -> None:
-    """The child is left without the other threads, and with whatever locks they held."""
+    """The child has none of the other threads, but the locks that they held."""
     done = run_python(SHARED + FORK_UNDER_LOAD, timeout=110)
     assert done.returncode == 0, done.stderr
     assert done.stdout.split() == ["done"]
@@ -128,10 +128,10 @@ print(inside)
 
 @needs_fork
 def test_fork_in_the_middle_of_a_call(run_python: RunPython) -> None:
-    """A kernel, the slowest, is at work on all threads of the pool when the process forks."""
+    """The process forks while the slowest kernel runs on all threads of the pool."""
     done = run_python(SHARED + FORK_INSIDE_A_CALL, env={"BOLTZMAX_ISA": "scalar"}, timeout=110)
     assert done.returncode == 0, done.stderr
-    assert int(done.stdout) >= 5, "the forks were between the calls"
+    assert int(done.stdout) >= 5, "the forks were not during calls"
 
 
 def square_sum(seed: int) -> float:
@@ -141,7 +141,7 @@ def square_sum(seed: int) -> float:
 
 @pytest.mark.parametrize("method", multiprocessing.get_all_start_methods())
 def test_multiprocessing(method: str, run_python: RunPython) -> None:
-    """`run_python` is here for its check that processes can be started."""
+    """`run_python` is used only to skip if processes cannot be started."""
     square_sum(0)
     context: Any = multiprocessing.get_context(method)
     with context.Pool(2) as pool:
@@ -149,8 +149,8 @@ def test_multiprocessing(method: str, run_python: RunPython) -> None:
     assert got == [square_sum(seed) for seed in range(4)]
 
 
-def test_exit_with_work_under_way(run_python: RunPython) -> None:
-    """The interpreter goes away while a daemon thread is inside a call: no hang, no crash."""
+def test_exit_during_a_call(run_python: RunPython) -> None:
+    """The interpreter exits while a daemon thread is in a call, without a hang or crash."""
     code = """
 import threading, time, numpy as np, boltzmax
 x = np.ones((400, 50_000), np.float32)

@@ -1,4 +1,4 @@
-"""Properties that hold for every input, searched for counterexamples by hypothesis."""
+"""Properties that hold for every input; hypothesis searches for counterexamples."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ Array = npt.NDArray[Any]
 relaxed = settings(
     deadline=None,
     max_examples=100,
-    # The fixtures hold for all the examples alike.
+    # The fixtures apply to all examples.
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )
 SHAPES = hnp.array_shapes(max_dims=3, max_side=40)
@@ -35,7 +35,7 @@ def values(name: str, limit: float = 1e4) -> st.SearchStrategy[float]:
 
 @st.composite
 def arrays(draw: st.DrawFn, limit: float = 1e4, shape: Any = SHAPES) -> Array:
-    """An array of any native dtype and shape, seen through steps, reversals and transposition."""
+    """An array of any native dtype and shape, with steps, reversed axes and transposition."""
     name = draw(NAMES)
     x = draw(hnp.arrays(name, shape, elements=values(name, limit)))
     x = x[tuple(slice(None, None, draw(st.sampled_from([1, 1, 2, -1, -3]))) for _ in x.shape)]
@@ -59,7 +59,7 @@ def arrays_and_axes(draw: st.DrawFn, limit: float = 1e4) -> tuple[Array, Any]:
 
 
 def rows_of(x: Array, axis: Any) -> Array:
-    """What is reduced together, as the last axis of a contiguous matrix."""
+    """The elements reduced together, as rows of a contiguous matrix."""
     axes = tuple(range(x.ndim)) if axis is None else (axis,) if isinstance(axis, int) else axis
     axes = tuple(sorted(a % x.ndim for a in axes))
     moved = np.moveaxis(x, axes, range(x.ndim - len(axes), x.ndim))
@@ -91,11 +91,11 @@ def test_softmax_is_a_distribution(isa: str, case: tuple[Array, Any]) -> None:
     f = ulp.format_of(x.dtype)
     assert (y >= 0).all()
     assert (y <= 1 + f.eps).all()
-    # Every element may be wrong by its budget; half types by half an ULP more for the rounding.
+    # Every element may be off by its budget; half types by half an ULP more for rounding.
     rows = rows_of(x, axis).astype(np.float64)
     distance = rows.max(axis=-1, keepdims=True) - rows
     slack = ((3 + distance / 2) * f.eps * y + f.smallest).sum(axis=-1)
-    total = np.array([math.fsum(row) for row in y])  # NumPy's own sum rounds
+    total = np.array([math.fsum(row) for row in y])  # exact; NumPy's sum rounds
     assert (np.abs(total - 1) <= slack).all()
 
 
@@ -138,7 +138,7 @@ def test_logsumexp_bounds(isa: str, case: tuple[Array, Any]) -> None:
     st.randoms(),
 )
 def test_shift_invariance(isa: str, n: int, shift: int, name: str, random: Any) -> None:
-    """On a grid where ``x + c`` is exact it changes no exact result: ours keep the budget."""
+    """Where ``x + c`` is exact, a shift changes no exact result, and ours stay in the budget."""
     x = np.array([random.randint(-(2**10), 2**10) for _ in range(n)], name) / 64
     shifted = x + x.dtype.type(shift)
     assert np.array_equal(shifted - x.dtype.type(shift), x)
@@ -154,7 +154,7 @@ def test_shift_invariance(isa: str, n: int, shift: int, name: str, random: Any) 
 @relaxed
 @given(arrays(shape=hnp.array_shapes(max_dims=1, max_side=300)), st.randoms())
 def test_permuting_the_input_permutes_the_result(isa: str, x: Array, random: Any) -> None:
-    """Up to the order of summation, which is the one thing that a permutation changes."""
+    """Up to the order of summation, which is all that a permutation changes."""
     order = list(range(len(x)))
     random.shuffle(order)
     exact = oracle.exact(x)
@@ -168,7 +168,7 @@ def test_permuting_the_input_permutes_the_result(isa: str, x: Array, random: Any
 @relaxed
 @given(arrays(shape=hnp.array_shapes(max_dims=1, max_side=300)))
 def test_order_is_kept(isa: str, x: Array) -> None:
-    """A larger input never gets a smaller result; equal inputs get equal ones, anywhere."""
+    """A larger input never has a smaller result; equal inputs have equal results."""
     order = np.argsort(x, kind="stable")
     equal = np.diff(x[order].astype(np.float64)) == 0
     for op in ("softmax", "log_softmax"):
@@ -193,7 +193,7 @@ def test_masks_and_temperatures(
     for op in ulp.OPS:
         got = getattr(boltzmax, op)(x, axis, where=where, temperature=temperature)
         lines = np.asarray(got).reshape(-1) if op == "logsumexp" else rows_of(got, axis)
-        # x / T is rounded before anything else happens: eps of its size, twice.
+        # x / T is rounded first: an error of eps of its size, twice.
         size = 2 * f.eps * np.abs(rows_of(x, axis).astype(np.float64)).max(axis=-1) / temperature
         extra = (
             size if op == "logsumexp" else size[:, None] * (exact.softmax if op == "softmax" else 1)
@@ -204,7 +204,7 @@ def test_masks_and_temperatures(
 
 @relaxed
 @given(arrays_and_axes(), st.data())
-def test_gradients_through_softmax_sum_to_nothing(
+def test_gradients_through_softmax_sum_to_zero(
     isa: str, case: tuple[Array, Any], data: st.DataObject
 ) -> None:
     """Adding a constant to a row changes nothing, so the gradient has no component along it."""
@@ -218,6 +218,6 @@ def test_gradients_through_softmax_sum_to_nothing(
         size = np.abs(rows_of(dy, axis).astype(np.float64)).sum(axis=-1) + f.smallest
         distance = np.abs(rows_of(x, axis).astype(np.float64)).max(axis=-1)
         n = rows_of(x, axis).shape[-1]
-        fits = size < f.largest / 2  # else the gradient of float16 may be infinite
+        fits = size < f.largest / 2  # otherwise float16 gradients may be infinite
         allowed = 8 * f.eps * size * (1 + distance) + n * f.smallest
         assert (np.abs(total) <= allowed)[fits].all()

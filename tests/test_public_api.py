@@ -1,4 +1,4 @@
-"""Public names, signatures and places change only where somebody means it."""
+"""Public names, signatures and modules change only intentionally."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ def test_public_api(module: str) -> None:
     expected = public_api.recorded()[module].splitlines()
     gone, new = set(expected) - set(found), set(found) - set(expected)
     assert found == expected, (
-        f"{module} has changed; if that is meant, run `python tests/public_api.py`\n"
+        f"{module} has changed; if that is intended, run `python tests/public_api.py`\n"
         + "\n".join(
             [*(f"- {line}" for line in sorted(gone)), *(f"+ {line}" for line in sorted(new))]
         )

@@ -1,4 +1,4 @@
-"""Each argument is refused in one way, by every function that takes it, before anything is done."""
+"""Every function refuses a bad argument with the same error, before it does anything."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ Values = dict[str, Any]
 
 ROWS, CLASSES = 2, 3
 NAN, INF = float("nan"), float("inf")
-HUGE = 10**400  # more than a float holds
+HUGE = 10**400  # beyond the range of a float
 MASKED = np.ma.masked_array([1.0, 2.0], [False, True])
 
 
 def arguments(function: Callable[..., Any], as_lists: bool) -> Values:
-    """What a function needs, for the compiled way or for the general one."""
+    """The required arguments of a function, for the compiled path or the general one."""
     scores = {name: np.arange(6.0).reshape(ROWS, CLASSES) for name in ("x", "logits", "log_prob")}
     known: Values = scores | {
         "log_q": np.zeros((ROWS, CLASSES)),
@@ -68,7 +68,7 @@ for _loss in LOSSES.values():
 OF_ROWS = [loss for loss in LOSSES.values() if not loss.per_element]
 HARD = {f.__name__ for loss in OF_ROWS if not loss.soft for f in (loss.function, loss.with_grad)}
 SOFT = {f.__name__ for loss in OF_ROWS if loss.soft for f in (loss.function, loss.with_grad)}
-SCALED = {"softmax", "log_softmax", "logsumexp"}  # by a temperature for each row, too
+SCALED = {"softmax", "log_softmax", "logsumexp"}  # also by one temperature per row
 WITH_LIMIT = {"linear_logsumexp", "linear_log_prob", "linear_sample"}
 SEVERAL_AXES = {*FAMILY, "softmax_backward", "log_softmax_backward"}
 REDUCTIONS = "'mean', 'sum', 'none'"
@@ -76,7 +76,7 @@ RANGE = r"from 1e-30 to 1e\+30"
 
 
 class Refusal(NamedTuple):
-    """What is wrong with some values of an argument, and the words, which are the same for all."""
+    """Bad values of an argument, and their error, which is the same for all functions."""
 
     argument: str
     values: tuple[Any, ...]
@@ -274,7 +274,7 @@ def copies(given: Values) -> Values:
 @pytest.mark.parametrize("as_lists", [False, True], ids=["arrays", "lists"])
 @pytest.mark.parametrize("refusal", REFUSALS, ids=lambda r: r.argument)
 def test_refusals(refusal: Refusal, as_lists: bool) -> None:
-    """With the same words everywhere, nothing written to `out`, and no input changed."""
+    """The same message everywhere, nothing written to `out`, and no input changed."""
     takers = list(refusal.takers())
     assert takers
     for name, value in itertools.product(takers, refusal.values):
@@ -295,14 +295,14 @@ def test_refusals(refusal: Refusal, as_lists: bool) -> None:
 
 
 @pytest.mark.parametrize("name", [n for n in FUNCTIONS if n != "resample_indices"])
-def test_each_is_called_rightly(name: str) -> None:
-    """Else it would be refused for something else."""
+def test_valid_calls_succeed(name: str) -> None:
+    """Otherwise a call might be refused for another reason."""
     for as_lists in (False, True):
         assert FUNCTIONS[name](**arguments(FUNCTIONS[name], as_lists)) is not None
 
 
 def test_numbers_of_other_kinds() -> None:
-    """Whatever is one real number is one."""
+    """Any single real number is accepted."""
     logits, target = np.zeros((1, 2)), [0]
     expected = boltzmax.cross_entropy(logits, target, temperature=0.5, label_smoothing=0.25)
     for kind in (float, np.float64, np.float32, np.array, Fraction):
@@ -312,7 +312,7 @@ def test_numbers_of_other_kinds() -> None:
 
 
 def test_one_weight_for_several_rows() -> None:
-    """Weights of rows broadcast, in every loss that has them."""
+    """Row weights broadcast, in every loss that takes them."""
     for name, function in FUNCTIONS.items():
         if "sample_weight" in inspect.signature(function).parameters:
             given = arguments(function, as_lists=False)
@@ -325,8 +325,8 @@ def test_one_weight_for_several_rows() -> None:
                 assert found == (expected[0] if isinstance(expected, tuple) else expected), name
 
 
-def test_strided_numbers_of_classes() -> None:
-    """Every number per class may lie anywhere."""
+def test_strided_numbers_per_class() -> None:
+    """Numbers per class may have any stride."""
     hidden, weight = np.ones((2, 4)), np.arange(12.0).reshape(3, 4)
     numbers = np.array([0.5, 9.0, -1.0, 9.0, 2.0, 9.0])
     strided, plain = numbers[::2], numbers[::2].copy()

@@ -1,4 +1,4 @@
-"""The rooms of the C++: folders of a floor, whose files include their own or lower ones."""
+"""The rooms of the C++: folders of a floor, whose files include only their own or lower ones."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ import pytest
 
 from test_codebase import FLOORS, ROOT, includes, resolve, sources, where
 
-# From the ground up; rooms on the same line do not know each other.  At the top of kernels/ lie the
-# headers that its callers see, too (""), and the tables (".cpp").
+# From the ground up; rooms on the same line do not include each other.  At the top of kernels/ are
+# the headers that its callers also include (""), and the tables (".cpp").
 ROOMS = {
     "cpp/kernels": (
         {""},
@@ -32,20 +32,18 @@ ROOMS = {
     ),
 }
 
-pytestmark = pytest.mark.skipif(
-    not (ROOT / "cpp").is_dir(), reason="the tests are not beside the sources"
-)
+pytestmark = pytest.mark.skipif(not (ROOT / "cpp").is_dir(), reason="the sources are not here")
 
 
 def room_of(path: Path, floor: str) -> str:
-    """The folder of a file on its floor; of one at the top its suffix, unless it is a header."""
+    """The folder of a file on its floor; for a file at the top, its suffix, or "" for a header."""
     parts = path.relative_to(ROOT / floor).parts
     top = "" if path.suffix == ".hpp" else path.suffix
     return parts[0] if len(parts) > 1 else top
 
 
 def included(source: Path) -> Iterator[tuple[int, Path]]:
-    """Lines, and the files of the project that are included there."""
+    """Line numbers, and the project files that are included there."""
     for number, name, _ in includes(source):
         if target := resolve(name, source):
             yield number, target
@@ -67,8 +65,8 @@ def test_includes_between_rooms_go_down(floor: str) -> None:
     assert not wrong, "\n".join(wrong)
 
 
-def test_callers_of_kernels_see_what_lies_at_the_top() -> None:
-    """The rooms are compiled for one instruction set each."""
+def test_callers_of_kernels_include_only_top_level_headers() -> None:
+    """The rooms are compiled once per instruction set."""
     kernels = ROOT / "cpp" / "kernels"
     for source in sources("cpp/core", "cpp/cuda", "python/bindings"):
         for number, target in included(source):
@@ -76,7 +74,7 @@ def test_callers_of_kernels_see_what_lies_at_the_top() -> None:
                 assert room_of(target, "cpp/kernels") == "", where(source, number)
 
 
-def test_includes_make_no_circle() -> None:
+def test_includes_have_no_cycles() -> None:
     edges = {source: {target for _, target in included(source)} for source in sources(*FLOORS)}
     while leaves := [source for source, targets in edges.items() if not targets & edges.keys()]:
         for source in leaves:

@@ -1,4 +1,4 @@
-"""What a row knows, against NumPy in float64."""
+"""Row statistics, against NumPy in float64."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ Array = npt.NDArray[Any]
 @pytest.mark.parametrize("name", ["float32", "float64", "float16", "bfloat16"])
 @pytest.mark.parametrize("shape", [(3, 1), (4, 7), (2, 3, 64), (5, 1000), (2, 20_001), (1, 70_000)])
 def test_all(isa: str, name: str, shape: tuple[int, ...]) -> None:
-    """Every statistic of every dtype, on every instruction set; ties by the lower class."""
+    """Every statistic, dtype and instruction set; ties go to the lower class."""
     rng = np.random.default_rng(0)
     logits = (3 * rng.standard_normal(shape)).round(1).astype(ulp.dtype_of(name))
     target = rng.integers(shape[-1], size=shape[:-1])
@@ -29,8 +29,8 @@ def test_all(isa: str, name: str, shape: tuple[int, ...]) -> None:
 
 @pytest.mark.parametrize("offset", [0.0, 1e4, -3e4])
 @pytest.mark.parametrize("temperature", [0.5, 1.0, 3.0])
-def test_far_away(offset: float, temperature: float) -> None:
-    """An offset cancels, and does not cost the entropy its digits."""
+def test_large_offsets(offset: float, temperature: float) -> None:
+    """An offset cancels, and the entropy keeps its digits."""
     rng = np.random.default_rng(1)
     logits = (offset + 2 * rng.standard_normal((3, 30_000))).astype(np.float32)
     logits[:, :5] -= 100  # a poor guess at the maximum
@@ -39,13 +39,13 @@ def test_far_away(offset: float, temperature: float) -> None:
 
 @given(st.integers(1, 30), st.integers(1, 12), st.integers(0, 2**32 - 1))
 def test_any_k(n: int, k: int, seed: int) -> None:
-    """Also more than there are."""
+    """Even more than the number of classes."""
     rng = np.random.default_rng(seed)
     check(rng.integers(-3, 3, (4, n)).astype(float), rng.integers(n, size=4), k, 1.0, 1e-12)
 
 
 def test_special_values() -> None:
-    """-inf is a class like another, if the last; NaN and +inf leave nothing known."""
+    """-inf is an ordinary class that ranks last; NaN and +inf make all statistics NaN."""
     stats = boltzmax.row_stats([[-np.inf, 1.0, -np.inf]], [0], k=3)
     assert stats.top_ids is not None
     assert stats.top_ids.tolist() == [[1, 0, 2]]
@@ -63,8 +63,8 @@ def test_special_values() -> None:
         assert np.isnan(boltzmax.row_stats(bad).entropy).all()
 
 
-def test_parts() -> None:
-    """What is not wanted is not there."""
+def test_unrequested_statistics_are_none() -> None:
+    """Statistics that are not requested are None."""
     stats = boltzmax.row_stats([[1.0, 2.0]], k=0, entropy=False)
     assert stats.top_ids is None
     assert stats.entropy is None
@@ -77,7 +77,7 @@ def test_parts() -> None:
 
 
 def test_errors() -> None:
-    """They say what was got."""
+    """Messages name the bad value."""
     with pytest.raises(IndexError, match="target 2"):
         boltzmax.row_stats([[1.0, 2.0]], [2])
     with pytest.raises(IndexError, match="target -100"):
@@ -89,7 +89,7 @@ def test_errors() -> None:
 
 
 def test_threads_do_not_matter() -> None:
-    """The bits are the same whatever their number."""
+    """Bits do not depend on the number of threads."""
     logits = np.random.default_rng(0).standard_normal((64, 20_000), np.float32)
     before = boltzmax.get_num_threads()
     results = []

@@ -1,4 +1,4 @@
-"""What the functions mean: special values, empty and 0-d input, masks, the peers; no warnings."""
+"""Semantics: special values, empty and 0-d input, masks, other libraries; no warnings."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ def test_special_values(isa: str, dtype: np.dtype[Any], case: Any) -> None:
 
 
 def padded(case: Any, n: int, shift: int) -> tuple[list[float], list[float], list[float], float]:
-    """A row of the table among elements that change nothing: -inf, or 0 beside NaN and +inf."""
+    """A row of the table padded with elements that change nothing: -inf, or 0 with NaN or +inf."""
     row, softmax, log_softmax, logsumexp = case
     finite = np.isfinite(max(row)) if not np.isnan(row).any() else False
     fill = -INF if finite or max(row) == -INF else 0.0
@@ -82,7 +82,7 @@ def padded(case: Any, n: int, shift: int) -> tuple[list[float], list[float], lis
 @pytest.mark.parametrize("case", TABLE, ids=TABLE_IDS)
 @pytest.mark.parametrize("n", [17, 64, 67, 131, 5000])
 def test_special_values_in_long_rows(isa: str, case: Any, n: int) -> None:
-    """Wherever they stand: first, last, in the tail of the vectors, along rows and columns."""
+    """At any position: first, last, in the tail of the vectors, along rows and columns."""
     for name in ("float32", "float64"):
         dtype = np.dtype(name)
         lines = [padded(case, n, shift) for shift in (0, 1, n // 2, n - 1)]
@@ -173,8 +173,8 @@ ZEROS = [[-0.0], [-0.0, -INF], [-INF, -0.0], [-0.0, -9000], [-INF] * 70 + [-0.0]
 
 
 @pytest.mark.parametrize("row", ZEROS, ids=lambda row: str(row[-2:]))
-def test_zeros_have_no_sign(isa: str, dtype: np.dtype[Any], row: list[float]) -> None:
-    """The logarithm of 1 is 0, and so is that of a sum of 1, even where the score is -0."""
+def test_zeros_are_positive(isa: str, dtype: np.dtype[Any], row: list[float]) -> None:
+    """The logarithm of 1, or of a sum of 1, is +0 even if the score is -0."""
     x = np.array([row] * 3, dtype)
     where = np.ones(x.shape, bool)
     where[:, :-1] = x[:, :-1] == 0
@@ -188,7 +188,7 @@ def test_zeros_have_no_sign(isa: str, dtype: np.dtype[Any], row: list[float]) ->
     assert not np.signbit(log_p[log_p == 0]).any()
 
 
-def test_zeros_of_long_rows_have_no_sign(isa: str, dtype: np.dtype[Any]) -> None:
+def test_zeros_of_long_rows_are_positive(isa: str, dtype: np.dtype[Any]) -> None:
     x = np.full(100_000, -INF, dtype)
     x[-1] = -0.0
     for op in ulp.OPS:
@@ -209,7 +209,7 @@ def test_mask_leaves_entries_out(isa: str, dtype: np.dtype[Any]) -> None:
     assert (p[~where] == 0).all()
     assert (q[~where].astype(np.float64) == -INF).all()
     for i, keep in enumerate(where):
-        # The same numbers as the row without them, but for the order in which the sum is taken.
+        # The same as the row without them, except for the order of summation.
         exact = oracle.exact(np.ascontiguousarray(x[i, keep]))
         assert ulp.of_budget("softmax", p[i, keep], exact, dtype).max() <= 1
         assert ulp.of_budget("log_softmax", q[i, keep], exact, dtype).max() <= 1
@@ -236,7 +236,7 @@ def test_fully_masked_rows(isa: str, dtype: np.dtype[Any]) -> None:
 
 
 @pytest.mark.parametrize("poison", [NAN, INF, -INF])
-def test_masked_entries_are_never_looked_at(isa: str, dtype: np.dtype[Any], poison: float) -> None:
+def test_masked_entries_are_never_read(isa: str, dtype: np.dtype[Any], poison: float) -> None:
     rng = np.random.default_rng(2)
     for n in (2, 15, 16, 17, 70, 5000):
         x = rng.standard_normal((4, n)).astype(dtype)
@@ -305,7 +305,7 @@ def test_agrees_with_torch(isa: str, dtype: np.dtype[Any], op: str) -> None:
 
 @pytest.mark.parametrize("name", ["float32", "float64", "float16"])
 def test_tiny_temperatures(isa: str, name: str) -> None:
-    """Where (x - max) / T overflows the logarithm is -inf: the small half of 1/T adds no NaN."""
+    """Where (x - max) / T overflows, the logarithm is -inf; the low part of 1/T adds no NaN."""
     x = np.array([[-np.inf, 1.5, 0.5, -60000.0, 1.5], [0, -np.inf, -np.inf, 0, -3]], name)
     for temperature in np.geomspace(1e-30, 1e-3, 80):
         for layout in (x, np.asfortranarray(x)):

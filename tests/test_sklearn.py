@@ -1,4 +1,4 @@
-"""The classifiers for scikit-learn: its own checks, what they learn, and what they refuse."""
+"""The classifiers for scikit-learn: its estimator checks, training and losses."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ ESTIMATORS = [
 
 
 @parametrize_with_checks(ESTIMATORS)  # type: ignore[untyped-decorator]
-def test_what_scikit_learn_asks_of_estimators(estimator: Any, check: Callable[..., None]) -> None:
+def test_scikit_learn_checks(estimator: Any, check: Callable[..., None]) -> None:
     check(estimator)
 
 
@@ -53,15 +53,15 @@ for estimator in (SoftmaxClassifier(), HierarchicalSoftmaxClassifier()):
 """
 
 
-def test_no_check_of_scikit_learn_is_left_out(run_python: RunPython) -> None:
-    """Some want pandas, and one that SciPy was imported with the array API."""
+def test_no_scikit_learn_check_is_skipped(run_python: RunPython) -> None:
+    """Some need pandas, and one needs SciPy imported with array API support."""
     done = run_python(CHECK_IN_FULL, env={"SCIPY_ARRAY_API": "1"}, timeout=300)
     assert re.fullmatch(r"(\d{2,} \{'passed'\}\n){2}", done.stdout), done
 
 
 @pytest.fixture(scope="module")
 def uneven() -> tuple[Array, Array]:
-    """Four classes that overlap, of 70, 20, 7 and 3 per cent."""
+    """Four overlapping classes of 70, 20, 7 and 3 per cent."""
     x, y = make_classification(
         2000,
         6,
@@ -76,7 +76,7 @@ def uneven() -> tuple[Array, Array]:
     return x, y
 
 
-# ---- what they learn ----
+# ---- training ----
 
 
 @SOLVERS
@@ -85,7 +85,7 @@ def uneven() -> tuple[Array, Array]:
     ("make", "iris_margin", "digits_margin"),
     [
         (SoftmaxClassifier, 0.03, 0.02),
-        # Fewer coefficients, and linear ones: a tree has to fit the data.
+        # A tree has fewer coefficients, and they are linear: it has to fit the data.
         (partial(HierarchicalSoftmaxClassifier, "clusters"), 0.03, 0.08),
         (partial(HierarchicalSoftmaxClassifier, "clusters", arity=4), 0.03, 0.08),
     ],
@@ -108,7 +108,7 @@ def test_as_good_as_logistic_regression(
         assert ours.score(x, y) > 0.95
 
 
-def test_the_optimum_is_that_of_logistic_regression(iris: Split) -> None:
+def test_optimum_matches_logistic_regression(iris: Split) -> None:
     x, x_test, y, _ = iris
     usual = LogisticRegression(C=2.0, tol=1e-8, max_iter=10000).fit(x, y)
     ours = SoftmaxClassifier(l2=1 / (2.0 * len(x)), tol=1e-8).fit(x, y)
@@ -127,7 +127,7 @@ def test_solvers_agree(make: Make, iris: Split) -> None:
 
 @BOTH
 def test_scales_and_offsets_of_features_do_not_matter(make: Make, iris: Split) -> None:
-    """Without a penalty, the optimum is the same; that it is found is the point."""
+    """Without a penalty, the optimum is the same; the test is that it is found."""
     x, _, y, _ = iris
     strange = x * [1e-4, 1.0, 1e5, 10.0] + [0.0, 1e4, -1e6, 3.0]
     plain = make(l2=0.0, solver="adam", max_iter=50, tol=0.0, random_state=0)
@@ -142,7 +142,7 @@ def test_scales_and_offsets_of_features_do_not_matter(make: Make, iris: Split) -
 @BOTH
 @SOLVERS
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
-def test_sparse_is_dense(make: Make, solver: str, dtype: type, digits: Split) -> None:
+def test_sparse_matches_dense(make: Make, solver: str, dtype: type, digits: Split) -> None:
     x, x_test, y, _ = digits
     x, x_test = x.astype(dtype), x_test.astype(dtype)
     model = make(solver=solver, l2=1e-2, random_state=0, max_iter=300)
@@ -178,7 +178,7 @@ def test_losses(loss: str, uneven: tuple[Array, Array]) -> None:
     assert model.loss_curve_[-1] == pytest.approx(function(logits, y) + penalty, rel=1e-6)
 
 
-def test_loss_of_ones_own(iris: Split) -> None:
+def test_custom_loss(iris: Split) -> None:
     x, _, y, _ = iris
     named = SoftmaxClassifier("focal_loss").fit(x, y)
     own = SoftmaxClassifier(partial(boltzmax.focal_loss_with_grad, gamma=2.0)).fit(x, y)
@@ -195,7 +195,7 @@ def recalls(model: Any, x: Array, y: Array) -> Array:
 def test_class_weight(make: Make, uneven: tuple[Array, Array]) -> None:
     x, y = uneven
     if make is HierarchicalSoftmaxClassifier:
-        make = partial(make, "balanced")  # weights of samples would change the tree of Huffman
+        make = partial(make, "balanced")  # sample weights would change a Huffman tree
     plain, balanced = make().fit(x, y), make(class_weight="balanced").fit(x, y)
     assert recalls(balanced, x, y).mean() > recalls(plain, x, y).mean() + 0.05
     given = dict(enumerate(boltzmax.class_weights(np.bincount(y))))
@@ -230,7 +230,7 @@ def test_trees(digits: Split) -> None:
     assert clone(model).fit(x, y).score(x, y) > 0.9
 
 
-def test_huffman_goes_by_weights() -> None:
+def test_huffman_uses_weights() -> None:
     x, y = np.arange(12.0)[:, None], np.arange(12) % 4
     weight = np.array([1.0, 10.0, 100.0, 1000.0])
     model = HierarchicalSoftmaxClassifier().fit(x, y, sample_weight=weight[y])
@@ -239,7 +239,7 @@ def test_huffman_goes_by_weights() -> None:
     assert later.tree_ == boltzmax.Tree.huffman([4, 31, 301, 3001, 1, 1])
 
 
-# ---- piece by piece ----
+# ---- partial_fit ----
 
 
 @BOTH
@@ -259,7 +259,7 @@ def test_partial_fit(make: Make, digits: Split) -> None:
 
 @BOTH
 def test_partial_fit_begins_with_any_samples(make: Make, iris: Split) -> None:
-    """One sample at a time, and at first only of one class."""
+    """One sample at a time, at first from a single class."""
     x, _, y, _ = iris
     model, order = make(random_state=0), np.argsort(y, kind="stable")
     for i in order:
@@ -271,7 +271,7 @@ def test_partial_fit_begins_with_any_samples(make: Make, iris: Split) -> None:
 
 
 @BOTH
-def test_partial_fit_goes_on_from_fit(make: Make, iris: Split) -> None:
+def test_partial_fit_continues_from_fit(make: Make, iris: Split) -> None:
     x, _, y, _ = iris
     for solver in ("lbfgs", "adam"):
         model = make(solver=solver, random_state=0).fit(x, y)

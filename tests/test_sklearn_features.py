@@ -1,4 +1,4 @@
-"""The classifiers for scikit-learn: features that are constant but for rounding, tiny or huge."""
+"""The classifiers for scikit-learn: features that are constant up to rounding, tiny or huge."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ pytest.importorskip("sklearn")
 from boltzmax.sklearn import HierarchicalSoftmaxClassifier, SoftmaxClassifier
 from boltzmax.sklearn.samples import Coordinates, Features, Samples
 
-# ---- what is left out ----
+# ---- constant features ----
 
 
 def without_spread(n: int, dtype: type) -> dict[str, Array]:
@@ -61,7 +61,7 @@ def test_features_without_spread_are_left_out(
             np.testing.assert_allclose(found, wanted, rtol=1e-5, err_msg=name)
 
 
-def test_a_constant_beside_a_ramp() -> None:
+def test_a_constant_with_a_ramp() -> None:
     x, y = np.array([[i, 0.1] for i in range(7)]), np.array([0, 1, 0, 1, 0, 1, 1])
     wanted = SoftmaxClassifier(l2=0.0, tol=1e-8).fit(x[:, :1], y).predict_proba(x[:, :1])
     np.testing.assert_allclose(wanted[:4, 1], [0.242, 0.345, 0.464, 0.588], atol=1e-3)
@@ -72,8 +72,8 @@ def test_a_constant_beside_a_ramp() -> None:
 
 @BOTH
 @SOLVERS
-def test_nothing_but_constants(make: Make, solver: str) -> None:
-    """What is left is how frequent the classes are."""
+def test_only_constant_features(make: Make, solver: str) -> None:
+    """Only the class frequencies remain."""
     x, y = np.full((8, 2), [0.1, 3.0]), np.array([0, 0, 0, 0, 1, 1, 2, 2])
     model = make(solver=solver, l2=0.0, tol=1e-4, random_state=0).fit(x, y)
     np.testing.assert_allclose(model.predict_proba(x[:1]), [[0.5, 0.25, 0.25]], atol=0.08)
@@ -141,7 +141,7 @@ def test_parts_with_a_constant(
         model.partial_fit(container(more[part]), y[part], classes=range(4))
     np.testing.assert_allclose(model.predict_proba(more), plain.predict_proba(x), rtol=1e-9)
     np.testing.assert_array_equal(coefficients(model)[:, 3], 0.0)
-    more[:, 3] += y == 2  # it begins to say something
+    more[:, 3] += y == 2  # it becomes informative
     for _ in range(20):
         model.partial_fit(container(more), y)
     assert np.abs(coefficients(model)[:, 3]).max() > 0.5
@@ -153,7 +153,7 @@ def test_clusters_do_not_come_from_rounding(
 ) -> None:
     x, _ = overlapping
     y = (np.arange(200) % 12).astype(int)
-    x = x * 0.1 + np.array([y % 3, y // 3, y // 6]).T  # fewer classes than one can tell apart
+    x = x * 0.1 + np.array([y % 3, y // 3, y // 6]).T  # classes that are easy to separate
     model = HierarchicalSoftmaxClassifier("clusters", random_state=0)
     weight = np.random.default_rng(2).uniform(0.1, 3, len(x))
     wanted = model.fit(container(x), y, weight).tree_
@@ -162,7 +162,7 @@ def test_clusters_do_not_come_from_rounding(
         assert model.fit(more, y, weight).tree_ == wanted
 
 
-# ---- how it is told ----
+# ---- how they are detected ----
 
 
 def features_of(column: Any, weight: Any, container: Make) -> Features:
@@ -182,7 +182,7 @@ columns = st.integers(1, 12).flatmap(
 @settings(deadline=None)
 @given(columns=columns, offset=st.sampled_from([0.0, 1.0, -1e9, 1e300]))
 def test_moments(container: Make, columns: tuple[list[float], list[float]], offset: float) -> None:
-    """The mean is right to an eps of the values, the deviation to one of the range."""
+    """The mean is accurate to an eps of the values, the deviation to an eps of the range."""
     values, weight = np.array(columns[0]) + offset, columns[1]
     found = features_of(values, weight, container)
     total = sum(map(Fraction, weight))
@@ -202,7 +202,8 @@ def test_moments(container: Make, columns: tuple[list[float], list[float]], offs
 @settings(deadline=None)
 @given(data=st.data())
 def test_what_varies(dtype: type, container: Make, data: st.DataObject) -> None:
-    """Roundings do not, a hundred times as much does; neither weights nor rows matter."""
+    """Rounding errors do not count as variation, a hundred times as much does; weights and row
+    counts do not matter."""
     eps = np.finfo(dtype).eps
     least, most = float(np.finfo(dtype).tiny) / float(eps) ** 2, float(np.finfo(dtype).max) / 2
     size = dtype(data.draw(st.floats(least, most)) * data.draw(st.sampled_from([-1, 1])))
@@ -219,7 +220,7 @@ def test_what_varies(dtype: type, container: Make, data: st.DataObject) -> None:
     assert whole.varies(whole.mean)[0]
 
 
-def test_two_million_rows_of_nearly_the_same() -> None:
+def test_two_million_nearly_equal_rows() -> None:
     column = 1e9 + (np.arange(2_000_000) % 2)
     found = features_of(column, np.ones(len(column)), np.asarray)
     assert found.varies(found.mean)[0]

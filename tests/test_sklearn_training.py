@@ -1,4 +1,4 @@
-"""The classifiers for scikit-learn: how their training ends, and in which precision."""
+"""The classifiers for scikit-learn: how training ends, and in which precision."""
 
 from __future__ import annotations
 
@@ -34,11 +34,11 @@ def test_no_error_state_of_numpy_matters(make: Make, solver: str, overlapping: A
         assert np.array_equal(likely, plain.predict_proba(1e3 * unit * x), equal_nan=True)
 
 
-# ---- how a training ends ----
+# ---- how training ends ----
 
 
 def ended(monkeypatch: pytest.MonkeyPatch, status: int, slope: float, nit: int) -> None:
-    """Let SciPy's L-BFGS end so."""
+    """Make SciPy's L-BFGS end this way."""
 
     def minimize(objective: Any, x: Array, **_: Any) -> SimpleNamespace:
         objective(x)
@@ -52,14 +52,14 @@ def ended(monkeypatch: pytest.MonkeyPatch, status: int, slope: float, nit: int) 
 @BOTH
 @pytest.mark.parametrize("status", [0, 1, 2, 99])
 @pytest.mark.parametrize("nit", [0, 7, 10])
-def test_every_end_of_lbfgs_is_told(
+def test_every_lbfgs_failure_is_reported(
     make: Make,
     status: int,
     nit: int,
     monkeypatch: pytest.MonkeyPatch,
     overlapping: tuple[Array, Array],
 ) -> None:
-    """The gradient decides, and not the status."""
+    """The gradient decides, not the status."""
     ended(monkeypatch, status, 2e-3, nit)
     after = "after max_iter=10 iterations" if nit == 10 else f"after {nit} iterations"
     with pytest.warns(ConvergenceWarning, match=after) as caught:
@@ -70,7 +70,7 @@ def test_every_end_of_lbfgs_is_told(
     assert ("allow more, or raise tol or l2" in told) == (status == 1)
     assert ("centre features" in told) == (status != 1)
     assert caught[0].filename == __file__
-    for slope, tol in ((9e-4, 1e-3), (1e-8, 0.0)):  # below tol, or below what doubles can tell
+    for slope, tol in ((9e-4, 1e-3), (1e-8, 0.0)):  # below tol, or below the resolution of doubles
         ended(monkeypatch, status, slope, nit)
         with warnings.catch_warnings():
             warnings.simplefilter("error")
@@ -78,7 +78,7 @@ def test_every_end_of_lbfgs_is_told(
 
 
 def test_a_line_search_that_finds_nothing(overlapping: tuple[Array, Array]) -> None:
-    """Up is not the way down."""
+    """The gradient has the wrong sign."""
 
     def wrong(logits: Array, target: Array, sample_weight: Array) -> tuple[Any, Array]:
         loss, gradient = boltzmax.cross_entropy_with_grad(logits, target)
@@ -89,9 +89,7 @@ def test_a_line_search_that_finds_nothing(overlapping: tuple[Array, Array]) -> N
 
 
 @BOTH
-def test_a_stop_by_rows_held_out_is_no_failure(
-    make: Make, overlapping: tuple[Array, Array]
-) -> None:
+def test_early_stopping_is_not_a_failure(make: Make, overlapping: tuple[Array, Array]) -> None:
     for dtype in (np.float32, np.float64):
         model = make(early_stopping=True, tol=1e-9, solver="lbfgs", random_state=0, max_iter=10_000)
         model.fit(overlapping[0].astype(dtype), overlapping[1])
@@ -107,12 +105,12 @@ def test_steps_of_adam_that_are_too_long(
     model = make(
         solver="adam", learning_rate=1e5, early_stopping=early_stopping, tol=1e-2, random_state=0
     )
-    with pytest.warns(ConvergenceWarning, match=r"learnt nothing has 1\..*; lower learning_rate"):
+    with pytest.warns(ConvergenceWarning, match=r"untrained model has 1\..*; lower learning_rate"):
         model.fit(x, y)
 
 
 @BOTH
-def test_nothing_to_learn_is_no_failure(make: Make) -> None:
+def test_nothing_to_learn_is_not_a_failure(make: Make) -> None:
     rng = np.random.default_rng(0)
     x, y = rng.normal(size=(300, 4)), rng.integers(0, 3, 300)
     for early_stopping in (False, True):
@@ -137,7 +135,7 @@ def test_dtypes(
         intercept = model.layer_.bias if hasattr(model, "layer_") else model.intercept_
         assert intercept.dtype == dtype
         for asked in (np.float32, np.float64):
-            # A tree's layer is as precise as it is; scores of a matrix are promoted.
+            # A tree's layer keeps its precision; scores of a matrix are promoted.
             wider = dtype if make is HierarchicalSoftmaxClassifier else np.result_type(dtype, asked)
             given = container(x.astype(asked))
             assert model.predict_proba(given).dtype == wider

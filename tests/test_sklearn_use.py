@@ -1,4 +1,4 @@
-"""The classifiers for scikit-learn: what they predict, how they are used, and what they refuse."""
+"""The classifiers for scikit-learn: predictions, usage and errors."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ def test_decision_function(iris: Split) -> None:
     assert not hasattr(HierarchicalSoftmaxClassifier(), "decision_function")
 
 
-def test_float32_stays(digits: Split) -> None:
+def test_float32_is_kept(digits: Split) -> None:
     x, x_test, y, _ = digits
     for make in (SoftmaxClassifier, HierarchicalSoftmaxClassifier):
         model = make(solver="adam", tol=1e-2, random_state=0).fit(x.astype(np.float32), y)
@@ -77,7 +77,7 @@ def test_no_intercept(make: Make, digits: Split) -> None:
             assert model.layer_.bias is None
 
 
-def test_search_of_parameters(iris: Split) -> None:
+def test_parameter_search(iris: Split) -> None:
     x, _, y, _ = iris
     grid = {"softmaxclassifier__l2": [1e-4, 1e-2], "softmaxclassifier__class_weight": ["balanced"]}
     search = GridSearchCV(make_pipeline(StandardScaler(), SoftmaxClassifier()), grid, cv=3)
@@ -101,7 +101,7 @@ def test_progress_bar(
     assert "100%" in err
 
 
-def test_solver_goes_by_size(monkeypatch: pytest.MonkeyPatch, iris: Split) -> None:
+def test_solver_depends_on_size(monkeypatch: pytest.MonkeyPatch, iris: Split) -> None:
     x, _, y, _ = iris
     for make in (SoftmaxClassifier, HierarchicalSoftmaxClassifier):
         assert make().fit(x, y).solver_ == "lbfgs"
@@ -112,7 +112,7 @@ def test_solver_goes_by_size(monkeypatch: pytest.MonkeyPatch, iris: Split) -> No
                 assert make(random_state=0).fit(x, y).solver_ == "adam"
 
 
-# ---- what they refuse ----
+# ---- errors ----
 
 
 @BOTH
@@ -193,7 +193,7 @@ def test_wrong_data(make: Make, iris: Split) -> None:
 
 
 @BOTH
-def test_wrong_parts(make: Make, iris: Split) -> None:
+def test_wrong_partial_fits(make: Make, iris: Split) -> None:
     x, _, y, _ = iris
     with pytest.raises(ValueError, match="first call of partial_fit needs classes"):
         make().partial_fit(x, y)

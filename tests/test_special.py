@@ -1,4 +1,4 @@
-"""boltzmax.special against scipy.special: everything that a program could notice."""
+"""boltzmax.special against scipy.special: all observable behaviour."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ BAD_AXES = (5, -4, (0, 5), (0, 0), (0, -2), [0], 1.0, "a", True, (0.5,), np.arra
 
 
 def outcome(function: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
-    """What a call returns, or the type of what it raises."""
+    """The result of a call, or the type of the error that it raises."""
     with warnings.catch_warnings():
         warnings.simplefilter("error" if function.__module__ == "boltzmax.special" else "ignore")
         try:
@@ -53,7 +53,7 @@ def close(ours: Any, peer: Any, eps: float | None) -> None:
     assert ours.shape == peer.shape
     if ours.dtype.kind not in "fc":
         ours, peer, eps = ours.astype(float), peer.astype(float), 1e-2
-    if ours.dtype == np.clongdouble:  # SciPy takes pi, and imaginary parts, in double at most
+    if ours.dtype == np.clongdouble:  # SciPy's pi and imaginary parts are at most double
         ours, peer = ours.astype(complex), peer.astype(complex)
     if eps is None:
         eps = float(np.finfo(ours.dtype).eps)
@@ -139,7 +139,7 @@ def coarse(key: str) -> float | None:
 def test_softmax_and_log_softmax(name: str, key: str) -> None:
     x = INPUTS[key]
     for axis in (*AXES, *BAD_AXES):
-        if key == "None":  # SciPy's error, AttributeError, is an accident
+        if key == "None":  # SciPy's AttributeError is accidental
             with pytest.raises((TypeError, ValueError)):
                 getattr(special, name)(x, axis=axis)
         elif key != "ragged" or axis is None:
@@ -151,7 +151,7 @@ def test_logsumexp(key: str) -> None:
     x = INPUTS[key]
     for axis, keepdims, return_sign in itertools.product(AXES, (False, True), (False, True)):
         if key == "masked" and axis == ():
-            continue  # SciPy, which ignores the mask otherwise, gives 0 for masked elements
+            continue  # SciPy ignores the mask elsewhere, but gives 0 for masked elements here
         options = {"axis": axis, "keepdims": keepdims, "return_sign": return_sign}
         check("logsumexp", x, eps=coarse(key), **options)
     for axis in BAD_AXES:
@@ -226,7 +226,7 @@ def test_every_pair_of_special_complex_values(return_sign: bool) -> None:
     for a in itertools.product([complex(*p) for p in parts], repeat=2):
         peer = outcome(scipy_special.logsumexp, np.array(a), return_sign=return_sign)
         ours = outcome(special.logsumexp, np.array(a), return_sign=return_sign)
-        if not return_sign and peer.real != -INF:  # else the phase is that of a zero with a sign
+        if not return_sign and peer.real != -INF:  # otherwise the phase is that of a signed zero
             close(ours, peer, None)
         elif return_sign:
             close(ours[1], peer[1], None)
@@ -268,7 +268,7 @@ def test_empty(dtype: str) -> None:
 
 
 def test_empty_sums() -> None:
-    """Where SciPy raises IndexError, or returns a wrong shape."""
+    """SciPy raises IndexError or returns a wrong shape for these."""
     for shape in ((0, 3), (3, 0)):
         assert special.logsumexp(np.zeros(shape)) == -INF
         value, sign = special.logsumexp(np.zeros(shape), (0, 1), return_sign=True, keepdims=True)
@@ -304,7 +304,7 @@ def test_digits_that_scipy_loses() -> None:
     np.testing.assert_allclose(special.logsumexp([800, 0], b=[1e-300, 1e300]), 690.775527898, 1e-12)
 
 
-def test_arguments_are_left_alone() -> None:
+def test_arguments_are_not_modified() -> None:
     a, b = sample("float64"), sample("float64", seed=1)
     b[0] = 0
     before = a.copy(), b.copy()
@@ -325,7 +325,7 @@ def test_signature_is_scipys(name: str) -> None:
 
 
 class Half(float):
-    """A number of Python's, by another name."""
+    """A subclass of float."""
 
 
 SCALARS: list[Any] = [Fraction(1, 3), Decimal("1.5"), 3, 2.5, True, 1 + 2j, Half(0.5), "1.5", "one"]
@@ -334,7 +334,7 @@ SCALARS += [np.float32(2), np.longdouble(2), np.array(2, "f4"), np.bool_(True), 
 
 @pytest.mark.parametrize("scalar", SCALARS, ids=repr)
 def test_scalars_of_every_kind(scalar: Any) -> None:
-    """Converted as SciPy converts them: what is no number of Python's or NumPy's, to float64."""
+    """Converted as in SciPy: anything but Python and NumPy numbers becomes float64."""
     if scalar is None or type(scalar) is object:
         with pytest.raises((TypeError, ValueError)):
             special.logsumexp(scalar)
@@ -363,7 +363,7 @@ SMALL_FLOATS = ["float8_e5m2", "float8_e4m3fn", "float8_e4m3", "float6_e2m3fn"]
 @pytest.mark.parametrize("name", SMALL_FLOATS)
 @pytest.mark.parametrize("function", NAMES[:2])
 def test_floats_of_eight_bits_and_less(name: str, function: str) -> None:
-    """SciPy stays in their type, and so does what replaces it."""
+    """Results keep their type, as in SciPy."""
     dtype = np.dtype(getattr(pytest.importorskip("ml_dtypes"), name))
     x = np.array([[1, 2, 0.5], [0, 3, 1]]).astype(dtype)
     for axis in (None, 0, 1):
@@ -386,7 +386,7 @@ def test_like_scipy_on_anything(data: st.DataObject) -> None:
     axis = data.draw(st.one_of(st.none(), st.integers(-x.ndim, x.ndim - 1)))
     keepdims = data.draw(st.booleans())
     return_sign = data.draw(st.booleans())
-    # SciPy's exponentials cost it |x - max| / 2 units, and a result near 0 its digits
+    # SciPy loses |x - max| / 2 units in its exponentials, and the digits of a result near 0
     eps = 50 * float(np.finfo(dtype).eps)
     for name in NAMES[:2]:
         check(name, x, axis=axis, eps=eps)

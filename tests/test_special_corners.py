@@ -1,4 +1,4 @@
-"""Corners of the drop-ins for SciPy: zeros with a sign, and axes beyond the integers of C."""
+"""Corner cases of the SciPy replacements: signed zeros, and axes beyond C integers."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def test_one_element_with_the_sign_of_zero(name: str, dtype: str) -> None:
 
 @pytest.mark.parametrize("name", NAMES)
 def test_axes_beyond_the_integers_of_c(name: str) -> None:
-    """An error of axes, where SciPy has one of two others."""
+    """An AxisError, where SciPy raises one of two other errors."""
     for axis in (10**10, -(10**30), (10**10,), (0, 10**30), np.int64(2**40), np.uint64(2**63)):
         for x in (np.zeros((2, 3)), [[0, 1]], np.zeros(2, np.longdouble), 1.0):
             with pytest.raises(np.exceptions.AxisError, match="is out of bounds for array of dim"):

@@ -1,4 +1,4 @@
-"""Targets, weights and options of every kind, and what is said of those that cannot be meant."""
+"""Targets, weights and options of every kind, and the messages for invalid ones."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ def test_bits_do_not_depend_on_the_memory_order_of_probabilities() -> None:
 
 @pytest.mark.parametrize("kind", FLOATS, ids=lambda t: np.dtype(t).str + np.dtype(t).name)
 def test_probabilities_of_any_float(kind: Any) -> None:
-    """As the same numbers in float64; a half and a quarter are exact in all of them."""
+    """Same results as in float64; a half and a quarter are exact in all dtypes."""
     exact = np.array([[0.5, 0.5, 0.0], [0.0, 0.5, 0.5]])
     p = exact.astype(kind)
     logits = loss_samples.normal(2, 3)
@@ -85,7 +85,7 @@ def test_probabilities_of_any_float(kind: Any) -> None:
 
 
 def test_gradients_by_probabilities(dtype: np.dtype[Any]) -> None:
-    """Of logits and probabilities of one dtype: rounded once."""
+    """For logits and probabilities of one dtype, gradients are rounded once."""
     logits = loss_samples.normal(4, 3).astype(dtype)
     p = boltzmax.softmax(loss_samples.normal(4, 3, seed=1)).astype(dtype)
     wide, d_wide = boltzmax.cross_entropy_with_grad(logits.astype(float), p.astype(float))
@@ -98,7 +98,7 @@ def test_gradients_by_probabilities(dtype: np.dtype[Any]) -> None:
 
 @pytest.mark.parametrize("kind", FLOATS[-3:], ids=str)
 def test_layers_of_small_floats(kind: Any) -> None:
-    """Computed in float32, which holds them all."""
+    """Computed in float32, which represents them exactly."""
     hidden = np.array([[0.5, 1.0], [2.0, -1.0]]).astype(kind)
     loss = boltzmax.linear_cross_entropy(hidden, hidden, [0, 1])
     wide = hidden.astype(np.float32)
@@ -109,8 +109,8 @@ def test_layers_of_small_floats(kind: Any) -> None:
 # ---- classes out of range ----
 
 
-def test_no_ignore_index_is_told_where_there_is_none() -> None:
-    """Only functions that have one speak of it."""
+def test_messages_name_ignore_index_only_if_it_exists() -> None:
+    """Functions without the argument do not mention it."""
     bad = np.array([0, 3])
     for i, call in enumerate([*SOFT, *HARD]):
         with pytest.raises(IndexError, match="target 3 at position 1 is out of range") as error:
@@ -127,7 +127,7 @@ def test_no_ignore_index_is_told_where_there_is_none() -> None:
 
 @pytest.mark.parametrize("dtype", [np.int64, np.uint8, np.bool_])
 def test_one_hot_targets(dtype: Any) -> None:
-    """The message says what to do with them."""
+    """The message gives advice for them."""
     for calls, floats in ((SOFT, "make them float for class probabilities, or "), (HARD, "")):
         for call in calls:
             hint = rf"one-hot targets: {floats}take target\.argmax\(axis=(1|-1)\)$"
@@ -137,7 +137,7 @@ def test_one_hot_targets(dtype: Any) -> None:
         boltzmax.cross_entropy(X.T, ONE_HOT.T.astype(dtype), axis=0)
 
 
-def test_what_is_advised_works() -> None:
+def test_the_advice_works() -> None:
     for call in SOFT:
         floats, classes = call(ONE_HOT.astype(float)), call(ONE_HOT.argmax(axis=1))
         for a, b in zip(np.ravel(floats[0] if isinstance(floats, tuple) else floats),
@@ -146,7 +146,7 @@ def test_what_is_advised_works() -> None:
             assert a == pytest.approx(b, rel=1e-14)
 
 
-def test_floats_where_only_classes_are_meant() -> None:
+def test_floats_where_only_classes_are_allowed() -> None:
     for call in HARD:
         with pytest.raises(TypeError, match=r"integers of shape \(2,\), got.*take target\.argmax"):
             call(ONE_HOT.astype(float))
@@ -172,8 +172,8 @@ def test_other_shapes_get_no_advice() -> None:
         *(("softcap", v) for v in (np.inf, np.nan, 0.0, -1.0)),
     ],
 )
-def test_numbers_are_refused_alike(name: str, bad: float) -> None:
-    """By losses of logits and of layers, and by the general path and the compiled one."""
+def test_bad_numbers_raise_the_same_error(name: str, bad: float) -> None:
+    """For losses of logits and of layers, on the general path and the compiled one."""
     for target in (np.array([0, 1]), [0, 1], np.full((2, 3), 1 / 3)):
         for call in (
             lambda t, **o: boltzmax.cross_entropy(X, t, **o),

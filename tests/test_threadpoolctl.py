@@ -45,14 +45,14 @@ def test_our_pool_is_limited(threads: Callable[[int], None], how: dict[str, str]
         assert boltzmax.get_num_threads() == 4
 
 
-def test_a_limit_beyond_all_measure(threads: Callable[[int], None]) -> None:
+def test_a_huge_limit(threads: Callable[[int], None]) -> None:
     threads(3)
     with threadpoolctl.threadpool_limits({"boltzmax": 10**6}):
         assert boltzmax.get_num_threads() == 65536
     assert boltzmax.get_num_threads() == 3
 
 
-def test_a_limit_of_one_thread_wakes_nobody(run_python: RunPython) -> None:
+def test_a_limit_of_one_starts_no_threads(run_python: RunPython) -> None:
     code = """
 import glob, numpy as np, boltzmax, threadpoolctl
 boltzmax.set_num_threads(3)
@@ -101,13 +101,13 @@ def test_any_order_of_imports(run_python: RunPython, order: str) -> None:
     assert done.stdout.split() == ["3"]
 
 
-def test_it_is_not_loaded_for_our_sake(run_python: RunPython) -> None:
+def test_threadpoolctl_is_not_imported(run_python: RunPython) -> None:
     code = "import sys, boltzmax; boltzmax.softmax([1.0]); print('threadpoolctl' in sys.modules)"
     assert run_python(code).stdout.split() == ["False"]
 
 
-def test_without_it_nothing_is_found(run_python: RunPython) -> None:
-    """Where it is not installed, its import fails as ever."""
+def test_missing_threadpoolctl(run_python: RunPython) -> None:
+    """If it is not installed, its import fails as usual."""
     code = """
 import sys, boltzmax
 sys.path[:] = [p for p in sys.path if "site-packages" not in p]

@@ -1,4 +1,4 @@
-"""Threads: how many, who says so, many callers at once, and that the lock is let go."""
+"""Threads: their number and its sources, concurrent callers, and the release of the GIL."""
 
 from __future__ import annotations
 
@@ -76,8 +76,8 @@ def test_environment(run_python: RunPython) -> None:
 
 
 @pytest.mark.parametrize("bad", ["0", "-2", "many", "2.5", "3 threads", "65537", "9" * 30])
-def test_nonsense_in_the_environment_is_not_obeyed(run_python: RunPython, bad: str) -> None:
-    """A warning that names the variable and what it says, and the default."""
+def test_invalid_environment_variables_warn(run_python: RunPython, bad: str) -> None:
+    """A warning names the variable and its value, and the default is used."""
     seen = """
 import warnings
 with warnings.catch_warnings(record=True) as caught:
@@ -118,7 +118,7 @@ def test_importing_starts_no_thread(run_python: RunPython) -> None:
 
 
 def test_many_callers_at_once(threads: Callable[[int], None]) -> None:
-    """Python threads that all call at once; small and large arrays, every operation."""
+    """Python threads call at once, with small and large arrays and every operation."""
     threads(2)
     inputs = [array(*shape) for shape in ((10,), (64, 1000), (4, 600_000), (2_000_000,))]
     jobs = [(op, x) for op in ulp.OPS for x in inputs]
@@ -132,7 +132,7 @@ def test_many_callers_at_once(threads: Callable[[int], None]) -> None:
 
 
 def test_different_functions_at_once(threads: Callable[[int], None]) -> None:
-    """Callers that get the pool, or find it taken and do without: the bits of a lonely call."""
+    """Callers that get the pool, or find it busy and run alone, give the same bits."""
     threads(3)
     x, half = array(120, 20_000), array(120, 20_000, dtype=np.float16)
     target = np.arange(120)
@@ -196,9 +196,9 @@ def test_changing_the_number_of_threads_under_load(threads: Callable[[int], None
 @pytest.mark.parametrize("op", [*ulp.OPS, "softmax_backward"])
 @pytest.mark.parametrize("axis", [0, 1])
 def test_gil_is_released(threads: Callable[[int], None], op: str, axis: int) -> None:
-    """Another thread ticks in the middle of a call that takes tens of milliseconds.
+    """Another thread ticks during a call that takes tens of milliseconds.
 
-    A call that kept the lock would be over before the other thread's request for it was heard.
+    If a call kept the GIL, it would end before the other thread could get it.
     """
     threads(1)
     x = array(500, 40_000)

@@ -1,4 +1,4 @@
-"""The structure of trees: building, asking, and refusing."""
+"""The structure of trees: construction, queries and errors."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ every_tree = pytest.mark.parametrize("tree", TREES.values(), ids=TREES.keys())
 
 
 def check(tree: Tree) -> None:
-    """All that the arrays must tell of each other."""
+    """Check that the arrays are consistent."""
     n = tree.n_classes
     assert tree.n_nodes == n + tree.n_inner == len(tree.parent) == len(tree.slot)
     assert tree.root == n
@@ -48,7 +48,7 @@ def check(tree: Tree) -> None:
 
 
 @every_tree
-def test_arrays_fit_each_other(tree: Tree) -> None:
+def test_arrays_are_consistent(tree: Tree) -> None:
     check(tree)
     for name in ("parent", "slot", "node_depth", "child"):
         assert getattr(tree, name).dtype == np.int32
@@ -57,7 +57,7 @@ def test_arrays_fit_each_other(tree: Tree) -> None:
 
 
 @every_tree
-def test_ways(tree: Tree) -> None:
+def test_paths(tree: Tree) -> None:
     for node in range(tree.n_nodes):
         way = tree.ancestors(node).tolist()
         assert len(way) == tree.node_depth[node]
@@ -86,7 +86,7 @@ def test_nodes_out_of_range(tree: Tree) -> None:
 
 
 def huffman(counts: list[float], arity: int) -> tuple[float, int]:
-    """The least sum of counts times depths, and the depth of the shallowest tree that has it."""
+    """The least sum of counts times depths, and the depth of the shallowest optimal tree."""
     heap: list[tuple[float, int]] = [(c, 0) for c in counts]
     heap += [(0, -1)] * (-(len(heap) - 1) % (arity - 1))
     heapq.heapify(heap)
@@ -116,7 +116,7 @@ def test_huffman_is_optimal(counts: list[int], arity: int) -> None:
 
 
 @given(st.lists(st.floats(0, 1e300), min_size=2, max_size=40), st.integers(2, 5))
-def test_frequent_classes_lie_higher(counts: list[float], arity: int) -> None:
+def test_frequent_classes_are_nearer_the_root(counts: list[float], arity: int) -> None:
     tree = Tree.huffman(counts, arity)
     depth = tree.node_depth[: tree.n_classes]
     for a, b in itertools.combinations(range(len(counts)), 2):
@@ -169,7 +169,7 @@ def test_expected_depth_under_huge_counts() -> None:
         (np.ma.array([1, 2], mask=[0, 1]), TypeError, "masked"),
     ],
 )
-def test_counts_that_are_none(counts: Any, error: type[Exception], message: str) -> None:
+def test_invalid_counts(counts: Any, error: type[Exception], message: str) -> None:
     with pytest.raises(error, match=re.escape(message)):
         Tree.huffman(counts)
 
@@ -198,7 +198,7 @@ def test_balanced(n: int, arity: int) -> None:
 
 
 @pytest.mark.parametrize("n", [0, -1, 2**30 + 1, 2**70])
-def test_balanced_of_odd_sizes(n: int) -> None:
+def test_balanced_of_invalid_sizes(n: int) -> None:
     with pytest.raises(ValueError, match=f"got {n}"):
         Tree.balanced(n)
 
@@ -208,7 +208,7 @@ def test_balanced_of_odd_sizes(n: int) -> None:
 
 @given(st.data())
 def test_any_parents(data: st.DataObject) -> None:
-    """Renumbered at random, a tree keeps its shape and the order of its leaves."""
+    """A randomly renumbered tree keeps its shape and the order of its leaves."""
     n = data.draw(st.integers(2, 40))
     above = [-1, *(data.draw(st.integers(0, i - 1)) for i in range(1, n))]
     number = data.draw(st.permutations(range(n)))
@@ -250,13 +250,13 @@ def test_any_parents(data: st.DataObject) -> None:
         (np.zeros(0, np.int64), "two nodes at least, got 0"),
     ],
 )
-def test_parents_of_no_tree(parents: Any, message: str) -> None:
+def test_invalid_parents(parents: Any, message: str) -> None:
     with pytest.raises(ValueError, match=re.escape(message)):
         Tree.from_parents(parents)
 
 
 def test_no_parents_at_all() -> None:
-    """Less than two nodes is a ValueError, also as a list."""
+    """Fewer than two nodes are a ValueError, even as a list."""
     with pytest.raises(ValueError, match="two nodes"):
         Tree.from_parents([])
 
@@ -268,7 +268,7 @@ def test_parents_that_are_not_integers(parents: Any) -> None:
 
 
 def test_masked_parents() -> None:
-    """A mask says that there is no number, as for counts, targets and hidden vectors."""
+    """Masked arrays are refused, as for counts, targets and hidden vectors."""
     with pytest.raises(TypeError, match="masked"):
         Tree.from_parents(np.ma.array([2, 2, -1], mask=[1, 0, 0]))
 
@@ -331,7 +331,7 @@ def test_arrays_are_read_only() -> None:
     "name", ["parent", "slot", "child", "child_offset", "unit_offset", "names"]
 )
 def test_attributes_cannot_be_replaced(name: str) -> None:
-    """The core trusts them: others of the same size would make it read anywhere."""
+    """The core trusts them: replacements of the same size could make it read out of bounds."""
     tree = Tree.balanced(5)
     with pytest.raises(AttributeError):
         setattr(tree, name, getattr(tree, name))

@@ -109,7 +109,7 @@ def test_deep_paths_need_no_recursion() -> None:
         (["b", "a//c"], "'a//c' of class 1 has an empty component"),
     ],
 )
-def test_paths_that_are_no_tree(paths: list[str], message: str) -> None:
+def test_invalid_paths(paths: list[str], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         parents_of_paths(paths)
 
@@ -122,7 +122,7 @@ def least_depth(n: int, arity: int) -> int:
 
 
 def leaf_counts(parents: Indices, n_classes: int) -> Indices:
-    """How many classes lie below each node; children must have the greater numbers."""
+    """The number of classes below each node; children must have greater numbers than parents."""
     counts = np.zeros(parents.size, np.int64)
     counts[:n_classes] = 1
     np.add.at(counts, parents[:n_classes], 1)
@@ -132,7 +132,7 @@ def leaf_counts(parents: Indices, n_classes: int) -> Indices:
 
 
 def groups_of(parents: Indices, n_classes: int, size: int) -> Indices:
-    """The nearest ancestor of each class that has so many classes, or more, below it."""
+    """The nearest ancestor of each class with at least `size` classes below it."""
     counts, above = leaf_counts(parents, n_classes), np.arange(n_classes)
     while (counts[above] < size).any():
         above = np.where(counts[above] < size, parents[above], above)
@@ -158,7 +158,7 @@ def test_splits_are_balanced(n: int, d: int, arity: int, seed: int) -> None:
 @pytest.mark.parametrize(("arity", "size"), [(2, 32), (2, 16), (2, 8), (4, 16), (8, 8)])
 @pytest.mark.parametrize("seed", range(3))
 def test_clusters_that_are_far_apart_are_found(arity: int, size: int, seed: int) -> None:
-    """Corners of a box of sides 100, 10 and 1, eight classes around each."""
+    """The corners of a box with sides 100, 10 and 1, with eight classes around each."""
     rng = np.random.default_rng(seed)
     corners = np.array(list(itertools.product([0, 100], [0, 10], [0, 1])), np.float64)
     corner = rng.permutation(np.repeat(np.arange(8), 8))
@@ -169,8 +169,8 @@ def test_clusters_that_are_far_apart_are_found(arity: int, size: int, seed: int)
 
 
 @pytest.mark.parametrize("seed", range(5))
-def test_a_split_is_as_good_as_2_means_can_make_it(seed: int) -> None:
-    """No exchange of two classes makes the two halves at the root tighter."""
+def test_splits_are_local_optima_of_2_means(seed: int) -> None:
+    """No exchange of two classes reduces the spread of the two halves at the root."""
     rng = np.random.default_rng(seed)
     vectors = rng.normal(size=(24, 3)) * [3, 1, 1]
     side = groups_of(parents_of_clusters(vectors, 2, seed), 24, 12)
@@ -208,7 +208,7 @@ def test_same_seed_same_tree() -> None:
 
 
 def test_batches_do_not_matter(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Far apart, so that every start leads to the same clusters."""
+    """The clusters are far apart, so that every start finds them."""
     vectors = np.array([[sum(3**i for i in range(7) if c >> i & 1)] for c in range(128)])
     first = spread(vectors, parents_of_clusters(vectors))
     monkeypatch.setattr(builders, "BATCH", 20)
@@ -223,7 +223,7 @@ def test_scale_does_not_matter(scale: float) -> None:
 
 
 @pytest.mark.parametrize("value", [0.0, 0.1, -7.0])
-def test_equal_vectors_make_a_tree_too(value: float) -> None:
+def test_equal_vectors(value: float) -> None:
     parents = parents_of_clusters(np.full((37, 3), value))
     assert check_tree(parents, 37).max() == 6
 
@@ -241,7 +241,7 @@ def test_ten_thousand_classes_take_seconds(arity: int) -> None:
 
 
 def cost_of_cuts(p: Floats, cuts: tuple[int, ...]) -> float:
-    """Of a row in expectation, for groups that begin at 0 and at the cuts."""
+    """The expected cost of a row, for groups that begin at 0 and at the cuts."""
     groups = np.split(p, cuts)
     return len(groups) + sum(float(g.sum()) * g.size for g in groups if g.size > 1)
 
@@ -262,7 +262,7 @@ def check_two_levels(counts: NDArray[Any]) -> Indices:
     assert depths.max() <= 2
     sizes = np.bincount(parents[parents >= 0], minlength=parents.size)
     assert np.all(sizes[n + 1 :] > 1), "no group of one class"
-    # Groups are contiguous in the order of falling counts.
+    # Groups are contiguous in the order of decreasing counts.
     sequence = parents[np.argsort(-counts.astype(np.float64), kind="stable")]
     assert np.all(np.diff(sequence[sequence != n]) >= 0)
     return parents

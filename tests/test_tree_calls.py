@@ -1,4 +1,4 @@
-"""Small, ordinary calls of a layer on a tree, which are read in C++."""
+"""Small, ordinary calls of a layer on a tree, whose arguments are read in C++."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from tree_samples import TREES, chain, layer_on, rows_for
 
 
 def ordinary(layer: HierarchicalSoftmax, n: int = 4) -> dict[str, Any]:
-    """What each way in takes without asking Python."""
+    """Arguments that each compiled entry accepts without Python."""
     hidden, target = rows_for(layer, n)
     return {
         "try_log_prob": (layer, hidden, target),
@@ -30,8 +30,8 @@ def ordinary(layer: HierarchicalSoftmax, n: int = 4) -> dict[str, Any]:
 @pytest.mark.parametrize("bias", [True, False])
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 @pytest.mark.parametrize("name", TREES)
-def test_both_ways_agree(name: str, dtype: str, bias: bool, n: int, isa: str) -> None:
-    """Targets in a list, or hidden vectors in another byte order go by Python: the same bits."""
+def test_both_paths_agree(name: str, dtype: str, bias: bool, n: int, isa: str) -> None:
+    """Target lists and hidden vectors in foreign byte order go through Python: the same bits."""
     tree = TREES[name]
     layer, other = layer_on(tree, dtype=dtype, bias=bias), layer_on(tree, dtype=dtype, bias=bias)
     hidden, target = rows_for(layer, n)
@@ -63,7 +63,7 @@ def test_both_ways_agree(name: str, dtype: str, bias: bool, n: int, isa: str) ->
 
 
 class Hidden(np.ndarray[Any, Any]):
-    """An array that is not quite one."""
+    """A subclass of ndarray."""
 
 
 def read_only(x: Any) -> Any:
@@ -113,7 +113,7 @@ ODD_ARGUMENTS: dict[str, tuple[str, int, Callable[[Any], Any]]] = {
 
 @pytest.mark.parametrize("case", ODD_ARGUMENTS)
 def test_other_calls_are_left_to_python(case: str) -> None:
-    """The answer is None, and nothing is written; the other tests here are of what Python says."""
+    """The result is None, and nothing is written; other tests cover what Python does."""
     layer = layer_on(TREES["mixed"])
     before = layer.weight.copy()
     names, place, change = ODD_ARGUMENTS[case]
@@ -165,7 +165,7 @@ def test_read_only_layers_answer_but_do_not_learn(name: str) -> None:
 
 
 def test_weights_are_read_anew_at_every_call() -> None:
-    """Whether they are changed in place, or others stand in their place."""
+    """Whether they are changed in place or replaced."""
     layer = layer_on(TREES["mixed"])
     hidden, target = rows_for(layer, 4)
     seen = []
@@ -185,7 +185,7 @@ def test_weights_are_read_anew_at_every_call() -> None:
 
 
 def test_layers_in_turns() -> None:
-    """A thread works for all of them in the same memory: deep, wide and small ones."""
+    """A thread uses the same scratch memory for all layers: deep, wide and small ones."""
     layers = [layer_on(tree, d) for tree in (chain(3000), *TREES.values()) for d in (3, 40)]
     want = [layer.log_prob_all(rows_for(layer, 3)[0]) for layer in layers]
     for _ in range(2):
@@ -197,7 +197,7 @@ def test_layers_in_turns() -> None:
 
 
 class Loud(HierarchicalSoftmax):
-    """A layer of somebody else's."""
+    """A user's subclass."""
 
     def topk_visited(self, hidden: Any, k: int, **options: Any) -> TopClasses:
         ids, log_probs, visited = super().topk_visited(hidden, k, **options)

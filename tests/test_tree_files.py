@@ -1,4 +1,4 @@
-"""Trees and layers in files and pickles, whole and damaged."""
+"""Trees and layers in files and pickles, intact and damaged."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def learned(**options: Any) -> HierarchicalSoftmax:
 
 
 def same(a: HierarchicalSoftmax, b: HierarchicalSoftmax) -> bool:
-    """Also what they will do next, which Adagrad's sums decide."""
+    """Whether two layers are equal, including Adagrad's sums, which affect later steps."""
     pair = [copy.deepcopy(x) for x in (a, b)]
     for layer in pair:
         layer.adagrad_step(*rows_for(a, 5, seed=9), 0.1)
@@ -45,7 +45,7 @@ def same(a: HierarchicalSoftmax, b: HierarchicalSoftmax) -> bool:
 
 
 @pytest.mark.parametrize("tree", TREES.values(), ids=TREES.keys())
-def test_trees_come_back(tree: Tree, tmp_path: Path) -> None:
+def test_trees_round_trip(tree: Tree, tmp_path: Path) -> None:
     file = tmp_path / "tree.npz"
     tree.save(file)
     assert Tree.load(file) == tree
@@ -54,7 +54,7 @@ def test_trees_come_back(tree: Tree, tmp_path: Path) -> None:
     assert [p.name for p in tmp_path.iterdir()] == ["tree.npz"]
 
 
-def test_names_come_back(tmp_path: Path) -> None:
+def test_names_round_trip(tmp_path: Path) -> None:
     names = ["", "ä/ß", "\ud800", "a\0b\n", '"']
     tree = Tree.from_parents([4, 4, 4, 4, -1], names=names)
     tree.save(tmp_path / "t")  # no suffix is added
@@ -65,7 +65,7 @@ def test_names_come_back(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 @pytest.mark.parametrize("bias", [True, False])
-def test_layers_come_back(dtype: str, bias: bool, tmp_path: Path) -> None:
+def test_layers_round_trip(dtype: str, bias: bool, tmp_path: Path) -> None:
     for layer in (layer_on(TREE, dtype=dtype, bias=bias), learned(dtype=dtype, bias=bias)):
         layer.save(tmp_path / "layer")
         loaded = HierarchicalSoftmax.load(tmp_path / "layer")
@@ -104,7 +104,7 @@ def test_an_interrupted_save(
     ("thing", "stride"), [(TREE, 1), (learned(n_features=1), 3)], ids=["tree", "layer"]
 )
 def test_damaged_files(thing: Any, stride: int, tmp_path: Path) -> None:
-    """Flip any bit, cut anywhere: the same thing is read, or a ValueError raised."""
+    """Flipped bits and truncation give the same object or a ValueError."""
     file, load = tmp_path / "file", type(thing).load
     thing.save(file)
     data = file.read_bytes()

@@ -1,4 +1,4 @@
-"""What may go into a layer on a tree, what is refused, and what many ask at once."""
+"""Inputs of a layer on a tree: valid ones, errors, and concurrent calls."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from boltzmax import HierarchicalSoftmax
 from conftest import RunPython
 from tree_samples import TREES, layer_on, rows_for
 
-# ---- what goes in
+# ---- inputs
 
 
 @pytest.mark.parametrize(
@@ -29,7 +29,7 @@ def test_hidden_of_any_dtype(dtype: Any) -> None:
 
 @pytest.mark.parametrize("update", ["sequential", "batch", "hogwild"])
 def test_layouts(update: str) -> None:
-    """F order, strides, backwards, read-only, not aligned: what counts is the numbers."""
+    """F order, strides, reversed, read-only, unaligned: only the numbers matter."""
     hidden, target = rows_for(layer_on(TREES["mixed"]), 6)
     wide = np.zeros((12, 21), np.float32)
     wide[::2, ::3] = hidden
@@ -49,7 +49,7 @@ def test_layouts(update: str) -> None:
 
 @pytest.mark.parametrize("update", ["sequential", "batch", "hogwild"])
 def test_hidden_may_be_the_weights(update: str) -> None:
-    """Tied vectors: a step reads them as they were when it was called."""
+    """Tied vectors: a step reads them as they were before the call."""
     layer, other = layer_on(TREES["flat"]), layer_on(TREES["flat"])
     target = np.arange(20) % 7
     layer.sgd_step(layer.weight[:20], target, 0.5, update=update)
@@ -76,7 +76,7 @@ def test_hidden_too_large_for_float32() -> None:
         (np.ma.zeros((2, 7)), TypeError, "masked"),
     ],
 )
-def test_hidden_that_is_none(hidden: Any, error: type[Exception], message: str) -> None:
+def test_invalid_hidden(hidden: Any, error: type[Exception], message: str) -> None:
     layer = layer_on(TREES["mixed"])
     before = layer.weight.copy()
     questions = (
@@ -135,7 +135,7 @@ def test_targets_out_of_range(wrong: Any) -> None:
     ("target", "error"),
     [([0], ValueError), ([[0, 1]], ValueError), (0, ValueError), ([0.0, 1.0], TypeError)],
 )
-def test_targets_that_are_none(target: Any, error: type[Exception]) -> None:
+def test_invalid_targets(target: Any, error: type[Exception]) -> None:
     with pytest.raises(error, match="target"):
         layer_on(TREES["mixed"]).log_prob(np.zeros((2, 7)), target)
 
@@ -152,10 +152,10 @@ def test_no_rows_and_few(n: int, bias: bool) -> None:
     assert np.isnan(layer.loss(hidden, target)) == (n == 0)
 
 
-# ---- making layers, and replacing their arrays
+# ---- construction, and replaced arrays
 
 
-def test_making() -> None:
+def test_construction() -> None:
     tree = TREES["mixed"]
     for dtype in ("float16", "int32", ">f4", "longdouble", "complex128"):
         with pytest.raises(TypeError, match="dtype must be float32 or float64"):
@@ -198,7 +198,7 @@ REPLACEMENTS = {
 
 @pytest.mark.parametrize("case", REPLACEMENTS)
 def test_replaced_arrays(case: str) -> None:
-    """None of these can be used, and all are refused in words."""
+    """They are refused with a message; nothing crashes."""
     layer = layer_on(TREES["mixed"])
     hidden, target = rows_for(layer, 4)
     name = case.split(":")[0]
@@ -217,7 +217,7 @@ def test_replaced_arrays(case: str) -> None:
 @pytest.mark.parametrize("update", ["sequential", "batch", "hogwild"])
 @pytest.mark.parametrize("name", ["weight", "bias"])
 def test_read_only_arrays(name: str, update: str) -> None:
-    """All of a step is done, or nothing."""
+    """A step is done completely or not at all."""
     layer = layer_on(TREES["mixed"])
     before = layer.weight.copy()
     getattr(layer, name).flags.writeable = False
@@ -226,7 +226,7 @@ def test_read_only_arrays(name: str, update: str) -> None:
     np.testing.assert_array_equal(layer.weight, before)
 
 
-# ---- threads, forks, no memory
+# ---- threads, forks, out of memory
 
 TOGETHER = """
 import faulthandler, os, threading
@@ -288,8 +288,8 @@ except MemoryError:
 """
 
 
-def test_together(run_python: RunPython) -> None:
-    """Steps and questions from several threads, and forks meanwhile."""
+def test_concurrent_calls(run_python: RunPython) -> None:
+    """Steps and queries from several threads, with forks meanwhile."""
     code = "import warnings; warnings.simplefilter('ignore', DeprecationWarning)\n" + TOGETHER
     done = run_python(code)  # Python warns of forks beside threads
     assert done.returncode == 0, done.stderr
@@ -297,7 +297,7 @@ def test_together(run_python: RunPython) -> None:
 
 
 def test_no_memory_in_a_thread(run_python: RunPython) -> None:
-    """A search that finds no room is a MemoryError on any thread, not the end."""
+    """A search that runs out of memory on any thread is a MemoryError, not a crash."""
     pytest.importorskip("resource")
     done = run_python(NO_MEMORY)
     assert (done.returncode, done.stdout.split()) == (0, ["MemoryError"]), done.stderr

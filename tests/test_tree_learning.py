@@ -111,7 +111,7 @@ def test_no_rows() -> None:
 @pytest.mark.filterwarnings("error")
 @pytest.mark.parametrize("update", UPDATES)
 def test_rows_of_weight_zero(update: str) -> None:
-    """They move nothing."""
+    """They change nothing."""
     layer = layer_on(TREES["mixed"])
     hidden, target = rows_for(layer, 6)
     before = layer.weight.copy()
@@ -126,7 +126,7 @@ def test_rows_of_weight_zero(update: str) -> None:
 
 
 def test_infinite_losses_of_weight_zero() -> None:
-    """They are no losses, as in cross_entropy."""
+    """They count as 0, as in cross_entropy."""
     layer = HierarchicalSoftmax(Tree.balanced(2), 1, bias=False)
     layer.weight[:] = 1e30
     hidden = np.array([[1e30], [0.0]], np.float32)
@@ -140,7 +140,7 @@ def test_infinite_losses_of_weight_zero() -> None:
 @pytest.mark.parametrize("update", ["sequential", "grouped", "batch", "hogwild"])
 @pytest.mark.parametrize("bad", [np.inf, np.nan])
 def test_rows_of_weight_zero_need_not_be_finite(update: str, bad: float) -> None:
-    """Nothing is learnt from them, as if they were not there; a loss that is NaN is told."""
+    """They do not change the weights; a NaN loss is still returned."""
     layer, other = layer_on(TREES["mixed"]), layer_on(TREES["mixed"])
     hidden, target = rows_for(layer, 6)
     target[:] = target[0]
@@ -173,7 +173,7 @@ def test_weights_of_other_shapes(weight: Any) -> None:
 @every_tree
 @with_and_without_bias
 def test_sequential(tree: Tree, dtype: str, bias: bool, isa: str) -> None:
-    """One row after the other, in NumPy."""
+    """Compared with row-by-row steps in NumPy."""
     layer = layer_on(tree, 5, dtype, bias)
     slow = layer_on(tree, 5, "float64", bias)
     slow.weight[:] = layer.weight
@@ -202,7 +202,7 @@ def test_sequential(tree: Tree, dtype: str, bias: bool, isa: str) -> None:
 @both
 @with_and_without_bias
 def test_batch(dtype: str, bias: bool, isa: str) -> None:
-    """One step along the sum of the gradients that loss_with_grad tells."""
+    """One step along the sum of the gradients from loss_with_grad."""
     layer = layer_on(TREES["ternary"], 5, dtype, bias)
     hidden, target = rows_for(layer, 30)
     weight = np.linspace(0, 1, 30)
@@ -238,7 +238,7 @@ def test_adagrad(tree: Tree, dtype: str, isa: str) -> None:
 
 @pytest.mark.parametrize("scale", [0.0, 1e-6, 1e-3])
 def test_adagrad_moves_biases_by_about_the_rate(scale: float) -> None:
-    """However small the hidden vectors are: a bias has a gradient without them."""
+    """Even for tiny hidden vectors, which the gradient of a bias does not depend on."""
     layer = HierarchicalSoftmax(Tree.balanced(4), 3)
     layer.adagrad_step(np.full((1, 3), scale), [0], 0.1)
     assert layer.bias is not None
@@ -248,7 +248,7 @@ def test_adagrad_moves_biases_by_about_the_rate(scale: float) -> None:
 @pytest.mark.parametrize("eps", [0.0, 1e-10])
 @pytest.mark.parametrize("update", ["sequential", "hogwild"])
 def test_adagrad_of_nothing(eps: float, update: str) -> None:
-    """A gradient of zero is no step, not 0 / 0."""
+    """A gradient of zero gives no step, not 0 / 0."""
     layer = layer_on(TREES["mixed"])
     hidden, target = rows_for(layer, 4)
     before = layer.weight.copy()
@@ -285,7 +285,7 @@ def test_odd_options() -> None:
 @pytest.mark.parametrize("step", ["sequential", "batch", "hogwild", "adagrad", "wild adagrad"])
 @pytest.mark.parametrize("arity", [2, 5])
 def test_steps_learn(step: str, arity: int) -> None:
-    """50 classes, each with a vector of its own and noise around it."""
+    """50 classes, each a different vector with noise."""
     rng = np.random.default_rng(0)
     target = rng.integers(0, 50, 2000)
     hidden = rng.standard_normal((50, 60))[target] + 0.1 * rng.standard_normal((2000, 60))

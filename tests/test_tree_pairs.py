@@ -1,4 +1,4 @@
-"""Steps that neighbouring rows take together, and steps of pairs, of which both sides learn."""
+"""Grouped steps of neighbouring rows, and pair steps, which update both sides."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ TOGETHER = 16
 
 
 def runs(target: Any, most: int) -> list[slice]:
-    """Neighbours of one target, at most so many at a time."""
+    """Runs of neighbouring rows with the same target, at most `most` rows each."""
     out, begin = [], 0
     for end in range(1, len(target) + 1):
         if end == len(target) or target[end] != target[begin] or end - begin == most:
@@ -25,7 +25,7 @@ def runs(target: Any, most: int) -> list[slice]:
 
 
 def targets_in_runs(tree: Tree) -> Any:
-    """Runs of every length up to beyond the longest that goes together."""
+    """Runs of every length up to more than the longest group."""
     rng = np.random.default_rng(3)
     return np.concatenate(
         [np.full(length, rng.integers(tree.n_classes)) for length in range(1, TOGETHER + 3)]
@@ -33,7 +33,7 @@ def targets_in_runs(tree: Tree) -> Any:
 
 
 def twin(layer: HierarchicalSoftmax) -> HierarchicalSoftmax:
-    """The same layer in float64, to be trained by the formula."""
+    """The same layer in float64, to be trained by the reference."""
     slow = HierarchicalSoftmax(layer.tree, layer.n_features, dtype="float64")
     slow.weight[:] = layer.weight
     slow.bias = None if layer.bias is None else layer.bias.astype(float)
@@ -41,7 +41,7 @@ def twin(layer: HierarchicalSoftmax) -> HierarchicalSoftmax:
 
 
 def descend(slow: HierarchicalSoftmax, hidden: Any, target: Any, rate: float) -> tuple[Any, Any]:
-    """One step, in NumPy: the losses, and the gradient by the hidden vectors."""
+    """One step in NumPy; returns the losses and the gradient of the hidden vectors."""
     losses, d_hidden, d_weight, d_bias = gradient(slow, hidden, target, np.ones(len(target)))
     slow.weight -= rate * d_weight
     if slow.bias is not None:
@@ -75,7 +75,7 @@ def test_grouped(tree: str, features: int, dtype: str, isa: str) -> None:
 @pytest.mark.parametrize("features", [1, 19, 128])
 @pytest.mark.parametrize("bias", [True, False])
 def test_pairs(features: int, update: str, dtype: str, bias: bool, isa: str) -> None:
-    """The same vector may come several times in a group: it takes all its steps."""
+    """A vector that occurs several times in a group takes all of its steps."""
     layer = layer_on(TREES["mixed"], features, dtype, bias)
     layer.weight /= np.sqrt(features)
     slow = twin(layer)
@@ -128,7 +128,7 @@ def test_no_pairs() -> None:
 
 
 def test_odd_pairs() -> None:
-    """What cannot be learnt from is refused, and nothing has changed."""
+    """Invalid pairs are refused, and nothing changes."""
     layer = layer_on(TREES["mixed"])
     before = layer.weight.copy()
     vectors = np.ones((3, 7), np.float32)

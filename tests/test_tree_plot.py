@@ -1,4 +1,4 @@
-"""Drawings of trees: where nodes and edges are, and that every label can be read."""
+"""Drawings of trees: positions of nodes and edges, and legible labels."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ def boxes(ax: Any) -> Any:
 
 
 def outside(ax: Any, box: Any) -> float:
-    """By how many pixels labels, or places of nodes, lie outside of a box."""
+    """By how many pixels labels or nodes are outside a box."""
     texts = boxes(ax)
     places = ax.transData.transform([text.xy for text in ax.texts])
     low = np.minimum(texts[:, :2], places).min(axis=0)
@@ -65,7 +65,7 @@ def outside(ax: Any, box: Any) -> float:
 
 
 def crosses(box: Any, start: Any, end: Any) -> bool:
-    """Whether a line passes through a box: where it lies between the sides, across and down."""
+    """Whether a line passes through a box, by clipping it horizontally and vertically."""
     first, last = 0.0, 1.0
     for d in range(2):
         step, low, high = end[d] - start[d], box[d] - start[d], box[d + 2] - start[d]
@@ -94,7 +94,7 @@ def crossed(tree: Tree, ax: Any) -> list[tuple[int, int]]:
 
 
 def overlaps(ax: Any) -> list[tuple[str, str]]:
-    """Labels that lie on one another."""
+    """Labels that overlap."""
     left, bottom, right, top = boxes(ax).T
     meet = (left[:, None] < right) & (left < right[:, None])
     meet &= (bottom[:, None] < top) & (bottom < top[:, None])
@@ -128,13 +128,13 @@ def test_a_line_through_a_box() -> None:
 
 @every_sample
 def test_labels_on_a_figure_of_their_own(tree: Tree) -> None:
-    """All are there and whole, none is cut off, crossed by its node's edges, or on another one."""
+    """All are complete; none is cut off, crossed by its node's edges, or overlaps another."""
     ax = tree.plot()
     figure = ax.figure
     assert len(ax.texts) == tree.n_nodes
     assert not any("\u2026" in text.get_text() for text in ax.texts)
     assert all(text.get_fontsize() >= 7 for text in ax.texts)
-    for dpi in (figure.dpi, 60, 72, 80, 150, 300):  # as it may be saved with
+    for dpi in (figure.dpi, 60, 72, 80, 150, 300):  # resolutions for saving
         figure.set_dpi(dpi)
         figure.draw_without_rendering()
         assert outside(ax, figure.bbox) <= 0
@@ -170,7 +170,7 @@ def test_labels_of_any_tree(tree: Tree, length: int) -> None:
         pyplot.close("all")
 
 
-def test_the_middle_of_what_is_too_long_is_left_out(axes: Any) -> None:
+def test_long_labels_are_shortened_in_the_middle(axes: Any) -> None:
     labels = ["short", "begin " + "very " * 200 + "end$", "0" * 5000]
     TAXONOMY.plot(axes, labels=labels)
     words = [text.get_text() for text in axes.texts[:3]]
@@ -179,13 +179,13 @@ def test_the_middle_of_what_is_too_long_is_left_out(axes: Any) -> None:
     assert "\u2026" in words[1]
     assert words[1].endswith(" end\\$")
     assert outside(axes, axes.get_window_extent()) <= 0
-    ax = TAXONOMY.plot(labels=labels)  # a figure grows, but not without end
+    ax = TAXONOMY.plot(labels=labels)  # a figure grows up to a limit
     assert outside(ax, ax.figure.bbox) <= 0
     assert max(ax.figure.get_size_inches()) <= 200
 
 
 def test_drawings_next_to_others() -> None:
-    """What is drawn in the axes already does not matter, and other axes are left alone."""
+    """Existing drawings in the axes do not matter, and other axes are not changed."""
     figure = Figure(dpi=80, facecolor="yellow")
     first, second = figure.subplots(1, 2)
     second.plot([0, 50], [3, 4])
@@ -218,7 +218,7 @@ def test_drawing_has_leaves_side_by_side(axes: Any) -> None:
     }
 
 
-@settings(max_examples=25, deadline=None)  # figures take their time
+@settings(max_examples=25, deadline=None)  # figures are slow
 @given(trees())
 def test_drawing_is_the_tree(tree: Tree) -> None:
     ax = Figure().subplots()

@@ -1,4 +1,4 @@
-"""The likeliest classes, draws, and nodes that are sure enough."""
+"""The likeliest classes, samples, and nodes that are certain enough."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def test_ties_go_to_the_lower_class(tree: Tree, dtype: str, bias: bool) -> None:
 
 @given(st.data())
 def test_topk_on_coarse_weights(data: st.DataObject) -> None:
-    """Ties of all kinds: few values, trees at random."""
+    """Ties of all kinds: few distinct values, random trees."""
     n = data.draw(st.integers(2, 40))
     above = [-1, *(data.draw(st.integers(0, i - 1)) for i in range(1, n))]
     tree = Tree.from_parents(above)
@@ -69,7 +69,7 @@ def test_topk_on_coarse_weights(data: st.DataObject) -> None:
 @pytest.mark.parametrize("arity", [2, 3])
 @pytest.mark.parametrize("scale", [0.3, 2.0, 10.0])
 def test_many_classes(arity: int, scale: float, dtype: str, isa: str) -> None:
-    """More open nodes than are looked at together, most of which have to wait."""
+    """More open nodes than are expanded together, so that most are queued."""
     for tree in (Tree.balanced(700, arity), Tree.huffman(1 / np.arange(1, 701), arity)):
         layer = layer_on(tree, dtype=dtype)
         hidden = rows_for(layer, 5, scale=scale)[0]
@@ -98,7 +98,7 @@ def test_min_prob(dtype: str) -> None:
 
 @pytest.mark.parametrize("beam", [1, 2, 5])
 def test_narrow_beams(beam: int) -> None:
-    """What they find is true, in order, and no better than the truth."""
+    """Their results are correct and in order, but may miss better classes."""
     layer = layer_on(Tree.huffman(1 / np.arange(1, 101), arity=3))
     hidden = rows_for(layer, 30)[0]
     every = layer.log_prob_all(hidden)
@@ -115,7 +115,7 @@ def test_narrow_beams(beam: int) -> None:
     assert (visited <= 3 * beam * layer.tree.depth).all()
 
 
-def test_few_nodes_are_visited_where_it_is_clear() -> None:
+def test_peaked_distributions_visit_few_nodes() -> None:
     tree = Tree.balanced(10_000)
     layer = HierarchicalSoftmax(tree, 1, bias=False)
     layer.weight[:] = 1
@@ -160,13 +160,13 @@ def test_beam_of_any_size() -> None:
     check_top(layer_on(TREES["mixed"]), np.ones((1, 7)), 3, beam=2**70)
 
 
-# ---- rows that are no numbers
+# ---- rows with NaN or infinities
 
 
 @both
 @every_choice
 def test_rows_with_nan(tree: Tree, dtype: str, isa: str) -> None:
-    """Probabilities are NaN, there are no top classes, and the other rows do not mind."""
+    """Probabilities are NaN, there are no top classes, and other rows are not affected."""
     layer = layer_on(tree, dtype=dtype)
     hidden = rows_for(layer, 3)[0]
     good = layer.topk(hidden, 2), layer.log_prob_all(hidden), layer.predict_node(hidden, 0.5)
@@ -191,7 +191,7 @@ def test_rows_with_nan(tree: Tree, dtype: str, isa: str) -> None:
 
 @both
 def test_infinite_scores(dtype: str, isa: str) -> None:
-    """Certain choices; impossible classes still are classes."""
+    """Certain choices; impossible classes are still classes."""
     layer = HierarchicalSoftmax(Tree.balanced(4), 1, bias=False, dtype=dtype)
     layer.weight[:] = 1
     for infinite, order in ((np.inf, [0, 1, 2, 3]), (-np.inf, [3, 0, 1, 2])):

@@ -43,7 +43,7 @@ node 3
     assert render(TAXONOMY) == TAXONOMY.render() == expected
 
 
-def test_numbers_stand_for_names() -> None:
+def test_numbers_replace_missing_names() -> None:
     expected = """\
 node 4
 |-- 3
@@ -76,7 +76,7 @@ node 4
     assert render(tree) == expected
 
 
-def test_labels_stand_beside_classes_and_before_names() -> None:
+def test_labels_take_precedence_over_names() -> None:
     text = render(TAXONOMY, labels=["Cat", 7, ""])
     assert re.findall(r"-- (\d.*)", text) == ["2", "0: Cat", "1: 7"]
     assert "animal" in text
@@ -104,8 +104,8 @@ def test_long_trees_are_cut(max_nodes: int, last: str) -> None:
 
 
 @given(trees())
-def test_lines_tell_the_whole_tree(tree: Tree) -> None:
-    """The parent of a line is the last one above it that begins further left."""
+def test_text_contains_the_whole_tree(tree: Tree) -> None:
+    """The parent of a line is the last line above it with less indentation."""
     above: list[int] = []
     nodes = []
     for line in render(tree).splitlines():
@@ -124,7 +124,7 @@ def test_lines_tell_the_whole_tree(tree: Tree) -> None:
     assert nodes == list(depth_first(tree))
 
 
-def test_deep_and_wide_trees_are_no_matter() -> None:
+def test_deep_and_wide_trees() -> None:
     deep = chain(5000)
     assert render(deep, max_nodes=3000).endswith("\n... 2001 more nodes")
     assert render(deep, max_nodes=5001).splitlines()[-1] == " " * 4 * 4999 + "`-- 0"

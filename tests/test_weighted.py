@@ -1,4 +1,4 @@
-"""Weighted logsumexp and the signs of sums: what is left where weights cancel, and everywhere."""
+"""Weighted logsumexp and the signs of sums, with and without cancellation."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ WIDE = ("longdouble", "clongdouble")
 
 
 def exact(x: Array, b: Array) -> tuple[Any, int]:
-    """Logarithm and sign of a sum of real terms, to a thousand digits of its largest."""
+    """Logarithm and sign of a sum of real terms, to a thousand digits of the largest."""
     with mpmath.workdps(1000):
         total = mpmath.fsum(
             exactly(w) * mpmath.exp(exactly(v)) for v, w in zip(x, b, strict=True) if w
@@ -35,7 +35,7 @@ def exact(x: Array, b: Array) -> tuple[Any, int]:
 
 
 def check(x: Any, b: Any, dtype: str = "float64") -> None:
-    """A row against mpmath: within 1.5 ULP (1 more where float16 is rounded a second time)."""
+    """Compare a row with mpmath: within 1.5 ULP (1 more if float16 is rounded twice)."""
     x, b = np.array(x, dtype), np.array(b, dtype)
     expected, sign = exact(x, b)
     got, got_sign = logsumexp(x, b=b, return_sign=True)
@@ -71,8 +71,8 @@ def deepest_of(dtype: str) -> float:
 
 
 @pytest.mark.parametrize("function", [logsumexp, special.logsumexp])
-def test_what_two_large_terms_leave(isa: str, function: Callable[..., Any]) -> None:
-    """Rows that used to lose their third term, or all of its digits."""
+def test_small_terms_after_cancellation(isa: str, function: Callable[..., Any]) -> None:
+    """Rows that once lost their third term, or all of its digits."""
     for x, b in (
         ([0, 0, -40], [1, -1, 1]),
         ([0, 0, -30], [1, -1, 1]),
@@ -101,7 +101,7 @@ def test_equal_and_opposite_terms_vanish(isa: str, dtype: str, axis: int) -> Non
     real = np.empty(0, dtype).real.dtype.name
     x, b, rest = triples(count, real, deepest_of(dtype))
     x, b = x.astype(dtype), b.astype(dtype)
-    if dtype.startswith("c"):  # every row turned by an angle of its own
+    if dtype.startswith("c"):  # rotate every row by a different angle
         x = x + np.linspace(-3, 3, count, dtype=real)[:, None] * x.dtype.type(1j)
     if axis == 0:
         x, b = x.T.copy(), b.T.copy()
@@ -121,7 +121,7 @@ def test_equal_and_opposite_terms_vanish(isa: str, dtype: str, axis: int) -> Non
 
 @pytest.mark.parametrize("dtype", REAL)
 def test_random_rows(isa: str, dtype: str) -> None:
-    """Rows of small integers, whose terms cancel by the dozen, and of numbers that do not."""
+    """Rows of small integers, in which many terms cancel, and of numbers that do not cancel."""
     rng = np.random.default_rng(6)
     for n in (1, 2, 3, 5, 8, 17, 33, 60, 100):
         for _ in range(4):
@@ -132,7 +132,7 @@ def test_random_rows(isa: str, dtype: str) -> None:
 
 
 def test_terms_that_cancel_without_being_equal(isa: str) -> None:
-    """Down to weights that are the best approximations of what would make the sum 0."""
+    """Including weights that are the closest to making the sum 0."""
     with mpmath.workdps(200):
         e = mpmath.exp(1)
         first = -float(e)
@@ -161,7 +161,7 @@ def test_numbers_near_the_end_of_the_range(isa: str) -> None:
 
 @pytest.mark.parametrize("n", [32_768, 32_769, 100_003])
 def test_long_rows(isa: str, n: int, threads: Callable[[int], None]) -> None:
-    """Pieces of a row cancel as its elements do."""
+    """Segments of a row cancel like its elements."""
     rng = np.random.default_rng(7)
     half = rng.standard_normal(n // 2)
     x = np.concatenate([half, half[::-1], -50 + np.zeros(n % 2 + 2)])
@@ -262,7 +262,7 @@ def test_masks_and_temperatures(isa: str, dtype: str) -> None:
 
 @pytest.mark.parametrize("dtype", REAL)
 @pytest.mark.parametrize("n", [1, 7, 33, 500])
-def test_bits_depend_on_the_row_alone(
+def test_bits_depend_only_on_the_row(
     isa: str, dtype: str, n: int, threads: Callable[[int], None]
 ) -> None:
     rng = np.random.default_rng(11)
@@ -313,7 +313,7 @@ def test_empty(isa: str) -> None:
 
 
 @pytest.mark.skipif(boltzmax.isa() == "scalar", reason="one instruction set is enough")
-def test_weights_of_one_are_no_weights(isa: str) -> None:
+def test_weights_of_one_change_nothing(isa: str) -> None:
     rng = np.random.default_rng(13)
     for dtype in REAL:
         for n in (3, 40, 1000):

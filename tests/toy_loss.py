@@ -1,4 +1,4 @@
-"""A loss as an example of how one is added: the generalized cross-entropy, (1 - p^q) / q."""
+"""An example of a new loss: the generalized cross-entropy, (1 - p^q) / q."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ Doubles = NDArray[np.float64]
 
 
 def _term(log_prob: Doubles, q: float) -> tuple[Doubles, Doubles]:
-    """Return (1 - p^q) / q and its derivative by -log p, given log p."""
+    """Return (1 - p^q) / q and its derivative with respect to -log p, given log p."""
     return -np.expm1(q * log_prob) / q, np.exp(q * log_prob)
 
 
@@ -43,7 +43,7 @@ def toy_loss(
     target : array_like of int, shape (...)
         The classes.
     q : float, default 0.7
-        From 1, the absolute error of p_t, down to 1e-3, nearly the cross-entropy.
+        From 1e-3 (nearly the cross-entropy) to 1 (the absolute error of p_t).
     weight : array_like, shape (K,), optional
         A weight for each class.
     ignore_index : int, default -100
@@ -61,9 +61,9 @@ def toy_loss(
     Raises
     ------
     IndexError
-        For a target out of range; it names the first.
+        For a target out of range; the message names the first.
     TypeError, ValueError
-        For what else does not make sense.
+        For any other invalid argument.
 
     {see_gradient}
 
@@ -94,7 +94,7 @@ def toy_loss_with_grad(
     empty: str = "nan",
     out: Array | None = None,
 ) -> tuple[Any, Array]:
-    """Generalized cross-entropy and its gradient by the logits.
+    """Generalized cross-entropy and its gradient with respect to the logits.
 
     {parameters}
 

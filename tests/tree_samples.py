@@ -1,4 +1,4 @@
-"""Trees and layers to test on, and what they must compute: slow and plain."""
+"""Trees and layers for tests, with slow, simple reference implementations."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ TREES = {
 
 @st.composite
 def trees(draw: st.DrawFn) -> Tree:
-    """Any tree: every node hangs below one of those before it, or begins it."""
+    """Any tree: every node but the root is a child of an earlier one."""
     n = draw(st.integers(2, 30))
     parents = [-1, *(draw(st.integers(0, i - 1)) for i in range(1, n))]
     return Tree.from_parents(parents)
@@ -127,7 +127,7 @@ def gradient(
 
 
 def top(log_probs: Array, k: int, min_log_prob: float = -np.inf) -> tuple[Array, Array]:
-    """The k largest of each row, the lower class first of equal ones."""
+    """The k largest of each row; ties go to the lower class."""
     order = np.argsort(-log_probs, axis=1, kind="stable")[:, :k]
     best = np.take_along_axis(log_probs, order, 1)
     enough = best >= min_log_prob

@@ -1,7 +1,7 @@
 """Units in the last place, and the accuracy budgets of the package as functions.
 
 Everything is computed in the wide type of the exact result (see `oracle`), so that measuring adds
-nothing of its own.
+no error.
 
 Words used below: `eps` is the spacing of the format at 1 (2**-23 for float32, 2**-52 for float64),
 `u = eps / 2` the unit roundoff, ``d_j = x_j - max(x)``, ``p_j`` the softmax and ``L =
@@ -83,7 +83,7 @@ def ulp(x: npt.ArrayLike, dtype: np.dtype[Any]) -> Array:
     x = np.asarray(x)
     wide = x.dtype.type if x.dtype == np.longdouble else np.float64
     with np.errstate(over="ignore", under="ignore"):
-        # The exponent survives a cast to float64, which is a multiple faster than long double.
+        # A cast to float64, which is much faster than long double, keeps the exponent.
         size = np.abs(x.astype(np.float64, copy=False))
     _, exponent = np.frexp(np.where(np.isfinite(size), size, f.largest))
     exponent = np.where(size > 0, np.maximum(exponent - 1, f.min_exponent), f.min_exponent)
@@ -94,8 +94,7 @@ def ulp(x: npt.ArrayLike, dtype: np.dtype[Any]) -> Array:
 def round_to(x: npt.ArrayLike, dtype: np.dtype[Any]) -> Array:
     """`x` rounded once to the nearest number of `dtype` (ties to even), in the type of `x`.
 
-    A cast may round twice (float64 to bfloat16 by way of float32), which is why the tests do not
-    use one.
+    A cast may round twice (float64 to bfloat16 through float32), so the tests do not use casts.
     """
     x = np.asarray(x)
     unit = ulp(x, dtype)
@@ -110,7 +109,7 @@ def softmax_budget(d: Array, y: Array, dtype: np.dtype[Any]) -> Array:
     ``|d|/2 eps = |d| u`` is the rounding of ``x_i - max``, which exp turns into a relative error.
     Subnormal numbers have an absolute spacing instead of a relative one: two roundings (the
     exponential, and the quotient) cost half of it each. Flushing subnormal results to zero is
-    outside of the budget.
+    outside the budget.
     """
     f = format_of(dtype)
     distance = np.where(y > 0, np.abs(d), 0)
@@ -125,12 +124,12 @@ def log_budget(result: Array, d: Array, slack: Array, unit: Array, dtype: np.dty
 
     * ``0.5 ULP(d)`` is the rounding of ``x_i - max``, for log_softmax, whose result contains it
       (logsumexp has ``d = 0``);
-    * `slack` is what the same rounding of every ``x_j - max`` does to the logarithm of the sum: it
-      moves d_j by ``0.5 ULP(d_j)`` at most, and the derivative of L by d_j is p_j, so L moves by
-      ``sum(p_j 0.5 ULP(d_j))`` at most (see `oracle.Exact.slack`);
-    * `unit` is where ULP(result) is taken.  It is the result itself, but for logsumexp where ``max
-      < 0`` and the result is smaller than L: ``max + L`` cancels, an exponential rounded to the
-      format cannot give digits relative to what is left, and the unit is that of L.  log_softmax
+    * `slack` is the effect of the same rounding of every ``x_j - max`` on the logarithm of the sum:
+      it moves d_j by at most ``0.5 ULP(d_j)``, and dL/dd_j = p_j, so L moves by at most
+      ``sum(p_j 0.5 ULP(d_j))`` (see `oracle.Exact.slack`);
+    * `unit` is the number whose ULP is used.  It is the result itself, except for logsumexp with
+      ``max < 0`` and a result smaller than L: ``max + L`` cancels, an exponential rounded to the
+      format cannot give digits relative to the difference, and the unit is that of L.  log_softmax
       (``d - L``, both of one sign) never cancels.
     """
     rounding = np.where(np.isfinite(d) & (d != 0), 0.5 * ulp(d, dtype), 0)
@@ -141,8 +140,8 @@ def log_budget(result: Array, d: Array, slack: Array, unit: Array, dtype: np.dty
 def half_budget(target: Array, got: Array, unit: Array, dtype: np.dtype[Any]) -> Array:
     """1 ULP (of the larger of the two at the edge of a binade) around the correctly rounded result.
 
-    Where logsumexp cancels (see `log_budget`) float32, in which half types are computed, has 2 eps
-    of L to give.
+    Where logsumexp cancels (see `log_budget`), float32, in which half types are computed, may err
+    by 2 eps of L.
     """
     float32 = FORMATS["float32"].eps
     result: Array = np.maximum(ulp(target, dtype), ulp(got, dtype)) + 2 * float32 * unit
@@ -150,7 +149,7 @@ def half_budget(target: Array, got: Array, unit: Array, dtype: np.dtype[Any]) ->
 
 
 def cancelled(op: str, exact: Exact) -> Array:
-    """L for a logsumexp that is smaller than it (see `log_budget`), 0 otherwise."""
+    """L where logsumexp is smaller than L (see `log_budget`), 0 otherwise."""
     value = exact.result(op)
     unit = exact.log_sum if op == "logsumexp" else np.zeros_like(value)
     return np.where(np.abs(value) < unit, unit, 0)
@@ -180,13 +179,13 @@ def error(op: str, got: Array, exact: Exact, dtype: np.dtype[Any]) -> Array:
 
 @np.errstate(all="ignore")
 def of_budget(op: str, got: Array, exact: Exact, dtype: np.dtype[Any]) -> Array:
-    """The error of every element as a fraction of its budget: 1 at most."""
+    """The error of every element as a fraction of its budget: at most 1."""
     shape = exact.result(op).shape
     if got.dtype != dtype or got.shape != shape:
         raise AssertionError(f"{op} gave {got.dtype}{got.shape}, not {dtype}{shape}")
     if op in REDUCTIONS or shape[-1] <= BLOCK:
         return error(op, got, exact, dtype) / budget(op, got, exact, dtype)
-    # Long rows in blocks that stay in cache: the temporaries would spend their time on page faults.
+    # Long rows in blocks that stay in cache: large temporaries would be slowed by page faults.
     starts = range(0, shape[-1], BLOCK)
     pieces = [(got[..., i : i + BLOCK], exact.columns(slice(i, i + BLOCK))) for i in starts]
     return np.concatenate([of_budget(op, part, piece, dtype) for part, piece in pieces], axis=-1)

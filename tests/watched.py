@@ -1,6 +1,6 @@
-"""Prove that a sanitizer watches: ``python watched.py asan|tsan ISA SIZE`` must be caught.
+"""Check that a sanitizer works: it must catch ``python watched.py asan|tsan ISA SIZE``.
 
-It does wrong on purpose.  `.ci/sanitizers` runs it before the tests, whose silence would mean
+The errors are deliberate.  `.ci/sanitizers` runs this before the tests, whose success would prove
 nothing otherwise.
 """
 
@@ -17,13 +17,13 @@ import boltzmax.testing
 
 
 def read_one_too_many(size: int) -> None:
-    """Behind the last element of an array: a masked load where the kernels have such."""
+    """Read beyond the last element of an array, by a masked load if the kernels use them."""
     x = boltzmax.softmax(np.zeros((1, size), np.float32))
     boltzmax.logsumexp(as_strided(x, (1, size + 1)))
 
 
 def write_the_same(size: int) -> None:
-    """Two threads into one array, at one time or another."""
+    """Write to one array from two threads."""
     x, out = np.ones((8, size), np.float32), np.empty((8, size), np.float32)
 
     def write() -> None:

@@ -39,7 +39,7 @@ int DeviceOf(const void* memory) {
   return is_device ? attributes.device : -1;
 }
 
-// To choose a device wakes it up: not where it is the current one.
+// Does not set the current device again: setting a device initializes it.
 DeviceScope::DeviceScope(int device) : device_(device) {
   Check(cudaGetDevice(&before_), "asking for the device");
   if (device_ != before_) Check(cudaSetDevice(device), "choosing a device");
@@ -54,13 +54,14 @@ void Order(Stream earlier, Stream later) {
   Check(cudaEventCreateWithFlags(&event, cudaEventDisableTiming), "making an event");
   const cudaError_t recorded = cudaEventRecord(event, earlier);
   const cudaError_t waits = recorded == cudaSuccess ? cudaStreamWaitEvent(later, event, 0) : recorded;
-  cudaEventDestroy(event);  // when it has happened
+  cudaEventDestroy(event);  // takes effect when the event has happened
   Check(waits, "joining two streams");
 }
 
 namespace {
 
-// For each device, made when it is first wanted. What is idle beyond this goes back to the device when somebody waits.
+// The pool of each device, created when first needed. Idle memory above its limit is returned to the device at the next
+// synchronization.
 cudaMemPool_t PoolOf(int device) {
   constexpr uint64_t kKept = uint64_t{256} << 20;
   static std::mutex mutex;
@@ -107,7 +108,7 @@ Limits LimitsOf(const void* kernel) {
       static_cast<size_t>(Attribute(cudaDevAttrMaxSharedMemoryPerBlockOptin)) - attributes.sharedSizeBytes;
   Check(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, static_cast<int>(most)),
         "asking for shared memory");
-  // What was compiled for older devices knows of no clusters, wherever it runs.
+  // Code that was compiled for older devices has no clusters, even on newer ones.
   constexpr int kFirstWithClusters = 90;
   if (attributes.ptxVersion >= kFirstWithClusters && Attribute(cudaDevAttrClusterLaunch) != 0) {
     Check(cudaFuncSetAttribute(kernel, cudaFuncAttributeNonPortableClusterSizeAllowed, 1), "asking for clusters");

@@ -7,7 +7,7 @@
 
 namespace boltzmax::cuda {
 
-// 2^x, within 2^-22 of it; what is subnormal may be 0.
+// 2^x. Max error 2^-22, relatively; subnormal results may be 0.
 BOLTZMAX_DEVICE float RoughPow2(float x) {
 #if defined(__CUDA_ARCH__)
   float power;
@@ -18,7 +18,7 @@ BOLTZMAX_DEVICE float RoughPow2(float x) {
 #endif
 }
 
-// T and 1/T, the inverse as an unevaluated sum: what is divided is rounded once.
+// T and 1/T, the inverse as an unevaluated sum, so that a quotient is rounded once.
 template <class T>
 struct Temperature {
   T value, inverse_hi, inverse_lo;
@@ -28,14 +28,14 @@ struct Temperature {
     inverse_lo = sizeof(T) == 4 ? static_cast<T>(temperature.inverse - static_cast<double>(inverse_hi))
                                 : static_cast<T>(temperature.error);
   }
-  // d / T. Where that is infinite, the small half of 1 / T has nothing to add; it might make it NaN.
+  // d / T. If that is infinite, the small half of 1 / T must not be added: it might make it NaN.
   BOLTZMAX_DEVICE T Divide(T d) const {
     const T quotient = d * inverse_hi;
     return quotient - quotient == T(0) ? MulAdd(d, inverse_hi, d * inverse_lo) : quotient;
   }
 };
 
-// A coefficient as a constant of its own: device code cannot see a host's array.
+// A coefficient as a separate constant: device code cannot see a host's array.
 template <class T, int i>
 constexpr T kExpPoly = ExpReduction<T, 1>::kPoly[i];
 
@@ -49,9 +49,9 @@ BOLTZMAX_DEVICE T ExpPolynomial(T r, T q) {
   }
 }
 
-// Exponentials come 2^kBits times as large: so none that counts is subnormal, and the product with 2^k is always exact. At
-// kLowest k + kBits is where the exponent's bits are 0: what is as low, or lower, becomes 0 itself. Unscaled it is less than
-// half the smallest number.
+// Exponentials are scaled by 2^kBits, so that none that counts is subnormal, and the product with 2^k is always exact.
+// At kLowest, k + kBits makes the exponent's bits 0: anything as low, or lower, becomes 0. Without the scale that is
+// less than half the smallest number.
 template <class T>
 struct ExpScale;
 template <>
@@ -67,7 +67,7 @@ struct ExpScale<double> {
   static constexpr double kLowest = -746.52;  // -1077 log 2
 };
 
-// v 2^(k + bits of the scale), where `shifted` has k in its lowest bits, as adding kRoundingMagic leaves it.
+// v 2^(k + bits of the scale), where `shifted` has k in its lowest bits, as after adding kRoundingMagic.
 BOLTZMAX_DEVICE float TimesPow2(float v, float shifted) {
   constexpr uint32_t kBias = 127 + ExpScale<float>::kBits;
   return v * BitCast<float>((BitCast<uint32_t>(shifted) << 23) + (kBias << 23));
@@ -77,8 +77,8 @@ BOLTZMAX_DEVICE double TimesPow2(double v, double shifted) {
   return v * BitCast<double>((BitCast<uint64_t>(shifted) << 52) + (kBias << 52));
 }
 
-// exp(d / T) times ExpScale, within 1 ULP at T = 1; another T rounds d / T. The reduction and the polynomial are those of
-// kernels/math/exp.hpp.
+// exp(d / T) times ExpScale. Max error 1 ULP, valid for d <= 0 and T = 1; any other T rounds d / T. The reduction and
+// the polynomial are those of kernels/math/exp.hpp.
 template <class T>
 BOLTZMAX_DEVICE T ScaledExp(T d, T lowest, const Temperature<T>& temperature) {
   using C = ExpConstants<T>;
@@ -99,7 +99,7 @@ class ExpOf {
   explicit BOLTZMAX_DEVICE ExpOf(const Temperature<T>& temperature)
       : temperature_(temperature), lowest_(ExpScale<T>::kLowest * temperature.value) {}
   BOLTZMAX_DEVICE T Scaled(T d) const { return ScaledExp(d, lowest_, temperature_); }
-  // Half the smallest number more than 1 ULP where it is subnormal.
+  // Max error 1 ULP, and half the smallest number more where the result is subnormal.
   BOLTZMAX_DEVICE T operator()(T d) const { return Scaled(d) * ExpScale<T>::kInverse; }
 
  private:
@@ -107,8 +107,8 @@ class ExpOf {
   T lowest_;
 };
 
-// For results of sixteen bits the processor's own power of two will do, and one rounding of d log2(e) / T <= 160: together
-// 2^-16 of a result, whose half ULP is 2^-12 at least.
+// For 16-bit results, the processor's own power of two is accurate enough, and one rounding of d log2(e) / T <= 160.
+// Max error 2^-16 of a result, whose half ULP is at least 2^-12.
 class ExpOfHalves {
  public:
   explicit BOLTZMAX_DEVICE ExpOfHalves(const Temperature<float>& temperature)
@@ -121,8 +121,8 @@ class ExpOfHalves {
     return RoughPow2(MulAdd(d, factor_, static_cast<float>(ExpScale<float>::kBits)));
   }
   BOLTZMAX_DEVICE float operator()(float d) const { return Scaled(d) * ExpScale<float>::kInverse; }
-  // For what is told in float32: within 2^-21, as what the rounding of the argument lost is a factor near 1. Where it is
-  // subnormal it may be 0.
+  // For losses in float32. Max error 2^-21, since the rounding error of the argument is corrected by a factor near 1.
+  // Subnormal results may be 0.
   BOLTZMAX_DEVICE float Careful(float d) const {
     const float finite = AtLeast(lowest_, d);
     const float power = finite * factor_;

@@ -22,14 +22,14 @@ struct Gradient {
   }
 };
 
-// ---- rows that wait where they were read ----
+// ---- rows that stay on the chip between reading and writing ----
 
 template <class S>
 struct PacketPair {
   Packet<S> dy, y;
 };
 
-// dy, y and dx lie equally far from where packets do.
+// dy, y and dx have the same offset from packet boundaries.
 template <class S, Operation operation>
 struct GradientReader {
   using T = Compute<S>;
@@ -50,7 +50,7 @@ struct GradientReader {
     T dy[kItems], y[kItems];
     WidenPacket(pair.dy, dy);
     WidenPacket(pair.y, y);
-    // What is beyond the row is 0.
+    // Elements beyond the row are 0.
     BOLTZMAX_UNROLL
     for (int i = 0; i < kItems; ++i) dy[i] = gradient.Term(dy[i], y[i]);
     sum.Add(TreeSum(dy));
@@ -65,7 +65,7 @@ struct GradientReader {
   }
 };
 
-// A warp for each row.
+// One warp per row.
 template <class S, Operation operation, int kPackets>
 __global__ void __launch_bounds__(32 * kRowsOfBlock, 5) ShortGradients(const __grid_constant__ Task task) {
   using T = Compute<S>;
@@ -93,7 +93,7 @@ __global__ void __launch_bounds__(32 * kRowsOfBlock, 5) ShortGradients(const __g
   }
 }
 
-// A block for each row, or a cluster.
+// One block per row, or one cluster.
 template <class S, Operation operation, bool kClustered>
 __global__ void __launch_bounds__(kStagedThreads, 3) StagedGradients(const __grid_constant__ Task task, int blocks) {
   using T = Compute<S>;

@@ -1,4 +1,4 @@
-// How kernels are launched.
+// Launching kernels.
 #pragma once
 
 #include <algorithm>
@@ -12,22 +12,23 @@ namespace boltzmax::cuda {
 
 inline void Check(cudaError_t status, const char* what) {
   if (status == cudaSuccess) return;
-  cudaGetLastError();  // the next call is not to find it
+  cudaGetLastError();  // so that the next call does not find it
   if (status == cudaErrorMemoryAllocation) throw OutOfMemory(what);
   throw Error(std::string(what) + ": " + cudaGetErrorString(status));
 }
 
 inline int64_t CeilDivide(int64_t a, int64_t b) { return (a + b - 1) / b; }
 
-// What a kernel may ask for on the current device.
+// What a kernel may use on the current device.
 struct Limits {
-  size_t shared = 0;          // bytes that a launch may add to those that the kernel has
+  size_t shared = 0;          // bytes that a launch may add to the kernel's own
   bool has_clusters = false;  // of any size that the device can place
 };
-// Raises the limits as far as they go, once for each device: to raise them for a launch would lower another thread's.
+// Raises the limits as far as possible, once per device: raising them for each launch could lower those of another
+// thread.
 Limits LimitsOf(const void* kernel);
 
-// How many blocks of how many threads, with how many bytes of shared memory, in clusters of how many.
+// The numbers of blocks and threads, the bytes of shared memory, and the size of clusters.
 struct Grid {
   int64_t blocks;
   dim3 threads;
@@ -35,7 +36,7 @@ struct Grid {
   int cluster = 1;
 };
 
-// The same as CUDA has it; `attribute` has to live as long.
+// The same in CUDA's form; `attribute` must live as long.
 inline cudaLaunchConfig_t ConfigOf(const Grid& grid, Stream stream, cudaLaunchAttribute* attribute) {
   cudaLaunchConfig_t config = {};
   config.gridDim = dim3(static_cast<unsigned>(grid.blocks));
@@ -58,7 +59,7 @@ void Launch(void (*kernel)(Parameters...), const Grid& grid, Stream stream, Argu
   Check(cudaLaunchKernelEx(&config, kernel, static_cast<Parameters>(arguments)...), "launching a kernel");
 }
 
-// Of the current device.
+// An attribute of the current device.
 inline int Attribute(cudaDeviceAttr attribute) {
   int value = 0;
   Check(cudaDeviceGetAttribute(&value, attribute, CurrentDevice()), "asking what the device can do");

@@ -1,4 +1,4 @@
-// The host's side: how a task becomes kernels on a stream. Nothing here waits for the device that does not say so.
+// The host's side: turns a task into kernels on a stream. Functions do not wait for the device unless they say so.
 #pragma once
 
 #include <stddef.h>
@@ -15,7 +15,7 @@ namespace boltzmax::cuda {
 
 using Stream = CUstream_st*;
 
-// What CUDA said; after it the device can be used as before, unless CUDA says otherwise.
+// CUDA's error; the device remains usable unless CUDA says otherwise.
 struct Error : std::runtime_error {
   using std::runtime_error::runtime_error;
 };
@@ -32,14 +32,14 @@ std::string WhyUnavailable();
 // Whether the device is that of emulated/.
 bool IsEmulated();
 
-// The version of CUDA's that this was compiled with, such as 13000; and the current device.
+// The CUDA version that this was compiled with, such as 13000; and the current device.
 int CudaVersion();
 int CurrentDevice();
 
-// The device on which memory lies; -1 if it is the host's alone.
+// The device that memory belongs to; -1 for host memory.
 int DeviceOf(const void* memory);
 
-// Makes a device the current one, for as long as this lives.
+// Makes a device current for the lifetime of this object.
 class DeviceScope {
  public:
   explicit DeviceScope(int device);
@@ -51,23 +51,24 @@ class DeviceScope {
   int device_, before_ = 0;
 };
 
-// What is launched on `later` from now on waits for what was launched on `earlier`, both of the current device.
+// Everything launched on `later` from now on waits for everything launched on `earlier` so far; both are streams of the
+// current device.
 void Order(Stream earlier, Stream later);
 
-// Memory of the current device, ordered by a stream: out of a pool of our own, which keeps some of it for the next call.
+// Memory of the current device, ordered by a stream, from our own pool, which keeps some of it for the next call.
 void* Allocate(size_t bytes, Stream stream);
 void Free(void* memory, Stream stream) noexcept;
-// Frees what streams that we do not know may still use: waits for the current device.
+// Frees memory that unknown streams may still use: waits for the current device.
 void FreeWhenIdle(void* memory) noexcept;
 
 void Clear(void* memory, size_t bytes, Stream stream);
 
-// These wait.
+// These wait for the copy.
 void CopyIn(void* device, const void* host, size_t bytes, Stream stream);
 void WaitFor(Stream stream);
 void CopyOut(void* host, const void* device, size_t bytes, Stream stream);
 
-// Everything but losses of several rows.
+// Every operation except losses of several rows.
 void Run(const Task& task, Stream stream);
 
 void RunLayer(const LayerTask& task, Stream stream);
@@ -75,10 +76,10 @@ void RunTopClasses(const LayerTask& task, const TopTask& top, Stream stream);
 void RunLinear(const LinearTask& task, Stream stream);
 void RunStatistics(const Task& task, const Statistics& out, Stream stream);
 
-// Class numbers of 32 bits as those of 64.
+// Converts class numbers from 32 to 64 bits.
 void WidenTargets(const int32_t* from, int64_t* to, int64_t count, Stream stream);
 
-// The losses of rows joined: their sum, or their mean. `scale` is a double on the device, for gradients.
+// Joins the losses of rows: their sum, or their mean. `scale` is a double on the device, for gradients.
 void PrepareMean(const int64_t* target, int64_t rows, bool zero_if_empty, double* scale, Stream stream);
 struct Losses {
   Storage storage;  // of the logits

@@ -1,4 +1,4 @@
-// Cross-entropy of a linear layer, whose logits are never there but for a tile of them.
+// Cross-entropy of a linear layer, of whose logits only a tile exists at a time.
 #include "linear.cuh"
 
 #include "grid.cuh"
@@ -22,7 +22,7 @@ class LinearLayer {
         sums_(Bytes<RowSum<T>>(task.rows), stream),
         own_(Bytes<T>(task.rows), stream),
         logits_(Bytes<T>(height_ * StepOf(width_)), stream),
-        // Those of the same size take the place of the logits.
+        // Slopes of the same size as logits replace them.
         slopes_(sizeof(S) == sizeof(T) ? 0 : Bytes<S>(height_ * StepOf(width_)), stream),
         counted_(task.d_hidden == nullptr ? 0 : Bytes<S>(height_ * task.features), stream),
         factors_(Bytes<T>(3), stream) {}
@@ -34,7 +34,7 @@ class LinearLayer {
       for (int64_t first = 0; first < task_.classes; first += width_) Sum(TileAt(row, height, first));
       if (task_.d_hidden == nullptr) continue;
       KeepCounted(row, height);
-      // The last tile is still there.
+      // The last tile still holds its logits.
       const int64_t last = (task_.classes - 1) / width_ * width_;
       for (int64_t first = last; first >= 0; first -= width_) Pull(TileAt(row, height, first), first == last);
     }
@@ -45,10 +45,10 @@ class LinearLayer {
   }
 
  private:
-  // With so many rows products are bound by arithmetic, whatever the other sides are.
+  // With this many rows, products are bound by arithmetic, whatever their other dimensions.
   static constexpr int64_t kTallest = 4096;
 
-  // Rows of tiles begin where products like them to.
+  // Rows of tiles are aligned as products prefer.
   static constexpr int64_t kStep = 64;
   int64_t StepOf(int64_t width) const { return width < kStep ? width : CeilDivide(width, kStep) * kStep; }
   int64_t WidthFor(const LinearTask& task) const {
@@ -94,13 +94,13 @@ class LinearLayer {
     Score(tile);
     Launch(SumsOfTile<S>, {tile.height, dim3(kTileThreads)}, stream_, task_, tile, AsLogits(), AsSums(), AsOwn());
   }
-  // The hidden rows that count, and zeros for the others: 0 times what is not finite would not be 0.
+  // Keeps the hidden rows that count, and zeros for the others: 0 times a value that is not finite would not be 0.
   void KeepCounted(int64_t row, int64_t height) {
     const S* hidden = static_cast<const S*>(task_.hidden) + row * task_.features;
     Launch(CountedRows<S>, {height, dim3(kTileThreads)}, stream_, task_, hidden, task_.target + row,
            static_cast<S*>(counted_.memory));
   }
-  // Adds what a tile contributes to the gradients: d_hidden += slopes weight, d_weight += slopes' hidden.
+  // Adds a tile's part of the gradients: d_hidden += slopes weight, d_weight += slopes' hidden.
   void Pull(const Tile& tile, bool has_logits) {
     if (!has_logits) Score(tile);
     Launch(SlopesOfTile<S>, {tile.height, dim3(kTileThreads)}, stream_, task_, tile, AsLogits(), AsSums(), AsSlopes());

@@ -1,4 +1,4 @@
-// Cross-entropy of a linear layer: what happens between the products, to a tile of logits.
+// Cross-entropy of a linear layer: the work on a tile of logits between the products.
 #pragma once
 
 #include "row_sum.cuh"
@@ -9,14 +9,14 @@ namespace boltzmax::cuda {
 inline constexpr int kTileWarps = 8;
 inline constexpr int kTileThreads = 32 * kTileWarps;
 
-// Half-precision slopes p - [c = t] of many classes would be subnormal: they are kept this many times as large.
+// Half-precision slopes p - [c = t] of many classes would be subnormal: they are scaled by this factor.
 template <class S>
 inline constexpr float kSlopeScale = 1.0f;
 template <>
 inline constexpr float kSlopeScale<Half> = 1024.0f;
 
-// What products are multiplied by: the slopes' (1 / T, and over the rows that count for a mean); then 0, and 1. Where no
-// row counts, all slopes are 0, and so are the gradients.
+// The factors of products: for slopes (1 / T, and for a mean also 1 / the number of rows that count); then 0, and 1. If
+// no row counts, all slopes are 0, and so are the gradients.
 template <class S>
 __global__ void Factors(const __grid_constant__ LinearTask task, Compute<S>* factors) {
   const double scale = task.scale == nullptr ? 1.0 : *task.scale;
@@ -36,7 +36,7 @@ __global__ void __launch_bounds__(kTileThreads)
   }
 }
 
-// The gradient of rows that do not count is 0, whatever infinite weights have made of it.
+// The gradient of rows that do not count is 0, even with infinite weights.
 template <class S>
 __global__ void __launch_bounds__(kTileThreads) ClearUncounted(const __grid_constant__ LinearTask task) {
   const int64_t r = static_cast<int64_t>(blockIdx.x);
@@ -45,12 +45,12 @@ __global__ void __launch_bounds__(kTileThreads) ClearUncounted(const __grid_cons
   for (int64_t f = static_cast<int64_t>(threadIdx.x); f < task.features; f += kTileThreads) d_hidden[f] = Compute<S>(0);
 }
 
-// Classes [first, first + width) of rows from `row` on. In memory `step` from one row to the next.
+// Classes [first, first + width) of rows from `row` on. In memory, rows are `step` elements apart.
 struct Tile {
   int64_t row, height, first, width, step;
 };
 
-// A row of a tile: logits with their bias.
+// A row of a tile: logits with their bias added.
 template <class S>
 struct RowOfTile {
   using T = Compute<S>;
@@ -63,7 +63,7 @@ struct RowOfTile {
   BOLTZMAX_DEVICE T operator[](int64_t c) const { return bias == nullptr ? logits[c] : logits[c] + Widen(bias[c]); }
 };
 
-// Joins a tile's part to the sums of its rows, and remembers the targets' logits.
+// Adds a tile to the sums of its rows, and stores the targets' logits.
 template <class S>
 __global__ void __launch_bounds__(kTileThreads)
     SumsOfTile(const __grid_constant__ LinearTask task, const __grid_constant__ Tile tile, const Compute<S>* logits,
@@ -94,7 +94,7 @@ __global__ void __launch_bounds__(kTileThreads)
   if (target >= 0 && target < tile.width) own[r] = row[target];
 }
 
-// What a row's sum says of its logits.
+// A row's sum, applied to its logits.
 template <class T>
 struct RowOfLayer {
   RowTotals<T> totals;
@@ -132,7 +132,7 @@ __global__ void __launch_bounds__(kTileThreads)
   static_cast<T*>(task.losses)[r] = RowOfLayer<T>(task, r, sums[r], true).Loss(own[r]);
 }
 
-// Slopes out of logits; they may lie where these were.
+// Computes slopes from logits; they may replace them.
 template <class S>
 __global__ void __launch_bounds__(kTileThreads)
     SlopesOfTile(const __grid_constant__ LinearTask task, const __grid_constant__ Tile tile, const Compute<S>* logits,
@@ -147,8 +147,8 @@ __global__ void __launch_bounds__(kTileThreads)
   }
 }
 
-// The gradient by the bias: the sum of each column of slopes. Neighbours read neighbours; the warps of a block share the
-// rows of 32 columns.
+// The gradient by the bias: the sum of each column of slopes. Neighbouring threads read neighbouring columns; the warps
+// of a block divide the rows of 32 columns among them.
 template <class S>
 __global__ void __launch_bounds__(kTileThreads)
     BiasOfTile(const __grid_constant__ LinearTask task, const __grid_constant__ Tile tile, const S* slopes,

@@ -1,5 +1,5 @@
-// Contiguous rows that are too long to wait: blocks sum pieces of a row, and map what they read again. They map from the end
-// of memory to its beginning: what was read last is still in the second-level cache.
+// Contiguous rows that are too long to stay on the chip: blocks sum pieces of a row, then read the pieces again and map
+// them. They map from the end of memory to its beginning: what was read last is still in the second-level cache.
 #pragma once
 
 #include "gradients.cuh"
@@ -8,9 +8,9 @@
 
 namespace boltzmax::cuda {
 
-inline constexpr int kLongPackets = 2048;  // of a piece
+inline constexpr int kLongPackets = 2048;  // per piece
 
-// Which piece of which row a block looks after.
+// The piece and the row that a block handles.
 struct PieceOfBlock {
   int64_t r;
   int rank;
@@ -21,7 +21,7 @@ struct PieceOfBlock {
   }
 };
 
-// ---- softmax and its like; JoinPieces comes between ----
+// ---- softmax and related operations; JoinPieces runs in between ----
 
 template <class S, Operation operation>
 __global__ void __launch_bounds__(kStagedThreads, 3)
@@ -94,7 +94,7 @@ __global__ void __launch_bounds__(kStagedThreads, 3)
   if (threadIdx.x == 0) sums[blockIdx.x] = sum;
 }
 
-// A row's first sum becomes that of all.
+// Joins the sums of a row's pieces; the first becomes the sum of the row.
 template <class T>
 __global__ void __launch_bounds__(kStagedThreads) JoinLongGradients(int pieces, WideSum<T>* sums) {
   BOLTZMAX_SHARED(WideSum<T>, shared_sum, kStagedWarps);

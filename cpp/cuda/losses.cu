@@ -7,7 +7,7 @@ namespace boltzmax::cuda {
 
 namespace {
 
-// One launch where there are few, else two.
+// One launch for few terms, else two.
 template <class Term, class Store>
 void Sum(Term term, int64_t count, Store store, Stream stream) {
   constexpr int64_t kOfBlock = 16 * kLossThreads, kMostBlocks = 512;

@@ -1,4 +1,4 @@
-// What becomes of the losses of rows.
+// Reductions of the rows' losses.
 #pragma once
 
 #include "wide_sum.cuh"
@@ -12,7 +12,7 @@ static __global__ void __launch_bounds__(kLossThreads) WidenedTargets(const int3
   if (i < count) to[i] = from[i];
 }
 
-// ---- sums over rows: of terms, by any number of blocks, each of which stores its own ----
+// ---- sums of terms over rows, by any number of blocks, each of which stores its own sum ----
 
 struct RowCounts {
   const int64_t* target;
@@ -32,7 +32,8 @@ struct ToPart {
   double* part;
   BOLTZMAX_DEVICE void operator()(double sum) const { part[blockIdx.x] = sum; }
 };
-// What the gradient of a mean is scaled by. Over nothing the sum is 0: times infinity it makes a mean of NaN, times 0 of 0.
+// The factor of a mean's gradient. The sum over nothing is 0; an infinite factor makes a mean of NaN of it, a factor of
+// 0 makes 0.
 struct ToInverse {
   double* scale;
   bool zero_if_empty;
@@ -40,14 +41,14 @@ struct ToInverse {
 };
 template <class T>
 struct ToLoss {
-  const double* scale;  // null for 1
+  const double* scale;  // or null, for 1
   T* result;
   BOLTZMAX_DEVICE void operator()(double sum) const {
     *result = static_cast<T>(sum * (scale == nullptr ? 1.0 : *scale));
   }
 };
 
-// `step` is the number of all threads.
+// `step` is the number of threads in all blocks.
 template <class Term, class Store>
 __global__ void __launch_bounds__(kLossThreads)
     SumOfTerms(const __grid_constant__ Term term, int64_t count, int64_t step, const __grid_constant__ Store store) {

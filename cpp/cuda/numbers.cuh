@@ -1,4 +1,4 @@
-// Numbers: how they lie in device memory, and what processors have instructions for.
+// Numbers: their storage in device memory, and the operations that processors have instructions for.
 #pragma once
 
 #include <cuda_runtime.h>
@@ -13,8 +13,8 @@
 
 #define BOLTZMAX_DEVICE __device__ __forceinline__
 
-// Arrays in registers have no run-time indices: their loops are unrolled. Others are not, as the code of a loop that does
-// much would soon be larger than what holds the instructions.
+// Arrays in registers cannot have run-time indices: their loops are unrolled. Other loops are not, since the code of a
+// large unrolled loop would soon exceed the instruction cache.
 #if defined(__CUDACC__)
 #define BOLTZMAX_UNROLL _Pragma("unroll")
 #define BOLTZMAX_NO_UNROLL _Pragma("unroll 1")
@@ -25,7 +25,7 @@
 
 namespace boltzmax::cuda {
 
-// The bits of a number as those of another type.
+// The bits of a number as another type.
 template <class To, class From>
 BOLTZMAX_DEVICE To BitCast(From from) {
   static_assert(sizeof(To) == sizeof(From));
@@ -34,7 +34,7 @@ BOLTZMAX_DEVICE To BitCast(From from) {
   return to;
 }
 
-// ---- as they lie in memory ----
+// ---- storage ----
 
 BOLTZMAX_DEVICE float Widen(float x) { return x; }
 BOLTZMAX_DEVICE double Widen(double x) { return x; }
@@ -47,7 +47,7 @@ BOLTZMAX_DEVICE float Widen(Half x) {
 #endif
 }
 
-// To nearest even; NaN stays NaN.
+// Rounds to nearest even; NaN stays NaN.
 template <class S>
 BOLTZMAX_DEVICE S Narrow(Compute<S> x) {
   return x;
@@ -71,7 +71,7 @@ BOLTZMAX_DEVICE Half Narrow<Half>(float x) {
 #endif
 }
 
-// ---- as they are computed with ----
+// ---- arithmetic ----
 
 template <class T>
 BOLTZMAX_DEVICE T Infinity() {
@@ -88,7 +88,7 @@ BOLTZMAX_DEVICE double NotANumber<double>() {
 
 BOLTZMAX_DEVICE float MulAdd(float a, float b, float c) { return fmaf(a, b, c); }
 BOLTZMAX_DEVICE double MulAdd(double a, double b, double c) { return fma(a, b, c); }
-// NaN is passed over.
+// NaN is ignored.
 BOLTZMAX_DEVICE float Max(float a, float b) { return fmaxf(a, b); }
 BOLTZMAX_DEVICE double Max(double a, double b) { return fmax(a, b); }
 struct TakeLarger {
@@ -98,7 +98,7 @@ struct TakeLarger {
   }
 };
 
-// x, if it is not below the least; NaN stays.
+// The maximum of x and `least`; NaN stays NaN.
 template <class T>
 BOLTZMAX_DEVICE T AtLeast(T least, T x) {
 #if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 800

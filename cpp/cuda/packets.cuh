@@ -1,4 +1,4 @@
-// Sixteen bytes of neighbours, which one instruction moves, and rows of them.
+// Packets: sixteen bytes of neighbouring elements, which one instruction moves; and rows of packets.
 #pragma once
 
 #include "numbers.cuh"
@@ -23,7 +23,7 @@ struct alignas(sizeof(uint4)) Packet {
   }
 };
 
-// ---- numbers of sixteen bits are widened, compared and narrowed two at a time ----
+// ---- 16-bit numbers are widened, compared and narrowed in pairs ----
 
 template <class S>
 struct Pair;
@@ -96,7 +96,7 @@ BOLTZMAX_DEVICE Packet<S> NarrowPacket(const Compute<S> (&x)[Packet<S>::kItems])
   }
 }
 
-// The largest of a packet; NaN is passed over, unless there is nothing else.
+// The largest element of a packet; NaN is ignored, unless there is nothing else.
 template <class S>
 BOLTZMAX_DEVICE Compute<S> Largest(const Packet<S>& packet) {
   if constexpr (sizeof(S) == 2) {
@@ -111,9 +111,9 @@ BOLTZMAX_DEVICE Compute<S> Largest(const Packet<S>& packet) {
   }
 }
 
-// ---- a row of them ----
+// ---- a row of packets ----
 
-// A contiguous row as packets that lie aligned. The first and the last may be partly beyond the row; what is not of the row is
+// A contiguous row as aligned packets. The first and the last may be partly outside the row; elements outside are
 // neither read nor written.
 template <class S>
 struct Packets {
@@ -125,12 +125,12 @@ struct Packets {
         shift(static_cast<int>(reinterpret_cast<uintptr_t>(row) % sizeof(uint4) / sizeof(S))),
         count((shift + n + kItems - 1) / kItems) {}
 
-  // The place in the row of a packet's first element.
+  // The index in the row of a packet's first element.
   BOLTZMAX_DEVICE int First(int packet) const { return packet * kItems - shift; }
   BOLTZMAX_DEVICE bool Holds(int i) const { return i >= 0 && i < n; }
   BOLTZMAX_DEVICE bool HoldsAll(int first) const { return first >= 0 && first + kItems <= n; }
 
-  // `beyond` is what is not of the row.
+  // Elements outside the row are `beyond`.
   BOLTZMAX_DEVICE Packet<S> Load(const char* row, int first, S beyond) const {
     const S* const p = reinterpret_cast<const S*>(row) + first;
     if (HoldsAll(first)) return Packet<S>::Load(p);

@@ -1,8 +1,8 @@
-// Rows that are too long to wait, or of any strides: read twice.
+// Rows that are too long to stay on the chip, or of any strides: read twice.
 //
-//   PiecesOfRows   a block sums a piece of a row,
-//   JoinPieces     another joins them,
-//   MapPieces      and others map the pieces
+//     PiecesOfRows   a block sums a piece of a row,
+//     JoinPieces     another joins the sums,
+//     MapPieces      and others map the pieces.
 #pragma once
 
 #include "rows.cuh"
@@ -12,7 +12,7 @@ namespace boltzmax::cuda {
 inline constexpr int kPieceWarps = 8;
 inline constexpr int64_t kPiece = 16384;
 
-// Maps an element of a row whose result is known.
+// Maps an element of a row with the row's result.
 template <class S>
 BOLTZMAX_DEVICE void MapElement(const RowOf<S>& row, const Result<Compute<S>>& result, const ExpOf<S>& exp, int64_t i) {
   using T = Compute<S>;
@@ -29,7 +29,7 @@ BOLTZMAX_DEVICE void MapElement(const RowOf<S>& row, const Result<Compute<S>>& r
   row.SetY(i, row.Counts(i) ? mapped() : Result<T>::Uncounted(row.task.operation));
 }
 
-// The sum of one piece. Where a row is one piece, it is mapped at once (`sums` is null).
+// Sums one piece. A row of one piece is mapped at once (`sums` is null).
 template <class S>
 __global__ void __launch_bounds__(32 * kPieceWarps)
     PiecesOfRows(const __grid_constant__ Task task, int64_t pieces, RowSum<Compute<S>>* sums) {
@@ -74,7 +74,7 @@ __global__ void __launch_bounds__(32 * kPieceWarps)
   }
 }
 
-// Joins the sums of a row's pieces, in their order: the first becomes that of all. What is told of whole rows is stored.
+// Joins the sums of a row's pieces in order: the first becomes the sum of the row. Stores results of whole rows.
 template <class S>
 __global__ void __launch_bounds__(32 * kPieceWarps)
     JoinPieces(const __grid_constant__ Task task, int64_t pieces, RowSum<Compute<S>>* sums) {
@@ -93,7 +93,7 @@ __global__ void __launch_bounds__(32 * kPieceWarps)
   Result<T>(task, r, sum, nullptr).StoreOfRow(r, RowOf<S>(task, r));
 }
 
-// Maps a piece with the sum of all.
+// Maps a piece with the sum of the whole row.
 template <class S>
 __global__ void __launch_bounds__(32 * kPieceWarps)
     MapPieces(const __grid_constant__ Task task, int64_t pieces, const RowSum<Compute<S>>* sums) {

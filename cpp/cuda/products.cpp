@@ -10,8 +10,8 @@ namespace boltzmax::cuda {
 
 namespace {
 
-// What is used of cuBLAS (https://docs.nvidia.com/cuda/cublas/), whose header a machine that compiles need not have. These
-// have been the same since version 11.
+// The part of cuBLAS that is used (https://docs.nvidia.com/cuda/cublas/), so that its header is not needed for
+// compiling. These declarations have not changed since version 11.
 struct CuBlas {
   using Handle = void*;
   int (*create)(Handle*);
@@ -24,11 +24,11 @@ struct CuBlas {
   const char* (*status_string)(int);
 };
 constexpr int kPointersOnDevice = 1, kPlain = 0, kTransposed = 1, kCompute32 = 68, kCompute64 = 70, kAnyAlgorithm = -1;
-constexpr size_t kWorkspace = size_t{32} << 20;  // what NVIDIA advises for the largest devices
+constexpr size_t kWorkspace = size_t{32} << 20;  // NVIDIA's advice for the largest devices
 
 std::mutex mutex;
 const CuBlas* library = nullptr;
-std::map<int, std::vector<CuBlas::Handle>> idle;  // of each device; to make one takes milliseconds
+std::map<int, std::vector<CuBlas::Handle>> idle;  // per device; creating a handle takes milliseconds
 
 template <class F>
 bool Find(void* file, const char* name, F* function) {
@@ -59,7 +59,7 @@ int TransposeOf(const Matrix& matrix) { return matrix.is_transposed ? kTranspose
 std::string LoadProducts(const std::vector<std::string>& files) {
   const std::lock_guard<std::mutex> lock(mutex);
   std::string reason = "no file to load";
-  // First what is in the process already, be it PyTorch's: that fits the driver.
+  // Prefers a library that is already loaded, such as PyTorch's: it fits the driver.
   for (size_t i = 0; i < 2 * files.size() && library == nullptr; ++i) {
     const std::string& name = files[i % files.size()];
     void* file = dlopen(name.c_str(), RTLD_NOW | RTLD_LOCAL | (i < files.size() ? RTLD_NOLOAD : 0));
@@ -82,7 +82,8 @@ std::string LoadProducts(const std::vector<std::string>& files) {
   return library == nullptr ? reason : "";
 }
 
-// Memory in the order of this stream: a handle's own would still be in use by the last stream it was lent to.
+// Workspace in the order of this stream: the handle's own might still be in use by the last stream that used the
+// handle.
 Products::Products(Stream stream) : workspace_(kWorkspace, stream), handle_(nullptr) {
   if (library == nullptr) throw Error("cuBLAS has not been loaded");
   {
@@ -110,7 +111,7 @@ Products::~Products() {
   if (cudaGetDevice(&device) == cudaSuccess) idle[device].push_back(handle_);
 }
 
-// cuBLAS counts by columns: to it a row-major matrix is its transposed, and c' = b' a'.
+// cuBLAS is column-major: it sees a row-major matrix as its transpose, and c' = b' a'.
 void Products::Run(const MatrixProduct& p) {
   const cudaDataType in = TypeOf(p.storage), out = p.storage == Storage::kFloat64 ? CUDA_R_64F : CUDA_R_32F;
   const int status = library->gemm(

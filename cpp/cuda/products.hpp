@@ -1,4 +1,4 @@
-// Products of matrices on the device, by cuBLAS. It is no part of this library: it is loaded when it is first wanted.
+// Products of matrices on the device, by cuBLAS. It is not part of this library, and is loaded when first needed.
 #pragma once
 
 #include <string>
@@ -8,14 +8,14 @@
 
 namespace boltzmax::cuda {
 
-// Row by row, `step` elements from one to the next; or so its transposed.
+// Rows, `step` elements apart; or the transpose of such a matrix.
 struct Matrix {
   const void* data;
   int64_t step;
   bool is_transposed;
 };
 
-// c = factor a b + kept c: (m, n) = (m, k) (k, n). a and b are of one storage, c of what is computed with it.
+// c = factor a b + kept c: (m, n) = (m, k) (k, n). a and b have the same storage type, c has its arithmetic type.
 struct MatrixProduct {
   Storage storage;
   int64_t m, n, k;
@@ -25,10 +25,10 @@ struct MatrixProduct {
   const void *factor, *kept;  // on the device
 };
 
-// Loads cuBLAS: the first of these files that is one. Says why there is none; nothing if there is.
+// Loads cuBLAS: the first of these files that exists. Returns why none could be loaded; empty on success.
 std::string LoadProducts(const std::vector<std::string>& files);
 
-// What products need, on one stream.
+// Products on one stream.
 class Products {
  public:
   explicit Products(Stream stream);

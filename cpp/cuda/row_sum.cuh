@@ -1,8 +1,8 @@
 // A row's maximum and sum of exponentials, from the pieces that threads hold.
 //
-// A row's sum is kept as `count` terms equal to the largest, each exactly 1, and the `rest` of them: its logarithm is
-// log1p(count - 1 + rest), in which no term is too small to be seen beside the largest. The rest has twice the precision
-// of what is added to it: trees of what a thread loads at once.
+// A row's sum is kept as `count`, the number of terms equal to the largest, each exactly 1, and `rest`, the sum of the
+// others: its logarithm is log1p(count - 1 + rest), in which no term is too small to count next to the largest. The
+// rest has twice the precision of the terms that are added to it: trees of what a thread loads at once.
 #pragma once
 
 #include "exp.cuh"
@@ -10,7 +10,7 @@
 
 namespace boltzmax::cuda {
 
-// The terms of one maximum.
+// The terms relative to one maximum.
 template <class T>
 struct Terms {
   WideSum<T> rest;
@@ -35,7 +35,7 @@ struct RowSum {
   static BOLTZMAX_DEVICE RowSum Empty() { return {-Infinity<T>(), Terms<T>::Zero()}; }
 
   BOLTZMAX_DEVICE void Add(T term) { terms.rest.Add(term); }
-  // An element of a row whose largest is known.
+  // Adds an element of a row whose largest is known.
   template <class Exponential>
   BOLTZMAX_DEVICE void AddElement(T x, const Exponential& exp) {
     if (x == max) {
@@ -44,14 +44,14 @@ struct RowSum {
       Add(exp(x - max));
     }
   }
-  // Of two parts of a row. An infinite maximum scales finite terms by 0; NaN in a rest stays NaN.
+  // Merges two parts of a row. An infinite maximum scales finite terms by 0; NaN in a rest stays NaN.
   BOLTZMAX_DEVICE void Merge(RowSum other, const Temperature<T>& temperature) {
     if (other.max > max) {
       const RowSum mine = *this;
       *this = other;
       other = mine;
     }
-    if (other.max == max) {  // the same whichever is the other
+    if (other.max == max) {  // the same for either order
       terms.Join(other.terms);
     } else if (other.terms.count > 0 || other.terms.rest.hi != other.terms.rest.hi) {
       const T sum = static_cast<T>(other.terms.count) + (other.terms.rest.hi + other.terms.rest.lo);
@@ -60,7 +60,7 @@ struct RowSum {
   }
 };
 
-// What the maps need of a whole row.
+// What the maps use of a whole row.
 template <class T>
 struct RowTotals {
   T max;
@@ -75,12 +75,12 @@ struct RowTotals {
     inverse_hi = max - max == T(0) ? T(1) / sum : NotANumber<T>();
     inverse_lo = (MulAdd(-inverse_hi, sum, T(1)) - inverse_hi * (error + row.terms.rest.lo)) * inverse_hi;
   }
-  // From now on exponentials come ExpScale times as large.
+  // Switches to exponentials that are scaled by ExpScale.
   BOLTZMAX_DEVICE void TakeScaled() {
     inverse_hi *= ExpScale<T>::kInverse;
     inverse_lo *= ExpScale<T>::kInverse;
   }
-  // The logarithm is in double precision, which many devices are slow at: only where it is wanted.
+  // The logarithm is in double precision, which is slow on many devices: call it only if it is needed.
   BOLTZMAX_DEVICE void FindLog(const RowSum<T>& row) {
     const double others = static_cast<double>(row.terms.count - 1) + static_cast<double>(row.terms.rest.hi) +
                           static_cast<double>(row.terms.rest.lo);

@@ -1,4 +1,4 @@
-// Rows: which kernel, and how it is shared out.
+// Rows: the choice of the kernel, and the division of the work.
 #include <map>
 #include <mutex>
 #include <tuple>
@@ -14,16 +14,16 @@ namespace {
 
 bool MapsElements(const Task& task) { return task.operation != Operation::kLogSumExp && task.y != nullptr; }
 
-// Whether all rows of x lie at multiples of sixteen bytes.
+// Whether all rows of x begin at multiples of sixteen bytes.
 bool BeginsWithPacket(const Task& task) {
   auto bits = reinterpret_cast<uintptr_t>(task.x);
   for (int d = 0; d < task.outer.count; ++d) bits |= static_cast<uintptr_t>(task.outer.stride[kX][d]);
   return bits % sizeof(uint4) == 0;
 }
 
-// ---- rows that wait where they were read ----
+// ---- rows that stay on the chip between reading and writing ----
 
-// A kernel for blocks, and one for clusters of them; `arrays` of packets wait in shared memory.
+// A kernel for blocks, and one for clusters of blocks; shared memory holds `arrays` arrays of packets.
 struct Staging {
   void (*block)(Task, int);
   void (*cluster)(Task, int);
@@ -50,8 +50,8 @@ bool CanPlace(void (*kernel)(Task, int), const Grid& grid) {
   return answer->second;
 }
 
-// Of a block with so many packets. What is done once for a row takes each thread as long as ten packets do: it is to have
-// some.
+// The threads of a block with this many packets. Per-row work takes each thread as long as ten packets, so threads
+// should have a few packets each.
 int ThreadsFor(int64_t packets) {
   constexpr int kFewest = 64, kEnough = 4;
   int threads = kStagedThreads;
@@ -59,8 +59,8 @@ int ThreadsFor(int64_t packets) {
   return threads;
 }
 
-// How a row is shared out to blocks. Several of them are to fit on a processor, so that some load while others compute; and
-// where there are few rows, every processor is to have something to do. No blocks where a row is too long to wait.
+// Divides a row among blocks. Several blocks should fit on a multiprocessor, so that some load while others compute;
+// and if there are few rows, every multiprocessor should have work. No blocks if a row is too long for shared memory.
 Grid GridFor(const Staging& staging, int64_t rows, int64_t packets) {
   constexpr size_t kMost = 64 << 10, kLeast = 16 << 10;
   constexpr int kLargest = 16;
@@ -91,14 +91,14 @@ bool RunStaged(const Staging& staging, const Task& task, int64_t packets, Stream
   return true;
 }
 
-// What computes rows that wait in the registers of a warp, where each thread has room for 1, `most` / 2 or `most` packets;
-// and longer ones.
+// The kernels for rows in the registers of a warp, with 1, `most` / 2 or `most` packets per thread; and for longer
+// rows.
 struct Waiting {
   void (*in_registers[3])(Task);
   int most;
   Staging staging;
 };
-// 128 bytes of what is computed.
+// At most 128 bytes of the arithmetic type per thread.
 template <class S, Operation operation>
 Waiting WaitingFor() {
   constexpr int kMost = 128 / (Packet<S>::kItems * static_cast<int>(sizeof(Compute<S>)));
@@ -106,7 +106,7 @@ Waiting WaitingFor() {
           kMost,
           {StagedRows<S, operation, false>, StagedRows<S, operation, true>, 1}};
 }
-// Pairs of packets as they were read.
+// Pairs of packets as read.
 template <class S, Operation operation>
 Waiting WaitingForGradient() {
   constexpr int kMost = 4;
@@ -130,7 +130,7 @@ template <class S>
 bool RunWaiting(const Task& task, Stream stream) {
   if (task.n > INT32_MAX / 2) return false;
   constexpr int64_t kItems = Packet<S>::kItems;
-  // Where rows do not begin where packets do, the first may be the last part of one.
+  // Unless rows begin at packet boundaries, the first element may be the last of a packet.
   const int64_t packets = CeilDivide(task.n + (BeginsWithPacket(task) ? 0 : kItems - 1), kItems);
   const Waiting waiting = WaitingFor<S>(task.operation);
   const Grid grid = {CeilDivide(task.rows, kRowsOfBlock), dim3(32, kRowsOfBlock)};
@@ -140,7 +140,7 @@ bool RunWaiting(const Task& task, Stream stream) {
   return Launch(waiting.in_registers[room], grid, stream, task), true;
 }
 
-// Whether rows lie contiguous, and those of all operands equally far from where packets do.
+// Whether rows are contiguous, and those of all operands have the same offset from packet boundaries.
 template <class S>
 bool IsContiguous(const Task& task) {
   if (task.inner.count > 1) return false;
@@ -158,7 +158,7 @@ bool IsContiguous(const Task& task) {
          !(IsGradient(task.operation) && apart(task.third, kThird));
 }
 
-// ---- contiguous rows that are too long ----
+// ---- contiguous rows that are too long for that ----
 
 template <class S>
 auto MapOfLongRows(Operation operation) {
@@ -210,7 +210,7 @@ bool RunLong(const Task& task, Stream stream) {
   return true;
 }
 
-// ---- rows of any strides, and any length ----
+// ---- rows of any strides and length ----
 
 template <class S>
 void RunOfStorage(const Task& task, Stream stream) {

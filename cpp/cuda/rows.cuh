@@ -1,4 +1,4 @@
-// Rows, where their elements lie, and what becomes of these: a row is reduced to a RowSum, and mapped with it.
+// Rows: the addresses of their elements, and their results. A row is reduced to a RowSum, and mapped with it.
 #pragma once
 
 #include "row_sum.cuh"
@@ -6,11 +6,11 @@
 
 namespace boltzmax::cuda {
 
-// ---- where elements lie ----
+// ---- addresses ----
 
 enum Operand : int { kX = 0, kY = 1, kThird = 2 };
 
-// Divisions of 64 bits are long: one copy of them, for the slow way.
+// 64-bit divisions take much code: one copy of them, for the slow path.
 template <int kUnused = 0>
 __device__ __noinline__ int64_t OffsetAlongAxes(const Axes& axes, int operand, int64_t index) {
   int64_t offset = 0;
@@ -52,17 +52,17 @@ struct RowOf {
   }
 };
 
-// ---- what becomes of an element, and of a row ----
+// ---- results of an element, and of a row ----
 
 template <class T>
 struct Result {
   const Task& task;
   RowTotals<T> totals;
   Temperature<T> temperature;
-  int64_t target;  // -1 where there is none, or the row is left out
+  int64_t target;  // -1 if there is none, or the row is ignored
   T gain;
 
-  // `shared` has room for two; null where the threads are those of one warp.
+  // `shared` has room for two numbers; null if the threads are those of one warp.
   BOLTZMAX_DEVICE Result(const Task& t, int64_t r, const RowSum<T>& sum, T* shared)
       : task(t), totals(sum), temperature(t.temperature), target(-1), gain(1) {
     if (task.operation != Operation::kSoftmax) FindLog(sum, shared);
@@ -72,7 +72,7 @@ struct Result {
     if (target >= task.n) gain = NotANumber<T>();
   }
 
-  // By one warp, which tells the others of its block.
+  // One warp computes it, and passes it to the others of its block.
   BOLTZMAX_DEVICE void FindLog(const RowSum<T>& sum, T* shared) {
     if (shared == nullptr || threadIdx.x < 32) totals.FindLog(sum);
     if (shared == nullptr) return;
@@ -90,8 +90,8 @@ struct Result {
   // (x - max) / T - log of the sum
   BOLTZMAX_DEVICE T LogShare(T x) const { return (temperature.Divide(x - totals.max) - totals.log_hi) - totals.log_lo; }
 
-  // Of an element that counts, given x for kLogSoftmax, exp(x - max) else. What is stored as S of sixteen bits has no use
-  // for the low halves.
+  // The result of an element that counts, from x for kLogSoftmax, else from exp(x - max). 16-bit results do not need
+  // the low halves.
   template <Operation operation, class S>
   BOLTZMAX_DEVICE T Map(T kept, bool is_target) const {
     constexpr bool kRough = sizeof(S) < sizeof(T);
@@ -114,7 +114,7 @@ struct Result {
     const double log = static_cast<double>(totals.log_hi) + static_cast<double>(totals.log_lo);
     return static_cast<T>(static_cast<double>(totals.max) / task.temperature.value + log);
   }
-  // Of the whole row: its logarithm, or its loss.
+  // Stores the result of the whole row: its logarithm, or its loss.
   template <class S>
   BOLTZMAX_DEVICE void StoreOfRow(int64_t r, const RowOf<S>& row) const {
     if (task.operation == Operation::kLogSumExp) *reinterpret_cast<S*>(row.y) = Narrow<S>(LogSumExp());

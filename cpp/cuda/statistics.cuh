@@ -1,11 +1,11 @@
-// What rows of logits know: their logsumexp, entropy, largest elements, and where the target stands among them.
+// Statistics of rows of logits: their logsumexp, entropy, largest elements, and the target's rank.
 #pragma once
 
 #include "rows.cuh"
 
 namespace boltzmax::cuda {
 
-// An element on its way into the top: the larger goes first, of equal ones the lower. NaN is as low as -inf.
+// A candidate for the top: the larger comes first; of equal ones, the lower index. NaN ranks as low as -inf.
 template <class T>
 struct Candidate {
   T key;
@@ -23,14 +23,14 @@ BOLTZMAX_DEVICE Candidate<T> FromLane(const Candidate<T>& candidate, int distanc
 inline constexpr int kStatisticsWarps = 8;
 inline constexpr int64_t kStatisticsThreads = 32 * kStatisticsWarps;
 
-// The elements of a row that one thread looks after.
+// The elements of a row that one thread handles.
 template <class S>
 struct ShareOfRow {
   using T = Compute<S>;
   const RowOf<S>& row;
   int64_t first, n;
 
-  // The best of those that come after `last`.
+  // The best element that comes after `last`.
   BOLTZMAX_DEVICE Candidate<T> BestAfter(const Candidate<T>& last) const {
     Candidate<T> best = {-Infinity<T>(), n};
     BOLTZMAX_NO_UNROLL
@@ -43,8 +43,7 @@ struct ShareOfRow {
   }
 };
 
-// One block for each row. The top is a tournament: all threads show their best element, and the one that wins looks for
-// its next.
+// One block per row. The top is a tournament: all threads offer their best element, and the winner looks for its next.
 template <class S>
 __global__ void __launch_bounds__(kStatisticsThreads)
     StatisticsOfRows(const __grid_constant__ Task task, const __grid_constant__ Statistics out) {
@@ -99,7 +98,7 @@ __global__ void __launch_bounds__(kStatisticsThreads)
     set(out.lse, r, lse);
     set(out.energy, r, static_cast<T>(-task.temperature.value * static_cast<double>(lse)));
     if (out.entropy != nullptr) {
-      // log sum exp((x - max) / T) less the mean of (x - max) / T: neither is negative.
+      // log sum exp((x - max) / T) less the mean of (x - max) / T: neither term is negative.
       const T below = mean.Total() * result.totals.inverse_hi;
       set(out.entropy, r, is_degenerate ? NotANumber<T>() : result.totals.log_hi + (result.totals.log_lo - below));
     }

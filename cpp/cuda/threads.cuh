@@ -1,4 +1,4 @@
-// What the threads of a warp, of a block and of a cluster of blocks do together.
+// Operations that the threads of a warp, a block or a cluster of blocks perform together.
 #pragma once
 
 #include "numbers.cuh"
@@ -6,7 +6,7 @@
 #include <cooperative_groups.h>
 #endif
 
-// Memory that a block shares: `count` of a type, or as much as its launch asks for.
+// Memory that a block shares: `count` elements of a type, or as much as its launch requests.
 #if defined(__CUDACC__)
 #define BOLTZMAX_SHARED(Type, name, count) __shared__ Type name[count]
 #define BOLTZMAX_SHARED_OF_LAUNCH(Type, name) extern __shared__ Type name[]
@@ -26,19 +26,20 @@ BOLTZMAX_DEVICE T FromLane(T x, int distance) {
   return __shfl_xor_sync(0xffffffffu, x, distance);
 }
 
-// Folds what the lanes of a warp hold; all of them get the result. `add(a, b)` joins b to a, the same bits either way.
+// Folds the values of a warp's lanes; all lanes get the result. `add(a, b)` joins b to a; it must be symmetric to the
+// bit.
 template <class X, class Add>
 BOLTZMAX_DEVICE X FoldWarp(X mine, Add add, int lanes = 32) {
   for (int distance = lanes / 2; distance > 0; distance /= 2) add(mine, FromLane(mine, distance));
   return mine;
 }
 
-// The same for the threads of several warps, a power of two; `shared` has room for one of each.
+// The same for the threads of several warps, a power of two; `shared` has room for one value per warp.
 template <class X, class Add>
 BOLTZMAX_DEVICE X FoldWarps(X mine, X* shared, int warps, Add add) {
   const int warp = static_cast<int>(threadIdx.x) / 32, lane = static_cast<int>(threadIdx.x) % 32;
   mine = FoldWarp(mine, add);
-  __syncthreads();  // the one before may still be read
+  __syncthreads();  // the last result may still be read
   if (lane == 0) shared[warp] = mine;
   __syncthreads();
   return FoldWarp(shared[lane & (warps - 1)], add, warps);
@@ -48,7 +49,7 @@ BOLTZMAX_DEVICE X Fold(X mine, X* shared, Add add) {
   return FoldWarps(mine, shared, kWarps, add);
 }
 
-// The fold of sums.
+// Folds sums.
 struct Join {
   template <class X>
   BOLTZMAX_DEVICE void operator()(X& a, const X& b) const {
@@ -60,7 +61,7 @@ BOLTZMAX_DEVICE X JoinWarp(X mine) {
   return FoldWarp(mine, Join());
 }
 
-// ---- clusters: blocks that run at the same time, and reach into each other's shared memory ----
+// ---- clusters: blocks that run at the same time and access each other's shared memory ----
 
 #if defined(__CUDACC__) && defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 900
 BOLTZMAX_DEVICE int ClusterSize() { return static_cast<int>(cooperative_groups::this_cluster().num_blocks()); }
@@ -70,7 +71,7 @@ template <class T>
 BOLTZMAX_DEVICE T* SharedOfBlock(T* shared, int rank) {
   return cooperative_groups::this_cluster().map_shared_rank(shared, static_cast<unsigned>(rank));
 }
-#elif defined(__CUDACC__)  // older devices have none, and are not asked for any
+#elif defined(__CUDACC__)  // older devices have none, and no launch requests them
 BOLTZMAX_DEVICE int ClusterSize() { return 1; }
 BOLTZMAX_DEVICE int ClusterRank() { return 0; }
 BOLTZMAX_DEVICE void WaitForCluster() { __syncthreads(); }
@@ -88,15 +89,15 @@ T* SharedOfBlock(T* shared, int rank) {
 }
 #endif
 
-// Folds what the blocks of a cluster hold, a power of two, in shared[0]; all threads get the result.
+// Folds the values of a cluster's blocks, a power of two, in shared[0]; all threads get the result.
 template <class X, class Add>
 BOLTZMAX_DEVICE X FoldCluster(X mine, X* shared, Add add) {
-  __syncthreads();  // the fold of the block may still be read
+  __syncthreads();  // the block's fold may still be read
   if (threadIdx.x == 0) shared[0] = mine;
   WaitForCluster();
   const int blocks = ClusterSize(), lane = static_cast<int>(threadIdx.x) % 32;
   mine = FoldWarp(*SharedOfBlock(shared, lane % blocks), add, blocks);
-  WaitForCluster();  // no block goes on to write, or leaves, before all have read
+  WaitForCluster();  // no block overwrites shared memory, or exits, before all have read
   return mine;
 }
 

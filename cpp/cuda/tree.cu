@@ -7,7 +7,7 @@ namespace boltzmax::cuda {
 
 namespace {
 
-// Memory for what rows need is shared out to as many at a time as this holds.
+// Memory for rows; as many rows run at a time as fit into it.
 constexpr int64_t kScratch = int64_t{256} << 20;
 
 template <class S>

@@ -8,7 +8,7 @@ namespace boltzmax::cuda {
 
 inline constexpr int kLayerWarps = 4, kLayerThreads = 32 * kLayerWarps;
 
-// Nodes 0 .. classes-1 are the leaves; one with two children has one unit, one with more has one for each.
+// Nodes 0 .. classes-1 are the leaves; a node with two children has one unit, one with more has one unit each.
 struct Node {
   int64_t first_unit, first_child;
   int units, children;
@@ -22,7 +22,7 @@ struct Node {
   }
 };
 
-// Scores of the nodes for one row of hidden numbers. All threads of a block ask together.
+// Scores of nodes for one hidden row. All threads of a block call together.
 template <class S>
 struct NodeScorer {
   using T = Compute<S>;
@@ -31,7 +31,7 @@ struct NodeScorer {
   WideSum<double>* shared_sum;
   double* shared_max;
 
-  // The scores of a node's units: a warp for each.
+  // The scores of a node's units, one warp per unit.
   BOLTZMAX_DEVICE void ComputeScores(const Node& node, T* scores) const {
     const int warp = static_cast<int>(threadIdx.x) / 32, lane = static_cast<int>(threadIdx.x) % 32;
     for (int j = warp; j < node.units; j += kLayerWarps) {
@@ -44,7 +44,7 @@ struct NodeScorer {
     }
     __syncthreads();
   }
-  // The logarithm of the sum of the exponentials of a node's scores, of which there are several.
+  // The logarithm of the sum of the exponentials of a node's scores; the node has several.
   BOLTZMAX_DEVICE double LogSumExp(const Node& node, const T* scores) const {
     const int thread = static_cast<int>(threadIdx.x);
     double max = -Infinity<double>();
@@ -70,20 +70,20 @@ BOLTZMAX_DEVICE double LogProbOfChild(const Node& node, int slot, const T* score
 
 // ---- losses, and their gradients ----
 
-// All threads of a block: n numbers of one value.
+// Sets n numbers to one value, by all threads of a block.
 template <class T>
 BOLTZMAX_DEVICE void Fill(T* numbers, int64_t n, T value) {
   for (int64_t i = threadIdx.x; i < n; i += kLayerThreads) numbers[i] = value;
 }
 
-// -d(log p of the child) / d(score j): p_j - [j is the child's]; a logistic unit's is that of its first child.
+// -d(log p of the child) / d(score j): p_j - [j is the child's]; a logistic unit's score is that of its first child.
 BOLTZMAX_DEVICE double SlopeOfScore(const Node& node, int slot, int j, double z, double lse) {
   if (node.units > 1) return exp(z - lse) - (slot == j ? 1.0 : 0.0);
-  // Near 1 the difference is that of the complement.
+  // Near 1, the difference is minus the probability of the other child.
   return slot == 0 ? -exp(LogSigmoid(-z)) : exp(LogSigmoid(z));
 }
 
-// Makes slopes of a node's scores, and adds them to the gradient by its bias.
+// Turns a node's scores into slopes, and adds them to the gradient by its bias.
 template <class T>
 BOLTZMAX_DEVICE void ComputeSlopes(const LayerTask& task, const Node& node, int slot, double lse, T scale, T* scores) {
   for (int j = static_cast<int>(threadIdx.x); j < node.units; j += kLayerThreads) {
@@ -92,8 +92,8 @@ BOLTZMAX_DEVICE void ComputeSlopes(const LayerTask& task, const Node& node, int 
   }
 }
 
-// Adds what a node's slopes say of the row's hidden numbers, and of its weights. These are pulled by many rows, whose shares
-// arrive in no order.
+// Adds the contribution of a node's slopes to the gradients by the hidden row and by the node's weights. Many rows add
+// to the latter, in no particular order.
 template <class S, class T = Compute<S>>
 BOLTZMAX_DEVICE void AddGradients(const LayerTask& task, const Node& node, const T* slopes, const S* hidden,
                                   T* d_hidden) {
@@ -109,8 +109,8 @@ BOLTZMAX_DEVICE void AddGradients(const LayerTask& task, const Node& node, const
   }
 }
 
-// A block for each row: the loss along the path to its target, from the leaf up; with gradients, these as well. `scores` has
-// room for the units of the longest path.
+// One block per row: the loss along the path to its target, from the leaf up; with gradients, these as well. `scores`
+// has room for the units of the longest path.
 template <class S, bool kWithGradients>
 __global__ void __launch_bounds__(kLayerThreads)
     PathsOfRows(const __grid_constant__ LayerTask task, int64_t first_row, Compute<S>* all_scores) {
@@ -121,7 +121,7 @@ __global__ void __launch_bounds__(kLayerThreads)
   T* const loss = static_cast<T*>(task.losses) + r;
   T* const d_hidden = kWithGradients ? static_cast<T*>(task.d_hidden) + r * task.features : nullptr;
   const bool has_class = target >= 0 && target < task.tree.classes;
-  const T without_class = target < 0 ? T(0) : NotANumber<T>();  // left out, or a mistake
+  const T without_class = target < 0 ? T(0) : NotANumber<T>();  // ignored, or invalid
   if (kWithGradients) Fill(d_hidden, task.features, has_class ? T(0) : without_class);
   if (!has_class) {
     if (threadIdx.x == 0) *loss = without_class;
@@ -151,7 +151,7 @@ __global__ void __launch_bounds__(kLayerThreads)
 
 // ---- the likeliest classes ----
 
-// A node that waits to be opened, or a class to be among the best: the likelier first, of equal ones the lower number.
+// A node to be opened, or a candidate class: the likelier comes first; of equal ones, the lower number.
 struct Place {
   double log_prob;
   int64_t id;
@@ -170,14 +170,14 @@ BOLTZMAX_DEVICE Place FoldBest(const Place& mine, Place* shared) {
   });
 }
 
-// The k best classes so far, in their order, where the results go. Thread 0 writes; all read after a barrier.
+// The k best classes so far, sorted, in the output. Thread 0 writes; all read after a barrier.
 template <class T>
 struct TopK {
   int64_t k;
   int64_t* ids;
   T* log_probs;
 
-  // Results are rounded to T, and ties are ties of what the caller sees.
+  // Results are rounded to T, and ties are ties of the rounded values.
   BOLTZMAX_DEVICE bool Takes(const Place& place, int64_t count) const {
     if (count < k) return true;
     const T mine = static_cast<T>(place.log_prob), last = log_probs[k - 1];
@@ -198,13 +198,13 @@ struct TopK {
   }
 };
 
-// The nodes of one row that wait to be opened, in no order.
+// The open nodes of one row, unsorted.
 struct OpenNodes {
   Place* places;
   int* count;     // shared
   Place* shared;  // for folding
 
-  // Takes the likeliest out; one whose id is INT64_MAX if `is_beyond` says of its log-probability that none is wanted.
+  // Removes the likeliest and returns it; its id is INT64_MAX if is_beyond(its log-probability): then none is wanted.
   template <class F>
   BOLTZMAX_DEVICE Place TakeBest(F is_beyond) const {
     Place mine = {-Infinity<double>(), INT64_MAX};
@@ -217,7 +217,7 @@ struct OpenNodes {
     }
     const Place best = FoldBest(mine, shared);
     if (is_beyond(best.log_prob)) return {best.log_prob, INT64_MAX};
-    __syncthreads();  // all have counted those that are open
+    __syncthreads();  // all have read the number of open nodes
     if (at >= 0 && mine.id == best.id) places[at] = places[--*count];
     __syncthreads();
     return best;
@@ -242,7 +242,7 @@ struct Children {
       if (!IsLeaf(j) && here.log_prob >= min_log_prob) open.Add(here);
     }
   }
-  // The best leaf that goes behind `last`; its id is INT64_MAX if there is none.
+  // The best leaf that ranks below `last`; its id is INT64_MAX if there is none.
   BOLTZMAX_DEVICE Place BestLeafBehind(const Place& last, Place* shared) const {
     Place leaf = {-Infinity<double>(), INT64_MAX};
     for (int j = static_cast<int>(threadIdx.x); j < node.children; j += kLayerThreads) {
@@ -253,23 +253,23 @@ struct Children {
   }
 };
 
-// Puts the leaves among the children into the top, from the best on, as long as one is taken; gives how many classes there
-// are then.
+// Inserts the leaves among the children into the top, the best first, until one is not taken; returns the new number of
+// classes.
 template <class T, class F>
 BOLTZMAX_DEVICE int64_t AddLeaves(const Children<F>& children, const TopK<T>& top, int64_t found, Place* shared) {
   for (Place last = {Infinity<double>(), -1};;) {
     last = children.BestLeafBehind(last, shared);
     if (last.id == INT64_MAX || top.IsBeyond(last.log_prob, found)) return found;
     if (!top.Takes(last, found)) continue;  // one that rounds to the same may have a lower number
-    __syncthreads();                        // all have looked at the last of the top
+    __syncthreads();                        // all have read the last of the top
     if (threadIdx.x == 0) top.Insert(last, found);
     found += found < top.k ? 1 : 0;
     __syncthreads();
   }
 }
 
-// A block for one row after another. Nodes are opened from the likeliest on, until none can hide a better class. `all_open`
-// and `all_scores` have room for all inner nodes, and the units of the largest, of each block.
+// One block per row. Opens nodes in order of probability, until none can hide a better class. For each block,
+// `all_open` has room for all inner nodes, and `all_scores` for the units of the largest.
 template <class S>
 __global__ void __launch_bounds__(kLayerThreads)
     TopClassesOfRows(const __grid_constant__ LayerTask task, const __grid_constant__ TopTask query, int64_t blocks,

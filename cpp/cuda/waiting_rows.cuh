@@ -1,11 +1,11 @@
-// Contiguous rows that wait where they were read, and are read and written once.
+// Contiguous rows that stay on the chip between reading and writing: memory is read and written once.
 //
-//   ShortRows    a warp keeps a row in registers
-//   StagedRows   a block, or a cluster of blocks, keeps one in shared memory
+//     ShortRows    a warp keeps a row in registers
+//     StagedRows   a block, or a cluster of blocks, keeps a row in shared memory
 //
-// A processor of an H200 has some fifty instructions for each float32 that its share of the memory reads and writes, half as
-// many for numbers of sixteen bits: so each operation is a kernel of its own, and nothing is asked of an element that can be
-// asked of a packet. What is beyond the row, or masked, waits as -inf.
+// A multiprocessor of an H200 has some fifty instructions for each float32 that its share of the memory bandwidth reads
+// and writes, half as many for 16-bit numbers. So each operation is a separate kernel, and what can be tested once per
+// packet is not tested for each element. Elements that are outside the row or masked are kept as -inf.
 #pragma once
 
 #include <type_traits>
@@ -15,18 +15,18 @@
 
 namespace boltzmax::cuda {
 
-// Goes through a row: the largest element first, then the terms of the sum beside it, then the map. kLogSoftmax is for
-// kLogSumExp as well. Where kKeeps, exponentials wait in the place of elements that are mapped by them.
+// Processes a row: first the maximum, then the terms of the sum, then the map. kLogSoftmax also stands for kLogSumExp.
+// With kKeeps, exponentials are kept in place of the elements that they will map.
 template <class S, Operation operation, bool kKeeps>
 struct RowReader {
   using T = Compute<S>;
   using Element = S;
-  // The largest need not be told from the rest where no logarithm is wanted.
+  // The largest terms need not be counted apart from the rest if no logarithm is wanted.
   using Sum = std::conditional_t<operation == Operation::kSoftmax, WideSum<T>, Terms<T>>;
   static constexpr int kItems = Packet<S>::kItems;
   static constexpr bool kMapsExponentials = operation != Operation::kLogSoftmax;
   static constexpr bool kKeepsExponentials = kKeeps && kMapsExponentials;
-  // Losses of sixteen-bit logits are float32, and their exponentials not ExpScale times as large.
+  // Losses of 16-bit logits are float32, and their exponentials are not scaled by ExpScale.
   static constexpr bool kIsCareful = operation == Operation::kCrossEntropy && sizeof(S) < sizeof(T);
   static constexpr bool kMapsScaled = !(kIsCareful && kKeepsExponentials);
 
@@ -37,11 +37,12 @@ struct RowReader {
   BOLTZMAX_DEVICE RowReader(const RowOf<S>& r, const Packets<S>& p, const Temperature<T>& temperature)
       : row(r), packets(p), exp(temperature) {}
 
-  // A contiguous row has one axis, also in the mask.
+  // A contiguous row has one axis, in the mask as well.
   BOLTZMAX_DEVICE bool IsMasked(int i) const {
     return row.third != nullptr && row.third[i * row.task.inner.stride[kThird][0]] == 0;
   }
-  // A packet all of whose elements count; one that may reach beyond the row; and one of which some may be masked, too.
+  // Loads a packet of which all elements count; one that may reach outside the row; and one that may also have masked
+  // elements.
   BOLTZMAX_DEVICE Packet<S> LoadAll(int first) const {
     return Packet<S>::Load(reinterpret_cast<const S*>(row.x) + first);
   }
@@ -62,7 +63,7 @@ struct RowReader {
       return exp.Scaled(d);
     }
   }
-  // Adds the terms of a packet x to a sum; x becomes what is kept.
+  // Adds the terms of a packet x to a sum; replaces x by what is kept.
   BOLTZMAX_DEVICE void Add(T (&x)[kItems], T max, Sum& sum) const {
     T term[kItems];
     int largest = 0;
@@ -90,7 +91,7 @@ struct RowReader {
     }
   }
 
-  // Maps a packet of what was kept.
+  // Maps a packet of kept values.
   BOLTZMAX_DEVICE void Map(const Result<T>& result, int first, T (&x)[kItems]) const {
     const int target = result.target < row.task.n ? static_cast<int>(result.target) : -1;
     BOLTZMAX_UNROLL
@@ -113,7 +114,7 @@ struct RowReader {
 
 inline constexpr int kRowsOfBlock = 4;
 
-// A warp for each row. Where its threads have more than one packet, rows are not masked: that would be much code.
+// One warp per row. With more than one packet per thread, rows cannot be masked: that would take much code.
 template <class S, Operation operation, int kPackets>
 __global__ void __launch_bounds__(32 * kRowsOfBlock, 5) ShortRows(const __grid_constant__ Task task) {
   using T = Compute<S>;
@@ -125,7 +126,7 @@ __global__ void __launch_bounds__(32 * kRowsOfBlock, 5) ShortRows(const __grid_c
   const Packets<S> packets(row.x, task.n);
   const Temperature<T> temperature(task.temperature);
   const Reader reader(row, packets, temperature);
-  // visit(packet of x, the place of its first element)
+  // Calls visit(packet of x, index of its first element).
   T x[kPackets][Packet<S>::kItems] = {};
   const auto for_each = [&](auto visit) {
     BOLTZMAX_UNROLL
@@ -164,10 +165,10 @@ __global__ void __launch_bounds__(32 * kRowsOfBlock, 5) ShortRows(const __grid_c
   });
 }
 
-inline constexpr int kStagedWarps = 8, kStagedThreads = 32 * kStagedWarps;  // of a block, at most
+inline constexpr int kStagedWarps = 8, kStagedThreads = 32 * kStagedWarps;  // at most, per block
 
-// What of a row's packets one of several blocks looks after, those of a cluster together: `count` of them from `begin` on. All elements count of those
-// from `whole` to `end`, places in the share.
+// The packets of a row that one block handles, alone or as part of a cluster: `count` of them from `begin` on. All
+// elements of packets [whole, end) of this share count.
 template <class S, bool kClustered>
 struct ShareOfBlock {
   int rank, begin, count, whole, end;
@@ -187,8 +188,8 @@ struct ShareOfBlock {
     if constexpr (kClustered) mine = FoldCluster(mine, shared, add);
     return mine;
   }
-  // visit(place, load(place)) for the whole ones. Loads are issued four at a time: a processor has to have some 30 KB on
-  // their way to keep the memory busy.
+  // Calls visit(p, load(p)) for the whole packets. Loads are issued four at a time: a multiprocessor needs some 30 KB
+  // in flight to keep the memory busy.
   template <class Load, class Visit>
   BOLTZMAX_DEVICE void ForEachWhole(Load load, Visit visit) const {
     constexpr int kAtOnce = 4;
@@ -211,7 +212,7 @@ struct ShareOfBlock {
       if (p + j * threads < end) visit(p + j * threads, packet[j]);
     }
   }
-  // visit(place) for the others: the row's first and last, or all of a masked row.
+  // Calls visit(p) for the other packets: the row's first and last, or all of a masked row.
   template <class Visit>
   BOLTZMAX_DEVICE void ForEachOther(Visit visit) const {
     BOLTZMAX_NO_UNROLL
@@ -231,7 +232,7 @@ struct Staged {
   Packet<typename Reader::Element>* packets;
 
   BOLTZMAX_DEVICE int First(int p) const { return reader.packets.First(share.begin + p); }
-  // Reads them, and tells the largest that this thread has seen.
+  // Loads the packets, and returns the largest element that this thread has seen.
   BOLTZMAX_DEVICE T Stage() const {
     T max = -Infinity<T>();
     const auto stage = [&](int p, const auto& packet) {
@@ -270,7 +271,7 @@ struct Staged {
   }
 };
 
-// A block for each row, or a cluster of them.
+// One block per row, or one cluster.
 template <class S, Operation operation, bool kClustered>
 __global__ void __launch_bounds__(kStagedThreads, 3) StagedRows(const __grid_constant__ Task task, int blocks) {
   using T = Compute<S>;

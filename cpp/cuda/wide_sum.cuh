@@ -5,7 +5,7 @@
 
 namespace boltzmax::cuda {
 
-// a + b, and in `error` what its rounding lost (Knuth).
+// a + b, and its rounding error in `error` (Knuth).
 template <class T>
 BOLTZMAX_DEVICE T TwoSum(T a, T b, T* error) {
   const T sum = a + b;
@@ -14,7 +14,7 @@ BOLTZMAX_DEVICE T TwoSum(T a, T b, T* error) {
   return sum;
 }
 
-// Of what a thread has at hand, a power of two of numbers: a tree.
+// The sum of a power of two of a thread's numbers, as a tree.
 template <class T, int n>
 BOLTZMAX_DEVICE T TreeSum(T (&x)[n]) {
   BOLTZMAX_UNROLL
@@ -25,7 +25,7 @@ BOLTZMAX_DEVICE T TreeSum(T (&x)[n]) {
   return x[0];
 }
 
-// Twice the precision of what is added.
+// A sum in twice the precision of its terms.
 template <class T>
 struct WideSum {
   T hi, lo;
@@ -36,7 +36,7 @@ struct WideSum {
     hi = TwoSum(hi, x, &error);
     lo += error;
   }
-  // What overflowed has no low part.
+  // A sum that overflowed has no low part.
   BOLTZMAX_DEVICE T Total() const { return hi - hi == T(0) ? hi + lo : hi; }
   BOLTZMAX_DEVICE void Join(const WideSum& other) {
     T error;

@@ -4,7 +4,7 @@
 
 namespace boltzmax::cuda {
 
-// Memory that is given back in the order of the stream.
+// Memory that is freed in the order of the stream.
 class Workspace {
  public:
   Workspace(size_t bytes, Stream stream) : memory(Allocate(bytes, stream)), stream_(stream) {}

@@ -1,4 +1,4 @@
-// Arrays of any layout in memory of exactly their size, so that AddressSanitizer sees every byte too many.
+// Arrays of any layout in memory of exactly their size, so that AddressSanitizer catches every byte beyond.
 #pragma once
 
 #include <algorithm>
@@ -37,7 +37,7 @@ class Array {
     }
     Allocate(any_address && bytes.Once(8) ? bytes.Below(8) : 0);
   }
-  // Rows one after another.
+  // Contiguous rows.
   Array(int dtype, const Shape& shape) : dtype_(dtype), shape_(shape), strides_(shape.size()) {
     auto run = static_cast<ptrdiff_t>(SizeOf(dtype));
     for (size_t d = shape.size(); d-- > 0;) {
@@ -62,7 +62,7 @@ class Array {
   }
   Real operator[](size_t i) const { return Read(dtype_, At(i)); }
 
-  // The bits that the fuzzer says, or small numbers.
+  // Fills the array with the fuzzer's bits, or with small numbers.
   void Fill(Bytes& bytes, bool small) {
     const size_t count = Count(shape_), item = SizeOf(dtype_);
     for (size_t i = 0; i < count; ++i) {
@@ -79,7 +79,7 @@ class Array {
   void Restore(const std::vector<char>& saved) { std::copy(saved.begin(), saved.end(), memory_.get()); }
   void Mark() { std::fill_n(memory_.get(), bytes_, kMark); }
 
-  // Whether every byte between the elements is as it was.
+  // Whether no byte between the elements has changed.
   bool IsUntouchedBetween(const std::vector<char>& saved) const {
     std::vector<bool> written(bytes_);
     for (size_t i = 0; i < Count(shape_); ++i) {

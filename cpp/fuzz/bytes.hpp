@@ -1,4 +1,4 @@
-// What the fuzzer says, read byte by byte; when it has no more to say, a generator goes on.
+// The fuzzer's input, read byte by byte; after its end, a generator continues.
 #pragma once
 
 #include <cstddef>
@@ -21,7 +21,7 @@ class Bytes {
   size_t Below(size_t n) { return Next() % n; }
   bool Once(size_t in) { return Below(in) == 0; }
 
-  // Lengths of which the ends of vectors and blocks are the interesting ones.
+  // Lengths around the ends of vectors and blocks.
   size_t Side() {
     constexpr size_t kSides[] = {15, 16, 17, 31, 32, 33, 63, 64, 65, 127, 129, 255, 257, 300, 511, 513};
     const size_t byte = Next();

@@ -1,5 +1,5 @@
-// One call of the C interface each: what it is made of comes from the fuzzer, what it leaves is held against the
-// reference, on every instruction set.
+// One call of the C interface each: its arguments come from the fuzzer, its results are compared with the reference, on
+// every instruction set.
 #pragma once
 
 #include <boltzmax/boltzmax.h>
@@ -13,13 +13,13 @@ void StridedBackwardCall(const boltzmax_api& api, Bytes& bytes);
 void RowsCall(const boltzmax_api& api, Bytes& bytes);
 void BackwardCall(const boltzmax_api& api, Bytes& bytes);
 void CrossEntropyCall(const boltzmax_api& api, Bytes& bytes);
-// Something about the arguments is wrong: it must be said, and nothing be written.
+// A call with an invalid argument: it must return an error and write nothing.
 void WrongCall(const boltzmax_api& api, Bytes& bytes);
 
-// Ends the run, with a word about what was wrong.
+// Ends the run, and reports what was wrong.
 [[noreturn]] void Fail(const char* what, const char* isa, int dtype, size_t index, long double got, long double wanted);
 
-// f(isa) with each instruction set in use.
+// Calls f(isa) with each instruction set in use.
 template <class F>
 void OnEveryIsa(const boltzmax_api& api, F f) {
   for (int i = 0; api.available_isa(i) != nullptr; ++i) {
@@ -33,7 +33,7 @@ inline void RequireOk(int status, const char* what, const char* isa, int dtype) 
   if (status != BOLTZMAX_OK) Fail(what, isa, dtype, 0, status, BOLTZMAX_OK);
 }
 
-// One of the four functions of a family; f takes it and a pointer to its element type.
+// Calls f with one of the four functions of a family and a pointer to its element type.
 template <class A, class B, class C, class F>
 int Pick(int dtype, A f32, B f64, C f16, C bf16, F f) {
   switch (dtype) {

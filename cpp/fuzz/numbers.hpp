@@ -1,4 +1,4 @@
-// Element types one number at a time, and their units in the last place: plain, slow, and apart from the library's own.
+// Element types, one number at a time, and their units in the last place: plain, slow, and independent of the library.
 #pragma once
 
 #include <boltzmax/boltzmax.h>
@@ -12,7 +12,7 @@ namespace boltzmax::fuzz {
 
 using Real = long double;
 
-// A binary format: bits after the point, the range of exponents, and in which precision results are computed.
+// A binary format: the bits after the point, the range of exponents, and the precision in which results are computed.
 struct Format {
   int bits, min_exponent, max_exponent;
   Real compute_eps;
@@ -51,7 +51,7 @@ T Load(const char* p) {
   return value;
 }
 
-// 16 bits as a number, by the definition of their format.
+// The number with these 16 bits, by the definition of the format.
 inline Real FromBits(uint16_t bits, const Format& format) {
   const int fraction = bits & ((1 << format.bits) - 1), exponent = (bits & 0x7fff) >> format.bits;
   const Real sign = bits >> 15 != 0 ? -1 : 1;
@@ -78,7 +78,7 @@ inline Real Read(int dtype, const char* p) {
   }
 }
 
-// Writes a multiple of 1/4 below 64, which every format of floating point holds.
+// Writes a multiple of 1/4 below 64, which every floating-point format holds.
 inline void WriteSmall(int dtype, int quarters, char* p) {
   const double value = quarters / 4.0;
   if (dtype == BOLTZMAX_FLOAT32) {

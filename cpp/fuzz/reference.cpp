@@ -6,7 +6,7 @@ namespace boltzmax::fuzz {
 
 namespace {
 
-// A row that has probabilities.
+// The terms of a row that has probabilities.
 struct Distribution {
   Real top, log_sum = 0, slack = 0, largest = 0;
   std::vector<Real> d, p;
@@ -18,7 +18,7 @@ struct Distribution {
       d.push_back(row.kept[i] ? (row.x[i] - top) / row.temperature : -INFINITY);
       p.push_back(std::exp(d[i]));
       if (row.kept[i] && std::isfinite(row.x[i])) largest = std::max(largest, std::fabs(row.x[i]));
-      // All but one largest go into log1p: the tiny ones keep their digits.
+      // All but one of the largest terms go into log1p, so that tiny ones keep their digits.
       if (d[i] == 0 && !seen) seen = true;
       else rest += p[i];
     }
@@ -31,7 +31,7 @@ struct Distribution {
   }
 };
 
-// Rows without a finite maximum, by the table of the README.
+// Rows without a finite maximum, by the table in the README.
 Real Degenerate(int operation, const Row& row, size_t i, bool nan, Real top) {
   const bool any = std::find(row.kept.begin(), row.kept.end(), true) != row.kept.end();
   if (operation == BOLTZMAX_LOGSUMEXP) return nan ? NAN : top;
@@ -40,7 +40,7 @@ Real Degenerate(int operation, const Row& row, size_t i, bool nan, Real top) {
   return top > 0 && row.x[i] < top ? -INFINITY : Real(NAN);
 }
 
-// The budgets are those of tests/ulp.py.
+// The error budgets are those of tests/ulp.py.
 Real AllowedFor(int operation, Real value, Real d, const Distribution& row, Real temperature, int dtype) {
   const Format format = FormatOf(dtype);
   // 1/T and the product with it are rounded.
@@ -60,7 +60,7 @@ Real AllowedFor(int operation, Real value, Real d, const Distribution& row, Real
 bool Answer::Admits(Real got, const Format& format) const {
   if (std::isnan(value)) return std::isnan(got);
   if (std::isinf(value) || allowed == 0) return got == value;
-  // Beyond the largest number there is nothing but infinity, or the largest.
+  // Beyond the largest number, only infinity or the largest number is right.
   if (std::isinf(got)) return std::signbit(got) == std::signbit(value) && std::fabs(value) + allowed > format.Largest();
   return std::fabs(got - value) <= allowed ||
          (std::fabs(value) > format.Largest() && std::fabs(got) == format.Largest());

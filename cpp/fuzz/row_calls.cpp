@@ -117,7 +117,7 @@ void CrossEntropyCall(const boltzmax_api& api, Bytes& bytes) {
   const auto rows = static_cast<size_t>(shape[0]), n = static_cast<size_t>(shape[1]);
   Array x(dtype, shape), apart(dtype, shape), loss(BOLTZMAX_FLOAT64, {shape[0]});
   x.Fill(bytes, true);
-  const size_t place = bytes.Below(3);  // of the gradient: apart, in the logits, nowhere
+  const size_t place = bytes.Below(3);  // of the gradient: a separate array, the logits, or none
   Array& gradient = place == 1 ? x : apart;
   const double scale = bytes.Once(2) ? 1.0 : 1.0 / 3;
   const auto target = std::make_unique<int64_t[]>(rows);

@@ -17,7 +17,7 @@ Shape AnyShape(Bytes& bytes) {
   return shape;
 }
 
-// Which axes are reduced, and how rows and elements of them are found in an array of all axes.
+// The reduced axes, and how rows and their elements are found in an array of all axes.
 struct Rows {
   Shape shape, outer, inner;
   uint64_t axes;
@@ -41,7 +41,7 @@ struct Rows {
   }
 };
 
-// Strides of the outer axes as an array of all axes has them: those of the reduced axes are not looked at.
+// Strides of the outer axes, extended to all axes: those of the reduced axes are ignored.
 Shape Widened(const Shape& strides, const Rows& rows) {
   Shape wide(rows.shape.size(), 12345);
   for (size_t d = 0, next = 0; d < wide.size(); ++d) {
@@ -60,7 +60,7 @@ Array Temperatures(Bytes& bytes, const Shape& outer) {
   return t;
 }
 
-// Conversions between types are NumPy's business but for these: exact, or of one rounding.
+// Other conversions between types are not checked, except those that are exact or round once.
 bool IsComparable(int x, int y) { return x == y || y == BOLTZMAX_FLOAT64 || y == BOLTZMAX_FLOAT32; }
 
 Real Converted(Real x, int dtype) {
@@ -148,7 +148,7 @@ void StridedBackwardCall(const boltzmax_api& api, Bytes& bytes) {
   Array dx(bytes, dtype, rows.shape, Use::kOutput);
   dy.Fill(bytes, true);
   for (size_t i = 0; i < Count(rows.shape); ++i) {
-    // Probabilities or their logarithms, of no particular sum.
+    // Probabilities or their logarithms, whose sum does not matter.
     const int quarters = operation == BOLTZMAX_SOFTMAX ? bytes.Next() % 5 : -(bytes.Next() % 128);
     WriteSmall(dtype, quarters, y.At(i));
   }

@@ -1,4 +1,4 @@
-// libFuzzer's target: bytes become a call of the C interface. See .ci/fuzz for how it is built and run.
+// libFuzzer's target: turns bytes into a call of the C interface. See .ci/fuzz for how it is built and run.
 #include <cstdio>
 #include <cstdlib>
 

@@ -1,4 +1,4 @@
-// The numbers behind exp: see exp.hpp for how they are used. Hexadecimal, so that they are what they are.
+// The constants of exp: see exp.hpp for their use. In hexadecimal, so that no digit is rounded.
 #pragma once
 
 #include <stdint.h>
@@ -18,15 +18,15 @@ struct ExpConstants<float> {
   static constexpr float kLn2Hi = 0x1.62ep-1f;
   static constexpr float kLn2Lo = 0x1.0bfbe8p-15f;
   static constexpr float kLn2 = 0x1.62e430p-1f;
-  // Adding 1.5 * 2^23 rounds to an integer and leaves it in the low bits of the mantissa.
+  // Adding 1.5 * 2^23 rounds to an integer, which is then in the low bits of the mantissa.
   static constexpr float kRoundingMagic = 0x1.8p23f;
-  // ScaledExp is 2^kScaleExponent times the bracket of exp.hpp: terms that are subnormal next to the largest keep their
-  // digits, and nothing on the way that counts is subnormal.
+  // ScaledExp is kScale times the bracket of exp.hpp. So terms that would be subnormal next to the largest keep their
+  // digits, and no intermediate result that matters is subnormal.
   static constexpr double kScale = 0x1p64, kUnscale = 0x1p-64;
   static constexpr float kBias = 127.0f + 64.0f;
-  // How far x may rise above what an ExpShift was made for before sums or their reciprocals leave the range.
+  // How far x may exceed the maximum that an ExpShift was made for before sums or their reciprocals leave the range.
   static constexpr float kHeadroom = 16.0f;
-  // A term below 2^kFloor (times 2^K) is 0: at that power the shifted exponent is 0 itself. Far below every result.
+  // A term below 2^kFloor (times 2^K) is 0: there the shifted exponent itself is 0. This is far below every result.
   static constexpr float kFloor = -kBias;
 };
 
@@ -46,10 +46,10 @@ struct ExpConstants<double> {
   static constexpr double kFloor = -kBias;
 };
 
-// How x is reduced: to the nearest multiple of a step, ln(2) / kNodes, and a rest r. exp(r) = 1 + r (1 + r (c2 + r (...)))
-// is minimax on |r| <= step / 2, highest first.
+// The reduction of x: to the nearest multiple of a step, ln(2) / kNodes, and a remainder r. exp(r) = 1 + r (1 + r (c2 +
+// r (...))) is minimax on |r| <= step / 2; coefficients are stored from the highest down.
 //
-// Where k step is taken off in one piece (kCoarse), the result is good for 16-bit numbers.
+// With kCoarse, k step is subtracted in one piece, which is accurate enough for 16-bit numbers.
 template <class T, int kNodes, bool kCoarse = false>
 struct ExpReduction;
 
@@ -81,9 +81,9 @@ struct ExpReduction<float, 1, true> {
   static constexpr float kPoly[] = {0x1.52258ep-5f, 0x1.571cc2p-3f, 0x1.0006b6p-1f};
 };
 
-// With a table of the powers between 1 and 2 (Tang, ACM TOMS 15(2), 1989), for vectors that can look one up: kPower[i]
-// is the bits of 2^(i / kNodes), less those of 1 and of the i that goes with the exponent; kRest[i] what its rounding
-// lost, as a share of it. A fused multiply-add keeps k * kStepHi exact.
+// With a table of the powers between 1 and 2 (Tang, ACM TOMS 15(2), 1989), for vectors that can look one up. kPower[i]
+// holds the bits of 2^(i / kNodes), less those of 1 and of the i that is added with the exponent; kRest[i] is the
+// rounding error of that power, relative to it. A fused multiply-add keeps k * kStepHi exact.
 template <>
 struct ExpReduction<float, 16> {
   static constexpr bool kIsCoarse = false;

@@ -1,5 +1,5 @@
-// 16-bit formats in integer arithmetic: for processors without conversion instructions, and for code that must not need
-// them (the compiler's own may pull in a library function that narrows a wheel's tag).
+// 16-bit formats in integer arithmetic, for processors without conversion instructions and for code that must not use
+// them: the compiler's own conversion may call a library function that raises the glibc version of a wheel's tag.
 #pragma once
 
 #include "types.hpp"
@@ -18,7 +18,7 @@ inline float ToFloat(Half h) {
   return FloatFromBits(sign | FloatBits(FloatFromBits(rest << 13) * 0x1p112f));
 }
 
-// Round to nearest, ties to even; NaN stays NaN.
+// Rounds to nearest, ties to even; NaN stays NaN.
 inline BFloat16 ToBFloat16(float x) {
   const uint32_t bits = FloatBits(x);
   const bool nan = (bits & 0x7fffffffu) > 0x7f800000u;

@@ -1,16 +1,18 @@
-// The operations on rows and the types that rows are stored in: the one list of them. Enums, kernel tables, C entries and
-// Python's methods are expanded from it; tests/operations.py reads it. cpp/README.md says how to add one.
+// The one list of operations on rows and of the types that rows are stored in. Enums, kernel tables, C entries and
+// Python's methods are expanded from it; tests/operations.py reads it. cpp/README.md explains how to add one.
 #pragma once
 
 #include <stddef.h>
 
 // F(name, Name, kind, needs, ...) for every operation:
-//   name   of the public function; its gradient is name_backward, its C entries are name_f32, name_at_f32 and so on
-//   Name   in the code: kName here, and in kernels/ NameOp, NameStrip, and NameGradient; a map's panels are NameTransposed and
-//          NameAlong, a reduction's NamePanels
-//   kind   kMap or kMapWithGradient: a result for each element; kReduction: one for each row
-//   needs  of a row, to make the result: kSum of its exponentials, which wait to be divided by it, or kLogSum
-// A new one goes to the end: the order is that of boltzmax_operation in the C interface.
+//
+//     name   of the public function; its gradient is name_backward, its C entries are name_f32, name_at_f32 and so on
+//     Name   in the code: kName here, and in kernels/ NameOp, NameStrip, and NameGradient; a map's panels are
+//            NameTransposed and NameAlong, a reduction's NamePanels
+//     kind   kMap or kMapWithGradient: a result for each element; kReduction: one for each row
+//     needs  of a row to compute the result: kSum of its exponentials, which are kept to be divided by it, or kLogSum
+//
+// New ones go at the end: the order is that of boltzmax_operation in the C interface.
 #define BOLTZMAX_FOR_EACH_OPERATION(F, ...)                          \
   F(softmax, Softmax, kMapWithGradient, kSum, __VA_ARGS__)           \
   F(log_softmax, LogSoftmax, kMapWithGradient, kLogSum, __VA_ARGS__) \
@@ -23,8 +25,8 @@
 #define BOLTZMAX_IF_kMap(F, name, Name)
 #define BOLTZMAX_IF_kReduction(F, name, Name)
 
-// F(suffix, Storage, kDType, ...) for every type that has kernels: its suffix in C and in kernel tables, its struct or type
-// in kernels/, and its number, a DType. BOLTZMAX_MEMBER and BOLTZMAX_VALUE make a struct with a member for each, and fill it.
+// F(suffix, Storage, kDType, ...) for every type that has kernels: its suffix in C and in kernel tables, its struct or
+// type in kernels/, and its number, a DType. BOLTZMAX_MEMBER declares a member for each, BOLTZMAX_VALUE initializes it.
 #define BOLTZMAX_FOR_EACH_STORAGE(F, ...) \
   F(f32, float, kFloat32, __VA_ARGS__)    \
   F(f64, double, kFloat64, __VA_ARGS__)   \
@@ -44,7 +46,7 @@ enum class OpKind { kMap, kMapWithGradient, kReduction };
 enum class OpNeeds { kSum, kLogSum };
 struct OpTraits {
   const char* name;
-  const char* name_of_gradient;  // null for none
+  const char* name_of_gradient;  // or null
   OpKind kind;
   OpNeeds needs;
 };

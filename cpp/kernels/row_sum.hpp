@@ -1,4 +1,4 @@
-// What the kernels and core/ both know of a row's sum.
+// Properties of a row's sum that kernels and core/ share.
 #pragma once
 
 #include "exp_constants.hpp"
@@ -9,7 +9,7 @@ namespace {
 
 inline bool IsFinite(double x) { return x - x == 0.0; }
 
-// a + b and what its rounding lost (Knuth).
+// a + b and its rounding error (Knuth).
 template <class V>
 inline V TwoSum(V a, V b, V* error) {
   const V sum = a + b;
@@ -18,13 +18,13 @@ inline V TwoSum(V a, V b, V* error) {
   return sum;
 }
 
-// A row without a finite maximum, or with NaN in it.
+// Whether a row has NaN or no finite maximum.
 inline bool IsDegenerate(const RowSum& sum) { return !IsFinite(sum.max) || sum.hi != sum.hi; }
 
-// Where the largest term is a large share of the sum, the digits of the others have drowned in it: the sum without it is
-// taken instead. A sum of more than e times its largest term has a logarithm of more than 1, whose ulp is twice as large
-// as those below: there the rounding of the terms and of their trees stays within the bound by itself. Terms computed
-// without FMA are rounded more often.
+// Where the largest term makes up much of the sum, the digits of the others are lost in it, and the sum of the others
+// is used instead. A sum of more than e times its largest term has a logarithm above 1, whose ulp is twice as large as
+// below 1: there the rounding of the terms and of their trees stays within the bound anyway. Terms computed without FMA
+// are rounded more often.
 inline constexpr double kPeaked = 2.75, kPeakedWithoutFma = 4.0;
 inline bool IsPeaked(const RowSum& sum, double limit) { return sum.hi < limit * sum.top; }
 

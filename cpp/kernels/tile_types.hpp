@@ -1,12 +1,13 @@
-// What the kernels of a linear layer's tiles and their callers say to each other. A tile is a matrix of logits, some rows
-// by some classes; a score is what becomes of a logit.
+// Tiles of a linear layer: the structs that kernels and their callers share. A tile is a matrix of logits, some rows by
+// some classes; a score is a logit with its bias, capped, over the temperature.
 #pragma once
 
 #include "types.hpp"
 
 namespace boltzmax {
 
-// Scores from logits x, in place: factor * (x + bias), or factor * tanh(inverse_cap * (x + bias)) unless that is 0.
+// Turns logits x into scores in place: factor * (x + bias); or, if inverse_cap is not 0, factor * tanh(inverse_cap * (x
+// + bias)).
 template <class T>
 struct ScoreRow {
   T* x;
@@ -15,7 +16,8 @@ struct ScoreRow {
   T inverse_cap, factor;
 };
 
-// What a target gives to class c beside its label: a_c = (sharp q_c + even) w_c. A missing q is 0, a missing w is 1.
+// The share of class c in a target, besides that of its label: a_c = (sharp q_c + even) w_c. If q is null it counts as
+// 0; if w is null, as 1.
 template <class T>
 struct Shares {
   const T* q;
@@ -23,8 +25,8 @@ struct Shares {
   T sharp, even;
 };
 
-// Gradients by logits from scores s, in place: (gain exp(s - lse) - a_c) (1 - (cap_ratio s)^2). `unit` has the offset and
-// the exponent of its power of two, near that of exp(lse); what lies between them is a part of `gain`.
+// Turns scores s into gradients by logits in place: (gain exp(s - lse) - a_c) (1 - (cap_ratio s)^2). `unit` has the
+// offset and the exponent of its power of two, near that of exp(lse); the factor between them is part of `gain`.
 template <class T>
 struct SlopeRow {
   T* s;
@@ -34,7 +36,7 @@ struct SlopeRow {
   Shares<T> shares;
 };
 
-// A sum over classes of shares times distances, and the sum of the shares.
+// The sum over classes of shares times distances, and the sum of the shares.
 struct ShareSums {
   double distance, mass;
 };
@@ -42,7 +44,7 @@ struct ShareSums {
 template <class T>
 struct TileKernels {
   void (*score)(const ScoreRow<T>&);
-  // sum_c a_c (from - s_c) and sum_c a_c. A class without a share adds nothing, however far away.
+  // sum_c a_c (from - s_c) and sum_c a_c. A class without a share adds nothing, even at an infinite distance.
   ShareSums (*sum_shares)(const T* s, size_t n, const Shares<T>&, T from);
   void (*slope)(const SlopeRow<T>&);
   // sums_c += rows_0c + rows_1c + ... for `count` rows, `stride` elements apart

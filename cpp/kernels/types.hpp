@@ -1,4 +1,4 @@
-// What the kernels and their callers say to each other. Plain structs: no Python, no containers, no threads.
+// The structs that kernels and their callers share. Plain structs: no Python, no containers, no threads.
 #pragma once
 
 #include <stddef.h>
@@ -28,20 +28,20 @@ struct ComputeOf<double> {
 template <class S>
 using Compute = typename ComputeOf<S>::type;
 
-// A longer row is reduced segment by segment, and the sums of the segments are added up in order. The split depends on
-// the row's length alone, so the bits of a result depend on neither threads nor batch nor alignment.
+// A longer row is reduced segment by segment, and the sums of the segments are added up in order. The split depends
+// only on the row's length, so the bits of a result do not depend on threads, batch or alignment.
 template <class S>
 inline constexpr size_t kSegment = 262144 / sizeof(Compute<S>);
 
-// Rows up to this length keep their exponentials in scratch memory, in L1, between the sum and the division, if the result
-// cannot hold them. For longer ones computing them again is cheaper than a trip to L2 and back.
+// Rows up to this length keep their exponentials in scratch memory, in L1, between the sum and the division, if the
+// result cannot hold them. For longer rows, computing them again is cheaper than a round trip to L2.
 inline constexpr size_t kKept = 4096;
 
-// Rows up to this length go by panels, of which each thread works on one at a time in as much scratch memory.
+// Rows up to this length go by panels; the exponentials of a panel fit into kKept elements of scratch memory.
 inline constexpr size_t kMostPaneled = 256;
 
-// sum_j exp(x_j / T) = (hi + lo) * 2^exponent * exp(offset / T), of which the largest term, as it was added, is `top`.
-// A reduction that met NaN has hi = NaN; one that met no finite element has max = -inf or +inf.
+// sum_j exp(x_j / T) = (hi + lo) * 2^exponent * exp(offset / T); `top` is the largest term, as it was added. A
+// reduction that met NaN has hi = NaN; one that met no finite element has max = -inf or +inf.
 template <class D>
 struct SumOfExp {
   D max;
@@ -53,13 +53,13 @@ struct SumOfExp {
 };
 using RowSum = SumOfExp<double>;
 
-// A sum in twice double's precision.
+// A sum in twice the precision of double.
 struct Sum {
   double hi;
   double lo;
 };
 
-// Into how many groups group_maxima parts a row at most.
+// The most groups that group_maxima divides a row into.
 inline constexpr size_t kGroups = 64;
 
 // An element of a row.
@@ -75,7 +75,7 @@ struct Row {
   const uint8_t* mask;  // NumPy bools, or null
   size_t n;
   double temperature;
-  bool far;     // x lies beyond the nearest caches: fetch ahead
+  bool far;     // x is not in the nearest caches: prefetch
   bool stream;  // write y past the cache
 };
 
@@ -91,13 +91,13 @@ struct RowBatch {
   ptrdiff_t temperature_stride;
   size_t rows;
   size_t n;
-  void* scratch;  // 2 * kKept elements of the arithmetic type, where exponentials wait; never null
+  void* scratch;  // 2 * kKept elements of the arithmetic type, where exponentials are kept; never null
   bool scaled;    // some temperature is not 1
   bool far, stream;
 };
 
-// Columns: element i of column j lies at x + i * x_stride + j * itemsize. y is laid out alike, or, for a reduction,
-// holds one element per column.
+// Columns: element i of column j is at x + i * x_stride + j * itemsize. y has the same layout or, for a reduction, one
+// element per column.
 struct ColumnBatch {
   const char* x;
   char* y;
@@ -130,14 +130,14 @@ struct GradRow {
 
 // An operation on rows.
 struct OpKernels {
-  // Rows of at most kSegment elements, whole; and columns of them.
+  // Whole rows of at most kSegment elements; and columns of them.
   void (*rows)(const RowBatch&);
   void (*columns)(const ColumnBatch&);
-  // A segment of a longer row, given what the whole row was reduced to; a reduction stores its result. The logarithm of the
-  // sum is looked at if the operation needs it.
+  // A segment of a longer row, given the sum of the whole row; a reduction stores its result. The logarithm of the sum
+  // is read only by operations that need it.
   void (*finish)(const Row&, const RowSum&, const Sum& log_sum);
 };
-// Its gradient: rows of at most kSegment elements; and the two halves of it, for segments of longer ones.
+// The gradient of an operation: rows of at most kSegment elements; and its two halves, for segments of longer ones.
 struct GradientKernels {
   void (*rows)(const GradBatch&);
   Sum (*reduce)(const GradRow&);
@@ -147,30 +147,30 @@ struct GradientKernels {
 // Every kernel for one storage type.
 struct StorageKernels {
   OpKernels ops[kOpCount];
-  GradientKernels gradients[kOpCount];  // of those that have one
+  GradientKernels gradients[kOpCount];  // of the operations that have one
   RowSum (*reduce)(const Row&);
   // The sum without its largest term, in the same unit; and the logarithm of a sum, less offset / T.
   Sum (*reduce_rest)(const Row&, const RowSum&);
   Sum (*log_of_sum)(const RowSum&);
   Sum (*log_of_peaked_sum)(const RowSum&, const Sum& rest);
-  // y = gain * softmax(x) + add, of which losses make their gradients.
+  // y = gain * softmax(x) + add, from which losses make their gradients.
   void (*affine_softmax_map)(const Row&, const RowSum&, double gain, double add);
   void (*store_scalar)(void* y, double value);
-  // As reduce, and in `mean` the mean of x - max under softmax(x), for the entropy; not for a degenerate row.
+  // As reduce; and in `mean` the mean of x - max under softmax(x), for the entropy. Not for degenerate rows.
   RowSum (*reduce_mean)(const Row&, double* mean);
   // sum_c (from - x_c); infinite if some x_c is.
   double (*sum_distances)(const Row&, double from);
-  // How many elements of a row exceed a number; and the first `most` of them, by index, in their order, from `begin` on:
-  // returns where it stopped.
+  // The number of elements above `limit`; and the first `most` of them at or after `begin`, in order of their index.
+  // Returns the index at which it stopped.
   size_t (*count_above)(const Row&, double limit);
   size_t (*find_above)(const Row&, double limit, size_t begin, size_t most, Element* found, size_t* count);
-  size_t (*group_maxima)(const Row&, double* maxima);  // of up to kGroups groups of elements, no two in common
+  size_t (*group_maxima)(const Row&, double* maxima);  // of up to kGroups disjoint groups of elements
 
   const OpKernels& Of(Op op) const { return ops[static_cast<size_t>(op)]; }
   const GradientKernels& GradientOf(Op op) const { return gradients[static_cast<size_t>(op)]; }
 };
 
-// A matrix of coefficients, wherever they lie.
+// A matrix of coefficients with any strides.
 template <class T>
 struct Coefficients {
   const T* at;
@@ -180,12 +180,13 @@ struct Coefficients {
   Coefficients From(size_t sum) const { return {at + sum * by_sum, by_sum, by_row}; }
 };
 
-// A layer of which only some units are looked at: rows of its weight matrix, n elements each, of float or double.
+// A layer of which a call reads only some units, rows of its weight matrix with n elements each, float or double.
 template <class T>
 struct UnitKernels {
   // z[c * m + j] = x_c . rows_j
   void (*dot_rows)(const T* const* x, size_t count, const T* const* rows, size_t m, size_t n, T* z);
-  // sums_s += gain(s, 0) rows_0 + gain(s, 1) rows_1 + ...; the same row may be several of the sums, but none of the rows
+  // sums_s += gain(s, 0) rows_0 + gain(s, 1) rows_1 + ...; several sums may be the same row, but none may be one of
+  // `rows`
   void (*add_rows)(T* const* sums, size_t count, const T* const* rows, size_t m, const Coefficients<T>& gain, size_t n);
   // log sigma(z_i) and sigma(-z_i)
   void (*log_sigmoid)(const T* z, size_t n, T* log_p, T* q);
@@ -207,7 +208,7 @@ struct KernelTable {
   BOLTZMAX_FOR_EACH_STORAGE(BOLTZMAX_MEMBER, StorageKernels)
 };
 
-// One per ISA that this build holds. Each family of kernels is an object of its own, with one table.
+// One per ISA in this build. Each family of kernels is an object with one table.
 #define BOLTZMAX_DECLARE_TABLES           \
   extern const KernelTable kKernels;      \
   extern const LossTable kLosses;         \

@@ -1,4 +1,4 @@
-"""The order of the gallery: from the first steps to what lies beneath."""
+"""The order of the gallery: from first steps to internals."""
 
 from __future__ import annotations
 

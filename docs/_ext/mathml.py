@@ -1,4 +1,4 @@
-"""Formulas as MathML, which browsers draw by themselves: no script, and nothing to download."""
+"""Formulas as MathML, which browsers render natively: no script, and nothing to download."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from sphinx.application import Sphinx
 
 
 def visit_math(writer: Any, node: math) -> None:
-    """Write a formula that stands in a line."""
+    """Write a formula inside a line."""
     writer.body.append(tex2mathml(node.astext()))
     raise SkipNode
 
 
 def visit_displaymath(writer: Any, node: math_block) -> None:
-    """Write a formula that has a line of its own."""
+    """Write a displayed formula."""
     writer.body.append(f'<div class="formula">{tex2mathml(node.astext(), as_block=True)}</div>\n')
     raise SkipNode
 

@@ -2,9 +2,9 @@
 Not sure? Answer with an ancestor
 =================================
 
-Modules lie in packages: ``email.parser`` in ``email``, ``xml.sax.handler`` in ``xml.sax`` in
-``xml``. A softmax on that tree can say "something of ``email``" where it cannot tell the module.
-How often is it right, and how much does it say?
+Modules are in packages: ``email.parser`` in ``email``, ``xml.sax.handler`` in ``xml.sax`` in
+``xml``. A softmax on that tree can answer "something in ``email``" if it is not sure of the module.
+How often is it right, and how specific are its answers?
 """
 
 # %%
@@ -32,7 +32,7 @@ NAMES = (
 
 
 def docstrings(name):
-    """Return what is written in a module: of its functions, classes and methods."""
+    """Return the docstrings of the functions, classes and methods of a module."""
     module = importlib.import_module(name)
     found = set()
     for thing in vars(module).values():
@@ -50,7 +50,7 @@ tree = boltzmax.Tree.from_paths([name.replace(".", "/") for name in NAMES])
 print(f"{len(documents):,} docstrings, {tree.n_classes} modules, {tree.n_inner} inner nodes")
 
 # %%
-# A layer on the tree: each package chooses among what is in it.
+# A layer on the tree: each package chooses among its contents.
 train, test, t, t_test = train_test_split(
     documents, labels, test_size=0.4, stratify=labels, random_state=0
 )
@@ -62,8 +62,8 @@ layer = model.layer_
 print(f"{np.mean(layer.predict(hidden) == t_test):.1%} of the modules are right")
 
 # %%
-# The surer the answer must be, the more often it is an ancestor. An answer is right if the module
-# is the node, or below it.
+# The surer the answer must be, the more often it is an ancestor. An answer is right if its node is
+# the module or an ancestor of it.
 below = [{v, *tree.ancestors(v).tolist()} for v in range(tree.n_classes)]
 levels = np.linspace(0.0, 0.99, 34)
 answers = {"a module": [], "a package": [], "no answer (the root)": []}

@@ -2,8 +2,8 @@
 Attention, with padding and no future
 =====================================
 
-Attention is a softmax of scores over the positions of a text. A mask says which positions there
-are: ``where=`` leaves out the padding of short texts and, here, everything to the right.
+Attention is a softmax of scores over the positions of a text. A mask selects the positions that
+count: ``where=`` excludes the padding of short texts and, here, everything to the right.
 """
 
 # %%
@@ -38,7 +38,7 @@ vectors = (left * np.sqrt(scale))[:, :32]
 vectors /= np.linalg.norm(vectors, axis=1, keepdims=True) + 1e-6  # some have no neighbours
 
 # %%
-# The scores of all sentences are one array; the padding holds NaN to show that nobody looks at it.
+# The scores of all sentences are one array; the padding holds NaN to show that it is never used.
 x = np.full((len(sentences), length, 32), np.nan, np.float32)
 for row, sentence in zip(x, sentences, strict=True):
     row[: len(sentence)] = vectors[[number[word] for word in sentence]]

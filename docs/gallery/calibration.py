@@ -2,8 +2,8 @@
 How sure should it be? One temperature
 ======================================
 
-A classifier that has learnt its training set by heart is too sure of itself. Dividing its logits by
-one number, the temperature, leaves its answers as they are and makes its probabilities honest.
+A classifier that has memorised its training set is too sure of itself. Dividing its logits by one
+number, the temperature, keeps its answers and makes its probabilities honest.
 """
 
 # %%
@@ -29,7 +29,7 @@ logits = rest @ weight + bias
 held, test = slice(0, 500), slice(500, None)
 
 # %%
-# The temperature is chosen on images held out: where cross-entropy is least.
+# The temperature is chosen on held-out images: where cross-entropy is least.
 temperatures = np.geomspace(0.5, 8, 60)
 losses = [boltzmax.cross_entropy(logits[held], t_rest[held], temperature=T) for T in temperatures]
 best = float(temperatures[np.argmin(losses)])
@@ -38,12 +38,12 @@ for T in (1.0, best):
     print(f"T = {T:.2f}: cross-entropy of the test images {loss:.3f}")
 
 # %%
-# Of the answers given with some confidence, how many are right? On the diagonal, as many as the
-# confidence says.
+# How many of the answers given with some confidence are right? On the diagonal, exactly that share
+# of them.
 figure, (left, right) = plt.subplots(1, 2, figsize=(9, 4), layout="constrained")
 left.plot(temperatures, losses)
 left.axvline(best, color="C3", ls=":", label=f"T = {best:.2f}")
-left.set(xscale="log", xlabel="temperature", ylabel="cross-entropy on images held out")
+left.set(xscale="log", xlabel="temperature", ylabel="cross-entropy on held-out images")
 left.set_xticks([0.5, 1, 2, 4, 8], ["0.5", "1", "2", "4", "8"])
 left.minorticks_off()
 left.legend()

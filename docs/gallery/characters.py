@@ -2,9 +2,9 @@
 Write like the manual: characters drawn with Gumbel noise
 =========================================================
 
-A small network learns to guess the next character of Python's own help texts, then writes. To draw
-from a softmax it needs no probabilities: the largest of logits plus Gumbel noise has exactly their
-distribution.
+A small network learns to guess the next character of Python's help texts, then writes. To draw from
+a softmax it needs no probabilities: the index of the largest logit plus Gumbel noise has exactly
+that distribution.
 """
 
 # %%
@@ -24,7 +24,8 @@ print(f"{len(text):,} characters, {len(alphabet)} different ones")
 
 # %%
 # Eight characters of context, a vector for each, one hidden layer. Only the last layer needs the
-# softmax: :func:`boltzmax.cross_entropy_with_grad` returns where the backward pass begins.
+# softmax: :func:`boltzmax.cross_entropy_with_grad` returns the gradient where the backward pass
+# starts.
 CONTEXT, SIZE, HIDDEN = 8, 16, 192
 rng = np.random.default_rng(0)
 shapes = {
@@ -45,7 +46,7 @@ def forward(contexts):
 
 
 def step(contexts, targets, rate):
-    """Follow the gradient, by RMSProp; return the loss."""
+    """Take a step of RMSProp; return the loss."""
     inputs, hidden, logits = forward(contexts)
     loss, d_logits = boltzmax.cross_entropy_with_grad(logits, targets)
     d_hidden = d_logits @ net["w2"].T * (1 - hidden**2)
@@ -73,8 +74,8 @@ for i in range(STEPS):
 print(f"perplexity {np.exp(np.mean(losses[-100:])):.1f}, {len(alphabet)} at the start")
 
 # %%
-# The noise of a temperature of T is T times as large; at 0 there is none, and the text repeats
-# itself. All texts start alike.
+# At a temperature of T the noise is T times as large; at 0 there is none, and the text repeats
+# itself. All texts begin with the same words.
 
 
 def write(temperature, length=110, start="the value of an "):
@@ -89,7 +90,7 @@ for temperature in (0.0, 0.5, 1.0):
     print(f"T = {temperature}:  {write(temperature)}")
 
 # %%
-# That the noise does what it should: 20,000 draws at one place, beside the softmax.
+# A check of the noise: 20,000 draws after the same context, compared with the softmax.
 context = np.array([[number[c] for c in "statemen"[-CONTEXT:]], [number[c] for c in "functio "]])
 logits = forward(context)[2]
 figure, axes = plt.subplots(2, 1, figsize=(8, 5), layout="constrained")

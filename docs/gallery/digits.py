@@ -2,12 +2,12 @@
 Handwritten digits, from pixels to probabilities
 ================================================
 
-A softmax classifier in NumPy: its loss, the gradient, the training loop, and what it thinks of the
+A softmax classifier in NumPy: its loss, the gradient, the training loop, and its predictions for
 images that it has not seen. The images ship with scikit-learn: 1,797 of 8 x 8 pixels.
 """
 
 # %%
-# A quarter of the images is kept for the test.
+# A quarter of the images is held out for the test.
 import matplotlib.pyplot as plt
 import numpy as np
 from sklearn.datasets import load_digits
@@ -21,8 +21,8 @@ x, x_test, t, t_test = train_test_split(
 )
 
 # %%
-# The logits are a linear function of the pixels. Cross-entropy comes with its gradient by the
-# logits, and the chain rule does the rest: two products.
+# The logits are a linear function of the pixels. Cross-entropy comes with its gradient with respect
+# to the logits, and the chain rule does the rest: two products.
 rng = np.random.default_rng(0)
 weight, bias = np.zeros((64, 10)), np.zeros(10)
 losses = []
@@ -41,8 +41,8 @@ logits = x_test @ weight + bias
 print(f"{np.mean(logits.argmax(axis=1) == t_test):.1%} of the test images are recognised")
 
 # %%
-# One reading of the logits tells how sure the classifier is: the margin is the difference of the
-# two largest logits. The least sure images come first.
+# One pass over the logits shows how sure the classifier is: the margin is the difference of the two
+# largest logits. The least certain images come first.
 stats = boltzmax.row_stats(logits, t_test, k=2)
 chosen = stats.margin.argsort()[:4]
 probabilities = boltzmax.softmax(logits[chosen])

@@ -18,7 +18,7 @@ import boltzmax
 
 getcontext().prec = 80
 distances = np.linspace(0.05, 80, 1500).astype(np.float32)
-offset = np.float32(3.3)  # shifts both: the results are of the rounded numbers
+offset = np.float32(3.3)  # shifts both: the exact results are those of the rounded numbers
 x = np.stack([np.full_like(distances, offset), offset - distances], axis=1)
 gaps = [Decimal(float(b)) - Decimal(float(a)) for a, b in x]
 exact_p = np.array([float(g.exp() / (1 + g.exp())) for g in gaps])
@@ -42,7 +42,7 @@ def textbook_log_softmax(x):
 
 # %%
 # On the left the smaller probability: rounding x - max costs more digits the larger the difference
-# is. On the right the logarithm of the larger one, which tells how far it is from 1: most formulas
+# is. On the right the logarithm of the larger one, which shows how far it is from 1: most formulas
 # lose it altogether at a difference of about 17, where 1 + exp(-d) rounds to 1.
 figure, (left, right) = plt.subplots(1, 2, figsize=(10, 4), layout="constrained")
 for name, softmax, log_softmax, size in (

@@ -24,7 +24,7 @@ x = PCA(2).fit_transform(x)
 
 
 def log_joint(x, shares, means, covariances):
-    """Return the log-density of each point and component, the component's share included."""
+    """Return the log-density of each point and component, including the component's share."""
     columns = []
     for share, mean, covariance in zip(shares, means, covariances, strict=True):
         root = np.linalg.cholesky(covariance)
@@ -60,7 +60,7 @@ print(
 )
 
 # %%
-# On a larger sample the two functions are most of what a round takes beside the densities.
+# On a larger sample, the two functions take most of a round's time, apart from the densities.
 joint = np.random.default_rng(0).normal(size=(100_000, 8))
 for name, special in ("SciPy", scipy.special), ("boltzmax", boltzmax.special):
     times = []

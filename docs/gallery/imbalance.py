@@ -2,8 +2,8 @@
 Rare classes: weights, shifted logits, new samples
 ==================================================
 
-Handwritten digits again, but with a hundred zeros and only two nines. A plain classifier gives the
-rare digits up. Four ways to give them their due need nothing but the counts of the classes.
+Handwritten digits again, but with a hundred zeros and only two nines. A plain classifier neglects
+the rare digits. Four methods correct that, and need only the counts of the classes.
 """
 
 # %%

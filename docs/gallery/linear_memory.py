@@ -8,7 +8,7 @@ layers never store either.
 """
 
 # %%
-# Memory is counted by :mod:`tracemalloc`, which NumPy tells about its arrays.
+# Memory is measured by :mod:`tracemalloc`, to which NumPy reports its arrays.
 import tracemalloc
 
 import matplotlib.pyplot as plt
@@ -45,8 +45,8 @@ for size in sizes:
         np.testing.assert_allclose(a, b, rtol=1e-3, atol=1e-6)
 
 # %%
-# Loss and gradients agree; the peak of the memory does not. What is left is mostly the gradient of
-# the weights, which the caller wants.
+# Loss and gradients agree; the peaks of memory do not. The rest is mostly the gradient of the
+# weights, which is part of the result.
 figure, axis = plt.subplots(figsize=(7, 4), layout="constrained")
 for name, values in peaks.items():
     axis.plot(sizes, values, "o-", label=name)

@@ -2,13 +2,13 @@
 A million classes on a tree
 ===========================
 
-The cost of a full softmax is proportional to the number of classes; on a tree it is the depth of a
+The cost of a full softmax is proportional to the number of classes; on a tree, to the depth of a
 leaf. Here both are timed from a thousand classes to a million.
 """
 
 # %%
 # Class frequencies as in texts: the k-th most frequent word makes up a share of about 1/k.
-# Huffman's tree gives frequent classes short ways.
+# Huffman's tree gives frequent classes short paths.
 import time
 
 import matplotlib.pyplot as plt
@@ -24,7 +24,7 @@ boltzmax.set_num_threads(1)
 
 
 def best_time(call, repeat=5):
-    """Return the least seconds of some calls."""
+    """Return the time of the fastest of some calls, in seconds."""
     times = []
     for _ in range(repeat):
         start = time.perf_counter()
@@ -52,7 +52,7 @@ for size in sizes:
 boltzmax.set_num_threads(threads)
 
 # %%
-# It is a distribution all the same: the probabilities of a million classes add up to 1.
+# It is still a distribution: the probabilities of a million classes add up to 1.
 log_p = layer.log_prob_all(hidden[:1])
 print(f"sum of {log_p.size:,} probabilities: {np.exp(boltzmax.logsumexp(log_p))[0]:.6f}")
 

@@ -3,8 +3,7 @@ Which module does a docstring come from?
 ========================================
 
 Text classification with 27 classes: the docstrings of Python's standard library, and the module
-that each was written for. The classifier is scikit-learn's kind of estimator, on a sparse matrix of
-words.
+that each was written for. The classifier is a scikit-learn estimator, on a sparse matrix of words.
 """
 
 # %%
@@ -28,7 +27,7 @@ NAMES = (
 
 
 def docstrings(name):
-    """Return what is written in a module: of its functions, classes and methods."""
+    """Return the docstrings of the functions, classes and methods of a module."""
     found = set()
     for thing in vars(importlib.import_module(name)).values():
         if not str(getattr(thing, "__module__", "")).startswith(name):
@@ -45,7 +44,7 @@ documents, labels = list(pairs), np.array(list(pairs.values()))
 print(f"{len(documents):,} docstrings of {len(NAMES)} modules")
 
 # %%
-# Word counts, weighed by how rare a word is, and a softmax over the modules. Classes are of very
+# Word counts, weighted by how rare a word is, and a softmax over the modules. Classes are of very
 # different sizes, so their weights are balanced.
 train, test, t, t_test = train_test_split(
     documents, labels, test_size=0.3, stratify=labels, random_state=0

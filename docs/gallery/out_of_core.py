@@ -3,8 +3,7 @@ A file larger than memory, from the command line
 ================================================
 
 ``python -m boltzmax apply`` maps the input and the output into memory and works through them block
-by block, so only a block has to fit. Here it normalises the logits of a model over time, and the
-peak of its memory is watched.
+by block, so only a block has to fit. Here it normalises the logits of a model over time.
 """
 
 # %%
@@ -28,7 +27,7 @@ for i in range(0, len(logits), 4_000):
 logits.flush()
 
 # %%
-# The command runs in a process of its own, sixteen megabytes at a time.
+# The command runs in a separate process, sixteen megabytes at a time.
 command = ["apply", "softmax", "logits.npy", "p.npy", "--block-mb", "16"]
 print("python -m boltzmax", *command)
 subprocess.run(
@@ -42,7 +41,7 @@ subprocess.run(
 )
 
 # %%
-# The results are mapped, too: what is not looked at is never read.
+# The results are mapped, too: parts that are not used are never read.
 p, lse = np.load(folder / "p.npy", mmap_mode="r"), np.load(folder / "lse.npy", mmap_mode="r")
 print("shapes:", p.shape, lse.shape)
 print("sums of some rows:", p[::10_000].sum(axis=1).round(6))

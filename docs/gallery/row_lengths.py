@@ -7,8 +7,8 @@ reads them and answers a question: how many times as fast as the fastest other l
 """
 
 # %%
-# The file is a list of curves, each with the times of one library in one operation. (The path is as
-# seen from the folder of this example.)
+# The file is a list of curves, each with the times of one library in one operation. (The path is
+# relative to the folder of this example.)
 import json
 from pathlib import Path
 
@@ -21,7 +21,7 @@ curves = {(c["operation"], c["peer"]): np.array(c["least"]) for c in found["curv
 lengths = {c["operation"]: np.array(c["n"]) for c in found["curves"]}
 
 # %%
-# Above 1, boltzmax is the fastest. A file of your own machine comes from
+# Above 1, boltzmax is the fastest. Such a file for your machine is written by
 # ``python -m boltzmax bench --sweep --json rows.json``.
 figure, axis = plt.subplots(figsize=(8, 4.2), layout="constrained")
 for operation, n in lengths.items():

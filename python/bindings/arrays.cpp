@@ -38,8 +38,8 @@ std::optional<DType> DTypeOf(PyArray_Descr* descr) {
 
 namespace {
 
-// Strides of a dense array whose axes lie in the order of `like`, as NumPy's iterator finds it: the longer the stride, the
-// further out. The sign does not count, a stride of 0 says nothing, and where nothing is said the order is C.
+// The strides of a dense array with its axes in the order of `like`, as NumPy's iterator determines it: the longer the
+// stride, the further out. Signs are ignored; strides of 0 do not decide; where nothing decides, the order is C.
 void DenseStrides(int ndim, const npy_intp* shape, npy_intp item, const npy_intp* like, npy_intp* strides) {
   int outwards[NPY_MAXDIMS];  // axes, the innermost first
   for (int count = 0; count < ndim; ++count) {

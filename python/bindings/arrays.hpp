@@ -1,4 +1,4 @@
-// Between NumPy arrays and the core's view of them.
+// The bridge between NumPy arrays and the core's view of them.
 #pragma once
 
 #include <optional>
@@ -37,10 +37,10 @@ using ObjectRef = Ref<PyObject>;
 using ArrayRef = Ref<PyArrayObject>;
 using DescrRef = Ref<PyArray_Descr>;
 
-// ml_dtypes.bfloat16 has a type number only once ml_dtypes is imported; Python tells us when it first meets it.
+// ml_dtypes.bfloat16 has a type number only once ml_dtypes is imported; Python calls this when it first meets the type.
 void SetBFloat16(int type_number);
 
-// The core's name for an element type, if it has one and the bytes are in native order.
+// The core's dtype for an element type, if there is one and the bytes are in native order.
 std::optional<DType> DTypeOf(PyArray_Descr* descr);
 inline std::optional<DType> DTypeOf(PyArrayObject* array) { return DTypeOf(PyArray_DESCR(array)); }
 
@@ -48,9 +48,9 @@ inline bool HasKernels(DType dtype) {
   return dtype == DType::kFloat32 || dtype == DType::kFloat64 || dtype == DType::kFloat16 || dtype == DType::kBFloat16;
 }
 
-// A new array for a result: where it is large, in memory that was used before rather than in pages still to be faulted in.
-// Its axes lie in the order of `like`, the strides of an array with the same axes; in C order where that is null. Null with
-// an exception set on failure.
+// A new array for a result. A large one gets recycled memory instead of pages that have yet to be faulted in. Its axes
+// are in the order of `like`, the strides of an array with the same axes; in C order if that is null. Null with an
+// exception set on failure.
 ArrayRef NewArray(int ndim, const npy_intp* shape, PyArray_Descr* descr, const npy_intp* like);
 
 // The same in the order of `x`, for a result of x's shape.
@@ -60,13 +60,13 @@ ArrayRef NewArrayLike(PyArrayObject* x, PyArray_Descr* descr);
 inline PyObject* ScalarIfZeroD(ArrayRef array) {
   return PyArray_Return(reinterpret_cast<PyArrayObject*>(array.release()));
 }
-// Whether the bytes from the first element to the last have some in common.
+// Whether the address ranges of two arrays, from the first element to the last, overlap.
 bool MayOverlap(PyArrayObject* a, PyArrayObject* b);
 
-// Whether they have one shape and type, and element i of one lies where element i of the other does.
+// Whether both have the same shape and type, and element i of one is at the address of element i of the other.
 bool SameElements(PyArrayObject* a, PyArrayObject* b);
 
-// Whether two elements lie in the same place, as in a broadcast view.
+// Whether two elements share an address, as in a broadcast view.
 bool RepeatsElements(PyArrayObject* array);
 
 }  // namespace boltzmax

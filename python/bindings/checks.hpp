@@ -1,4 +1,4 @@
-// What the bindings ask of arrays that Python has prepared.
+// Requirements on arrays that Python has prepared.
 #pragma once
 
 #include <pybind11/pybind11.h>

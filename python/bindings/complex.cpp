@@ -28,7 +28,7 @@ PyArrayObject* AsOptionalArray(const py::object& object, const char* name) {
 
 npy_intp StrideOr0(PyArrayObject* array, int d) { return array == nullptr ? 0 : PyArray_STRIDE(array, d); }
 
-// A result with one element for each row, contiguous.
+// A contiguous result with one element per row.
 char* RequireResult(const py::object& object, const char* name, int type, PyArrayObject* x, int outer) {
   PyArrayObject* result = AsArray(object, name);
   Require(PyArray_TYPE(result) == type && PyArray_NDIM(result) == outer && PyArray_IS_C_CONTIGUOUS(result) &&
@@ -38,8 +38,8 @@ char* RequireResult(const py::object& object, const char* name, int type, PyArra
   return PyArray_BYTES(result);
 }
 
-// log_size[outer], sum[outer] of sum of b * exp(x / temperature) where mask, over the inner axes; special[outer] tells which
-// rows are left alone.
+// log_size[outer], sum[outer] of sum of b * exp(x / temperature) where mask, over the inner axes; special[outer] marks
+// the rows that are not computed.
 void RunComplexSum(const py::object& x_object, const py::object& b_object, const py::object& log_size,
                    const py::object& sum, const py::object& special, int reduced, const py::object& mask_object,
                    const py::object& temperature_object) {

@@ -1,4 +1,4 @@
-// boltzmax._cuda: tasks for the device out of pointers, shapes and strides.
+// boltzmax._cuda: builds tasks for the device from pointers, shapes and strides.
 
 #include <pybind11/pybind11.h>
 #include <pybind11/stl.h>
@@ -36,11 +36,11 @@ void RunRowStats(const Call& call, Address target, int64_t k, Address lse, Addre
   On(device, [&] { RunStatistics(task, out, Pointer<CUstream_st>(stream)); });
 }
 
-// ---- losses: of every row, and of all ----
+// ---- losses: per row, and joined ----
 
 enum class Reduction : int { kNone, kSum, kMean, kMeanOrZero };  // the last: 0 over no row
 
-// What the sum of the losses is to be multiplied by, on the device.
+// The factor of the sum of the losses, on the device.
 class Scale {
  public:
   Scale(Reduction reduction, const int64_t* target, int64_t rows, int device, Address stream)
@@ -59,7 +59,7 @@ class Scale {
   DeviceMemory memory_;
 };
 
-// `losses` has a number for every row, `joined` one for all (not for kNone). The gradient is that of the result.
+// `losses` has a number per row, `joined` one for all (not for kNone). The gradient is that of the result.
 void RunCrossEntropy(const Call& call, Address target, Address losses, Address joined, Reduction reduction, int device,
                      Address stream_address) {
   Task task = call.ToTask();
@@ -77,7 +77,8 @@ void RunCrossEntropy(const Call& call, Address target, Address losses, Address j
   });
 }
 
-// hidden, weight, bias, target; rows, features, classes; losses, joined, and the gradients by the first three. 0: none.
+// in: hidden, weight, bias, target; sizes: rows, features, classes; out: losses, joined, and the gradients by the first
+// three. 0: none.
 void RunLinearCrossEntropy(Storage storage, const std::vector<Address>& in, const Sizes& sizes,
                            const std::vector<Address>& out, double temperature, Reduction reduction, int64_t tile,
                            int device, Address stream_address) {
@@ -109,13 +110,14 @@ void RunLinearCrossEntropy(Storage storage, const std::vector<Address>& in, cons
 
 // ---- the hierarchical layer ----
 
-// parent, slot, child, child_begin, unit_begin; classes, inner nodes, units of the longest path and of the widest node.
+// parent, slot, child, child_begin, unit_begin; the numbers of classes and inner nodes, and of units on the longest
+// path and in the widest node.
 struct DeviceTree {
   std::vector<Address> arrays;
   Sizes sizes;
 };
 
-// weight, bias, hidden, target (none for the likeliest classes); features, rows
+// in: weight, bias, hidden, target (none for the likeliest classes); sizes: features, rows
 LayerTask MakeLayerTask(Storage storage, const DeviceTree& tree, const std::vector<Address>& in, const Sizes& sizes) {
   const auto array = [&](size_t i) { return Pointer<const int32_t>(tree.arrays.at(i)); };
   const auto offsets = [&](size_t i) { return Pointer<const int64_t>(tree.arrays.at(i)); };
@@ -132,7 +134,7 @@ LayerTask MakeLayerTask(Storage storage, const DeviceTree& tree, const std::vect
   return task;
 }
 
-// losses, joined, d_hidden, d_weight, d_bias; 0 for what is not wanted.
+// out: losses, joined, d_hidden, d_weight, d_bias; 0 for those that are not wanted.
 void RunTreeLoss(Storage storage, const DeviceTree& tree, const std::vector<Address>& in, const Sizes& sizes,
                  const std::vector<Address>& out, Reduction reduction, bool gives_log_probs, int device,
                  Address stream_address) {

@@ -1,4 +1,4 @@
-// Work without the GIL, so that other threads of Python go on meanwhile.
+// Work without the GIL, so that other Python threads can run.
 #pragma once
 
 #include <Python.h>
@@ -11,13 +11,13 @@
 
 namespace boltzmax {
 
-// Work for longer than this runs without the GIL.
+// Work that takes longer than this runs without the GIL.
 inline constexpr double kReleaseGilNanoseconds = 5000.0;
 
-// Takes the GIL again. When the interpreter is about to end, it is refused to every other thread: from 3.14 on CPython lets
-// those wait for the end of the process; before, it ends them in there, which unwinds their stack and would destroy what lies
-// on it without the GIL (https://github.com/python/cpython/issues/87135). So the unwinding gets no further than here, and
-// they wait, too.
+// Takes the GIL again. When the interpreter is about to end, every other thread is denied it. From 3.14 on, CPython
+// lets such a thread wait for the end of the process; before, it ends the thread there, which unwinds its stack and
+// would run destructors without the GIL (https://github.com/python/cpython/issues/87135). So the unwinding is stopped
+// here, and the thread waits, too.
 inline void TakeGil(PyThreadState* state) {
   struct Taking {
     bool done = false;
@@ -29,7 +29,8 @@ inline void TakeGil(PyThreadState* state) {
   taking.done = true;
 }
 
-// Runs f without the GIL, if `cost` (nanoseconds; many, where none is given) is more than tiny. What f throws is thrown when the GIL is held again.
+// Runs f without the GIL if `cost` (in nanoseconds; by default, large) is more than tiny. Exceptions of f are rethrown
+// once the GIL is held again.
 template <class F>
 void Detached(double cost, F f) {
   PyThreadState* state = cost > kReleaseGilNanoseconds ? PyEval_SaveThread() : nullptr;
@@ -48,7 +49,7 @@ void Detached(F f) {
   Detached(std::numeric_limits<double>::infinity(), f);
 }
 
-// The same for those that answer to Python alone: false, with an exception set, where f throws.
+// The same for callers from Python: false with an exception set if f throws.
 template <class F>
 bool RunDetached(double cost, F f) {
   try {

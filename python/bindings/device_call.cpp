@@ -7,8 +7,8 @@ namespace boltzmax::cuda {
 
 namespace {
 
-// The axes of some length that are, or are not, among the reduced ones; neighbours that make one axis in every operand
-// become one.
+// The axes longer than 1 that are reduced (inner) or not (outer); neighbours that form one axis in every operand are
+// merged.
 Axes Select(const Sizes& shape, const std::vector<const Operand*>& operands, uint64_t reduced, bool inner) {
   Axes axes = {};
   for (size_t d = 0; d < shape.size(); ++d) {
@@ -36,7 +36,7 @@ int64_t CountOf(const Sizes& shape, uint64_t reduced, bool inner) {
   return product;
 }
 
-// A device stops for good at an element that does not lie at a multiple of its size.
+// A misaligned element stops a device for good.
 void CheckAligned(const Operand& operand, Storage storage) {
   uint64_t bits = operand.address;
   for (const int64_t stride : operand.strides) bits |= static_cast<uint64_t>(stride);

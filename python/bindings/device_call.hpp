@@ -1,4 +1,4 @@
-// A call as Python describes it, and the task that the device gets.
+// A call as Python describes it, and the device's task for it.
 #pragma once
 
 #include <cstdint>
@@ -14,14 +14,14 @@ using Sizes = std::vector<int64_t>;
 
 struct Operand {
   Address address;
-  Sizes strides;  // bytes, one for each axis
+  Sizes strides;  // in bytes, one per axis
 };
 
 struct Call {
   Operation operation;
   Storage storage;
   Sizes shape;
-  uint64_t reduced;  // bit d: axis d lies along a row
+  uint64_t reduced;  // bit d: axis d is part of a row
   Operand x;
   std::optional<Operand> y, third;
   double temperature = 1.0;
@@ -32,7 +32,7 @@ struct Call {
 size_t ItemSize(Storage storage);
 TemperatureParts PartsOfTemperature(double temperature);
 
-// On a stream of a device, and without the GIL.
+// Runs f on a stream of a device, without the GIL.
 template <class F>
 void On(int device, F f) {
   Detached([&] {

@@ -1,4 +1,4 @@
-// Memory of a device as Python has it.
+// Device memory in Python.
 #pragma once
 
 #include <pybind11/pybind11.h>
@@ -18,11 +18,11 @@ using Address = uintptr_t;
 
 template <class T>
 T* Pointer(Address address) {
-  return reinterpret_cast<T*>(address);  // NOLINT(performance-no-int-to-ptr): what other libraries hand over
+  return reinterpret_cast<T*>(address);  // NOLINT(performance-no-int-to-ptr): other libraries pass addresses
 }
 
-// Memory of a device, until nobody has it any more. What is lasting may be used by any stream: it is given back when the
-// device has nothing to do; other memory in the order of the streams that are known to use it.
+// Device memory, owned by everyone who uses it. Lasting memory may be used by any stream: it is freed when the device
+// is idle. Other memory is freed in the order of the streams that are known to use it.
 class DeviceMemory {
  public:
   DeviceMemory(size_t bytes, int device, Address stream, bool is_lasting = false)
@@ -33,13 +33,13 @@ class DeviceMemory {
   ~DeviceMemory() {
     try {
       const DeviceScope scope(device_);
-      if (is_lasting_) {  // callbacks of streams may want the GIL
+      if (is_lasting_) {  // callbacks of streams may need the GIL
         PyGILState_Check() != 0 ? Detached([&] { FreeWhenIdle(memory_); }) : FreeWhenIdle(memory_);
         return;
       }
       for (const Address user : users_) TryOrder(user);
       Free(memory_, Pointer<CUstream_st>(stream_));
-    } catch (...) {  // the device is gone, and its memory with it
+    } catch (...) {  // the device is gone with its memory
       memory_ = nullptr;
     }
   }
@@ -49,7 +49,7 @@ class DeviceMemory {
   Address address() const { return reinterpret_cast<Address>(memory_); }
   int device() const { return device_; }
 
-  // Lets a stream use the memory: after what was launched on our own, and before it is given back.
+  // Orders a stream's use of the memory after what was launched on our own stream, and before the memory is freed.
   void ShareWith(Address stream) {
     if (is_lasting_) return;
     const DeviceScope scope(device_);
@@ -79,7 +79,7 @@ class DeviceMemory {
   void TryOrder(Address user) const noexcept {
     try {
       Order(Pointer<CUstream_st>(user), Pointer<CUstream_st>(stream_));
-    } catch (...) {  // a stream that is gone uses nothing
+    } catch (...) {  // a stream that is gone uses no memory
       return;
     }
   }

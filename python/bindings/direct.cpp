@@ -18,7 +18,7 @@ namespace {
 
 // boltzmax.arrays.general.FUNCTIONS[name](*args, **kwargs)
 PyObject* CallGeneral(const char* name, PyObject* const* args, Py_ssize_t nargs, PyObject* kwnames) {
-  // Kept for good. Where threads are free and several come first, each finds the same dictionary.
+  // Kept forever. With free threading, several threads may come first; each finds the same dictionary.
   static std::atomic<PyObject*> kept{nullptr};
   PyObject* functions = kept.load(std::memory_order_acquire);
   if (functions == nullptr) {
@@ -35,12 +35,12 @@ PyObject* CallGeneral(const char* name, PyObject* const* args, Py_ssize_t nargs,
   return result;
 }
 
-// Rows that lie one after another.
+// Contiguous rows.
 struct Matrix {
   size_t rows, n;
 };
 
-// What an aligned, C-contiguous array is, if its last axes are the reduced ones.
+// The matrix that an aligned, C-contiguous array is if its last axes are the reduced ones.
 std::optional<Matrix> MatrixOf(PyArrayObject* array, AxisSet reduced) {
   if (!PyArray_ISCARRAY_RO(array)) return std::nullopt;
   Matrix matrix = {1, 1};
@@ -52,7 +52,7 @@ std::optional<Matrix> MatrixOf(PyArrayObject* array, AxisSet reduced) {
 
 // ---- operations ----
 
-// Runs a call whose rows lie one after another in x and y, with nothing to convert or to mask; false for any other.
+// Runs a call whose rows are contiguous in x and y, with nothing to convert or mask; false for any other call.
 bool RunMatrix(const Problem& problem, const Call& call, PyArrayObject* y) {
   PyArrayObject* x = call.x.array.get();
   const auto rows = MatrixOf(x, call.reduced);
@@ -91,7 +91,7 @@ void Run(const Call& call, PyArrayObject* y) {
 double SignOfSum(double log_sum) { return std::isnan(log_sum) ? log_sum : log_sum == -HUGE_VAL ? 0.0 : 1.0; }
 
 ArrayRef SignsOf(PyArrayObject* log_sums, DType storage) {
-  ArrayRef signs = ArrayRef::Steal(PyArray_NewCopy(log_sums, NPY_KEEPORDER));  // dense, whatever log_sums is
+  ArrayRef signs = ArrayRef::Steal(PyArray_NewCopy(log_sums, NPY_KEEPORDER));  // dense, even if log_sums is not
   if (!signs) return signs;
   char* at = PyArray_BYTES(signs.get());
   const GatherFn read = Gather(storage, DType::kFloat64), write = Gather(DType::kFloat64, storage);
@@ -104,7 +104,7 @@ ArrayRef SignsOf(PyArrayObject* log_sums, DType storage) {
   return signs;
 }
 
-// The result; null without an exception if the call is not an ordinary one.
+// The result; null without an exception if the call is not ordinary.
 PyObject* TryDirect(Op op, PyObject* const* args, Py_ssize_t nargs, PyObject* kwnames) {
   Arguments given{};
   if (!TakeArguments(ParametersOf(op), 2, args, nargs, kwnames, &given)) return nullptr;
@@ -142,7 +142,7 @@ struct GradCall {
   ArrayRef out;
 };
 
-// The type that dy and y are brought to.
+// The type that dy and y are converted to.
 bool ReadCommonDType(const Input& dy, const Input& y, DescrRef* descr, DType* storage) {
   if (dy.dtype == y.dtype) {
     TakeDType(dy, descr, storage);
@@ -163,7 +163,7 @@ bool ReadCommonDType(const Input& dy, const Input& y, DescrRef* descr, DType* st
   return true;
 }
 
-// Converts what the gradients do not read in its own type.
+// Converts an operand that gradients do not read in its own type.
 bool Convert(Input* operand, const GradCall& call) {
   if (operand->dtype == call.storage) return true;
   auto* descr = reinterpret_cast<PyArray_Descr*>(Py_NewRef(reinterpret_cast<PyObject*>(call.descr.get())));

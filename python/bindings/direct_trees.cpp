@@ -18,7 +18,8 @@ namespace boltzmax {
 
 namespace {
 
-// Of more rows, the microseconds that this way saves are less than a hundredth; and a thread keeps the memory for them.
+// For more rows, the microseconds that this path saves are less than a hundredth; and each thread keeps memory for
+// them.
 constexpr npy_intp kMostRows = 4096;
 
 // An exact ndarray in C order, aligned and in native byte order.
@@ -33,10 +34,10 @@ bool Overlap(PyArrayObject* a, PyArrayObject* b) {
          PyArray_BYTES(b) < PyArray_BYTES(a) + PyArray_NBYTES(a);
 }
 
-// What a call asks a layer: its attributes are held meanwhile, since another thread may put others in their place.
+// The arguments of a call on a layer. Holds the layer's attributes meanwhile, since another thread may replace them.
 class Question {
  public:
-  // False where the call is not of the usual form.
+  // False if the call is not ordinary.
   bool Read(PyObject* layer, PyObject* hidden) {
     struct Names {
       PyObject* tree = PyUnicode_InternFromString("tree");
@@ -51,7 +52,7 @@ class Question {
                           Take(layer, names.weight, &weight_object_) && Take(layer, names.bias, &bias_object_) &&
                           Take(layer, names.dtype, &dtype_) && Take(layer, names.n_features, &n_features_) &&
                           ReadLayer() && ReadHidden(hidden);
-    if (!is_usual) PyErr_Clear();  // an attribute that cannot be read: the general path will say so
+    if (!is_usual) PyErr_Clear();  // an attribute that cannot be read: the general path raises the error
     return is_usual;
   }
 
@@ -68,7 +69,7 @@ class Question {
            (bias_ == nullptr || (PyArray_ISWRITEABLE(bias_) && !Overlap(hidden_, bias_)));
   }
 
-  // Classes in range, one for each row, in the thread's memory; null where they are not.
+  // One class in range per row, in the thread's memory; null if they are not.
   const int64_t* Targets(PyObject* value) const {
     PyArrayObject* array = AsPlain(value, 1);
     if (array == nullptr || PyArray_DIM(array, 0) != Rows() || !PyTypeNum_ISSIGNED(PyArray_TYPE(array))) return nullptr;
@@ -155,7 +156,7 @@ bool RunLogProb(const Question& q, const int64_t* target, T* out) {
   return RunDetached(q.Cost(), [&] { LogProb(q.AsLayer<T>(), q.AsHidden<T>(), target, out); });
 }
 
-// Here and below: nothing, without an exception, if the call is not of the usual form.
+// Here and below: nothing, without an exception, if the call is not ordinary.
 py::object LogProbOf(PyObject* const* args, Py_ssize_t nargs) {
   Question q;
   if (nargs != 3 || !q.Read(args[0], args[1])) return {};

@@ -12,7 +12,7 @@ namespace py = pybind11;
 namespace boltzmax::cuda {
 
 bool TakesDevice(int32_t type) {
-  return type == kDLCuda || type == kDLCudaManaged || (type == kDLCpu && IsEmulated());  // whose memory is the host's
+  return type == kDLCuda || type == kDLCudaManaged || (type == kDLCpu && IsEmulated());  // such memory is the host's
 }
 
 std::vector<int64_t> StridesOf(const DLTensor& tensor) {
@@ -37,7 +37,7 @@ struct Exchange::Api {
   struct {
     uint32_t major, minor;
   } version;
-  const Api* older;  // begins alike
+  const Api* older;  // begins in the same way
   void* allocate;
   void* take;
   void* give;
@@ -88,7 +88,7 @@ py::tuple Described(const DLTensor& tensor) {
                         tensor.dtype.code, tensor.dtype.bits, tensor.device.type, tensor.device.id);
 }
 
-// The capsule stays what it is.
+// Does not consume the capsule.
 py::tuple ReadDLPack(const py::capsule& capsule) {
   if (capsule.name() == nullptr || std::string(capsule.name()) != "dltensor") {
     throw py::type_error("not a DLPack capsule that is still to be used");
@@ -96,7 +96,7 @@ py::tuple ReadDLPack(const py::capsule& capsule) {
   return Described(capsule.get_pointer<DLManagedTensor>()->tensor);
 }
 
-// None where the array's library has no exchange API.
+// None if the array's library has no exchange API.
 py::object ReadExchange(py::handle array) {
   const auto exchange = Exchange::Of(array);
   const auto tensor = exchange ? exchange->Read(array) : std::nullopt;

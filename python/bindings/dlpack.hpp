@@ -1,4 +1,4 @@
-// Arrays of other libraries, as DLPack has them.
+// Arrays of other libraries, through DLPack.
 #pragma once
 
 #include <pybind11/pybind11.h>
@@ -9,8 +9,8 @@
 
 namespace boltzmax::cuda {
 
-// As dlpack.h of DLPack 1 lays them out. These few structs rather than the header: their layout is an ABI that holds within a
-// major version, whoever declares it, and a copy of the whole header would be one more file to keep up to date and to license.
+// As in dlpack.h of DLPack 1. These few structs rather than the header: their layout is an ABI that holds within a
+// major version, and a copy of the whole header would be one more file to keep up to date and to license.
 struct DLDevice {
   int32_t type, id;
 };
@@ -24,7 +24,7 @@ struct DLTensor {
   int32_t ndim;
   DLDataType dtype;
   int64_t* shape;
-  int64_t* strides;  // elements; null where contiguous
+  int64_t* strides;  // in elements; null if contiguous
   uint64_t byte_offset;
 };
 struct DLManagedTensor {
@@ -35,20 +35,20 @@ struct DLManagedTensor {
 inline constexpr int32_t kDLCpu = 1, kDLCuda = 2, kDLCudaManaged = 13;
 inline constexpr uint8_t kDLFloat = 2, kDLBfloat = 4;
 
-// Whether an array on such a device is on one of ours.
+// Whether we can use arrays on this type of device.
 bool TakesDevice(int32_t type);
-// The bytes from one element of an axis to the next.
+// The strides of the axes in bytes.
 std::vector<int64_t> StridesOf(const DLTensor& tensor);
 uintptr_t AddressOf(const DLTensor& tensor);
 
-// What the library of an array tells C of it: DLPack 1.3's exchange API. No Python is run for that, nothing ordered or
-// waited for. Only types that offer it themselves count: what is derived from them may be something else altogether.
+// DLPack 1.3's exchange API, by which an array's library gives its tensor to C. No Python code runs for that, and
+// nothing is ordered or awaited. Only types that offer it themselves count: a derived type may mean something else.
 class Exchange {
  public:
   static std::optional<Exchange> Of(pybind11::handle array);
-  // Where the array lies, for as long as it is there; nothing where its library cannot tell.
+  // The array's tensor, valid while the array exists; nothing if its library cannot give it.
   std::optional<DLTensor> Read(pybind11::handle array) const;
-  // The stream that the library uses on a device.
+  // The library's current stream on a device.
   std::optional<uintptr_t> StreamOn(const DLDevice& device) const;
 
  private:

@@ -1,4 +1,4 @@
-// What the extension shows to whoever looks into the process, as threadpoolctl does (boltzmax/_lib/threadpools.py).
+// Functions for tools that inspect the process, such as threadpoolctl (boltzmax/_lib/threadpools.py).
 
 #include "../../cpp/core/runtime/parallel.hpp"
 
@@ -8,7 +8,7 @@
 #define BOLTZMAX_EXPORT extern "C" __attribute__((visibility("default")))
 #endif
 
-// Where the number cannot be found out, there is one.
+// 1 if the number cannot be determined.
 BOLTZMAX_EXPORT int boltzmax_get_num_threads() {
   try {
     return boltzmax::NumThreads();

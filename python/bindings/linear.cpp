@@ -12,7 +12,7 @@ namespace boltzmax {
 
 namespace {
 
-// Contiguous numbers of a type in some shape; null for None.
+// Contiguous numbers of a given type and shape; null for None.
 template <class T>
 T* AsNumbers(const py::handle& value, int type, std::initializer_list<npy_intp> shape) {
   if (value.is_none()) return nullptr;

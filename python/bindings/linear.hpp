@@ -1,4 +1,4 @@
-// The compiled part of linear layers: tiles of their logits, and whole calls whose logits fit into one.
+// The compiled part of linear layers: tiles of logits, and whole calls whose logits fit into one tile.
 #pragma once
 
 #include <pybind11/pybind11.h>
@@ -7,7 +7,7 @@ namespace boltzmax {
 
 void BindLinear(pybind11::module_& module);
 
-// Null-terminated; each returns None where a call is not plain, for Python to answer it.
+// Null-terminated. Each returns None for a call that is not ordinary, for Python to answer.
 PyMethodDef* SmallLinearMethods();
 
 }  // namespace boltzmax

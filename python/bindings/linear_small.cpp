@@ -1,5 +1,5 @@
-// Calls on linear layers whose logits are few: the arguments are read, multiplied and answered here, since Python would take
-// longer than all of that.
+// Calls on linear layers with few logits. Arguments are read, multiplied and answered here, since Python code alone
+// would take longer than all of that.
 
 #include <algorithm>
 #include <array>
@@ -25,7 +25,7 @@ struct Matrix {
   Matrix Transposed() const { return {data, columns, rows, column_stride, row_stride}; }
 };
 
-// An array that looks at it, and keeps nothing alive. Null with an exception set on failure.
+// An array that views it without keeping it alive. Null with an exception set on failure.
 PyObject* Look(const Matrix& m, int type) {
   const npy_intp shape[] = {m.rows, m.columns}, strides[] = {m.row_stride, m.column_stride};
   return PyArray_New(&PyArray_Type, 2, shape, type, strides, m.data, 0, NPY_ARRAY_WRITEABLE | NPY_ARRAY_ALIGNED,
@@ -34,7 +34,7 @@ PyObject* Look(const Matrix& m, int type) {
 
 // boltzmax.linear.scores.multiply; null with an exception set on failure.
 PyObject* Multiplier() {
-  // Kept for good. Where threads are free and several come first, each finds the same function.
+  // Kept forever. With free threading, several threads may come first; each finds the same function.
   static std::atomic<PyObject*> kept{nullptr};
   PyObject* function = kept.load(std::memory_order_acquire);
   if (function != nullptr) return function;
@@ -80,7 +80,7 @@ PyArrayObject* ReadArray(PyObject* value) {
   return PyArray_CheckExact(value) ? reinterpret_cast<PyArrayObject*>(value) : nullptr;
 }
 
-// Numbers into an array of float or double.
+// Stores numbers into an array of float or double.
 void Store(const double* numbers, size_t count, PyObject* array) {
   auto* to = reinterpret_cast<PyArrayObject*>(array);
   if (PyArray_TYPE(to) == NPY_FLOAT) {
@@ -91,10 +91,10 @@ void Store(const double* numbers, size_t count, PyObject* array) {
   }
 }
 
-// A layer, the rows that it is asked about, and what becomes of their logits.
+// A layer, its input rows, and their scores and totals.
 class SmallLayer {
  public:
-  // False where these are not plain arrays of one type whose logits are at most `limit` numbers.
+  // False unless these are plain arrays of one type with at most `limit` logits.
   bool ReadArrays(PyObject* limit, PyObject* hidden, PyObject* weight, PyObject* bias) {
     int64_t most;
     hidden_ = ReadArray(hidden);
@@ -120,7 +120,7 @@ class SmallLayer {
            (softcap == Py_None || ReadFloat(softcap, 1e-30, 1e30, &scoring_.softcap));
   }
 
-  // One class for each row, none of them ignored.
+  // One class per row, none of them ignored.
   bool ReadTarget(PyObject* value, PyObject* ignore_index) {
     int64_t ignored;
     PyArrayObject* target = ReadArray(value);
@@ -140,7 +140,7 @@ class SmallLayer {
   npy_intp Classes() const { return classes_; }
   int Type() const { return type_; }
 
-  // Scores and totals of all rows; false with an exception set on failure.
+  // Computes scores and totals of all rows; false with an exception set on failure.
   bool Score(const RowTop& top) {
     static thread_local Scratch scratch;
     const auto rows = static_cast<size_t>(rows_);
@@ -159,7 +159,7 @@ class SmallLayer {
     return done;
   }
 
-  // Columns of one number for each row.
+  // Columns with one number per row.
   const RowTotals& Totals() const { return totals_; }
   double* Losses(double label_smoothing, double z_loss) {
     std::fill_n(spare_[0], rows_, 1.0 - label_smoothing);
@@ -186,7 +186,7 @@ class SmallLayer {
            Multiply(Scores().Transposed(), Hidden(), Of(d_weight, classes_, width_), type_);
   }
 
-  // An array of f(totals, r) for every row r; null with an exception set on failure.
+  // An array of f(totals, r) over all rows r; null with an exception set on failure.
   template <class F>
   PyObject* EachRow(F f) {
     for (npy_intp r = 0; r < rows_; ++r) spare_[1][r] = f(totals_, static_cast<size_t>(r));
@@ -195,7 +195,7 @@ class SmallLayer {
     return result;
   }
 
-  // An array of the shape of the rows, and `more` axes of them; null with an exception set on failure.
+  // An array of the shape of the rows, followed by the axes `more`; null with an exception set on failure.
   PyObject* NewRows(int type, std::initializer_list<npy_intp> more = {}) const {
     npy_intp shape[NPY_MAXDIMS];
     const int ndim = PyArray_NDIM(hidden_) - 1;
@@ -205,9 +205,9 @@ class SmallLayer {
   }
 
  private:
-  static constexpr size_t kColumns = 7;  // five totals, and two more
+  static constexpr size_t kColumns = 7;  // five totals, and two for the caller
 
-  // BLAS does not shine at a few rows by a few classes; from here on it may use threads, too.
+  // BLAS is slow for a few rows by a few classes; above kSmallWeight it may also use threads.
   static constexpr npy_intp kFewRows = 4, kSmallWeight = npy_intp{1} << 18;
 
   // False with an exception set on failure.
@@ -275,8 +275,8 @@ PyObject* AsScalar(double value, int type) {
   return scalar;
 }
 
-// (limit, hidden, weight, target, bias, ignore_index, label_smoothing, z_loss, softcap, temperature, class_weight, reduction,
-// sample_weight, empty)
+// (limit, hidden, weight, target, bias, ignore_index, label_smoothing, z_loss, softcap, temperature, class_weight,
+// reduction, sample_weight, empty)
 struct LossCall {
   SmallLayer layer;
   double label_smoothing, z_loss, divisor;

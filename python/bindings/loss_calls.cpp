@@ -16,9 +16,9 @@ namespace boltzmax {
 
 namespace {
 
-// ---- arguments: each function is false where the general path has to look at one ----
+// ---- arguments: each function is false if the general path has to read the argument ----
 
-// A float, or an int where that is meant.
+// A float, or an int in its place.
 bool ReadNumber(PyObject* value, double low, double high, double* number) {
   if (PyFloat_CheckExact(value)) {
     *number = PyFloat_AS_DOUBLE(value);
@@ -41,7 +41,7 @@ bool ReadInteger(PyObject* value, int64_t* number) {
   return overflow == 0;
 }
 
-// Exact, aligned, C-contiguous, with classes on the last axis.
+// An exact, aligned, C-contiguous array with classes on the last axis.
 struct Logits {
   PyArrayObject* array;
   DType dtype;
@@ -63,7 +63,7 @@ struct Logits {
   int RowAxes() const { return PyArray_NDIM(array) - 1; }
 };
 
-// Integers, one for each row, in the shape of the rows, evenly spaced.
+// Integers, one per row, in the shape of the rows, evenly spaced.
 struct Target {
   PyArrayObject* array;
   DType dtype;
@@ -84,7 +84,7 @@ struct Target {
   }
 };
 
-// The dtype of a loss: float32 at least.
+// The dtype of a loss: at least float32.
 int LossType(DType storage) { return storage == DType::kFloat64 ? NPY_DOUBLE : NPY_FLOAT; }
 
 PyObject* LossScalar(DType storage, double value) {
@@ -97,7 +97,7 @@ PyObject* LossScalar(DType storage, double value) {
   return scalar;
 }
 
-// Numbers of rows (or several of each row) as an array of the loss's dtype.
+// One number per row (or several) as an array of the loss's dtype.
 ArrayRef LossArray(const Logits& logits, const double* numbers, npy_intp each = 0) {
   npy_intp shape[NPY_MAXDIMS];
   const int ndim = logits.RowAxes();
@@ -118,7 +118,7 @@ ArrayRef LossArray(const Logits& logits, const double* numbers, npy_intp each = 
 
 // ---- losses on logits ----
 
-// One double for each class.
+// One double per class.
 bool ReadClassWeight(PyObject* value, const Logits& logits, const double** weight) {
   *weight = nullptr;
   if (value == Py_None) return true;
@@ -132,7 +132,7 @@ bool ReadClassWeight(PyObject* value, const Logits& logits, const double** weigh
   return true;
 }
 
-// A new array, or one of the logits' shape and dtype that is the logits or lies apart from them.
+// A new array, or an `out` of the logits' shape and dtype that is the logits or does not overlap them.
 ArrayRef ReadGradient(PyObject* out, const Logits& logits) {
   if (out == Py_None) return NewArrayLike(logits.array, PyArray_DESCR(logits.array));
   if (!PyArray_CheckExact(out)) return {};
@@ -146,7 +146,7 @@ ArrayRef ReadGradient(PyObject* out, const Logits& logits) {
   return ArrayRef::Borrow(out);
 }
 
-// Arguments in the order in which the functions below list them.
+// The arguments, in the order in which the functions below list them.
 struct LossCall {
   Logits logits;
   BatchLoss problem;
@@ -183,7 +183,8 @@ bool ReadBatch(const BatchArguments& given, std::optional<LossCall>* call) {
   return true;
 }
 
-// The loss, or a tuple of it and its gradient; None where a target is out of range, for the general path to say which.
+// The loss, or a tuple of it and its gradient. None if a target is out of range: the general path then raises the
+// error.
 PyObject* Answer(LossCall& call, bool with_grad, PyObject* out) {
   if (with_grad && call.reduction == Reduction::kNone) Py_RETURN_NONE;
   ArrayRef gradient;
@@ -246,7 +247,7 @@ PyObject* FocalLossCall(PyObject*, PyObject* const* args, Py_ssize_t nargs) {
 
 // ---- row_stats ----
 
-// Numbers that a call works in, kept by the thread where they are few.
+// A call's working memory, kept by the thread if it is small.
 struct Numbers {
   explicit Numbers(size_t count) {
     constexpr size_t kFew = 1024;
@@ -258,7 +259,7 @@ struct Numbers {
   std::unique_ptr<double[]> many;
 };
 
-// An int64 array of the rows' shape, or of k for each.
+// An int64 array of the rows' shape, or with k elements per row.
 ArrayRef NewIds(const Logits& logits, npy_intp each) {
   npy_intp shape[NPY_MAXDIMS];
   const int ndim = logits.RowAxes();

@@ -5,8 +5,8 @@
 
 namespace boltzmax {
 
-// Functions for PyModule_AddFunctions. Each takes all arguments of the public function by position, and returns None
-// where the call is not an ordinary one.
+// Functions for PyModule_AddFunctions. Each takes all arguments of the public function by position, and returns None if
+// the call is not ordinary.
 PyMethodDef* LossCallMethods();
 
 }  // namespace boltzmax

@@ -1,4 +1,4 @@
-// Options that losses have in common, read without Python: each function is false where the general path has to look at one.
+// Options that losses share, read without Python: each function is false if the general path has to read the argument.
 #pragma once
 
 #include <algorithm>
@@ -22,14 +22,14 @@ inline bool ReadReduction(PyObject* value, Reduction* reduction) {
   return true;
 }
 
-// Whether the mean over nothing is 0; else it is NaN.
+// Whether the mean over nothing is 0, not NaN.
 inline bool ReadEmpty(PyObject* value, bool* zero_if_empty) {
   const std::string_view text = TextOf(value);
   *zero_if_empty = text == "zero";
   return *zero_if_empty || text == "nan";
 }
 
-// The classes lie along the last axis.
+// Whether the classes are on the last axis.
 inline bool IsLastAxis(PyObject* axis, int ndim) {
   if (!PyLong_CheckExact(axis)) return false;
   int overflow;

@@ -16,7 +16,7 @@ namespace boltzmax {
 
 namespace {
 
-// Rows of contiguous, aligned elements with kernels.
+// Rows of contiguous, aligned elements of a type that has kernels.
 PyArrayObject* AsMatrix(const py::handle& value) {
   PyArrayObject* array = AsArray(value, "an operand");
   Require(PyArray_NDIM(array) == 2 && PyArray_ISALIGNED(array), "an aligned matrix is needed");

@@ -1,4 +1,4 @@
-// The compiled part of the losses: two-dimensional arrays, checked by Python.
+// The compiled part of the losses, for two-dimensional arrays that Python has checked.
 #pragma once
 
 #include <pybind11/pybind11.h>

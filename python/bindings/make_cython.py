@@ -1,8 +1,8 @@
-"""Write the Cython door from the C header: a declaration and a function for every entry.
+"""Write the Cython module from the C header: a declaration and a function for every entry.
 
     python make_cython.py boltzmax.h folder
 
-fills in the two templates that lie beside this file; what comes of them goes into the folder.
+fills in the two templates next to this file, and writes the results into the folder.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from pathlib import Path
 from string import Template
 from typing import NamedTuple
 
-TYPES = {"ptrdiff_t": "Py_ssize_t"}  # where Cython has another name
+TYPES = {"ptrdiff_t": "Py_ssize_t"}  # types with another name in Cython
 
 
 class Entry(NamedTuple):
@@ -46,7 +46,7 @@ class Entry(NamedTuple):
 
 
 def read_entries(header: str) -> list[Entry]:
-    """Read the functions of the table; those that take a struct are for C alone."""
+    """Read the functions of the table, except those that take a struct: they are only for C."""
     struct = re.search(r"typedef struct boltzmax_api \{(.*?)\} boltzmax_api;", header, re.S)
     assert struct is not None
     member = r"(?:/\*((?:(?!\*/).)*)\*/\s*)?(const char\*|int) \(\*(\w+)\)\(([^)]*)\);"

@@ -1,4 +1,4 @@
-// boltzmax._core: a table of contents.
+// boltzmax._core: the list of its functions.
 
 #define BOLTZMAX_IMPORT_NUMPY
 #include "numpy_api.hpp"
@@ -26,11 +26,11 @@ namespace py = pybind11;
 
 namespace {
 
-// Docstrings live in boltzmax/arrays/docs.py; this hangs one on a function of DirectMethods.
+// Docstrings are in boltzmax/arrays/docs.py; this attaches one to a function of DirectMethods.
 void SetDoc(const std::string& name, const std::string& doc) {
   for (PyMethodDef* method = boltzmax::DirectMethods(); method->ml_name != nullptr; ++method) {
     if (name == method->ml_name) {
-      static std::vector<std::string*> kept;  // NumPy's way: ml_doc must outlive the function
+      static std::vector<std::string*> kept;  // as in NumPy: ml_doc must outlive the function
       kept.push_back(new std::string(doc));
       method->ml_doc = kept.back()->c_str();
       return;
@@ -39,15 +39,15 @@ void SetDoc(const std::string& name, const std::string& doc) {
   throw py::key_error(name);
 }
 
-// NumPy has one state for all interpreters and refuses a second one, or works by halves; pybind11, before Python 3.12,
-// waits there for a lock that it holds itself. So this module is for the main interpreter.
+// NumPy has one state for all interpreters, and a second interpreter fails in it or half works; pybind11, before Python
+// 3.12, deadlocks there. So only the main interpreter may load this module.
 bool RefuseSubInterpreter() {
   if (PyInterpreterState_Get() == PyInterpreterState_Main()) return false;
   PyErr_SetString(PyExc_ImportError, "boltzmax does not work in sub-interpreters, as NumPy does not");
   return true;
 }
 
-// False with an exception set where warnings are errors.
+// False with an exception set if warnings are errors.
 bool WarnOfIgnoredThreads() {
   const char* text = boltzmax::IgnoredNumThreads();
   return text == nullptr ||
@@ -92,11 +92,11 @@ PYBIND11_MODULE(core_of_main_interpreter, module, py::mod_gil_not_used()) {
   module.def("cpu", boltzmax::CpuName);
   module.attr("compiler") = kCompiler;
   module.attr("version") = BOLTZMAX_VERSION;
-  // What other compiled modules call: see cpp/include/boltzmax/boltzmax.h.
+  // The table for other compiled modules: see cpp/include/boltzmax/boltzmax.h.
   module.attr("_C_API") = py::capsule(boltzmax_get_api(BOLTZMAX_ABI_VERSION), BOLTZMAX_CAPSULE);
 }
 
-// Python calls this before pybind11 does anything: what is raised here gets there as it is.
+// Python calls this before pybind11 runs: exceptions raised here reach it unchanged.
 extern "C" PYBIND11_EXPORT PyObject* PyInit__core();
 PyObject* PyInit__core() {
   const bool fits = !RefuseSubInterpreter() && boltzmax::InitRecycling() && WarnOfIgnoredThreads();

@@ -24,7 +24,7 @@ DType RequireDType(PyArrayObject* array) {
 
 npy_intp StrideOr0(PyArrayObject* array, int d) { return array == nullptr ? 0 : PyArray_STRIDE(array, d); }
 
-// The operation whose function, or whose gradient's, has that name.
+// The operation whose function, or whose gradient's function, has that name.
 Op OpNamed(const std::string& name, const char* OpTraits::* function) {
   for (size_t i = 0; i < kOpCount; ++i) {
     const char* known = kOps[i].*function;
@@ -95,7 +95,7 @@ void RunNormalizedBackward(const std::string& function, const py::object& dy_obj
   Detached(2.0 * EstimateNanoseconds(static_cast<size_t>(PyArray_SIZE(dy)), problem.storage), [&] { Run(problem); });
 }
 
-// A new array in the order of `like`, without its last `reduced` axes.
+// A new array with the axes and the order of `like`, without the last `reduced` axes.
 py::object EmptyLike(const py::object& like_object, const py::object& dtype, int reduced) {
   PyArrayObject* like = AsArray(like_object, "like");
   if (!PyArray_DescrCheck(dtype.ptr())) throw py::type_error("dtype must be a NumPy dtype");
@@ -118,7 +118,8 @@ void RegisterBFloat16(const py::object& dtype) {
 void BindNormalized(py::module_& module) {
   py::list operations;
   for (const OpTraits& op : kOps) {
-    operations.append(py::make_tuple(op.name, op.name_of_gradient, op.kind == OpKind::kReduction, op.needs == OpNeeds::kLogSum));
+    operations.append(
+        py::make_tuple(op.name, op.name_of_gradient, op.kind == OpKind::kReduction, op.needs == OpNeeds::kLogSum));
   }
   module.attr("operations") = py::tuple(operations);
   module.def("run", RunNormalized, py::arg("function"), py::arg("x"), py::arg("out"), py::arg("reduced"),

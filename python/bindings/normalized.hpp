@@ -1,4 +1,4 @@
-// What boltzmax.arrays.general calls once it has made sense of its arguments: the reduced axes last, every operand
+// The functions that boltzmax.arrays.general calls after reading its arguments: reduced axes last, all operands
 // broadcast.
 #pragma once
 

@@ -36,13 +36,13 @@ bool IsContiguous(const DLTensor& tensor) {
   return true;
 }
 
-// The tensor of a new array like x; it has to look like it.
+// Whether the tensor of a new array has the shape, type and device of x.
 bool AreAlike(const DLTensor& x, const DLTensor& y) {
   return x.ndim == y.ndim && std::equal(x.shape, x.shape + x.ndim, y.shape) && x.device.type == y.device.type &&
          x.device.id == y.device.id && x.dtype.code == y.dtype.code && x.dtype.bits == y.dtype.bits;
 }
 
-// A bit for the axis; 0 where it is none.
+// The bit of the axis; 0 if it is not an axis.
 uint64_t AxisBit(py::handle axis, int32_t ndim) {
   if (!PyLong_CheckExact(axis.ptr())) return 0;
   int overflow = 0;
@@ -51,9 +51,9 @@ uint64_t AxisBit(py::handle axis, int32_t ndim) {
   return uint64_t{1} << (number < 0 ? number + ndim : number);
 }
 
-// softmax or log_softmax of a contiguous tensor, on the stream that its library uses, in an array that `empty_like` makes:
-// all that such a call costs is its launch. None where a call is not so plain, or there is something wrong with it: the long
-// way does it, or says what.
+// softmax or log_softmax of a contiguous tensor, on its library's stream, into an array from `empty_like`: such a call
+// costs no more than its launch. None if the call is not that plain or has an error: the general path then runs it or
+// raises the error.
 template <Operation operation>
 py::object RunPlainCall(py::handle x, py::handle axis, py::handle temperature, const py::object& empty_like) {
   const auto exchange = Exchange::Of(x);
@@ -69,7 +69,7 @@ py::object RunPlainCall(py::handle x, py::handle axis, py::handle temperature, c
   py::object result = empty_like(x);
   const auto of_result = Exchange::Of(result);
   const auto to = of_result ? of_result->Read(result) : std::nullopt;
-  from = exchange->Read(x);  // that may have run any Python
+  from = exchange->Read(x);  // that may have run any Python code
   if (!from || !to || !IsContiguous(*from) || !IsContiguous(*to) || !AreAlike(*from, *to)) return py::none();
   if (StorageOf(from->dtype) != storage || AddressOf(*from) % ItemSize(*storage) != 0) return py::none();
   const Call call = {operation,

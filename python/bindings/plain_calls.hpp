@@ -1,4 +1,4 @@
-// Plain calls on tensors of PyTorch's.
+// Plain calls on PyTorch tensors.
 #pragma once
 
 #include <pybind11/pybind11.h>

@@ -22,7 +22,7 @@ bool ReadFlag(PyObject* value, bool* flag) {
   return value == Py_True || value == Py_False;
 }
 
-// An exact ndarray of a type that is read natively.
+// An exact ndarray of a type that the core reads.
 PyArrayObject* ReadArray(PyObject* value, DType* dtype) {
   if (!PyArray_CheckExact(value)) return nullptr;
   auto* array = reinterpret_cast<PyArrayObject*>(value);
@@ -45,7 +45,7 @@ struct Optional {
   bool Read(PyObject* value) { return value == Py_None || (array = ReadArray(value, &dtype)) != nullptr; }
 };
 
-// Strides of `array` where it is broadcast to the first `ndim` axes of x; false where it cannot be.
+// Strides of `array`, broadcast to the first `ndim` axes of x; false if it cannot be broadcast.
 bool BroadcastStrides(PyArrayObject* array, PyArrayObject* x, int ndim, npy_intp* strides) {
   const int missing = ndim - PyArray_NDIM(array);
   if (missing < 0) return false;
@@ -65,7 +65,7 @@ Axes AxesOf(PyArrayObject* x, const npy_intp* strides) {
   return axes;
 }
 
-// The elements of `array`, which may be none, as those of x go.
+// The elements of `array`, which may be null, in the order of x's.
 bool ReadElements(PyArrayObject* array, DType dtype, PyArrayObject* x, Elements* elements) {
   if (array == nullptr) return true;
   elements->dtype = dtype;
@@ -95,13 +95,13 @@ PyObject* NewLosses(int ndim, const npy_intp* shape, DType x) {
   return losses;
 }
 
-// Whether to write `out` would spoil what is still to be read of `read`.
+// Whether writing `out` would overwrite elements of `read` before they are read.
 bool Spoils(PyArrayObject* out, PyArrayObject* read) {
   if (read == nullptr || !MayOverlap(out, read)) return false;
   return !SameElements(out, read);
 }
 
-// Where the gradient by x goes: a new array, or `out`, by way of another where that overlaps what is read.
+// The destination of the gradient by x: a new array or `out`; by way of a new array if `out` overlaps an operand.
 class Gradient {
  public:
   Gradient() = default;
@@ -112,7 +112,7 @@ class Gradient {
     Py_XDECREF(work_);
   }
 
-  // False where `out` does not fit.
+  // False if `out` does not fit.
   bool Read(PyObject* out, PyArrayObject* x) {
     x_ = x;
     if (out == Py_None) return true;
@@ -126,7 +126,7 @@ class Gradient {
     out_ = out;
     return true;
   }
-  // False with an exception set where there is no memory.
+  // False with an exception set if there is no memory.
   bool Place(std::initializer_list<PyArrayObject*> still_read) {
     auto* out = reinterpret_cast<PyArrayObject*>(out_);
     const auto spoils = [&](PyArrayObject* read) { return Spoils(out, read); };
@@ -167,7 +167,7 @@ PyObject* Decline() {
 
 // ---- losses of single numbers ----
 
-// How losses become one.
+// The reduction of losses to one.
 struct Reducing {
   Reduction reduction = Reduction::kNone;
   bool zero_if_empty = false;
@@ -175,7 +175,7 @@ struct Reducing {
   bool Read(PyObject* name, PyObject* empty) {
     return ReadReduction(name, &reduction) && ReadEmpty(empty, &zero_if_empty);
   }
-  // What the sum is divided by.
+  // The divisor of the sum.
   double Divisor(PyArrayObject* x) const {
     if (reduction == Reduction::kMean) return static_cast<double>(PyArray_SIZE(x));
     const bool by_batch = reduction == Reduction::kBatchMean && PyArray_NDIM(x) > 0;
@@ -263,7 +263,7 @@ bool ReadIgnoreIndex(PyObject* value, int64_t* ignore_index) {
 
 bool IsInteger(DType dtype) { return !HasKernels(dtype) && dtype != DType::kBool; }
 
-// One element for each row of x.
+// One element per row of x.
 bool HasRowsOf(PyArrayObject* x, PyArrayObject* target) {
   const int rows = PyArray_NDIM(x) - 1;
   return PyArray_NDIM(target) == rows && std::equal(PyArray_DIMS(target), PyArray_DIMS(target) + rows, PyArray_DIMS(x));

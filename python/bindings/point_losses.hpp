@@ -1,7 +1,6 @@
-// The losses of single numbers, and of the rows' targets, as METH_FASTCALL with positional arguments: what the public
-// functions of boltzmax.losses ask first. An ordinary call (exact ndarrays of types that are read natively, shapes
-// that fit, targets in range) is answered; to any other the answer is None, and Python brings it into that form or
-// finds the words for what is wrong.
+// The losses of single numbers, and nll_loss, as METH_FASTCALL with positional arguments; the public functions of
+// boltzmax.losses try these first. An ordinary call (exact ndarrays of types that the core reads, shapes that fit,
+// targets in range) is answered. For any other, None: then Python converts the arguments, or raises the error.
 #pragma once
 
 #include "numpy_api.hpp"

@@ -52,7 +52,7 @@ bool ReadAxes(PyObject* value, int ndim, AxisSet* axes) {
 
 namespace {
 
-// Aligns the last axes, as NumPy broadcasts, with those of x that are in `axes`.
+// Aligns the last axes, as NumPy broadcasts, with those axes of x that are in `axes`.
 bool BroadcastTo(PyArrayObject* x, AxisSet axes, BroadcastInput* operand) {
   PyArrayObject* array = operand->array.get();
   int k = PyArray_NDIM(array);
@@ -93,7 +93,7 @@ bool ReadMask(PyObject* value, PyArrayObject* x, BroadcastInput* mask) {
 
 namespace {
 
-// A Python number, or 0, which is no temperature.
+// A Python number, or 0, which is not a temperature.
 double NumberOr0(PyObject* value) {
   if (PyFloat_CheckExact(value)) return PyFloat_AS_DOUBLE(value);
   int overflow;
@@ -116,7 +116,7 @@ bool ReadTemperature(PyObject* value, PyArrayObject* x, AxisSet reduced, Tempera
   const auto* t = static_cast<const double*>(PyArray_DATA(array));
   const npy_intp n = PyArray_SIZE(array);
   if (!std::all_of(t, t + n, IsTemperature)) return false;
-  // One for each row: in the shape of x's other axes or, as keepdims leaves them, with 1 in the place of the reduced.
+  // One per row: in the shape of x's other axes or, as with keepdims, with 1 in place of the reduced axes.
   const int ndim = PyArray_NDIM(x);
   bool kept = PyArray_NDIM(array) == ndim;
   for (int d = 0; d < ndim && kept; ++d) kept = !Contains(reduced, d) || PyArray_DIM(array, d) == 1;

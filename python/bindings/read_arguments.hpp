@@ -1,9 +1,9 @@
 // The arguments of softmax, log_softmax, logsumexp and their gradients, read without Python.
 //
-// What is read here is ordinary: exact ndarrays of any strides, numbers, and lists and tuples of them. Each Read function
-// returns false where its argument is something else, or wrong: the call goes to boltzmax.arrays.general, which finds the
-// result, or the words for what is wrong. Only an exception that has nothing to do with the arguments (out of memory, an
-// interrupt) is left set, and then raised.
+// Ordinary arguments are read here: exact ndarrays of any strides, numbers, and lists and tuples of them. A Read
+// function returns false if its argument is anything else, or wrong: the call then goes to boltzmax.arrays.general,
+// which computes the result or raises the error. Only an exception that is not about the arguments (out of memory, an
+// interrupt) stays set, and is then raised.
 #pragma once
 
 #include <algorithm>
@@ -18,21 +18,21 @@ namespace boltzmax {
 
 inline bool IsDefault(PyObject* value) { return value == nullptr || value == Py_None; }
 
-// A parameter of a function, and its place among the arguments; null stands there where none is given.
+// A parameter of a function, and its position among the arguments; null if it is not given.
 template <class Arguments>
 struct Parameter {
   std::string_view name;
   PyObject* Arguments::* place;
 };
 
-// A keyword; empty where it is not ASCII, as the names of all parameters are.
+// A keyword; empty if it is not ASCII, as all parameters are.
 inline std::string_view NameOf(PyObject* keyword) {
   if (!PyUnicode_IS_COMPACT_ASCII(keyword)) return {};
   return {reinterpret_cast<const char*>(PyUnicode_1BYTE_DATA(keyword)),
           static_cast<size_t>(PyUnicode_GET_LENGTH(keyword))};
 }
 
-// Puts the arguments of a call in their places: the first `positional` parameters may go without their names.
+// Assigns the arguments of a call to its parameters; the first `positional` ones may be given without names.
 template <class Arguments>
 bool TakeArguments(std::type_identity_t<std::span<const Parameter<Arguments>>> parameters, Py_ssize_t positional,
                    PyObject* const* args, Py_ssize_t nargs, PyObject* kwnames, Arguments* arguments) {
@@ -49,11 +49,11 @@ bool TakeArguments(std::type_identity_t<std::span<const Parameter<Arguments>>> p
   return true;
 }
 
-// Axes, a bit for each: NumPy has no more than 64.
+// Axes, one bit each: NumPy has at most 64.
 using AxisSet = uint64_t;
 inline bool Contains(AxisSet axes, int d) { return (axes >> d & 1) != 0; }
 
-// None means all axes, and nothing given the last one.
+// None means all axes, a missing argument the last axis.
 bool ReadAxes(PyObject* value, int ndim, AxisSet* axes);
 
 struct Input {
@@ -61,7 +61,7 @@ struct Input {
   DType dtype = DType::kFloat32;
 };
 
-// What NumPy makes of a number, a list or a tuple; null for anything else.
+// numpy.asarray of a number, a list or a tuple; null for anything else.
 ArrayRef ArrayFrom(PyObject* value);
 
 // An array of a type that the core reads, aligned or not.
@@ -73,9 +73,9 @@ inline bool ReadInput(PyObject* value, Input* input) {
   return true;
 }
 
-// An operand that is broadcast to x: its strides along x's axes.
+// An operand broadcast to x: its strides along x's axes.
 struct BroadcastInput {
-  ArrayRef array;  // null where there is none
+  ArrayRef array;  // or null
   npy_intp stride[NPY_MAXDIMS];
 
   const char* bytes() const { return array ? PyArray_BYTES(array.get()) : nullptr; }
@@ -87,9 +87,9 @@ bool ReadMask(PyObject* value, PyArrayObject* x, BroadcastInput* mask);
 
 struct Temperature {
   double scalar = 1.0;
-  BroadcastInput rows;  // doubles, one for each row, instead of the scalar
+  BroadcastInput rows;  // doubles, one per row, instead of the scalar
 
-  // As the core takes it: null for 1.
+  // In the core's form: null for 1.
   const char* bytes() const { return scalar == 1.0 ? rows.bytes() : reinterpret_cast<const char*>(&scalar); }
 };
 
@@ -103,13 +103,13 @@ inline void TakeDType(const Input& x, DescrRef* descr, DType* storage) {
                 : DescrRef::Steal(reinterpret_cast<PyObject*>(PyArray_DescrFromType(NPY_DOUBLE)));
 }
 
-// Or the one that is asked for.
+// Or the dtype argument.
 bool ReadDType(PyObject* value, DescrRef* descr, DType* storage);
 
-// An `out` of such a shape and type that may be written to and has no element twice.
+// An `out` of this shape and type that is writeable and has no element twice.
 bool ReadOut(PyObject* value, int ndim, const npy_intp* shape, DType storage, ArrayRef* out);
 
-// Whether an array keeps clear of an operand, or, where it may lie on it, is that element for element.
+// Whether an array does not overlap an operand, or is that operand element for element if that is allowed.
 bool IsApart(PyArrayObject* out, PyArrayObject* operand);
 bool IsSameOrApart(PyArrayObject* out, PyArrayObject* operand);
 

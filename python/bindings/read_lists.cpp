@@ -4,7 +4,7 @@ namespace boltzmax {
 
 namespace {
 
-// Whether nothing changes a list while no code of Python's runs. Elsewhere NumPy guards against other threads.
+// Whether a list cannot change while no Python code runs. In other builds NumPy guards against other threads.
 #if defined(Py_GIL_DISABLED)
 constexpr bool kListsStandStill = false;
 #else
@@ -26,7 +26,7 @@ bool ReadNumber(PyObject* value, int64_t* number) {
   return overflow == 0;
 }
 
-// Moves `to` past the numbers of a list of this shape, if it has it and holds numbers of this one type.
+// Copies the numbers of a list to `to`, if it has this shape and holds only numbers of this type.
 template <class T>
 bool ReadNumbers(PyObject* list, int ndim, const npy_intp* shape, T** to) {
   if (!IsList(list) || PySequence_Fast_GET_SIZE(list) != *shape) return false;
@@ -45,8 +45,8 @@ ArrayRef NewFromNumbers(PyObject* list, int ndim, const npy_intp* shape, int typ
   return ReadNumbers(list, ndim, shape, &to) ? std::move(array) : ArrayRef();
 }
 
-// Floats alone, or integers alone, are what lists mostly hold. NumPy, which takes anything, spends most of its time on
-// finding that out. Null for other lists.
+// Lists mostly hold only floats or only integers. NumPy, which accepts anything, spends most of its time on finding
+// that out. Null for other lists.
 ArrayRef ArrayFromNumbers(PyObject* list) {
   npy_intp shape[NPY_MAXDIMS];
   int ndim = 0;

@@ -5,8 +5,8 @@
 
 namespace boltzmax {
 
-// What numpy.asarray makes of a list or tuple; null where that fails. An exception that stays set is not about the numbers
-// (out of memory, an interrupt).
+// numpy.asarray of a list or tuple; null if that fails. An exception that stays set is not about the numbers (out of
+// memory, an interrupt).
 ArrayRef ArrayFromList(PyObject* list);
 
 }  // namespace boltzmax

@@ -28,7 +28,7 @@ namespace boltzmax {
 
 namespace {
 
-// Before the data lies its block's size; the data are aligned to a cache line.
+// The size of its block is stored before the data; the data are aligned to a cache line.
 constexpr size_t kHeader = 64;
 constexpr size_t kHugePage = size_t{2} << 20;
 
@@ -42,7 +42,7 @@ std::vector<Block>& kept = *new std::vector<Block>;  // never destroyed: arrays 
 size_t kept_bytes = 0, kept_limit = size_t{256} << 20;
 
 #if defined(BOLTZMAX_HAS_MMAP)
-// A forked child has one thread. Had another been at the blocks just then, nobody would ever let go of them.
+// A forked child has one thread. If another thread held the mutex during the fork, nobody would ever release it.
 [[maybe_unused]] const int forks_wait =
     pthread_atfork([] { mutex.lock(); }, [] { mutex.unlock(); }, [] { mutex.unlock(); });
 #endif
@@ -60,7 +60,7 @@ void* Obtain(size_t bytes) {
 #endif
 }
 
-// AddressSanitizer knows nothing of memory from mmap: it is told what nobody may touch.
+// AddressSanitizer does not know memory from mmap: it is told which bytes must not be touched.
 
 void Forbid([[maybe_unused]] const void* from, [[maybe_unused]] size_t bytes) {
 #if defined(BOLTZMAX_ASAN)
@@ -83,7 +83,7 @@ void Return(Block block) {
 #endif
 }
 
-// Opens so many bytes of a block.
+// Opens `size` bytes of a block.
 void* DataOf(Block block, size_t size) {
   Permit(block.base, kHeader + size);
   std::memcpy(block.base, &block.bytes, sizeof block.bytes);
@@ -101,7 +101,7 @@ Block BlockOf(void* data) {
   return block;
 }
 
-// The smallest kept block that fits without wasting a quarter of it, if there is one.
+// Finds the smallest kept block that fits without wasting a quarter of it.
 bool TakeKept(size_t bytes, Block* found) {
   const std::lock_guard<std::mutex> lock(mutex);
   size_t best = kept.size();
@@ -137,7 +137,7 @@ void Free(void*, void* data, size_t) {
       kept.push_back(block);
       kept_bytes += block.bytes;
     }
-    while (kept_bytes > kept_limit) {  // the oldest goes first
+    while (kept_bytes > kept_limit) {  // the oldest first
       kept_bytes -= kept.front().bytes;
       surplus.push_back(kept.front());
       kept.erase(kept.begin());
@@ -158,7 +158,7 @@ void* Reallocate(void* context, void* data, size_t size) {
   if (size <= room) return DataOf(BlockOf(data), size);
   void* moved = Allocate(context, size);
   if (moved == nullptr) return nullptr;
-  Permit(data, room);  // all of it, as what was asked for is forgotten
+  Permit(data, room);  // all of it, since the requested size is unknown
   std::memcpy(moved, data, room);
   Free(context, data, room);
   return moved;
@@ -188,7 +188,7 @@ bool InitRecycling() {
 
 RecyclingScope::RecyclingScope(bool active) {
   if (active) before_ = PyDataMem_SetHandler(handler_capsule);
-  if (active && before_ == nullptr) PyErr_Clear();  // then NumPy's own memory serves
+  if (active && before_ == nullptr) PyErr_Clear();  // then NumPy's own memory is used
 }
 
 RecyclingScope::~RecyclingScope() {

@@ -1,5 +1,5 @@
-// A call of softmax, log_softmax or logsumexp: what was given, and what it means. Inline, as a call on ten numbers takes no
-// longer than some ten calls of functions.
+// A call of softmax, log_softmax or logsumexp: its arguments, and their meaning. Inline, since a call on ten numbers
+// takes no longer than some ten function calls.
 #pragma once
 
 #include "read_arguments.hpp"
@@ -8,7 +8,7 @@ namespace boltzmax {
 
 struct Arguments {
   PyObject *x, *axis, *where, *temperature, *dtype, *out;
-  PyObject *keepdims, *return_sign, *b;  // of reductions alone
+  PyObject *keepdims, *return_sign, *b;  // of reductions only
 };
 
 inline constexpr Parameter<Arguments> kParameters[] = {
@@ -28,7 +28,7 @@ inline std::span<const Parameter<Arguments>> ParametersOf(Op op) {
   return {kParameters, Reduces(op) ? std::size(kParameters) : kElementwiseParameters};
 }
 
-// A call whose arguments make sense.
+// A call with valid arguments.
 struct Call {
   explicit Call(Op operation) : op(operation) {}
 
@@ -40,10 +40,10 @@ struct Call {
   DescrRef descr;
   DType storage = DType::kFloat32;
   bool keepdims = false, return_sign = false;
-  ArrayRef out;  // null where none is given
+  ArrayRef out;  // or null
 
   bool Reduces() const { return boltzmax::Reduces(op); }
-  // Whether the result has the axis, be it of length 1.
+  // Whether the result has this axis, perhaps with length 1.
   bool Keeps(int d) const { return !Reduces() || keepdims || !Contains(reduced, d); }
   npy_intp SizeInResult(int d) const { return Reduces() && Contains(reduced, d) ? 1 : PyArray_DIM(x.array.get(), d); }
 };
@@ -52,7 +52,7 @@ struct Call {
 struct ResultShape {
   int ndim = 0;
   npy_intp size[NPY_MAXDIMS];
-  npy_intp like[NPY_MAXDIMS];  // the strides of x there
+  npy_intp like[NPY_MAXDIMS];  // the strides of x on these axes
 
   explicit ResultShape(const Call& call) {
     PyArrayObject* x = call.x.array.get();

@@ -1,4 +1,4 @@
-// A tree as Python holds it: a capsule that owns the arrays, of which NumPy's are views.
+// A tree in Python: a capsule that owns the arrays; NumPy's arrays are views of them.
 #pragma once
 
 #include <Python.h>

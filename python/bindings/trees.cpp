@@ -28,7 +28,7 @@ using Array = py::array_t<T, py::array::c_style>;
 using Targets = Array<int64_t>;
 using Doubles = Array<double>;
 
-// The vector's memory, without a copy.
+// An array that takes over the vector's memory.
 template <class T>
 py::array_t<T> ToArray(std::vector<T>&& values) {
   auto owner = std::make_unique<std::vector<T>>(std::move(values));
@@ -41,7 +41,7 @@ py::array_t<T> ToArray(std::vector<T>&& values) {
 py::tuple BuildTree(const Array<int64_t>& parents) {
   auto owner = std::make_unique<TreeArrays>();
   Detached([&] { *owner = MakeTree(parents.data(), static_cast<size_t>(parents.size())); });
-  TreeArrays* tree = owner.release();  // the handle's from here on
+  TreeArrays* tree = owner.release();  // owned by the handle from here on
   const py::capsule handle(tree, kTreeHandle, [](PyObject* self) {
     delete static_cast<TreeArrays*>(PyCapsule_GetPointer(self, kTreeHandle));
   });
@@ -79,7 +79,7 @@ void CheckTargets(const TreeView& tree, const Targets& target) {
           "a target is out of range");
 }
 
-// A layer and rows for it, with the arrays that they live in.
+// A layer and input rows, with the arrays that hold them.
 template <class T>
 struct Question {
   Handle tree;
@@ -98,7 +98,7 @@ struct Question {
             static_cast<size_t>(weight.shape(1))};
   }
   Hidden<T> AsHidden() const { return {hidden.data(), Rows()}; }
-  // Every row has one of these, so many wide.
+  // Requires `width` values per row.
   template <class Values>
   void RequireRows(const Values& values, size_t width = 1) const {
     Require(static_cast<size_t>(values.size()) == Rows() * width, "one for each row is needed");

@@ -1,4 +1,4 @@
-// The compiled part of trees of classes and of the layer on them: contiguous arrays, checked by Python.
+// The compiled part of trees of classes and of the layer on them, for contiguous arrays that Python has checked.
 #pragma once
 
 #include <pybind11/pybind11.h>

@@ -24,7 +24,7 @@ namespace {
 
 npy_intp StrideOr0(PyArrayObject* array, int d) { return array == nullptr ? 0 : PyArray_STRIDE(array, d); }
 
-// The axes, in the order of x, of a call with these results, one element for each row.
+// Adds the axes of a call, in the order of x; the results have one element per row.
 void AddAxes(const Call& call, const BroadcastInput& weights, PyArrayObject* log_size, PyArrayObject* sign,
              WeightedProblem* problem) {
   PyArrayObject* x = call.x.array.get();
@@ -112,8 +112,8 @@ void RunWeighted(const py::object& x_object, const py::object& b_object, const p
   Detached(CostOf(x), [&] { Run(problem); });
 }
 
-// log |S|, and real and imaginary part of S up to a positive factor, each as a sum of two numbers, of S = sum (w_re + i w_im) exp(re + i im). Every row of re
-// and im has the parts of an exponent.
+// log |S|, and the real and imaginary part of S up to a positive factor, each as a sum of two numbers, for S = sum
+// (w_re + i w_im) exp(re + i im). Each row of re and im has the parts of one exponent.
 py::tuple ExactSum(const py::object& re_object, const py::object& im_object, const py::object& w_re_object,
                    const py::object& w_im_object) {
   PyArrayObject *re = AsArray(re_object, "re"), *im = AsArray(im_object, "im");

@@ -1,4 +1,4 @@
-// logsumexp with weights: an ordinary call, and what boltzmax.arrays.general calls for any other.
+// logsumexp with weights: ordinary calls, and the function that boltzmax.arrays.general calls for all others.
 #pragma once
 
 #include <pybind11/pybind11.h>
@@ -7,7 +7,7 @@
 
 namespace boltzmax {
 
-// logsumexp with weights; null without an exception if the call is not an ordinary one.
+// logsumexp with weights; null without an exception if the call is not ordinary.
 PyObject* TryWeighted(const Arguments& given);
 
 void BindWeighted(pybind11::module_& module);

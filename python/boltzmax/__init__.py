@@ -95,4 +95,4 @@ __all__ = [
 _show_in(globals())
 _install_docs()
 _install_controller()
-__path__.append(_join(_folder(__file__), "_moved"))  # where the modules are that old pickles name
+__path__.append(_join(_folder(__file__), "_moved"))  # the modules that old pickles name

@@ -7,24 +7,24 @@ result dtypes and shapes, treatment of special values and types of error, so tha
 
 can take the place of ``from scipy.special import logsumexp``.  SciPy itself is not needed.
 
-The compiled kernels compute them; longdouble, real or complex, is left to NumPy.  The differences
-that are left are deliberate:
+The compiled kernels compute them, except longdouble, real or complex, which NumPy computes.  The
+remaining differences are deliberate:
 
 * no warning is ever issued;
 * results are more accurate where SciPy loses digits or overflows (tiny terms next to a large one,
   weights that cancel among the largest elements, weights of very different sizes, differences of
   integers that wrap around);
 * `logsumexp` of an empty array gives -inf in the right shape for every axis and every tuple of
-  axes, and masked arrays are taken as their data throughout (SciPy ignores the mask, too, but
-  is confused by it in corner cases);
-* an axis that no array has is a ``numpy.exceptions.AxisError``, however large it is.
+  axes, and masked arrays are read as their data throughout (SciPy also ignores the mask, except
+  in corner cases);
+* an axis out of bounds is a ``numpy.exceptions.AxisError``, even if it overflows a C integer.
 
 Arrays of other libraries (tensors of PyTorch, arrays of JAX or CuPy, frames and series) are read
-by ``numpy.asarray``, and the result is an ndarray without their labels, as it is from SciPy.  One
-that NumPy cannot read, for instance on a device, is a TypeError of its library's; `boltzmax.cuda`
+by ``numpy.asarray``, and the result is an ndarray without their labels, as in SciPy.  An array that
+NumPy cannot read, for instance on a device, is a TypeError raised by its library; `boltzmax.cuda`
 takes those.  There is one difference: with ``SCIPY_ARRAY_API=1`` in the environment SciPy computes
 in the array's own library and returns an array of that kind, whereas these functions still return
-an ndarray; ``torch.from_numpy(result)``, for instance, makes a tensor of it.
+an ndarray; ``torch.from_numpy(result)``, for instance, converts it to a tensor.
 """
 
 from __future__ import annotations
@@ -185,8 +185,8 @@ def logsumexp(
     keepdims : bool, optional
         Leave the summed axes in the result with length 1.
     return_sign : bool, optional
-        Return the logarithm of the size of the sum and its sign; without it, a negative sum gives
-        NaN.
+        Return the logarithm of the absolute value of the sum, and its sign; otherwise a negative
+        sum gives NaN.
 
     Returns
     -------
@@ -262,11 +262,11 @@ def _softmax_like(
     longdouble: Callable[..., Any],
     plain: Callable[[Array, Axis], Any],
 ) -> Any:
-    """Choose the implementation by dtype, once `x` is an array and `axis` is known to be good."""
+    """Choose the implementation by dtype, for an array `x` and a valid `axis`."""
     x = as_array(x, "x")
     if complex_rows.is_native_complex(x.dtype) and x.size > 0:
         return complex_rows.softmax_like(x, axes_of_reduction(axis, x.ndim), wants_log, plain)[()]
-    compiled = x.dtype.kind in "iuf" or x.dtype.name == "bfloat16"  # which comes from outside NumPy
+    compiled = x.dtype.kind in "iuf" or x.dtype.name == "bfloat16"  # bfloat16 is not NumPy's own
     if not compiled or is_small_float(x.dtype):
         return plain(x, axis)
     axes = axes_of_reduction(axis, x.ndim)
@@ -287,7 +287,7 @@ def _differences_kept(x: Array, axes: tuple[int, ...]) -> Array:
     exact = 2**53
     if x.size == 0 or (x.max() <= exact and x.min() >= -exact):
         return x.astype(np.float64)
-    below: Array = np.max(x, axis=axes, keepdims=True) - x  # wraps around to the right number
+    below: Array = np.max(x, axis=axes, keepdims=True) - x  # correct even if it wraps around
     return -below.view(np.uint64).astype(np.float64)
 
 
@@ -312,7 +312,7 @@ def _plain_log_softmax(x: Array, axis: Axis) -> Any:
 def _logsumexp(
     x: Array, axes: tuple[int, ...], b: Array | None, keepdims: bool, return_sign: bool
 ) -> tuple[Any, Any]:
-    """Logarithm and sign (if asked for) of a promoted array of one dimension or more."""
+    """Logarithm, and sign if requested, for a promoted array of one dimension or more."""
     if x.size == 0:
         return _of_empty_sums(x, axes, keepdims)
     if x.dtype.kind == "c" or x.dtype.type is np.longdouble:
@@ -350,7 +350,7 @@ def _sum_shape(x: Array, axes: tuple[int, ...], keepdims: bool) -> tuple[int, ..
 
 
 def _promoted(a: ArrayLike, b: ArrayLike | None) -> tuple[Array, Array | None]:
-    """Arrays of one floating dtype, the first in the shape of both broadcast together.
+    """Arrays of one floating dtype, the first broadcast to the common shape.
 
     Python numbers are weak in the promotion (NEP 50), lists are arrays.
     """
@@ -361,7 +361,7 @@ def _promoted(a: ArrayLike, b: ArrayLike | None) -> tuple[Array, Array | None]:
     given = [_as_operand(a, "a")] + ([] if b is None else [_as_operand(b, "b")])
     try:
         dtype = np.result_type(*given, 1.0)
-    except TypeError:  # as SciPy: "1.5", dates and the like are read as float64 if they can be
+    except TypeError:  # like SciPy: "1.5", dates and the like are read as float64 if possible
         floats = [v for v in given if getattr(v, "dtype", np.dtype(float)).kind in "fc"]
         dtype = np.result_type(*floats, np.float64)
     arrays = [np.asarray(v, dtype=dtype) for v in given]
@@ -377,7 +377,7 @@ def _promoted(a: ArrayLike, b: ArrayLike | None) -> tuple[Array, Array | None]:
 
 
 def _as_operand(v: Any, name: str) -> Any:
-    """Python's own numbers as they are, other single ones (fractions, decimals) as float64."""
+    """Python numbers unchanged, other scalars (fractions, decimals) as float64."""
     if isinstance(v, (int, float, complex, np.generic)):
         return v
     array = as_array(v, name)

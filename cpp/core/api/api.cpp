@@ -14,9 +14,9 @@ namespace boltzmax {
 
 namespace {
 
-// ---- what a caller says ----
+// ---- arguments ----
 
-// Memory that a caller hands over.
+// Memory that a caller passes.
 struct Memory {
   uintptr_t begin;
   size_t bytes;
@@ -33,7 +33,7 @@ Memory Elements(const T* data, ptrdiff_t count) {
   return {reinterpret_cast<uintptr_t>(data), static_cast<size_t>(count) * sizeof(T), alignof(T)};
 }
 
-// Whether memory could hold them, in any type.
+// Whether an array of this shape could fit into memory, whatever its type.
 bool IsSize(ptrdiff_t rows, ptrdiff_t n) {
   ptrdiff_t count;
   return rows >= 0 && n >= 0 && !__builtin_mul_overflow(rows, std::max<ptrdiff_t>(n, 1), &count) &&
@@ -46,7 +46,7 @@ int Check(const Memory& memory) {
   return memory.begin % memory.alignment == 0 ? BOLTZMAX_OK : BOLTZMAX_MISALIGNED;
 }
 
-// The first complaint about several, or none.
+// The status of the first argument that fails its check, or BOLTZMAX_OK.
 template <class... M>
 int Check(const Memory& first, const M&... others) {
   const int status = Check(first);
@@ -107,7 +107,7 @@ int RunCrossEntropy(const T* logits, const int64_t* target, ptrdiff_t rows, ptrd
     const double nothing = 0.0;
     std::vector<double> lse(count);
     const ptrdiff_t row = n * ptrdiff_t{sizeof(T)};
-    // `loss` holds log p[target] first. No class at all: every target is negative.
+    // `loss` first receives log p[target]. With n = 0 there are no classes: every target must be negative.
     std::fill_n(loss, count, 0.0);
     Run(CrossEntropyProblem{kType, Bytes(logits), row, count, static_cast<size_t>(n), target, 1.0, lse.data(), loss,
                             nullptr, Bytes(d_logits), row, &scale, &nothing, &nothing, &scale, 0, count});
@@ -119,7 +119,7 @@ int RunCrossEntropy(const T* logits, const int64_t* target, ptrdiff_t rows, ptrd
 
 const char* StatusText(int status) noexcept {
   switch (status) {
-    case BOLTZMAX_OK: return "all is well";
+    case BOLTZMAX_OK: return "success";
     case BOLTZMAX_NULL_POINTER: return "a pointer to elements is NULL";
     case BOLTZMAX_BAD_SIZE: return "a size is negative, or more than memory can hold";
     case BOLTZMAX_MISALIGNED: return "a pointer is not aligned to its elements";
@@ -127,8 +127,8 @@ const char* StatusText(int status) noexcept {
     case BOLTZMAX_BAD_TEMPERATURE: return "a temperature is not from 1e-30 to 1e30";
     case BOLTZMAX_BAD_TARGET: return "a target is not less than the number of classes";
     case BOLTZMAX_BAD_OPTION: return "an operation, type, axis, instruction set or number of threads is not known";
-    case BOLTZMAX_NO_MEMORY: return "there is no memory";
-    case BOLTZMAX_FAILED: return "the system refused something";
+    case BOLTZMAX_NO_MEMORY: return "out of memory";
+    case BOLTZMAX_FAILED: return "another request to the system failed";
     default: return "this is not a status";
   }
 }
@@ -169,7 +169,7 @@ const char* AvailableIsa(int i) noexcept {
 
 // ---- the table ----
 
-// The order of its members is the header's, and that is the history of the interface; here it does not matter.
+// The header's order of members is the history of the interface; here it does not matter.
 constexpr boltzmax_api MakeApi() {
   boltzmax_api api = {};
   api.abi_version = BOLTZMAX_ABI_VERSION;

@@ -9,7 +9,7 @@ namespace boltzmax {
 
 inline bool IsTemperature(double t) { return t >= 1e-30 && t <= 1e30; }
 
-// Runs f; a status in place of an exception, which C would not survive.
+// Runs f; returns a status instead of throwing, since C cannot catch exceptions.
 template <class F>
 int Guarded(F f) noexcept {
   try {

@@ -1,4 +1,4 @@
-// Arrays of any layout, as C describes them: everything that can be known to be wrong is found here.
+// Arrays of any layout, as C describes them. Every error that can be detected is detected here.
 
 #include <algorithm>
 #include <cstdlib>
@@ -51,7 +51,7 @@ struct Shape {
   }
 };
 
-// One operand of a call. `outer` says that it has no reduced axes.
+// One operand of a call. With `outer`, it has no reduced axes.
 struct Strided {
   const void* data;
   const ptrdiff_t* strides;
@@ -63,8 +63,8 @@ struct Strided {
     return data != nullptr && strides != nullptr && Has(shape, d) ? strides[d] : 0;
   }
 
-  // Whether there is memory for the elements, and their addresses can be computed. The stride along an axis of one element
-  // leads nowhere, and an empty array has no addresses.
+  // Checks that there is memory for the elements and that their addresses can be computed. The stride of an axis of
+  // length 1 is never used, and an empty array has no addresses.
   int Check(const Shape& shape) const {
     bool empty = false, aligned = true, addressable = true;
     ptrdiff_t reach = 0;
@@ -167,7 +167,7 @@ int RunStridedBackward(const boltzmax_strided_backward* call) noexcept {
                            static_cast<char*>(call->dx),
                            {},
                            {}};
-    // See GradProblem: y takes the mask's place.
+    // See GradProblem: y is in the mask's place.
     AddAxes(shape, {dy, dx, y, {nullptr, nullptr}}, &problem.outer, &problem.inner);
     Run(problem);
   });

@@ -18,10 +18,10 @@ namespace {
 constexpr double kInfinity = std::numeric_limits<double>::infinity();
 constexpr double kNan = std::numeric_limits<double>::quiet_NaN();
 
-// A row is taken in pieces that stay in the first-level cache.
+// A row is processed in pieces that stay in the first-level cache.
 constexpr size_t kPieceBytes = 32768;
-// Rows whose gradients one thread adds up: few of them at a time, from the first-level cache. The sums of these blocks
-// are added in their order, whoever took which.
+// Rows whose gradients one thread adds up, kSummedRows at a time, from the first-level cache. The sums of these blocks
+// are added in order, no matter which thread computed them.
 constexpr size_t kBlockRows = 32, kSummedRows = 8;
 
 template <class T>
@@ -33,7 +33,7 @@ const TileKernels<T>& TileKernelsOf() {
   }
 }
 
-// f(T()) for the type of a tile's numbers.
+// Calls f(T()) for the type of a tile's numbers.
 template <class F>
 void WithType(DType storage, F f) {
   if (storage == DType::kFloat32) return f(float());
@@ -49,7 +49,7 @@ T* RowOf(const LogitTile& tile, size_t r) {
   return reinterpret_cast<T*>(tile.x) + r * tile.n;
 }
 
-// What a weight of 0 leaves out is left out, be it infinite; NaN stays NaN.
+// 0 for a weight of 0, even if x is infinite; NaN stays NaN.
 double Product(double weight, double x) { return weight == 0.0 && std::isinf(x) ? 0.0 : weight * x; }
 
 double LogAddExp(double a, double b) {
@@ -81,7 +81,7 @@ class Scorer {
              static_cast<T>((scoring.softcap == 0.0 ? 1.0 : scoring.softcap) / scoring.temperature)},
         is_identity_(row_.bias == nullptr && row_.inverse_cap == T(0) && row_.factor == T(1)) {}
 
-  // Makes n logits scores, of classes of the tile from `begin` on.
+  // Turns n logits of the tile's classes from `begin` on into scores.
   void Run(T* x, size_t begin, size_t n) const {
     if (is_identity_) return;
     ScoreRow<T> row = row_;
@@ -235,10 +235,10 @@ class Writer {
     SetUnit(r, gain, &row);
     const size_t at = terms_.hard == nullptr ? tile_.n : static_cast<size_t>(totals_.label[r]) - tile_.first;
     if (at >= tile_.n) return kernels_.slope(row);
-    // A score may be infinite where there is no cap.
+    // Without a cap, a score may be infinite.
     const double ratio = cap_ratio_ == 0.0 ? 0.0 : cap_ratio_ * static_cast<double>(s[at]);
     kernels_.slope(row);
-    // gain p - scale hard, where they nearly cancel.
+    // gain p - scale hard, where the two nearly cancel.
     const double share = shares_.even * (row.shares.w == nullptr ? 1.0 : static_cast<double>(row.shares.w[at]));
     const double slope = gain * std::expm1(totals_.own[r] - totals_.lse[r]) + scale * (others - share);
     s[at] = static_cast<T>(slope * (1.0 - ratio * ratio));
@@ -249,8 +249,8 @@ class Writer {
   }
 
  private:
-  // exp(s - lse) = exp(s) 2^-k exp(k ln 2 - lse), or exp(s - t) exp(t - lse) with a t = lse rounded, where exp wants the
-  // difference first. The last factor is near 1, and joins the gain.
+  // exp(s - lse) = exp(s) 2^-k exp(k ln 2 - lse); or exp(s - t) exp(t - lse) with t = lse rounded, where exp takes the
+  // difference first. The last factor is near 1, and is multiplied into the gain.
   void SetUnit(size_t r, double gain, SlopeRow<T>* row) const {
     using C = ExpConstants<double>;
     const double lse = totals_.reference[r] + totals_.lse[r];

@@ -1,6 +1,6 @@
-// Losses and queries of a linear layer, whose logits come tile by tile: all that is not a matrix product. A tile's logits
-// become scores, what they tell is added to what earlier tiles have told of the same rows, and at last gradients take
-// their place.
+// Losses and queries of a linear layer whose logits come tile by tile: everything but the matrix products. A tile's
+// logits become scores; these are added to the totals of earlier tiles for the same rows; finally, gradients replace
+// them.
 #pragma once
 
 #include <cstdint>
@@ -9,7 +9,7 @@
 
 namespace boltzmax {
 
-// Some rows by n classes from `first` on, float or double, row after row: logits, or scores already.
+// Some rows by n classes from `first` on, float or double, row after row: logits or, if `scored`, scores.
 struct LogitTile {
   DType storage;
   char* x;
@@ -17,14 +17,15 @@ struct LogitTile {
   bool scored;
 };
 
-// A score is softcap * tanh((logit + bias) / softcap) / temperature; a softcap of 0 caps nothing.
+// A score is softcap * tanh((logit + bias) / softcap) / temperature; without a cap (softcap 0), (logit + bias) /
+// temperature.
 struct Scoring {
   const char* bias;  // of the tile's classes, in its storage, or null
   double temperature, softcap;
 };
 
-// What a target gives to class c beside its label: a_c = (sharp q_c + even) w_c, of the tile's classes and in its storage.
-// A missing w is 1, a missing q is 0.
+// The share of class c in a target, besides that of its label: a_c = (sharp q_c + even) w_c, for the tile's classes and
+// in its storage type. A missing w is 1, a missing q is 0.
 struct TileShares {
   const char* q;  // rows of n
   ptrdiff_t q_stride;
@@ -34,42 +35,41 @@ struct TileShares {
   bool Any() const { return q != nullptr || even != 0.0; }
 };
 
-// What is known of each row, as distances from a score near its largest, which keep the digits that two large scores
-// have in common from being lost. Null is what nobody wants to know.
+// Totals of each row, as distances from a score near its largest, the reference: so the digits that two large scores
+// have in common are not lost. Null for totals that nobody needs.
 struct RowTotals {
   const int64_t* label;
   double* reference;
   double* lse;     // logsumexp(s) - reference
   double* own;     // s_label - reference
   double* shared;  // sum_c a_c (reference - s_c)
-  double* mass;    // sum_c a_c: added up where there are q, otherwise given
+  double* mass;    // sum_c a_c: added up if there are q, otherwise given
 };
 
-// The k largest scores of each row: `score` in decreasing order, of which those found so far have an id; -1 is none.
+// The k largest scores of each row: `score` in decreasing order; those found so far have an id, the others -1.
 struct RowTop {
   size_t k;
   int64_t* id;
   double* score;
 };
 
-// Makes a tile's logits scores, and adds what they tell; a tile whose first class is 0 begins anew.
+// Turns a tile's logits into scores, and adds them to the totals. A tile whose first class is 0 starts new totals.
 void AddTile(const LogitTile& tile, const Scoring& scoring, const TileShares& shares, const RowTotals& totals,
              const RowTop& top);
 
-// Ranks that were left empty go to the first classes that have none, whose scores are -inf or NaN; then
-// log_prob = score - lse.
+// Gives empty ranks to the first classes without a rank, whose scores are -inf or NaN; then log_prob = score - lse.
 void FinishTop(size_t rows, const RowTotals& totals, const RowTop& top);
 
-// hard (lse - s_label) + sum_c a_c (lse - s_c) + z_loss lse^2 of every row. What has no weight counts for nothing, be it
+// hard (lse - s_label) + sum_c a_c (lse - s_c) + z_loss lse^2 for every row. A term of weight 0 is 0, even if it is
 // infinite; NaN stays NaN.
 struct LossTerms {
-  const double* hard;  // null where there are no labels
+  const double* hard;  // null without labels
   bool shares;
   double z_loss;
 };
 void Losses(size_t rows, const RowTotals& totals, const LossTerms& terms, double* losses);
 
-// Gradients by logits of these losses, each times its scale, in place of a tile; their sums over rows are added to
+// Replaces a tile by the gradients by logits of these losses, each times its scale, and adds their sums over rows to
 // `column_sums`, unless that is null. Rows whose loss is not finite may have gradients of NaN.
 void Slopes(const LogitTile& tile, const Scoring& scoring, const TileShares& shares, const RowTotals& totals,
             const LossTerms& terms, const double* scale, double* column_sums);

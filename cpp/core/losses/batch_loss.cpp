@@ -14,13 +14,13 @@ namespace boltzmax {
 
 namespace {
 
-// Rows are worked on so many at a time, and the sums of these chunks added in order: whatever the number of threads, a
-// loss has the same bits.
+// Rows are processed in chunks of at most this many, whose sums are added in order: a loss has the same bits for any
+// number of threads.
 constexpr size_t kMostRows = 4096;
 
 struct BatchPlan {
   BatchLoss p;
-  bool ready;    // whether the targets are as the kernels read them
+  bool ready;    // whether the targets are stored as the kernels read them
   size_t chunk;  // rows
   double scale;  // the derivative of the reduced loss by that of a row of weight 1
 
@@ -28,11 +28,11 @@ struct BatchPlan {
   double Weight(int64_t target) const { return p.class_weight == nullptr ? 1.0 : p.class_weight[target]; }
 };
 
-// Numbers of rows [begin, end) of a chunk.
+// Values of rows [begin, end) of a chunk.
 struct Chunk {
   size_t rows;
   const int64_t* target;
-  int64_t* copy;  // room for the targets where they are not ready
+  int64_t* copy;  // buffer for targets that are not ready
   double *lse, *log_prob, *distance, *gain, *lse_gain, *add, *target_gain;
 
   explicit Chunk(size_t count) : rows(count) {
@@ -49,7 +49,7 @@ struct Chunk {
   }
 };
 
-// f(row, target) for some rows, in order. A target beyond int64 is as far out of range as any.
+// Calls f(row, target) for some rows, in order. A target beyond int64 is read as one that is out of range.
 template <class T, class F>
 void ForEachTargetOf(const BatchLoss& p, size_t begin, size_t end, F f) {
   constexpr int64_t kMost = std::numeric_limits<int64_t>::max();
@@ -77,7 +77,7 @@ void ForEachTarget(const BatchLoss& p, size_t begin, size_t end, F f) {
   }
 }
 
-// Whether all targets are classes or ignored, and what a mean divides by.
+// Whether all targets are classes or ignored, and the divisor of a mean.
 struct Targets {
   bool in_range, any_ignored;
   double total_weight;
@@ -106,7 +106,7 @@ void ClearGradient(const BatchLoss& p) {
   }
 }
 
-// An infinite loss of weight 0 is no loss.
+// An infinite loss of weight 0 counts as 0.
 double Product(double weight, double loss) { return weight == 0.0 && std::isinf(loss) ? 0.0 : weight * loss; }
 
 // (1 - p)^gamma (-log p), and its derivative by -log p.
@@ -117,7 +117,7 @@ struct Focus {
     const double p = std::exp(log_prob), miss = -std::expm1(log_prob);
     const double power = Power(miss, gamma), below = gamma == 2.0 ? miss : Power(miss, gamma - 1.0);
     loss = power == 0.0 ? 0.0 : -power * log_prob;
-    // Both ends tend to 0.
+    // The product tends to 0 both at p = 0 and at p = 1.
     slope = power + (miss > 0.0 && p > 0.0 ? gamma * p * below * -log_prob : 0.0);
   }
 
@@ -125,7 +125,7 @@ struct Focus {
   static double Power(double x, double exponent) { return exponent == 2.0 ? x * x : std::pow(x, exponent); }
 };
 
-// In an order that the compiler may spread over the lanes of a vector.
+// In an order that the compiler can spread over the lanes of a vector.
 double SumOf(const double* x, size_t n) {
   constexpr size_t kLanes = 8;
   double lanes[kLanes] = {};
@@ -137,7 +137,7 @@ double SumOf(const double* x, size_t n) {
   return ((lanes[0] + lanes[4]) + (lanes[2] + lanes[6])) + ((lanes[1] + lanes[5]) + (lanes[3] + lanes[7]));
 }
 
-// The part of a batch that is a chunk, for the kernels: gains are those of all rows unless the chunk's own are wanted.
+// A chunk of a batch, in the kernels' form. Gains are those of all rows unless the chunk sets its own.
 class ChunkRun {
  public:
   ChunkRun(const BatchPlan& plan, size_t begin, size_t end)
@@ -172,7 +172,7 @@ class ChunkRun {
   }
 
  private:
-  // The loss of a row of which log p is known.
+  // The focal loss of a row with a known log p.
   double Focal(size_t r) {
     const int64_t t = chunk_.target[r];
     if (t < 0) return chunk_.gain[r] = chunk_.target_gain[r] = 0.0;
@@ -191,7 +191,7 @@ class ChunkRun {
     return p_.z_loss == 0.0 ? loss : loss + p_.z_loss * chunk_.lse[r] * chunk_.lse[r];
   }
 
-  // With class weights there is no smoothing. Without them one of each number serves all rows.
+  // Without class weights, one value of each serves all rows. With them there is no smoothing.
   void SetGains() {
     const double hard = plan_.scale * (1.0 - p_.smoothing), soft = plan_.scale * p_.smoothing;
     chunk_.gain[0] = hard + soft;
@@ -204,7 +204,7 @@ class ChunkRun {
     std::fill_n(chunk_.lse_gain, count, plan_.scale * 2.0 * p_.z_loss);
     std::fill_n(chunk_.add, count, -soft / static_cast<double>(p_.n));
   }
-  // The gradient, where the losses lie in the place of the logarithms.
+  // Computes the gradient where the losses have replaced the log-probabilities, and restores them.
   void RunKeeping(const double* losses) {
     std::copy_n(losses, chunk_.rows, chunk_.distance);
     std::fill_n(chunk_.lse_gain, chunk_.rows, 0.0);

@@ -57,7 +57,7 @@ double MeanOfLargeDistances(const CrossEntropyPlan& plan, size_t r, double from)
   return static_cast<double>(sum / static_cast<long double>(plan.p.n));
 }
 
-// The mean of from - x_c; of a row with an infinity what arithmetic makes of it.
+// The mean of from - x_c; for a row with infinities, the result of arithmetic.
 double MeanDistance(const CrossEntropyPlan& plan, size_t r, double from) {
   double sum = 0.0;
   for (size_t begin = 0, s = 0; begin < plan.p.n; begin += plan.length, ++s) {
@@ -85,13 +85,13 @@ void RunRow(const CrossEntropyPlan& plan, size_t r, std::vector<RowSum>* sums) {
   const double from_offset = (at_target - sum.total.offset) / p.temperature;
   p.log_prob[r] = IsDegenerate(sum.total) ? std::nan("") : (from_offset - sum.log_sum.hi) - sum.log_sum.lo;
   if (p.gradient == nullptr) return;
-  // A weight may be NaN of any kind; to the kernels it is the one of arithmetic, which has digits to spare.
+  // A weight may be any NaN; the kernels get the one of arithmetic, which survives narrowing.
   const auto plain = [](double v) { return std::isnan(v) ? std::nan("") : v; };
   const double gain = plain(p.gain[r * p.step] + p.lse_gain[r * p.step] * p.lse[r]), add = plain(p.add[r * p.step]);
   for (size_t s = 0; s < sums->size(); ++s) {
     plan.kernels->affine_softmax_map(plan.Segment(r, s), sum.total, gain, add);
   }
-  // gain p - target_gain, where they nearly cancel.
+  // gain p - target_gain, where the two nearly cancel.
   const double slope = plain(gain * std::expm1(p.log_prob[r]) + (gain - p.target_gain[r * p.step]) + add);
   plan.kernels->store_scalar(
       p.gradient + static_cast<ptrdiff_t>(r) * p.gradient_stride + target * static_cast<ptrdiff_t>(plan.item), slope);

@@ -15,7 +15,7 @@ namespace boltzmax {
 
 namespace {
 
-constexpr size_t kRowsAtOnce = 4096;  // fixed, for the sake of the sums' bits
+constexpr size_t kRowsAtOnce = 4096;  // fixed, so that sums have the same bits
 
 template <class T>
 T ReadAs(const char* p) {
@@ -24,8 +24,8 @@ T ReadAs(const char* p) {
   return value;
 }
 
-// An integer of any type; one that is too large reads as the largest. The type is the same for all rows: a branch that is
-// foretold costs less than a call.
+// An integer of any type; one that is too large is read as the largest. The type is the same for all rows: a
+// predictable branch costs less than a call.
 int64_t ReadInteger(DType dtype, const char* p) {
   switch (dtype) {
     case DType::kInt64: return ReadAs<int64_t>(p);
@@ -42,7 +42,7 @@ int64_t ReadInteger(DType dtype, const char* p) {
   }
 }
 
-// A number of any type in double.
+// A number of any type, as a double.
 double ReadNumber(DType dtype, const char* p) {
   switch (dtype) {
     case DType::kFloat32: return ReadAs<float>(p);
@@ -55,7 +55,7 @@ double ReadNumber(DType dtype, const char* p) {
   }
 }
 
-// What is found in some rows.
+// The result of reading some rows.
 struct Found {
   Sum losses = {0.0, 0.0}, weights = {0.0, 0.0};
   bool in_range = true;
@@ -130,7 +130,7 @@ class NllPlan {
     return weight;
   }
 
-  // An infinite loss of weight 0 is no loss; NaN stays NaN.
+  // An infinite loss of weight 0 counts as 0; NaN stays NaN.
   static double Loss(double weight, double log_prob) {
     return weight == 0.0 && std::isinf(log_prob) ? 0.0 : weight * (0.0 - log_prob);
   }
@@ -179,7 +179,7 @@ bool Run(const NllProblem& problem, double* loss) {
   }
   const double total = problem.mean ? weights.Total() : 1.0;
   const bool is_zero = total == 0.0 && problem.zero_if_empty;
-  const double divisor = is_zero ? std::numeric_limits<double>::infinity() : total;  // which makes slopes 0
+  const double divisor = is_zero ? std::numeric_limits<double>::infinity() : total;  // makes slopes 0
   *loss = is_zero ? 0.0 : losses.Total() / divisor;
   if (problem.gradient != nullptr) {
     ForEachRowBlock(rows, problem.classes, cost,

@@ -15,11 +15,11 @@ namespace boltzmax {
 
 namespace {
 
-// A kernel sees so many elements at a time: what must be converted for it, or back, stays in the nearest caches. A thread
-// takes so many; both are fixed, for the sake of the sum's bits.
+// A kernel gets this many elements at a time: what must be converted for it, or back, stays in the nearest caches. A
+// thread takes kBlock. Both are fixed, so that sums have the same bits.
 constexpr size_t kPiece = 2048, kBlock = 16 * kPiece;
 
-// Buffers of a piece: operands, losses, and the gradient before and after it is narrowed.
+// Buffers for a piece: operands, losses, and the gradient before and after narrowing.
 enum Slot { kXSlot, kTargetSlot, kWeightSlot, kPosWeightSlot, kLossSlot, kGradientSlot, kNarrowSlot, kSlots };
 constexpr size_t kSlotBytes = kPiece * sizeof(double);
 thread_local Scratch slots;
@@ -62,12 +62,12 @@ bool IsFlat(const Axes& axes, size_t item) {
 
 bool IsAligned(const char* p, size_t item) { return reinterpret_cast<uintptr_t>(p) % item == 0; }
 
-// Axes of flat elements that are n.
+// The axes of n contiguous elements.
 Axes FlatAxes(size_t n, size_t item) { return {{n, {static_cast<ptrdiff_t>(item), 0, 0, 0}}}; }
 
 DType LossType(DType x) { return x == DType::kFloat64 ? DType::kFloat64 : DType::kFloat32; }
 
-// What a kernel reads of one operand.
+// Gives a kernel one operand: in place, or gathered and converted into a buffer.
 class Reader {
  public:
   Reader(const Elements& elements, DType storage, size_t n, Slot slot)
@@ -95,7 +95,7 @@ class Reader {
   GatherFn gather_ = nullptr;
 };
 
-// Where a kernel writes the losses, and how they get from there to where they belong.
+// Gives a kernel memory for the losses, and moves them to their destination.
 class LossWriter {
  public:
   LossWriter(char* at, DType dtype, DType storage) : at_(at), item_(ItemSize(dtype)) {

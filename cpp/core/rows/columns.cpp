@@ -8,28 +8,28 @@ namespace boltzmax {
 
 namespace {
 
-constexpr size_t kLine = 64;  // bytes; and columns: whole lines of every type
+constexpr size_t kLine = 64;  // in bytes; and in columns: whole lines for every type
 
-// Whether n lines at this stride crowd into a few of the 64 sets of the first-level cache, where they drive each other
-// out before they are read again: the rows of an array whose width is a multiple of a power of two.
+// Whether n lines at this stride fall into so few of the 64 sets of the first-level cache that they evict each other
+// before they are read again: the rows of an array whose width is a multiple of a power of two.
 bool Crowds(ptrdiff_t stride, size_t n) {
   constexpr size_t kSets = 64, kLinesOfSet = 16;
   if (stride == 0) return false;
   const size_t sets = kSets * kLine / std::gcd(static_cast<size_t>(stride < 0 ? -stride : stride), kSets * kLine);
-  return sets <= 4 && n > sets * sets * kLinesOfSet;  // the fewer lines, the less a copy pays
+  return sets <= 4 && n > sets * sets * kLinesOfSet;  // the fewer lines, the less a copy saves
 }
 
-// Columns that would crowd go through a buffer, where they stand one line after the other. The wider the group of
-// columns, the fewer visits to each row.
+// Runs columns that would crowd the cache through a buffer, in which their lines follow each other. The wider the group
+// of columns, the fewer visits to each row.
 void RunStagedColumns(const RowPlan& plan, const ColumnBatch& batch) {
   thread_local Scratch strips;
   constexpr size_t kStageBytes = 1 << 20;
   const size_t item = plan.YSize(), per_line = kLine / item;
-  const size_t strip_bytes = (plan.n | 1) * kLine;  // odd, so that neighbours do not crowd
+  const size_t strip_bytes = (plan.n | 1) * kLine;  // odd, so that neighbouring strips do not crowd
   const size_t group = std::clamp<size_t>(kStageBytes / strip_bytes, 1, (batch.columns + per_line - 1) / per_line);
   char* stage = strips.Get(group * strip_bytes);
-  // copy(line of the stage, row, first byte of its columns, how many bytes) of every strip of a group, row by row. Rows
-  // to come are asked for where they lie in the array: the processor does not guess them.
+  // Calls copy(line of the stage, row, first byte of its columns, number of bytes) for every strip of a group, row by
+  // row. Later rows of the array are prefetched: the processor does not predict them.
   const auto for_each_line = [&](const char* array, ptrdiff_t stride, size_t bytes, const auto& copy) {
     constexpr size_t kAhead = 8;
     for (size_t i = 0; i < plan.n; ++i) {
@@ -83,7 +83,7 @@ void RunColumns(const RowPlan& plan, int column_axis) {
   const Axis columns = plan.p.outer[static_cast<size_t>(column_axis)];
   Axes others = plan.p.outer;
   others.erase(others.begin() + column_axis);
-  const size_t width = std::max<size_t>(1, kTaskElements / (plan.n * kLine)) * kLine;  // columns a task takes
+  const size_t width = std::max<size_t>(1, kTaskElements / (plan.n * kLine)) * kLine;  // columns per task
   const size_t count = (columns.size + width - 1) / width;
   const Axis& inner = plan.p.inner[0];
   // A reduction reads each line once.

@@ -49,7 +49,7 @@ void Unpack(const GradientPlan& plan, const GradRow& row, const Offsets& at, siz
   ScatterLine(Scatter(plan.p.storage), plan.p.inner, kDx, plan.p.dx + at[kDx], begin, row.n, plan.item, row.dx);
 }
 
-// Rows of any layout, some at a time.
+// Packs rows of any layout, some at a time, and runs them.
 void RunPackedRows(const GradientPlan& plan, size_t begin, size_t end) {
   const size_t n = plan.n, bytes = n * plan.item, batch = std::clamp<size_t>(kPackElements / n, 1, end - begin);
   char* dy = packed_dy.Get(batch * bytes);
@@ -68,7 +68,7 @@ void RunPackedRows(const GradientPlan& plan, size_t begin, size_t end) {
   }
 }
 
-// A row of any length, segment by segment; the sums are added up in order whatever the threads.
+// A row of any length, segment by segment; the sums are added in order for any number of threads.
 void RunLongRow(const GradientPlan& plan, size_t r, bool contiguous) {
   const Offsets at = OffsetsAt(plan.p.outer, r);
   const double cost = 2.0 * EstimateNanoseconds(plan.n, plan.p.storage);
@@ -115,7 +115,7 @@ void Run(const GradProblem& problem) {
 }
 
 void RunContiguous(const GradProblem& problem, size_t rows, size_t n) {
-  constexpr size_t kSmall = 4096;  // too few elements for threads
+  constexpr size_t kSmall = 4096;  // too small for threads
   const size_t item = ItemSize(problem.storage);
   const auto step = static_cast<ptrdiff_t>(item), row = static_cast<ptrdiff_t>(n * item);
   if (rows == 0 || n == 0) return;

@@ -15,7 +15,7 @@ void RunLongRow(const RowPlan& plan, size_t r, bool contiguous) {
   const size_t count = (plan.n + length - 1) / length;
   const Packer packer = {plan};
 
-  // Segment s as a kernel sees it. A packed one is mapped in its buffer.
+  // Segment s in the kernels' form. A packed one is mapped in its buffer.
   const auto segment = [&](size_t s) -> Row {
     const size_t begin = s * length, n = std::min(length, plan.n - begin);
     const auto offset = static_cast<ptrdiff_t>(begin * item);
@@ -45,7 +45,7 @@ void RunLongRow(const RowPlan& plan, size_t r, bool contiguous) {
   const LongSum sum = Combine(sums, temperature, NeedsLogSum(plan.p.op), *plan.kernels,
                               [&](size_t s) { return plan.kernels->reduce_rest(segment(s), sums[s]); });
   if (plan.Reduces()) {
-    double value;  // room for any storage type: y may not be aligned
+    double value;  // large enough for any storage type: y may be unaligned
     plan.Kernels().finish({nullptr, &value, nullptr, 0, temperature, false, false}, sum.total, sum.log_sum);
     packer.scatter(&value, 1, plan.p.y + at[kY], 0);
     return;

@@ -1,4 +1,4 @@
-// Rows of any layout are packed into a buffer, and what becomes of them is put where it belongs.
+// Rows of any layout: packed into a buffer, run, and unpacked into the result.
 #pragma once
 
 #include "../runtime/convert.hpp"
@@ -6,9 +6,9 @@
 
 namespace boltzmax {
 
-// Elements [begin, begin + n) of the row at `at`, and their mask, as contiguous storage; and back.
+// Packs elements [begin, begin + n) of the row at `at`, and their mask, as contiguous storage; and unpacks them.
 struct Packer {
-  // The calling thread's buffers, for so many elements. The mask is null if there is none.
+  // The calling thread's buffers for `count` elements. The mask is null if there is none.
   char* Elements(size_t count) const {
     thread_local Scratch packed;
     return packed.Get(count * plan.YSize());

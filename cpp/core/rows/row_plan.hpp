@@ -1,4 +1,4 @@
-// A problem in the form in which it runs.
+// A problem in the form in which it is run.
 #pragma once
 
 #include <cstdint>
@@ -14,7 +14,7 @@ struct RowPlan {
   size_t n, rows;
   bool masked, scaled, far, stream;
 
-  // Of the row at `at`.
+  // The temperature of the row at `at`.
   double TemperatureAt(const Offsets& at) const {
     return scaled ? *reinterpret_cast<const double*>(p.temperature + at[kTemperature]) : 1.0;
   }
@@ -31,7 +31,7 @@ struct RowPlan {
   const OpKernels& Kernels() const { return kernels->Of(p.op); }
 };
 
-// Where the exponentials of two rows wait, and panels are worked on; null if nothing has to.
+// The buffer for the exponentials of two rows, and for panels; null if neither is needed.
 inline void* ExponentialsFor(const RowPlan& plan) {
   thread_local Scratch exponentials;
   const size_t item = plan.p.storage == DType::kFloat64 ? sizeof(double) : sizeof(float);

@@ -1,4 +1,4 @@
-// Sums of parts, added up in order: the bits do not depend on who computed the parts, or when.
+// Sums of parts, added in order: the bits do not depend on which thread computed a part, or when.
 #pragma once
 
 #include <cmath>

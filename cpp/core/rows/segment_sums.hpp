@@ -1,4 +1,4 @@
-// The sums of a row's segments, added up in order whoever took which: so every bit stays.
+// The sums of a row's segments, added in order, so that the bits do not depend on threads.
 #pragma once
 
 #include <functional>
@@ -8,11 +8,11 @@
 
 namespace boltzmax {
 
-// What the sum of one segment counts in the unit of another.
+// The factor that converts the sum of one segment to the unit of another.
 double UnitRatio(const RowSum& from, const RowSum& to, double temperature);
 
-// The sum of a whole row from those of its segments, and its logarithm. `rest(s)` is asked for the sum of segment s
-// without its largest element where that is a large share of everything.
+// The sum of a whole row from those of its segments, and its logarithm. If the largest element makes up much of the
+// sum, `rest(s)` is called for the sum of segment s without that element.
 struct LongSum {
   RowSum total;
   Sum log_sum;  // of total; only if wanted

@@ -58,7 +58,7 @@ void Run(const Problem& problem) {
   const bool contiguous = IsContiguous(plan) && IsAligned(plan);
   const double cost = EstimateNanoseconds(plan.rows, plan.n, plan.p.storage);
   if (plan.n > SegmentLength(plan.p.storage)) {
-    // Many long rows: one each. Few: every one is split.
+    // With many long rows, each is one task. With few, each is split.
     const bool many = plan.rows >= 4 * static_cast<size_t>(UsableThreads(cost));
     const auto row = [&](size_t r) { RunLongRow(plan, r, contiguous); };
     if (many) return ParallelFor(plan.rows, cost, row);

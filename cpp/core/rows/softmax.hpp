@@ -12,7 +12,7 @@ namespace boltzmax {
 struct Problem {
   Op op;
   DType input;    // of x
-  DType storage;  // of y, and what x is converted to; arithmetic is in double for kFloat64, else in float
+  DType storage;  // of y; x is converted to it. Arithmetic is in double for kFloat64, else in float
   const char* x;
   char* y;
   const char* mask;         // NumPy bools, or null
@@ -22,8 +22,8 @@ struct Problem {
 
 void Run(const Problem& problem);
 
-// The same for aligned, C-contiguous x and y, `rows` times `n`; the axes and the mask of the problem are not looked at, and
-// one temperature serves all. Small ones go straight to a kernel.
+// The same for aligned, C-contiguous x and y, `rows` times `n`. The axes and the mask of the problem are ignored, and
+// one temperature serves all rows. Small ones go straight to a kernel.
 void RunContiguous(const Problem& problem, size_t rows, size_t n);
 
 }  // namespace boltzmax

@@ -10,14 +10,15 @@ namespace boltzmax {
 
 namespace {
 
-// Microseconds that may be used in each period, as CPUs: many times a CPU's worth on several, a fraction of one alike.
+// The number of CPUs for a quota of microseconds per period, rounded up; a quota may be several CPUs or a fraction of
+// one.
 int Cpus(double quota, double period) {
   if (!(quota > 0 && period > 0)) return 0;
   const double cpus = std::min(std::ceil(quota / period), double{std::numeric_limits<int>::max()});
   return std::max(1, static_cast<int>(cpus));
 }
 
-// Version 2: "max 100000", or a number in the place of "max".
+// Version 2: "max 100000", or a number in place of "max".
 int UnifiedLimit(const std::string& group) {
   std::ifstream file(group + "/cpu.max");
   std::string quota;
@@ -26,7 +27,7 @@ int UnifiedLimit(const std::string& group) {
   return Cpus(std::strtod(quota.c_str(), nullptr), period);
 }
 
-// Version 1: a quota of -1 is none.
+// Version 1: a quota of -1 means none.
 int LegacyLimit(const std::string& group) {
   double quota = 0, period = 0;
   std::ifstream(group + "/cpu.cfs_quota_us") >> quota;
@@ -36,8 +37,8 @@ int LegacyLimit(const std::string& group) {
 
 int Stricter(int a, int b) { return a == 0 || b == 0 ? std::max(a, b) : std::min(a, b); }
 
-// Of the group `path` and of every one that it lies in, up to the mount. A container may see the path that its host
-// sees, but only its own group: that one is then the mount itself.
+// The strictest limit of the group `path` and of all its ancestors up to the mount. A container may see the path that
+// its host sees, but only its own group, which is then the mount itself.
 int Strictest(const std::string& mount, std::string path, int (*limit)(const std::string&)) {
   int strictest = limit(mount);
   while (path.size() > 1 && path.front() == '/') {

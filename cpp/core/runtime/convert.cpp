@@ -21,8 +21,8 @@ S ReadUnaligned(const char* p) {
   return value;
 }
 
-// x in float, rounded to odd: rounding that to a narrower type is as good as rounding x at once (Boldo & Melquiond, "When
-// double rounding is odd", IMACS 2005).
+// x in float, rounded to odd: rounding that to a narrower type equals rounding x once (Boldo & Melquiond, "When double
+// rounding is odd", IMACS 2005).
 float RoundToOdd(double x) {
   const auto nearest = static_cast<float>(x);
   const auto bits = std::bit_cast<uint32_t>(nearest);
@@ -60,7 +60,8 @@ void GatherAs(const char* x, ptrdiff_t stride, size_t n, void* out) {
   const auto convert = [&](ptrdiff_t step) {
     for (size_t i = 0; i < n; ++i) to[i] = Convert<To>(ReadUnaligned<From>(x + static_cast<ptrdiff_t>(i) * step));
   };
-  if (stride == static_cast<ptrdiff_t>(sizeof(From))) convert(sizeof(From));  // a constant, for the compiler's vectors
+  if (stride == static_cast<ptrdiff_t>(sizeof(From)))
+    convert(sizeof(From));  // a constant, so that the compiler vectorizes
   else convert(stride);
 }
 

@@ -6,15 +6,15 @@
 
 namespace boltzmax {
 
-// n elements, `stride` bytes apart, converted to storage at `out`. (kBool, kBool) copies masks.
+// Converts n elements, `stride` bytes apart, to storage at `out`. (kBool, kBool) copies masks.
 using GatherFn = void (*)(const char* x, ptrdiff_t stride, size_t n, void* out);
 GatherFn Gather(DType from, DType storage);
 
-// Back: n storage elements to places `stride` bytes apart.
+// Converts n storage elements back to elements `stride` bytes apart.
 using ScatterFn = void (*)(const void* in, size_t n, char* y, ptrdiff_t stride);
 ScatterFn Scatter(DType storage);
 
-// Elements [begin, begin + n) in C order of operand k of `axes`, whose element 0 lies at `base`, into and out of a
+// Copies elements [begin, begin + n), in C order, of operand k of `axes`, whose element 0 is at `base`, to or from a
 // contiguous buffer of elements of `item` bytes.
 void GatherLine(GatherFn gather, const Axes& axes, Operand k, const char* base, size_t begin, size_t n, size_t item,
                 void* out);

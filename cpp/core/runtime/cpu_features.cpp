@@ -25,7 +25,7 @@ Registers Cpuid(uint32_t leaf) {
 
 constexpr bool Bit(uint32_t word, int bit) { return ((word >> bit) & 1u) != 0; }
 
-// The register state that the system saves and restores; 0 where it does not say.
+// The register state that the system saves and restores; 0 where it is not reported.
 uint64_t SavedState() {
   if (!Bit(Cpuid(1).ecx, 27)) return 0;  // OSXSAVE
   uint32_t low, high;

@@ -1,5 +1,5 @@
-// What the processor and the operating system together allow. CPUID says what the silicon has; XCR0 says which registers
-// the system saves: both must agree before an instruction may be used.
+// What the processor and the operating system together support. CPUID lists the processor's instructions, XCR0 the
+// registers that the system saves; an instruction is usable only if both have it.
 #pragma once
 
 #include <string>
@@ -7,9 +7,9 @@
 namespace boltzmax {
 
 bool CpuHasAvx2();    // AVX2, FMA, F16C
-bool CpuHasAvx512();  // AVX2's, and AVX-512 F, BW, VL, DQ
+bool CpuHasAvx512();  // those, and AVX-512 F, BW, VL, DQ
 
-// The processor's own name for itself, or its architecture.
+// The processor's name for itself, or its architecture.
 std::string CpuName();
 
 }  // namespace boltzmax

@@ -1,4 +1,4 @@
-// Which ISA's kernels run. Chosen once, best first; BOLTZMAX_ISA or SelectIsa name another.
+// The choice of the ISA whose kernels run. The best is chosen once; BOLTZMAX_ISA or SelectIsa choose another.
 #pragma once
 
 #include <string>
@@ -26,7 +26,7 @@ enum class DType {
 
 size_t ItemSize(DType dtype);
 
-// ISAs that this build holds and this processor runs, best first.
+// The ISAs in this build that this processor supports, best first.
 std::vector<const char*> AvailableIsas();
 
 // The active table.
@@ -34,7 +34,7 @@ const KernelTable& ActiveKernels();
 const StorageKernels& KernelsFor(DType storage);
 const LossKernels& LossKernelsFor(DType storage);
 
-// Throws std::invalid_argument, listing the valid names, for any other.
+// Throws std::invalid_argument, which lists the valid names, for any other.
 void SelectIsa(const std::string& name);
 
 // Reads BOLTZMAX_ISA; called once at import.

@@ -26,9 +26,9 @@ namespace boltzmax {
 
 namespace {
 
-// ---- how many ----
+// ---- number of threads ----
 
-// 0 for nothing, or nothing that makes sense. OMP_NUM_THREADS may be a list: its first number counts.
+// 0 if unset or invalid. OMP_NUM_THREADS may be a list: its first number counts.
 int FromEnvironment(const char* name) {
   const char* text = std::getenv(name);  // NOLINT(concurrency-mt-unsafe): the environment is not ours to guard
   if (text == nullptr) return 0;
@@ -59,7 +59,7 @@ int DefaultThreads() {
 
 using Clock = std::chrono::steady_clock;
 constexpr auto kSpin = std::chrono::microseconds(60);
-// Waking a sleeping worker costs some fifty microseconds, one that still spins next to nothing.
+// Waking a sleeping worker takes some fifty microseconds, one that still spins next to nothing.
 constexpr double kWorthWaking = 300e3;
 constexpr double kWorthSharing = 30e3;
 
@@ -75,12 +75,12 @@ thread_local bool inside_task = false;
 
 class Pool {
  public:
-  // Whether a call worth `cost` should be shared, given who is awake.
+  // Whether a call worth `cost` should be shared, given the workers that are awake.
   bool Worthwhile(double cost) const {
     return cost >= (spinning_.load(std::memory_order_relaxed) > 0 ? kWorthSharing : kWorthWaking);
   }
 
-  // False where the pool is busy.
+  // False if the pool is busy.
   bool Run(size_t tasks, int threads, const std::function<void(size_t)>& task) {
     std::unique_lock<std::mutex> owner(owner_, std::try_to_lock);
     if (!owner.owns_lock()) return false;
@@ -93,12 +93,12 @@ class Pool {
       failure_ = nullptr;
       running_.store(helpers, std::memory_order_relaxed);
       wanted_.store(helpers,
-                    std::memory_order_release);  // from here on helpers may come, with all of the above in sight
+                    std::memory_order_release);  // from here on helpers may start, and see all of the above
       generation_.fetch_add(1, std::memory_order_release);
     }
     wake_.notify_all();
     Work();
-    // Helpers that have not started by now have nothing left to do: take their places back.
+    // Helpers that have not started by now have nothing left to do: withdraw their places.
     const int late = wanted_.exchange(0, std::memory_order_acq_rel);
     if (late > 0) running_.fetch_sub(late, std::memory_order_acq_rel);
     while (running_.load(std::memory_order_acquire) > 0) Pause();
@@ -107,14 +107,14 @@ class Pool {
   }
 
  private:
-  // Returns how many of so many helpers there are: fewer where the system refuses another thread.
+  // Returns the number of helpers, which is smaller than requested if the system refuses another thread.
   int Grow(int helpers) {
     helpers_.reserve(static_cast<size_t>(helpers));
     while (static_cast<int>(helpers_.size()) < helpers) {
       try {
         std::thread helper([this] { Helper(); });
 #if defined(__linux__)
-        pthread_setname_np(helper.native_handle(), "boltzmax");  // for who looks with top or a debugger
+        pthread_setname_np(helper.native_handle(), "boltzmax");  // shown by top and debuggers
 #endif
         helpers_.push_back(helper.native_handle());
         helper.detach();
@@ -127,8 +127,8 @@ class Pool {
     return std::min(helpers, static_cast<int>(helpers_.size()));
   }
 
-  // A woken thread tends to land on its waker's processor, where it waits until the caller, who spins, is done. So
-  // helpers may run anywhere but there.
+  // A woken thread tends to be placed on its waker's processor, where it would wait for the caller, who spins. So
+  // helpers may run on any processor but that one.
   void KeepOffCallersCpu() {
 #if defined(__linux__)
     const int cpu = sched_getcpu();
@@ -141,7 +141,7 @@ class Pool {
 #endif
   }
 
-  // The first exception, of whichever thread, ends the work of all, and is for the caller.
+  // The first exception, in whichever thread, stops all of them, and is rethrown to the caller.
   void Work() {
     inside_task = true;
     try {
@@ -158,7 +158,7 @@ class Pool {
     inside_task = false;
   }
 
-  // Takes one of the places that the current call offers.
+  // Claims one of the places of the current call.
   bool Claim() {
     int wanted = wanted_.load(std::memory_order_acquire);
     while (wanted > 0) {
@@ -179,7 +179,7 @@ class Pool {
     }
   }
 
-  // Until there is a generation after `seen`: first awake, then asleep.
+  // Waits for a generation after `seen`: spins first, then sleeps.
   void Await(unsigned seen) {
     spinning_.fetch_add(1, std::memory_order_relaxed);
     const auto until = Clock::now() + kSpin;
@@ -205,9 +205,10 @@ class Pool {
   std::atomic<unsigned> generation_{0};
 };
 
-// Never destroyed: its threads may outlive static destructors. A forked child has none of them, so it begins anew in
-// the same place; the parent's state is dropped, not torn down. There is one from the start: were it made at its first
-// use, a fork in the middle of that would leave the child waiting for a thread that it does not have.
+// Never destroyed: its threads may outlive static destructors. A forked child has none of them, so it constructs a new
+// pool in the same place; the parent's state is dropped without destruction. The pool is constructed at the start: if
+// it were at the first use, a fork during that construction would leave the child waiting for a thread that it does not
+// have.
 alignas(Pool) unsigned char pool_storage[sizeof(Pool)];
 Pool& the_pool = []() -> Pool& {
 #if !defined(_WIN32)

@@ -1,4 +1,4 @@
-// Arrays as sets of strided lines: which axes there are, how they merge, and how to walk them.
+// Arrays as sets of strided lines: their axes, how axes merge, and how to walk them.
 #pragma once
 
 #include <array>
@@ -20,15 +20,15 @@ using Offsets = std::array<ptrdiff_t, kOperands>;
 
 size_t CountElements(const Axes& axes);
 
-// The same elements in the same order, with as few axes as possible: no axis of size 1, and neighbours joined where one
-// continues the other for every operand.
+// The same elements in the same order with as few axes as possible: without axes of size 1, and with neighbours joined
+// where one continues the other for every operand.
 Axes Coalesce(const Axes& axes);
 
 // Byte offsets of element i, counted in C order.
 Offsets OffsetsAt(const Axes& axes, size_t i);
 
-// f(offsets, run, stride, position) for elements [begin, end) in C order, in runs along the last axis: `run` elements
-// from `offsets` on with the strides of that axis; `position` counts them from begin.
+// Calls f(offsets, run, stride, position) for elements [begin, end) in C order, in runs along the last axis: `run`
+// elements from `offsets` on, with the strides of that axis; `position` counts them from begin.
 template <class F>
 void ForEachRun(const Axes& axes, size_t begin, size_t end, F f) {
   if (axes.empty()) {

@@ -75,12 +75,13 @@ class Worker {
     return Load(p_.logits + static_cast<ptrdiff_t>(r) * p_.stride + c * static_cast<ptrdiff_t>(item_));
   }
 
-  // lse less the mean score. Both are nearly the maximum where the entropy is small: it is never added to them.
+  // lse less the mean score. Both are nearly the maximum if the entropy is small, so the maximum is never added to
+  // them.
   double Entropy(const LongSum& sum) const {
     const double to_max = sum.log_sum.hi - (sum.total.max - sum.total.offset) / p_.temperature;
     return std::max(0.0, (to_max - MeanBelowMax(sum.total) / p_.temperature) + sum.log_sum.lo);
   }
-  // The mean of score - max in the row, from those of its pieces.
+  // The mean of score - max over the row, from the means of its pieces.
   double MeanBelowMax(const RowSum& total) const {
     double weighted = 0.0, weights = 0.0;
     for (size_t s = 0; s < sums_.size(); ++s) {
@@ -92,7 +93,7 @@ class Worker {
     return weighted / weights;
   }
 
-  // Elements of -inf or NaN exceed nothing: they fill what is left of the top, in their order.
+  // Elements of -inf or NaN exceed nothing: they fill the remaining ranks, in order of their index.
   void Fill(size_t r, std::vector<Candidate>& best) {
     if (best.size() == p_.k) return;
     found_.clear();
@@ -130,7 +131,7 @@ class Worker {
 
 thread_local Scratch waiting;
 
-// Short rows, of which no more is wanted than panels tell.
+// Short rows of which only the results of panels are wanted.
 void RunShortRows(const RowStatsProblem& p, const LossKernels& kernels, size_t begin, size_t end) {
   const auto from = [begin](auto* column) { return column == nullptr ? nullptr : column + begin; };
   kernels.row_stats_rows({p.logits + static_cast<ptrdiff_t>(begin) * p.stride, p.stride, end - begin, p.n,

@@ -13,7 +13,7 @@ constexpr size_t kFound = 8;  // how many candidates are taken before the bar is
 
 bool Precedes(const Candidate& a, const Candidate& b) { return a.score != b.score ? a.score > b.score : a.id < b.id; }
 
-// A number that at least k elements exceed, k of whose number have these maxima: just below the k-th largest.
+// A bar just below the k-th largest of these maxima, so that at least k elements exceed it; -inf if there are fewer.
 double BarBelow(std::vector<double>& maxima, size_t k) {
   if (k > maxima.size()) return -kInfinity;
   std::nth_element(maxima.begin(), maxima.begin() + static_cast<ptrdiff_t>(k - 1), maxima.end(), std::greater<>());
@@ -72,9 +72,9 @@ void TopSearch::Resume(const int64_t* ids, const double* scores, size_t count, c
   Add(part);
 }
 
-// Every candidate costs some mispredicted branches, and most would come while the bar is still low. So it begins high: at
-// the k-th largest maximum of the pieces, or, where these are few, of groups of elements in the best piece. Few pieces
-// reach it; those are read again, from the second-level cache.
+// Every candidate costs some mispredicted branches, and most would come while the bar is still low. So it starts high:
+// at the k-th largest maximum of the pieces or, if there are few pieces, of groups of elements in the best piece. Only
+// a few pieces reach it; those are read again, from the second-level cache.
 double TopSearch::FirstBar(const Part& part) {
   maxima_.clear();
   for (const RowSum& sum : part.sums) maxima_.push_back(sum.hi == sum.hi ? sum.max : -kInfinity);

@@ -1,4 +1,4 @@
-// The k largest elements of a row that is taken in pieces.
+// The k largest elements of a row that is read in pieces.
 #pragma once
 
 #include <cstdint>
@@ -14,21 +14,22 @@ struct Candidate {
   int64_t id;
 };
 
-// The k largest of what it is shown; of equal ones those of the least ids. Elements of -inf and NaN are passed over.
+// The k largest of the elements that it is offered; of equal ones, those with the lowest ids. Elements of -inf and NaN
+// are ignored.
 class Top {
  public:
   explicit Top(size_t k);
-  // Begins anew; at least k elements will exceed `bar`.
+  // Starts over; the caller knows that at least k elements will exceed `bar`.
   void Clear(double bar);
-  // What an element has to exceed.
+  // Elements at or below this cannot be among the k largest.
   double Bar() const { return IsSorted() && best_.size() == k_ ? best_.back().score : bar_; }
-  // Ids come in increasing order.
+  // Ids must come in increasing order.
   void Offer(double score, int64_t id);
   // The largest first.
   std::vector<Candidate>& Best();
 
  private:
-  // A few are kept in order. Of many, up to twice as many are kept in none.
+  // A small k is kept sorted. For a large one, up to 2 k elements are kept unsorted.
   static constexpr size_t kFew = 64;
   bool IsSorted() const { return k_ <= kFew; }
   void Prune();
@@ -38,12 +39,12 @@ class Top {
   std::vector<Candidate> best_;
 };
 
-// Looks for them where they can be: the sums of the pieces tell.
+// Searches a row's pieces for the largest, but only those whose maximum, known from their sums, is high enough.
 class TopSearch {
  public:
   TopSearch(const StorageKernels& kernels, size_t k) : kernels_(kernels), k_(k), top_(k) {}
 
-  // Some elements of a row: its pieces, of `length` each but for the last, their sums, and the id of the first.
+  // Some elements of a row: pieces of `length` each, except the last, their sums, and the id of the first element.
   struct Part {
     const std::vector<RowSum>& sums;
     std::function<Row(size_t)> piece;
@@ -51,7 +52,7 @@ class TopSearch {
   };
   // The first elements of a row.
   void Begin(const Part& part);
-  // Further ones, after `count` have been found in those before.
+  // More elements of the row, after `count` results from those before.
   void Resume(const int64_t* ids, const double* scores, size_t count, const Part& part);
 
   std::vector<Candidate>& Best() { return top_.Best(); }

@@ -14,7 +14,7 @@ namespace {
 template <class T>
 using StepScorer = PathScorer<T, T>;
 
-// Rows of one target, and where what they learn is added: `pull` times the gradient of each.
+// The rows of one target, and where their updates are added: `pull` times the gradient of each.
 template <class T>
 struct Group {
   static constexpr size_t kMost = kMostTogether;
@@ -34,7 +34,7 @@ struct Group {
   }
 };
 
-// How the units of a path, and the learners, take a step.
+// Takes a step with the units of a path and the learners.
 template <class T>
 class Descender {
  public:
@@ -43,7 +43,7 @@ class Descender {
     descent_ = &descent;
   }
 
-  // Moves the units on the path to the target, and the learners; gives the losses of the rows.
+  // Moves the units on the path to the target and the learners; stores the losses of the rows.
   void Step(StepScorer<T>& scorer, const Group<T>& group) {
     const size_t n = layer_->features, units = scorer.Count(), m = group.size;
     if (m == 0) return;
@@ -64,7 +64,7 @@ class Descender {
       }
     }
     if (descent_->squares != nullptr) Adapt(scorer, group);
-    // The learners first: they want the units as they were. `hidden` is no learner.
+    // The learners first: they need the units before the update. `hidden` itself is not updated.
     Units<T>().add_rows(group.learner, m, scorer.Rows(), units, {pull_.data(), units, 1}, n);
     Units<T>().add_rows(scorer.Rows(), units, group.hidden, m, {step_.data(), 1, units}, n);
     if (layer_->bias == nullptr) return;
@@ -94,12 +94,12 @@ class Descender {
 
   const Layer<T>* layer_ = nullptr;
   const Descent<T>* descent_ = nullptr;
-  std::vector<double> gain_;    // of each row and unit; row by row
-  std::vector<T> step_, pull_;  // what the units, and the learners, make of it
+  std::vector<double> gain_;    // per row and unit, row by row
+  std::vector<T> step_, pull_;  // multiples for the updates of the units, and of the learners
   std::vector<double> squares_;
 };
 
-// The next few groups of neighbours of one target, and the paths to their targets.
+// The next few groups of rows with the same target, and the paths to these targets.
 template <class T>
 class PathBatch {
  public:
@@ -109,7 +109,7 @@ class PathBatch {
     for (StepScorer<T>& scorer : scorers_) scorer.Begin(layer);
   }
 
-  // Takes groups of at most `together` rows from `begin` on; gives where the next batch begins.
+  // Takes groups of at most `together` rows from `begin` on; returns where the next batch begins.
   size_t Take(const int64_t* target, size_t begin, size_t end, size_t together) {
     const size_t most = std::min(together, Group<T>::kMost);
     size_t paths = 0;
@@ -124,7 +124,7 @@ class PathBatch {
     return begin;
   }
 
-  // Asks for what group k will need.
+  // Prefetches what group k will need.
   void Prepare(size_t k) {
     const size_t path = groups_[k].path;
     if (k > 0 && path == groups_[k - 1].path) return;
@@ -155,7 +155,7 @@ class PathBatch {
   size_t size_ = 0;
 };
 
-// What a thread descends with.
+// A thread's memory for descent.
 template <class T>
 struct DescentMemory {
   Descender<T> descender;
@@ -164,8 +164,8 @@ struct DescentMemory {
   size_t Bytes() const { return batches[0].Bytes() + batches[1].Bytes(); }
 };
 
-// step(descender, scorer, begin, end) for groups of neighbours of one target: in their order, or by all threads. While one
-// is at work, the units of the next come from memory.
+// Calls step(descender, scorer, begin, end) for groups of neighbouring rows with the same target: in order, or by all
+// threads. While one group is processed, the units of the next are prefetched.
 template <class T, class Step>
 void Descend(const Layer<T>& layer, const Descent<T>& descent, size_t rows, const int64_t* target, Step step) {
   const auto run = [&](size_t begin, size_t end) {
@@ -222,7 +222,8 @@ void DescendPairs(const Layer<T>& layer, T* table, const int64_t* ids, size_t ro
   const size_t n = layer.features;
   const auto row = [&](size_t r) { return table + static_cast<size_t>(ids[r]) * n; };
   Descend(layer, descent, rows, target, [&](Descender<T>& descender, StepScorer<T>& scorer, size_t begin, size_t end) {
-    // The units learn from the vectors as they were: from copies, which no vector register meets across a cache line.
+    // The units are updated with the vectors before their own update. Copies are aligned, so that no vector load
+    // crosses a cache line.
     Group<T> group(-descent.rate);
     thread_local Scratch memory;
     T* copies = reinterpret_cast<T*>(memory.Get((end - begin) * n * sizeof(T)));

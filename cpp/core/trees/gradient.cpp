@@ -51,12 +51,12 @@ std::vector<int64_t> TouchedUnits(const TreeView& tree, const int64_t* target, s
 template <class T>
 void LossGradient(const Layer<T>& layer, const Hidden<T>& hidden, const int64_t* target, const double* scale,
                   double* loss, const Gradient<T>& gradient) {
-  // The rows of the weights' gradient belong to many rows of input: each thread adds up some of the features for all of
-  // them, in their order.
+  // Each row of the weights' gradient gets contributions from many rows of input: each thread adds up some of the
+  // features for all of them, in order.
   constexpr size_t kRows = 256, kFeatures = 64;
   const size_t n = layer.features, slices = (n + kFeatures - 1) / kFeatures;
   struct Pull {
-    std::vector<int64_t> place;  // of each unit among gradient.units
+    std::vector<int64_t> place;  // of each unit in gradient.units
     std::vector<T> gain;
   };
   std::vector<Pull> pulls(kRows);
@@ -70,7 +70,7 @@ void LossGradient(const Layer<T>& layer, const Hidden<T>& hidden, const int64_t*
       pull.gain.clear();
       pull.place.clear();
       scorer.FindPath(target[r]);
-      if (scale[r] == 0.0) {  // 0 times what is not finite would not be 0
+      if (scale[r] == 0.0) {  // 0 times a value that is not finite would not be 0
         loss[r] = scorer.Loss(hidden.x + r * n);
         return;
       }

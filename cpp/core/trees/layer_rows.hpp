@@ -1,4 +1,4 @@
-// How the rows of a layer on a tree are shared out to threads.
+// How the rows of a layer on a tree are divided among threads.
 #pragma once
 
 #include <cmath>
@@ -9,13 +9,13 @@
 
 namespace boltzmax {
 
-// About how long a row takes that visits so many units.
+// A rough estimate of the time for a row that visits `units` units.
 inline double CostOfRow(size_t features, double units) { return units * (20.0 + 0.1 * static_cast<double>(features)); }
 
-// How many units the path to a leaf has, about.
+// A rough estimate of the number of units on the path to a leaf.
 inline double UsualPath(const TreeView& tree) { return 2.0 * std::log2(static_cast<double>(tree.classes) + 1.0); }
 
-// What a thread works with, kept for its next call, unless it has become large.
+// A thread's memory, kept for its next call unless it has become large.
 template <class W>
 class Kept {
  public:
@@ -29,7 +29,7 @@ class Kept {
 
  private:
   static constexpr size_t kMostBytes = size_t{1} << 18;
-  // A pointer, lest the compiler ask again and again where the thread's memory is, which takes a call.
+  // A pointer: otherwise the compiler would look up the thread's memory again and again, which takes a call.
   static thread_local std::unique_ptr<W> of_thread_;
   static W* OfThread() {
     if (of_thread_ == nullptr) of_thread_ = std::make_unique<W>();
@@ -40,7 +40,7 @@ class Kept {
 template <class W>
 thread_local std::unique_ptr<W> Kept<W>::of_thread_;
 
-// f(scorer, begin, end) for blocks of rows.
+// Runs f(scorer, begin, end) for blocks of rows.
 template <class T, class F>
 void ForEachBlockOfRows(const Layer<T>& layer, size_t rows, double units, F f) {
   const double cost = static_cast<double>(rows) * CostOfRow(layer.features, units);
@@ -52,7 +52,7 @@ void ForEachBlockOfRows(const Layer<T>& layer, size_t rows, double units, F f) {
   });
 }
 
-// f(scorer, r) for every row.
+// Runs f(scorer, r) for every row.
 template <class T, class F>
 void ForEachRow(const Layer<T>& layer, size_t rows, double units, F f) {
   ForEachBlockOfRows(layer, rows, units, [&](PathScorer<T>& scorer, size_t begin, size_t end) {

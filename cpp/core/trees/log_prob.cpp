@@ -6,8 +6,8 @@ namespace boltzmax {
 
 namespace {
 
-// Collects the scores of rows until there are many: the logistic function of a few is a chain of instructions that wait
-// for each other, and the processor is idle.
+// Collects the scores of several rows: the logistic function of a few is a chain of dependent instructions that leaves
+// the processor idle.
 template <class T, class Out>
 class LogisticRows {
  public:

@@ -10,8 +10,8 @@ namespace boltzmax {
 
 namespace {
 
-// From the root down, for a few rows side by side: the scores of some hundred units are a matrix product, of which a tile
-// stays in registers. Each score, and what is made of it, has the bits that a `PathScorer` gives it.
+// From the root down, for a few rows at once: the scores of some hundred units are a matrix product, of which a tile
+// stays in registers. Scores and log-probabilities have the bits that a `PathScorer` computes.
 template <class T>
 class Marginals {
  public:
@@ -19,7 +19,7 @@ class Marginals {
 
   explicit Marginals(const Layer<T>& layer) : layer_(layer), tree_(layer.tree) {}
 
-  // Those of the first `nodes` nodes, for at most kRows rows.
+  // The log-probabilities of the first `nodes` nodes, for at most kRows rows.
   void Fill(const T* hidden, size_t rows, size_t nodes, T* out) {
     hidden_.clear();
     for (size_t r = 0; r < rows; ++r) hidden_.push_back(hidden + r * layer_.features);
@@ -38,7 +38,7 @@ class Marginals {
  private:
   static constexpr int64_t kUnits = 256;
 
-  // The scores of units first .. end-1, and what they are as logistic ones.
+  // Computes the scores of units [first, end), and their logistic log-probabilities.
   void ComputeScores(int64_t first, int64_t end) {
     first_ = first;
     units_ = static_cast<size_t>(end - first);
@@ -61,7 +61,7 @@ class Marginals {
     Units<double>().log_sigmoid(minus_.data(), all, right_.data(), unused_.data());
   }
 
-  // Shares out what inner node i has among its children.
+  // Distributes the probability of inner node i among its children.
   void Share(size_t r, size_t i, size_t nodes, T* out) {
     const double above = inner_[r * tree_.inner + i];
     const int32_t* children = tree_.child + tree_.child_begin[i];

@@ -27,8 +27,8 @@ class Path {
   size_t size_ = 0;
 };
 
-// The paths of several leaves. Each is a chain of reads from far memory, which would otherwise be waited for one by one: they
-// are climbed side by side, and what `PathScorer::SetPath` will read is asked for.
+// The paths of several leaves. Each is a chain of reads from distant memory; climbing them together overlaps the waits.
+// Prefetches what `PathScorer::SetPath` will read.
 inline void FindPaths(const TreeView& tree, const int64_t* targets, size_t count, Path* paths) {
   for (size_t k = 0; k < count; ++k) paths[k].Begin(targets[k]);
   for (bool going = true; going;) {

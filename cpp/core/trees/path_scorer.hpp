@@ -1,4 +1,4 @@
-// What a layer on a tree makes of a row: scores, log-probabilities and gains, at a node and along a path.
+// Scores, log-probabilities and gains of a row, at a node and along a path.
 #pragma once
 
 #include <algorithm>
@@ -36,7 +36,7 @@ void LogSoftmax(std::vector<S>& z) {
   kernels.Of(Op::kLogSoftmax).rows({data, data, nullptr, &one, 0, 0, 0, 0, 1, z.size(), scratch, false, false, false});
 }
 
-// Asks for the first kilobyte of a row.
+// Prefetches the first kilobyte of a row.
 template <class T>
 void Prefetch(const T* row, size_t n) {
   constexpr size_t kLine = 64, kMost = 1024;
@@ -44,18 +44,18 @@ void Prefetch(const T* row, size_t n) {
   for (size_t b = 0; b < std::min(n * sizeof(T), kMost); b += kLine) __builtin_prefetch(bytes + b);
 }
 
-// The scores and log-probabilities of the choices at a node, and along a path. One per thread: its memory is used again and
-// again. S is what the scores are worked on in: float for a step, whose gains end as floats, else double.
+// The scores and log-probabilities of the choices at a node and along a path. One per thread: its memory is reused. S
+// is the type of the scores: float for a step of a float layer, whose gains end as floats, else double.
 template <class T, class S = double>
 class PathScorer {
  public:
-  // Before anything else: the layer that is asked.
+  // Sets the layer; must be called first.
   void Begin(const Layer<T>& layer) {
     layer_ = &layer;
     found_ = -1;
   }
 
-  // Log-probabilities of a node's children, given the node.
+  // The log-probabilities of a node's children, given the node.
   const std::vector<S>& Children(const T* h, int32_t node) {
     const size_t count = layer_->tree.CountChildren(node);
     const int64_t first = layer_->tree.FirstUnit(node);
@@ -78,7 +78,7 @@ class PathScorer {
   }
 
   // The same for up to kMostPairs nodes of two children each, node after node: they take hardly longer than one, which
-  // is a chain of instructions that wait for each other.
+  // is a chain of dependent instructions.
   static constexpr size_t kMostPairs = 8;
   void Pairs(const T* h, const int32_t* nodes, size_t count, S* log_p) {
     const T* rows[kMostPairs];
@@ -127,13 +127,13 @@ class PathScorer {
     constexpr size_t kMost = 64;
     for (size_t j = 0; j < std::min(count_, kMost); ++j) boltzmax::Prefetch(rows_[j], layer_->features);
   }
-  // The units' scores for one row, or for so many of this target.
+  // The units' scores for one row, or for `count` rows with this target.
   void ComputeScores(const T* h) { ComputeScores(&h, 1); }
   void ComputeScores(const T* const* h, size_t rows) {
     if (count_ * rows > z_.size()) z_.resize(count_ * rows);
     Scores(h, rows, rows_.data(), count_, units_.data(), z_.data());
   }
-  // Makes log-probabilities and gains of the scores of so many rows.
+  // Turns the scores of `rows` rows into log-probabilities and, if wanted, gains.
   void ComputeLogProbs(bool want_gain, size_t rows = 1) {
     const size_t n = count_, all = n * rows;
     if (all > gain_.size()) {
@@ -164,20 +164,20 @@ class PathScorer {
     return -LogProb();
   }
 
-  // The scores of a path without a softmax: log sigma of each is the log-probability of the child on it.
+  // The scores of a path without a softmax: log sigma of each is the log-probability of the child on the path.
   bool IsLogistic() const { return softmaxes_.empty(); }
   void ComputeSignedScores(const T* h, S* scores) {
     ComputeScores(h);
     for (size_t j = 0; j < count_; ++j) scores[j] = sign_[j] * z_[j];
   }
 
-  // How many units there are on the path, which, and their rows of weights; and d(-log p) / dz_j, row after row.
+  // The number of units on the path, their numbers and their rows of weights; and d(-log p) / dz_j, row after row.
   size_t Count() const { return count_; }
   const int64_t* UnitIds() const { return units_.data(); }
   T* const* Rows() const { return rows_.data(); }
   const S* Gain() const { return gain_.data(); }
 
-  // How much memory there is, about: that of a path of so many units, or of a node of so many children.
+  // The approximate size of its memory: enough for a path of this many units, or a node of this many children.
   size_t Bytes() const {
     return (units_.capacity() + z_.capacity() + gain_.capacity() + children_.capacity()) * 4 * sizeof(int64_t);
   }
@@ -205,11 +205,11 @@ class PathScorer {
     }
   }
 
-  // A node of more than two children: these of the units, and which child is on the path.
+  // A node with more than two children: its units, and the child on the path.
   struct Softmax {
     size_t begin, units, slot;
   };
-  // Its log-probability takes the place of its first unit's, and 0 that of the others'. The row's numbers begin at `row`.
+  // Its log-probability replaces that of its first unit; the others' are 0. The row's numbers begin at `row`.
   void ComputeSoftmax(const Softmax& s, size_t row, bool want_gain) {
     const S* z = z_.data() + row + s.begin;
     S *log_p = log_p_.data() + row + s.begin, *gain = gain_.data() + row + s.begin;
@@ -227,7 +227,7 @@ class PathScorer {
   Path path_;
   std::vector<Softmax> softmaxes_;
   size_t count_ = 0;
-  // Of at least so many elements, which are not all in use: they shrink and grow with every path.
+  // Of at least this size, and not all in use: their used part changes with every path.
   std::vector<int64_t> units_;
   std::vector<T*> rows_;
   std::vector<S> sign_;  // of a logistic unit's score in the probability of the child on the path; else 0

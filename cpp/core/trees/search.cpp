@@ -1,4 +1,4 @@
-// The likeliest classes, sampled ones, and the node that is sure.
+// The likeliest classes, sampled classes, and the deepest sure node.
 #include <algorithm>
 #include <cmath>
 #include <limits>
@@ -16,7 +16,7 @@ struct Place {
   int32_t node;
 };
 
-// The k likeliest classes so far. Results are rounded to T, and ties are ties of what the caller sees.
+// The k likeliest classes so far. Results are rounded to T, and ties are ties of the rounded values.
 template <class T>
 class TopK {
  public:
@@ -24,8 +24,8 @@ class TopK {
     query_ = &query;
     best_.clear();
   }
-  // Whether a class of this probability, or one below a node of it, may be among the results. NaN, of NaN in the row,
-  // is not admitted.
+  // Whether a class of this probability, or a class below a node of this probability, may be among the results. NaN,
+  // which comes from NaN in the row, is not admitted.
   bool Admits(double log_prob) const {
     return log_prob >= query_->min_log_prob &&
            (best_.size() < query_->k || static_cast<T>(log_prob) >= best_.front().log_prob);
@@ -60,7 +60,7 @@ class TopK {
   };
 
   const TopQuery* query_ = nullptr;
-  std::vector<Class> best_;  // a heap, the worst in front
+  std::vector<Class> best_;  // a heap, the worst first
 };
 
 // The children of `node`, with their log-probabilities.
@@ -73,7 +73,7 @@ void Expand(PathScorer<T>& scorer, const TreeView& tree, const T* h, const Place
   }
 }
 
-// The same for many nodes: those of two children are asked together, and come first.
+// The same for many nodes; those with two children are scored together, and come first.
 template <class T, class F>
 void ExpandAll(PathScorer<T>& scorer, const TreeView& tree, const T* h, const std::vector<Place>& places, F f) {
   constexpr size_t kMost = PathScorer<T>::kMostPairs;
@@ -99,13 +99,13 @@ void ExpandAll(PathScorer<T>& scorer, const TreeView& tree, const T* h, const st
   if (count > 0) flush();
 }
 
-// Opens inner nodes, about from the likeliest on, until none is left that may hide one of the k best classes: since no
-// child is likelier than its parent, what the top does not admit hides none.
+// Opens inner nodes, roughly in order of probability, until none can hide one of the k best classes: since no child is
+// likelier than its parent, a node that the top does not admit hides none.
 //
-// In strict order, each node would wait for the scores of the last, a chain of instructions that several nodes can
-// share, and then for its place in a heap. So up to kAtOnce nodes are opened together that are nearly as likely as the
-// best; they are followed down while that is so, and only the others wait in a heap. A few nodes more are opened, in
-// less time; and the first way down finds classes that keep most of the rest out.
+// In strict order, each node would first wait for the scores of the last, a chain of instructions that several nodes
+// can share, and then for its place in a heap. So up to kAtOnce nodes that are nearly as likely as the best are opened
+// together and followed down while that is so; only the others go into a heap. This opens a few more nodes in less
+// time; and the first descent finds classes that exclude most of the rest.
 template <class T>
 class BestFirst {
  public:
@@ -128,7 +128,7 @@ class BestFirst {
   static constexpr size_t kAtOnce = PathScorer<T>::kMostPairs;
   static constexpr double kNear = 1.0;
 
-  // What to open now: of the nodes that were found last, and of those that wait.
+  // Chooses what to open next, from the nodes found last and those in the heap.
   void Choose(const TopK<T>& top) {
     double best = waiting_.empty() ? -kInfinity : waiting_.front().log_prob;
     for (const Place& place : next_) best = std::max(best, place.log_prob);
@@ -151,10 +151,10 @@ class BestFirst {
   static constexpr auto kLessLikely = [](const Place& a, const Place& b) { return a.log_prob < b.log_prob; };
 
   std::vector<Place> now_, next_;
-  std::vector<Place> waiting_;  // a heap, the likeliest in front
+  std::vector<Place> waiting_;  // a heap, the likeliest first
 };
 
-// The search that keeps only the best nodes of each level.
+// Beam search: keeps only the best nodes of each level.
 template <class T>
 class BeamSearch {
  public:
@@ -183,7 +183,7 @@ class BeamSearch {
   std::vector<Place> level_, next_;
 };
 
-// What a thread searches with.
+// A thread's memory for searches.
 template <class T>
 struct SearchMemory {
   TopK<T> top;
@@ -242,7 +242,7 @@ void SampleClasses(const Layer<T>& layer, const Hidden<T>& hidden, const uint64_
         left -= std::exp(log_probs[s]);
         if (left < 0.0) break;
       }
-      // What rounding leaves over goes to the last child that can be.
+      // The remainder that rounding leaves goes to the last child with a positive probability.
       while (s > 0 && log_probs[s] == -kInfinity) --s;
       node = layer.tree.Children(node)[s];
     }

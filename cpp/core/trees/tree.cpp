@@ -13,7 +13,7 @@ namespace {
 
 std::string Name(size_t node) { return "node " + std::to_string(node); }
 
-// Checks what can be seen of each node alone, and returns the root.
+// Checks each node by itself, and returns the root.
 size_t FindRoot(const int64_t* parents, size_t n) {
   constexpr size_t kLimit = std::numeric_limits<int32_t>::max();
   if (n < 2) Refuse("a tree has two nodes at least, got " + std::to_string(n));
@@ -80,7 +80,7 @@ TreeArrays MakeTree(const int64_t* parents, size_t n) {
   tree.parent[classes] = -1;
   for (size_t node = classes; node < named; ++node) {
     const auto old = static_cast<size_t>(tree.origin[node]);
-    // Leaves first: so children ascend in their new numbers, and a tree made of its own parents is the same.
+    // Leaves first: so children ascend in their new numbers, and a tree built from its own parents is the same.
     for (const bool inner_now : {false, true}) {
       for (int32_t c = begin[old]; c < begin[old + 1]; ++c) {
         const auto child = static_cast<size_t>(children[static_cast<size_t>(c)]);
@@ -109,13 +109,13 @@ std::vector<int64_t> HuffmanParents(const double* counts, size_t n, size_t arity
   std::iota(order.begin(), order.end(), 0);
   std::sort(order.begin(), order.end(),
             [&](int32_t a, int32_t b) { return counts[a] < counts[b] || (counts[a] == counts[b] && a < b); });
-  // Two queues, each in ascending order: the leaves, and what was merged (van Leeuwen, ICALP 1976).
+  // Two queues, each in ascending order: the leaves and the merged nodes (van Leeuwen, ICALP 1976).
   const size_t merges = (n - 1 + arity - 2) / (arity - 1);
   std::vector<int64_t> parents(n + merges, -1);
   std::vector<double> weight(merges, 0.0);
   size_t leaf = 0, merged = 0;
   for (size_t m = 0; m < merges; ++m) {
-    // The first merge takes what makes the others full.
+    // The first merge takes as many as make all others full.
     const size_t take = m == 0 ? n - (merges - 1) * (arity - 1) : arity;
     for (size_t k = 0; k < take; ++k) {
       const bool take_leaf = leaf < n && (merged == m || counts[order[leaf]] <= weight[merged]);

@@ -1,5 +1,5 @@
-// Trees of classes. Nodes 0 .. classes-1 are the leaves, one for each class; the inner nodes follow, breadth first from
-// the root, so that what all paths share lies together in memory. No objects: a few arrays.
+// Trees of classes. Nodes 0 .. classes-1 are the leaves, one per class; the inner nodes follow, breadth first from the
+// root, so that the nodes that all paths share are together in memory. No objects, only a few arrays.
 #pragma once
 
 #include <cstddef>
@@ -9,10 +9,10 @@
 
 namespace boltzmax {
 
-// What a layer needs of a tree.
+// The part of a tree that a layer uses.
 struct TreeView {
   const int32_t* parent;       // of every node; -1 for the root
-  const int32_t* slot;         // of every node: its place among its siblings
+  const int32_t* slot;         // of every node: its position among its siblings
   const int64_t* child_begin;  // of every inner node, and the end
   const int32_t* child;
   const int64_t* unit_begin;  // of every inner node, and the end
@@ -28,8 +28,8 @@ struct TreeView {
   int64_t FirstUnit(int32_t node) const { return unit_begin[Inner(node)]; }
 };
 
-// How many rows of weights a node of that many children has: none to choose from one, a logistic unit for two, else a
-// softmax over its children.
+// The number of units, rows of weights, of a node with this many children: none for one child, a logistic unit for two,
+// else a unit per child for a softmax.
 inline int64_t CountUnits(size_t children) {
   return children <= 1 ? 0 : (children == 2 ? 1 : static_cast<int64_t>(children));
 }
@@ -37,7 +37,7 @@ inline int64_t CountUnits(size_t children) {
 struct TreeArrays {
   std::vector<int32_t> parent, slot, child, depth;
   std::vector<int64_t> child_begin, unit_begin;
-  std::vector<int32_t> origin;  // what number each node had among the parents
+  std::vector<int32_t> origin;  // the number of each node among the parents
 
   TreeView View() const {
     const size_t inner = child_begin.size() - 1;
@@ -46,14 +46,14 @@ struct TreeArrays {
   }
 };
 
-// The tree in which node i hangs below parents[i], -1 for the root. Nodes without children are the classes, in their
-// order. Throws std::invalid_argument that says what is wrong.
+// Builds the tree in which node i is a child of parents[i], or the root if that is -1. Nodes without children are the
+// classes, in order. Throws std::invalid_argument, which says what is wrong.
 TreeArrays MakeTree(const int64_t* parents, size_t n);
 
-// Parents of 2-, 3-, ... ary trees over classes 0 .. n-1; the inner nodes follow, the root is the last.
-// Huffman: the least expected depth under the counts, ties in favour of shallow trees. O(n log n).
+// Parents of 2-, 3-, ... ary trees over classes 0 .. n-1; the inner nodes follow, the root is the last. Huffman: the
+// least expected depth under the counts, ties in favour of shallow trees. O(n log n).
 std::vector<int64_t> HuffmanParents(const double* counts, size_t n, size_t arity);
-// All leaves at two neighbouring depths, in their order from left to right.
+// Balanced: all leaves at two neighbouring depths, in order from left to right.
 std::vector<int64_t> BalancedParents(size_t n, size_t arity);
 
 }  // namespace boltzmax

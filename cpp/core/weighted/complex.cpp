@@ -21,11 +21,11 @@ namespace {
 using Number = std::complex<double>;
 
 constexpr double kInfinity = std::numeric_limits<double>::infinity();
-// Elements that are worked on at a time: their parts stay in the nearest caches.
+// Elements per piece: their real and imaginary parts stay in the nearest caches.
 constexpr size_t kPieceLength = 2048;
 constexpr double kCostOfElement = 4.0;  // nanoseconds
 
-// Parts of a piece of a row, apart from each other.
+// The real and imaginary parts of a piece of a row, apart.
 struct Buffers {
   double re[kPieceLength], im[kPieceLength], angle[kPieceLength], b_re[kPieceLength], b_im[kPieceLength];
   double e_re[kPieceLength], e_im[kPieceLength];
@@ -52,7 +52,7 @@ void Load(const Numbers& numbers, const Axes& axes, Operand k, ptrdiff_t at, siz
   GatherLine(gather, axes, k, base + ItemSize(numbers.part), begin, n, sizeof(double), im);
 }
 
-// The kernels reduce angles up to kMostAngle, libm all of them.
+// Kernels reduce angles only up to kMostAngle; libm reduces all.
 double Reduced(double angle) {
   return std::abs(angle) > kMostAngle ? std::atan2(std::sin(angle), std::cos(angle)) : angle;
 }
@@ -66,7 +66,7 @@ ComplexSum Added(const ComplexSum& a, const ComplexSum& b) {
   return {a.offset, a.exponent, add(a.re, b.re), add(a.im, b.im), a.size + b.size, a.lost + b.lost, a.unit};
 }
 
-// log |S| with no loss where that is near 0.
+// log |S|, with no loss of digits where it is near 0.
 double LogSize(const ComplexSum& sum, double size) {
   using C = ExpConstants<double>;
   const double scaled = std::abs(sum.exponent) < 1000.0 ? std::ldexp(size, static_cast<int>(sum.exponent)) : 0.0;
@@ -90,7 +90,7 @@ std::optional<LogOfComplex> Certain(const ComplexSum& sum) {
   return LogOfComplex{log_size, {sum.re.hi, sum.im.hi}};
 }
 
-// Sums of rows, piece by piece.
+// Sums the rows, piece by piece.
 class Rows {
  public:
   Rows(const ComplexSumProblem& problem, const Axes& outer)
@@ -103,14 +103,13 @@ class Rows {
   const ComplexSumProblem& Problem() const { return p_; }
   size_t Length() const { return n_; }
 
-  // f(piece, index of its first element) for every piece of a row.
+  // Calls f(piece, index of its first element) for every piece of a row.
   template <class F>
   void ForEachPiece(const Offsets& at, F f) const {
     for (size_t begin = 0; begin < n_; begin += kPieceLength) f(PieceAt(at, begin), begin);
   }
 
-  // Nothing where the largest real part is not finite. What a row of one piece is made of, and its exponentials, are left in
-  // Room().
+  // Nothing if the largest real part is not finite. For a row of one piece, Room() keeps its elements and exponentials.
   std::optional<ComplexSum> SumOf(const Offsets& at, double* max) const {
     Buffers& room = Room();
     const auto max_of = [&](const ComplexPiece& x) { return kernels_.max_f64(x.re, x.n); };
@@ -131,7 +130,7 @@ class Rows {
     return total;
   }
 
-  // Nothing where an infinity or NaN counts.
+  // Nothing if an infinity or NaN counts.
   std::optional<LogOfComplex> ExactLog(const Offsets& at) const {
     std::vector<ExpTerm> terms;
     bool special = false;
@@ -266,7 +265,7 @@ class SoftmaxRows {
     }
   }
 
-  // e / S of exponentials as they were summed.
+  // e / S from the kept exponentials.
   void StoreQuotients(const Offsets& at, double max, const ComplexSum& sum) const {
     const Number inverse = sum.unit / Number{sum.re.hi, sum.im.hi};
     Buffers& room = Room();
@@ -285,7 +284,7 @@ class SoftmaxRows {
     });
   }
 
-  // exp(x - log S), where S has lost the digits that its terms have.
+  // exp(x - log S), where S has lost digits that its terms have.
   void StoreExponentials(const Offsets& at, const LogOfComplex& log_sum) const {
     Buffers& room = Room();
     const double angle = std::arg(log_sum.sum);
@@ -299,8 +298,8 @@ class SoftmaxRows {
     });
   }
 
-  // x - log S. As in SciPy, imaginary parts are not wrapped: the angle of S is told from that of the element with the largest
-  // real part, and of several of these the one with the largest imaginary part.
+  // x - log S. As in SciPy, imaginary parts are not wrapped: the angle of S is measured from that of the element with
+  // the largest real part and, among several of these, the largest imaginary part.
   void StoreLogs(const Offsets& at, double max, const LogOfComplex& log_sum, bool loaded) const {
     Buffers& room = Room();
     const auto for_each_piece = [&](const auto& f) {

@@ -1,7 +1,8 @@
-// Rows of complex numbers: logarithms of sums of exponentials, softmax and log_softmax. All of it is computed in double.
+// Rows of complex numbers: logarithms of sums of exponentials, softmax and log_softmax. All are computed in double.
 //
-// A sum has an error of at most kErrorOfComplex times the sum of the sizes of its terms, without those that cancel exactly. Where that is more than 2^-36 of it,
-// or of a logarithm near 0, terms that are equal are joined, and what is left is summed to the last digit (exact_sum.hpp).
+// The error of a sum is at most kErrorOfComplex times the sum of the sizes of its terms, without those that cancel
+// exactly. If it is more than 2^-36 of the sum, or of a logarithm near 0, equal terms are joined and the rest is summed
+// to the last digit (exact_sum.hpp).
 #pragma once
 
 #include <cstdint>
@@ -18,8 +19,8 @@ struct Numbers {
   bool is_complex;
 };
 
-// log |sum b exp(x / temperature)| along the `inner` axes, and the sum up to a positive factor. In the axes, weights take the
-// place of y; results have one element for each row, or for a sum two.
+// log |sum b exp(x / temperature)| along the `inner` axes, and the sum up to a positive factor. In the axes, weights
+// are in y's place; results have one element per row, sums two.
 struct ComplexSumProblem {
   Numbers x, b;
   const char* mask;         // NumPy bools, or null

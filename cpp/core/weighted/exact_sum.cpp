@@ -15,8 +15,8 @@ namespace boltzmax {
 
 namespace {
 
-// A sum of doubles without rounding: parts that do not overlap, the smallest first (Shewchuk, Discrete Comput. Geom. 18,
-// 1997, grow-expansion).
+// A sum of doubles without rounding: parts that do not overlap, the smallest first (Shewchuk, Discrete Comput. Geom.
+// 18, 1997, grow-expansion).
 class Expansion {
  public:
   void Add(double x) {
@@ -57,7 +57,7 @@ double LargestWeight(const ExpTerm& term) { return std::max(std::abs(term.weight
 }  // namespace
 
 void JoinEqual(std::vector<ExpTerm>* terms) {
-  // Terms with one exponent are a chain of indices; a table says where the chains begin.
+  // Terms with the same exponent form a chain of indices; a table holds where the chains begin.
   constexpr size_t kNone = SIZE_MAX;
   const size_t n = terms->size(), mask = std::bit_ceil(2 * n + 1) - 1;
   std::vector<size_t> next(n, kNone), table(mask + 1, kNone), begins, ends;
@@ -89,7 +89,7 @@ void JoinEqual(std::vector<ExpTerm>* terms) {
       for (size_t k = 0; k < std::max(re.Size(), im.Size()); ++k) {
         joined.push_back({first.re, first.im, re[k], im[k]});
       }
-    } else {  // the sum is no number of the format: they stay as they are
+    } else {  // the sum overflows: keep the terms
       for (size_t i = begin; i != kNone; i = next[i]) joined.push_back((*terms)[i]);
     }
   }
@@ -131,7 +131,7 @@ struct Phase {
 
 // cos(y) and sin(y)
 Phase PhaseOf(const ExpTerm::Parts& y, size_t fraction) {
-  // A large y takes as many more digits of pi.
+  // A large y needs more digits of pi: enough words for any double.
   constexpr double kOneWord = 0x1p31;
   constexpr size_t kAllWords = 1024 / kWord + 1;
   const size_t whole = std::abs(y[0]) < kOneWord ? 1 : kAllWords;
@@ -149,12 +149,12 @@ Phase PhaseOf(const ExpTerm::Parts& y, size_t fraction) {
   return {cos, sin};
 }
 
-// One attempt at a sum, with so many words after the point.
+// One attempt at a sum, with `fraction` words after the point.
 class Attempt {
  public:
   Attempt(const std::vector<ExpTerm>& terms, size_t fraction) : terms_(terms), fraction_(fraction) {
-    // Where |x| is moderate, so are exponents relative to 1, and a sum near 1 is seen to be. Else they are relative to exp of
-    // the largest x.
+    // If |x| is moderate, exponents are relative to 1, so that a sum near 1 is recognized. Otherwise they are relative
+    // to exp of the largest x.
     constexpr double kModerate = 8192.0;
     double largest_size = 0.0;
     const ExpTerm* largest = terms.data();
@@ -169,14 +169,15 @@ class Attempt {
     for (const ExpTerm& term : terms) Add(term);
   }
 
-  // Nothing where more digits are needed.
+  // Nothing if more digits are needed.
   std::optional<LogOfExact> Result(bool last) const {
-    // The quotient by ln 2 has 14 digits, and so many are lost of it; few are lost in the series; and each term adds its own.
+    // The quotient by ln 2 has 14 digits, and as many are lost by it; the series loses a few; and each term adds its
+    // own.
     const size_t lost = 24 + static_cast<size_t>(std::bit_width(terms_.size())), wanted = lost + LDBL_MANT_DIG;
     const size_t bits = std::max(re_.size.Bits(), im_.size.Bits());
     if (bits < wanted && !last) return std::nullopt;
     if (bits <= lost) return LogOfExact{-std::numeric_limits<long double>::infinity(), 0.0L, 0.0L};
-    // S = (re + i im) 2^exponent, the larger of these in [0.5, 1).
+    // S = (re + i im) 2^exponent, the larger of the two in [0.5, 1).
     const size_t shift = kWord * fraction_ - bits;
     SignedFixed re = re_, im = im_;
     re.size <<= shift;
@@ -210,7 +211,7 @@ class Attempt {
   }
 
   void Add(const ExpTerm& term) {
-    // What lies beyond the last digit.
+    // Skips terms beyond the last digit.
     if (EstimatedExponent(term) < unit_ - static_cast<ptrdiff_t>(kWord * fraction_) - 8) return;
     ptrdiff_t exponent;
     const Fixed size = ExpOf(Distance(term.re), fraction_, &exponent);
@@ -232,7 +233,7 @@ class Attempt {
     im_.Add(by_im * phase.cos.size, im != phase.cos.negative);
   }
 
-  // x - offset, without rounding as far as three parts hold.
+  // x - offset, without rounding as far as three parts can hold it.
   ExpTerm::Parts Distance(const ExpTerm::Parts& x) const {
     if (IsModerate()) return x;
     Expansion sum;
@@ -241,9 +242,9 @@ class Attempt {
     return {sum[0], sum[1], sum[2]};
   }
 
-  // log(square) / 2 where that is near 1, of which so many digits are needed; nothing where they are not there.
+  // log(square) / 2 for a square near 1, to `wanted` digits; nothing if there are fewer.
   std::optional<long double> LogNearOne(const Fixed& square, size_t wanted, bool last) const {
-    // |S| may be 1, if it is one term; beyond so many digits it is taken to be.
+    // |S| may be exactly 1 if it is one term; with this many words it is assumed to be.
     constexpr size_t kEnough = 32;
     SignedFixed excess = {square};
     excess.Add(Fixed(1, fraction_, 1.0), true);
@@ -272,12 +273,12 @@ class Attempt {
 
 LogOfExact LogOfSum(const std::vector<ExpTerm>& terms) {
   constexpr ExpTerm::Parts kZero{};
-  if (terms.size() == 1 && terms[0].re == kZero && terms[0].im == kZero) {  // it may be 1
+  if (terms.size() == 1 && terms[0].re == kZero && terms[0].im == kZero) {  // |S| may be 1
     const long double re = terms[0].weight_re, im = terms[0].weight_im;
     return {im == 0.0L ? std::log(std::abs(re)) : std::log(std::hypot(re, im)), re, im};
   }
   constexpr size_t kFewWords = 8;
-  if (terms.size() == 1 && terms[0].im != kZero) {  // the size has nothing to do with the angle
+  if (terms.size() == 1 && terms[0].im != kZero) {  // the size does not depend on the angle
     LogOfExact result = LogOfSum({{terms[0].re, kZero, terms[0].weight_re, terms[0].weight_im}});
     long double angle = 0.0L;
     for (const double part : terms[0].im) angle += static_cast<long double>(part);

@@ -16,7 +16,7 @@ Fixed::Fixed(size_t whole, size_t fraction, double x) : Fixed(whole, fraction) {
   const double mantissa = std::frexp(x, &exponent);
   constexpr int kDigits = 53;
   const auto digits = static_cast<uint64_t>(std::ldexp(mantissa, kDigits));
-  // Digit 0 of `digits` counts 2^(exponent - 53); digit 0 of the lowest word 2^(-32 fraction).
+  // Digit 0 of `digits` is worth 2^(exponent - 53), digit 0 of the lowest word 2^(-32 fraction).
   const ptrdiff_t low = exponent - kDigits + static_cast<ptrdiff_t>(kWord * fraction);
   for (ptrdiff_t i = 0; i < kDigits; ++i) {
     const ptrdiff_t at = low + i;
@@ -34,7 +34,7 @@ size_t Fixed::Bits() const {
 }
 
 long double Fixed::Mantissa(ptrdiff_t* exponent) const {
-  // As many words as a long double has digits, and one that is not full.
+  // As many words as a long double has digits, and one that is partly filled.
   constexpr size_t kWords = LDBL_MANT_DIG / kWord + 2;
   const size_t bits = Bits(), top = (bits + kWord - 1) / kWord, least = top < kWords ? 0 : top - kWords;
   *exponent = static_cast<ptrdiff_t>(bits) - static_cast<ptrdiff_t>(kWord * fraction_);
@@ -139,7 +139,8 @@ void SignedFixed::Add(const Fixed& term, bool is_negative) {
 
 namespace {
 
-// coefficient * atan(1 / n), or atanh where the signs do not alternate, times n's power: sum_j (+-1)^j / ((2j + 1) n^(2j + 1)).
+// coefficient * atan(1 / n), or atanh where the signs do not alternate: coefficient * sum_j (+-1)^j / ((2j + 1) n^(2j +
+// 1)).
 Fixed InverseArc(uint32_t coefficient, uint32_t n, bool alternates, size_t fraction) {
   Fixed power(1, fraction, coefficient);
   power /= n;
@@ -154,7 +155,7 @@ Fixed InverseArc(uint32_t coefficient, uint32_t n, bool alternates, size_t fract
   return sum.size;
 }
 
-// A constant, made once for each thread with as many words as were ever asked for.
+// A constant, cached per thread with as many words as any call has needed.
 template <class Make>
 Fixed Remembered(Fixed* kept, size_t fraction, Make make) {
   constexpr size_t kGuard = 1;

@@ -22,7 +22,7 @@ namespace {
 
 constexpr double kInfinity = std::numeric_limits<double>::infinity(), kNan = std::numeric_limits<double>::quiet_NaN();
 
-// Rows this short begin with more digits: their logarithms are small numbers, of which fewer terms would not be certain.
+// Rows this short start with more digits: their logarithms are small, so fewer terms would be certain.
 constexpr size_t kShortRow = 32;
 
 struct SignedLog {
@@ -44,10 +44,10 @@ inline constexpr DType kStorageOf = std::is_same_v<T, float> ? DType::kFloat32 :
 
 bool IsNarrow(DType dtype) { return dtype == DType::kFloat32 || dtype == DType::kFloat16 || dtype == DType::kBFloat16; }
 
-// The largest power of two that is at most |x|; 0 where there is no such normal number.
+// The largest power of two that is at most |x|; 0 if that is not a normal number.
 double PowerBelow(double x) { return std::bit_cast<double>(std::bit_cast<uint64_t>(x) & 0x7ff0000000000000); }
 
-// How many binary digits a number of the type has.
+// The number of binary digits of the type.
 int Digits(DType storage) {
   switch (storage) {
     case DType::kFloat64: return 53;
@@ -57,7 +57,7 @@ int Digits(DType storage) {
   }
 }
 
-// Whether weights of both signs are among the first: then more digits will be wanted.
+// Whether weights of both signs are among the first: then more digits will be needed.
 template <class T>
 bool MixesSigns(const Piece<T>& piece) {
   const size_t n = std::min<size_t>(piece.n, 16);
@@ -69,7 +69,7 @@ bool MixesSigns(const Piece<T>& piece) {
   return negative && positive;
 }
 
-// Pieces in order, all of whose units are powers of two; a size that is no number where they are not.
+// Adds up pieces in order. Their units must be powers of two; otherwise the size is NaN.
 WeightedSum Added(const std::vector<WeightedSum>& pieces) {
   WeightedSum total = pieces[0];
   for (size_t s = 1; s < pieces.size(); ++s) {
@@ -109,7 +109,7 @@ class Rows {
   }
 
  private:
-  // As an element of the results, which need not be aligned.
+  // Stores an element of the results, which need not be aligned.
   void Store(double value, char* to) const {
     double element;
     KernelsFor(p_.storage).store_scalar(&element, value);
@@ -125,7 +125,7 @@ class Rows {
     return reinterpret_cast<uintptr_t>(first) % alignof(T) == 0;
   }
 
-  // Piece s of the row at `at`, where it lies or packed: x / temperature, -inf and a weight of 0 where it is masked.
+  // Piece s of the row at `at`, in place or packed: x / temperature; masked elements are -inf with weight 0.
   template <class T>
   Piece<T> PieceAt(const Offsets& at, size_t s) const {
     const size_t begin = s * segment_, n = std::min(segment_, n_ - begin);
@@ -156,7 +156,7 @@ class Rows {
     return {to_x, to_b, n};
   }
 
-  // sum(piece) of every piece of a row, added up.
+  // Adds up sum(piece) over every piece of a row.
   template <class T, class F>
   WeightedSum SumPieces(const Offsets& at, F sum) const {
     if (CountPieces() == 1) return sum(PieceAt<T>(at, 0));
@@ -185,7 +185,8 @@ class Rows {
     return result ? result : certain(kernels_.sum_careful_pairs, kErrorOfCarefulPairs);
   }
 
-  // The logarithm of a sum whose error is at most `error` times its size; nothing where that may be more than an ULP of it.
+  // The logarithm of a sum whose error is at most `error` times its size; nothing if that may exceed an ULP of the
+  // logarithm.
   std::optional<SignedLog> Certain(const WeightedSum& sum, double error, double least_size) const {
     if (!(sum.size >= least_size && sum.size < kInfinity) || sum.hi == 0.0) return std::nullopt;
     const double sign = sum.hi > 0.0 ? 1.0 : -1.0;
@@ -212,11 +213,11 @@ class Rows {
     return LogOfKept(at);
   }
 
-  // What has weight 0 is left out; an infinity or NaN among the rest decides by itself.
+  // Ignores elements of weight 0; an infinity or NaN among the others decides the result.
   SignedLog LogOfKept(const Offsets& at) const {
     std::vector<double> kept_x, kept_b;
     double special = 0.0;
-    bool weightless = false;  // whether an infinity or NaN has no weight
+    bool weightless = false;  // whether an infinity or NaN has weight 0
     for (size_t s = 0; s < CountPieces(); ++s) {
       const auto piece = PieceAt<double>(at, s);
       for (size_t i = 0; i < piece.n; ++i) {
@@ -240,7 +241,7 @@ class Rows {
     return weightless && !IsFinite(result.log_size) ? SignedLog{kNan, kNan} : result;
   }
 
-  // In pairs of doubles; then with equal x joined; then to the last digit.
+  // Tries pairs of doubles; then joins equal x; then sums to the last digit.
   SignedLog LogOfFinite(const std::vector<double>& x, const std::vector<double>& b) const {
     if (x.size() < n_) {  // otherwise they were not certain before
       if (const auto result = CertainOfPairs(x, b)) return *result;
@@ -274,7 +275,7 @@ class Rows {
   const StorageKernels& logs_;
   size_t n_, segment_;
   double ulp_of_one_;
-  bool narrow_;  // whether terms in float will do, to begin with
+  bool narrow_;  // whether terms in float are enough to begin with
 };
 
 }  // namespace
@@ -283,7 +284,7 @@ void Run(const WeightedProblem& problem) {
   const size_t rows = CountElements(problem.outer), n = CountElements(problem.inner);
   const Rows of(problem);
   const double cost = 2.0 * EstimateNanoseconds(rows * n, DType::kFloat64);
-  // Few long rows: every one is split.
+  // With few long rows, each is split.
   if (n > SegmentLength(DType::kFloat64) && rows < 4 * static_cast<size_t>(UsableThreads(cost))) {
     for (size_t r = 0; r < rows; ++r) of.Run(r);
     return;

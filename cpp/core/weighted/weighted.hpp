@@ -1,10 +1,10 @@
 // Logarithms of weighted sums, log |sum_i b_i exp(x_i)|, and their signs.
 //
-// Weights of both signs cancel, so a sum is taken with as many digits as that leaves it in need of: terms in the arithmetic
-// of the type, in double, in pairs of doubles (nearly twice the precision), and at last, for the rare row of which even
+// Weights of both signs cancel, so a sum is taken with as many digits as it then needs: with terms in the arithmetic of
+// the type, in double, in pairs of doubles (nearly twice the precision), and finally, for the rare row of which even
 // these leave nothing certain, with equal x joined and in fixed point with as many digits as it takes (exact_sum.hpp).
-// Each time the sum of the sizes of the terms tells whether the logarithm is certain to be within one ULP, before it is
-// rounded; so what is returned is within 1.5 ULP, whatever cancels.
+// After each step, the sum of the sizes of the terms shows whether the logarithm is certain to within one ULP before it
+// is rounded; so the result is within 1.5 ULP, however much cancels.
 #pragma once
 
 #include "../runtime/dispatch.hpp"
@@ -17,8 +17,8 @@ inline constexpr Operand kWeights = kY, kLogSize = kX, kSign = kY;
 
 // log |sum b exp(x / temperature)| along the `inner` axes, for every index of the `outer` axes.
 //
-// Elements of weight 0, and masked ones, are left out. But where the logarithm is not finite, an infinity or NaN of weight 0
-// makes it NaN, as in SciPy.
+// Elements of weight 0 and masked ones are ignored. But where the logarithm is not finite, an infinity or NaN of weight
+// 0 makes it NaN, as in SciPy.
 struct WeightedProblem {
   DType input;    // of x
   DType weights;  // of b
@@ -28,8 +28,8 @@ struct WeightedProblem {
   const char* mask;         // NumPy bools, or null
   const char* temperature;  // doubles with outer axes only, or null for 1
   Axes outer, inner;
-  char* log_size;  // an element for each row; where there is no sign, NaN for a negative sum
-  char* sign;      // the same: -1, 0, 1 or NaN; or null
+  char* log_size;  // per row; without signs, NaN for a negative sum
+  char* sign;      // per row: -1, 0, 1 or NaN; or null
   Axes results;    // the outer axes, with the strides of log_size and sign
 };
 

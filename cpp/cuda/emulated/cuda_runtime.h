@@ -1,6 +1,7 @@
-// As much of CUDA's runtime as cpp/cuda uses, on the host: so that its kernels are tested where there is no device. The
-// threads of a block are fibers that take turns at every shuffle and barrier, those of a cluster's blocks together; other
-// blocks run one after the other, streams at once. "Device" memory is of the host, and known by its address. Slow: for tests alone.
+// The part of CUDA's runtime that cpp/cuda uses, on the host, so that its kernels are tested without a device. The
+// threads of a block are fibers that switch at every shuffle and barrier, as are those of all blocks of a cluster.
+// Other blocks run one after the other, and streams run immediately. "Device" memory is host memory, recognized by its
+// address. Slow: for tests only.
 #pragma once
 
 #include <math.h>
@@ -119,18 +120,18 @@ namespace emulated {
 
 extern dim3 thread_index, block_index;
 
-// Runs one thread after the other until all have returned.
+// Runs threads one after the other until all have returned.
 cudaError_t RunGrid(const void* kernel, const cudaLaunchConfig_t& config, const std::function<void()>& thread);
-// From now on a kernel may have as much shared memory.
+// Allows a kernel this much shared memory from now on.
 void Allow(const void* kernel, size_t bytes);
-// Waits for the other threads of the cluster, of the block, or of the warp.
+// Waits for the other threads of the cluster, the block or the warp.
 void WaitForCluster();
 void WaitForBlock();
 void WaitForWarp();
 int ClusterSize();
 int ClusterRank();
-// Memory of the block that runs: what the kernel asks for, each by the address of a key, and what the launch did (no key).
-// The same of another block of the cluster lies at the same place in its own.
+// Shared memory of the running block: what the kernel declares, by the address of a key, and what the launch added (no
+// key). The memory of another block of the cluster has the same layout.
 void* SharedMemory(const void* key, size_t bytes);
 void* SharedMemoryOf(const void* own, int rank);
 template <class T>
@@ -145,7 +146,7 @@ template <class T>
 T* SharedOfBlock(T* own, int rank) {
   return static_cast<T*>(SharedMemoryOf(own, rank));
 }
-// Where a warp's threads lay down what they exchange.
+// Where the threads of a warp store the values that they exchange.
 void* ExchangeOf(int lane);
 int Lane();
 
@@ -163,7 +164,7 @@ T ShuffleXor(T x, int distance) {
 
 #define threadIdx (emulated::thread_index)
 #define blockIdx (emulated::block_index)
-extern dim3 blockDim;  // no macro: launches have a member of that name
+extern dim3 blockDim;  // not a macro: launches have a member of that name
 
 template <class T>
 T atomicAdd(T* at, T x) {
@@ -183,7 +184,7 @@ cudaError_t cudaLaunchKernelEx(const cudaLaunchConfig_t* config, void (*kernel)(
                                Arguments... arguments) {
   return emulated::RunGrid(reinterpret_cast<const void*>(kernel), *config, [=] { kernel(arguments...); });
 }
-// Eight blocks of a cluster find a place, sixteen do not.
+// A cluster of eight blocks can be placed, one of sixteen cannot.
 template <class... Parameters>
 cudaError_t cudaOccupancyMaxActiveClusters(int* clusters, void (*)(Parameters...), const cudaLaunchConfig_t* config) {
   *clusters = config->attrs->val.clusterDim.x <= 8 ? 1 : 0;

@@ -20,12 +20,12 @@ namespace {
 
 constexpr size_t kStack = size_t{64} << 10, kWarp = 32, kAlignment = 128;
 
-// How often a group of threads has come together, and how many have come since.
+// How often a group of threads has met, and how many have arrived for the next meeting.
 struct Meeting {
   size_t members = 0, arrived = 0, generation = 0;
 };
 
-// A fiber: entered by setcontext, and then by longjmp, which does not ask the system for anything.
+// A fiber: entered by setcontext, and then by longjmp, which makes no system call.
 struct Thread {
   std::unique_ptr<char[]> stack;
   jmp_buf place;
@@ -48,10 +48,10 @@ unsigned first_block;
 std::vector<uint64_t> exchange;
 size_t current, threads_of_block, warps_of_block;
 const std::function<void()>* body;
-// Where in a block's memory lies what has which key; the same in all of them.
+// The offset of each key in a block's shared memory; the same for all blocks.
 std::map<const void*, size_t> places;
 size_t room;
-constexpr size_t kShared = size_t{99} << 10;  // of a block, if its kernel asks for more than is usual
+constexpr size_t kShared = size_t{99} << 10;  // of a block whose kernel requests more than the default
 std::set<const void*> allowed;
 size_t limit;
 
@@ -62,7 +62,7 @@ void Yield() {
   if (_setjmp(threads[current].place) == 0) _longjmp(scheduler, 1);
 }
 
-// Those that have returned are not waited for, as on a device of today.
+// Threads that have returned are not awaited, as on current devices.
 void Release(Meeting& meeting) {
   if (meeting.arrived < meeting.members) return;
   meeting.arrived = 0;
@@ -88,7 +88,7 @@ void Enter() {
   Yield();
 }
 
-// Until the current thread yields.
+// Runs the current thread until it yields.
 void Continue() {
   if (_setjmp(scheduler) != 0) return;
   Thread& thread = threads[current];
@@ -184,7 +184,7 @@ void Allow(const void* kernel, size_t bytes) {
 void* SharedMemory(const void* key, size_t bytes) {
   const auto [place, is_new] = places.emplace(key, room);
   if (is_new) room += (bytes + kAlignment - 1) / kAlignment * kAlignment;
-  if (room > limit) abort();  // the device would not have launched it
+  if (room > limit) abort();  // the device would have refused the launch
   return MemoryOf(BlockOf(current)) + place->second;
 }
 void* SharedMemoryOf(const void* own, int rank) {
@@ -193,8 +193,8 @@ void* SharedMemoryOf(const void* own, int rank) {
 
 }  // namespace emulated
 
-// ---- the device and its memory: BOLTZMAX_EMULATED_DEVICES says how many there are (2), BOLTZMAX_EMULATED_MEMORY how many
-// GiB one can hand out at a time (1), BOLTZMAX_EMULATED_CLUSTERS whether it has clusters (1) ----
+// ---- the device and its memory: BOLTZMAX_EMULATED_DEVICES is the number of devices (2), BOLTZMAX_EMULATED_MEMORY how
+// many GiB each can allocate at a time (1), BOLTZMAX_EMULATED_CLUSTERS whether it has clusters (1) ----
 
 namespace {
 
@@ -235,7 +235,7 @@ cudaError_t cudaSetDevice(int device) {
   current_device = device;
   return cudaSuccess;
 }
-// Those of no device: small, so that little work meets every way of sharing it out.
+// The attributes of no real device: small, so that little work exercises every way of dividing it.
 cudaError_t cudaDeviceGetAttribute(int* value, cudaDeviceAttr attribute, int) {
   switch (attribute) {
     case cudaDevAttrMultiProcessorCount: *value = 4; break;
@@ -271,7 +271,7 @@ cudaError_t cudaMallocFromPoolAsync(void** memory, size_t bytes, cudaMemPool_t, 
   if (bytes > Memory()) return cudaErrorMemoryAllocation;
   *memory = aligned_alloc(256, (bytes + 255) / 256 * 256);
   if (*memory == nullptr) return cudaErrorMemoryAllocation;
-  memset(*memory, 0xa5, bytes);  // as full of something as a device's
+  memset(*memory, 0xa5, bytes);  // junk, as on a device
   const std::lock_guard<std::mutex> lock(memory_mutex);
   blocks[static_cast<const char*>(*memory)] = {bytes, current_device};
   return cudaSuccess;
@@ -279,7 +279,7 @@ cudaError_t cudaMallocFromPoolAsync(void** memory, size_t bytes, cudaMemPool_t, 
 cudaError_t cudaFreeAsync(void* memory, cudaStream_t) {
   const std::lock_guard<std::mutex> lock(memory_mutex);
   const auto block = blocks.find(static_cast<const char*>(memory));
-  // A device would order this by another one's stream.
+  // A device would order this by another device's stream.
   if (block == blocks.end() || block->second.second != current_device) return cudaErrorInvalidValue;
   blocks.erase(block);
   free(memory);

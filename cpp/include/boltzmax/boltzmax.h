@@ -13,19 +13,19 @@
  *
  * Rules for every function in the table:
  *
- * - It returns BOLTZMAX_OK or says what is wrong; it throws nothing, prints nothing and ends no process. What is wrong
- *   with the arguments is found out before anything is written.
+ * - It returns BOLTZMAX_OK or the status of an error; it throws nothing, prints nothing and ends no process. Errors in
+ *   the arguments are found before anything is written.
  * - A result may be an operand of the same shape and type, element for element; every other overlap is refused
- *   (BOLTZMAX_OVERLAP). With strides only the caller can know: there, such results are unspecified.
+ *   (BOLTZMAX_OVERLAP). With strides, overlap is not detected, and such results are unspecified.
  * - NULL is refused for memory that has elements. Sizes may be 0.
  * - Pointers to elements are aligned to them, else BOLTZMAX_MISALIGNED. With strides x, y, dy and dx need not be.
  * - NaN and infinities are data; README.md has the table of special values.
  * - It may be called from any number of threads at once, without Python's lock, and after fork in parent and child.
- *   Large calls are shared by a pool of threads, which belongs to one caller at a time: others run alone meanwhile.
- * - On one instruction set, a row has the same bits whatever the threads, the batch, the strides and the alignment.
+ *   Large calls use a pool of threads, which serves one caller at a time; meanwhile, others run on their own thread.
+ * - On one instruction set, the bits of a row do not depend on threads, batch, strides or alignment.
  *
- * Versions: BOLTZMAX_ABI_VERSION changes when something that was there changes. Within one, entries are only added, at
- * the end of a struct: a table serves every header whose struct is not larger than its own (boltzmax_fits).
+ * Versions: BOLTZMAX_ABI_VERSION changes when anything existing changes. Within a version, entries are only added, at
+ * the end of a struct: a table serves every header whose struct is no larger than its own (boltzmax_fits).
  */
 #ifndef BOLTZMAX_H
 #define BOLTZMAX_H
@@ -56,10 +56,10 @@ enum boltzmax_status {
   BOLTZMAX_MISALIGNED = 3,
   BOLTZMAX_OVERLAP = 4,
   BOLTZMAX_BAD_TEMPERATURE = 5, /* not from 1e-30 to 1e30 */
-  BOLTZMAX_BAD_TARGET = 6,      /* a class that is not there */
+  BOLTZMAX_BAD_TARGET = 6,      /* not a class */
   BOLTZMAX_BAD_OPTION = 7,      /* an unknown operation, type, axis, instruction set or number of threads */
   BOLTZMAX_NO_MEMORY = 8,
-  BOLTZMAX_FAILED = 9 /* the system refused something else */
+  BOLTZMAX_FAILED = 9 /* another request to the system failed */
 };
 
 /* Element types. Results are of one of the first four; the others are converted as they are read. 16-bit floats are
@@ -84,8 +84,8 @@ enum boltzmax_operation { BOLTZMAX_SOFTMAX = 0, BOLTZMAX_LOG_SOFTMAX = 1, BOLTZM
 
 #define BOLTZMAX_MAX_DIMENSIONS 64
 
-/* y = operation(x / temperature) along some axes of arrays of any layout; elements whose mask is 0 are left out.
- * Strides are in bytes and may be negative or 0, but those of y must give every element a place of its own. */
+/* y = operation(x / temperature) along some axes of arrays of any layout; elements whose mask is 0 do not count.
+ * Strides are in bytes and may be negative or 0, but those of y must give every element a distinct address. */
 typedef struct boltzmax_strided {
   size_t size;       /* sizeof(boltzmax_strided) */
   int32_t operation; /* boltzmax_operation */
@@ -97,11 +97,11 @@ typedef struct boltzmax_strided {
   const void* x;
   const ptrdiff_t* x_strides;
   void* y;
-  const ptrdiff_t* y_strides; /* ndim of them; for logsumexp those of the axes above are not looked at */
+  const ptrdiff_t* y_strides; /* ndim of them; for logsumexp those of the axes above are ignored */
   const uint8_t* mask;        /* NULL for none */
   const ptrdiff_t* mask_strides;
   const double* temperature;            /* aligned; NULL for 1 */
-  const ptrdiff_t* temperature_strides; /* those of the axes above are not looked at; NULL: one for all */
+  const ptrdiff_t* temperature_strides; /* those of the axes above are ignored; NULL: one for all */
 } boltzmax_strided;
 
 /* dx = the gradient with respect to x of softmax or log_softmax along some axes, from dy and y. */
@@ -122,22 +122,22 @@ typedef struct boltzmax_strided_backward {
 } boltzmax_strided_backward;
 
 typedef struct boltzmax_api {
-  uint32_t abi_version; /* BOLTZMAX_ABI_VERSION of the library */
-  uint32_t size;        /* of this struct there, in bytes */
+  uint32_t abi_version; /* the library's BOLTZMAX_ABI_VERSION */
+  uint32_t size;        /* of the library's struct, in bytes */
   const char* version;  /* of the library, such as "0.1.0" */
 
-  /* ---- state: one for the process, shared with the Python package where the table comes from there ---- */
+  /* ---- state: one per process, shared with the Python package if the table comes from it ---- */
 
-  /* A status in words; never NULL. */
+  /* The text of a status; never NULL. */
   const char* (*status_text)(int status);
-  /* How many threads a large call may use: at first BOLTZMAX_NUM_THREADS, else OMP_NUM_THREADS, else the CPUs that the
-   * affinity mask and the container's quota leave. From 1 to 65536. */
+  /* The number of threads that a large call may use: initially BOLTZMAX_NUM_THREADS, else OMP_NUM_THREADS, else the
+   * CPUs that the affinity mask and the container's quota allow. From 1 to 65536. */
   int (*get_num_threads)(void);
   int (*set_num_threads)(int n);
   /* The instruction set whose kernels run: the best, unless BOLTZMAX_ISA or select_isa names another. */
   const char* (*isa)(void);
   int (*select_isa)(const char* name);
-  /* The i-th that this processor can run, best first; NULL beyond the last. */
+  /* The i-th that this processor supports, best first; NULL beyond the last. */
   const char* (*available_isa)(int i);
 
   /* ---- contiguous rows: `rows` of them, of n elements each, one after another ---- */
@@ -154,13 +154,13 @@ typedef struct boltzmax_api {
   int (*log_softmax_f16)(const uint16_t* x, ptrdiff_t rows, ptrdiff_t n, uint16_t* y);
   int (*log_softmax_bf16)(const uint16_t* x, ptrdiff_t rows, ptrdiff_t n, uint16_t* y);
 
-  /* y[r] = log sum_j exp(x[r, j]), -inf for n = 0. y must be apart from x. */
+  /* y[r] = log sum_j exp(x[r, j]), -inf for n = 0. y must not overlap x. */
   int (*logsumexp_f32)(const float* x, ptrdiff_t rows, ptrdiff_t n, float* y);
   int (*logsumexp_f64)(const double* x, ptrdiff_t rows, ptrdiff_t n, double* y);
   int (*logsumexp_f16)(const uint16_t* x, ptrdiff_t rows, ptrdiff_t n, uint16_t* y);
   int (*logsumexp_bf16)(const uint16_t* x, ptrdiff_t rows, ptrdiff_t n, uint16_t* y);
 
-  /* The same three at a temperature: of x / temperature. */
+  /* The same three of x / temperature. */
   int (*softmax_at_f32)(const float* x, ptrdiff_t rows, ptrdiff_t n, double temperature, float* y);
   int (*softmax_at_f64)(const double* x, ptrdiff_t rows, ptrdiff_t n, double temperature, double* y);
   int (*softmax_at_f16)(const uint16_t* x, ptrdiff_t rows, ptrdiff_t n, double temperature, uint16_t* y);
@@ -188,8 +188,8 @@ typedef struct boltzmax_api {
   int (*log_softmax_backward_bf16)(const uint16_t* dy, const uint16_t* y, ptrdiff_t rows, ptrdiff_t n, uint16_t* dx);
 
   /* loss[r] = logsumexp(logits[r]) - logits[r, target[r]], and d_logits[r] = scale (softmax(logits[r]) - [j = target]):
-   * scale is 1 for the sum of the losses, 1 / rows for their mean. A row whose target is negative is left out: its loss
-   * and gradient are 0. d_logits may be NULL, or logits; loss must be apart from both. */
+   * scale is 1 for the sum of the losses, 1 / rows for their mean. A row whose target is negative is ignored: its loss
+   * and gradient are 0. d_logits may be NULL, or logits; loss must not overlap either. */
   int (*cross_entropy_f32)(const float* logits, const int64_t* target, ptrdiff_t rows, ptrdiff_t n, double scale,
                            double* loss, float* d_logits);
   int (*cross_entropy_f64)(const double* logits, const int64_t* target, ptrdiff_t rows, ptrdiff_t n, double scale,
@@ -205,11 +205,11 @@ typedef struct boltzmax_api {
   int (*run_strided_backward)(const boltzmax_strided_backward* call);
 } boltzmax_api;
 
-/* The table of the library that is linked; NULL for an ABI version that it does not have, or if BOLTZMAX_ISA names an
- * instruction set that is not to be had. The extension module of the Python package does not export it. */
+/* The table of the linked library; NULL for an ABI version that it does not have, or if BOLTZMAX_ISA names an
+ * instruction set that is not available. The extension module of the Python package does not export it. */
 BOLTZMAX_PUBLIC const boltzmax_api* boltzmax_get_api(uint32_t abi_version);
 
-/* Whether a table has everything that this header promises. */
+/* Whether a table has every entry that this header declares. */
 static inline int boltzmax_fits(const boltzmax_api* api) {
   return api != NULL && api->abi_version == BOLTZMAX_ABI_VERSION && api->size >= sizeof(boltzmax_api);
 }
@@ -218,7 +218,7 @@ static inline int boltzmax_fits(const boltzmax_api* api) {
 
 #define BOLTZMAX_CAPSULE "boltzmax._core._C_API"
 
-/* The table of the Python package. The interpreter must be attached ("hold the GIL"), for this call only. */
+/* The table of the Python package. The thread must hold the GIL, for this call only. */
 static inline const boltzmax_api* boltzmax_import(void) {
   const boltzmax_api* api = (const boltzmax_api*)PyCapsule_Import(BOLTZMAX_CAPSULE, 0);
   if (api == NULL) {

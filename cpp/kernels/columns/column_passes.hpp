@@ -1,7 +1,8 @@
-// The passes over columns, as those over a row in passes.hpp: a strip of neighbouring columns, of which each is a lane.
+// Passes over columns, like those over a row in passes.hpp. They work on a strip of neighbouring columns; each lane of
+// a vector is a column.
 //
-// A column's bits are those of the same numbers in a row. A row adds element i to lane i mod kLanes; so do we, keeping
-// one sum for each of those lanes and folding them as WideSum does.
+// A column has the bits of the same numbers in a row. A row adds element i to lane i mod kLanes; so a strip keeps one
+// sum for each of those lanes, and folds them as WideSum does.
 #pragma once
 
 #include "../math/exp.hpp"
@@ -10,8 +11,8 @@
 namespace boltzmax::kernels {
 namespace {
 
-// f of every vector of a block that holds `lanes` columns: whole(u), or part(u) where they do not fill a vector. Asked
-// for once a block, which costs nothing beside a second copy of every kernel.
+// Calls f for every vector of a block that holds `lanes` columns: whole(u), or part(u) where they do not fill a vector.
+// The branch is taken once per block, which costs nothing compared with a second copy of every kernel.
 template <class V, size_t U, class Whole, class Part>
 inline void ForEachVector(size_t lanes, Whole whole, Part part) {
   if (lanes == V::kLanes) {
@@ -23,9 +24,9 @@ inline void ForEachVector(size_t lanes, Whole whole, Part part) {
   }
 }
 
-// Asks for U rows of a strip that will be needed soon, or, beyond its last row, of the next strip: no processor guesses
-// strides of this length by itself. A row may lie in two lines. (Always inlined: to GCC, a call that only prefetches has
-// no effect, and may go.)
+// Prefetches U rows of a strip that will be needed soon or, beyond its last row, of the next strip: no processor
+// predicts strides of this length by itself. A row may cross into a second cache line. (Always inlined: GCC regards a
+// call that only prefetches as without effect, and may drop it.)
 template <class V, class S, size_t U>
 [[gnu::always_inline]] inline void PrefetchRows(const char* strip, ptrdiff_t stride, size_t n, size_t i, size_t step) {
   constexpr size_t kAhead = 4 * V::kLanes, kBytes = V::kLanes * sizeof(S);
@@ -39,7 +40,7 @@ template <class V, class S, size_t U>
   }
 }
 
-// Neighbouring columns, at most kLanes of them; it loads U elements of each: rows i, i + step, ... of the strip.
+// At most kLanes neighbouring columns. Rows loads U elements of each: rows i, i + step, ... of the strip.
 template <class S, bool kCoarse>
 struct Strip {
   using T = Compute<S>;
@@ -66,7 +67,7 @@ struct Strip {
   }
 };
 
-// Where a strip's results go: rows i, i + step, ... of the columns.
+// The destination of a strip's results: rows i, i + step, ... of the columns.
 template <class S>
 struct StripOut {
   char* y;
@@ -90,7 +91,7 @@ struct StripOut {
 template <size_t U>
 struct RowCount {};
 
-// f for every row of a strip, four at a time and then two and one: f(i, RowCount<U>).
+// Calls f(i, RowCount<U>) for every row of a strip, four rows at a time and then two and one.
 template <class F>
 inline void ForEachStripRow(size_t n, F f) {
   size_t i = 0;
@@ -99,7 +100,7 @@ inline void ForEachStripRow(size_t n, F f) {
   if ((n & 1) != 0) f(n - 1, RowCount<1>{});
 }
 
-// The maximum of f over the first n rows; NaN is passed over.
+// The maximum of f over the first n rows; NaN is ignored.
 template <class V, class F>
 inline V ColumnMax(size_t n, F f) {
   V max = Set<V>(-static_cast<typename V::Scalar>(__builtin_inff()));
@@ -111,7 +112,7 @@ inline auto StripMax(const StripType& x, size_t n) {
   return ColumnMax<typename StripType::V>(n, [&]<size_t U>(size_t i, RowCount<U>) { return x.template Rows<U>(i, 1); });
 }
 
-// One sum for each row-lane, folded as those of a row are: halves onto halves.
+// Folds the sums of the row-lanes as those of a row are: halves onto halves.
 template <class V>
 inline Pair<Wide<V>> FoldColumnSums(WideSum<V>* sums) {
   FoldLanes<V::kLanes / 2>(sums, [](WideSum<V> a, const WideSum<V>& b) {
@@ -121,13 +122,14 @@ inline Pair<Wide<V>> FoldColumnSums(WideSum<V>* sums) {
   return sums[0].Lanes();
 }
 
-// SumOver for columns, with the bits that SumOver gives for each: f(i, step, RowCount<U>). The rows come in their
-// order, trees of four at a time, so that those of one tree are near each other in memory.
+// SumOver for columns: each column gets the bits that SumOver gives its numbers. f is called as f(i, step,
+// RowCount<U>). Rows are visited in order, kLanes trees of four at a time, so that the rows of a tree are near each
+// other in memory.
 template <class V, class F>
 inline Pair<Wide<V>> ColumnSum(size_t n, F f) {
   constexpr size_t kLanes = V::kLanes, kTrees = 4 * kLanes;
   WideSum<V> sums[kLanes];
-  // Trees of at most U rows, beginning at rows first + [begin, end).
+  // Trees of at most U rows that begin at rows first + [begin, end).
   const auto add = [&]<size_t U>(size_t first, size_t begin, size_t end, RowCount<U> count) {
     for (size_t lane = begin; lane < end; ++lane) {
       const auto terms = f(first + lane, kLanes, count);

@@ -7,7 +7,8 @@
 namespace boltzmax::kernels {
 namespace {
 
-// A short strip in `columns`, whose lanes may be added up from there; and what lies some strips further is asked for.
+// Copies a short strip to `columns`, from where its lanes can be added up, and prefetches the strip some vectors
+// further.
 template <class S, bool kCoarse>
 inline Strip<Compute<S>, kCoarse> CopyStrip(const Strip<S, kCoarse>& x, Compute<S>* columns) {
   using V = VecOf<S>;
@@ -19,8 +20,8 @@ inline Strip<Compute<S>, kCoarse> CopyStrip(const Strip<S, kCoarse>& x, Compute<
   return AsStrip<S, kCoarse>(columns, x.n);
 }
 
-// ReduceRow for columns: the exponentials go to keep(i, step, e). Here too the maximum of the first rows will do in
-// place of the columns' own, unless `known` asks for that.
+// ReduceRow for columns: the exponentials go to keep(i, step, e). Here, too, the maximum of the first rows serves in
+// place of the columns' own, unless `known` requires the true one.
 template <bool kScaled, class StripType, class V, class Keep>
 inline auto ReduceStrip(const StripType& x, const Temperature<V>& t, Keep keep, bool known = false) {
   using Shift = typename StripType::template Shift<kScaled>;
@@ -53,7 +54,7 @@ inline auto ReduceStrip(const StripType& x, const Temperature<V>& t, Keep keep, 
   return MakeStripSum(max, shift, sum);
 }
 
-// Columns without a finite maximum: DegenerateSum, lane by lane.
+// DegenerateSum, lane by lane, for columns without a finite maximum.
 template <class StripType, class Shift>
 BOLTZMAX_RARE inline void MarkDegenerate(const StripType& x, StripSum<Shift>* strip) {
   using V = typename Shift::Vector;
@@ -67,14 +68,14 @@ BOLTZMAX_RARE inline void MarkDegenerate(const StripType& x, StripSum<Shift>* st
   strip->sum.lo = IfThenElse(finite, strip->sum.lo, zero);
 }
 
-// 1 in the lanes of columns without a finite maximum or with NaN, else 0.
+// 1 in the lanes of columns that have NaN or no finite maximum, else 0.
 template <class D>
 inline D DegenerateLanes(const SumOfExp<D>& sum) {
   const D zero = Const(0), one = Const(1);
   return IfThenElse(Eq(sum.max - sum.max, zero), IfThenElse(Eq(sum.hi, sum.hi), zero, one), one);
 }
 
-// The last row in which each column has its maximum.
+// The last row in which each column attains its maximum.
 template <class V, class StripType>
 inline V FindLastRows(const StripType& x, V max) {
   using T = typename V::Scalar;
@@ -87,7 +88,7 @@ inline V FindLastRows(const StripType& x, V max) {
   return last;
 }
 
-// WithoutLargest for columns: gathers the four of each column's tree.
+// WithoutLargest for columns. Gathers, for each column, the four elements of the tree that holds the largest.
 template <class StripType, class Shift, class V = typename Shift::Vector>
 inline Pair<Wide<V>> StripWithoutLargest(const StripType& x, const StripSum<Shift>& strip) {
   using T = typename V::Scalar;
@@ -141,7 +142,7 @@ inline Pair<Wide<V>> LogOfLong(const StripType& x, const StripSum<Shift>& strip)
       LogParts<Wide<V>>{choose(peaked.base, usual.base), choose(peaked.f, usual.f), choose(peaked.extra, usual.extra)});
 }
 
-// A strip, and the logarithms of its sums.
+// A strip's sums, and their logarithms.
 template <class Shift>
 struct StripLog {
   using D = Wide<typename Shift::Vector>;

@@ -1,4 +1,4 @@
-// What a strip of columns, or a panel of rows, is reduced to, lane by lane; and the way of short ones.
+// The result of reducing a strip of columns or a panel of rows, lane by lane, and the reduction of short ones.
 #pragma once
 
 #include "../rows/softmax.hpp"
@@ -30,21 +30,21 @@ struct StripTemperature {
   }
 };
 
-// x / T, which is x without a temperature.
+// x / T; without a temperature, x.
 template <bool kScaled, class D>
 inline D Scaled(const D& x, const D& temperature) {
   if constexpr (kScaled) return x / temperature;
   return x;
 }
 
-// What a strip was reduced to.
+// The result of reducing a strip, lane by lane.
 template <class Shift>
 struct StripSum {
   using V = typename Shift::Vector;
   V max;
   Shift shift;
   SumOfExp<Wide<V>> sum;
-  Wide<V> top_error;  // what rounding the largest term lost
+  Wide<V> top_error;  // the rounding error of the largest term
 };
 
 template <class V, class Shift>
@@ -70,13 +70,9 @@ inline Pair<Wide<V>> ColumnSumOfTerms(size_t n, Keep keep, F terms) {
     if (n <= kShort) {
       WideSum<V> sums[V::kLanes];
       ForEachStripRow(n, [&]<size_t U>(size_t i, RowCount<U> count) {
-        const auto t = terms(i, 1, count);
-        const auto add = [&](const Block<V, U>& b) {
-          BOLTZMAX_UNROLL
-          for (size_t u = 0; u < U; ++u) sums[(i + u) % V::kLanes].Add(b.part[u]);
-        };
-        add(t.Value());
-        if (n < kTiny) add(t.Error());
+        const auto e = terms(i, 1, count).Value();
+        BOLTZMAX_UNROLL
+        for (size_t u = 0; u < U; ++u) sums[(i + u) % V::kLanes].Add(e.part[u]);
       });
       return FoldColumnSums(sums);
     }
@@ -88,7 +84,7 @@ inline Pair<Wide<V>> ColumnSumOfTerms(size_t n, Keep keep, F terms) {
   });
 }
 
-// f(shift), as a DirectShift where no lane has an offset: to the same bits, with a subtraction less.
+// Calls f(shift), as a DirectShift where no lane has an offset: the same bits with one subtraction less.
 template <bool kScaled, class Shift, class F>
 inline void WithShift(const Shift& shift, F f) {
   if constexpr (!kScaled) {
@@ -98,7 +94,7 @@ inline void WithShift(const Shift& shift, F f) {
   f(shift);
 }
 
-// Adds what is kept where it can be added up from.
+// Adds up the kept exponentials, if `keep` stores them where they can be read again.
 template <class V, class Keep>
 inline void AddKept(WideSum<V>* sum, size_t n, const Keep& keep) {
   if constexpr (requires { keep.Kept(n); }) {
@@ -106,7 +102,8 @@ inline void AddKept(WideSum<V>* sum, size_t n, const Keep& keep) {
   }
 }
 
-// Up to kLanes columns of at most kInOrder numbers to compute with, line by line; and room for what fills a square.
+// A buffer for up to kLanes columns of at most kInOrder numbers, line by line. It is padded so that the last square of
+// a transposition fits.
 template <class T>
 struct Columns {
   using V = Vec<T>;
@@ -120,7 +117,7 @@ inline Strip<Compute<S>, kCoarse> AsStrip(Compute<S>* columns, size_t n) {
   return {reinterpret_cast<char*>(columns), kLanes * sizeof(Compute<S>), n, kLanes};
 }
 
-// Exponentials kept in columns, which are added up from there.
+// Keeps exponentials in columns, from where they are added up.
 template <class V>
 struct KeepInColumns {
   using T = typename V::Scalar;
@@ -133,8 +130,8 @@ struct KeepInColumns {
   const T* Kept(size_t i) const { return columns + i * V::kLanes; }
 };
 
-// Columns of at most kInOrder elements: their own maximum is found first, and the terms are added one after the other, in
-// twice the precision.
+// Reduces columns of at most kInOrder elements: finds their own maximum first, then adds the terms one after the other
+// in twice the precision.
 template <bool kScaled, class StripType, class V, class Keep>
 inline auto ReduceInOrder(const StripType& x, const Temperature<V>& t, Keep keep) {
   const V max = StripMax(x, x.n);
@@ -151,8 +148,8 @@ inline auto ReduceInOrder(const StripType& x, const Temperature<V>& t, Keep keep
   return MakeStripSum(max, shift, sum.Lanes());
 }
 
-// A strip, and the sum of its terms without one of the largest of each column. It is made where it stays: to copy so many
-// vectors would take as long as to add up a short row.
+// A strip, and the sum of its terms without one of the largest of each column. It is constructed in place: copying so
+// many vectors would take as long as adding up a short row.
 template <class Shift>
 struct StripRest {
   StripSum<Shift> strip;
@@ -162,8 +159,8 @@ struct StripRest {
   StripRest(Strip strip_of, Rest rest_of) : strip(strip_of()), rest(rest_of(strip)) {}
 };
 
-// The same for a logarithm: the largest terms are counted instead of added, so that no tiny one drowns beside them. What is
-// kept are the others, and zeros.
+// ReduceInOrder for a logarithm: the largest terms are counted instead of added, so that no tiny term is lost next to
+// them. Only the others are kept, with zeros in place of the largest.
 template <bool kScaled, class StripType, class V, class Keep>
 inline auto ReduceInOrderForLog(const StripType& x, const Temperature<V>& t, Keep keep) {
   using Shift = typename StripType::template Shift<kScaled>;
@@ -204,15 +201,15 @@ inline auto ReduceInOrderForLog(const StripType& x, const Temperature<V>& t, Kee
   return StripRest<Shift>([&] { return MakeStripSum(max, shift, others.Lanes()); }, add_largest);
 }
 
-// log(sum exp(x/T)) - offset/T for every lane, of a row of at most kPaneled elements whose sum without a largest term is
-// `rest`.
+// log(sum exp(x/T)) - offset/T for every lane, for rows of at most kPaneled elements; `rest` is the sum without one
+// largest term.
 template <class Shift, class D = Wide<typename Shift::Vector>>
 inline Pair<D> LogOfShort(const StripSum<Shift>& strip, const Pair<D>& rest) {
   using T = typename Shift::T;
   const SumOfExp<D>& sum = strip.sum;
   if constexpr (!kNeedsLow<T>) {
-    // A float has digits to spare: one way for all.
-    return {LogOfTopAndRest(sum.max - sum.offset, sum.exponent, sum.top + strip.top_error, rest.hi), Const(0)};
+    // A float has digits to spare: one formula covers every row.
+    return Normalize(LogOfTopAndRest(sum.max - sum.offset, sum.exponent, sum.top + strip.top_error, rest.hi));
   } else {
     const auto usual = LogPartsOfSum<T>(sum);
     const auto is_peaked = Lt(sum.hi, sum.top * Const(kPeakedHere));

@@ -1,5 +1,5 @@
-// AVX2 + FMA + F16C (Haswell, Zen): 8 floats or 4 doubles. 16-bit and mask tails go through a small buffer on the
-// stack; float and double tails are masked loads, which never touch a byte beyond the row.
+// AVX2 + FMA + F16C (Haswell, Zen): 8 floats or 4 doubles. Tails of 16-bit numbers and masks go through a small buffer
+// on the stack; tails of floats and doubles are masked loads, which never touch a byte beyond the row.
 #pragma once
 
 #include <immintrin.h>
@@ -9,7 +9,7 @@
 namespace boltzmax::kernels {
 namespace {
 
-// A lane mask: all ones or all zeros in each lane.
+// A lane mask: each lane is all ones or all zeros.
 struct Mask32 {
   __m256 raw;
 };
@@ -105,7 +105,7 @@ inline F64 SplitExponent(F64 x, F64* mantissa) {
   const __m256i bits = _mm256_castpd_si256(x.raw);
   const __m256d fraction = _mm256_and_pd(x.raw, _mm256_castsi256_pd(_mm256_set1_epi64x(0xfffffffffffff)));
   mantissa->raw = _mm256_or_pd(fraction, _mm256_set1_pd(1.0));
-  // The exponent's bits below those of 2^52 make the number 2^52 + exponent.
+  // With the exponent's bits in place of the lowest of 2^52, the number is 2^52 + exponent.
   const __m256i biased = _mm256_or_si256(_mm256_srli_epi64(bits, 52), _mm256_castpd_si256(_mm256_set1_pd(0x1p52)));
   return {_mm256_sub_pd(_mm256_castsi256_pd(biased), _mm256_set1_pd(0x1p52 + 1023.0))};
 }
@@ -124,7 +124,7 @@ inline void ReduceAdd4(const F64 (&v)[4], double* sums) {
 
 inline F64 PromoteLower(F32 v) { return {_mm256_cvtps_pd(_mm256_castps256_ps128(v.raw))}; }
 inline F64 PromoteUpper(F32 v) { return {_mm256_cvtps_pd(_mm256_extractf128_ps(v.raw, 1))}; }
-// 1.5 * 2^52 plus an integer, whose bits are those of 1.5 * 2^52 and the integer.
+// The bits of 1.5 * 2^52 + integer are the bits of 1.5 * 2^52 plus the integer.
 inline F64 LoadIntegers(const int64_t* p) {
   const __m256d magic = _mm256_set1_pd(0x1.8p52);
   const __m256i x = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(p));
@@ -309,7 +309,7 @@ inline F32 UnpackHigh(F32 a, F32 b) { return {_mm256_unpackhi_ps(a.raw, b.raw)};
 inline F64 UnpackLow(F64 a, F64 b) { return {_mm256_unpacklo_pd(a.raw, b.raw)}; }
 inline F64 UnpackHigh(F64 a, F64 b) { return {_mm256_unpackhi_pd(a.raw, b.raw)}; }
 
-// The lower halves of a and b; the upper ones.
+// The lower halves of a and b; then the upper halves.
 inline F32 JoinLowHalves(F32 a, F32 b) { return {_mm256_permute2f128_ps(a.raw, b.raw, 0x20)}; }
 inline F32 JoinHighHalves(F32 a, F32 b) { return {_mm256_permute2f128_ps(a.raw, b.raw, 0x31)}; }
 inline F64 JoinLowHalves(F64 a, F64 b) { return {_mm256_permute2f128_pd(a.raw, b.raw, 0x20)}; }

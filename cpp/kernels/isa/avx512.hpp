@@ -63,8 +63,8 @@ inline __mmask16 Lt(F32 a, F32 b) { return _mm512_cmp_ps_mask(a.raw, b.raw, _CMP
 inline __mmask16 Eq(F32 a, F32 b) { return _mm512_cmp_ps_mask(a.raw, b.raw, _CMP_EQ_OQ); }
 inline F32 IfThenElse(__mmask16 m, F32 a, F32 b) { return {_mm512_mask_blend_ps(m, b.raw, a.raw)}; }
 inline F32 Pow2(F32 t) { return {_mm512_castsi512_ps(_mm512_slli_epi32(_mm512_castps_si512(t.raw), 23))}; }
-// A permutation reads only the low bits of an index: j mod kNodes. What is left of j goes with the exponent, where the
-// table has been told of it.
+// A permutation uses only the low bits of an index: j mod kNodes. The rest of j is shifted into the exponent together
+// with those bits, and the table's entries compensate for them.
 inline F32 NodePower(F32 t) {
   const __m512i j = _mm512_castps_si512(t.raw);
   const __m512i power = _mm512_permutexvar_epi32(j, _mm512_load_si512(ExpReduction<float, 16>::kPower));
@@ -116,7 +116,7 @@ inline void ReduceAdd4(const F64 (&v)[4], double* sums) {
   all = _mm512_add_pd(all, _mm512_permute_pd(all, 0x55));
   _mm256_storeu_pd(sums, _mm512_castpd512_pd256(_mm512_maskz_compress_pd(0x55, all)));
 }
-// 1 / v within 2^-14, relatively.
+// 1 / v with a relative error of at most 2^-14.
 inline F64 InverseEstimate(F64 v) { return {_mm512_rcp14_pd(v.raw)}; }
 inline F64 SplitExponent(F64 x, F64* mantissa) {
   mantissa->raw = _mm512_getmant_pd(x.raw, _MM_MANT_NORM_1_2, _MM_MANT_SIGN_src);
@@ -260,7 +260,8 @@ inline F32 LoadPartsN(const S* p, ptrdiff_t rows, size_t n) {
                         LoadPartTail(RowAt(p, rows, 8), n), LoadPartTail(RowAt(p, rows, 12), n));
 }
 
-// By halves: a 16-byte part of a 64-byte register costs a shuffle, the upper half of a 32-byte one is stored as it is.
+// By halves: storing a 16-byte part of a 64-byte register takes a shuffle, the upper half of a 32-byte register does
+// not.
 inline void StoreParts(float* p, ptrdiff_t rows, F32 v) {
   const __m256 low = _mm512_castps512_ps256(v.raw), high = _mm512_extractf32x8_ps(v.raw, 1);
   _mm_storeu_ps(RowAt(p, rows, 0), _mm256_castps256_ps128(low));

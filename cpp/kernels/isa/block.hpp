@@ -1,6 +1,7 @@
-// Several vectors that go through a computation side by side. A chain like exp has a latency of some fifty cycles and a
-// throughput of five: the processor finds the parallelism only if the instructions of independent vectors alternate, and
-// compilers keep them in source order. So the formulas are written on a Block, whose every operation is U instructions.
+// Several vectors that go through a computation together. A chain like exp has a latency of some fifty cycles and a
+// throughput of five. The processor finds the parallelism only if instructions of independent vectors alternate, and
+// compilers keep them in source order. So the formulas are written on a Block, of which every operation is U
+// instructions.
 #pragma once
 
 #include "vec_concept.hpp"
@@ -14,7 +15,7 @@
 namespace boltzmax::kernels {
 namespace {
 
-// Which elements a Block stands for: U whole vectors, or the first n lanes of them (the end of a row).
+// The elements that a Block holds: U whole vectors, or their first n lanes (the end of a row).
 template <size_t U>
 struct Whole {
   static constexpr size_t kVectors = U;
@@ -24,7 +25,7 @@ struct Partial {
   static constexpr size_t kVectors = U;
   size_t n;
 
-  // How many of them lie in vector u.
+  // The number of elements in vector u.
   template <class V>
   size_t Lanes(size_t u) const {
     const size_t before = u * V::kLanes;
@@ -88,7 +89,7 @@ struct Block {
   // clang-format on
 };
 
-// Max over the vectors of a block, joined to m; NaN is passed over.
+// The maximum of m and the vectors of a block; NaN is ignored.
 template <class V, size_t U>
 inline V MaxOf(const Block<V, U>& block, V m) {
   BOLTZMAX_UNROLL

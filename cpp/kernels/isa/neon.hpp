@@ -1,5 +1,5 @@
-// NEON as every AArch64 processor has it: 4 floats or 2 doubles. Nothing optional is used: conversions between half and
-// float are part of the baseline, those of bfloat16 are integer arithmetic. Tails go through a small buffer on the
+// The NEON that every AArch64 processor has: 4 floats or 2 doubles. Nothing optional is used: conversions between half
+// and float are part of the baseline, those of bfloat16 are integer arithmetic. Tails go through a small buffer on the
 // stack, so no byte beyond the row is touched.
 #pragma once
 
@@ -57,7 +57,7 @@ inline F32 operator*(F32 a, F32 b) { return {vmulq_f32(a.raw, b.raw)}; }
 inline F32 operator/(F32 a, F32 b) { return {vdivq_f32(a.raw, b.raw)}; }
 inline F32 MulAdd(F32 a, F32 b, F32 c) { return {vfmaq_f32(c.raw, a.raw, b.raw)}; }
 inline F32 NegMulAdd(F32 a, F32 b, F32 c) { return {vfmsq_f32(c.raw, a.raw, b.raw)}; }
-// Not the instruction fmax, which gives NaN wherever there is one: the kernels pass over a NaN in a.
+// Not the instruction fmax, which returns NaN if either operand is NaN: kernels rely on a NaN in a being ignored.
 inline F32 Max(F32 a, F32 b) { return {vbslq_f32(vcgtq_f32(a.raw, b.raw), a.raw, b.raw)}; }
 inline F32 Abs(F32 a) { return {vabsq_f32(a.raw)}; }
 inline uint32x4_t Lt(F32 a, F32 b) { return vcltq_f32(a.raw, b.raw); }
@@ -142,7 +142,7 @@ inline uint64x2_t LoadMask<F64>(const uint8_t* p) {
   return vtstq_u64(lanes, lanes);
 }
 
-// The first n < kLanes elements. The pieces have constant sizes, for which no function is called.
+// Copies the first n < kLanes elements, in pieces of constant sizes, for which the compiler calls no function.
 template <size_t kLanes, class T>
 inline void CopyTail(T* to, const T* from, size_t n) {
   size_t i = 0;

@@ -1,11 +1,11 @@
-// Stores of parts (see vec_concept.hpp) of 16-bit numbers, where a vector has several: included at the end of such an ISA's
-// header.
+// Stores of parts (see vec_concept.hpp) of 16-bit numbers, for ISAs whose vectors have several parts. Included at the
+// end of such an ISA's header.
 #pragma once
 
 namespace boltzmax::kernels {
 namespace {
 
-// f(where a part goes, its bytes) for each.
+// Calls f(address, bytes) for each part.
 template <class S, class F>
 inline void ForEachPart16(S* p, ptrdiff_t rows, F32 v, F f) {
   uint64_t parts[F32::kLanes / 4];

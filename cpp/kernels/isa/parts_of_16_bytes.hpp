@@ -1,4 +1,4 @@
-// Parts (see vec_concept.hpp) where a vector is one: included at the end of such an ISA's header.
+// Parts (see vec_concept.hpp) for ISAs whose vectors are one part wide. Included at the end of such an ISA's header.
 #pragma once
 
 namespace boltzmax::kernels {

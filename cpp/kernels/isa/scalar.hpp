@@ -1,6 +1,6 @@
-// No ISA in particular: 4 floats or 2 doubles in the compiler's portable vectors, of which it makes what the baseline
-// allows (SSE2 on x86-64). There is no FMA: MulAdd rounds twice. Wider vectors would run the same, but take minutes to
-// compile and megabytes to hold; as would kernels into which everything is inlined.
+// No particular ISA: 4 floats or 2 doubles in the compiler's portable vectors, for which it uses the baseline (SSE2 on
+// x86-64). There is no FMA: MulAdd rounds twice. Wider vectors would run at the same speed but take minutes to compile
+// and megabytes of code, as would inlining everything into each kernel.
 #pragma once
 
 #define BOLTZMAX_KERNEL [[gnu::noinline]]
@@ -112,7 +112,7 @@ inline F64 Pow2(F64 t) { return {reinterpret_cast<RawF64>(reinterpret_cast<RawBi
 inline F64 SplitExponent(F64 x, F64* mantissa) {
   const RawBits64 bits = reinterpret_cast<RawBits64>(x.raw);
   mantissa->raw = reinterpret_cast<RawF64>((bits & 0xfffffffffffffu) | 0x3ff0000000000000u);
-  // The exponent's bits below those of 2^52 make the number 2^52 + exponent.
+  // With the exponent's bits in place of the lowest of 2^52, the number is 2^52 + exponent.
   return {reinterpret_cast<RawF64>((bits >> 52) | 0x4330000000000000u) - (0x1p52 + 1023.0)};
 }
 

@@ -1,36 +1,37 @@
-// The vector type that every kernel is written on. One header per ISA defines Vec<float> and Vec<double> with the
+// The vector type that every kernel is written in. One header per ISA defines Vec<float> and Vec<double> with the
 // operations named below (the names are Highway's), inside an anonymous namespace so that no object compiled for one
 // ISA can hand a function to another. Vec<double> has half as many lanes as Vec<float>.
 //
 //   Vec::kLanes, Vec::Mask, Vec::kHasFma       Set(x)                       all lanes x
 //   Vec::kUnroll                               how many vectors a Block of exponentials holds: what the registers allow
-//   Vec::kInOrder                              how long rows are for which lanes are rows, by measurement: see panels.hpp
+//   Vec::kInOrder                              the longest rows that are transposed, by measurement: see panel.hpp
 //   Load(p)  LoadN(p, n, fill)                 storage types: float, double, Half, BFloat16; lanes >= n hold fill
 //   Store(p, v)  StoreN(p, v, n)  Stream(p, v) Stream wants p aligned to the bytes it writes, and bypasses the cache
-//                                              Rounding to 16 bits is to nearest even. For BFloat16 a NaN must come from
-//                                              BFloat16 or from arithmetic: its last bits are 0, and it stays NaN.
+//                                              Rounding to 16 bits is to nearest even. A NaN stored as BFloat16 must
+//                                              come from BFloat16 or from arithmetic: its last bits are 0, and it
+//                                              stays NaN.
 //   + - *  MulAdd(a, b, c) = a*b + c           NegMulAdd(a, b, c) = c - a*b
 //   Max(a, b)                                  b wherever a or b is NaN
 //   Abs(a)  Lt(a, b)  Eq(a, b)                 masks; IfThenElse(mask, a, b)
 //   FirstN<V>(n)  LoadMask<V>(p)  LoadMaskN<V>(p, n)     lane masks from a count or from NumPy bools
 //   Pow2(t)                                    2^j for t = kRoundingMagic + kBias + j: shifts j into the exponent
-//   Vec::kNodes                                how many powers from 1 up to 2 it can look up; 1 if none. Where more,
+//   Vec::kNodes                                how many powers from 1 up to 2 it can look up; 1 if none. If more:
 //   NodePower(t)                               2^(j / kNodes) for t = kRoundingMagic + kNodes * kBias + j
-//   NodeRest(t)                                what the rounding of NodePower(t) lost, as a share of it
-//   SplitExponent(v, &mantissa)                v = mantissa * 2^exponent, 1 <= mantissa < 2, for a normal v > 0 (double)
+//   NodeRest(t)                                the rounding error of NodePower(t), relative to it
+//   SplitExponent(v, &mantissa)                v = mantissa * 2^exponent, 1 <= mantissa < 2; v > 0 and normal (double)
 //   LoadIntegers(p)  StoreIntegers(p, v)       int64 of at most 2^51 as doubles, and back
 //   ReduceMax(v)                               maximum over the lanes
-//   ReduceAdd4(v, sums)                        sums over the lanes of four vectors, in an order of the ISA's own
+//   ReduceAdd4(v, sums)                        sums over the lanes of four vectors, in an order that depends on the ISA
 //   Any(mask)                                  whether any lane is set
 //   Vec::kPart                                 how many numbers 16 bytes hold: a vector is one or more parts wide
-//   LoadParts(p, rows)  LoadPartsN(p, rows, n) the numbers from p on, from kPart rows (of so many bytes) further, and so
-//                                              on: a part each, or the first n < kPart of it, beside which there are zeros
-//   StoreParts(p, rows, v)  StorePartsN(...)   and back
-//   MaskOfParts<V>(p, rows, n)                 a lane mask from NumPy bools that lie likewise
-//   UnpackLow(a, b)  UnpackHigh(a, b)          in each part, the lanes of both halves of a and b by turns
-//   UnpackLowPairs(a, b)  UnpackHighPairs(a, b)   the halves themselves (float)
-//   JoinLowHalves(a, b)  JoinHighHalves(a, b)  where a vector has two parts or four
-//   JoinEvenQuarters(a, b)  JoinOddQuarters(a, b)   where it has four
+//   LoadParts(p, rows)  LoadPartsN(p, rows, n) one part from p, one from kPart rows further, and so on; a row is `rows`
+//                                              bytes. LoadPartsN fills only the first n < kPart of each, then zeros
+//   StoreParts(p, rows, v)  StorePartsN(...)   the reverse
+//   MaskOfParts<V>(p, rows, n)                 a lane mask from NumPy bools stored in the same way
+//   UnpackLow(a, b)  UnpackHigh(a, b)          in each part, the low or high lanes of a and b, interleaved
+//   UnpackLowPairs(a, b)  UnpackHighPairs(a, b)   in each part, the low or high pair of a, then of b (float)
+//   JoinLowHalves(a, b)  JoinHighHalves(a, b)  for vectors of two parts or four
+//   JoinEvenQuarters(a, b)  JoinOddQuarters(a, b)   for vectors of four
 #pragma once
 
 #include <stddef.h>
@@ -39,13 +40,13 @@
 
 #include "../types.hpp"
 
-// The ISA that this object is compiled for: the name of a namespace, and as a string.
+// The ISA that this object is compiled for, as the name of a namespace and as a string.
 #define BOLTZMAX_STRING(x) #x
 #define BOLTZMAX_STRING_OF(x) BOLTZMAX_STRING(x)
 #define BOLTZMAX_ISA_NAME BOLTZMAX_STRING_OF(BOLTZMAX_ISA)
 
-// A kernel is one function: everything it calls, lambdas too, is inlined into it, unless the ISA's header says that the
-// compiler may choose. What is rare stays outside.
+// A kernel is one function: everything it calls, lambdas included, is inlined into it, unless the ISA's header leaves
+// that to the compiler. Rare cases stay outside.
 #if !defined(BOLTZMAX_KERNEL)
 #define BOLTZMAX_KERNEL [[gnu::flatten, gnu::noinline]]
 #define BOLTZMAX_RARE [[gnu::flatten, gnu::noinline, gnu::cold]]
@@ -63,7 +64,8 @@ inline typename V::Mask LoadMask(const uint8_t* p);
 template <class S>
 concept Storage16 = sizeof(S) == 2;
 
-// The first n < 4 elements of 16 bits in a row, and zeros. The pieces have constant sizes, for which no function is called.
+// The first n < 4 elements of 16 bits, then zeros. The pieces have constant sizes, for which the compiler calls no
+// function.
 template <class S>
 inline uint64_t LoadPartTail(const S* p, size_t n) {
   uint32_t two = 0;
@@ -95,8 +97,8 @@ inline T* RowAt(T* p, ptrdiff_t bytes, size_t row) {
   return reinterpret_cast<T*>(reinterpret_cast<char*>(p) + static_cast<ptrdiff_t>(row) * bytes);
 }
 
-// The first n of kPart bytes, and ones. In a register: to put them together in memory, piece by piece, would make the load of
-// the whole wait.
+// The first n of kPart bytes, then ones. They are combined in a register: combining them in memory would stall the load
+// of the whole.
 template <size_t kPart>
 inline uint64_t MaskPart(const uint8_t* p, size_t n) {
   static_assert(kPart == 2 || kPart == 4);
@@ -112,7 +114,7 @@ inline uint64_t MaskPart(const uint8_t* p, size_t n) {
   return bytes | (uint64_t{0x01010101} >> ((4 - kPart) * 8)) >> (n * 8) << (n * 8);
 }
 
-// A lane mask of bytes that lie like parts; n of each part count, the others are taken for set.
+// A lane mask from bytes stored as parts: the first n bytes of each part count, the other lanes are set.
 template <class V>
 inline typename V::Mask MaskOfParts(const uint8_t* p, ptrdiff_t rows, size_t n) {
   constexpr size_t kPart = V::kPart, kWord = sizeof(uint64_t);
@@ -123,7 +125,7 @@ inline typename V::Mask MaskOfParts(const uint8_t* p, ptrdiff_t rows, size_t n) 
   return LoadMask<V>(reinterpret_cast<const uint8_t*>(words));
 }
 
-// The vector that numbers stored as S are computed in.
+// The vector type in which numbers stored as S are computed.
 template <class S>
 using VecOf = Vec<Compute<S>>;
 

@@ -1,4 +1,4 @@
-// What AVX2 and AVX-512 have in common.
+// The common part of AVX2 and AVX-512.
 #pragma once
 
 #include <immintrin.h>
@@ -8,7 +8,7 @@
 namespace boltzmax::kernels {
 namespace {
 
-// Orders streamed stores before what follows.
+// Orders streamed stores before all later stores.
 inline void StreamFence() { _mm_sfence(); }
 
 // A part of a vector, or the first of two doubles: see vec_concept.hpp.

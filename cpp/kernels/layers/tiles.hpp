@@ -1,5 +1,5 @@
-// What is done to a tile of a linear layer's logits that is not a matrix product: their scores, the shares that soft
-// targets have in them, and the gradients that take their place.
+// The work on a tile of a linear layer's logits that is not a matrix product: scores, the shares that soft targets have
+// in them, and the gradients that replace them.
 #pragma once
 
 #include "../math/tanh.hpp"
@@ -71,7 +71,7 @@ BOLTZMAX_KERNEL inline void Slope(const SlopeRow<T>& row) {
   });
 }
 
-// The lanes of one vector, as lanes of its promoted halves.
+// The number of lanes of one vector, as lanes of its two promoted halves.
 template <class V>
 inline Whole<V::kLanes / F64::kLanes> InWide(Whole<1>) {
   return {};

@@ -1,5 +1,5 @@
-// The arithmetic of a layer whose units are rows of a weight matrix, of which only a few are looked at: dot products with
-// scattered rows, their updates, and the logistic function.
+// Arithmetic of a layer whose units are rows of a weight matrix of which a call reads only a few: dot products with
+// scattered rows, updates of them, and the logistic function.
 #pragma once
 
 #include "../rows/passes.hpp"
@@ -7,7 +7,8 @@
 namespace boltzmax::kernels {
 namespace {
 
-// z_cj = x_c . rows_j, C x R of them in registers. Each has two sums of its own, so its bits do not depend on its neighbours.
+// z_cj = x_c . rows_j, C x R of them in registers. Each has two sums of its own, so its bits do not depend on its
+// neighbours.
 template <class T, size_t C, size_t R>
 inline void DotTile(const T* const* x, const T* const* rows, size_t n, T* z, size_t stride) {
   using V = Vec<T>;
@@ -106,8 +107,10 @@ struct UnitAtanhPoly<float> {
   static constexpr float kTerms[] = {0x1.dba25ep-3f, 0x1.bc8cfap-3f, 0x1.24c926p-2f, 0x1.9998d4p-2f, 0x1.555556p-1f};
 };
 
-// log sigma(z) = min(z, 0) - log1p(e) with e = exp(-|z|), and sigma(-z), for n numbers. With s = e / (2 + e), which is at
-// most 1/3, log1p(e) = 2 atanh(s): all the digits of however small an e, to about 2 ulp.
+// log sigma(z) and sigma(-z) for n numbers. Max error about 2 ULP, valid for every z.
+//
+// log sigma(z) = min(z, 0) - log1p(e) with e = exp(-|z|). With s = e / (2 + e), at most 1/3, log1p(e) = 2 atanh(s)
+// keeps all the digits even of a tiny e.
 template <class T>
 BOLTZMAX_KERNEL inline void LogSigmoid(const T* z, size_t n, T* log_p, T* q) {
   using V = Vec<T>;
@@ -123,7 +126,7 @@ BOLTZMAX_KERNEL inline void LogSigmoid(const T* z, size_t n, T* log_p, T* q) {
     BOLTZMAX_UNROLL
     for (size_t k = 1; k < sizeof(kTerms) / sizeof(T); ++k) p = MulAdd(p, t, B(Set<V>(kTerms[k])));
     const B log1p = MulAdd(s * t, p, s + s);
-    // Max gives its second operand where either is NaN.
+    // Max returns its second operand where either is NaN.
     const B below = nothing - Max(nothing, nothing - x);
     StoreLanes(log_p + i, below - log1p, lanes);
     StoreLanes(q + i, IfThenElse(Lt(nothing, x), e, B(one)) / (B(one) + e), lanes);

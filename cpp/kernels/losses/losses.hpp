@@ -1,4 +1,4 @@
-// Losses of short rows, and what else a row's largest element and its target tell: by panels.
+// Losses of short rows, and statistics of a row's largest element and its target, by panels.
 #pragma once
 
 #include "../loss_types.hpp"
@@ -8,7 +8,7 @@
 namespace boltzmax::kernels {
 namespace {
 
-// One number for each lane of a panel, of those that rows [first, first + rows) have; beyond, that of the first.
+// The numbers of rows [first, first + rows), one per lane; lanes beyond get that of the first row.
 template <class D>
 inline D LanesOf(const double* numbers, size_t step, size_t first, size_t rows) {
   if (step == 0) return Const(numbers[0]);
@@ -29,7 +29,7 @@ struct LaneArray {
   double operator[](size_t j) const { return at[j]; }
 };
 
-// The logarithm of the probability of an element x of each row.
+// The log-probability of one element x of each row.
 template <bool kScaled, class Shift, class V = typename Shift::Vector>
 inline Wide<V> LogProbOf(const PanelLog<Shift>& log, V x, const StripTemperature<V>& t) {
   const Wide<V> from_offset = Scaled<kScaled>(Promote(x) - log.reduced.strip.sum.offset, t.value);
@@ -37,7 +37,7 @@ inline Wide<V> LogProbOf(const PanelLog<Shift>& log, V x, const StripTemperature
   return IfThenElse(Eq(log.degenerate, Wide<V>(Const(1))), Const(__builtin_nan("")), log_prob);
 }
 
-// The class of each row of a panel; -1 where it is left out, or there is no such row.
+// The class of each row of a panel; -1 where the row is ignored or absent.
 template <class D>
 inline D ClassesOf(const int64_t* targets, size_t rows) {
   constexpr size_t kLanes = sizeof(D) / sizeof(double);
@@ -52,7 +52,7 @@ inline D ClassesOf(const int64_t* targets, size_t rows) {
   return classes;
 }
 
-// The elements of those classes, 0 where there is none: of columns, and of rows.
+// The elements of those classes, 0 where there is none; from columns, and from rows.
 template <class StripType, class V>
 inline V ElementsOf(const StripType& x, V classes) {
   V found = Set<V>(0), index = Set<V>(0);
@@ -71,7 +71,7 @@ inline V ElementsOf(const Panel<S>& panel, const int64_t* targets) {
   return Load(x);
 }
 
-// The lanes of a panel's rows, as numbers or as integers.
+// Stores the lanes of a panel's rows, as doubles or as integers.
 template <class D>
 inline void StoreFirst(const D& lanes, size_t rows, double* out) {
   constexpr size_t kLanes = sizeof(D) / sizeof(double);
@@ -88,26 +88,26 @@ inline void StoreFirst(const D& lanes, size_t rows, int64_t* out) {
   for (size_t j = 0; to == some && j < rows; ++j) out[j] = some[j];
 }
 
-// What a row that is left out has none of is 0.
+// 0 for ignored rows.
 template <class D>
 inline D OfCounted(const D& lanes, const D& classes) {
   return IfThenElse(Lt(classes, D(Const(0))), D(Const(0)), lanes);
 }
 
-// The gradient's numbers of each lane, as the formula of LossBatch names them, and the element of the target.
+// The gradient's coefficients for each lane, named as in the formula of LossBatch, and its element at the target.
 template <class V>
 struct Slopes {
   Wide<V> gain, add, at_target;
 };
 
-// Arithmetic's NaN, which narrows to 16 bits, for one of any kind.
+// Replaces any NaN by the one of arithmetic, which stays NaN when narrowed to 16 bits.
 template <class D>
 inline D PlainNan(const D& x) {
   return IfThenElse(Eq(x, x), x, D(Const(__builtin_nan(""))));
 }
 
-// gain (p - 1) + (gain - target_gain) + add, where gain p and target_gain may nearly cancel: 1 - p is the rest of the sum
-// where the target is the largest element; otherwise p is at most 1/2 and nothing cancels.
+// gain (p - 1) + (gain - target_gain) + add, where gain p and target_gain may nearly cancel. If the target is the
+// largest element, 1 - p is taken from the rest of the sum; otherwise p is at most 1/2 and nothing cancels.
 template <class Shift, class V = typename Shift::Vector>
 inline Slopes<V> SlopesOf(const LossBatch& b, size_t first, size_t rows, const PanelLog<Shift>& log, V target,
                           const Wide<V>& lse) {
@@ -119,7 +119,7 @@ inline Slopes<V> SlopesOf(const LossBatch& b, size_t first, size_t rows, const P
       Promote(ScaledExp(target, log.reduced.strip.shift)) * Const(ExpConstants<typename V::Scalar>::kUnscale);
   const D is_largest = Promote(IfThenElse(Eq(target, log.reduced.strip.max), Set<V>(1), Set<V>(0)));
   const D missing = IfThenElse(Eq(is_largest, one), log.reduced.rest.hi / sum.hi, one - term / sum.hi);
-  // 0 times an infinite lse is left out.
+  // Without lse_gain, an infinite lse must not make NaN.
   const D lse_gain = lanes(b.lse_gain);
   const D gain = PlainNan(lanes(b.gain) + IfThenElse(Eq(lse_gain, zero), zero, lse_gain * lse));
   const D add = PlainNan(lanes(b.add));
@@ -134,7 +134,7 @@ inline void FinishGradient(const Panel<S>& panel, const D& classes, const D& deg
                 [&](size_t j) { memset(panel.Out(j), 0, panel.n * sizeof(S)); });
 }
 
-// What a panel whose rows were reduced has to say of its loss, the gradient apart.
+// Stores the lse and the log-probability of the target for the rows of a reduced panel.
 template <bool kScaled, class Shift, class V = typename Shift::Vector>
 inline void StoreLogProbs(const LossBatch& b, size_t first, size_t rows, const PanelLog<Shift>& log, V at_target,
                           const Wide<V>& classes, const Wide<V>& lse, const StripTemperature<V>& t) {
@@ -179,7 +179,7 @@ inline void CrossEntropyTransposed(const LossBatch& b, size_t first, const Panel
 template <bool kScaled, class S, class V = VecOf<S>>
 inline void CrossEntropyAlong(const LossBatch& b, size_t first, const Panel<S>& panel, const StripTemperature<V>& t) {
   using T = Compute<S>;
-  const auto log = ReduceAlongTo<PanelLog, kScaled, false>(panel, t, b.scratch, b.y != nullptr);
+  const auto log = ReduceAlongTo<PanelLog, kScaled, false, true>(panel, t, b.scratch);
   const int64_t* target = b.target + first;
   const auto classes = ClassesOf<Wide<V>>(target, panel.rows);
   const V at_target = ElementsOf(panel, target);
@@ -208,7 +208,7 @@ inline void CrossEntropyAlong(const LossBatch& b, size_t first, const Panel<S>& 
 
 // ---- the largest element, and the target's rank ----
 
-// The first index at which a row of a panel has its maximum; 0 where that is not a number, or no number exceeds -inf.
+// The first index at which a row of a panel attains its maximum; 0 if the maximum is NaN or -inf.
 template <class S, class V = VecOf<S>>
 inline void FirstLargest(const Panel<S>& panel, V max, int64_t* ids) {
   using T = Compute<S>;
@@ -227,7 +227,7 @@ inline void FirstLargest(const Panel<S>& panel, V max, int64_t* ids) {
     ids[j] = static_cast<int64_t>(i + lane);
   }
 }
-// The same of columns.
+// The same for columns.
 template <class StripType, class V>
 inline V FirstLargest(const StripType& x, V max) {
   V first = Set<V>(0);
@@ -237,7 +237,7 @@ inline V FirstLargest(const StripType& x, V max) {
   return IfThenElse(Eq(max, Set<V>(Source<typename V::Scalar>::kLowest)), Set<V>(0), first);
 }
 
-// 1 + how many elements of a column exceed `target`.
+// 1 + the number of elements of a column above `target`.
 template <class StripType, class V>
 inline V RankOf(const StripType& x, V target) {
   const V one = Set<V>(1);
@@ -248,7 +248,7 @@ inline V RankOf(const StripType& x, V target) {
   return rank;
 }
 
-// What both ways have in common: first_largest(ids), at_target() and ranks(target, ranks) look into the rows.
+// The part common to both layouts: first_largest(ids), at_target() and ranks(target, ranks) read the rows.
 template <bool kScaled, class S, class Shift, class V, class FirstOf, class AtTarget, class Ranks>
 inline void StoreStats(const RowStatsBatch& b, size_t first, const Panel<S>& panel, const PanelLog<Shift>& log,
                        const StripTemperature<V>& t, FirstOf first_largest, AtTarget at_target, Ranks ranks) {
@@ -278,7 +278,7 @@ inline void StatsTransposed(const RowStatsBatch& b, size_t first, const Panel<S>
 
 template <bool kScaled, class S, class V = VecOf<S>>
 inline void StatsAlong(const RowStatsBatch& b, size_t first, const Panel<S>& panel, const StripTemperature<V>& t) {
-  const auto log = ReduceAlongTo<PanelLog, kScaled, false>(panel, t, b.scratch);
+  const auto log = ReduceAlongTo<PanelLog, kScaled, false, true>(panel, t, b.scratch);
   StoreStats<kScaled>(
       b, first, panel, log, t, [&](int64_t* ids) { FirstLargest(panel, log.reduced.strip.max, ids); },
       [&](const int64_t* targets) { return ElementsOf(panel, targets); },
@@ -293,7 +293,7 @@ inline void StatsAlong(const RowStatsBatch& b, size_t first, const Panel<S>& pan
 
 // ---- batches ----
 
-// f(scaled, transposed, first, panel, temperatures) for every panel of rows.
+// Calls f(scaled, transposed, first, panel, temperatures) for every panel of rows.
 template <class S, class Batch, class F>
 inline void ForEachLossPanel(const Batch& b, S* y, ptrdiff_t y_stride, F f) {
   using V = VecOf<S>;

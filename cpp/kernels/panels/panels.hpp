@@ -27,7 +27,7 @@ template <bool kScaled, class S, class V = VecOf<S>>
 inline void SoftmaxAlong(const Panel<S>& panel, const StripTemperature<V>& t, void* scratch) {
   using T = Compute<S>;
   const Waiting<T> waiting(scratch, panel.n);
-  const auto strip = ReduceAlong<kScaled, kCoarseWillDo<S>, false>(panel, t.vector, waiting);
+  const auto strip = ReduceAlong<kScaled, kCoarseWillDo<S>, false, true>(panel, t.vector, waiting);
   const LaneDivisors<V> divisors(strip.sum);
   MapAlong(panel, [&](size_t j, auto map) {
     const Divisor<V> divisor = divisors[j];
@@ -51,7 +51,7 @@ inline RowSum RowOf(const SumOfExp<D>& lanes, size_t j) {
   return {numbers[0][j], numbers[1][j], numbers[2][j], numbers[3][j], numbers[4][j], numbers[5][j]};
 }
 
-// The sum of each row without its largest term; where it is tiny, from the row itself.
+// The sum of each row without its largest term; where that is tiny, it is summed again from the row.
 template <class S, class Shift, class V = typename Shift::Vector>
 inline Pair<Wide<V>> RestAlong(const Panel<S>& panel, const StripSum<Shift>& strip, const StripTemperature<V>& t) {
   using T = Compute<S>;
@@ -74,8 +74,8 @@ inline Pair<Wide<V>> RestAlong(const Panel<S>& panel, const StripSum<Shift>& str
   return {LoadLanes<F64>(hi, kWhole, 0.0), LoadLanes<F64>(lo, kWhole, 0.0)};
 }
 
-// Sums, in which a lane where `degenerate` is 1 has what DegenerateSum says. (By value: what has an address would be kept
-// in memory by all callers.)
+// The sums, with the result of DegenerateSum in the lanes where `degenerate` is 1. (By value: an argument whose address
+// is taken would be kept in memory by all callers.)
 template <class S, class D>
 BOLTZMAX_RARE inline D MarkDegenerateRows(const Panel<S>& panel, D degenerate, D sums, D maxima) {
   constexpr size_t kLanes = Panel<S>::kRows;
@@ -87,12 +87,12 @@ BOLTZMAX_RARE inline D MarkDegenerateRows(const Panel<S>& panel, D degenerate, D
   return LoadLanes<F64>(hi, kWhole, 0.0);
 }
 
-// What the rows of a panel were reduced to.
+// The result of reducing the rows of a panel.
 template <class Shift>
 struct PanelSum {
   using V = typename Shift::Vector;
   StripRest<Shift> reduced;
-  Wide<V> degenerate;  // 1 in the lanes of rows without a finite maximum or with NaN, else 0
+  Wide<V> degenerate;  // 1 in the lanes of rows that have NaN or no finite maximum, else 0
 
   template <class S, class Reduce>
   PanelSum(const Panel<S>& panel, Reduce reduce) : reduced(reduce()), degenerate(DegenerateLanes(reduced.strip.sum)) {
@@ -103,7 +103,7 @@ struct PanelSum {
   bool AnyDegenerate() const { return Any(Eq(degenerate, Wide<V>(Const(1)))); }
 };
 
-// The same, with the logarithms of the sums.
+// The same with the logarithms of the sums.
 template <class Shift>
 struct PanelLog : PanelSum<Shift> {
   Pair<Wide<typename Shift::Vector>> log_sum;
@@ -113,8 +113,8 @@ struct PanelLog : PanelSum<Shift> {
       : PanelSum<Shift>(panel, reduce), log_sum(LogOfShort(this->reduced.strip, this->reduced.rest)) {}
 };
 
-// A panel reduced to a PanelSum or PanelLog. Transposed, its rows lie in `columns`, and all but the largest exponentials in
-// `terms`.
+// Reduces a panel to a PanelSum or PanelLog. If transposed, its rows are then in `columns`, and all but the largest
+// exponentials in `terms`.
 template <template <class> class Result, bool kScaled, bool kCoarse, class S, class V = VecOf<S>>
 inline auto ReduceTransposedTo(const Panel<S>& panel, Columns<Compute<S>>* columns, Columns<Compute<S>>* terms,
                                const StripTemperature<V>& t) {
@@ -123,13 +123,12 @@ inline auto ReduceTransposedTo(const Panel<S>& panel, Columns<Compute<S>>* colum
   const auto x = AsStrip<S, kCoarse>(columns->at, panel.n);
   return Result<Shift>(panel, [&] { return ReduceInOrderForLog<kScaled>(x, t.vector, KeepInColumns<V>{terms->at}); });
 }
-template <template <class> class Result, bool kScaled, bool kCoarse, class S, class V = VecOf<S>>
-inline auto ReduceAlongTo(const Panel<S>& panel, const StripTemperature<V>& t, void* scratch,
-                          bool wants_terms = false) {
+template <template <class> class Result, bool kScaled, bool kCoarse, bool kWantsTerms, class S, class V = VecOf<S>>
+inline auto ReduceAlongTo(const Panel<S>& panel, const StripTemperature<V>& t, void* scratch) {
   using Shift = typename Source<S, kCoarse>::template Shift<kScaled>;
   const Waiting<Compute<S>> waiting(scratch, panel.n);
   return Result<Shift>(panel, [&] {
-    return StripRest<Shift>([&] { return ReduceAlong<kScaled, kCoarse, true>(panel, t.vector, waiting, wants_terms); },
+    return StripRest<Shift>([&] { return ReduceAlong<kScaled, kCoarse, true, kWantsTerms>(panel, t.vector, waiting); },
                             [&](const auto& strip) { return RestAlong(panel, strip, t); });
   });
 }
@@ -165,7 +164,7 @@ inline void LogSoftmaxTransposed(const Panel<S>& panel, const StripTemperature<V
 template <bool kScaled, class S, class V = VecOf<S>>
 inline void LogSoftmaxAlong(const Panel<S>& panel, const StripTemperature<V>& t, void* scratch) {
   using T = Compute<S>;
-  const auto log = ReduceAlongTo<PanelLog, kScaled, kCoarseWillDo<S>>(panel, t, scratch);
+  const auto log = ReduceAlongTo<PanelLog, kScaled, kCoarseWillDo<S>, false>(panel, t, scratch);
   const auto shifts = LogShift<V>::template Make<kScaled>(log.reduced.strip.sum.offset, log.log_sum);
   T offset[V::kLanes], minus_high[V::kLanes], low[V::kLanes];
   Store(offset, shifts.offset);
@@ -204,8 +203,8 @@ inline void StoreLanesTo(const Panel<S>& panel, const D& result) {
   for (size_t j = 0; j < panel.rows; ++j) *panel.Out(j) = numbers[j];
 }
 
-// logsumexp of panels. From a panel's sums to their logarithms leads one long chain of instructions; for floats, those of
-// some panels are taken together, so that the processor has several to work on.
+// logsumexp of panels. A long chain of instructions leads from a panel's sums to their logarithms; for floats, several
+// panels are buffered and finished together, so that the processor can overlap their chains.
 template <bool kScaled, class S>
 struct LogSumExpPanels {
   using V = VecOf<S>;
@@ -238,7 +237,8 @@ struct LogSumExpPanels {
   void Finish() {
     for (size_t i = 0; i < count; ++i) {
       const Waits& w = waiting[i];
-      const D usual = w.offset + LogOfTopAndRest(w.a, w.exponent, w.top, w.rest);
+      const auto log = LogOfTopAndRest(w.a, w.exponent, w.top, w.rest);
+      const D usual = (w.offset + log.hi) + log.lo;
       StoreLanesTo(w.panel, IfThenElse(Eq(w.degenerate, D(Const(1))), w.special, usual));
     }
     count = 0;

@@ -1,4 +1,4 @@
-// What turns rows into lanes: squares of kPart numbers that are transposed, and vectors that are folded side by side.
+// Turning rows into lanes: squares of kPart numbers are transposed, and vectors are folded side by side.
 #pragma once
 
 #include "../math/wide_sum.hpp"
@@ -21,7 +21,7 @@ inline void TransposeParts(F64 (&v)[2]) {
   v[0] = low;
 }
 
-// The same of sums in twice the precision.
+// The same for sums in twice the precision.
 #define BOLTZMAX_OF_PAIRS(Shuffle)                             \
   template <class V>                                           \
   inline Pair<V> Shuffle(const Pair<V>& a, const Pair<V>& b) { \
@@ -35,8 +35,9 @@ BOLTZMAX_OF_PAIRS(JoinEvenQuarters)
 BOLTZMAX_OF_PAIRS(JoinOddQuarters)
 #undef BOLTZMAX_OF_PAIRS
 
-// Lane r of the result is op over the lanes of v[r], for kLanes vectors, or pairs of them: halves onto halves, as
-// FoldLanes does, so that the sum of a row has the same bits. Each step makes one vector of two, in three instructions.
+// Lane r of the result is op over the lanes of v[r], for kLanes vectors, or pairs of them. Folds halves onto halves, as
+// FoldLanes does, so that the sum of a row has the same bits. Each step makes one vector out of two with three
+// instructions.
 template <class V, class E, class Op>
 inline E FoldRows(const E* v, Op op) {
   constexpr size_t kPart = V::kPart, kParts = V::kLanes / kPart;

@@ -1,7 +1,7 @@
-// The passes over a row. An operation is a few of them with lambdas that read like its formula.
+// Passes over a row. An operation is a few of them, with lambdas that read like its formula.
 //
-// A lambda is called as f(i, lanes): i is the first element and lanes says how many follow, Whole<U> or Partial<U>; what
-// it loads and returns is a Block<V, U>. The end of a row goes through the same code as its middle.
+// A lambda is called as f(i, lanes): i is the first element, and lanes, Whole<U> or Partial<U>, gives the number of
+// elements. It loads and returns a Block<V, U>. The end of a row goes through the same code as its middle.
 #pragma once
 
 #include "../isa/block.hpp"
@@ -15,13 +15,13 @@ struct Bool {
   static constexpr bool value = kValue;
 };
 
-// f(scaled) with the boolean as a type.
+// Calls f(scaled) with the boolean as a type.
 template <class F>
 inline void WithBool(bool scaled, F f) {
   scaled ? f(Bool<true>{}) : f(Bool<false>{});
 }
 
-// f for every element of a row of n, in blocks of U vectors.
+// Calls f for every element of a row of n, in blocks of U vectors.
 template <class V, size_t U, class F>
 inline void ForEachBlock(size_t n, F f) {
   constexpr size_t kStep = U * V::kLanes;
@@ -33,8 +33,8 @@ inline void ForEachBlock(size_t n, F f) {
   f(i, Partial<U>{rest});
 }
 
-// f for every element of a row so short that the processor works on several: what is left after the blocks of four goes
-// vector by vector, so that no lane computes in vain but in the last.
+// Calls f for every element of a row so short that the processor works on several at once. After the blocks of four
+// vectors, the rest goes vector by vector, so that only the last vector has idle lanes.
 template <class V, class F>
 inline void ForEachVectorOf(size_t n, F f) {
   size_t i = 0;
@@ -43,7 +43,7 @@ inline void ForEachVectorOf(size_t n, F f) {
   if (i < n) f(i, Partial<1>{n - i});
 }
 
-// The maximum of f; NaN is passed over.
+// The maximum of f; NaN is ignored.
 template <class V, class F>
 inline typename V::Scalar MaxOver(size_t n, F f) {
   V max = Set<V>(-static_cast<typename V::Scalar>(__builtin_inff()));
@@ -59,8 +59,8 @@ inline Sum SumOver(size_t n, F f) {
   return sum.Total();
 }
 
-// y = f, element by element. Streaming bypasses the cache, for results that would not stay in it anyway; it writes whole
-// aligned vectors, with ordinary stores before and after.
+// y = f, element by element. Streaming bypasses the cache, for results that would not stay in it anyway. It writes
+// whole aligned vectors, with ordinary stores before and after them.
 template <class V, class S, class F>
 inline void MapTo(S* y, size_t n, bool stream, F f) {
   const auto store = [&](size_t i, auto lanes) { StoreLanes(y + i, f(i, lanes), lanes); };

@@ -1,5 +1,5 @@
-// A row's maximum and the sum of its exponentials, in one pass: ReduceRow. What NaN, infinities and masks do to a sum is
-// decided here.
+// A row's maximum and the sum of its exponentials in one pass: ReduceRow. This file decides how NaN, infinities and
+// masks affect a sum.
 #pragma once
 
 #include <type_traits>
@@ -11,7 +11,7 @@
 namespace boltzmax::kernels {
 namespace {
 
-// Whether exp may be coarse where the result has S's digits. Not for logsumexp: max + log(sum) may cancel.
+// Whether exp may be coarse for a result with S's digits. Not for logsumexp: max + log(sum) may cancel.
 template <class S>
 inline constexpr bool kCoarseWillDo = sizeof(S) == 2;
 
@@ -24,7 +24,7 @@ struct Source {
   using Shift = ExpShift<V, kScaled, ReductionOf<V, kCoarse>>;
   static constexpr T kLowest = -static_cast<T>(__builtin_inff());
   const S* x;
-  const uint8_t* mask;  // or null: asked for once a block, which costs nothing beside a second copy of every kernel
+  const uint8_t* mask;  // or null; tested once per block, at no cost next to a second copy of every kernel
 
   template <class Lanes>
   Block<V, Lanes::kVectors> operator()(size_t i, Lanes lanes) const {
@@ -53,14 +53,14 @@ inline bool AnyNan(const Src& x, size_t n) {
   return MaxOver<V>(n, is_nan) > T(0);
 }
 
-// A row without a finite maximum: nothing to sum, but NaN must not be lost.
+// The sum of a row without a finite maximum: there is nothing to sum, but NaN must not be lost.
 template <class Src>
 BOLTZMAX_RARE inline RowSum DegenerateSum(const Src& x, size_t n, double max) {
   const double sum = AnyNan(x, n) ? __builtin_nan("") : (max > 0 ? max : 0.0);
   return {max, 0.0, 0.0, 0.0, sum, 0.0};
 }
 
-// The largest element's own exponential comes from the same instructions as in the sum, so that it can be taken out.
+// The exponential of the largest element, by the same instructions as in the sum, so that it can be taken out of it.
 template <class Shift>
 inline double LargestTerm(typename Shift::T max, const Shift& shift) {
   using V = typename Shift::Vector;
@@ -78,7 +78,7 @@ inline RowSum MakeRowSum(typename Shift::T max, const Shift& shift, Sum sum) {
           sum.lo * C::kUnscale};
 }
 
-// What becomes of the exponentials beside their sum; and whether the logarithm of that is wanted.
+// What is done with each exponential besides summing, and whether the logarithm of the sum is wanted (kForLog).
 struct KeepNothing {
   static constexpr bool kForLog = true;
   template <class Lanes, class B>
@@ -100,15 +100,16 @@ struct KeepForLog : F {
 template <class F>
 KeepForLog(F) -> KeepForLog<F>;
 
-// Rows this short have few terms for their roundings to cancel. Where the logarithm of their sum is wanted, every term is
-// added on its own; and with what its rounding lost, in rows so short that a term or two make up all of the sum.
+// Rows this short have so few terms that their rounding errors do not cancel. If the logarithm of the sum is wanted,
+// every term is added singly; in rows of fewer than kTiny elements, where a term or two make up the whole sum, its
+// rounding error is added, too.
 inline constexpr size_t kShort = 512, kTiny = 8;
 
-// Rows of at most so many elements go by panels: panels.hpp. All of a panel stays in the first-level cache.
+// Rows of at most this many elements go by panels: panels.hpp. A whole panel stays in the first-level cache.
 template <class T>
 inline constexpr size_t kPaneled = kMostPaneled * sizeof(float) / sizeof(T);
 
-// The sum of terms(i, lanes), each an ExpTerms: one by one in a short row, otherwise by trees.
+// The sum of terms(i, lanes), each an ExpTerms: singly in a short row, otherwise by trees.
 template <class V, class Keep, class F>
 inline Sum SumOfTerms(size_t n, Keep keep, F terms) {
   if constexpr (Keep::kForLog) {
@@ -141,8 +142,8 @@ BOLTZMAX_KERNEL inline RowSum ReduceKnowingMax(const Src& x, size_t n, const Tem
   return MakeRowSum(max, shift, sum);
 }
 
-// Asks for what will be read some two microseconds from now. The processor's own prefetchers stop at the second-level
-// cache; the loop has too many instructions on their way to wait for even that.
+// Prefetches what will be read some two microseconds from now. The processor's own prefetchers stop at the second-level
+// cache, and the loop has too many instructions in flight to wait even for that.
 template <class S, class Lanes>
 inline void PrefetchAhead(const S* x, Lanes) {
   constexpr size_t kAhead = 16384, kLine = 64, kBytes = Lanes::kVectors * Vec<Compute<S>>::kLanes * sizeof(S);
@@ -150,7 +151,7 @@ inline void PrefetchAhead(const S* x, Lanes) {
   for (size_t b = 0; b < kBytes; b += kLine) __builtin_prefetch(reinterpret_cast<const char*>(x) + kAhead + b);
 }
 
-// The maximum of the row's first elements: a guess at its own.
+// The maximum of the row's first elements, as a guess at that of the row.
 template <class Src>
 inline typename Src::T GuessMax(const Src& x, size_t n) {
   using V = typename Src::V;
@@ -158,11 +159,11 @@ inline typename Src::T GuessMax(const Src& x, size_t n) {
   return MaxOver<V>(n < kHead ? n : kHead, x);
 }
 
-// The maximum and the sum of exponentials, each of which is handed to keep(i, lanes, e).
+// The maximum and the sum of the exponentials, each of which is passed to keep(i, lanes, e).
 //
-// One pass will do: the terms are scaled by a power of two, and any power near that of the maximum is as good as its
-// own, to the last bit. The guess is nearly always near enough; if not, the sum is taken again, now that the maximum is
-// known. Where keep overwrites x there is no second time: then `known` asks for the maximum of the whole row first.
+// One pass is enough: the terms are scaled by a power of two, and any power near that of the maximum gives the same
+// bits. The guess is nearly always near enough; if not, the sum is taken again with the true maximum. If keep
+// overwrites x, a second pass is impossible: then `known` requires the maximum of the whole row first.
 template <bool kScaled, class Src, class Keep>
 BOLTZMAX_KERNEL inline RowSum ReduceRow(const Src& x, size_t n, double temperature, typename Src::T guess, Keep keep,
                                         bool far, bool known = false) {

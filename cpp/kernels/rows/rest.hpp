@@ -1,4 +1,4 @@
-// The logarithm of a row's sum: where one term makes up much of it, from the sum of the others.
+// The logarithm of a row's sum; where one term makes up much of it, from the sum of the others.
 #pragma once
 
 #include "../math/log_sum.hpp"
@@ -11,9 +11,9 @@ namespace {
 template <class T>
 inline constexpr double kTinyRest = sizeof(T) == sizeof(float) ? 0x1p-24 : 0x1p-48;
 
-// The sum without its largest term. That term has spoilt the digits of no other but those of the four that it was added
-// up with: their tree is taken out, and the others of the four are put back, each with what its own rounding lost.
-// The largest is v.part[slot], lane by lane.
+// The sum without its largest term. That term spoils only the digits of the four that it was added up with: their tree
+// is subtracted, and the other three are added again, each with its own rounding error. The largest is v.part[slot],
+// lane by lane.
 template <class V, class Shift>
 inline Pair<Wide<V>> WithoutLargest(Pair<Wide<V>> sum, const Block<V, 4>& v, V slot, const Shift& shift) {
   using T = typename V::Scalar;
@@ -52,7 +52,7 @@ inline V LaneIndex() {
   return Load(index);
 }
 
-// Where the last of the elements lies that equal max; one does.
+// The index of the last element that equals max; there must be one.
 template <class Src>
 inline size_t FindLast(const Src& x, size_t n, typename Src::V max) {
   using V = typename Src::V;
@@ -73,7 +73,7 @@ inline size_t FindLast(const Src& x, size_t n, typename Src::V max) {
   return begin + static_cast<size_t>(ReduceMax(last));
 }
 
-// A short row's sum was taken without trees: its largest term can be taken out as it went in.
+// A short row was summed without trees: its largest term can be subtracted as it was added.
 template <class V, class Shift>
 inline Pair<Wide<V>> WithoutLargestOfShort(const Pair<Wide<V>>& sum, size_t n, V max, const Shift& shift) {
   const Wide<V> unscale = Const(ExpConstants<typename V::Scalar>::kUnscale), zero = Const(0);

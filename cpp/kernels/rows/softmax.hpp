@@ -1,9 +1,9 @@
 // softmax, log_softmax and logsumexp of rows.
 //
-//     m = max x;  s = sum exp(x - m);     softmax = exp(x - m) / s;   log_softmax = (x - m) - log s;   logsumexp = m + log s
+//     m = max x;  s = sum exp(x - m);  softmax = exp(x - m) / s;  log_softmax = (x - m) - log s;  logsumexp = m + log s
 //
-// A row is reduced to a RowSum and mapped with it. Rows of at most kSegment elements do both in one call; core/ joins
-// the halves for longer ones. What NaN, infinities and masks do to a result is decided here, in the two maps.
+// A row is reduced to a RowSum, and then mapped with it. Rows of at most kSegment elements do both in one call; for
+// longer ones, core/ joins the halves. The two maps decide how NaN, infinities and masks affect a result.
 #pragma once
 
 #include "rest.hpp"
@@ -11,8 +11,8 @@
 namespace boltzmax::kernels {
 namespace {
 
-// 1 / sum in the kernels' scale, as a sum of two numbers: multiplying by it is as good as a division (1/2 ulp and a
-// little, and x / x is 1). Without FMA the division is done after all, by hi.
+// 1 / sum in the kernels' scale, as a sum of two numbers. Multiplying by it is as good as a division (1/2 ulp and a
+// little, and x / x is 1). Without FMA, there is a division by hi instead.
 template <class V>
 struct Divisor {
   V hi, lo;
@@ -22,7 +22,7 @@ struct Divisor {
     const Wide<V> scale = Const(ExpConstants<typename V::Scalar>::kScale);
     const Wide<V> s_hi = sum_hi * scale, s_lo = sum_lo * scale;
     if constexpr (V::kHasFma) {
-      // One of Newton's steps: 1 / s = hi / (1 - rest) with rest = 1 - hi s, of which hi + hi rest is left.
+      // One Newton step: 1 / s = hi / (1 - rest) with rest = 1 - hi s, of which hi + hi rest is kept.
       hi = Set<V>(1) / Demote(s_hi);
       const Wide<V> wide = Promote(hi), rest = NegMulAdd(wide, s_hi, Const(1)) - wide * s_lo;
       lo = Demote(wide * rest);
@@ -34,7 +34,7 @@ struct Divisor {
   explicit Divisor(const RowSum& sum) : Divisor(Const(sum.hi), Const(sum.lo)) {}
 };
 
-// The divisors of lanes, of which one lane is wanted in all.
+// A divisor per lane; [lane] broadcasts one of them to all lanes.
 template <class V>
 struct LaneDivisors {
   typename V::Scalar hi[V::kLanes], lo[V::kLanes];
@@ -60,7 +60,7 @@ inline B Divide(const B& e, const Divisor<V>& by) {
 
 // ---- the maps ----
 
-// No probabilities to be had: NaN, but a masked element is 0 all the same.
+// For a row without probabilities: NaN, but 0 for masked elements.
 template <class Src, class S>
 BOLTZMAX_RARE inline void SoftmaxMapDegenerate(const Src& x, S* y, size_t n) {
   using V = typename Src::V;
@@ -78,7 +78,7 @@ inline void SoftmaxMap(const Src& x, S* y, size_t n, double temperature, const R
   MapTo<V>(y, n, stream, [&](size_t i, auto lanes) { return Divide(ScaledExp(x(i, lanes), shift), divisor); });
 }
 
-// y = gain * softmax(x) + add. Degenerate rows are NaN, masked elements too: there is nothing to learn from either.
+// y = gain * softmax(x) + add. Degenerate rows are NaN, masked elements included: neither has a gradient.
 template <bool kScaled, class Src, class S>
 inline void AffineSoftmaxMap(const Src& x, S* y, size_t n, double temperature, const RowSum& sum, double gain,
                              double add, bool stream) {
@@ -94,9 +94,9 @@ inline void AffineSoftmaxMap(const Src& x, S* y, size_t n, double temperature, c
   });
 }
 
-// What log_softmax subtracts: x/T - logsumexp = ((x - offset)/T + minus_high) - low, where low - minus_high has twice the
-// precision. Without a temperature the offset is 0, and x - max is never rounded. As minus_high is never -0, neither is the
-// logarithm of 1, even of a row that is [-0].
+// What log_softmax subtracts: x/T - logsumexp = ((x - offset)/T + minus_high) - low, where low - minus_high has twice
+// the precision. Without a temperature the offset is 0, and x - max is never rounded. Since minus_high is never -0, the
+// logarithm of probability 1 is not -0 either, even for the row [-0].
 template <class V>
 struct LogShift {
   V offset, minus_high, low;
@@ -115,7 +115,8 @@ struct LogShift {
 template <bool kScaled, class B, class V>
 inline B SubtractLog(B x, const LogShift<V>& shift, const Temperature<V>& t) {
   if constexpr (kScaled) {
-    // Where d / T overflows, be it -inf or finite, the product with the small half of 1/T must not: it could be +inf.
+    // Where d / T overflows, whether d is -inf or finite, the product with the small half of 1/T must not: it could be
+    // +inf.
     const V lowest = Set<V>(-ExpConstants<typename V::Scalar>::kHuge);
     const B d = x - shift.offset;
     const B finite = Max(B(Max(lowest, lowest * t.value)), d);
@@ -124,7 +125,8 @@ inline B SubtractLog(B x, const LogShift<V>& shift, const Temperature<V>& t) {
   return (x + shift.minus_high) - shift.low;
 }
 
-// No finite maximum, or NaN: the logarithms are NaN but below +inf, which outweighs every finite score.
+// For rows that have NaN or no finite maximum: the logarithms are NaN, except below +inf, which outweighs every finite
+// score.
 template <class V, class B>
 inline B DegenerateLog(const B& x, bool all_nan) {
   using T = typename V::Scalar;
@@ -154,9 +156,9 @@ inline void LogSoftmaxMap(const Src& x, S* y, size_t n, double temperature, cons
 
 // ---- whole rows ----
 
-// Each operation on a row has two halves, Reduce and Map, so that those of neighbouring rows can overlap: between the sum and
-// what is done with it lies a chain of some eighty cycles in which the next row is read. Finish is the second half for a
-// segment of a longer row.
+// Each operation on a row has two halves, Reduce and Map, so that those of neighbouring rows can overlap: between the
+// sum and its first use is a chain of some eighty cycles, in which the next row is read. Finish is the second half for
+// a segment of a longer row.
 
 template <class S>
 struct SoftmaxOp {
@@ -164,7 +166,7 @@ struct SoftmaxOp {
   using V = Vec<T>;
   static constexpr bool kCoarse = kCoarseWillDo<S>;
   S* y;
-  T* e;  // where the exponentials wait: y itself or scratch; null to compute them again
+  T* e;  // where the exponentials are kept: y itself or scratch; null to compute them again
   RowSum sum;
 
   template <bool kScaled, class Src>

@@ -1,4 +1,4 @@
-// What else one reading of a row tells: the mean score, how many elements exceed another, and which.
+// Further statistics of a row: the mean score, how many elements exceed a number, and which.
 #pragma once
 
 #include "reduce.hpp"
@@ -19,8 +19,9 @@ inline V SumOfProducts(const Block<V, U>& a, const Block<V, U>& b) {
   return even + odd;
 }
 
-// sum_j x_j exp(x_j) / sum_j exp(x_j) - max, taken about a number near the maximum so that nothing cancels: about the guess, and
-// where that was poor, or where -inf was multiplied by 0, about the maximum itself (kCareful).
+// The mean sum_j x_j exp(x_j) / sum_j exp(x_j), less the maximum. It is taken about a number near the maximum, so that
+// nothing cancels: about the guess; or, where that was poor or -inf was multiplied by 0, about the maximum itself
+// (kCareful).
 template <bool kScaled, bool kCareful = false, class Src>
 inline RowSum ReduceMean(const Src& x, size_t n, double temperature, bool far, double* mean) {
   using V = typename Src::V;
@@ -30,10 +31,11 @@ inline RowSum ReduceMean(const Src& x, size_t n, double temperature, bool far, d
   const V center = Set<V>(guess - guess == T(0) ? guess : T(0));
   WideSum<V> moment;
   const RowSum sum = ReduceRow<kScaled>(x, n, temperature, guess, KeepForLog{[&](size_t i, auto lanes, const auto& e) {
-                                          if (i == 0) moment = {};  // the row is begun anew where the guess was poor
+                                          if (i == 0) moment = {};  // starts over where the guess was poor
                                           auto distance = ZeroBeyond(x(i, lanes) - center, lanes);
                                           if constexpr (kCareful) {
-                                            // Where a term has vanished, so has its share, however far away.
+                                            // Where a term has vanished, so has its share, even at an infinite
+                                            // distance.
                                             const decltype(distance) zero = Set<V>(0);
                                             distance = IfThenElse(Eq(e, zero), zero, distance);
                                           }
@@ -66,7 +68,7 @@ template <class Src>
 inline size_t CountAbove(const Src& x, size_t n, double limit) {
   using V = typename Src::V;
   using T = typename Src::T;
-  // Ones add up exactly as long as a row fits a segment.
+  // Adding ones is exact, since a row is no longer than a segment.
   Block<V, 4> counts = Set<V>(0);
   const V bound = Set<V>(static_cast<T>(limit)), one = Set<V>(1);
   ForEachBlock<V, 4>(n, [&](size_t i, auto lanes) {
@@ -84,7 +86,7 @@ inline size_t CountAbove(const Src& x, size_t n, double limit) {
 }
 
 // The maxima of groups of elements, one for each lane of four vectors: the k-th largest of them bounds the k-th largest
-// element from below. What is left after the last four vectors is in no group.
+// element from below. Elements after the last four whole vectors are in no group.
 template <class Src>
 inline size_t MaximaOfGroups(const Src& x, size_t n, double* maxima) {
   using V = typename Src::V;
@@ -99,7 +101,7 @@ inline size_t MaximaOfGroups(const Src& x, size_t n, double* maxima) {
   return kStep;
 }
 
-// The maximum of eight vectors; NaN is passed over as far as Max does.
+// The maximum of eight vectors; NaN is ignored as far as Max ignores it.
 template <class V>
 inline V MaxOfEight(const Block<V, 8>& b) {
   const V low = Max(Max(b.part[0], b.part[1]), Max(b.part[2], b.part[3]));
@@ -115,7 +117,7 @@ inline size_t FindAbove(const Src& x, size_t n, double limit, size_t begin, size
   const V bound = Set<V>(static_cast<T>(limit));
   *count = 0;
   while (begin < n) {
-    // Most blocks hold none: one maximum and one comparison for all of it.
+    // Most blocks hold none: one maximum and one comparison decide.
     if (begin + kStep <= n && !Any(Lt(bound, MaxOfEight(x(begin, Whole<8>{}))))) {
       begin += kStep;
       continue;

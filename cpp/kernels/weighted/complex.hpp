@@ -11,10 +11,10 @@ struct Complex {
   B re, im;
 };
 
-// cos y + i sin y for |y| <= kMostAngle, within 2^-52 of it.
+// cos y + i sin y. Max error 2^-52, valid for |y| <= kMostAngle.
 //
-// y = k pi/2 + r with |r| <= pi/4: two parts of pi/2 have 33 digits, so their products with k, of 17, are exact (Cody & Waite).
-// The polynomials are those of fdlibm's __kernel_cos and __kernel_sin (Sun Microsystems, 1993).
+// y = k pi/2 + r with |r| <= pi/4. Two parts of pi/2 have 33 binary digits and k has 17, so their products are exact
+// (Cody & Waite). The polynomials are those of fdlibm's __kernel_cos and __kernel_sin (Sun Microsystems, 1993).
 template <class B>
 inline Complex<B> Cis(const B& y) {
   constexpr double kPart1 = 0x1.921fb544p+0, kPart2 = 0x1.0b4611a6p-34, kPart3 = 0x1.3198a2e037073p-69;
@@ -38,7 +38,7 @@ inline Complex<B> Cis(const B& y) {
   const B sin = MulAdd(r * z, p, r);
   const B half = z * B(Const(0.5)), head = one - half;
   const B cos = head + MulAdd(z * z, q, (one - head) - half);
-  // k mod 4, from -2 to 2: a rotation by so many right angles.
+  // k mod 4, from -2 to 2: a rotation by that many right angles.
   const B turns = NegMulAdd(MulAdd(k, B(Const(0.25)), magic) - magic, B(Const(4)), k);
   const auto is_odd = Eq(turns * turns, one);
   const B re = IfThenElse(is_odd, sin, cos), im = IfThenElse(is_odd, cos, sin);
@@ -47,7 +47,7 @@ inline Complex<B> Cis(const B& y) {
           IfThenElse(Lt(turns, lower), none - im, IfThenElse(Lt(high, turns), none - im, im))};
 }
 
-// The exponentials are kept where e_re is not null.
+// If e_re is not null, the exponentials are kept.
 BOLTZMAX_KERNEL inline ComplexSum SumComplex(const ComplexPiece& x, double max, double* e_re, double* e_im) {
   using V = Vec<double>;
   constexpr double kUnscale = ExpConstants<double>::kUnscale;
@@ -71,7 +71,7 @@ BOLTZMAX_KERNEL inline ComplexSum SumComplex(const ComplexPiece& x, double max, 
         weights = MaxOfSizes(c, weights);
         by_re = NegMulAdd(t_im, c, by_re);
         by_im = MulAdd(t_re, c, by_im);
-        // What cancels in a product counts, too.
+        // The sizes include terms that cancel within a product.
         re.size = re.size + SumOfSizes(t_im * c);
         im.size = im.size + SumOfSizes(t_re * c);
       }

@@ -1,5 +1,5 @@
-// Sums of weighted exponentials, sum_j b_j exp(x_j), and how large their terms are, which tells how many digits are left
-// where weights of both signs cancel.
+// Sums of weighted exponentials, sum_j b_j exp(x_j), and of the sizes of their terms, which tell how many digits are
+// left where weights of both signs cancel.
 #pragma once
 
 #include "../rows/reduce.hpp"
@@ -16,7 +16,7 @@ inline V SumOfSizes(const Block<V, U>& terms) {
   return sizes;
 }
 
-// The largest of the sizes, joined to m.
+// The maximum of m and of the sizes in a block.
 template <class V, size_t U>
 inline V MaxOfSizes(const Block<V, U>& block, V m) {
   BOLTZMAX_UNROLL
@@ -35,7 +35,7 @@ struct SignedSum {
     size = size + SumOfSizes(terms);
   }
 
-  // Without trees, in whose roundings equal and opposite terms would leave something of each other.
+  // Without trees: their rounding would keep equal and opposite terms from cancelling exactly.
   template <size_t U>
   void AddSingly(const Block<V, U>& terms) {
     AddEach(&sum, terms);
@@ -50,8 +50,8 @@ struct SignedSum {
   }
 };
 
-// What may be lost of n terms with weights of at most this size: exponentials below 2^-190 for floats; for doubles below
-// 2^-1150 (see ExpConstants::kFloor), but subnormal numbers are slow to compute with.
+// A bound of what n terms with weights of at most this size may have lost: exponentials below 2^-190 for floats. For
+// doubles they would be below 2^-1150 (see ExpConstants::kFloor), but subnormal numbers are slow to compute with.
 template <class T>
 inline double LostOf(size_t n, T weight) {
   constexpr double kLeast = sizeof(T) == sizeof(float) ? 0x1p-188 : 0x1p-900;
@@ -70,7 +70,7 @@ inline WeightedSum MakeWeightedSum(const Shift& shift, const SignedSum<V>& total
           lost};
 }
 
-// The sum in one pass if the first elements tell nearly how large the largest is, as in ReduceRow.
+// The sum, in one pass if the first elements give a good guess of the maximum, as in ReduceRow.
 template <class T>
 BOLTZMAX_KERNEL inline WeightedSum SumWeighted(const T* x, const T* b, size_t n) {
   using V = Vec<T>;
@@ -109,21 +109,21 @@ BOLTZMAX_KERNEL inline WeightedSum SumWeighted(const T* x, const T* b, size_t n)
 
 // ---- the same with terms in pairs of doubles ----
 
-// a + b and what its rounding lost, where |a| >= |b| (Dekker).
+// a + b and its rounding error, where |a| >= |b| (Dekker).
 template <class D>
 inline Pair<D> FastTwoSum(const D& a, const D& b) {
   const D sum = a + b;
   return {sum, b - (sum - a)};
 }
 
-// a * b and what its rounding lost.
+// a * b and its rounding error.
 template <class D>
 inline Pair<D> TwoProduct(const D& a, const D& b) {
   const D product = a * b;
   return {product, Const(0) - Remainder(product, a, b)};
 }
 
-// ln(2) / kNodes to 160 bits, together with ExpReduction's kStepHi and kStepLo.
+// The rest of ln(2) / kNodes beyond ExpReduction's kStepHi and kStepLo: together 160 bits.
 template <int kNodes>
 inline constexpr double kStepLeast = 0;
 template <>
@@ -144,14 +144,15 @@ inline Pair<D> AddSmaller(const Pair<D>& a, const Pair<D>& b) {
   return FastTwoSum(high.hi, high.lo + (a.lo + b.lo));
 }
 
-// exp(r) - 1 = r + r^2 / 2 + r^3 q(r) for |r| <= ln(2) / 16 = 0.0433. With q in double, the last summand, at most 1.4e-5, is
-// rounded thrice: the error is below 2^-67. The careful one takes the first coefficients in pairs, up to r^9 / 9!: 2^-95.
+// exp(r) - 1 = r + r^2 / 2 + r^3 q(r). Max error 2^-67, or 2^-95 if careful, valid for |r| <= ln(2) / 16 = 0.0433. With
+// q in double, the last summand, at most 1.4e-5, is rounded three times. The careful variant takes the first
+// coefficients, up to r^9 / 9!, in pairs.
 template <bool kCareful, class D>
 inline Pair<D> Expm1OfPair(const Pair<D>& r) {
   constexpr double kPoly[] = {1.0 / 87178291200, 1.0 / 6227020800, 1.0 / 479001600, 1.0 / 39916800,
                               1.0 / 3628800,     1.0 / 362880,     1.0 / 40320,     1.0 / 5040,
                               1.0 / 720,         1.0 / 120,        1.0 / 24,        1.0 / 6};
-  // What rounding the last seven of these lost.
+  // The rounding errors of the last seven of these.
   constexpr double kLow[] = {-0x1.c154f8ddc6c00p-73, 0x1.a01a01a01a01ap-76, 0x1.a01a01a01a01ap-73,
                              -0x1.f49f49f49f49fp-65, 0x1.1111111111111p-63, 0x1.5555555555555p-59,
                              0x1.5555555555555p-57};
@@ -183,8 +184,8 @@ inline Pair<D> SquaredBesideOne(const Pair<D>& s) {
   return {sum.hi, sum.lo + (square.lo + MulAdd(twice, s.lo, s.lo + s.lo))};
 }
 
-// 2^kScale exp(x - offset) 2^-K as hi + lo, within 2^-63 of it, or 2^-91 where careful. Where no powers are looked up, an
-// eighth of r is taken and the result squared thrice, which makes the error of exp(r / 8) eight times as large.
+// 2^kScale exp(x - offset) 2^-K as hi + lo. Max error 2^-63, or 2^-91 if careful, relatively. Without a table of
+// powers, exp(r / 8) is computed and squared three times, which multiplies its error by eight.
 template <bool kCareful, class B, class Shift>
 inline Pair<B> PairTermsOf(const B& x, const Shift& shift) {
   using V = typename Shift::Vector;

@@ -1,4 +1,4 @@
-"""Reading the arguments of the public functions: what is wrong with them is said here."""
+"""Read and check the arguments of the public functions; error messages are raised here."""
 
 from __future__ import annotations
 
@@ -14,19 +14,18 @@ from boltzmax import _core
 Array = NDArray[Any]
 Axis = Any
 
-# Outside of this range 1/T or T times a score leaves float32.
+# Outside this range, 1/T or T times a score overflows or underflows float32.
 LEAST_TEMPERATURE, LARGEST_TEMPERATURE = 1e-30, 1e30
 _RANGE = f"from {LEAST_TEMPERATURE:g} to {LARGEST_TEMPERATURE:g}"
 
-# A decorator of what computes in NumPy for a public function: no call warns, whatever errstate
-# the caller is in.
+# Decorator for NumPy code behind a public function: no call warns, whatever the caller's errstate.
 quietly = np.errstate(all="ignore")
 
 SUPPORTED = "float16, float32, float64, longdouble, bfloat16, integers and bool"
 
 
 def is_bfloat16(dtype: np.dtype[Any]) -> bool:
-    """Return whether it is ``ml_dtypes.bfloat16``, which compiled code is then told of."""
+    """Return whether it is ``ml_dtypes.bfloat16``; if so, register it with the compiled code."""
     if dtype.name != "bfloat16" or dtype.itemsize != 2:
         return False
     _core.register_bfloat16(dtype)
@@ -34,22 +33,22 @@ def is_bfloat16(dtype: np.dtype[Any]) -> bool:
 
 
 def is_native_float(dtype: np.dtype[Any]) -> bool:
-    """Return whether it is a float that the kernels read."""
+    """Return whether the kernels read this float dtype."""
     return dtype.char in "efd" or is_bfloat16(dtype)
 
 
 def is_float(dtype: np.dtype[Any]) -> bool:
-    """Return whether it is a float of NumPy's, or bfloat16, which NumPy does not take for one."""
+    """Return whether it is a NumPy float, or bfloat16, which NumPy does not count as one."""
     return dtype.kind == "f" or is_bfloat16(dtype)
 
 
 def is_small_float(dtype: np.dtype[Any]) -> bool:
-    """Return whether it is a float of ``ml_dtypes`` of at most 8 bits: float32 holds them all."""
+    """Return whether it is an ``ml_dtypes`` float of at most 8 bits; all are exact in float32."""
     return dtype.itemsize == 1 and dtype.name.startswith("float")
 
 
 def is_real(dtype: np.dtype[Any]) -> bool:
-    """Return whether its numbers are real: integers, bool or floats."""
+    """Return whether it is a real dtype: integer, bool or float."""
     return dtype.kind in "biu" or is_float(dtype) or is_small_float(dtype)
 
 
@@ -64,7 +63,7 @@ def as_input(x: ArrayLike, name: str = "x") -> Array:
 
 
 def as_array(x: ArrayLike, name: str) -> Array:
-    """Return `x` as an ndarray; what NumPy takes for a single object gets advice."""
+    """Return `x` as an ndarray; raise with advice if NumPy would wrap it as a single object."""
     try:
         array = np.asarray(x)
     except TypeError:
@@ -76,7 +75,7 @@ def as_array(x: ArrayLike, name: str) -> Array:
 
 
 def _refuse_tensor(x: Any, name: str) -> None:
-    """Raise if `x` is a tensor of PyTorch's in memory of a dtype that NumPy does not have."""
+    """Raise if `x` is a PyTorch CPU tensor of a dtype that NumPy does not have."""
     dtype = str(getattr(x, "dtype", ""))
     if dtype.startswith(("torch.bfloat16", "torch.float8")) and x.device.type == "cpu":
         raise TypeError(
@@ -85,7 +84,7 @@ def _refuse_tensor(x: Any, name: str) -> None:
 
 
 def _refuse_object(x: Any, name: str) -> None:
-    """Raise if NumPy took `x` for a single object, and there is a way to make an array of it."""
+    """Raise if NumPy wrapped `x` as a single object that can be converted to an array."""
     kind = f"{type(x).__module__}.{type(x).__qualname__}".removeprefix("builtins.")
     if isinstance(x, np.ndarray):
         return
@@ -125,7 +124,7 @@ def working_dtype(array: Array, dtype: DTypeLike | None, function: str) -> np.dt
 
 
 def normalized_axes(axis: Axis, ndim: int) -> tuple[int, ...]:
-    """Return the axes in rising order, so that a row is the same row however they were listed."""
+    """Return the axes in ascending order, so that rows do not depend on how they were listed."""
     if axis is None:
         return tuple(range(ndim))
     if type(axis) is int and -ndim <= axis < ndim:
@@ -142,7 +141,7 @@ def normalized_axes(axis: Axis, ndim: int) -> tuple[int, ...]:
 
 
 def class_axis(axis: SupportsIndex, ndim: int) -> int:
-    """Return the axis of the classes, counted from the first."""
+    """Return the class axis as a non-negative index."""
     try:
         along = operator.index(axis)
     except TypeError:
@@ -155,7 +154,7 @@ def class_axis(axis: SupportsIndex, ndim: int) -> int:
 def axis_with_classes(
     shape: tuple[int, ...], axis: SupportsIndex, name: str, least: int = 1
 ) -> int:
-    """Return the axis of the classes, counted from the first, if `least` classes lie along it."""
+    """Return the class axis, counted from the first, if it has at least `least` classes."""
     ndim = len(shape)
     along = class_axis(axis, ndim) if ndim else -1
     if ndim == 0 or shape[along] < least:
@@ -165,7 +164,7 @@ def axis_with_classes(
 
 
 def classes_last(array: Array, axis: int) -> Array:
-    """Return a view with the axis of the classes, counted from the first, as the last one."""
+    """Return a view with the class axis (a non-negative index) moved to the end."""
     return array if axis == array.ndim - 1 else np.moveaxis(array, axis, -1)
 
 
@@ -181,7 +180,7 @@ def _as_ints(axis: Any) -> tuple[int, ...]:
 
 
 def axes_of_reduction(axis: Axis, ndim: int) -> tuple[int, ...]:
-    """Return axes as NumPy's reductions read them, which also say what is wrong with others."""
+    """Normalize axes as NumPy's reductions do, with NumPy's errors for bad ones."""
     if axis is None:
         return tuple(range(ndim))
     if type(axis) is int and -ndim <= axis < ndim:
@@ -189,7 +188,7 @@ def axes_of_reduction(axis: Axis, ndim: int) -> tuple[int, ...]:
     try:
         np.add.reduce(np.zeros((1,) * ndim), axis=axis)
     except (OverflowError, ValueError):
-        # For what is more than an integer of C, NumPy has other errors than for other axes.
+        # For axes that overflow a C integer, NumPy raises errors of another type.
         for k in map(operator.index, axis if isinstance(axis, tuple) else (axis,)):
             if not -ndim <= k < ndim:
                 raise np.exceptions.AxisError(k, ndim) from None
@@ -215,7 +214,7 @@ def broadcast_mask(where: ArrayLike | None, x: Array) -> NDArray[np.bool_] | Non
 
 
 def one_of(value: Any, name: str, allowed: tuple[str, ...]) -> str:
-    """Return `value` if it is one of the words that are `allowed`."""
+    """Return `value` if it is one of the `allowed` words."""
     if not (isinstance(value, str) and value in allowed):
         words = ", ".join(map(repr, allowed))
         raise ValueError(f"{name} must be one of {words}, got {value!r}")
@@ -223,7 +222,7 @@ def one_of(value: Any, name: str, allowed: tuple[str, ...]) -> str:
 
 
 def as_integer(value: Any, name: str) -> int:
-    """Return `value`, which is to be one integer, as an int."""
+    """Return `value` as an int if it is a single integer."""
     try:
         return operator.index(value)
     except TypeError:
@@ -240,40 +239,40 @@ def check_count(value: Any, name: str, least: int, most: int | None = None) -> i
 
 
 def as_number(value: Any, name: str) -> float:
-    """Return `value`, which is to be one real number, as a float."""
+    """Return `value` as a float if it is a single real number."""
     if type(value) is float:
         return value
     try:
         if isinstance(value, (str, bytes, bytearray)) or np.ndim(value) > 0:
             raise TypeError
         return float(value)
-    except OverflowError:  # an integer, too large for a float
+    except OverflowError:  # an integer too large for a float
         return math.inf if value > 0 else -math.inf
     except (TypeError, ValueError):
         raise TypeError(f"{name} must be a real number, got {value!r}") from None
 
 
 def check_positive(value: Any, name: str) -> float:
-    """Return `value` if it is one positive number, in the range of temperatures."""
+    """Return `value` if it is a positive number in the range of temperatures."""
     number = as_number(value, name)
     _check_range(number, name)
     return number
 
 
 def check_softcap(softcap: Any) -> float | None:
-    """Return what bounds logits, or None for nothing."""
+    """Return the bound of the logits, or None for no bound."""
     return None if softcap is None else check_positive(softcap, "softcap")
 
 
 def check_temperature(temperature: Any, *, or_0: bool = False) -> float:
-    """Return a temperature: a positive number in the range, or 0 where functions have a limit."""
+    """Return a temperature in the valid range; `or_0` also allows 0, for functions with a limit."""
     number = as_number(temperature, "temperature")
     _check_range(number, "temperature", or_0)
     return number
 
 
 def _check_range(value: Any, name: str, or_0: bool = False) -> None:
-    """Refuse numbers by which scores cannot be divided."""
+    """Raise for numbers that scores cannot be divided by."""
     if type(value) is float and LEAST_TEMPERATURE <= value <= LARGEST_TEMPERATURE:
         return
     number = np.asarray(value)
@@ -287,9 +286,9 @@ def _check_range(value: Any, name: str, or_0: bool = False) -> None:
 def row_temperature(
     temperature: ArrayLike, x: Array, axes: tuple[int, ...]
 ) -> NDArray[np.float64] | None:
-    """Return `temperature`, zeros included, with one element per row: `x` without `axes`.
+    """Return `temperature` (zeros allowed) with one element per row: the shape without `axes`.
 
-    None stands for a temperature of 1 in all rows.
+    None means that the temperature is 1 for all rows.
     """
     try:
         t = np.asarray(temperature)
@@ -318,14 +317,14 @@ def row_temperature(
 
 
 def read_empty(empty: str) -> float:
-    """Return what stands for the answer to nothing: NaN or 0."""
+    """Return the value that `empty` selects: NaN or 0."""
     return math.nan if one_of(empty, "empty", ("nan", "zero")) == "nan" else 0.0
 
 
 def check_form_of_out(
     shape: tuple[int, ...], dtype: object, wanted_shape: tuple[int, ...], wanted_dtype: object
 ) -> None:
-    """Refuse an `out` that is not of the shape and dtype of the result."""
+    """Raise unless `out` has the shape and dtype of the result."""
     if shape != wanted_shape:
         raise ValueError(f"out has shape {shape}, but the result has shape {wanted_shape}")
     if dtype != wanted_dtype:
@@ -343,7 +342,7 @@ def checked_out(out: Any, shape: tuple[int, ...], dtype: np.dtype[Any]) -> Array
 
 
 def _same_elements(a: Array, b: Array) -> bool:
-    """Return whether element i of one is element i of the other, for every i."""
+    """Return whether element i of `a` and element i of `b` share their address, for every i."""
     return (
         a.dtype == b.dtype
         and a.shape == b.shape
@@ -353,7 +352,7 @@ def _same_elements(a: Array, b: Array) -> bool:
 
 
 def clashes(out: Array, operand: Array | None, elementwise: bool) -> bool:
-    """Return whether writing `out` could spoil `operand` before it is read."""
+    """Return whether writing `out` could overwrite `operand` before it is read."""
     if operand is None or (elementwise and _same_elements(out, operand)):
         return False
     if not np.may_share_memory(out, operand):
@@ -365,5 +364,5 @@ def clashes(out: Array, operand: Array | None, elementwise: bool) -> bool:
 
 
 def repeats_elements(out: Array) -> bool:
-    """Return whether two elements of `out` lie in the same place, as in a broadcast view."""
+    """Return whether two elements of `out` share an address, as in a broadcast view."""
     return any(s == 0 and n > 1 for s, n in zip(out.strides, out.shape, strict=True))

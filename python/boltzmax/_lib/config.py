@@ -18,8 +18,8 @@ def get_num_threads() -> int:
     Returns
     -------
     int
-        At first ``BOLTZMAX_NUM_THREADS``, else ``OMP_NUM_THREADS``, else the CPUs that the
-        process's affinity mask and its container's quota leave.
+        The default is ``BOLTZMAX_NUM_THREADS``, else ``OMP_NUM_THREADS``, else the number of CPUs
+        that the process's affinity mask and its container's quota allow.
 
     Examples
     --------
@@ -33,7 +33,7 @@ def get_num_threads() -> int:
 def set_num_threads(n: SupportsIndex) -> None:
     """Set how many threads a large call may use, for the whole process.
 
-    Results do not depend on it, to the last bit. Calls too small to gain from threads use one.
+    Results do not depend on it, bit for bit. Calls too small to gain from threads use one.
 
     Parameters
     ----------
@@ -81,7 +81,7 @@ def isa() -> str:
 
 
 def available_isas() -> list[str]:
-    """List the instruction sets that this build holds and this processor runs.
+    """List the instruction sets that this build contains and this processor supports.
 
     Returns
     -------
@@ -122,8 +122,8 @@ def get_cmake_dir() -> str:
     """Return the directory of the package's CMake files.
 
     With ``-Dboltzmax_DIR=`` that directory, ``find_package(boltzmax)`` defines
-    ``boltzmax::headers``. Builds by scikit-build-core find it unasked; for pkg-config,
-    ``pkgconfig`` lies beside it.
+    ``boltzmax::headers``. scikit-build-core finds it on its own; the directory ``pkgconfig``
+    next to it serves pkg-config.
 
     Returns
     -------
@@ -144,7 +144,7 @@ def get_cmake_dir() -> str:
 
 
 def _compiled_folder() -> Path:
-    """Return where the compiled modules lie: an editable install keeps them from the sources."""
+    """Return the folder of the compiled modules; editable installs keep it apart from sources."""
     spec = importlib.util.find_spec("boltzmax._core")
     assert spec is not None
     assert spec.origin is not None

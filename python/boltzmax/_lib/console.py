@@ -1,4 +1,4 @@
-"""Tables, progress bars and errors: drawn by rich if it is installed, else in plain text."""
+"""Tables, progress bars and errors, drawn by rich if it is installed, else in plain text."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ Row = Sequence[str]
 Groups = Sequence[Sequence[Row]]
 Advance = Callable[..., None]
 
-PIPE_WIDTH = 120  # columns, when standard output is no terminal and has no width of its own
+PIPE_WIDTH = 120  # columns, when standard output is not a terminal
 
 
 class CommandError(Exception):
@@ -57,7 +57,7 @@ def write_json(
 
 
 def print_table(title: str, header: Row, groups: Groups, bold: str = "") -> None:
-    """Print a table whose groups of rows are set apart.
+    """Print a table whose groups of rows are separated.
 
     A column whose name starts with ``>`` is aligned on the right. A row with a cell equal to
     `bold` is emphasised.

@@ -1,4 +1,4 @@
-"""Files that are whole or not there at all, and arrays in them."""
+"""Atomic file replacement, and arrays in files."""
 
 from __future__ import annotations
 
@@ -18,11 +18,12 @@ FileName = str | os.PathLike[str]
 
 @contextmanager
 def replacing(target: Path) -> Iterator[Path]:
-    """Yield a temporary path beside `target`, which it replaces if nothing is raised.
+    """Yield a temporary path next to `target`, which it replaces if nothing is raised.
 
-    What replaces a file has its mode, and its owner, group and extended attributes where the system
-    allows that; a new file has the mode that the umask leaves.  Until then nobody else may read it.
-    Of a symbolic link, the file it points to is replaced, or made.
+    The new file keeps the mode of the old one, and its owner, group and extended attributes where
+    the system allows that; without an old one, its mode follows the umask.  Nobody else may read
+    the temporary file.  If `target` is a symbolic link, the file it points to is replaced or
+    created.
     """
     target = Path(os.path.realpath(target))
     old = _status(target)
@@ -41,9 +42,9 @@ def replacing(target: Path) -> Iterator[Path]:
 
 
 def _status(target: Path) -> os.stat_result | None:
-    """Return the status of a regular file, None if there is none."""
+    """Return the status of a regular file, or None if it does not exist."""
     try:
-        status = target.stat()  # an OSError if links point to each other
+        status = target.stat()  # an OSError if links form a cycle
     except FileNotFoundError:
         return None
     if not stat.S_ISREG(status.st_mode):
@@ -52,11 +53,11 @@ def _status(target: Path) -> os.stat_result | None:
 
 
 def _create(temporary: Path, target: Path) -> os.stat_result:
-    """Make an empty file that nobody else may read, and return the status it would have had."""
+    """Create an empty file that nobody else may read; return the status that it would have had."""
     try:
         handle = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666)
     except OSError as error:
-        reason = f"{error.strerror}: {target.name} is written to a new file in this folder first"
+        reason = f"{error.strerror}: {target.name} is first written to a new file in this folder"
         raise OSError(error.errno, reason, os.fspath(target.parent)) from None
     try:
         status = os.fstat(handle)
@@ -67,9 +68,10 @@ def _create(temporary: Path, target: Path) -> os.stat_result:
 
 
 def _take_over(path: Path, old: os.stat_result) -> int:
-    """Give a file the owner and group of another, where allowed; return the mode that it may have.
+    """Give a file the owner and group of another, where allowed; return the mode it may have.
 
-    Who is not the owner may not run it as such, and another group may do what others may.
+    If the owner cannot be kept, the set-user-ID and set-group-ID bits are dropped; if the group
+    cannot, it gets the permissions of others.
     """
     mode = stat.S_IMODE(old.st_mode)
     if _set_owner(path, old.st_uid, old.st_gid):
@@ -104,7 +106,7 @@ def _set_mode(path: Path, mode: int) -> None:
 
 
 def write_npz(path: FileName, kind: str, arrays: Mapping[str, Any]) -> None:
-    """Write arrays of some kind to one file, which takes its name when it is complete."""
+    """Write arrays of some kind to one file, which appears only when it is complete."""
     header: dict[str, Any] = {"kind": kind, "contents": " ".join(sorted(arrays))}
     with replacing(Path(path)) as temporary, temporary.open("wb") as file:
         np.savez(file, **header, **arrays)
@@ -116,12 +118,12 @@ def read_npz(path: FileName, kind: str) -> dict[str, NDArray[Any]]:
         try:
             with np.load(file, allow_pickle=False) as npz:
                 arrays: dict[str, NDArray[Any]] = {name: npz[name] for name in npz.files}
-        except Exception as error:  # zipfile, zlib, struct and NumPy have many ways to say it
-            raise ValueError(f"{os.fspath(path)} is damaged, or no {kind}: {error}") from None
-    # NumPy hands over an entry without its magic number as bytes.
+        except Exception as error:  # zipfile, zlib, struct and NumPy raise errors of many types
+            raise ValueError(f"{os.fspath(path)} is damaged or not a {kind}: {error}") from None
+    # NumPy returns an entry without the magic number as bytes.
     whole = all(isinstance(array, np.ndarray) for array in arrays.values())
     found, contents = (str(arrays.pop(name, "")) for name in ("kind", "contents"))
-    # An entry that has lost its place in the archive is missed here.
+    # An entry missing from the archive's directory is detected here.
     if not whole or found != kind or contents != " ".join(sorted(arrays)):
-        raise ValueError(f"{os.fspath(path)} is damaged, or no {kind}")
+        raise ValueError(f"{os.fspath(path)} is damaged or not a {kind}")
     return arrays

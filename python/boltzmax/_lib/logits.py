@@ -1,4 +1,4 @@
-"""Logits as an array with kernels, and where their gradient goes."""
+"""Logits in a dtype that the kernels support, and the destination of their gradient."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ Array = NDArray[Any]
 
 @dataclass(frozen=True)
 class Logits:
-    """Scores in a dtype with kernels, and the axis along which their classes lie."""
+    """Scores in a dtype that the kernels support, and their class axis."""
 
     array: Array
     axis: int
@@ -35,11 +35,11 @@ class Logits:
 
     @property
     def shape(self) -> tuple[int, ...]:
-        """That of the rows."""
+        """The shape of the rows."""
         return self.array.shape[: self.axis] + self.array.shape[self.axis + 1 :]
 
     def rows(self) -> Array:
-        """Return a matrix whose rows are contiguous and aligned: a view if there is one."""
+        """Return a matrix whose rows are contiguous and aligned: a view if possible."""
         return self.rows_of(np.require(self.classes_last(self.array), requirements=("C", "A")))
 
     def classes_last(self, array: Array) -> Array:
@@ -47,21 +47,21 @@ class Logits:
         return classes_last(array, self.axis)
 
     def rows_of(self, array: Array) -> Array:
-        """Return an array whose classes are on the last axis as a matrix."""
+        """Reshape an array whose classes are on the last axis to a matrix."""
         return array.reshape(-1, self.classes)
 
 
 def read_logits(
     logits: ArrayLike, axis: SupportsIndex = -1, name: str = "logits", least: int = 1
 ) -> Logits:
-    """Return scores of `least` classes or more as an array with kernels, or say why not."""
+    """Return scores of at least `least` classes in a dtype that the kernels support, or raise."""
     array = scores(logits, name)
     return Logits(array, axis_with_classes(array.shape, axis, name, least))
 
 
 @dataclass(frozen=True)
 class Gradient:
-    """Where a gradient goes: an array of the logits' shape, and a matrix to write its rows into."""
+    """The destination of a gradient: an array of the logits' shape, and a matrix of its rows."""
 
     array: Array
     rows: Array
@@ -69,7 +69,7 @@ class Gradient:
     is_direct: bool  # whether the matrix is a view of the array
 
     def deliver(self) -> Array:
-        """Return the array, after the matrix is written."""
+        """Return the array once the matrix has been written."""
         if not self.is_direct:
             last = self.logits.classes_last(self.array)
             last[...] = self.rows.reshape(last.shape)
@@ -77,7 +77,7 @@ class Gradient:
 
 
 def gradient_of(logits: Logits, read: Array, out: Any) -> Gradient:
-    """Return where the gradient goes: to `out` if there is one; `read` are the logits' rows."""
+    """Return the destination of the gradient, `out` if given; `read` holds the logits' rows."""
     array = logits.array
     if out is None:
         out = _core.empty_like(array, array.dtype)

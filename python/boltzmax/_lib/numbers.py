@@ -1,4 +1,4 @@
-"""Arrays and numbers as arguments: of which kind, of which shape, in which range."""
+"""Check the kind, shape and range of arrays and numbers that are passed as arguments."""
 
 from __future__ import annotations
 
@@ -21,24 +21,24 @@ from boltzmax._lib.arguments import (
 Array = NDArray[Any]
 Floats = NDArray[np.float64]
 
-_BLOCK = 1 << 16  # elements that a temporary may have
+_BLOCK = 1 << 16  # most elements of a temporary
 
 
 def unmasked(x: ArrayLike, name: str) -> Array:
-    """Return `x` as an ndarray in native byte order, if that tells all there is to it."""
+    """Return `x` as an ndarray in native byte order; a masked array is an error."""
     if isinstance(x, np.ma.MaskedArray):
         raise TypeError(f"{name} is a masked array; pass its data, and a weight of 0 at the mask")
     return as_input(x, name)
 
 
 def unmasked_ids(x: ArrayLike, name: str) -> Array:
-    """Return `x` as `unmasked` does, but a list without numbers as integers, not as floats."""
+    """Return `x` as `unmasked` does, but an empty list as integers, not as floats."""
     array = unmasked(x, name)
     return array if array.size or hasattr(x, "dtype") else array.astype(np.int64)
 
 
 def real_array(x: ArrayLike, name: str) -> Array:
-    """Return `x` as an ndarray of real numbers, of a dtype that compiled code reads."""
+    """Return `x` as an ndarray of real numbers in a dtype that compiled code reads."""
     array = unmasked(x, name)
     if array.dtype.kind not in "biu" and not is_float(array.dtype):
         raise TypeError(f"{name} must be real numbers, got dtype {array.dtype}")
@@ -52,12 +52,12 @@ def real_numbers(x: ArrayLike, name: str) -> Floats:
 
 @quietly
 def as_float64(array: Array) -> Floats:
-    """Return `array` in float64; what is beyond it is infinite."""
+    """Return `array` in float64; values out of its range become infinite."""
     return array.astype(np.float64, copy=False)
 
 
 def array_of_shape(x: ArrayLike, shape: tuple[int, ...], name: str, what: str) -> Array:
-    """Return `x` as real numbers if its shape is the one that `what` describes."""
+    """Return `x` as real numbers if it has this shape, which `what` describes in messages."""
     array = real_array(x, name)
     if array.shape != shape:
         raise ValueError(f"{name} must have {what}, {shape}, got shape {array.shape}")
@@ -65,12 +65,12 @@ def array_of_shape(x: ArrayLike, shape: tuple[int, ...], name: str, what: str) -
 
 
 def numbers_of_shape(x: ArrayLike, shape: tuple[int, ...], name: str, what: str) -> Floats:
-    """Return `x` in float64 if its shape is the one that `what` describes."""
+    """Return `x` in float64 if it has this shape, which `what` describes in messages."""
     return as_float64(array_of_shape(x, shape, name, what))
 
 
 def scores(x: ArrayLike, name: str) -> Array:
-    """Return `x` as an ndarray of a dtype that losses are computed for; integers as float64."""
+    """Return `x` as an ndarray of a dtype that losses support; integers become float64."""
     array = unmasked(x, name)
     if array.dtype.kind in "biu":
         return array.astype(np.float64)
@@ -83,7 +83,7 @@ def scores(x: ArrayLike, name: str) -> Array:
 
 
 def broadcast_array(x: ArrayLike, shape: tuple[int, ...], name: str, other: str) -> Array:
-    """Return `x` as real numbers in `shape`, which is that of `other`."""
+    """Return `x` as real numbers, broadcast to `shape`, the shape of `other`."""
     array = real_array(x, name)
     try:
         return np.broadcast_to(array, shape)
@@ -94,30 +94,30 @@ def broadcast_array(x: ArrayLike, shape: tuple[int, ...], name: str, other: str)
 
 
 def gradient_like(x: Array, out: Array | None) -> Array:
-    """Return where the gradient by `x` goes: to `out` if there is one, and it fits."""
+    """Return the destination of the gradient with respect to `x`: `out` if given and valid."""
     return _core.empty_like(x, x.dtype) if out is None else checked_out(out, x.shape, x.dtype)
 
 
 def loss_dtype(dtype: np.dtype[Any]) -> np.dtype[Any]:
-    """Return the dtype of a loss for input of `dtype`: float32 at least."""
+    """Return the dtype of a loss for input of `dtype`: at least float32."""
     return np.dtype(np.float32) if dtype.itemsize < 4 else dtype
 
 
 def row_blocks(rows: int, n: int) -> Iterator[slice]:
-    """Yield slices of rows, so many that a temporary of them stays in cache."""
+    """Yield slices of rows, small enough that a temporary of them stays in the cache."""
     step = max(1, _BLOCK // max(n, 1))
     for start in range(0, rows, step):
         yield slice(start, min(rows, start + step))
 
 
 def per_class(numbers: ArrayLike, classes: int, name: str) -> Floats:
-    """Return one number for each class, contiguous."""
+    """Return one number per class, contiguous."""
     what = "one number per class"
     return np.ascontiguousarray(numbers_of_shape(numbers, (classes,), name, what))
 
 
 def row_weights(weight: ArrayLike, shape: tuple[int, ...]) -> Array:
-    """Return a weight for each row, as a view; one for several rows if it broadcasts to them."""
+    """Return one weight per row, as a broadcast view."""
     array = real_array(weight, "sample_weight")
     try:
         return np.broadcast_to(array, shape)
@@ -128,14 +128,14 @@ def row_weights(weight: ArrayLike, shape: tuple[int, ...]) -> Array:
 
 
 def per_row(weight: ArrayLike | None, shape: tuple[int, ...]) -> Floats:
-    """Return a weight for each row in float64, in a copy: out may be where it came from."""
+    """Return one weight per row in float64, copied, since `out` may overlap the argument."""
     if weight is None:
         return np.ones(int(np.prod(shape)))
     return as_float64(row_weights(weight, shape).flatten())
 
 
 def check_number(value: Any, name: str, low: float, high: float) -> float:
-    """Return `value` if it lies in [low, high]."""
+    """Return `value` if it is in [low, high]."""
     number = as_number(value, name)
     if not low <= number <= high:
         raise ValueError(f"{name} must be from {low:g} to {high:g}, got {value!r}")
@@ -143,12 +143,12 @@ def check_number(value: Any, name: str, low: float, high: float) -> float:
 
 
 def check_label_smoothing(value: Any) -> float:
-    """Return `value` if it can be the share of a target that is spread over all classes."""
+    """Return `value` if it is a valid label smoothing: from 0 to 1."""
     return check_number(value, "label_smoothing", 0, 1)
 
 
 def check_z_loss(value: Any) -> float:
-    """Return `value` if it can weigh the z-loss."""
+    """Return `value` if it is a valid weight of the z-loss."""
     number = as_number(value, "z_loss")
     if not 0.0 <= number < np.inf:
         raise ValueError(f"z_loss must be finite and not negative, got {value!r}")

@@ -1,4 +1,4 @@
-"""Output layers: what maps hidden vectors to classes, and how all of them read their arguments."""
+"""Output layers, which map hidden vectors to classes, and how all of them read their arguments."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _INT64 = np.dtype(np.int64)
 
 
 class LayerGradient(Protocol):
-    """A loss and its gradients; those of the weights for some units, and zero for all others."""
+    """A loss and its gradients; those of the weights for some units only, zero for all others."""
 
     @property
     def loss(self) -> float:
@@ -30,23 +30,23 @@ class LayerGradient(Protocol):
 
     @property
     def d_hidden(self) -> Array:
-        """Return the gradient by the hidden vectors, (N, D)."""
+        """Return the gradient with respect to the hidden vectors, (N, D)."""
 
     @property
     def unit_ids(self) -> Classes | slice:
-        """Return which units `d_weight` and `d_bias` are of."""
+        """Return the units that `d_weight` and `d_bias` belong to."""
 
     @property
     def d_weight(self) -> Array:
-        """Return the gradient by the weights of these units, (U, D)."""
+        """Return the gradient with respect to the weights of these units, (U, D)."""
 
     @property
     def d_bias(self) -> Array | None:
-        """Return the gradient by their biases, (U,), if there are any."""
+        """Return the gradient with respect to their biases, (U,), if there are any."""
 
 
 class DenseGradient(NamedTuple):
-    """A loss and its gradients; those of the weights for every unit."""
+    """A loss and its gradients, with those of the weights for every unit."""
 
     loss: float
     d_hidden: Array
@@ -55,20 +55,20 @@ class DenseGradient(NamedTuple):
 
     @property
     def unit_ids(self) -> slice:
-        """Which units `d_weight` and `d_bias` are of: all."""
+        """The units that `d_weight` and `d_bias` belong to: all."""
         return _ALL
 
 
 @runtime_checkable
 class OutputLayer(Protocol):
-    """What maps hidden vectors of `n_features` numbers to probabilities of `n_classes` classes.
+    """A layer that maps hidden vectors of length `n_features` to `n_classes` probabilities.
 
-    There is a row of weights, and perhaps a bias, for each *unit*: a class, or a choice on the way
-    to one. `hidden` is (N, D) and converted to `dtype`; `target` has a class for each row, and what
-    is no class is an IndexError that names the first. A row with NaN has log-probabilities of NaN
-    and no likeliest class (-1). A call that is refused has changed nothing.
+    Each *unit* (a class, or a choice on the path to one) has a row of weights and optionally a
+    bias. `hidden` is (N, D) and converted to `dtype`; `target` has one class per row, and an
+    IndexError names the first that is out of range. A row with NaN has log-probabilities of NaN
+    and no likeliest class (-1). A call that raises has changed nothing.
 
-    The layer of `boltzmax.cuda` has the methods that its device can answer, with the same rules.
+    The layer of `boltzmax.cuda` has a subset of these methods, with the same rules.
     """
 
     n_features: int
@@ -89,7 +89,7 @@ class OutputLayer(Protocol):
     def loss(
         self, hidden: ArrayLike, target: ArrayLike, sample_weight: ArrayLike | None = None
     ) -> float:
-        """Return the mean of -log p(target), weighted by `sample_weight`; nan without a row."""
+        """Return the mean of -log p(target), weighted by `sample_weight`; NaN without rows."""
 
     def loss_with_grad(
         self, hidden: ArrayLike, target: ArrayLike, sample_weight: ArrayLike | None = None
@@ -103,7 +103,7 @@ class OutputLayer(Protocol):
         lr: float,
         sample_weight: ArrayLike | None = None,
     ) -> tuple[float, Array]:
-        """Descend along the gradients of all rows; return the mean loss, and d_hidden of each."""
+        """Take a gradient step for all rows; return the mean loss, and d_hidden of each row."""
 
     def adagrad_step(
         self,
@@ -114,7 +114,7 @@ class OutputLayer(Protocol):
         *,
         eps: float = 1e-10,
     ) -> tuple[float, Array]:
-        """Descend as `sgd_step` does, with a rate of its own for every unit."""
+        """Step as `sgd_step` does, with a separate learning rate for every unit."""
 
     def topk(self, hidden: ArrayLike, k: int, *, min_prob: float = 0.0) -> tuple[Classes, Array]:
         """Return the k likeliest classes of each row, and their log-probabilities."""
@@ -134,7 +134,7 @@ class OutputLayer(Protocol):
 
 
 def is_plain(array: Any, dtype: np.dtype[Any]) -> TypeGuard[Array]:
-    """Return whether it is an ndarray of this dtype as compiled functions read it."""
+    """Return whether it is an ndarray of this dtype in the layout that compiled functions read."""
     return (
         type(array) is np.ndarray
         and array.dtype == dtype
@@ -144,7 +144,7 @@ def is_plain(array: Any, dtype: np.dtype[Any]) -> TypeGuard[Array]:
 
 
 def read_hidden(hidden: ArrayLike, n_features: int, dtype: np.dtype[Any]) -> Array:
-    """Return hidden vectors, (N, n_features), of a dtype and plain."""
+    """Return hidden vectors, (N, n_features), in this dtype, C-contiguous and aligned."""
     if is_plain(hidden, dtype) and hidden.ndim == 2 and hidden.shape[1] == n_features:
         return hidden
     array = unmasked(hidden, "hidden")
@@ -157,23 +157,23 @@ def read_hidden(hidden: ArrayLike, n_features: int, dtype: np.dtype[Any]) -> Arr
 
 
 def read_target(target: ArrayLike, rows: int, n_classes: int) -> Classes:
-    """Return a class for each row, never in the memory of `target`."""
+    """Return one class per row, in a copy of `target`."""
     if is_plain(target, _INT64) and target.shape == (rows,) and rows:
         classes = target.copy()
-        if classes.view(np.uint64).max() < n_classes:  # negative ones are huge without a sign
+        if classes.view(np.uint64).max() < n_classes:  # as unsigned numbers, negative ones are huge
             return classes
     return checked_targets(target, Wanted((rows,), n_classes), NO_CLASS)[0]
 
 
 def read_sample_weight(sample_weight: ArrayLike | None, rows: int) -> Doubles:
-    """Return a weight for each row."""
+    """Return one weight per row."""
     if sample_weight is None:
         return np.ones(rows)
     return np.ascontiguousarray(per_row(sample_weight, (rows,)))
 
 
 def read_rate(lr: float) -> float:
-    """Return a learning rate: any finite number, also 0, with which schedules begin."""
+    """Return a learning rate: any finite number, including 0, where some schedules start."""
     rate = as_number(lr, "lr")
     if not math.isfinite(rate):
         raise ValueError(f"lr must be finite, got {lr}")
@@ -181,6 +181,6 @@ def read_rate(lr: float) -> float:
 
 
 def read_min_prob(p: float) -> float:
-    """Return the logarithm of the least probability that is wanted."""
+    """Return the logarithm of the smallest probability to report."""
     value = check_number(p, "min_prob", 0, 1)
     return math.log(value) if value > 0 else -math.inf

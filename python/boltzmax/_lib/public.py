@@ -1,4 +1,4 @@
-"""Where public objects are found, and so what pickles, tracebacks and help say of them."""
+"""The module name of public objects, as pickles, tracebacks and help show it."""
 
 from __future__ import annotations
 
@@ -6,9 +6,9 @@ from typing import Any, get_type_hints
 
 
 def show_in(namespace: dict[str, Any]) -> None:
-    """Name a public module as the place of what its ``__all__`` lists.
+    """Set ``__module__`` of everything in a module's ``__all__`` to that module.
 
-    Modules below it may then move or be split, and the pickles that users keep do not notice.
+    Modules below it may then move or be split without breaking users' pickles.
 
     Parameters
     ----------
@@ -18,7 +18,7 @@ def show_in(namespace: dict[str, Any]) -> None:
     for name in namespace["__all__"]:
         public = namespace[name]
         if isinstance(public, type) and vars(public).get("__annotations__"):
-            # Names in the module that defines the class, which nobody will find any more.
+            # Annotations name things in the defining module, where nothing would look them up now.
             public.__annotations__ = get_type_hints(public, include_extras=True)
         if callable(public):
             public.__module__ = namespace["__name__"]

@@ -1,4 +1,4 @@
-"""Where random numbers come from."""
+"""Random number generators."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import numpy as np
 
 
 def random_generator(rng: Any, name: str = "rng") -> np.random.Generator:
-    """Return a generator: `rng` itself, or one from a seed; of None, the operating system's."""
+    """Return a generator: `rng` itself, or one seeded with it; None seeds from the system."""
     try:
         return np.random.default_rng(rng)
     except (TypeError, ValueError) as error:

@@ -1,6 +1,6 @@
-"""Paragraphs that the docstrings of several functions share, and those that a pair is given.
+"""Paragraphs that the docstrings of several functions share, and those of a loss and its gradient.
 
-A docstring has the name of a paragraph in braces on a line of its own.
+A docstring names a paragraph in braces, on a separate line.
 """
 
 from __future__ import annotations
@@ -11,23 +11,23 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 _PLACE = re.compile(r"^(?P<margin> *)\{(?P<name>\w+)\}$", re.M)
-_WIDTH = 92  # of a line in a docstring, without its margin
+_WIDTH = 92  # of a docstring line, without its indentation
 _Function = Callable[..., Any]
 
 _PARAGRAPHS = {
     "axis": """
 axis : int, default -1
-    The axis of the classes, counted from the end if negative; 1 is PyTorch's. Targets, weights
-    and losses of rows have the shape without it, probabilities and gradients the whole.
+    The class axis, counted from the end if negative; PyTorch's is 1. Targets, weights and losses
+    of rows have the shape of the scores without it, probabilities and gradients the full shape.
 """,
     "empty": """
 empty : {"nan", "zero"}, default "nan"
-    What the mean over nothing is: over no row, over rows that are all ignored, or over weights
-    that sum to 0. NaN is PyTorch's answer; of "zero" the gradient is zeros, too.
+    The mean over no rows, over rows that are all ignored, or over weights that sum to 0. NaN is
+    PyTorch's answer; with "zero" the gradient is zeros, too.
 """,
     "sample_weight": """
 sample_weight : array_like, optional
-    A weight for each row: broadcasts to the shape of the rows, as NumPy broadcasts.
+    A weight for each row; broadcasts to the shape of the rows by NumPy's rules.
 """,
 }
 
@@ -38,19 +38,19 @@ def document_loss(
     reductions: tuple[str, ...],
     errors: str = "TypeError, ValueError, IndexError",
 ) -> None:
-    """Complete the docstrings of a loss and of the same with its gradient.
+    """Complete the docstrings of a loss and of its variant that also returns the gradient.
 
     Parameters
     ----------
     function : callable
-        Its docstring may have any of the shared paragraphs, and ``{see_gradient}``.
+        Its docstring may use any of the shared paragraphs, and ``{see_gradient}``.
     with_grad : callable
-        Its docstring may have ``{parameters}``, ``{loss}`` and ``{raises}``, which refer to those
-        of `function` and say what is different.
+        Its docstring may use ``{parameters}``, ``{loss}`` and ``{raises}``, which refer to those
+        of `function` and state the differences.
     reductions : tuple of str
-        What `function` takes for its `reduction`.
+        The values that `function` takes for `reduction`.
     errors : str
-        What both raise.
+        The errors that both raise.
     """
     name = function.__name__
     out = "; if `out` does not fit" * ("out" in _parameters(with_grad))
@@ -75,7 +75,7 @@ Raises
 _SEE_GRADIENT = """
 See Also
 --------
-{name}_with_grad : the same, and its gradient.
+{name}_with_grad : the loss and its gradient.
 """
 
 
@@ -85,7 +85,7 @@ def _parameters(function: _Function) -> tuple[str, ...]:
 
 
 def _parameters_of_gradient(name: str, with_grad: _Function, reductions: tuple[str, ...]) -> str:
-    """Return the section: what is as in `name`, and what is not."""
+    """Return the section: the parameters shared with `name`, and those that differ."""
     given = _parameters(with_grad)
     own = [p for p in ("reduction", "axis", "empty", "out") if p in given]
     others = ", ".join(p for p in given if p not in own)
@@ -95,7 +95,7 @@ def _parameters_of_gradient(name: str, with_grad: _Function, reductions: tuple[s
         "reduction": f'reduction : {{{scalars}}}, default "{reductions[0]}"\n'
         '    A gradient needs a scalar, so not "none".',
         "out": "out : array, optional\n"
-        f"    Where the gradient goes: of the shape and dtype of `{given[0]}`, which it may be.",
+        f"    Receives the gradient: of the shape and dtype of `{given[0]}`, which it may be.",
         **_PARAGRAPHS,
     }
     return "\n".join([
@@ -107,7 +107,7 @@ def _parameters_of_gradient(name: str, with_grad: _Function, reductions: tuple[s
 
 
 def _fill(function: _Function, paragraphs: Mapping[str, str]) -> None:
-    """Put paragraphs into the docstring of a function, each in the place of its {name}."""
+    """Insert paragraphs into the docstring of a function, each in place of its {name}."""
 
     def paragraph(found: re.Match[str]) -> str:
         return textwrap.indent(paragraphs[found["name"]].strip(), found["margin"])

@@ -1,4 +1,4 @@
-"""Reading targets: a class for each row, or the probabilities of its classes."""
+"""Read targets: one class per row, or class probabilities for each row."""
 
 from __future__ import annotations
 
@@ -14,25 +14,25 @@ from boltzmax._lib.numbers import unmasked_ids
 Array = NDArray[Any]
 Counted = NDArray[np.bool_]
 
-NO_CLASS: Any = object()  # what functions without an `ignore_index` have in its place
+NO_CLASS: Any = object()  # the `ignore_index` of functions without one
 
 
 class Wanted(NamedTuple):
-    """What targets are for: rows of `shape`, whose classes lie along `axis` of their scores."""
+    """The rows that targets belong to: their shape, and the class axis of their scores."""
 
     shape: tuple[int, ...]
     n_classes: int
     axis: int = -1
-    probabilities: bool = False  # whether they may be given in the place of classes
+    probabilities: bool = False  # whether class probabilities are allowed
 
     @property
     def shape_of_scores(self) -> tuple[int, ...]:
-        """That of the rows with the axis of the classes."""
+        """The shape of the rows with the class axis inserted."""
         along = self.axis % (len(self.shape) + 1)
         return (*self.shape[:along], self.n_classes, *self.shape[along:])
 
     def hint(self, target: Array) -> str:
-        """Return what to do with targets that are one-hot, if these are."""
+        """Return advice for one-hot targets, if these are."""
         if target.shape != self.shape_of_scores or not is_real(target.dtype):
             return ""
         floats = " make them float for class probabilities, or" if self.probabilities else ""
@@ -40,7 +40,7 @@ class Wanted(NamedTuple):
 
 
 def read_targets(target: ArrayLike, wanted: Wanted, ignore_index: Any) -> tuple[Array, Counted]:
-    """Read classes as `checked_targets` does (int64), or probabilities: floats, as they are."""
+    """Read classes as `checked_targets` does (int64), or probabilities: floats, unchanged."""
     array = _array(target, ignore_index)
     may_be_soft = wanted.probabilities and array.dtype.kind not in "iu"
     if may_be_soft and is_float(array.dtype) and array.shape == wanted.shape_of_scores:
@@ -52,7 +52,7 @@ def read_targets(target: ArrayLike, wanted: Wanted, ignore_index: Any) -> tuple[
 def checked_targets(
     target: ArrayLike, wanted: Wanted, ignore_index: Any
 ) -> tuple[NDArray[np.int64], Counted]:
-    """Read one class for each row, whatever the integer dtype.
+    """Read one class per row, of any integer dtype.
 
     Parameters
     ----------
@@ -61,12 +61,12 @@ def checked_targets(
     wanted : Wanted
         The shape that `target` must have, and how many classes there are.
     ignore_index : int or NO_CLASS
-        Rows of this class do not count; it may lie in or out of the range.
+        Rows of this class do not count; it may be in or out of range.
 
     Returns
     -------
     classes : ndarray of int64
-        The class of every row in C order, 0 where it does not count; never a view of `target`.
+        The class of every row in C order, 0 if the row does not count; never a view of `target`.
     counted : ndarray of bool
         Which rows count.
     """
@@ -95,7 +95,7 @@ def _read_classes(
 
 
 def check_shape_of_targets(shape: tuple[int, ...], wanted: tuple[int, ...], hint: str = "") -> None:
-    """Refuse classes that are not one for each row."""
+    """Raise unless there is one class for each row."""
     if shape != wanted:
         raise ValueError(
             f"target must have one class for each row, shape {wanted}, got shape {shape}{hint}"

@@ -1,9 +1,9 @@
 """Make threadpoolctl see and limit our threads, without loading it.
 
-threadpoolctl looks through the shared objects of the process, and at each with the controllers that
-were registered with it.  Ours is registered as soon as both packages are there, whichever comes
-first: at once, or by a finder that waits for this one name and leaves the finding to others.  So
-nobody needs to call anything, and nobody who does without threadpoolctl pays for its import.
+threadpoolctl matches the shared objects of the process against its registered controllers.  Ours is
+registered as soon as both packages are loaded, whichever comes first: at once, or by a meta path
+finder that watches for this one name and delegates to the other finders.  So users need not call
+anything, and those without threadpoolctl do not pay for its import.
 """
 
 from __future__ import annotations
@@ -19,11 +19,11 @@ from typing import Any
 from boltzmax import _core
 
 _NAME = "threadpoolctl"
-_MARK = "_knows_boltzmax"  # so that it is told once, however often we are imported
+_MARK = "_knows_boltzmax"  # registers the controller once, however often we are imported
 
 
 class _Pool:
-    """What a controller of threadpoolctl does; ours is one limit for the whole process."""
+    """The interface of a threadpoolctl controller; ours is one limit for the whole process."""
 
     user_api = "boltzmax"
     internal_api = "boltzmax"
@@ -43,7 +43,7 @@ class _Pool:
 
 
 def _register(threadpoolctl: ModuleType) -> None:
-    """Tell threadpoolctl of our controller; releases before 3.2 know their own ones alone."""
+    """Register our controller with threadpoolctl, which supports that from release 3.2 on."""
     if hasattr(threadpoolctl, "register") and not hasattr(threadpoolctl, _MARK):
         setattr(threadpoolctl, _MARK, True)
         bases = (_Pool, threadpoolctl.LibController)
@@ -51,9 +51,9 @@ def _register(threadpoolctl: ModuleType) -> None:
 
 
 class _Waiting:
-    """Lets the other finders find threadpoolctl, and hears when it has been imported.
+    """A finder that lets the others find threadpoolctl, and registers us after its import.
 
-    It is no subclass of `importlib.abc.MetaPathFinder`, whose module takes milliseconds to import.
+    It does not derive from `importlib.abc.MetaPathFinder`, whose module takes milliseconds to load.
     """
 
     def find_spec(
@@ -61,13 +61,13 @@ class _Waiting:
     ) -> ModuleSpec | None:
         if fullname != _NAME or self not in sys.meta_path:
             return None
-        sys.meta_path.remove(self)  # or it would be asked again
+        sys.meta_path.remove(self)  # or find_spec would recurse
         try:
             spec = importlib.util.find_spec(fullname)
         finally:
             sys.meta_path.insert(0, self)
         loader: Any = None if spec is None else spec.loader
-        with contextlib.suppress(AttributeError, TypeError):  # of loaders of another kind
+        with contextlib.suppress(AttributeError, TypeError):  # from unusual loaders
             execute = loader.exec_module
 
             def execute_and_register(module: ModuleType) -> None:
@@ -85,7 +85,7 @@ def install() -> None:
     if loaded is not None:
         _register(loaded)
     else:
-        ours = (_Waiting.__module__, _Waiting.__qualname__)  # of a package reloaded, another class
+        ours = (_Waiting.__module__, _Waiting.__qualname__)  # a reloaded package has a new class
         kinds = ((type(f).__module__, type(f).__qualname__) for f in sys.meta_path)
         if ours not in kinds:
             sys.meta_path.insert(0, _Waiting())

@@ -1,4 +1,4 @@
-"""What layers share that have weights of their own: how these begin, are checked, and are kept."""
+"""The base class of layers that store weights: their initialization, checks and files."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from boltzmax._lib.random import random_generator
 
 
 def _aligned_zeros(shape: tuple[int, int], dtype: np.dtype[Any]) -> Array:
-    """Return zeros that begin a cache line: rows are read by vectors as wide as that."""
+    """Return zeros aligned to a cache line: rows are read by vectors of that width."""
     line, size = 64, shape[0] * shape[1] * dtype.itemsize
     room = np.zeros(size + line, np.uint8)
     begin = -room.ctypes.data % line
@@ -32,7 +32,7 @@ def _aligned_zeros(shape: tuple[int, int], dtype: np.dtype[Any]) -> Array:
 
 
 class Step(NamedTuple):
-    """What a layer learns from, and how fast."""
+    """The rows, targets, weights and learning rate of a training step."""
 
     hidden: Array
     classes: Classes
@@ -41,18 +41,18 @@ class Step(NamedTuple):
 
 
 def overlaps(array: Array, *others: Array | None) -> bool:
-    """Return whether an array may share memory with one of others."""
+    """Return whether an array may share memory with any of the others."""
     return any(np.may_share_memory(array, other) for other in others if other is not None)
 
 
 class UnitLayer(ABC):
-    """A layer with a row of weights, and perhaps a bias, for each of its units.
+    """A layer with a row of weights, and optionally a bias, for each of its units.
 
     The units of a full softmax are its classes, those of a tree the choices at its inner nodes.
     """
 
-    _kind: ClassVar[str]  # of its files
-    _frame: ClassVar[str]  # what the arrays of a file have to fit
+    _kind: ClassVar[str]  # the kind of its files
+    _frame: ClassVar[str]  # what the arrays of a file have to match
 
     def __init__(
         self,
@@ -76,7 +76,7 @@ class UnitLayer(ABC):
             self.weight[:] = rng.standard_normal(shape, kind)
             self.weight /= math.sqrt(self.n_features)
         self.bias: Array | None = np.zeros(n_units, self.dtype) if bias else None
-        self._squares: Doubles | None = None  # Adagrad's, once that is used
+        self._squares: Doubles | None = None  # Adagrad's sums, once it is used
 
     @property
     @abstractmethod
@@ -104,7 +104,7 @@ class UnitLayer(ABC):
         return read_target(target, rows, self.n_classes)
 
     def _parameters(self) -> tuple[Array, Array | None]:
-        """Return weight and bias, if nobody has put something unlike them in their place."""
+        """Return weight and bias; raise if they have been replaced by something invalid."""
         units = self._n_units
         self._check("weight", self.weight, (units, self.n_features))
         if self.bias is not None:
@@ -129,23 +129,23 @@ class UnitLayer(ABC):
     def _read_step(
         self, hidden: ArrayLike, target: ArrayLike, lr: float, sample_weight: ArrayLike | None
     ) -> Step:
-        """Return what a step is called with, if it can be taken."""
+        """Read the arguments of a step, and check that it can be taken."""
         rate, parameters = read_rate(lr), self._parameters()
         self._check_writeable()
         x = self._hidden(hidden)
         if overlaps(x, *parameters):
-            x = x.copy()  # what is learnt from must not change meanwhile
+            x = x.copy()  # the step must not change its own input
         classes = self._target(target, len(x))
         return Step(x, classes, read_sample_weight(sample_weight, len(x)), rate)
 
     def _sums_of_squares(self) -> Doubles:
-        """Return what Adagrad has added up for each unit."""
+        """Return Adagrad's sum of squares for each unit."""
         return np.zeros(self._n_units) if self._squares is None else self._squares
 
     # ---- files ----
 
     def save(self, path: FileName) -> None:
-        """Write all there is to the layer to one ``.npz``, which takes its name when complete."""
+        """Write the whole layer to one ``.npz`` file, which appears only when complete."""
         write_npz(path, self._kind, self._arrays())
 
     @classmethod
@@ -160,7 +160,7 @@ class UnitLayer(ABC):
     @classmethod
     @abstractmethod
     def _new(cls, arrays: dict[str, Array], n_features: int, dtype: np.dtype[Any]) -> Self:
-        """Return a layer without a bias, for weights of (n_units, n_features) in `arrays`."""
+        """Return a layer without a bias, for weights (n_units, n_features) in `arrays`."""
 
     @classmethod
     def _from_arrays(cls, arrays: dict[str, Array]) -> Self:

@@ -1,4 +1,4 @@
-"""Temperature 0: what the functions tend to as T falls to 0.
+"""Temperature 0: the limit of the functions as T falls to 0.
 
 The softmax of x / T tends to 1/k at each of the k largest elements of a row, and to 0 elsewhere.
 A row without a finite maximum has the same answer at every T.
@@ -26,14 +26,14 @@ def quotient(x: Array) -> Array:
 def distances(x: Array, axes: tuple[int, ...], where: NDArray[np.bool_] | None) -> Array:
     """Return the limit of (x - max x) / T along `axes`: 0 at the largest elements, -inf elsewhere.
 
-    Rows without a finite maximum stay what they are, and `where` leaves elements out.
+    Rows without a finite maximum stay as they are, and `where` leaves elements out.
     """
-    # NumPy is faster with float32 than with narrower types, of which it holds all numbers.
+    # float32 represents narrower types exactly, and NumPy is faster with it.
     wide = x.astype(np.float32) if x.dtype.itemsize == 2 else x
     low = wide.dtype.type(-np.inf)
     counts = True if where is None else where
     largest = wide.max(axis=axes, keepdims=True, initial=low, where=counts)
-    limit = _core.empty_like(x, x.dtype)  # in memory that is used again
+    limit = _core.empty_like(x, x.dtype)  # recycled memory
     limit.fill(-np.inf)
     np.copyto(limit, 0.0, where=wide == largest)
     is_finite = np.isfinite(largest)
@@ -43,7 +43,7 @@ def distances(x: Array, axes: tuple[int, ...], where: NDArray[np.bool_] | None) 
 def at_temperature_0(function: str, call: Call) -> Call:
     """Return a call with the same result, without temperatures of 0.
 
-    Where they are, the limit takes the place of the scores, and 1 that of T.
+    Where T is 0, the limit replaces the scores, and 1 replaces T.
     """
     t = call.temperature
     assert t is not None
@@ -58,7 +58,7 @@ def at_temperature_0(function: str, call: Call) -> Call:
 
 
 class Largest:
-    """The largest scores of rows that are read tile by tile, and how many they are."""
+    """The largest score of each row, which is read tile by tile, and how many elements equal it."""
 
     def __init__(self, rows: int, dtype: np.dtype[Any], label: Ints | None = None) -> None:
         self.score = np.full(rows, -np.inf, dtype)
@@ -82,10 +82,10 @@ class Largest:
 
     @property
     def log_sum(self) -> Array:
-        """The limit of the logarithm of the sum of exp(score / T)."""
+        """The limit of log(sum(exp(score / T)))."""
         return quotient(self.score) + np.log(self.count)
 
     @property
     def log_prob(self) -> Array:
-        """The limit of the logarithm of the label's probability."""
+        """The limit of the log-probability of the label."""
         return quotient(self._own - self.score) - np.log(self.count)

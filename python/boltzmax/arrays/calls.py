@@ -1,4 +1,4 @@
-"""A call of softmax, log_softmax or logsumexp, read."""
+"""The arguments of softmax, log_softmax or logsumexp, checked."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ Axis = Any
 
 
 class Call(NamedTuple):
-    """A call whose arguments make sense."""
+    """A call whose arguments have been checked."""
 
     x: Array
     axes: tuple[int, ...]
@@ -45,7 +45,7 @@ class Call(NamedTuple):
 
     @property
     def converted(self) -> Array:
-        """The scores in the dtype that they are computed in; longdouble is never narrowed."""
+        """The scores in the dtype of the computation; longdouble is never narrowed."""
         dtype = self.x.dtype if self.x.dtype.char == "g" else self.dtype
         with np.errstate(all="ignore"):
             return self.x.astype(dtype, copy=False)
@@ -55,7 +55,7 @@ class Call(NamedTuple):
         return None if self.temperature is None else np.expand_dims(self.temperature, self.axes)
 
     def has_nothing(self) -> NDArray[np.bool_]:
-        """Return which rows are of -inf alone, masked elements aside; the reduced axes are kept."""
+        """Return which rows are all -inf, masked elements aside; the reduced axes are kept."""
 
         def are_nothing(index: tuple[slice, ...]) -> NDArray[np.bool_]:
             counts: NDArray[np.bool_] = x[index] != -np.inf
@@ -65,7 +65,7 @@ class Call(NamedTuple):
 
         x, every = self.converted, slice(None)
         firsts = tuple(slice(1) if d in self.axes else every for d in range(x.ndim))
-        nothing = are_nothing(firsts)  # most rows begin with a number, so there is no need to go on
+        nothing = are_nothing(firsts)  # most rows begin with a finite number, which decides
         return are_nothing((every,) * x.ndim) if nothing.any() else nothing
 
 
@@ -77,7 +77,7 @@ def read_call(
     temperature: ArrayLike,
     dtype: DTypeLike | None,
 ) -> Call:
-    """Read the arguments of a function, or say what is wrong with them."""
+    """Check the arguments of a function, or raise."""
     array = as_input(x)
     working = working_dtype(array, dtype, function)
     axes = normalized_axes(axis, array.ndim)

@@ -1,8 +1,8 @@
-"""Complex numbers: what the compiled functions compute, and NumPy where infinities or NaN count.
+"""Complex numbers: the compiled functions, with NumPy for infinities and NaN.
 
-The compiled sums are in double precision, with an error of 2**-49 of the sum of the sizes of their
-terms at most.  Where that is more than 2**-36 of what is left of them (or of a logarithm near 0),
-terms that are equal are joined, and the sum is taken to the last digit.
+The compiled sums are in double precision, with an error of at most 2**-49 times the sum of the
+absolute values of their terms.  Where that exceeds 2**-36 of the result (or of a logarithm near 0),
+equal terms are merged, and the sum is computed exactly.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ Array = NDArray[Any]
 
 
 def is_native_complex(dtype: np.dtype[Any]) -> bool:
-    """Whether the compiled functions take it."""
+    """Whether the compiled functions support it."""
     return dtype.char in "FD" and dtype.isnative
 
 
@@ -87,7 +87,7 @@ def logsumexp(
 
 
 def _native(b: Array | None) -> Array | None:
-    """Weights in a dtype that is read by compiled code."""
+    """Weights in a dtype that compiled code reads."""
     if b is None or not (b.dtype.char in "gG" or is_small_float(b.dtype) or not b.dtype.isnative):
         return b
     return b.astype(np.complex128 if b.dtype.kind == "c" else np.float64)
@@ -96,7 +96,7 @@ def _native(b: Array | None) -> Array | None:
 def softmax_like(
     x: Array, axes: tuple[int, ...], wants_log: bool, plain: Callable[..., Any]
 ) -> Array:
-    """Compute softmax, or its logarithm, of complex numbers; `plain` does so for special rows.
+    """Compute softmax or its logarithm for complex numbers; `plain` does so for special rows.
 
     Examples
     --------

@@ -1,4 +1,4 @@
-"""The docstrings of the compiled functions, hung on them at import."""
+"""The docstrings of the compiled functions, attached to them at import."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from boltzmax import _core
 
 _COMMON = """
 axis : int, tuple of int or None, default -1
-    The axis or axes that form a row; None takes the whole array as one.
+    The axis or axes that form a row; None takes the whole array as one row.
 """
 
 _OPTIONS = """
@@ -15,27 +15,28 @@ where : array_like of bool, optional
 temperature : float or array_like, default 1.0
     Divides the scores. A scalar, or one per row: an array that broadcasts to the shape of `x`
     without the reduced axes (or with length 1 there). From 1e-30 to 1e30; or 0, which gives the
-    limit as it falls there: {limit}.{empty}
+    limit as T falls to 0: {limit}.{empty}
 dtype : dtype, optional
-    What to compute in and return: float16, float32, float64, bfloat16 or longdouble."""
+    The dtype of the computation and of the result: float16, float32, float64, bfloat16 or
+    longdouble."""
 
 _EMPTY = """
 empty : {{"nan", "zero"}}, default "nan"
-    What a row of -inf alone gives, masked elements aside: NaN, or {nothing}."""
+    The result for a row of -inf alone, masked elements aside: NaN, or {nothing}."""
 
 _SHARED = "the largest elements of a row share the probability"
 
 _OF_SOFTMAX = _OPTIONS.format(limit=_SHARED, empty=_EMPTY.format(nothing="0"))
 _OF_LOG_SOFTMAX = _OPTIONS.format(limit=_SHARED, empty=_EMPTY.format(nothing="-inf"))
 _OF_LOGSUMEXP = _OPTIONS.format(
-    limit="""an infinity with the sign of the largest element, or the
-    logarithm of how many are 0 if that is 0 (for real `x` without `b`)""",
+    limit="""an infinity with the sign of the largest element, or, if
+    that is 0, the logarithm of the number of zeros (for real `x` without `b`)""",
     empty="",
 )
 
 _OUT = """
 out : ndarray, optional
-    Where the result goes: of the result's shape and dtype, `x` itself if you like.
+    Receives the result: of the result's shape and dtype; may be `x` itself.
 """
 
 _ERRORS = """
@@ -52,19 +53,19 @@ numpy.exceptions.AxisError
 _X = """
 x : array_like
     Scores (logits). float16, float32, float64, longdouble and bfloat16 (``ml_dtypes``) are kept,
-    integers and bool become float64, floats of ``ml_dtypes`` of 8 bits or less float32. Half types
-    are computed in float32. Any strides.
+    integers and bool become float64, ``ml_dtypes`` floats of 8 bits or less become float32. Half
+    types are computed in float32. Any strides.
 """
 
 _NOTES = """
 The shift by the maximum m is by a whole power of two, so that x - m is never rounded: see
 ``cpp/kernels/math/exp.hpp``, and Blanchard, Higham & Higham, "Accurately computing the log-sum-exp
-and softmax functions", IMA J. Numer. Anal. 41(4), 2021, for what the usual way loses. Sums are
-accumulated in twice the precision. The same row gives the same bits whatever the number of threads,
-the batch it is in, its strides or its alignment.
+and softmax functions", IMA J. Numer. Anal. 41(4), 2021, for the errors of the usual method. Sums
+are accumulated in twice the precision. The bits of a row's result do not depend on the number of
+threads, the batch it is in, its strides or its alignment.
 
-What comes back is an ndarray, or a scalar, whatever `x` is. Labels of pandas, polars and xarray
-are not kept; on a result p of the same shape these put them back:
+The result is an ndarray or a scalar, whatever the type of `x`. Labels of pandas, polars and xarray
+are not kept; for a result p of the same shape, these restore them:
 ``pandas.DataFrame(p, df.index, df.columns)``,
 ``polars.DataFrame(p, schema=df.columns, orient="row")``, ``array.copy(data=p)``.
 """
@@ -146,9 +147,9 @@ b : array_like, optional
 keepdims : bool, default False
     Keep the reduced axes with length 1.
 return_sign : bool, default False
-    Return the logarithm of the absolute value of the sum, and the sum's sign.{_OF_LOGSUMEXP}
+    Return the logarithm of the absolute value of the sum, and the sign of the sum.{_OF_LOGSUMEXP}
 out : ndarray, optional
-    Where the result goes: of the result's shape and dtype.
+    Receives the result: of the result's shape and dtype.
 
 Returns
 -------
@@ -162,7 +163,7 @@ Raises
 ------{_ERRORS}
 Notes
 -----{_NOTES}
-Weights and complex numbers are compiled, too; longdouble takes a path through NumPy.
+Compiled code handles weights and complex numbers, too; longdouble goes through NumPy.
 
 Examples
 --------
@@ -182,7 +183,7 @@ y : array_like
 axis : int, tuple of int or None, default -1
     The axis that `{forward}` was called with.
 out : ndarray, optional
-    Where the gradient goes; may be `dy` or `y` itself.
+    Receives the gradient; may be `dy` or `y` itself.
 """
 
 _BACKWARD_ERRORS = """
@@ -205,7 +206,7 @@ Returns
 -------
 ndarray
     The gradient with respect to the scores, of the shape of `dy`. With a temperature T, divide it
-    by T; at T = 0 the gradient is 0, since `y` is constant near all scores but equal ones.
+    by T; at T = 0 the gradient is 0, since `y` is locally constant unless scores are equal.
 
 Raises
 ------{_BACKWARD_ERRORS}
@@ -229,7 +230,7 @@ Returns
 -------
 ndarray
     The gradient with respect to the scores, of the shape of `dy`. With a temperature T, divide it
-    by T; at T = 0 the gradient is 0, since `y` is constant near all scores but equal ones. NaN
+    by T; at T = 0 the gradient is 0, since `y` is locally constant unless scores are equal. NaN
     where `y` exceeds 40, which no logarithm of a probability does.
 
 Raises
@@ -245,6 +246,6 @@ array([ 0.5, -0.5])
 
 
 def install() -> None:
-    """Hang the docstrings on the compiled functions."""
+    """Attach the docstrings to the compiled functions."""
     for doc in (SOFTMAX, LOG_SOFTMAX, LOGSUMEXP, SOFTMAX_BACKWARD, LOG_SOFTMAX_BACKWARD):
         _core.set_doc(doc.partition("(")[0], doc)

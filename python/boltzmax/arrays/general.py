@@ -1,10 +1,10 @@
-"""The general path: every call that the compiled fast path does not answer at once.
+"""The general path: every call that the compiled fast path declines.
 
 Arguments are checked here, brought to one form (the reduced axes last, every operand broadcast as
-a view) and handed to ``_core.run``, which reads any strides and converts any real dtype as it
-goes.  Nothing here is as large as the input, except for the documented fall-backs: inputs in
-foreign byte order, `out` overlapping an input, temperatures of 0, and what only `numpy_path`
-computes.
+a view) and passed to ``_core.run``, which reads any strides and converts any real dtype on the
+fly.  No temporary is as large as the input, except in the documented fallbacks: inputs in foreign
+byte order, `out` overlapping an input, temperatures of 0, and dtypes that only `numpy_path`
+supports.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ _LOGARITHMS = {function for function, _, _, is_log in _core.operations if is_log
 
 
 def _run_native(function: str, call: Call, out: Array) -> None:
-    """Compute into `out`, which has only the kept axes if the function reduces."""
+    """Write the result to `out`, which has only the kept axes if the function reduces."""
     order = call.order
     reduces = function == "logsumexp"
     elementwise = not reduces
@@ -105,7 +105,7 @@ def _elementwise(
 
 
 def _map(function: str) -> Callable[..., Any]:
-    """Make the general path of a function with a result for each element."""
+    """Make the general path of an elementwise function."""
 
     def call(
         x: ArrayLike,
@@ -123,7 +123,7 @@ def _map(function: str) -> Callable[..., Any]:
 
 
 def _named(call: Callable[..., Any], function: str) -> Callable[..., Any]:
-    """Give it the name by which Python says what is wrong with its arguments."""
+    """Set the name that Python uses in errors about its arguments."""
     call.__name__ = call.__qualname__ = function
     return quietly(call)
 
@@ -175,7 +175,7 @@ def logsumexp(
 
 
 def _new_rows(call: Call) -> Array:
-    """Return an array with the kept axes, in the order that they have in `call.x`."""
+    """Return an array with the kept axes, in the memory order of `call.x`."""
     rows = call.x.transpose(call.order)
     return _core.empty_like(rows, call.dtype, len(call.axes))
 
@@ -188,7 +188,7 @@ def _as_returned(rows: Any, call: Call, keepdims: bool) -> Any:
 
 
 def _weights(b: ArrayLike, x: Array) -> Array:
-    """Read weights and broadcast them to x."""
+    """Check weights and broadcast them to x."""
     weights = as_array(b, "b")
     if weights.dtype.kind != "c" and not is_real(weights.dtype):
         raise TypeError(f"b has unsupported dtype {weights.dtype}")
@@ -201,7 +201,7 @@ def _weights(b: ArrayLike, x: Array) -> Array:
 
 
 def _run_weighted(call: Call, weights: Array, return_sign: bool) -> tuple[Array, Array | None]:
-    """Logarithms of the sizes of weighted sums, and signs if wanted, with the kept axes."""
+    """Logarithms of the absolute weighted sums, and signs if requested, with the kept axes."""
     if weights.dtype.char == "g" or is_small_float(weights.dtype):
         weights = weights.astype(np.float64)
     elif not weights.dtype.isnative:
@@ -299,7 +299,7 @@ def _gradient(function: str) -> Callable[..., Any]:
     return _named(call, function)
 
 
-# What compiled code asks for, by name.
+# The functions that compiled code looks up by name.
 FUNCTIONS: dict[str, Callable[..., Any]] = {"logsumexp": logsumexp}
 for _function, _of_gradient, _reduces, _ in _core.operations:
     if not _reduces:

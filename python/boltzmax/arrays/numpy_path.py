@@ -1,8 +1,8 @@
-r"""The softmax family in plain NumPy, for what the compiled kernels leave out.
+r"""The softmax family in plain NumPy, for input that the compiled kernels do not support.
 
 That is longdouble, real or complex, and, for `logsumexp` alone, complex rows with infinities or
-NaN.  Sums keep their largest term apart (see `numpy_sums`), so tiny terms do not vanish:
-``logsumexp([0, -40])`` is exp(-40); those that cancel are taken again, exactly.  Work is done tile
+NaN.  Sums keep their largest term separate (see `numpy_sums`), so tiny terms do not vanish:
+``logsumexp([0, -40])`` is exp(-40); sums that cancel are recomputed exactly.  Work is done tile
 by tile with temporaries that stay in the cache; half and single precision are computed in double
 and rounded once at the end.  No function here warns.
 """
@@ -30,7 +30,7 @@ __all__ = ["log_softmax", "logsumexp", "sign_of_sum", "softmax"]
 
 Array = NDArray[Any]
 
-# Rows taken together even if long, as neighbours in memory may belong to different rows.
+# Rows processed together even if long, as neighbours in memory may belong to different rows.
 _LEAST_ROWS = 4
 
 
@@ -50,7 +50,7 @@ def softmax(
     axes : tuple of int
         The axes that make up a row, normalised (non-negative, no repeats).
     where : ndarray of bool, optional
-        Broadcasts to ``x.shape``; False entries take no part and get 0.
+        Broadcasts to ``x.shape``; False entries are left out and get 0.
     temperature : ndarray, optional
         Divides `x`; its shape is that of `x` with length 1 along `axes`.
 
@@ -126,7 +126,7 @@ def log_softmax(
             np.subtract(rows.source, np.where(np.isfinite(m), m, 0.0), out=rows.work)
             e = np.exp(rows.flat)
             largest = _largest(rows.flat, rows.axis)
-            first = e.reshape(-1)[largest]  # 1, or whatever comes of an infinity or NaN
+            first = e.reshape(-1)[largest]  # 1, or the result of an infinity or NaN
             e.reshape(-1)[largest] = 0.0
             log_sum = np.log1p((first - 1.0) + pairwise_sum(e, rows.axis))
             np.subtract(rows.work, log_sum.reshape(m.shape), out=rows.target)
@@ -172,7 +172,7 @@ def logsumexp(
     return_sign : bool
         Return ``(log|sum|, sign)``; without it a negative sum gives NaN.
     where : ndarray of bool, optional
-        Broadcasts to ``x.shape``; False entries take no part.
+        Broadcasts to ``x.shape``; False entries are left out.
     temperature : ndarray, optional
         Divides `x`; its shape is that of `x` with length 1 along `axes`.
 
@@ -187,7 +187,7 @@ def logsumexp(
     -----
     Equation (1.3) and Algorithm 4.1 of Blanchard, Higham & Higham, IMA J. Numer. Anal. 41(4),
     2021, extended to weights.  Where weights span so many orders of magnitude that the largest `x`
-    may not give the largest term, that term is looked for with :math:`x_i + \log|b_i|`.
+    may not give the largest term, that term is found as the largest :math:`x_i + \log|b_i|`.
 
     Examples
     --------
@@ -255,7 +255,7 @@ def sign_of_sum(log_sum: Any) -> Any:
 
 
 class _Block(NamedTuple):
-    """Some rows: x / temperature (-inf where masked), room to work in, and where the result goes.
+    """Some rows: x / temperature (-inf where masked), a work buffer, and the output.
 
     All have the same axes, those of a row last.  `flat` is `work` as a contiguous 2-d array with
     the rows along `axis`.
@@ -308,13 +308,13 @@ def _blocks(
 
 
 def _largest(shifted: Array, axis: int) -> Array:
-    """Flat index of the first largest element, 0 by now, of each row (of any if there is none)."""
+    """Flat index of each row's first largest element, shifted to 0 (any index if there is none)."""
     if axis == 1:
         along: Array = shifted.argmax(axis=1) + np.arange(len(shifted)) * shifted.shape[1]
         return along
     rows = shifted.shape[1]
     first = np.arange(rows)
-    zeros = np.flatnonzero(shifted == 0.0)[::-1]  # of repeated indices the last one counts
+    zeros = np.flatnonzero(shifted == 0.0)[::-1]  # for repeated indices the last one wins
     first[zeros % rows] = zeros
     return first
 

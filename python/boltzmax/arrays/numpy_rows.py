@@ -1,7 +1,7 @@
 """Rows of an array of any layout, cut into segments and tiles that fit the cache.
 
-Sums of exponentials add up to another one.  So long rows are cut into segments, and however the
-rows lie in memory, a few segments at a time are copied into a tile and summed.
+Partial sums of exponentials can be merged.  So long rows are cut into segments, and for any memory
+layout a few segments at a time are copied into a tile and summed.
 """
 
 from __future__ import annotations
@@ -32,15 +32,15 @@ __all__ = ["SHORT", "TILE", "Box", "Rows", "boxes", "kept_first", "new_reduced"]
 Array = NDArray[Any]
 Box = tuple[Any, ...]
 
-# Elements worked on at a time (512 KiB of float64), and those of a row that share one maximum.
+# Elements of a tile (512 KiB of float64), and elements of a row that share one maximum.
 TILE = 1 << 16
 _SEGMENT = 1 << 11
-# Shorter rows or segments are stood side by side, so that NumPy's inner loops run across them.
+# Shorter rows or segments become columns, so that NumPy's inner loops run across them.
 SHORT = 64
 
 
 class _Parts(NamedTuple):
-    """What makes up the terms of the sums, all of the same shape."""
+    """The operands of the terms of the sums, all of the same shape."""
 
     x: Array
     b: Array | None
@@ -60,7 +60,7 @@ class _Parts(NamedTuple):
 class Rows:
     """An array, its weights, mask and temperature, seen as rows along the reduced axes.
 
-    No bit of the sum of a row depends on the batch that it is in or on how it lies in memory.
+    The bits of a row's sum do not depend on the batch that it is in or on its memory layout.
     """
 
     def __init__(
@@ -80,7 +80,7 @@ class Rows:
         self.kept_shape, self._row_shape = shape[:n_kept], shape[n_kept:]
 
     def sums(self) -> Iterator[tuple[Box, Sum]]:
-        """Sum exponentials: boxes of rows with their sums, which come in C order."""
+        """Sum exponentials: yield boxes of rows with their sums, in C order."""
         row_length = math.prod(self._row_shape)
         if row_length <= _SEGMENT and self._parts.x.size <= TILE:
             yield (...,), self._scaled(_Tiles(self._parts, len(self._row_shape), self.work).total())
@@ -136,7 +136,7 @@ class _Tiles:
         self._may_span_much = b is not None and b.dtype.kind in "fc" and b.real.itemsize >= 8
 
     def total(self) -> Sum:
-        """Sum all segments; the sums come in C order."""
+        """Sum all segments; the sums are in C order."""
         if self._parts.x.size <= TILE:
             return self._total_of_tile(self._parts)
         limit = max(1, TILE // self._length)
@@ -211,7 +211,7 @@ def boxes(shape: tuple[int, ...], limit: int) -> Iterator[Box]:
 
 
 def _cut_position(shape: tuple[int, ...], limit: int) -> tuple[int, int]:
-    """Axis that has to be cut, and into steps of which length (0 if all is within the limit)."""
+    """Return the axis to cut, and the length of its steps (0 if all is within the limit)."""
     inner = 1
     for axis in reversed(range(len(shape))):
         if inner * shape[axis] > limit:
@@ -222,7 +222,7 @@ def _cut_position(shape: tuple[int, ...], limit: int) -> tuple[int, int]:
 
 
 def _pieces(parts: _Parts, n_kept: int, row_shape: tuple[int, ...]) -> Iterator[tuple[_Parts, int]]:
-    """Cut rows into segments, all of one shape in each piece, with the number of axes of that."""
+    """Cut rows into pieces whose segments have one shape; yield each with the segments' ndim."""
     axis, step = _cut_position(row_shape, _SEGMENT)
     if step == 0:
         yield parts, len(row_shape)
@@ -236,7 +236,7 @@ def _pieces(parts: _Parts, n_kept: int, row_shape: tuple[int, ...]) -> Iterator[
 
 
 def _cut(a: Array, n_kept: int, axis: int, part: slice, width: int) -> Array:
-    """Split an axis of the rows into segments, and put the axes that number segments first."""
+    """Split an axis of the rows into segments, and move the axes that index segments first."""
     k = n_kept + axis
     a = a[(slice(None),) * k + (part,)]
     a = a.reshape((*a.shape[:k], a.shape[k] // width, width, *a.shape[k + 1 :]))

@@ -6,7 +6,7 @@ Everything rests on one representation of the sum of a row,
 
 where :math:`m` is the largest real part, :math:`p u` its term (a weight, and for complex numbers a
 unit phase; 1 and 1 in the plain case) and :math:`s` the sum of all other terms.  With the largest
-term apart, :math:`\log(1 + s)` goes through ``log1p`` and tiny terms survive: Algorithm 4.1 of
+term separate, :math:`\log(1 + s)` uses ``log1p`` and tiny terms survive: Algorithm 4.1 of
 Blanchard, Higham & Higham, "Accurately computing the log-sum-exp and softmax functions", IMA J.
 Numer. Anal. 41(4), 2021, https://doi.org/10.1093/imanum/draa038.
 """
@@ -41,14 +41,14 @@ __all__ = [
 
 Array = NDArray[Any]
 
-# Beyond every logarithm that could matter; four times as much is still a number.
+# Beyond every logarithm that could matter; four times as much is still finite.
 _HUGE = 1e300
-# A sum of so little of its terms is taken again, exactly.
+# A sum below this share of its terms' absolute values is recomputed exactly.
 _CANCELLED = 1024
 
 
 class Sum(NamedTuple):
-    """Row by row, e^m (e + s): the term e = p u of the largest element and the sum s of the others.
+    """Sums e^m (e + s), one per row: the largest element's term e = p u, and the sum s of others.
 
     Where the largest element is infinite, so is m; e and s are then relative to m = 0.
     """
@@ -58,8 +58,8 @@ class Sum(NamedTuple):
     s: Array
     p: Array
     u: Array | None  # unit phase of e, complex numbers only
-    size: Array  # sum of the sizes of all terms, or of those of their parts
-    nan_if_singular: Array | None  # rows with an infinity or NaN of weight 0, with weights only
+    size: Array  # sum of the absolute values of all terms, or of their real and imaginary parts
+    nan_if_singular: Array | None  # rows with an infinity or NaN of weight 0; only with weights
 
     def value(self) -> Array:
         """Return the sum relative to e^m."""
@@ -70,7 +70,7 @@ class Sum(NamedTuple):
         return value
 
     def cancels(self, value: Array) -> Array:
-        """Tell rows of whose value the terms, all taken together, have left few digits."""
+        """Return which rows have lost most digits of their value to cancellation."""
         cancels: Array = (self.size > _CANCELLED * np.abs(value)) & (self.size < np.inf)
         return cancels
 
@@ -110,10 +110,10 @@ def sum_of_tile(v: Array, w: Array | None, axis: int) -> Sum:
 
 
 def sum_of_wide_tile(v: Array, w: Array, axis: int) -> Sum:
-    """Sum of w exp(v) for weights of very different sizes, where the largest v + log|w| counts.
+    """Sum of w exp(v) for weights of very different sizes, shifted by the largest v + log|w|.
 
-    Weights are scaled by a power of two, row by row, that brings the one of the largest term into
-    [0.5, 1).
+    Row by row, weights are scaled by the power of two that brings the weight of the largest term
+    into [0.5, 1).
     """
     kept, nan_if_singular = _drop_weightless(v, w, axis)
     if kept is not None:
@@ -129,7 +129,7 @@ def sum_of_wide_tile(v: Array, w: Array, axis: int) -> Sum:
     scaled = w.copy()
     for part in (scaled.real, scaled.imag) if w.dtype.kind == "c" else (scaled,):
         np.ldexp(part, -_along(exponent, axis), out=part)
-    # Neither exp nor weight alone need be a number of the format: multiply inside the exponential.
+    # exp or weight alone may be out of range: multiply inside the exponential.
     log_ratio = log_w - _along(log_scale, axis)
     extreme = np.abs(log_ratio) > 100
     scaled[extreme] = np.sign(w[extreme])
@@ -154,16 +154,16 @@ def _sum_of_sizes(v: Array, axis: int) -> Array:
 
 
 def _along(per_row: Array, axis: int) -> Array:
-    """Give numbers per row the length 1 along the row that broadcasting needs."""
+    """Insert the axis of length 1 along the row that broadcasting needs."""
     return per_row[:, None] if axis else per_row
 
 
 def _drop_weightless(v: Array, w: Array, axis: int) -> tuple[Array | None, Array]:
-    """Leave out elements of weight 0; tell rows where that matters, if they are not finite.
+    """Leave out elements of weight 0; return which rows have one that is not finite.
 
     In such a row SciPy leaves the element out if the logarithm of the rest is finite; if not, the
-    row is NaN.  Among moderate numbers a mask of those to keep is returned, for arithmetic with it:
-    NumPy is slow to assign to elements here and there.  Otherwise v becomes -inf where w is 0.
+    row is NaN.  For moderate numbers a mask of those to keep is returned, to multiply by: NumPy is
+    slow to assign to scattered elements.  Otherwise v becomes -inf where w is 0.
     """
     kept = w != 0
     if kept.all():
@@ -181,7 +181,7 @@ def _first_largest(a: Array, axis: int) -> Array:
     if axis == 1:
         along: Array = a.argmax(axis=1) + np.arange(len(a)) * a.shape[1]
         return along
-    # argmax across rows is slow in NumPy; of repeated indices the last one counts
+    # argmax across rows is slow in NumPy; for repeated indices the last one wins
     rows = a.shape[1]
     first = np.arange(rows)
     ties = np.flatnonzero(a == a.max(axis=0))[::-1]
@@ -190,7 +190,7 @@ def _first_largest(a: Array, axis: int) -> Array:
 
 
 def pairwise_sum(v: Array, axis: int) -> Array:
-    """Sum along an axis of a contiguous 2-d array, the same bits however many sums there are."""
+    """Sum along an axis of a contiguous 2-d array; bits do not depend on the number of sums."""
     if axis == 1:
         total: Array = np.add.reduce(v, axis=1)  # NumPy adds in pairs along contiguous rows
         return total
@@ -211,7 +211,7 @@ def _split_phase(largest: Array, finite: Array) -> tuple[Array, Array | None]:
 
 
 def spans_too_much(w: Array, pivot: Array) -> bool:
-    """Whether a term could outgrow the one of the largest element by more than exp can express."""
+    """Whether a term could exceed that of the largest element by more than exp can represent."""
     limit = _span(w.dtype)
     largest = _largest_size(w)
     pivot = np.abs(pivot)
@@ -229,7 +229,7 @@ def _largest_size(a: Array) -> Any:
 
 
 def common_factor(b: Array | None, work: np.dtype[Any]) -> Any:
-    """Return a weight that all elements share, if it may simply multiply the sum."""
+    """Return the weight that all elements share, if it can multiply the sum instead."""
     if b is None or b.size != 1:
         return None
     factor = b.reshape(1).astype(work)
@@ -263,7 +263,7 @@ def merged(segments: Sum) -> Sum:
 
 
 def log_abs(total: Sum, value: Array) -> Array:
-    """Logarithm of the size of a sum, given its value relative to e^m; no loss where that is 1."""
+    """Logarithm of the absolute sum, given its value relative to e^m; accurate near 1."""
     size = np.abs(value)
     if total.u is None:
         by_excess = size >= 0.5
@@ -283,16 +283,16 @@ def log_abs(total: Sum, value: Array) -> Array:
 
 
 def exact_sum(x: Array, w: Array) -> tuple[Any, Any] | None:
-    """Logarithm of the size of the sum of w exp(x), and the sum up to a positive factor.
+    """Logarithm of the absolute value of sum(w exp(x)), and the sum up to a positive factor.
 
-    Equal terms that cancel leave nothing, others as many digits as the result has.  None where x or
-    w is out of the range of float64, in parts of which they are read.
+    Equal terms cancel exactly, others leave as many digits as the result has.  None where x or w is
+    out of the range of float64, since both are split into float64 parts.
     """
     parts = [_in_parts(a) for v in (x, w) for a in (v.real, v.imag)]
     if not all(np.isfinite(part).all() for part in parts):
         return None
     re, im, w_re, w_im = parts
-    # One term for each part of a weight.
+    # One term per part of a weight.
     re, im = np.tile(re, (3, 1)), np.tile(im, (3, 1))
     pairs = _core.exact_sum(re, im, w_re.T.ravel(), w_im.T.ravel())
     real = real_dtype(x.dtype).type
@@ -301,7 +301,7 @@ def exact_sum(x: Array, w: Array) -> tuple[Any, Any] | None:
 
 
 def _in_parts(v: Array) -> NDArray[np.float64]:
-    """Numbers as sums of three doubles, one in each row."""
+    """Split numbers into sums of three doubles, one in each row."""
     parts = np.empty((len(v), 3))
     for part in parts.T:
         part[:] = v
@@ -310,7 +310,7 @@ def _in_parts(v: Array) -> NDArray[np.float64]:
 
 
 def principal_angle(value: Array) -> Array:
-    """Argument of complex numbers in (-pi, pi]."""
+    """Argument of complex numbers, in (-pi, pi]."""
     angle: Array = np.arctan2(value.imag, value.real)
     return np.where(angle == -np.arctan2(angle.dtype.type(0), angle.dtype.type(-1)), -angle, angle)
 

@@ -1,4 +1,4 @@
-"""Everything that a row of logits knows, in one reading of memory."""
+"""Statistics of rows of logits, in one pass over memory."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ Array = NDArray[Any]
 
 @dataclass(frozen=True)
 class RowStats:
-    """What `row_stats` found, one element (or k) per row; None for what was not wanted.
+    """The result of `row_stats`, one element (or k) per row; None for what was not requested.
 
     Parameters
     ----------
@@ -28,7 +28,7 @@ class RowStats:
     energy : ndarray, shape (...)
         -T lse (Liu, Wang, Owens & Li, NeurIPS 2020).
     top_ids : ndarray of int64, shape (..., k)
-        The classes of the largest logits, the largest first; of equal ones the lower class.
+        The classes of the largest logits, the largest first; ties go to the lower class.
     top_log_probs : ndarray, shape (..., k)
         Their log-probabilities.
     entropy : ndarray, shape (...)
@@ -61,7 +61,7 @@ class RowStats:
 
     @property
     def max_log_prob(self) -> Array | None:
-        """Its log-probability; ``exp`` of it is the confidence of the classifier."""
+        """Its log-probability; ``exp`` of it is the classifier's confidence."""
         return None if self.top_log_probs is None else self.top_log_probs[..., 0]
 
     @property
@@ -71,7 +71,7 @@ class RowStats:
 
     @property
     def margin(self) -> Array | None:
-        """The difference of the two largest logits over T; needs k of at least 2."""
+        """The difference of the two largest logits over T; needs k >= 2."""
         top = self.top_log_probs
         return None if top is None or top.shape[-1] < 2 else top[..., 0] - top[..., 1]
 
@@ -85,7 +85,7 @@ def row_stats(
     entropy: bool = True,
     axis: SupportsIndex = -1,
 ) -> RowStats:
-    """Return what rows of logits know, each row read from memory once.
+    """Return statistics of rows of logits, each row read from memory once.
 
     Nothing as large as the logits is allocated.
 
@@ -95,16 +95,16 @@ def row_stats(
         float16, float32, float64 or bfloat16; integers become float64. Rows that are not
         contiguous are copied.
     target : array_like of int, shape (...), optional
-        Classes whose log-probability and rank are wanted.
+        Classes whose log-probability and rank to return.
     k : int, default 5
-        How many of the largest are wanted: 0 for none; at most K are given.
+        How many of the largest logits to return: 0 for none; at most K are returned.
     temperature : float, default 1.0
         Divides the logits.
     entropy : bool, default True
-        Whether the entropy is wanted.
+        Whether to compute the entropy.
     axis : int, default -1
-        The axis of the classes, counted from the end if negative. What is told of a row, and
-        `target`, has the shape of the logits without it; the k largest are on a last axis.
+        The class axis, counted from the end if negative. Statistics of a row, and `target`, have
+        the shape of the logits without it; the k largest are on an extra last axis.
 
     Returns
     -------
@@ -117,7 +117,7 @@ def row_stats(
     IndexError
         For a target out of range; it names the first.
     TypeError, ValueError
-        For what else does not make sense.
+        For any other invalid argument.
 
     Examples
     --------

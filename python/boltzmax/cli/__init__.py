@@ -1,4 +1,4 @@
-"""The command line, ``python -m boltzmax``: a demonstration, benchmarks, facts and files.
+"""The command line, ``python -m boltzmax``: demos, benchmarks, build information and files.
 
 Each command is a module with two functions: ``add_parser(commands)`` declares its arguments and
 ``run(args)`` does the work. Mistakes are reported in one line, with exit status 2.

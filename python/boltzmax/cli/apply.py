@@ -1,7 +1,7 @@
 """``apply``: softmax, log_softmax or logsumexp of a ``.npy`` file larger than memory.
 
-Input and output are memory-mapped and worked through block by block. The output is written beside
-its destination as ``.boltzmax-*.tmp`` and takes its name only when it is complete and on disk.
+Input and output are memory-mapped and processed block by block. The output is written next to its
+destination as ``.boltzmax-*.tmp`` and renamed only when it is complete and on disk.
 """
 
 from __future__ import annotations
@@ -99,13 +99,13 @@ def apply(op: str, source: Path, target: Path, block_bytes: int, **options: Any)
     source, target : Path
         The ``.npy`` files; they may be the same.
     block_bytes : int
-        A row larger than this is a block of its own: mapped, it need not fit in memory.
+        A row larger than this is one block: it is mapped, so it need not fit in memory.
     **options
         ``axis``, ``temperature`` and ``dtype``, as the function takes them.
     """
     function = partial(getattr(_core, op), **options)
     x = open_memmap(source, mode="r")
-    # One element is enough to learn the dtype of the result, or what is wrong with the options.
+    # One element is enough to find the dtype of the result, or an error in the options.
     dtype = np.asarray(function(np.zeros((1,) * x.ndim, x.dtype))).dtype
     every = tuple(range(x.ndim))
     whole = options["axis"] is None or x.ndim == 0
@@ -134,8 +134,8 @@ def blocks(
 ) -> Iterator[tuple[slice, ...]]:
     """Yield the indices of blocks that cover `x` and cut none of its `reduced` axes.
 
-    The outermost axes are cut first, and never into runs shorter than a page of memory: blocks
-    that share their pages would read the file many times over.
+    The outermost axes are cut first, and never into runs shorter than a memory page: blocks that
+    share pages would read the file many times over.
     """
     steps = [max(1, n) for n in x.shape]
     nbytes = x.nbytes
@@ -150,13 +150,13 @@ def blocks(
 
 
 def reserve_disk(path: Path) -> None:
-    """Allocate the blocks of a sparse file: through a mapping, a full disk would be SIGBUS."""
+    """Allocate the blocks of a sparse file: writing to a mapping on a full disk raises SIGBUS."""
     if not hasattr(os, "posix_fallocate"):
         return
     with path.open("rb+") as file:
         try:
             os.posix_fallocate(file.fileno(), 0, path.stat().st_size)
-        except OSError as error:  # some file systems cannot; that they are full is for the user
+        except OSError as error:  # some file systems cannot; a full disk is reported to the user
             if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
                 raise
 

@@ -1,4 +1,4 @@
-"""Commands and their arguments: how they are declared, and what their texts are parsed into."""
+"""Declare commands and parse their arguments."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def add_command(
 
 
 def show_examples(*commands: str) -> str:
-    """Return the end of a help text."""
+    """Return the examples that end a help text."""
     return "\n".join(("examples:", *(f"  {PROGRAM} {command}" for command in commands)))
 
 

@@ -39,7 +39,7 @@ class Result:
     peer: str
     seconds: float
     ns_per_element: float
-    gb_per_second: float  # what must be read and written at least, over the time
+    gb_per_second: float  # the bytes that must be read and written, over the time
     speedup: float  # of boltzmax over this peer
 
 
@@ -49,7 +49,7 @@ def add_parser(commands: Any) -> None:
         commands,
         "bench",
         run,
-        "time boltzmax beside its peers",
+        "time boltzmax against its peers",
         "--quick",
         "--shapes 64x1000,256x32000 --threads 1,2 --plot bench.png",
         "--sweep --functions softmax --plot sweep.png",
@@ -154,7 +154,7 @@ def measure(case: Case, rounds: int) -> list[Result]:
 
 
 def environment() -> dict[str, Any]:
-    """Return what the results depend on: day, build, machine, the versions of the peers."""
+    """Return what the results depend on: date, build, machine and versions of the peers."""
     modules = [importlib.import_module(peer.name) for peer in peers.installed()]
     versions = {module.__name__: module.__version__ for module in modules}
     return {"date": str(date.today()), "config": config(), "versions": versions}

@@ -37,7 +37,7 @@ class Classifier:
         return x @ self.weights + self.bias
 
     def step(self, x: Array, labels: Labels, rate: float) -> None:
-        """Follow the gradient of the cross-entropy downwards."""
+        """Take a descent step along the gradient of the cross-entropy."""
         _, gradient = cross_entropy_with_grad(self.scores(x), labels)
         gradient *= rate
         self.weights -= x.T @ gradient
@@ -93,7 +93,7 @@ def train(x: Array, labels: Labels, epochs: int, rng: np.random.Generator) -> Cl
 
 
 def show(model: Classifier, x: Array, labels: Labels) -> None:
-    """Print some test digits, from the least certain to the most, and their likeliest classes."""
+    """Print some test digits, from the least to the most certain, and their likeliest classes."""
     p = softmax(model.scores(x))
     by_certainty = p.max(axis=-1).argsort()
     chosen = by_certainty[[0, len(x) // 50, len(x) // 10, len(x) // 2, -1]]

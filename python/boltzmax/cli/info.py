@@ -1,4 +1,4 @@
-"""``info``: what this installation is made of and what it runs on."""
+"""``info``: how this installation was built and what it runs on."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """The competition: the same cases prepared for boltzmax, NumPy, SciPy, PyTorch and ONNX Runtime.
 
 Every peer gets its best case: PyTorch works on its own tensors without autograd, ONNX Runtime in
-a session built beforehand. Preparing is never timed.
+a session built beforehand. Preparation is never timed.
 """
 
 from __future__ import annotations
@@ -142,7 +142,7 @@ def _onnxruntime(case: Case, x: Array) -> Task:
     kind = helper.np_dtype_to_tensor_dtype(x.dtype)
     x_info, y_info = (helper.make_tensor_value_info(name, kind, None) for name in "xy")
     graph = helper.make_graph([node], case.function, [x_info], [y_info])
-    # Old versions, which all three operators and every ONNX Runtime of today know.
+    # Old opsets, which have all three operators and which every current ONNX Runtime supports.
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 13)], ir_version=8)
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = case.threads
@@ -186,7 +186,7 @@ def prepare(case: Case) -> dict[str, Task]:
 
 
 def work_through(title: str, cases: Sequence[Case], work: Callable[[Case], None]) -> None:
-    """Work on all cases, with a progress bar; the number of threads is restored."""
+    """Run all cases with a progress bar; afterwards restore the number of threads."""
     before = get_num_threads()
     try:
         with progress(title, len(cases)) as advance:

@@ -1,6 +1,6 @@
 """``bench --sweep``: the time of a row against its length.
 
-On one thread, all in one process and in turns. The rows of a length fill a part of the second-level
+On one thread, interleaved in one process. The rows of one length fill a part of the second-level
 cache.
 """
 
@@ -33,7 +33,7 @@ Panel = tuple[str, str]  # an operation and a dtype
 
 @dataclass
 class Curve:
-    """What a row takes, by its length: one library in one operation."""
+    """The time of a row by its length: one library in one operation."""
 
     operation: str
     dtype: str
@@ -44,7 +44,7 @@ class Curve:
     median: list[float] = field(default_factory=list)
 
     def add(self, n: int, rows: int, seconds: NDArray[np.float64]) -> None:
-        """Take note of the times of calls on `rows` rows of length `n`."""
+        """Record the times of calls on `rows` rows of length `n`."""
         self.n.append(n)
         self.rows.append(rows)
         for column, time in (self.least, seconds.min()), (self.median, np.median(seconds)):
@@ -57,7 +57,7 @@ class Curve:
 
 
 def lengths(few: bool) -> list[int]:
-    """Return all lengths up to DENSE; then by steps, with powers of two and their neighbours."""
+    """Return all lengths up to DENSE, then some, including powers of two and their neighbours."""
     if few:
         return [1, 2, 3, 4, 8, 9, 16, 17, 32, 33, 100, 256, 1024, LONGEST]
     powers = [2**k + d for k in range(6, 12) for d in (-1, 0, 1)]
@@ -66,14 +66,14 @@ def lengths(few: bool) -> list[int]:
 
 
 def shapes(few: bool) -> list[tuple[int, int]]:
-    """Return matrices whose rows have all lengths, as many as fit in the cache."""
+    """Return the shapes of matrices of all row lengths, with as many rows as fit in the cache."""
     return [(min(MOST_ROWS, -(-ELEMENTS // n)), n) for n in lengths(few)]
 
 
 def measure(
     cases: Sequence[Case], rounds: int, prepare: Callable[[Case], dict[str, Task]] = peers.prepare
 ) -> list[Curve]:
-    """Return a curve for every operation, dtype and library: of all cases, which are matrices."""
+    """Return a curve for every operation, dtype and library in the cases, which are matrices."""
     curves: dict[tuple[str, str, str], Curve] = {}
 
     def work(case: Case) -> None:
@@ -103,12 +103,12 @@ def print_curves(curves: Iterable[Curve]) -> None:
 
 
 def write(curves: Iterable[Curve], environment: dict[str, Any], path: Path) -> None:
-    """Write a JSON file, a curve in each line."""
+    """Write a JSON file, one curve per line."""
     write_json(path, environment, "curves", map(asdict, curves))
 
 
 def read(path: Path) -> tuple[list[Curve], dict[str, Any]]:
-    """Return the curves of a file, and what they were measured with."""
+    """Return the curves of a file, and the environment of the measurement."""
     found: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
     return [Curve(**curve) for curve in found.pop("curves")], found
 

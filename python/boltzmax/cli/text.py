@@ -1,4 +1,4 @@
-"""``text``: a small model learns to guess the next word of the English that ships with Python."""
+"""``text``: a small model learns to guess the next word in the English text of Python's help."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from boltzmax.trees.tree import Tree
 Array = NDArray[np.float32]
 Ids = NDArray[np.int64]
 
-CONTEXT = 3  # words that the next one is guessed from
+CONTEXT = 3  # number of words from which the next one is guessed
 FEATURES = 64
 BATCH = 256
 LEARNING_RATE = 0.05
@@ -52,12 +52,12 @@ def add_parser(commands: Any) -> None:
     )
     parser.add_argument("--epochs", type=int, default=3, help="3 by default")
     parser.add_argument("--vocabulary", type=int, default=5000, help="words at most, 5000")
-    parser.add_argument("--prompt", default="the value of the", help="what to go on from")
+    parser.add_argument("--prompt", default="the value of the", help="words to continue")
     parser.add_argument("--seed", type=int, default=0, help="of the weights and the order, 0")
 
 
 def split(text: str) -> list[str]:
-    """Return the words and stops of a text, in lower case."""
+    """Return the words and punctuation marks of a text, in lower case."""
     return re.findall(r"\w+(?:'\w+)?|[.,;:!?]", text.lower())
 
 
@@ -76,7 +76,7 @@ def read_words(path: Path | None) -> list[str]:
 
 @dataclass
 class Vocabulary:
-    """The words that are known; the first stands for all others."""
+    """The known words; the first stands for all others."""
 
     words: list[str]
     ids: dict[str, int]
@@ -92,7 +92,7 @@ class Vocabulary:
         return np.array([self.ids.get(word, 0) for word in words], np.int64)
 
 
-# The full softmax has a score for every word; of the tree, frequent words lie near the root.
+# The full softmax has a score for every word; in the tree, frequent words are near the root.
 LAYERS: dict[str, Callable[[Ids], OutputLayer]] = {
     "full": lambda counts: LinearSoftmax(len(counts), FEATURES),
     "tree": lambda counts: HierarchicalSoftmax(Tree.huffman(counts), FEATURES),
@@ -105,13 +105,13 @@ def normal(rng: np.random.Generator, *shape: int) -> Array:
 
 
 def descend(parameters: Array, gradient: Array, sizes: Array) -> None:
-    """Follow the gradient downwards, by Adagrad with one rate per word."""
+    """Take a descent step, by Adagrad with one rate per word."""
     sizes += np.square(gradient).mean(axis=1)
     parameters -= LEARNING_RATE * gradient / np.sqrt(sizes)[:, None]
 
 
 class Model:
-    """The next word from tanh of the sum of the context's vectors."""
+    """Predict the next word from tanh of the sum of the context's vectors."""
 
     def __init__(self, layer: str, counts: Ids, seed: int) -> None:
         rng = np.random.default_rng(seed)
@@ -132,7 +132,7 @@ class Model:
         """Learn from some words; return the loss."""
         hidden = self.hidden(context)
         loss, d_hidden = self.layer.adagrad_step(hidden, target, LEARNING_RATE)
-        d_hidden = d_hidden / len(hidden) * (1 - hidden * hidden)  # that of the mean loss
+        d_hidden = d_hidden / len(hidden) * (1 - hidden * hidden)  # of the mean loss
         for i, vectors in enumerate(self.vectors):
             d_vectors = np.zeros_like(vectors)
             np.add.at(d_vectors, context[:, i], d_hidden)
@@ -146,7 +146,7 @@ class Model:
 
 
 def run(args: argparse.Namespace) -> None:
-    """Train, report the perplexity of every epoch, and go on from a prompt."""
+    """Train, report the perplexity of every epoch, and continue a prompt."""
     words = read_words(args.file)
     if len(words) < 10 * CONTEXT:
         raise CommandError(f"a text of {len(words)} words is too short")
@@ -156,7 +156,7 @@ def run(args: argparse.Namespace) -> None:
     ids = vocabulary.encode(words)
     contexts = np.lib.stride_tricks.sliding_window_view(ids, CONTEXT)[:-1]
     targets = ids[CONTEXT:]
-    held = len(targets) // 10  # the last tenth is not trained on
+    held = len(targets) // 10  # the last tenth is held out
     counts = np.bincount(targets[:-held], minlength=len(vocabulary.words))
     layers = list(LAYERS) if args.layer == "both" else [args.layer]
     models = {name: Model(name, counts, args.seed) for name in layers}

@@ -1,4 +1,4 @@
-"""Time calls side by side: all in one process, in turns, so that a noisy machine disturbs all."""
+"""Time calls side by side, interleaved in one process, so that noise affects all equally."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ def _nothing() -> None:
 
 
 class Task(NamedTuple):
-    """A call to time and what to set, untimed, before it."""
+    """A call to time, and its untimed setup."""
 
     call: Callable[[], object]
     setup: Callable[[], object] = _nothing
@@ -38,7 +38,7 @@ def interleave(
     sample : float
         Seconds per task and round, at least.
     rest : float
-        Seconds of sleep before each sample, for the thread pool of the task before to go idle.
+        Seconds of sleep before each sample, so that the previous task's thread pool goes idle.
     """
     timers = {name: _timer(task, rest) for name, task in tasks.items()}
     numbers = {name: _calibrate(timer, sample) for name, timer in timers.items()}
@@ -56,7 +56,7 @@ def least(
 ) -> dict[str, float]:
     """Return the least of what `interleave` measures for each task.
 
-    Whatever else the machine does can only add to a time.
+    Other load on the machine can only add to a time.
     """
     times = interleave(tasks, rounds, sample, rest)
     return {name: float(values.min()) for name, values in times.items()}

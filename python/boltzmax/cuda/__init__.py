@@ -2,11 +2,11 @@
 
 Arrays on a device stay there: the result is an array of the same kind on the same device, computed
 on the caller's stream (PyTorch's or CuPy's current one, the one that an array names, or
-``stream=``), without copies and without waiting (but for JAX, which tells nobody of its streams).
+``stream=``), without copies and without waiting (except for JAX, which hides its streams).
 NumPy arrays are copied to the device and back.
 
 The module can always be imported. Where it cannot be used, `is_available` is False,
-`why_unavailable` says why, and calls raise a RuntimeError that says it, too.
+`why_unavailable` gives the reason, and calls raise a RuntimeError with that reason.
 """
 
 from __future__ import annotations

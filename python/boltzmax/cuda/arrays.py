@@ -1,4 +1,4 @@
-"""Memory on CUDA devices: what calls need to know of an array, and arrays of boltzmax's own."""
+"""Memory on CUDA devices: views of other libraries' arrays, and boltzmax's own arrays."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ except ImportError:
 
 Shape = tuple[int, ...]
 
-# DLPack's codes of types.
+# DLPack's type codes.
 _INT, _FLOAT, _BFLOAT, _BOOL = 0, 2, 4, 6
 _NAMES = {
     (_FLOAT, 16): "float16",
@@ -31,13 +31,13 @@ _NAMES = {
     (_INT, 64): "int64",
 }
 _CODES = {name: code for code, name in _NAMES.items()}
-_CUDA = 2  # of DLPack's types of devices
+_CUDA = 2  # DLPack's device type
 FLOATS = ("float16", "bfloat16", "float32", "float64")
 ITEM = {"float16": 2, "bfloat16": 2, "float32": 4, "float64": 8, "bool": 1, "int32": 4, "int64": 8}
 
 
 def why_unavailable() -> str:
-    """Return why there is no device to use; an empty string if there is one.
+    """Return the reason why no device can be used; an empty string if one can.
 
     Examples
     --------
@@ -47,18 +47,18 @@ def why_unavailable() -> str:
     """
     if _cuda is None:
         return (
-            "this boltzmax was built without CUDA; pip install boltzmax -C "
-            "cmake.define.BOLTZMAX_CUDA=ON builds it where nvcc is"
+            "this boltzmax was built without CUDA; where nvcc is installed, pip install boltzmax "
+            "-C cmake.define.BOLTZMAX_CUDA=ON builds it"
         )
     reason: str = _cuda.why_unavailable()
     return reason
 
 
-_found: list[Any] = []  # the module, once there has been a device
+_found: list[Any] = []  # the module, once a device has been found
 
 
 def module() -> Any:
-    """Return the compiled module, or raise a RuntimeError that says why there is none."""
+    """Return the compiled module, or raise a RuntimeError with the reason why there is none."""
     if not _found:
         reason = why_unavailable()
         if reason:
@@ -68,12 +68,12 @@ def module() -> Any:
 
 
 def load_products() -> None:
-    """Load cuBLAS, which multiplies matrices, or raise a RuntimeError that says why it cannot."""
+    """Load cuBLAS for matrix products, or raise a RuntimeError with the reason why not."""
     if not module().load_products([]):
-        return  # it is there already
+        return  # already loaded
     own = module().cuda_version // 1000
     names = [f"libcublas.so.{version}" for version in sorted((13, 12), key=lambda v: v != own)]
-    folders = importlib.util.find_spec("nvidia")  # where the packages of NVIDIA's lie
+    folders = importlib.util.find_spec("nvidia")  # the folders of NVIDIA's packages
     found: list[str] = []
     for folder in (folders.submodule_search_locations or ()) if folders else ():
         found += [str(path) for name in names for path in Path(folder).glob(f"*/lib/{name}")]
@@ -86,7 +86,7 @@ def load_products() -> None:
 
 
 class View(NamedTuple):
-    """What the device needs to know of an array, and what keeps its memory alive."""
+    """An array's address, layout and device, and the object that keeps its memory alive."""
 
     address: int
     shape: Shape
@@ -102,14 +102,14 @@ class View(NamedTuple):
 
     @property
     def is_contiguous(self) -> bool:
-        """Whether the elements follow one another in C order."""
+        """Whether the elements are contiguous in C order."""
         dense = contiguous_strides(self.shape, ITEM[self.dtype])
         own = zip(self.strides, dense, self.shape, strict=True)
         return 0 in self.shape or all(n == 1 or a == b for a, b, n in own)
 
     @property
     def is_aligned(self) -> bool:
-        """Whether every element lies at a multiple of its size."""
+        """Whether the address of every element is a multiple of its size."""
         return all(at % ITEM[self.dtype] == 0 for at in (self.address, *self.strides))
 
     @property
@@ -118,7 +118,7 @@ class View(NamedTuple):
         return math.prod(self.shape)
 
     def overlaps(self, other: View) -> bool:
-        """Whether the first and last bytes of two arrays of one device leave room for a clash."""
+        """Whether the address ranges of two arrays on one device overlap."""
         (a, b), (c, d) = self._bounds(), other._bounds()
         return self.device == other.device and a < d and c < b
 
@@ -130,7 +130,7 @@ class View(NamedTuple):
         return first, self.address + sum(step for step in steps if step > 0) + ITEM[self.dtype]
 
     def broadcast_to(self, shape: Shape, name: str, other: str) -> View:
-        """Return the same elements under another shape, as NumPy broadcasts."""
+        """Return the same elements in another shape, broadcast by NumPy's rules."""
         missing = len(shape) - len(self.shape)
         own = (1,) * missing + self.shape
         if missing < 0 or any(a not in (1, b) for a, b in zip(own, shape, strict=True)):
@@ -155,7 +155,7 @@ def _bytes_of(host: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
 
 
 class DeviceArray:
-    """A contiguous array in memory of boltzmax's own: what any other library can take over.
+    """A contiguous array in memory that boltzmax owns, which any other library can adopt.
 
     Attributes
     ----------
@@ -205,7 +205,7 @@ class DeviceArray:
         copy: bool | None = None,
     ) -> Any:
         if copy or dl_device not in (None, self.__dlpack_device__()):
-            raise BufferError("boltzmax hands its device memory over as it is, without a copy")
+            raise BufferError("boltzmax exports its device memory as it is, without a copy")
         if stream != -1:  # None and 1 are the default stream
             self._memory.share_with(0 if stream in (None, 1) else stream)
         return module().write_dlpack(self._memory, self.shape, *_CODES[self.dtype])
@@ -215,25 +215,25 @@ class DeviceArray:
         self._memory.copy_out(_bytes_of(host))
 
     def to_numpy(self) -> np.ndarray[Any, Any]:
-        """Return a copy on the host (of bfloat16 its bits, as uint16)."""
+        """Return a copy on the host (bfloat16 as its bits, in uint16)."""
         host = np.empty(self.shape, "uint16" if self.dtype == "bfloat16" else self.dtype)
         self.copy_out(host)
         return host
 
     @property
     def view(self) -> View:
-        """As `view_of` reads it."""
+        """The view that `view_of` would read."""
         strides = contiguous_strides(self.shape, ITEM[self.dtype])
         memory = self._memory
         return View(memory.address, self.shape, strides, self.dtype, memory.device, self)
 
     def copy_in(self, host: np.ndarray[Any, Any]) -> None:
-        """Take the numbers of a contiguous array of the same size in bytes."""
+        """Copy the numbers of a contiguous array of the same size in bytes."""
         self._memory.copy_in(_bytes_of(host))
 
 
 def host_dtype(x: np.ndarray[Any, Any], name: str) -> str:
-    """Return the name of a NumPy array's dtype, as views have it."""
+    """Return the name of a NumPy array's dtype, as in views."""
     if x.dtype.name == "bfloat16":
         _core.register_bfloat16(x.dtype)
     dtype: str = x.dtype.name

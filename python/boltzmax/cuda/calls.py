@@ -1,4 +1,4 @@
-"""A call of boltzmax.cuda: its arrays, where its result goes, and the task that the device gets."""
+"""A call of boltzmax.cuda: its arrays, the destination of its result, and the device's task."""
 
 from __future__ import annotations
 
@@ -37,22 +37,22 @@ from boltzmax.cuda.libraries import (
 
 
 class Result:
-    """An array on the device, and what the caller gets of it."""
+    """A result on the device, and the array that the caller gets."""
 
     def __init__(self, call: Call, array: Any, view: View, host: Any = None) -> None:
         self._call, self._array, self.view, self._host = call, array, view, host
 
     def deliver(self) -> Any:
-        """Return the array, in the caller's memory if that is where the input came from."""
+        """Return the array, copied to the host if the input came from there."""
         self._call.release()
         if self._host is None:
             return finished(self._array, self._call.x)
         self._array.copy_out(self._host)
-        return self._host[()]  # a scalar of NumPy's where there are no axes
+        return self._host[()]  # a NumPy scalar if there are no axes
 
 
 class Call:
-    """The array that a call is about, its device and its stream."""
+    """The main array of a call, its device and its stream."""
 
     def __init__(self, x: Any, stream: Any, name: str = "x") -> None:
         self.module = module()
@@ -72,7 +72,7 @@ class Call:
             )
 
     def read(self, x: Any, name: str) -> View:
-        """Return an array's place on the device; one of NumPy's is copied there."""
+        """Return the view of an array; a NumPy array is copied to the device."""
         if isinstance(x, np.ma.MaskedArray):
             raise TypeError(f"{name} is a masked array; pass its data, and where=~mask")
         if isinstance(x, np.ndarray) != self.is_on_host:
@@ -93,7 +93,7 @@ class Call:
         return view
 
     def release(self) -> None:
-        """Let what was read be freed or written to, after the launch."""
+        """After the launch, let the arrays that were read be freed or overwritten."""
         while self._read:
             release(self._read.pop(), self.device, self.stream)
 
@@ -107,20 +107,20 @@ class Call:
         return view.broadcast_to(self.view.shape, "where", self.name)
 
     def operand(self, x: Any, name: str) -> View:
-        """Return the place of another array of the same dtype, contiguous as a product wants it."""
+        """Return the view of another array of the same dtype, contiguous as products need it."""
         view = self.read(x, name)
         if view.dtype != self.view.dtype:
             raise TypeError(
                 f"{name} and {self.name} must have one dtype, got {view.dtype} and "
                 f"{self.view.dtype}"
             )
-        self.check_lies(view, name)
+        self.check_contiguous(view, name)
         return view
 
-    def check_lies(self, view: View, name: str) -> None:
+    def check_contiguous(self, view: View, name: str) -> None:
         """Raise a ValueError unless an array is contiguous."""
         if not view.is_contiguous or not view.is_aligned:
-            raise ValueError(f"{name} must lie contiguous, and aligned")
+            raise ValueError(f"{name} must be contiguous and aligned")
 
     def class_axis(self, axis: SupportsIndex) -> int:
         """Return the axis of the classes, counted from the first."""
@@ -131,21 +131,21 @@ class Call:
         return self.view.shape[:axis] + self.view.shape[axis + 1 :]
 
     def reduction(self, name: str, empty: str) -> Any:
-        """Return what becomes of the losses of rows; of none, `empty` says what."""
+        """Return the code of a reduction of rows' losses; `empty` is the mean over no rows."""
         of_nothing = "_OR_ZERO" if read_empty(empty) == 0.0 and name == "mean" else ""
         return getattr(self.module.Reduction, name.upper() + of_nothing)
 
     def target(self, target: Any, shape: Shape) -> View:
-        """Return the place of a class for each of the rows of `shape`."""
+        """Return the view of one class per row of `shape`."""
         if self.is_on_host and isinstance(target, np.ndarray) and target.dtype.kind in "iu":
-            if target.dtype == np.uint64:  # what int64 does not hold is no class, either
+            if target.dtype == np.uint64:  # numbers beyond int64 are not classes either
                 target = np.minimum(target, np.uint64(np.iinfo(np.int64).max))
             target = target.astype(np.int64)
         view = self.read(target, "target")
         if view.dtype not in ("int32", "int64"):
             raise TypeError(f"target must be an array of int64 or int32, got dtype {view.dtype}")
         check_shape_of_targets(view.shape, shape)
-        self.check_lies(view, "target")
+        self.check_contiguous(view, "target")
         if view.dtype == "int64":
             return view
         wide = self.scratch(shape, "int64")
@@ -154,7 +154,7 @@ class Call:
 
     @property
     def computed(self) -> str:
-        """The dtype of what is computed, and of losses."""
+        """The dtype of the computation, and of losses."""
         return "float64" if self.view.dtype == "float64" else "float32"
 
     def zeros(self, shape: Shape, dtype: str) -> Result:
@@ -175,11 +175,11 @@ class Call:
         return Result(self, array, array.view, host)
 
     def scratch(self, shape: Shape, dtype: str) -> View:
-        """Return memory that is gone after the call, in the order of its stream."""
+        """Return memory that is freed after the call, in the order of its stream."""
         return DeviceArray(shape, dtype, self.device, self.stream).view
 
     def result(self, out: Any, *others: View | None) -> Result:
-        """Return where a result of the shape of x goes; `others` are read for it, too."""
+        """Return the destination of a result of the shape of x; `others` are inputs, too."""
         if out is None:
             return self.empty(self.view.shape, self.view.dtype)
         if self.is_on_host:

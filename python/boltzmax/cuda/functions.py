@@ -11,7 +11,7 @@ from boltzmax.cuda.libraries import plain_result
 
 
 def is_available() -> bool:
-    """Whether this build has the CUDA target, and a device is there.
+    """Whether this build has the CUDA target and finds a device.
 
     Examples
     --------
@@ -37,7 +37,7 @@ def softmax(
     ----------
     x : array
         Scores on a device, or a NumPy array. float16, bfloat16, float32 or float64, of any strides;
-        rows that lie contiguous are fast.
+        contiguous rows are fastest.
     axis : int, tuple of int or None, default -1
         The axis or axes that form a row.
     where : array of bool, optional
@@ -45,7 +45,7 @@ def softmax(
     temperature : float, default 1.0
         Divides the scores. From 1e-30 to 1e30.
     out : array, optional
-        Where the result goes: of the shape and dtype of `x`, which it may be.
+        Receives the result: of the shape and dtype of `x`; may be `x` itself.
     stream : stream or int, optional
         A CUDA stream, or its address, instead of the caller's own. It waits for the inputs, whose
         own streams wait for it; it must outlive the result.
@@ -59,13 +59,13 @@ def softmax(
     Raises
     ------
     RuntimeError
-        Where CUDA cannot be used, or says so.
+        If CUDA cannot be used, or reports an error.
     TypeError
         For an array that is not on a device, or of another dtype.
     ValueError
         For another shape of `out`, arrays on different devices, a temperature out of range.
     MemoryError
-        Where the device has no memory left.
+        If the device has no memory left.
 
     Examples
     --------
@@ -136,7 +136,7 @@ def logsumexp(
 def softmax_backward(
     dy: Any, y: Any, axis: int | tuple[int, ...] | None = -1, *, stream: Any = None
 ) -> Any:
-    """Gradient of a loss with respect to x, from that with respect to y = softmax(x).
+    """Gradient of a loss with respect to x, from the gradient with respect to y = softmax(x).
 
     dx_i = y_i (dy_i - sum_j dy_j y_j). With a temperature T, divide by T.
 
@@ -172,7 +172,7 @@ def softmax_backward(
 def log_softmax_backward(
     dy: Any, y: Any, axis: int | tuple[int, ...] | None = -1, *, stream: Any = None
 ) -> Any:
-    """Gradient of a loss with respect to x, from that with respect to y = log_softmax(x).
+    """Gradient of a loss with respect to x, from the gradient with respect to y = log_softmax(x).
 
     dx_i = dy_i - exp(y_i) sum_j dy_j. Parameters, errors and result are those of
     `softmax_backward`.

@@ -21,14 +21,14 @@ from boltzmax.trees.tree import Tree
 
 
 class HierarchicalSoftmax:
-    """A softmax over the leaves of a tree, as `boltzmax.HierarchicalSoftmax`, on a device.
+    """A softmax over the leaves of a tree, like `boltzmax.HierarchicalSoftmax`, on a device.
 
     Parameters
     ----------
     tree : Tree
         The classes.
     weight : array, shape (tree.n_units, D)
-        A row for each unit, as the layer's on the CPU; float16, bfloat16, float32 or float64,
+        A row for each unit, as in the layer on the CPU; float16, bfloat16, float32 or float64,
         C-contiguous, on a device. (Or a NumPy array, with NumPy arrays in all calls: it is copied
         to the device each time.)
     bias : array, shape (tree.n_units,), optional
@@ -37,18 +37,17 @@ class HierarchicalSoftmax:
     Attributes
     ----------
     tree, weight, bias
-        As given. The arrays are read anew by every call, so that one who trains them may write to
-        them.
+        As given. Every call reads the arrays anew, so training code may write to them.
 
     Notes
     -----
     ``hidden`` is (N, D) in all methods, of the dtype of the weights, and contiguous. Scores are
-    computed in float32 (float64 for float64), what is made of them in double precision. Calls use
+    computed in float32 (float64 for float64), everything after that in double precision. Calls use
     the stream of `hidden`, or `stream`.
 
-    A layer of NumPy arrays reads its arguments as that on the CPU does, and refuses what that one
-    refuses. On a device the host does not look at targets, since it would have to wait for them: a
-    negative one leaves its row out, one that is no class makes its results NaN.
+    A layer of NumPy arrays reads its arguments like the layer on the CPU, and raises the same
+    errors. On a device the host does not check targets, since it would have to wait for them: a
+    negative target leaves its row out, a target that is not a class makes its results NaN.
 
     Examples
     --------
@@ -77,22 +76,22 @@ class HierarchicalSoftmax:
 
     @property
     def dtype(self) -> Any:
-        """That of the weights, as their library says it."""
+        """The dtype of the weights, as an object of their library."""
         return self.weight.dtype
 
     def log_prob(self, hidden: Any, target: Any, *, stream: Any = None) -> Any:
         """Return log p(target) of every row, (N,).
 
-        `target` is an array of int64 or int32, (N,). On a device a negative one gives 0, one that
-        is no class NaN.
+        `target` is an array of int64 or int32, (N,). On a device a negative target gives 0, a
+        target that is not a class NaN.
         """
-        question = _Question(self, hidden, stream)
+        question = _Query(self, hidden, stream)
         return question.losses(target, "none", gives_log_probs=True)[0].deliver()
 
     def loss(self, hidden: Any, target: Any, *, reduction: str = "mean", stream: Any = None) -> Any:
-        """Return the mean of -log p(target) over the rows that count, their sum, or each."""
+        """Return -log p(target): the mean over the rows that count, their sum, or one per row."""
         checked_reduction(reduction, REDUCTIONS)
-        question = _Question(self, hidden, stream)
+        question = _Query(self, hidden, stream)
         return question.losses(target, reduction)[0].deliver()
 
     def loss_with_grad(
@@ -104,8 +103,8 @@ class HierarchicalSoftmax:
         ----------
         hidden : array, shape (N, D)
         target : array of int64 or int32, shape (N,)
-            On a device a negative one leaves its row out; one that is no class makes the loss and
-            its row of d_hidden NaN.
+            On a device a negative target leaves its row out; a target that is not a class makes the
+            loss and its row of d_hidden NaN.
         reduction : {"mean", "sum"}, default "mean"
         stream : stream or int, optional
 
@@ -113,12 +112,11 @@ class HierarchicalSoftmax:
         -------
         loss, d_hidden, d_weight, d_bias : array
             float64 if the weights are, else float32. The gradients of the weights are dense: zero
-            for units on no way. (To tell which these are, the host would have to wait.) They are
-            added up in no order: their last bits may differ between calls. d_bias is None without a
-            bias.
+            for units on no path. (To find these, the host would have to wait.) They are summed in
+            no fixed order: their last bits may differ between calls. d_bias is None without a bias.
         """
         check_scalar(reduction, REDUCTIONS)
-        question = _Question(self, hidden, stream)
+        question = _Query(self, hidden, stream)
         loss, d_hidden, d_weight, d_bias = question.losses(target, reduction, with_grad=True)
         bias_too = None if d_bias is None else d_bias.deliver()
         return DenseGradient(loss.deliver(), d_hidden.deliver(), d_weight.deliver(), bias_too)
@@ -128,9 +126,9 @@ class HierarchicalSoftmax:
     ) -> tuple[Any, Any]:
         """Return the k likeliest classes of each row, and their log-probabilities.
 
-        Exact: nodes are opened from the likeliest on, and one that is less likely than the k-th
-        class found hides no better one. On peaked distributions few are opened; on flat ones
-        nearly all.
+        Exact: nodes are expanded in order of decreasing probability, and below a node that is less
+        likely than the k-th class found there is no better one. Peaked distributions expand few
+        nodes, flat ones nearly all.
 
         Parameters
         ----------
@@ -144,22 +142,22 @@ class HierarchicalSoftmax:
         Returns
         -------
         ids : array of int64, shape (N, k)
-            The likeliest first, of equal ones the lower class; -1 where there are no more.
+            The likeliest first, ties in favour of the lower class; -1 where there are no more.
         log_probs : array, shape (N, k)
             -inf where there are no more.
         """
         count, least = check_count(k, "k", 1, self.n_classes), read_min_prob(min_prob)
-        question = _Question(self, hidden, stream)
+        question = _Query(self, hidden, stream)
         ids, log_probs = question.top(count, least, (*question.rows, count))
         return ids.deliver(), log_probs.deliver()
 
     def predict(self, hidden: Any, *, stream: Any = None) -> Any:
         """Return the likeliest class of each row, (N,); -1 for a row with NaN."""
-        question = _Question(self, hidden, stream)
+        question = _Query(self, hidden, stream)
         return question.top(1, read_min_prob(0.0), question.rows)[0].deliver()
 
     def _on_device(self, device: int) -> _TreeOnDevice:
-        if device not in self._trees:  # of two threads that come first, one copies in vain
+        if device not in self._trees:  # two threads may both copy; one copy is discarded
             self._trees.setdefault(device, _TreeOnDevice(self.tree, device))
         return self._trees[device]
 
@@ -181,14 +179,14 @@ class _TreeOnDevice:
             copy.copy_in(array)
             self._copies.append(copy)
         units = np.diff(tree.unit_offset)
-        self._sizes = [tree.n_classes, tree.n_inner, _longest_way(tree, units), int(units.max())]
+        self._sizes = [tree.n_classes, tree.n_inner, _longest_path(tree, units), int(units.max())]
 
     def for_call(self) -> Any:
-        """Return what calls take; it does not keep the copies alive."""
+        """Return the argument for calls; it does not keep the copies alive."""
         return module().DeviceTree([copy.view.address for copy in self._copies], self._sizes)
 
 
-def _longest_way(tree: Tree, units: NDArray[np.int64]) -> int:
+def _longest_path(tree: Tree, units: NDArray[np.int64]) -> int:
     """Return the largest number of units between the root and a leaf."""
     # Inner nodes come breadth first: a parent before its children.
     total = units.copy()
@@ -201,18 +199,18 @@ def _longest_way(tree: Tree, units: NDArray[np.int64]) -> int:
 
 
 def _is_for_host(x: Any) -> bool:
-    """Return whether NumPy reads it, and not a library of arrays on devices."""
+    """Return whether it is host data for NumPy, not an array of a device library."""
     on_devices = hasattr(x, "__dlpack__") or hasattr(x, "__cuda_array_interface__")
     return isinstance(x, np.ndarray) or not on_devices
 
 
-class _Question:
-    """Rows for a layer, and the arrays of both."""
+class _Query:
+    """Rows for a layer, with the arrays of both."""
 
     def __init__(self, layer: HierarchicalSoftmax, hidden: Any, stream: Any) -> None:
         weight = layer.weight
         if isinstance(weight, np.ndarray) and weight.ndim == 2 and _is_for_host(hidden):
-            host_dtype(weight, "weight")  # an error if it is none of a device
+            host_dtype(weight, "weight")  # an error if the device does not support it
             hidden = read_hidden(hidden, weight.shape[1], weight.dtype)
         self.call = call = Call(hidden, stream, name="hidden")
         self.hidden, tree = call.view, layer.tree
@@ -224,7 +222,7 @@ class _Question:
         features = self.weight.shape[1]
         if len(self.hidden.shape) != 2 or self.hidden.shape[1] != features:
             raise ValueError(f"hidden must be (N, {features}), got shape {self.hidden.shape}")
-        call.check_lies(self.hidden, "hidden")
+        call.check_contiguous(self.hidden, "hidden")
         self.bias = None if layer.bias is None else call.operand(layer.bias, "bias")
         if self.bias is not None and self.bias.shape != (tree.n_units,):
             raise ValueError(f"bias must have shape ({tree.n_units},), got {self.bias.shape}")
@@ -240,7 +238,7 @@ class _Question:
     def losses(
         self, target: Any, reduction: str, *, with_grad: bool = False, gives_log_probs: bool = False
     ) -> tuple[Any, ...]:
-        """Return the loss (or its negative for each row), and the gradients or Nones."""
+        """Return the loss (or its negative for each row), and the gradients or None for each."""
         call, rows = self.call, self.rows
         if call.is_on_host and _is_for_host(target):
             target = read_target(target, *rows, self.n_classes)
@@ -270,7 +268,7 @@ class _Question:
         return joined, *gradients
 
     def top(self, k: int, min_log_prob: float, shape: Shape) -> tuple[Result, Result]:
-        """Return the k likeliest classes of each row, and how likely they are, in a shape."""
+        """Return the k likeliest classes of each row and their log-probabilities, in `shape`."""
         call = self.call
         ids, log_probs = call.empty(shape, "int64"), call.empty(shape, call.computed)
         call.module.tree_top(

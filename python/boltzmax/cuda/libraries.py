@@ -1,7 +1,7 @@
-"""Arrays on CUDA devices as other libraries have them, and new ones of the same kind.
+"""Read other libraries' arrays on CUDA devices, and create new ones of the same kind.
 
-An array offers ``__dlpack__`` (PyTorch, CuPy, JAX) or ``__cuda_array_interface__`` (Numba and the
-rest). No library is imported here that is not: the caller's array came from it.
+An array offers ``__dlpack__`` (PyTorch, CuPy, JAX) or ``__cuda_array_interface__`` (Numba and
+others). Nothing is imported here that is not already loaded: the caller's array came from it.
 """
 
 from __future__ import annotations
@@ -23,12 +23,12 @@ from boltzmax.cuda.arrays import (
     module,
 )
 
-_names: dict[type[Any], str] = {}  # of the libraries of types that have been seen
+_names: dict[type[Any], str] = {}  # library names by array type
 _KNOWN = {"torch": "torch", "cupy": "cupy", "jax": "jax", "jaxlib": "jax", "numba": "numba"}
 
 
 def _library(x: Any) -> tuple[str, Any]:
-    """Return the name of the library of x, or of what it is derived from, and its module."""
+    """Return the name and the module of the library that defines the type of x or a base of it."""
     kind = type(x)
     if kind not in _names:
         names = (_KNOWN.get(c.__module__.partition(".")[0], "") for c in kind.__mro__)
@@ -37,7 +37,7 @@ def _library(x: Any) -> tuple[str, Any]:
 
 
 def stream_number(stream: Any) -> int:
-    """Return the address of a stream: a number, or a stream of PyTorch's, CuPy's or another's."""
+    """Return the address of a stream, given as a number or an object of PyTorch, CuPy or others."""
     for attribute in ("cuda_stream", "ptr", "handle"):
         if hasattr(stream, attribute):
             address = getattr(stream, attribute)
@@ -50,10 +50,10 @@ def stream_number(stream: Any) -> int:
 
 
 def check_on_device(x: Any, name: str) -> None:
-    """Raise a TypeError unless x says that it is an array on a CUDA device."""
+    """Raise a TypeError unless x is an array on a CUDA device."""
     name_of_library, library = _library(x)
     if name_of_library == "torch" and isinstance(x, library.Tensor) and x.is_cuda:
-        return  # faster than to ask as below
+        return  # faster than the general check below
     if hasattr(x, "__dlpack_device__"):
         kind = int(x.__dlpack_device__()[0])
         if not module().takes_device(kind):
@@ -66,7 +66,7 @@ def check_on_device(x: Any, name: str) -> None:
 
 
 def stream_of(x: Any) -> int | None:
-    """Return the stream on which x is made and used; None if its library does not tell."""
+    """Return the stream on which x is computed and used; None if its library does not expose it."""
     if isinstance(x, DeviceArray):
         return x.stream
     name, library = _library(x)
@@ -85,7 +85,7 @@ def stream_of(x: Any) -> int | None:
 
 
 def view_of(x: Any, name: str, stream: int) -> View:
-    """Read where an array's elements lie, and let `stream` wait for what makes them."""
+    """Read an array's layout, and let `stream` wait for the work that produces it."""
     check_on_device(x, name)
     if isinstance(x, DeviceArray):
         view = x.view
@@ -100,18 +100,18 @@ def view_of(x: Any, name: str, stream: int) -> View:
 
 
 def release(x: Any, device: int, stream: int) -> None:
-    """Let x, which a call on a stream has used, be read, freed or written to on its own."""
+    """Let x's own stream reuse x once a call on another stream is done with it."""
     name, _ = _library(x)
     own = stream_of(x)
     if own not in (None, stream):
         module().order(device, stream, own)
-    elif name == "jax":  # it tells nobody of its streams, and reuses what is no longer referred to
+    elif name == "jax":  # hides its streams, and reuses memory that has no references
         module().wait_for(device, stream)
 
 
 def _is_recorded(torch: Any, x: Any) -> bool:
-    """Whether PyTorch may want to know what is made of x; `check_not_recorded` looks closely."""
-    inside = torch._C  # where another version may lack something
+    """Whether PyTorch may be recording operations on x; `check_not_recorded` looks closely."""
+    inside = torch._C  # private: another version may lack something
     return bool(
         x.requires_grad
         or getattr(inside, "_get_tracing_state", _none)() is not None
@@ -125,7 +125,7 @@ def _none() -> None:
 
 
 def check_not_recorded(x: Any, name: str) -> None:
-    """Raise a TypeError where PyTorch would take the result for one that it knows how to make."""
+    """Raise a TypeError where PyTorch would expect to differentiate or trace the result."""
     which, torch = _library(x)
     if which != "torch" or not isinstance(x, torch.Tensor) or not _is_recorded(torch, x):
         return
@@ -142,11 +142,11 @@ def check_not_recorded(x: Any, name: str) -> None:
     dispatch = torch.utils._python_dispatch
     modes: list[Any] = getattr(dispatch, "_get_current_dispatch_mode_stack", list)()
     if torch.jit.is_tracing() or any(type(m).__name__ == "ProxyTorchDispatchMode" for m in modes):
-        raise TypeError(f"{name} is being traced, which boltzmax would not show up in")
+        raise TypeError(f"{name} is being traced, and the trace would miss boltzmax's work")
 
 
 def mark_written(out: Any) -> None:
-    """Tell PyTorch that a tensor is no longer what it may have kept for a gradient."""
+    """Tell PyTorch that a tensor has changed, in case it was saved for a gradient."""
     name, library = _library(out)
     if name == "torch":
         library.autograd.graph.increment_version(out)
@@ -156,13 +156,13 @@ def _of_dlpack(x: Any, name: str, stream: int) -> View:
     which, library = _library(x)
     owner, told = x, None
     if which == "torch":
-        if not x.is_neg():  # where numbers are to be negated, this is not told
+        if not x.is_neg():  # DLPack does not convey lazy negation
             told = module().read_exchange(x)
         if told is None:
-            # PyTorch exports from the current device alone.
+            # PyTorch exports only from the current device.
             with library.cuda.device(x.device) if x.is_cuda else contextlib.nullcontext():
                 owner = x.detach().resolve_neg().__dlpack__(stream=-1)
-    else:  # -1: the producer need not order its stream and ours, where both are known here
+    else:  # -1: the producer need not synchronize, since both streams are known here
         owner = x.__dlpack__(stream=stream or 1 if stream_of(x) is None else -1)
     address, shape, strides, code, bits, _, device = told or module().read_dlpack(owner)
     if address == 0 and 0 not in shape:
@@ -174,17 +174,17 @@ def _of_dlpack(x: Any, name: str, stream: int) -> View:
 
 
 def check_writable(out: Any, view: View) -> None:
-    """Raise unless a result may go to `out`, each element to a place of its own."""
+    """Raise unless a result can be written to `out`, each element to a separate address."""
     name, _ = _library(out)
     if name == "torch" and out.is_neg():
         raise ValueError("out is a view of negated numbers")
     if name == "jax":
-        raise TypeError("out cannot be an array of JAX, which never change")
+        raise TypeError("out cannot be a JAX array, which is immutable")
     interface = None if hasattr(out, "__dlpack__") else out.__cuda_array_interface__
     if interface is not None and interface["data"][1]:
         raise ValueError("out is read-only")
     if any(s == 0 and n > 1 for s, n in zip(view.strides, view.shape, strict=True)):
-        raise ValueError("out has elements that share a place, as in a broadcast view")
+        raise ValueError("out has elements that share an address, as in a broadcast view")
 
 
 def _of_interface(x: Any, name: str) -> View:
@@ -201,14 +201,14 @@ def _of_interface(x: Any, name: str) -> View:
     strides = interface.get("strides") or contiguous_strides(shape, dtype.itemsize)
     device = 0 if 0 in shape else module().device_of(address)
     if device < 0:
-        raise TypeError(f"{name} must be in the memory of a CUDA device, and is in the host's")
+        raise TypeError(f"{name} must be in the memory of a CUDA device, but is in host memory")
     return View(address, shape, tuple(strides), dtype.name, device, x)
 
 
 def plain_result(operation: str, x: Any, axis: Any, temperature: Any) -> Any:
-    """Return the result of a call with nothing but these, on a tensor of PyTorch's.
+    """Return the result of a call with only these arguments on a PyTorch tensor.
 
-    None where a call is not so plain, or there is something wrong with it: `Call` says what.
+    None if the call is less simple, or if it is invalid: then `Call` raises the error.
     """
     torch: Any = sys.modules.get("torch")
     if type(x) is not getattr(torch, "Tensor", None) or _is_recorded(torch, x) or x.is_neg():
@@ -219,7 +219,7 @@ def plain_result(operation: str, x: Any, axis: Any, temperature: Any) -> Any:
 
 
 def empty_like(x: Any, view: View, shape: Shape, dtype: str, stream: int) -> Any:
-    """Return an array of x's kind, on its device, of any numbers."""
+    """Return an uninitialized array of x's kind on its device."""
     name, library = _library(x)
     if name == "torch":
         return library.empty(shape, dtype=getattr(library, dtype), device=x.device)
@@ -243,7 +243,7 @@ def _dtype_of(dtype: str) -> np.dtype[Any]:
 
 
 def finished(result: Any, x: Any) -> Any:
-    """Return a result as the kind of array that x is, where `empty_like` could not make one."""
+    """Convert a result to x's kind of array, if `empty_like` could not create one."""
     if isinstance(result, DeviceArray) and _library(x)[0] == "jax":
         return importlib.import_module("jax.dlpack").from_dlpack(result)
     return result

@@ -11,7 +11,7 @@ from boltzmax.cuda.calls import Call, Result
 from boltzmax.linear.scores import check_layer
 from boltzmax.losses.reduction import REDUCTIONS, checked_reduction
 
-# How many logits of a linear layer are there at a time.
+# The number of logits of a linear layer in memory at a time.
 TILE = 2**24
 
 
@@ -32,8 +32,8 @@ def cross_entropy(
     logits : array
         Scores; as `x` of `softmax`.
     target : array of int64 or int32
-        The class of each row, contiguous, of the shape of `logits` without the axis of the
-        classes. A negative one leaves its row out. One that is no class makes its loss NaN: the
+        The class of each row, contiguous, of the shape of `logits` without the class axis. A
+        negative target leaves its row out. A target that is not a class makes its loss NaN: the
         call does not wait for the device to find out.
     temperature : float, default 1.0
         Divides the logits.
@@ -76,7 +76,7 @@ def cross_entropy_with_grad(
     out: Any = None,
     stream: Any = None,
 ) -> tuple[Any, Any]:
-    """Cross-entropy as `cross_entropy`, and its gradient with respect to the logits.
+    """Cross-entropy as in `cross_entropy`, and its gradient with respect to the logits.
 
     d/dz_j = (softmax(z)_j - [j = target]) / T, divided by the number of rows that count for
     "mean".
@@ -114,7 +114,7 @@ def linear_cross_entropy(
     empty: str = "nan",
     stream: Any = None,
 ) -> Any:
-    """Cross-entropy of the logits ``hidden @ weight.T + bias``, of which only a tile is ever there.
+    """Cross-entropy of the logits ``hidden @ weight.T + bias``, computed one tile at a time.
 
     Parameters
     ----------
@@ -138,15 +138,15 @@ def linear_cross_entropy(
     Raises
     ------
     RuntimeError
-        Also where cuBLAS, which multiplies the matrices, cannot be loaded.
+        Also if cuBLAS, which multiplies the matrices, cannot be loaded.
     TypeError, ValueError, MemoryError
         As `cross_entropy`.
 
     Notes
     -----
-    Logits are computed and summed in float32 (float64 for float64). The call takes memory for a
-    tile of 2**24 of them, for some numbers a row, and 32 MB for cuBLAS; with gradients of 16-bit
-    arrays half a tile more.
+    Logits are computed and summed in float32 (float64 for float64). The call allocates a tile of
+    2**24 logits, a few numbers per row, and 32 MB for cuBLAS; gradients of 16-bit arrays take half
+    a tile more.
 
     Examples
     --------
@@ -171,7 +171,7 @@ def linear_cross_entropy_with_grad(
     empty: str = "nan",
     stream: Any = None,
 ) -> tuple[Any, Any, Any, Any]:
-    """`linear_cross_entropy` and its gradients, for which all tiles but the last come once more.
+    """`linear_cross_entropy` and its gradients, which recompute all tiles but the last.
 
     {parameters}
 
@@ -179,9 +179,9 @@ def linear_cross_entropy_with_grad(
     -------
     {loss}
     d_hidden, d_weight, d_bias : array
-        Of the dtype of the loss, also where `hidden` has half precision: so that small terms are
-        not lost where many are added up. d_bias is None without a bias. (What is added up, p - 1 or
-        p, has been rounded to half precision for the product.)
+        Of the dtype of the loss, even if `hidden` has half precision, so that sums do not lose
+        small terms. d_bias is None without a bias. (The terms p - 1 or p are rounded to half
+        precision for the product.)
 
     {raises}
 
@@ -264,12 +264,12 @@ class _Linear:
                 f"{self.bias.shape}"
             )
         self.target = call.target(target, self.hidden.shape[:-1])
-        call.check_lies(self.hidden, "hidden")
+        call.check_contiguous(self.hidden, "hidden")
 
     def run(
         self, temperature: float, reduction: str, empty: str, *, with_grad: bool
     ) -> tuple[Any, ...]:
-        """Return the loss, and the gradients or Nones."""
+        """Return the loss, and the gradients or None for each."""
         call = self.call
         check_temperature(temperature)
         checked_reduction(reduction, with_grad=with_grad)

@@ -1,4 +1,4 @@
-"""What rows of logits on a CUDA device know: see boltzmax.cuda."""
+"""Statistics of rows of logits on a CUDA device: see boltzmax.cuda."""
 
 from __future__ import annotations
 
@@ -19,23 +19,23 @@ def row_stats(
     axis: SupportsIndex = -1,
     stream: Any = None,
 ) -> RowStats:
-    """Return what `boltzmax.row_stats` tells of rows of logits, in one launch.
+    """Return the statistics of `boltzmax.row_stats`, in one launch.
 
     Parameters
     ----------
     logits : array, shape (..., K)
         Scores on a device, or a NumPy array; as `x` of `softmax`.
     target : array of int64 or int32, shape (...), optional
-        As for `cross_entropy`; of one that is no class the log-probability is NaN and the rank 0.
+        As for `cross_entropy`; a target that is not a class has log-probability NaN and rank 0.
     k : int, default 5
-        How many of the largest are wanted: 0 for none; at most K are given. Each takes a part of
-        another reading of the row: meant for small k.
+        How many of the largest logits to return: 0 for none; at most K are returned. Each takes
+        part of another pass over the row: meant for small k.
     temperature : float, default 1.0
         Divides the logits.
     entropy : bool, default True
-        Whether the entropy is wanted.
+        Whether to compute the entropy.
     axis : int, default -1
-        The axis of the classes, as in `boltzmax.row_stats`.
+        The class axis, as in `boltzmax.row_stats`.
     stream : stream or int, optional
         A CUDA stream, or its address, instead of the caller's own.
 

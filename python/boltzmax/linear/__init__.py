@@ -3,5 +3,5 @@
 - `cross_entropy`: the loss and its gradients
 - `layer`: the full softmax layer
 - `queries`: log-probabilities, the likeliest classes, samples
-- `scores`: logits in tiles, and what they tell
+- `scores`: logits in tiles, and running totals over them
 """

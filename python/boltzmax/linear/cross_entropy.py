@@ -1,8 +1,8 @@
 r"""Cross-entropy of a linear layer and its gradients without the matrix of logits.
 
-The logits of `N` rows and `V` classes are computed in tiles, once for the logarithm of the sums
-of their exponentials and once more for the gradients: four matrix products, and three where all
-classes of a block of rows fit into one tile.
+The logits of `N` rows and `V` classes are computed in tiles, once for the logsumexp of each row and
+once more for the gradients: four matrix products, or three where all classes of a block of rows fit
+into one tile.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from boltzmax.losses.registry import Loss, register
 Array = NDArray[Any]
 Floats = NDArray[np.float64]
 
-SCRATCH = 2**18  # numbers in the buffer for a product that is added to something
+SCRATCH = 2**18  # numbers in the buffer for a product that is added to a sum
 
 
 def linear_cross_entropy(
@@ -48,7 +48,7 @@ def linear_cross_entropy(
 
     With scores :math:`s = c \tanh(x / c) / T` of the logits :math:`x`, softcap :math:`c` and
     temperature :math:`T`, with :math:`\ell_i = \log \sum_c e^{s_{ic}}` and the weight
-    :math:`u_i` of the row, a row loses
+    :math:`u_i` of the row, the loss of a row is
 
     .. math:: u_i \Bigl(\sum_c a_{ic} (\ell_i - s_{ic}) + z \, \ell_i^2\Bigr), \qquad
               a_{ic} = w_c \bigl((1 - \varepsilon) [c = t_i] + \varepsilon / V\bigr).
@@ -67,7 +67,7 @@ def linear_cross_entropy(
     ignore_index : int, optional
         Rows of this target do not count; they are not even computed.
     label_smoothing : float, optional
-        The part :math:`\varepsilon` of each target that is spread over all classes.
+        The share :math:`\varepsilon` of each target that is spread over all classes.
     z_loss : float, optional
         The factor :math:`z` of the squared logarithm of the sum.
     softcap : float, optional
@@ -77,15 +77,15 @@ def linear_cross_entropy(
     class_weight : array_like, shape (V,), optional
         The weights :math:`w_c` of classes.
     reduction : {"mean", "sum", "none"}, optional
-        What to return; the mean is over :math:`\sum_i u_i w_{t_i}` as in PyTorch, of probabilities
-        over :math:`\sum_i u_i`.
+        What to return; the mean divides by :math:`\sum_i u_i w_{t_i}` as in PyTorch, or by
+        :math:`\sum_i u_i` if targets are probabilities.
     {sample_weight}
     {empty}
 
     Returns
     -------
     scalar or ndarray
-        In float64 if `hidden` or `weight` is (or is of integers), otherwise float32.
+        float64 if `hidden` or `weight` is float64 or integer, otherwise float32.
 
     Raises
     ------
@@ -94,14 +94,14 @@ def linear_cross_entropy(
     ValueError
         If shapes do not match, there are no classes, or an option is out of range.
     IndexError
-        If a target is not a class; the first such is named.
+        If a target is not a class; the message names the first.
 
     {see_gradient}
 
     Notes
     -----
-    Besides the result this takes memory for a few tiles of at most 2**20 numbers.  What has a
-    weight of 0 is left out, be its loss infinite.
+    Besides the result this takes memory for a few tiles of at most 2**20 numbers.  Rows and classes
+    of weight 0 are left out, even if their loss is infinite.
 
     Examples
     --------
@@ -139,13 +139,13 @@ def linear_cross_entropy_with_grad(
     sample_weight: ArrayLike | None = None,
     empty: str = "nan",
 ) -> tuple[Any, Array, Array, Array | None]:
-    r"""Compute `linear_cross_entropy` and its gradients, with the logits never built.
+    r"""Compute `linear_cross_entropy` and its gradients without building the logits.
 
-    With the probabilities :math:`p = e^{s - \ell}`, the gradient by a score is
+    With the probabilities :math:`p = e^{s - \ell}`, the gradient with respect to a score is
 
     .. math:: u_i \bigl(({\textstyle\sum_c a_{ic}} + 2 z \ell_i) \, p_{ic} - a_{ic}\bigr),
 
-    over the divisor of the mean.  Gradients are NaN where the loss of a row is.
+    over the divisor of the mean.  Where the loss of a row is NaN, so are its gradients.
 
     {parameters}
 
@@ -153,12 +153,12 @@ def linear_cross_entropy_with_grad(
     -------
     {loss}
     d_hidden : ndarray, shape (..., D)
-        The gradient by `hidden`, 0 in ignored rows.  Gradients have the dtype of the loss, also
-        where `hidden` or `weight` has half precision.
+        The gradient with respect to `hidden`, 0 in ignored rows.  Gradients have the dtype of the
+        loss, even if `hidden` or `weight` has half precision.
     d_weight : ndarray, shape (V, D)
-        The gradient by `weight`.
+        The gradient with respect to `weight`.
     d_bias : ndarray, shape (V,), or None
-        The gradient by `bias`, if there is one.
+        The gradient with respect to `bias`, if there is one.
 
     {raises}
 
@@ -184,7 +184,7 @@ def linear_cross_entropy_with_grad(
 
 
 class _Options(NamedTuple):
-    """What a loss is called with besides scores and targets."""
+    """The arguments of a loss besides scores and targets."""
 
     ignore_index: int
     label_smoothing: float
@@ -206,7 +206,7 @@ def _evaluate(
     options: _Options,
     with_grad: bool,
 ) -> tuple[Any, Any, Any, Array | None]:
-    """Return the loss and the gradients, or None for each."""
+    """Return the loss, and the gradients or None for each."""
     scores = Scores(hidden, weight, bias, temperature, softcap)
     terms = _terms(scores, target, options, with_grad)
     if not with_grad:
@@ -223,7 +223,7 @@ def _evaluate(
 
 @dataclass
 class _Terms:
-    """What the loss of each row is made of: hard (lse - s_label) and shares of all classes."""
+    """The parts of each row's loss: hard (lse - s_label), and shares of all classes."""
 
     label: NDArray[np.int64] | None
     hard: Floats | None
@@ -234,7 +234,7 @@ class _Terms:
     reduce: Reduction
 
     def read(self, scores: Scores, where: Rows, x: Array) -> Totals:
-        """Store the losses of a block of rows, and return what they are made of."""
+        """Store the losses of a block of rows, and return the totals that they come from."""
         totals = Totals(len(x), _some(self.label, where), _some(self.mass, where))
         scores.read(x, totals, self.shares, where)
         losses = np.empty(len(x))
@@ -246,12 +246,12 @@ class _Terms:
 
 
 def _some(column: Any, where: Rows) -> Any:
-    """Return some numbers of a column, if there is one."""
+    """Return part of a column, if there is one."""
     return None if column is None else column[where]
 
 
 def _terms(scores: Scores, target: ArrayLike, options: _Options, with_grad: bool) -> _Terms:
-    """Check what a loss takes besides the scores, and let these skip what does not count."""
+    """Check the arguments besides the scores, and let the scores skip rows that do not count."""
     n, shape = scores.n_classes, scores.shape
     smoothing = check_label_smoothing(options.label_smoothing)
     z_loss = check_z_loss(options.z_loss)
@@ -291,7 +291,7 @@ def _terms(scores: Scores, target: ArrayLike, options: _Options, with_grad: bool
 
 
 class _Gradients:
-    """The gradients, and what it takes to add the share of a block of rows to them."""
+    """The gradients, and the buffers for adding the share of a block of rows."""
 
     def __init__(self, scores: Scores) -> None:
         self.hidden = np.zeros(scores.hidden.shape, scores.dtype)
@@ -303,10 +303,10 @@ class _Gradients:
     def add(
         self, scores: Scores, terms: _Terms, where: Rows, x: Array, totals: Totals, scale: Floats
     ) -> None:
-        """Add the gradients of the losses of rows `x`, each times its `scale`."""
+        """Add the gradients of the losses of rows `x`, each multiplied by its `scale`."""
         d_hidden = self.hidden[where] if isinstance(where, slice) else np.empty_like(x)
         for tile in scores.tiles:
-            # A single tile is still there from the losses.
+            # A single tile is still in the buffer from the losses.
             scored = len(scores.tiles) == 1
             s = scores.last if scored else scores.product(x, tile)
             _core.linear_slopes(
@@ -327,13 +327,13 @@ class _Gradients:
         self._untouched = False
 
     def delivered(self, scores: Scores) -> tuple[Array, Array, Array | None]:
-        """Return the gradients by hidden, weight and bias."""
+        """Return the gradients with respect to hidden, weight and bias."""
         d_hidden = self.hidden.reshape(*scores.shape, scores.width)
         bias = None if self.bias is None else self.bias.astype(scores.dtype, copy=False)
         return d_hidden, self.weight, bias
 
     def _product(self, a: Array, b: Array, out: Array, first: bool) -> None:
-        """Add a product to `out`, or write the `first`."""
+        """Add a product to `out`, or overwrite it if `first`."""
         if first:
             np.matmul(a, b, out=out)
             return

@@ -1,4 +1,4 @@
-r"""The full softmax layer: a linear score for every class, and the matrix of logits never built."""
+r"""The full softmax layer: a linear score for every class, without the matrix of logits."""
 
 from __future__ import annotations
 
@@ -31,8 +31,8 @@ class LinearSoftmax(UnitLayer):
 
     .. math:: p(c \mid h) = \frac{e^{w_c \cdot h + b_c}}{\sum_j e^{w_j \cdot h + b_j}}.
 
-    All methods but `log_prob_all` take memory for a few tiles of logits and not for all (N, V).
-    They are those of `HierarchicalSoftmax`, so that one layer can take the other's place.
+    All methods but `log_prob_all` take memory for a few tiles of logits, not for all (N, V).
+    They are those of `HierarchicalSoftmax`, so that one layer can replace the other.
 
     Parameters
     ----------
@@ -43,17 +43,18 @@ class LinearSoftmax(UnitLayer):
     bias : bool, default True
         Whether classes have a bias.
     dtype : {float32, float64}
-        Of the weights, the hidden vectors and the results.
+        The dtype of the weights, the hidden vectors and the results.
     seed : int or numpy.random.Generator, optional
-        Weights begin normal with the standard deviation 1 / sqrt(D) if it is given, else at zero:
-        then all classes are alike, and learning begins at once, as the hidden vectors differ.
+        If given, weights start normally distributed with standard deviation 1 / sqrt(D); else they
+        start at zero: then all classes are equally likely, and training still breaks the symmetry,
+        as the hidden vectors differ.
 
     Attributes
     ----------
     n_classes, n_features, dtype
         As given.
     weight : ndarray, shape (V, D)
-        May be written to.
+        Writable.
     bias : ndarray, shape (V,), or None
 
     Raises
@@ -66,14 +67,13 @@ class LinearSoftmax(UnitLayer):
     See Also
     --------
     HierarchicalSoftmax : for very many classes; a class costs its depth in a tree.
-    linear_cross_entropy : the same loss for weights of one's own, with more options.
+    linear_cross_entropy : the same loss for weights that you manage, with more options.
 
     Notes
     -----
-    ``hidden`` is (N, D) in all methods and converted to `dtype` if need be. NaN in a row makes its
-    probabilities NaN, and it has no top classes. A step takes the gradients of all its rows
-    together, the "batch" of `HierarchicalSoftmax`: one row after another, every class would have to
-    be read for each.
+    ``hidden`` is (N, D) in all methods and converted to `dtype` if necessary. NaN in a row makes
+    its probabilities NaN, and it has no top classes. A step uses the summed gradients of all its
+    rows, like "batch" in `HierarchicalSoftmax`: row by row, each would have to read every class.
 
     Examples
     --------
@@ -132,14 +132,14 @@ class LinearSoftmax(UnitLayer):
         Raises
         ------
         IndexError
-            For a target that is not a class; it names the first.
+            For a target that is not a class; the message names the first.
         """
         x, (weight, bias) = self._hidden(hidden), self._parameters()
         return linear_log_prob(x, weight, self._target(target, len(x)), bias)
 
     @quietly
     def log_prob_all(self, hidden: ArrayLike) -> Array:
-        """Return the log-probability of every class, (N, n_classes): all that there are."""
+        """Return the log-probability of every class, (N, n_classes)."""
         x, (weight, bias) = self._hidden(hidden), self._parameters()
         scores = x @ weight.T
         if bias is not None:
@@ -151,7 +151,7 @@ class LinearSoftmax(UnitLayer):
     def loss(
         self, hidden: ArrayLike, target: ArrayLike, sample_weight: ArrayLike | None = None
     ) -> float:
-        """Return the mean of -log p(target), weighted by `sample_weight`; nan without a row."""
+        """Return the mean of -log p(target), weighted by `sample_weight`; NaN without rows."""
         x, (weight, bias) = self._hidden(hidden), self._parameters()
         classes, of_row = self._target(target, len(x)), _of_rows(sample_weight, len(x))
         return float(linear_cross_entropy(x, weight, classes, bias, sample_weight=of_row))
@@ -170,7 +170,7 @@ class LinearSoftmax(UnitLayer):
         Returns
         -------
         loss : float
-            As from `loss`.
+            As returned by `loss`.
         d_hidden : ndarray, shape (N, D)
         d_weight : ndarray, shape (V, D)
         d_bias : ndarray, shape (V,), or None
@@ -189,23 +189,24 @@ class LinearSoftmax(UnitLayer):
         lr: float,
         sample_weight: ArrayLike | None = None,
     ) -> tuple[float, Array]:
-        """Descend along the sum of the gradients of all rows, in place.
+        """Take a step along the negative sum of the gradients of all rows, in place.
 
         Parameters
         ----------
         hidden : array_like, shape (N, D)
         target : array_like of int, shape (N,)
         lr : float
-            The rate: ``weight -= lr * gradient of the sum of -log p(target)``.
+            The learning rate: ``weight -= lr * gradient of the sum of -log p(target)``.
         sample_weight : array_like, shape (N,), optional
             Multiplies the gradient of each row.
 
         Returns
         -------
         loss : float
-            The mean of -log p(target) before the step, weighted.
+            The weighted mean of -log p(target) before the step.
         d_hidden : ndarray, shape (N, D)
-            The gradient of each row's loss (its `sample_weight` times it) by its hidden vector.
+            The gradient of each row's loss, times its `sample_weight`, with respect to its hidden
+            vector.
         """
         return self._descend(hidden, target, lr, sample_weight, None, 0.0)
 
@@ -218,11 +219,11 @@ class LinearSoftmax(UnitLayer):
         *,
         eps: float = 1e-10,
     ) -> tuple[float, Array]:
-        """Descend as `sgd_step` does, with a rate of its own for every class.
+        """Step as `sgd_step` does, with a separate learning rate for every class.
 
-        Row-wise Adagrad: the mean square of each class's gradient, its bias's included, is added up
-        over the steps, and its rate is ``lr / (sqrt(sum) + eps)`` (Duchi, Hazan & Singer, JMLR
-        2011), for one number a class.
+        Row-wise Adagrad: the mean square of each class's gradient, including its bias's, is summed
+        over the steps, and the rate of the class is ``lr / (sqrt(sum) + eps)`` (Duchi, Hazan &
+        Singer, JMLR 2011). It stores one number per class.
 
         Parameters
         ----------
@@ -262,7 +263,7 @@ class LinearSoftmax(UnitLayer):
             self.bias -= rates * d_bias
         return float(total / of_row.sum()), d_hidden
 
-    # ---- questions ----
+    # ---- queries ----
 
     def topk(self, hidden: ArrayLike, k: int, *, min_prob: float = 0.0) -> tuple[Classes, Array]:
         """Return the k likeliest classes of each row, and their log-probabilities.
@@ -278,7 +279,7 @@ class LinearSoftmax(UnitLayer):
         Returns
         -------
         ids : ndarray of int64, shape (N, k)
-            The likeliest first, of equal ones the lower class; -1 where there are no more.
+            The likeliest first, ties in favour of the lower class; -1 where there are no more.
         log_probs : ndarray of `dtype`, shape (N, k)
             -inf where there are no more.
         """
@@ -286,15 +287,15 @@ class LinearSoftmax(UnitLayer):
         x, (weight, bias) = self._hidden(hidden), self._parameters()
         ids, log_probs = linear_topk(x, weight, count, bias)
         found = log_probs >= least
-        if not found.all():  # also where a row has no numbers
+        if not found.all():  # also in rows of NaN
             ids[~found], log_probs[~found] = -1, -np.inf
         return ids, log_probs
 
     def sample(self, hidden: ArrayLike, rng: int | np.random.Generator | None = None) -> Classes:
         """Draw a class for each row, (N,); -1 for a row with NaN.
 
-        Exact, from one uniform number for each row (see `linear_sample`): the same ones for the
-        same seed.
+        Exact, from one uniform number per row (see `linear_sample`): the same classes for the same
+        seed.
         """
         x, (weight, bias) = self._hidden(hidden), self._parameters()
         return linear_sample(x, weight, rng, bias)
@@ -316,9 +317,9 @@ def _of_rows(sample_weight: ArrayLike | None, rows: int) -> Doubles | None:
 def _rates(
     rate: float, squares: Doubles, eps: float, d_weight: Array, d_bias: Array | None
 ) -> Array:
-    """Add the mean squares of the gradients of units to `squares`; return the rate of each."""
+    """Add the mean squares of the units' gradients to `squares`; return the rate of each unit."""
     total, width = np.einsum("ud,ud->u", d_weight, d_weight), d_weight.shape[1]
-    if d_bias is not None:  # a bias is the weight of one more feature, which is always 1
+    if d_bias is not None:  # a bias is the weight of an extra feature that is always 1
         total += np.square(d_bias)
         width += 1
     squares += total / float(width)

@@ -1,4 +1,4 @@
-"""Questions to the classes of a linear layer, answered without its matrix of logits."""
+"""Queries over the classes of a linear layer, without its matrix of logits."""
 
 from __future__ import annotations
 
@@ -38,15 +38,16 @@ def linear_logsumexp(
     bias : array_like, shape (V,), optional
         Added to the logits ``hidden @ weight.T``.
     temperature : float, optional
-        Divides the scores. From 1e-30 to 1e30; or 0, the limit as it falls there: an infinity
-        with the sign of the largest score, or the logarithm of how many are 0 if that is.
+        Divides the scores. From 1e-30 to 1e30; or 0, which gives the limit as T falls to 0: an
+        infinity with the sign of the largest score, or, if that is 0, the logarithm of the number
+        of zeros.
     softcap : float, optional
-        Caps the logits to ``softcap * tanh(logits / softcap)`` before that.
+        Caps the logits to ``softcap * tanh(logits / softcap)`` first.
 
     Returns
     -------
     ndarray, shape (...)
-        In float64 if `hidden` or `weight` is (or is of integers), otherwise float32.
+        float64 if `hidden` or `weight` is float64 or integer, otherwise float32.
 
     Raises
     ------
@@ -106,7 +107,7 @@ def linear_log_prob(
     hidden, weight, bias, temperature, softcap : see `linear_logsumexp`
         At a temperature of 0 the classes with the largest score share the probability.
     target : array_like of int, shape (...)
-        The class of each row.  The result is 0 where it is -100.
+        The class of each row; where it is -100, the result is 0.
 
     Returns
     -------
@@ -169,12 +170,12 @@ def linear_topk(
     ----------
     hidden, weight, bias : see `linear_logsumexp`
     k : int
-        How many classes, from 1 to V.
+        The number of classes, from 1 to V.
 
     Returns
     -------
     ids : ndarray of int64, shape (..., k)
-        Classes by decreasing logit, and by increasing class where logits are equal.
+        Classes by decreasing logit; classes with equal logits by increasing number.
     log_probs : ndarray, shape (..., k)
         Of the dtype of `linear_logsumexp`.
 
@@ -223,14 +224,14 @@ def linear_sample(
     *,
     temperature: float = 1.0,
 ) -> NDArray[np.int64]:
-    r"""Draw a class for each row with the probabilities of the softmax of its scores.
+    r"""Draw a class for each row from the softmax of its scores.
 
     Parameters
     ----------
     hidden, weight, bias, temperature : see `linear_logsumexp`
         At a temperature of 0 one of the classes with the largest score is drawn.
     rng : numpy.random.Generator or int, optional
-        Where random numbers come from, or a seed; by default from the operating system.
+        The generator, or a seed; by default a fresh seed from the operating system.
 
     Returns
     -------
@@ -246,9 +247,9 @@ def linear_sample(
 
     Notes
     -----
-    One uniform number is drawn for each row, and the class is where the sum of the probabilities
-    first exceeds it.  Results depend on the seed alone and not on the tiles, other than by
-    rounding where a number falls on the border of two classes.
+    One uniform number is drawn for each row, and the class is where the running sum of the
+    probabilities first exceeds it.  Results depend only on the seed, not on the tiles, except for
+    rounding where the number falls on the border of two classes.
 
     Examples
     --------
@@ -277,7 +278,7 @@ def _scores_at(
     bias: ArrayLike | None,
     softcap: float | None = None,
 ) -> tuple[Scores, bool]:
-    """Return scores over the temperature; at 0 they are divided by nothing, and it is said."""
+    """Return scores over the temperature, and whether it is 0, where scores are not divided."""
     number = check_temperature(temperature, or_0=True)
     is_limit = number == 0.0
     return Scores(hidden, weight, bias, 1.0 if is_limit else number, softcap), is_limit
@@ -291,7 +292,7 @@ def _largest(scores: Scores, x: Array, label: NDArray[np.int64] | None = None) -
 
 
 def _drawn_from_largest(scores: Scores, x: Array, level: Floats) -> NDArray[np.int64]:
-    """Draw one of the largest scores of each row; the tiles are read again if some are equal."""
+    """Draw one of the largest scores of each row; read the tiles again if there are ties."""
     largest = _largest(scores, x)
     ids = np.where(np.isfinite(largest.score), largest.first, -1)
     wanted = np.minimum((level * largest.count).astype(np.int64), largest.count - 1)
@@ -307,14 +308,14 @@ def _drawn_from_largest(scores: Scores, x: Array, level: Floats) -> NDArray[np.i
 
 
 def summed_tile(scores: Scores, x: Array, tile: slice) -> tuple[Floats, Array]:
-    """Return the logsumexp of a tile alone, and its scores."""
+    """Return the logsumexp of one tile, and its scores."""
     totals = Totals(len(x))
     s = scores.read_tile(x, tile, 0, NO_SHARES.of((), tile, scores.dtype), totals)
     return totals.lse, s
 
 
 def _drawn(scores: Scores, x: Array, sums: Floats, level: Floats) -> NDArray[np.int64]:
-    """Draw a tile for each row, then a class in that tile, which is computed again."""
+    """Draw a tile for each row, then a class in that tile, which is recomputed."""
     share = _core.softmax(sums, -1)
     chosen, rest = _inverse(share, level)
     ids = np.full(len(x), -1, np.int64)
@@ -330,7 +331,7 @@ def _drawn(scores: Scores, x: Array, sums: Floats, level: Floats) -> NDArray[np.
 
 
 def _inverse(probabilities: Floats, level: Floats) -> tuple[NDArray[np.int64], Floats]:
-    """Return where the running sum of each row exceeds `level`, and what is left of that."""
+    """Return where the running sum of each row exceeds `level`, and the remainder of `level`."""
     running = np.cumsum(probabilities, axis=1)
     last = probabilities.shape[1] - 1 - (probabilities[:, ::-1] > 0).argmax(axis=1)
     chosen = np.minimum((running <= level[:, None]).sum(axis=1), last)

@@ -1,7 +1,7 @@
 r"""The scores of a linear layer for its classes, without its matrix of logits.
 
 The logits ``hidden @ weight.T + bias`` have one row for each row of `hidden` and one column for
-each class.  They are computed tile by tile in one buffer that is used again for the next tile.
+each class.  They are computed tile by tile in one buffer, which each tile reuses.
 """
 
 from __future__ import annotations
@@ -30,16 +30,16 @@ Array = NDArray[Any]
 Floats = NDArray[np.float64]
 Rows = slice | NDArray[np.int64]
 
-# Numbers in a tile of logits: between these, and otherwise this part of all logits.
+# Numbers in a tile of logits: this fraction of all logits, between these bounds.
 SMALLEST_TILE, LARGEST_TILE, _PART = 2**17, 2**20, 96
-# Calls of at most this many logits are read, multiplied and answered in one compiled function.
+# One compiled function handles calls of at most this many logits.
 SMALL = 2**17
-# Fewer rows than this make slow matrix products; more classes than this make no faster ones.
+# Matrix products are slow with fewer rows than this, and no faster with more classes than this.
 FEW_ROWS, MANY_CLASSES = 64, 1024
 
 
 class Scores:
-    """The scores of a linear layer, by tiles: blocks of rows, and in each block tiles of classes.
+    """The scores of a linear layer in tiles: blocks of rows, and within a block tiles of classes.
 
     A score is a logit, capped to ``softcap * tanh(logit / softcap)``, over the temperature.
     """
@@ -66,14 +66,14 @@ class Scores:
         self.plan()
 
     def plan(self, counted: NDArray[np.bool_] | None = None) -> None:
-        """Choose the tiles, of rows that are `counted` only."""
+        """Choose the tiles, which cover only rows that are `counted`."""
         if counted is not None and not counted.all():
             self.rows = np.flatnonzero(counted)
         self.n_rows = n = len(self.hidden if self.rows is None else self.rows)
         size = min(self.hidden.dtype.itemsize, self.weight.dtype.itemsize)
         part = n * self.n_classes * size // (_PART * self.dtype.itemsize)
         room = min(max(part, SMALLEST_TILE), LARGEST_TILE)
-        whole = self.n_classes * 2 * FEW_ROWS <= room  # the logits are needed once only
+        whole = self.n_classes * 2 * FEW_ROWS <= room  # each logit is computed once only
         rows = room // self.n_classes if whole else max(math.isqrt(room // 2), room // MANY_CLASSES)
         if self.rows is not None or self.hidden.dtype != self.dtype:  # rows are copied
             rows = min(rows, max(room // (4 * self.width + 1), FEW_ROWS))
@@ -92,36 +92,36 @@ class Scores:
         self._tile = self.last = np.empty(rows * classes, self.dtype)
 
     def blocks(self) -> Iterator[tuple[Rows, Array]]:
-        """Yield where the rows of each block are, and these rows of `hidden`."""
+        """Yield the indices of each block's rows, and these rows of `hidden`."""
         for start in range(0, self.n_rows, self.block_rows):
             end = min(start + self.block_rows, self.n_rows)
             where = slice(start, end) if self.rows is None else self.rows[start:end]
             yield where, self.hidden[where].astype(self.dtype, copy=False)
 
     def vectors(self, tile: slice) -> Array:
-        """Return the rows of `weight` that belong to the classes of a tile."""
+        """Return the rows of `weight` for the classes of a tile."""
         return self.weight[tile].astype(self.dtype, copy=False)
 
     def product(self, x: Array, tile: slice) -> Array:
-        """Return the logits of rows `x` for the classes of a tile, until the next call."""
+        """Return the logits of rows `x` for the classes of a tile, valid until the next call."""
         columns = tile.stop - tile.start
         logits = self._tile[: len(x) * columns].reshape(len(x), columns)
         np.matmul(x, self.vectors(tile).T, out=logits)
         return logits
 
     def scoring(self, tile: slice) -> tuple[Array | None, float, float]:
-        """Return what makes scores of a tile's logits: bias, temperature and softcap (0: none)."""
+        """Return what turns a tile's logits into scores: bias, temperature, softcap (0: none)."""
         bias = None if self.bias is None else self.bias[tile]
         return bias, self.temperature, self.softcap or 0.0
 
     def read(self, x: Array, totals: Totals, shares: Shares | None = None, where: Any = ()) -> None:
-        """Add to the `totals` of rows `x` all that their scores tell."""
+        """Add all scores of rows `x` to their `totals`."""
         for tile in self.tiles:
             of_tile = (shares or NO_SHARES).of(where, tile, self.dtype)
             self.last = self.read_tile(x, tile, tile.start, of_tile, totals)
 
     def read_tile(self, x: Array, tile: slice, first: int, shares: Any, totals: Totals) -> Array:
-        """Add to the totals what one tile tells, whose first class is 0 to a row that begins."""
+        """Add one tile to the totals; its `first` class is 0 at the start of a row."""
         s = self.product(x, tile)
         scoring = self.scoring(tile)
         _core.linear_add_tile(s, first, *scoring, shares, totals.columns, totals.top)
@@ -129,14 +129,14 @@ class Scores:
 
 
 def _even(total: int, most: int) -> int:
-    """Return how many of `total` each part has, of which none has more than `most`."""
+    """Return the size of parts of equal size, at most `most`, that cover `total`."""
     return -(-total // -(-total // most)) if total else most
 
 
 class Totals:
-    """What is known of some rows, in the terms of ``cpp/core/linear/linear_tiles.hpp``.
+    """Running totals of some rows, in the terms of ``cpp/core/linear/linear_tiles.hpp``.
 
-    Scores are told as distances from a reference, one of the largest of the row.
+    Scores are stored as distances from a reference, one of the largest of the row.
     """
 
     def __init__(
@@ -155,13 +155,13 @@ class Totals:
 
     @property
     def columns(self) -> tuple[Any, ...]:
-        """The arguments of compiled functions."""
+        """The arguments for compiled functions."""
         distances = (self.reference, self.from_reference, self.own)
         return (self.label, *distances, self.shared, self.mass)
 
     @property
     def top(self) -> tuple[Any, Any]:
-        """The largest scores, if they are wanted."""
+        """The largest scores, if requested."""
         return self.ids, self.scores
 
     @property
@@ -172,9 +172,9 @@ class Totals:
 
 @dataclass(frozen=True)
 class Shares:
-    """What targets give to classes: a_c = (sharp q_c + even) w_c, a missing w being 1.
+    """The targets' shares of classes: a_c = (sharp q_c + even) w_c; a missing w is 1.
 
-    There is a row of `probabilities` q for each of the scores, or none.
+    `probabilities` q has a row for each row of scores, or is missing.
     """
 
     probabilities: Array | None
@@ -187,7 +187,7 @@ class Shares:
         return self.probabilities is not None or self.even != 0.0
 
     def of(self, where: Any, tile: slice, dtype: np.dtype[Any]) -> tuple[Any, ...]:
-        """Return those of some rows and of the classes of a tile."""
+        """Return the shares for some rows and the classes of a tile."""
         q, w = self.probabilities, self.class_weight
         return (
             None if q is None else np.require(q[where][:, tile], dtype, ("C", "A")),
@@ -207,7 +207,7 @@ def multiply(a: Array, b: Array, out: Array) -> None:
 
 
 def check_layer(hidden: tuple[int, ...], weight: tuple[int, ...]) -> None:
-    """Refuse hidden vectors and weights whose shapes do not make a layer."""
+    """Raise unless the shapes of hidden vectors and weights form a layer."""
     if not hidden or len(weight) != 2 or hidden[-1] != weight[1] or not weight[0]:
         raise ValueError(
             "hidden must have shape (..., D) and weight (V, D) with V > 0, "
@@ -216,7 +216,7 @@ def check_layer(hidden: tuple[int, ...], weight: tuple[int, ...]) -> None:
 
 
 def _matrix(x: ArrayLike, name: str) -> Array:
-    """Return `x` as an ndarray, without a copy where it is one (or a memory map)."""
+    """Return `x` as an ndarray; arrays and memory maps are not copied."""
     if isinstance(x, np.ma.MaskedArray):
         raise TypeError(f"{name} is a masked array; pass its data")
     array = as_array(x, name)

@@ -1,10 +1,10 @@
 """Losses of logits and log-probabilities, with their gradients.
 
-Each pair of functions has a module, which ends with its entry in the registry. Besides:
+Each pair of functions has a module that ends with its entry in the registry. The other modules:
 
-- `imbalance`: classes of different sizes
-- `reduction`: how the losses of rows become one
+- `imbalance`: imbalanced classes
+- `reduction`: reduction of the losses of rows
 - `registry`: all losses, each with its gradient
 - `rows`: the targets and weights of rows, and their cross-entropy
-- `terms`: losses made of the target's log-probability
+- `terms`: losses that are functions of the target's log-probability
 """

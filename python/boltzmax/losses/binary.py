@@ -1,4 +1,4 @@
-"""The loss of labels that are each true or false on their own, with its gradient."""
+"""The loss of independent binary labels, with its gradient."""
 
 from __future__ import annotations
 
@@ -26,22 +26,22 @@ def binary_cross_entropy_with_logits(
     reduction: str = "mean",
     empty: str = "nan",
 ) -> Any:
-    r"""Compute the cross-entropy of labels that are each true or false on their own.
+    r"""Compute the cross-entropy of independent binary labels.
 
     Parameters
     ----------
     logits : array_like
-        Scores; the probability of true is their sigmoid, :math:`\sigma(x) = 1 / (1 + e^{-x})`.
+        Scores; the probability of 1 is their sigmoid, :math:`\sigma(x) = 1 / (1 + e^{-x})`.
         float16, float32, float64 or bfloat16; integers become float64.
     target : array_like
         The labels :math:`z`, or their probabilities, in the shape of `logits`.
     weight : array_like, optional
         The weight of each element, in a shape that broadcasts to that of `logits`.
     pos_weight : array_like, optional
-        The weight of what is true, :math:`v`, in a shape that broadcasts to that of `logits`.
+        The weight :math:`v` of positive labels, in a shape that broadcasts to that of `logits`.
     reduction : {"mean", "sum", "none"}, default "mean"
-        Whether to return the sum of the elements over their number (whatever the weights), the
-        sum, or every element.
+        Whether to return the sum of the elements divided by their number (regardless of weights),
+        the sum, or every element.
     {empty}
 
     Returns
@@ -55,21 +55,20 @@ def binary_cross_entropy_with_logits(
     TypeError
         If `logits` is of any other dtype, or another array is not real.
     ValueError
-        If the shapes do not fit, or `reduction` is not one of the three.
+        If the shapes do not match, or `reduction` is not one of the three.
 
     {see_gradient}
 
     Notes
     -----
-    As the function of this name in ``torch.nn.functional``, but that what has weight 0 adds
-    nothing even if infinite.  With :math:`-\log \sigma(-x) = \max(x, 0) + \log(1 + e^{-|x|})` no
-    term is ever the difference of larger ones.
+    Equals the function of this name in ``torch.nn.functional``, except that an element of weight 0
+    adds nothing even if infinite.  With :math:`-\log \sigma(-x) = \max(x, 0) + \log(1 + e^{-|x|})`
+    no term is a difference of larger ones.
 
-    All is computed in float64 if an array is float64, otherwise in float32; of labels from 0 to 1
-    and positive weights an element then is within 6 units in its last place, and one of the
-    gradient within 4 of those of :math:`w \max(v z, 1 - z)`.  Sums are taken in twice the
-    precision: that of the same numbers has the same bits whatever their strides and the number of
-    threads.
+    Everything is computed in float64 if an array is float64, otherwise in float32; then, for labels
+    from 0 to 1 and positive weights, the error of an element is at most 6 ULP, and that of an
+    element of the gradient at most 4 ULP of :math:`w \max(v z, 1 - z)`.  Sums are accumulated in
+    twice the precision: their bits do not depend on strides or the number of threads.
 
     Examples
     --------
@@ -138,7 +137,7 @@ def _evaluate(
     with_grad: bool,
     out: Array | None,
 ) -> Any:
-    """Check the arguments, and bring them into the form that compiled code reads."""
+    """Check the arguments, and convert them to the form that compiled code reads."""
     checked_reduction(reduction, with_grad=with_grad)
     read_empty(empty)
     arrays = _read(logits, target, weight, pos_weight)
@@ -149,7 +148,7 @@ def _evaluate(
 def _read(
     logits: ArrayLike, target: ArrayLike, weight: ArrayLike | None, pos_weight: ArrayLike | None
 ) -> tuple[Array, Array, Array | None, Array | None]:
-    """Check the arrays and return them as compiled code reads them."""
+    """Check the arrays and convert them to the form that compiled code reads."""
     x = scores(logits, "logits")
     z = array_of_shape(target, x.shape, "target", "the shape of logits")
     v, w = (

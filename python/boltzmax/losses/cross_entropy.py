@@ -1,4 +1,4 @@
-"""Cross-entropy on logits and its gradient, of capped logits too: s = softcap(logits) / T."""
+"""Cross-entropy of logits and its gradient, optionally with capped logits: s = softcap(z) / T."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ Doubles = NDArray[np.float64]
 def _widened_losses(
     rows: Rows, softcap: float | None, temperature: float, z_loss: float, gradient: Array | None
 ) -> Doubles:
-    """Return the losses, some rows at a time, in float32 at least; of capped logits if asked."""
+    """Return the losses, block by block in at least float32; cap the logits if requested."""
     result = np.empty(len(rows.logits))
     wide = np.float64 if rows.logits.dtype == np.float64 else np.float32
     for at in row_blocks(*rows.logits.shape):
@@ -47,7 +47,7 @@ def _evaluate(
     with_grad: bool = False,
     out: Array | None = None,
 ) -> Any:
-    """Answer any call."""
+    """Evaluate any call."""
     z_loss, softcap = check_z_loss(z_loss), check_softcap(softcap)
     batch = read_batch(logits, target, options, with_grad=with_grad, out=out, probabilities=True)
     rows, reduce = batch.rows, batch.reduce
@@ -67,9 +67,9 @@ def _evaluate(
 
 
 def _compiled(batch: Batch, z_loss: float) -> Any:
-    """Return the loss of a call that is ordinary now, with the bits that it has if it was before.
+    """Return the loss of a call that is ordinary once read, with the bits of the fast path.
 
-    None if there is something else about it.
+    None if the call is not ordinary.
     """
     rows, options = batch.rows, batch.options
     arguments = (
@@ -105,8 +105,8 @@ def cross_entropy(
 
         (1 - e) w_t (lse - s_t)  +  e / K sum_c w_c (lse - s_c)  +  z_loss lse^2
 
-    Numbers agree with ``torch.nn.functional.cross_entropy`` and ONNX SoftmaxCrossEntropyLoss,
-    whose classes lie on axis 1; here they lie on the last one by default.
+    Results agree with ``torch.nn.functional.cross_entropy`` and ONNX SoftmaxCrossEntropyLoss,
+    whose class axis is 1; here it is the last one by default.
 
     Parameters
     ----------
@@ -130,8 +130,8 @@ def cross_entropy(
     temperature : float, default 1.0
         Divides the logits.
     reduction : {"mean", "sum", "none"}
-        "mean" divides by the sum of the weights used: ``weight[target] * sample_weight`` of
-        indices, `sample_weight` of probabilities.
+        "mean" divides by the sum of the weights used: ``weight[target] * sample_weight`` for
+        indices, `sample_weight` for probabilities.
     {sample_weight}
     {axis}
     {empty}
@@ -139,15 +139,14 @@ def cross_entropy(
     Returns
     -------
     float32 or float64 scalar, or array of shape (...) for "none"
-        In natural-logarithm units (nats). float64 if the logits are, else float32. NaN in a row
-        makes its loss NaN.
+        In nats. float64 if the logits are, else float32. NaN in a row makes its loss NaN.
 
     Raises
     ------
     IndexError
-        For a target out of range; it names the first.
+        For a target out of range; the message names the first.
     TypeError, ValueError
-        For what else does not make sense.
+        For any other invalid argument.
 
     {see_gradient}
 
@@ -194,7 +193,7 @@ def cross_entropy_with_grad(
     empty: str = "nan",
     out: Array | None = None,
 ) -> tuple[Any, Array]:
-    """Cross-entropy and its gradient by the logits, in one pair of passes.
+    """Cross-entropy and its gradient with respect to the logits, in one pair of passes.
 
     {parameters}
 

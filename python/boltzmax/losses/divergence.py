@@ -1,4 +1,4 @@
-"""Kullback-Leibler divergence of probabilities from log-probabilities, with its gradient."""
+"""Kullback-Leibler divergence from log-probabilities, with its gradient."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def kl_divergence(
         Whether `p` holds logarithms, too.
     reduction : {"batchmean", "mean", "sum", "none"}, default "batchmean"
         Whether to divide the sum of all elements by the length of the first axis, by the number
-        of elements or not at all, or to return every element.
+        of elements, or not at all, or to return every element.
     {empty}
 
     Returns
@@ -52,7 +52,7 @@ def kl_divergence(
     Raises
     ------
     TypeError
-        If `log_q` is of any other dtype, or `p` not real.
+        If `log_q` is of any other dtype, or `p` is not real.
     ValueError
         If `p` does not broadcast to `log_q`, or `reduction` is not one of the four.
 
@@ -60,11 +60,11 @@ def kl_divergence(
 
     Notes
     -----
-    Elements are each on their own, so that classes may lie along any axis.  As
-    ``torch.nn.functional.kl_div(log_q, p)`` (whose default is "mean"), but that :math:`p = 0`
-    gives 0 even if :math:`q = 0`.  All is computed in float64.  With `log_target` that is needed
-    only if an array is float64; otherwise elements are computed in float32, where one is within 4
-    units in its last place.  Sums are taken in float64 at least.
+    Elements are independent, so classes may be on any axis.  Equals
+    ``torch.nn.functional.kl_div(log_q, p)`` (whose default is "mean"), except that :math:`p = 0`
+    gives 0 even if :math:`q = 0`.  Everything is computed in float64; with `log_target` and no
+    float64 array, elements are computed in float32, with an error of at most 4 ULP.  Sums are taken
+    in at least float64.
 
     Examples
     --------
@@ -96,8 +96,8 @@ def kl_divergence_with_grad(
     -------
     {loss}
     d_log_q : ndarray
-        The derivatives of the loss by `log_q` (as if it were free, not normalized), in its shape
-        and dtype: :math:`-p` over what a mean divides by.
+        The derivatives of the loss with respect to `log_q` (as if unconstrained, not normalized),
+        in its shape and dtype: :math:`-p` over the divisor of the mean.
 
     {raises}
 
@@ -128,7 +128,7 @@ def _divergence(
     with_grad: bool,
     out: Array | None,
 ) -> Any:
-    """Check the arguments, and bring them into the form that compiled code reads."""
+    """Check the arguments, and convert them to the form that compiled code reads."""
     checked_reduction(reduction, _REDUCTIONS, with_grad=with_grad)
     read_empty(empty)
     x = scores(log_q, "log_q")

@@ -1,4 +1,4 @@
-"""Focal loss: cross-entropy that looks away from what is already right."""
+"""Focal loss: cross-entropy that gives less weight to examples that are already right."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ Doubles = NDArray[np.float64]
 
 
 def _focus(log_prob: Doubles, gamma: float) -> tuple[Doubles, Doubles]:
-    """Return (1 - p)^gamma (-log p) and its derivative by -log p, given log p."""
+    """Return (1 - p)^gamma (-log p) and its derivative with respect to -log p, given log p."""
     p, miss = np.exp(log_prob), -np.expm1(log_prob)
     power = np.power(miss, gamma)
     slope = gamma * p * np.power(miss, gamma - 1) * -log_prob
@@ -35,7 +35,7 @@ def _evaluate(
     with_grad: bool = False,
     out: Array | None = None,
 ) -> Any:
-    """Answer any call."""
+    """Evaluate any call."""
     gamma = check_number(gamma, "gamma", 0, 1e6)
     return evaluate(
         partial(_focus, gamma=gamma),
@@ -51,9 +51,9 @@ def _evaluate(
 
 
 def _compiled(gamma: float, batch: Batch) -> Any:
-    """Return the loss of a call that is ordinary now, with the bits that it has if it was before.
+    """Return the loss of a call that is ordinary once read, with the bits of the fast path.
 
-    None if there is something else about it.
+    None if the call is not ordinary.
     """
     options = batch.options
     arguments = (
@@ -80,7 +80,7 @@ def focal_loss(
 ) -> Any:
     """Focal loss: -alpha_t (1 - p_t)^gamma log p_t with p = softmax(logits).
 
-    Examples that the model has right count little, so that the many easy ones of a frequent class
+    Examples that the model gets right count little, so that the many easy ones of a frequent class
     do not outweigh the few hard ones of a rare class. With gamma = 0 it is the cross-entropy.
 
     Parameters
@@ -109,9 +109,9 @@ def focal_loss(
     Raises
     ------
     IndexError
-        For a target out of range; it names the first.
+        For a target out of range; the message names the first.
     TypeError, ValueError
-        For what else does not make sense.
+        For any other invalid argument.
 
     {see_gradient}
 
@@ -147,7 +147,7 @@ def focal_loss_with_grad(
     empty: str = "nan",
     out: Array | None = None,
 ) -> tuple[Any, Array]:
-    """Focal loss and its gradient by the logits.
+    """Focal loss and its gradient with respect to the logits.
 
     {parameters}
 

@@ -1,4 +1,4 @@
-"""Classes of different sizes: weights, adjusted logits and samples drawn anew."""
+"""Imbalanced classes: weights, logit adjustment and resampling."""
 
 from __future__ import annotations
 
@@ -41,14 +41,14 @@ def class_weights(counts: ArrayLike, method: str = "balanced", *, beta: float = 
         How many samples each class has, :math:`n_k`; 1-d, not negative.
     method : {"balanced", "effective_number", "sqrt"}, default "balanced"
         ``"balanced"``: :math:`\sum_j n_j / (K n_k)` with :math:`K` classes that have samples, as
-        in scikit-learn, so that all of them weigh the same in total.
+        in scikit-learn, so that each class has the same total weight.
         ``"effective_number"``: :math:`(1 - \beta) / (1 - \beta^{n_k})`, scaled to the sum
         :math:`K`.
         ``"sqrt"``: the square root of the balanced weights, scaled to
         :math:`\sum_k n_k w_k = \sum_k n_k`.
     beta : float, default 0.999
-        For ``"effective_number"``: from 0 (all classes weigh the same) to below 1 (close to 1,
-        they weigh as ``"balanced"`` up to a factor).
+        For ``"effective_number"``: from 0 (all classes weigh the same) to below 1 (close to 1, the
+        weights are those of ``"balanced"`` up to a factor).
 
     Returns
     -------
@@ -65,7 +65,7 @@ def class_weights(counts: ArrayLike, method: str = "balanced", *, beta: float = 
 
     See Also
     --------
-    logit_adjustment : shift the logits in place of weighing the loss.
+    logit_adjustment : shift the logits instead of weighting the loss.
 
     References
     ----------
@@ -97,7 +97,7 @@ def class_weights(counts: ArrayLike, method: str = "balanced", *, beta: float = 
 
 @quietly
 def logit_adjustment(counts: ArrayLike, tau: float = 1.0) -> Floats:
-    r"""Compute what to add to the logits in training so that rare classes are not given up.
+    r"""Compute the adjustment to add to the logits in training so that rare classes are predicted.
 
     Parameters
     ----------
@@ -110,7 +110,7 @@ def logit_adjustment(counts: ArrayLike, tau: float = 1.0) -> Floats:
     -------
     ndarray of float64
         :math:`\tau \log(n_k / \sum_j n_j)`, one number per class.  Add it to the logits in the
-        loss and use the logits alone to predict; or train without it, and subtract it to predict.
+        loss and predict from the plain logits; or train without it, and subtract it to predict.
 
     Raises
     ------
@@ -147,7 +147,7 @@ def logit_adjustment(counts: ArrayLike, tau: float = 1.0) -> Floats:
 
 @quietly
 def balanced_softmax(logits: ArrayLike, counts: ArrayLike, axis: int = -1) -> Array:
-    r"""Compute the softmax of logits that are shifted by the logarithms of class sizes.
+    r"""Compute the softmax of logits shifted by the logarithms of the class sizes.
 
     Parameters
     ----------
@@ -156,7 +156,7 @@ def balanced_softmax(logits: ArrayLike, counts: ArrayLike, axis: int = -1) -> Ar
     counts : array_like
         How many samples each class has, :math:`n_k`; 1-d, not negative.
     axis : int, default -1
-        The axis of the classes.
+        The class axis.
 
     Returns
     -------
@@ -179,8 +179,8 @@ def balanced_softmax(logits: ArrayLike, counts: ArrayLike, axis: int = -1) -> Ar
 
     Notes
     -----
-    Whatever the dtype, the sum and the softmax are computed in float64 at least: logarithms of
-    counts would lose too much in half precision.
+    For any dtype, the sum and the softmax are computed in at least float64: logarithms of counts
+    would lose too much in half precision.
 
     References
     ----------
@@ -208,7 +208,7 @@ def balanced_softmax(logits: ArrayLike, counts: ArrayLike, axis: int = -1) -> Ar
 def resample_indices(
     labels: ArrayLike, method: str = "balanced", rng: int | np.random.Generator | None = None
 ) -> Indices:
-    """Draw samples so that all classes are of the same size.
+    """Resample so that all classes have the same size.
 
     Parameters
     ----------
@@ -217,16 +217,16 @@ def resample_indices(
     method : {"balanced", "over", "under"}, default "balanced"
         ``"over"``: as many of each class as the largest has.
         ``"under"``: as many of each class as the smallest has.
-        ``"balanced"``: as many as there are `labels` in total.  What does not divide evenly goes
-        to the largest classes.
+        ``"balanced"``: as many as there are `labels` in total.  A remainder goes to the largest
+        classes.
     rng : int or numpy.random.Generator, optional
-        A seed, which makes the result the same every time, or a generator to draw from.
+        A seed, for reproducible results, or a generator to draw from.
 
     Returns
     -------
     ndarray of int64
-        Indices of `labels` in random order.  Of a class that has to shrink, no sample is drawn
-        twice; of one that has to grow, each sample is kept and the others are drawn with
+        Indices of `labels` in random order.  A class that has to shrink is sampled without
+        replacement; one that has to grow keeps each sample, and the others are drawn with
         replacement.
 
     Raises
@@ -236,7 +236,7 @@ def resample_indices(
 
     See Also
     --------
-    class_weights : weigh the classes, and keep the samples as they are.
+    class_weights : weight the classes, and keep the samples as they are.
 
     Examples
     --------
@@ -309,7 +309,7 @@ def _wanted_sizes(sizes: NDArray[np.intp], method: str) -> NDArray[np.intp]:
 
 
 def _draw(members: NDArray[np.intp], size: int, rng: np.random.Generator) -> NDArray[np.intp]:
-    """Draw `size` of the samples of one class, with as few repetitions as can be."""
+    """Draw `size` of the samples of one class, with as few repetitions as possible."""
     if size <= members.size:
         return rng.choice(members, size, replace=False)
     return np.concatenate([members, rng.choice(members, size - members.size)])

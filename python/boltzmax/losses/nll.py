@@ -39,7 +39,7 @@ def nll_loss(
         Logarithms of probabilities.  float16, float32, float64 or bfloat16; integers become
         float64.
     target : array_like of int
-        The class of each row, in the shape of `log_prob` without the axis of the classes.
+        The class of each row, in the shape of `log_prob` without the class axis.
     weight : array_like, optional
         The weight of each class.
     ignore_index : int, default -100
@@ -54,15 +54,15 @@ def nll_loss(
     -------
     ndarray or scalar
         With :math:`w` the product of both weights of a row, :math:`-w \log p_t` for each row (0
-        where ignored), or their sum, or that divided by the sum of :math:`w`.  The dtype is that
+        where ignored), or their sum, or the sum divided by the sum of :math:`w`.  The dtype is that
         of `log_prob`, but float32 for half precision.
 
     Raises
     ------
     TypeError
-        If `log_prob` is of any other dtype, or `target` not integer.
+        If `log_prob` is of any other dtype, or `target` is not integer.
     ValueError
-        If the shapes do not fit, or `reduction` is not one of the three.
+        If the shapes do not match, or `reduction` is not one of the three.
     IndexError
         If a target is neither a class nor `ignore_index`.
 
@@ -70,9 +70,9 @@ def nll_loss(
 
     Notes
     -----
-    As ``torch.nn.functional.nll_loss``, whose classes lie along axis 1, but that a row of weight
-    0 adds nothing even if its log-probability is infinite.  All is computed in float64, sums in
-    twice that precision, and nothing is copied, whatever the axis.
+    Equals ``torch.nn.functional.nll_loss``, whose class axis is 1, except that a row of weight 0
+    adds nothing even if its log-probability is infinite.  Everything is computed in float64, sums
+    in twice that precision, and nothing is copied, whatever the axis.
 
     Examples
     --------
@@ -150,7 +150,7 @@ def _nll(
     with_grad: bool,
     out: Array | None,
 ) -> Any:
-    """Check the arguments, and bring them into the form that compiled code reads."""
+    """Check the arguments, and convert them to the form that compiled code reads."""
     checked_reduction(reduction, with_grad=with_grad)
     read_empty(empty)
     scores = read_logits(log_prob, axis, "log_prob", least=0)

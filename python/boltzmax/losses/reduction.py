@@ -1,4 +1,4 @@
-"""How the losses of rows become one."""
+"""Reduction of the losses of rows to one loss."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ REDUCTIONS = ("mean", "sum", "none")
 def checked_reduction(
     reduction: str, allowed: tuple[str, ...] = REDUCTIONS, *, with_grad: bool = False
 ) -> str:
-    """Return `reduction` if it is one of `allowed`; one that makes a scalar, for a gradient."""
+    """Return `reduction` if it is one of `allowed`; a gradient also needs a scalar loss."""
     if one_of(reduction, "reduction", allowed) == "none" and with_grad:
         raise ValueError("a gradient needs a scalar: reduction must not be 'none'")
     return reduction
@@ -31,34 +31,34 @@ def check_scalar(reduction: str, allowed: tuple[str, ...] = REDUCTIONS) -> None:
 
 
 def product(weights: Doubles, losses: Doubles) -> Doubles:
-    """Multiply so that an infinite loss of weight 0 is no loss; NaN stays NaN."""
+    """Multiply so that an infinite loss of weight 0 becomes 0; NaN stays NaN."""
     return np.where((weights == 0.0) & np.isinf(losses), 0.0, weights * losses)
 
 
 @dataclass(frozen=True)
 class Reduction:
-    """How the losses of the rows become one."""
+    """Reduces the losses of the rows to one loss."""
 
     name: str
     shape: tuple[int, ...]  # of the rows
     dtype: np.dtype[Any]
     counted: NDArray[np.bool_]
     sample: Doubles  # sample weights
-    used: Doubles  # what the mean divides by: the weights of the rows that count
-    empty: float  # the mean over nothing: NaN or 0
+    used: Doubles  # the weights of the rows that count; the mean divides by their sum
+    empty: float  # the mean over no rows: NaN or 0
 
     @property
     def divisor(self) -> np.float64:
-        """What the sum is divided by."""
+        """The divisor of the sum."""
         return np.float64(self.used.sum() if self.name == "mean" else 1.0)
 
     @property
     def is_zero(self) -> bool:
-        """Whether this is the mean over nothing and has to be 0, as its gradient."""
+        """Whether this is a mean over no rows that must be 0, and its gradient with it."""
         return bool(self.empty == 0.0 and self.divisor == 0.0)
 
     def scale(self) -> Doubles:
-        """Return the derivative of the reduced loss by that of every row."""
+        """Return the derivative of the reduced loss with respect to the loss of every row."""
         return np.where(self.counted, self.sample / self.divisor, 0.0)
 
     def __call__(self, losses: Doubles) -> Any:
@@ -71,7 +71,7 @@ class Reduction:
         return self.dtype.type(losses.sum() / self.divisor)
 
     def shaped(self, loss: Any) -> Any:
-        """Return losses of rows in their shape; anything else as it is."""
+        """Return losses of rows in the shape of the rows; anything else unchanged."""
         return loss.reshape(self.shape)[()] if isinstance(loss, np.ndarray) else loss
 
 
@@ -86,25 +86,25 @@ def read_reduction(
     own: Doubles,
     with_grad: bool,
 ) -> Reduction:
-    """Check how the losses of rows are to become one.
+    """Check the arguments that control the reduction of the losses of rows.
 
     Parameters
     ----------
     name, sample_weight, empty
-        As the public function was given them.
+        As passed to the public function.
     shape : tuple of int
-        That of the rows.
+        The shape of the rows.
     dtype : dtype
-        That of the loss.
+        The dtype of the loss.
     counted : ndarray of bool
         Which rows count.
     own : ndarray
-        What a row weighs in the mean besides its `sample_weight`.
+        The weight of a row in the mean besides its `sample_weight`.
     with_grad : bool
         Whether a gradient is wanted, which needs a scalar.
     """
     checked_reduction(name, with_grad=with_grad)
-    # What belongs to an ignored row must not matter, be it NaN.
+    # Weights of ignored rows must not matter, even if NaN.
     sample = np.where(counted, per_row(sample_weight, shape), 0.0)
     used = np.where(counted, own, 0.0) * sample
     return Reduction(name, shape, dtype, counted, sample, used, read_empty(empty))

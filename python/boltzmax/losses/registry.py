@@ -1,7 +1,7 @@
 """All losses, each a pair: the loss, and the loss with its gradient.
 
-A module that defines a loss ends with ``register(Loss(...))``. That completes both docstrings and
-lists the loss, so that tests, estimators and pages find it.
+A module that defines a loss ends with ``register(Loss(...))``, which completes both docstrings and
+lists the loss, so that tests, estimators and documentation pages find it.
 """
 
 from __future__ import annotations
@@ -15,22 +15,22 @@ from boltzmax.losses.reduction import REDUCTIONS
 
 
 class Loss(NamedTuple):
-    """A loss and the same with its gradient.
+    """A loss, and the function that also returns its gradient.
 
     Parameters
     ----------
     function, with_grad : callable
         ``f(scores, target, *, ...)`` and ``f_with_grad``, which takes the same arguments and `out`,
-        and returns the loss and its gradients by what stands before `target`.
+        and returns the loss and its gradients with respect to the arguments before `target`.
     reductions : tuple of str
-        What `function` takes for its `reduction`; the first is the default.
+        The values that `function` takes for `reduction`; the first is the default.
     per_element : bool
-        Whether there is a loss for each number (then "none" returns the shape of the scores) and
+        Whether there is a loss for each number (then "none" returns the shape of the scores),
         not for each row.
     soft : bool
         Whether targets may be probabilities of classes.
     class_weight : str, optional
-        The argument with a weight for each class.
+        The name of the argument with a weight for each class.
     """
 
     function: Callable[..., Any]
@@ -42,7 +42,7 @@ class Loss(NamedTuple):
 
     @property
     def name(self) -> str:
-        """That of the function, under which `LOSSES` has it."""
+        """The name of the function, its key in `LOSSES`."""
         return self.function.__name__
 
     @property
@@ -52,7 +52,7 @@ class Loss(NamedTuple):
 
     @property
     def is_linear(self) -> bool:
-        """Whether the scores are those of a linear layer, which come from several arguments."""
+        """Whether the scores come from a linear layer, so from several arguments."""
         return self.parameters[0] == "hidden"
 
 

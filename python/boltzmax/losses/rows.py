@@ -1,4 +1,4 @@
-"""The rows of a loss on logits: their targets and weights, and their cross-entropy.
+"""The rows of a loss of logits: their targets, their weights and their cross-entropy.
 
 The loss is, per row, with p = softmax(s), s = logits / T and t the target,
 
@@ -51,7 +51,7 @@ class Rows:
     scale: Doubles
 
     def part(self, at: slice, logits: Array) -> Rows:
-        """Return some rows, with other logits."""
+        """Return some of the rows, with other logits."""
         soft = self.soft[at] if np.ndim(self.soft) == 2 else self.soft
         return Rows(logits, self.label[at], self.hard[at], soft, self.mass[at], self.scale[at])
 
@@ -85,7 +85,7 @@ def _class_targets(
 def _probability_targets(
     target: Doubles, weight: Doubles | None, smoothing: float
 ) -> tuple[Doubles, Any, Doubles, Doubles]:
-    """Return hard, soft, mass and the weights of class probabilities, a row each."""
+    """Return hard, soft, mass and the weights of class probabilities, one per row."""
     # Sums along rows depend on the memory order.
     soft = (1 - smoothing) * np.ascontiguousarray(target) + smoothing / target.shape[-1]
     if weight is not None:
@@ -94,7 +94,7 @@ def _probability_targets(
 
 
 class RowOptions(NamedTuple):
-    """What losses of rows are called with, besides the logits and what is the loss's own."""
+    """The arguments that all losses of rows share, besides the logits."""
 
     weight: ArrayLike | None
     ignore_index: Any
@@ -107,7 +107,7 @@ class RowOptions(NamedTuple):
 
 
 class Batch(NamedTuple):
-    """A call of a loss of rows, after it was read."""
+    """The checked arguments of a loss of rows."""
 
     rows: Rows
     reduce: Reduction
@@ -117,11 +117,11 @@ class Batch(NamedTuple):
 
     @property
     def out(self) -> Array | None:
-        """Where the gradient of the rows goes, if it is wanted."""
+        """The destination of the rows' gradient, if requested."""
         return None if self.gradient is None else self.gradient.rows
 
     def delivered(self, loss: Any) -> Any:
-        """Return what the public function returns: the loss, and the gradient if it is wanted."""
+        """Return what the public function returns: the loss, and the gradient if requested."""
         return loss if self.gradient is None else (loss, self.gradient.deliver())
 
 
@@ -135,18 +135,18 @@ def read_batch(
     probabilities: bool = False,
     weight_name: str = "weight",
 ) -> Batch:
-    """Check what a loss on logits is called with, before anything is written.
+    """Check the arguments of a loss of logits before anything is written.
 
     Parameters
     ----------
     logits, target, options, out
-        As the public function was given them.
+        As passed to the public function.
     with_grad : bool
-        Whether the gradient is wanted.
+        Whether the gradient is requested.
     probabilities : bool
-        Whether targets may be probabilities, too.
+        Whether targets may also be probabilities.
     weight_name : str
-        What the function calls the weights of classes.
+        The name of the function's argument for class weights.
     """
     smoothing = check_label_smoothing(options.label_smoothing)
     temperature = check_temperature(options.temperature)
@@ -164,7 +164,7 @@ def read_batch(
     else:
         hard, soft, mass, own = _class_targets(given, classes, class_weight, smoothing)
         label = given
-        if np.ndim(soft):  # losses are told from the label's: of no weight, it may be infinite
+        if np.ndim(soft):  # losses are relative to the label; one of weight 0 may be infinite
             label = np.where(hard == 0, np.argmax(soft), label)
         label = np.where(counted, label, -1)
     hard, mass = np.where(counted, hard, 0.0), np.where(counted, mass, 0.0)
@@ -184,7 +184,7 @@ def read_batch(
 
 
 def _soft_distances(rows: Rows) -> Doubles:
-    """Return the sum of soft_c (logit of the label - logit_c); no share adds nothing, at -inf."""
+    """Return sum_c soft_c (logit of the label - logit_c); a share of 0 adds 0, even at -inf."""
     out = np.empty(len(rows.logits))
     label = np.maximum(rows.label, 0)
     for at in row_blocks(*rows.logits.shape):
@@ -198,11 +198,11 @@ def _soft_distances(rows: Rows) -> Doubles:
 def row_losses(
     rows: Rows, gradient: Array | None, temperature: float = 1.0, z_loss: float = 0.0
 ) -> Doubles:
-    """Return the cross-entropy of every row; write the gradient, which may be the logits."""
+    """Return the cross-entropy of every row; write the gradient, which may overwrite the logits."""
     lse, log_prob = np.empty(len(rows.logits)), np.empty(len(rows.logits))
     soft = None
     if rows.is_soft:
-        # Here, if they are weighted: the gradient may overwrite the logits.
+        # Weighted distances are computed now, since the gradient may overwrite the logits.
         soft = np.empty_like(lse) if rows.even else _soft_distances(rows)
     scale = rows.scale
     _core.cross_entropy(
@@ -223,10 +223,10 @@ def row_losses(
         for at in row_blocks(*gradient.shape):
             share = np.where(counted[at], rows.part(at, gradient).soft, 0.0)
             gradient[at] -= (scale[at, None] * share).astype(gradient.dtype)
-    # Written with log p of the label: that keeps its digits when p is nearly 1, or logits are huge.
+    # In terms of the label's log p, which keeps its digits when p is nearly 1 or logits are huge.
     result = product(rows.mass, -log_prob)
     if soft is not None:
-        # Where all shares are the same, the mean distance is known instead of their sum.
+        # If all shares are equal, the kernel returns the mean distance instead of a sum.
         each = (rows.soft * rows.logits.shape[-1] if rows.even else 1.0) / temperature
         result = np.where(np.isposinf(result), result, result + each * soft)
     return np.asarray(result + (z_loss * np.square(lse) if z_loss else 0.0))

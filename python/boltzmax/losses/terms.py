@@ -1,7 +1,7 @@
-"""Losses that are made of the target's log-probability.
+"""Losses that are functions of the target's log-probability.
 
-Such a loss is a term: a value and a slope from log p. `evaluate` does the rest: reading, weights,
-the gradient by the logits through the softmax, and the reduction.
+Such a loss is a term: a value and a slope from log p. `evaluate` does the rest: arguments, weights,
+the gradient with respect to the logits through the softmax, and the reduction.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from boltzmax.losses.rows import Batch, RowOptions, Rows, read_batch, row_losses
 Array = NDArray[Any]
 Doubles = NDArray[np.float64]
 
-# From log p of the targets, the losses and their derivatives by -log p.
+# Maps log p of the targets to the losses and their derivatives with respect to -log p.
 Term = Callable[[Doubles], tuple[Doubles, Doubles]]
 
 
@@ -37,22 +37,22 @@ def evaluate(
     weight_counts: bool = True,
     compiled: Callable[[Batch], Any] | None = None,
 ) -> Any:
-    """Return the loss, and its gradient by the logits if that is wanted.
+    """Return the loss, and its gradient with respect to the logits if requested.
 
     Parameters
     ----------
     term : callable
-        The loss of a row and its derivative by -log p[target], from log p[target].
+        Maps log p[target] to the loss of a row and its derivative with respect to -log p[target].
     logits, target, options, out
-        As the public function was given them.
+        As passed to the public function.
     with_grad : bool
-        Whether the gradient is wanted.
+        Whether the gradient is requested.
     weight_name : str
-        What the function calls the weights of classes.
+        The name of the function's argument for class weights.
     weight_counts : bool
-        Whether the mean divides by them, too, as PyTorch's does.
+        Whether the mean also divides by the class weights, as PyTorch's does.
     compiled : callable, optional
-        Answers a batch that is ordinary by now as the compiled function did if it was at first; or
+        Evaluates a batch that is ordinary once read exactly as the compiled fast path would; or
         returns None.
     """
     batch = read_batch(
@@ -70,7 +70,7 @@ def evaluate(
 
 
 def _reduced(term: Term, rows: Rows, reduce: Reduction, gradient: Array | None) -> Any:
-    """Return the reduced loss of rows, and write the gradient, which may be the logits."""
+    """Return the reduced loss of rows, and write the gradient, which may overwrite the logits."""
     weight = rows.hard
     plain = replace(rows, hard=np.ones(len(weight)), mass=np.ones(len(weight)))
     each, slope = term(-row_losses(plain, None))

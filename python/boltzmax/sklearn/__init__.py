@@ -1,7 +1,7 @@
-"""Classifiers for scikit-learn, made of these kernels: a flat softmax, and a tree of them.
+"""Classifiers for scikit-learn on these kernels: a flat softmax, and a tree of choices.
 
 They need scikit-learn 1.6 or later: ``pip install "boltzmax[demo]"``. They pass its
-`check_estimator`, so they work in pipelines, searches of parameters and cross-validation.
+`check_estimator`, so they work in pipelines, parameter searches and cross-validation.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What the classifiers of `boltzmax.sklearn` share: checks, weights, fitting and predicting."""
+"""The base class of the classifiers in `boltzmax.sklearn`: checks, weights, fit and predict."""
 
 from __future__ import annotations
 
@@ -27,14 +27,14 @@ Array = NDArray[Any]
 Doubles = NDArray[np.float64]
 
 _SOLVERS = ("auto", "lbfgs", "adam")
-_SMALL_WORK = 10**8  # multiplications of a pass: some hundreds of passes take seconds
-_SMALL_MODEL = 10**6  # coefficients: L-BFGS keeps some twenty copies of them
+_SMALL_WORK = 10**8  # multiplications per pass: some hundreds of passes take seconds
+_SMALL_MODEL = 10**6  # coefficients: L-BFGS keeps about twenty copies of them
 
 
 class SoftmaxBase(ClassifierMixin, BaseEstimator, ABC):  # type: ignore[misc]
-    """A classifier that is trained on a loss of scores which are linear in the features."""
+    """A classifier trained on a loss of scores that are linear in the features."""
 
-    # What the constructors of the classifiers take.
+    # The arguments of the classifiers' constructors.
     solver: str
     l2: float
     fit_intercept: bool
@@ -50,19 +50,19 @@ class SoftmaxBase(ClassifierMixin, BaseEstimator, ABC):  # type: ignore[misc]
     verbose: Any
 
     classes_: Array
-    _counts: Doubles  # what the samples of each class have weighed so far
+    _counts: Doubles  # the total weight of the samples of each class so far
     _features: Features | None
     _adam: Adam | None
 
-    # ---- what a classifier has to say ----
+    # ---- what a classifier has to define ----
 
     @abstractmethod
     def _structure(self, samples: Samples, rng: np.random.RandomState) -> None:
-        """Check the parameters that are not shared, and fix what does not depend on a solver."""
+        """Check the parameters that are not shared, and set up what does not depend on a solver."""
 
     @abstractmethod
     def _size(self, samples: Samples) -> tuple[int, int]:
-        """Return how many multiplications a pass takes, and how many coefficients there are."""
+        """Return the multiplications per pass, and the number of coefficients."""
 
     @abstractmethod
     def _start(self, dtype: Any) -> None:
@@ -74,7 +74,7 @@ class SoftmaxBase(ClassifierMixin, BaseEstimator, ABC):  # type: ignore[misc]
 
     @abstractmethod
     def _model(self) -> Model:
-        """Return what training changes."""
+        """Return the model that training changes."""
 
     @abstractmethod
     def _likeliest(self, x: Any) -> NDArray[np.intp]:
@@ -97,13 +97,13 @@ class SoftmaxBase(ClassifierMixin, BaseEstimator, ABC):  # type: ignore[misc]
         Parameters
         ----------
         X : {array_like, sparse matrix} of shape (n_samples, n_features)
-            float32 and float64 are taken as they are, and so are the coefficients; other numbers
-            become float64; sparse ones become CSR. A feature that is constant, but for rounding,
-            is as good as not there: with an intercept, its coefficients are 0.
+            float32 and float64 are kept, and the coefficients have the same dtype; other numbers
+            become float64; sparse matrices become CSR. A feature that is constant up to rounding is
+            ignored: with an intercept, its coefficients are 0.
         y : array_like of shape (n_samples,)
             The classes: integers, strings or anything else that can be sorted.
         sample_weight : array_like of shape (n_samples,), optional
-            Not negative. A weight of 2 does what the sample twice would do.
+            Not negative. A weight of 2 is equivalent to repeating the sample.
 
         Returns
         -------
@@ -113,7 +113,7 @@ class SoftmaxBase(ClassifierMixin, BaseEstimator, ABC):  # type: ignore[misc]
         Raises
         ------
         ValueError, TypeError
-            For data or parameters that make no sense, and for fewer than two classes.
+            For invalid data or parameters, and for fewer than two classes.
         """
         plan = checked_plan(self)
         x, y = self._samples(X, y, reset=True)
@@ -169,7 +169,7 @@ class SoftmaxBase(ClassifierMixin, BaseEstimator, ABC):  # type: ignore[misc]
         classes: ArrayLike | None = None,
         sample_weight: ArrayLike | None = None,
     ) -> Self:
-        """Go once over some samples with Adam, from where the last call, or `fit`, has ended.
+        """Make one pass over some samples with Adam, from where the last call or `fit` ended.
 
         Parameters
         ----------
@@ -178,9 +178,9 @@ class SoftmaxBase(ClassifierMixin, BaseEstimator, ABC):  # type: ignore[misc]
         y : array_like of shape (n_samples,)
             Their classes.
         classes : array_like of shape (n_classes,), optional
-            All classes there will ever be; the first call needs them.
+            All classes that will ever occur; the first call needs them.
         sample_weight : array_like of shape (n_samples,), optional
-            As for `fit`; in each call a usual sample weighs 1.
+            As for `fit`; in every call an ordinary sample has weight 1.
 
         Returns
         -------
@@ -208,7 +208,7 @@ class SoftmaxBase(ClassifierMixin, BaseEstimator, ABC):  # type: ignore[misc]
         weight = per_sample(sample_weight, len(target))
         rng = check_random_state(self.random_state)
         self.classes_ = known
-        # One more for each at first, so that classes to come have a place from the start.
+        # At first, one more for each, so that classes yet to come have a place from the start.
         before = np.ones(len(known)) if first else self._counts
         self._counts = before + np.bincount(target, weight, len(known))
         samples = self._weighted(x, target, weight)
@@ -280,28 +280,28 @@ class SoftmaxBase(ClassifierMixin, BaseEstimator, ABC):  # type: ignore[misc]
 
     @quietly
     def predict_topk(self, X: Any, k: SupportsIndex) -> tuple[Array, Array]:  # noqa: N803
-        """Return the likeliest classes, and how likely they are.
+        """Return the likeliest classes and their probabilities.
 
         Parameters
         ----------
         X : {array_like, sparse matrix} of shape (n_samples, n_features)
             Samples.
         k : int
-            How many classes: from 1 to all.
+            The number of classes to return: from 1 to all.
 
         Returns
         -------
         classes : ndarray of shape (n_samples, k)
             Elements of `classes_`, the likeliest first.
         probabilities : ndarray of shape (n_samples, k)
-            Theirs.
+            Their probabilities.
 
         Raises
         ------
         TypeError
             If `k` is not an integer.
         ValueError
-            If there are not so many classes, or `k` is less than 1.
+            If `k` is less than 1 or exceeds the number of classes.
         """
         x = self._asked(X)
         wanted = operator.index(k)
@@ -327,7 +327,7 @@ class SoftmaxBase(ClassifierMixin, BaseEstimator, ABC):  # type: ignore[misc]
         return validate_data(self, x, accept_sparse="csr", dtype=dtypes, reset=False)
 
     def _weighted(self, x: Any, target: NDArray[np.intp], weight: Doubles) -> Samples:
-        """Weigh classes too; samples without weight are left out, as if they were not there."""
+        """Apply the class weights, and leave out samples of weight 0."""
         weight = weight * per_class(self.class_weight, self.classes_, self._counts)[target]
         samples, counts = Samples(x, target, weight), weight > 0
         if not counts.any():
@@ -355,7 +355,7 @@ class SoftmaxBase(ClassifierMixin, BaseEstimator, ABC):  # type: ignore[misc]
 
     @contextmanager
     def _progress(self, total: int) -> Iterator[Report]:
-        """Show how far the training is, if that is wanted."""
+        """Show the progress of training, if requested."""
         if not self.verbose:
             yield lambda loss: None
             return

@@ -1,4 +1,4 @@
-"""What the classifiers of `boltzmax.sklearn` check, and the weights that follow."""
+"""Checks of parameters and weights for the classifiers of `boltzmax.sklearn`."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ Doubles = NDArray[np.float64]
 _SOLVERS = ("auto", "lbfgs", "adam")
 _COUNTS = ("batch_size", "max_iter", "n_iter_no_change")
 _FLAGS = ("fit_intercept", "early_stopping")
-_NUMBERS = {  # what they are less than, and which ends of the interval are allowed
+_NUMBERS = {  # upper bounds, and which ends of the interval are allowed
     "l2": (np.inf, "left"),
     "tol": (np.inf, "left"),
     "learning_rate": (np.inf, "neither"),

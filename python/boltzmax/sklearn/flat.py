@@ -36,7 +36,7 @@ class _Flat:
     coef: Array
     intercept: Array | None
     function: Loss
-    shift: Array | None  # what the loss adds to the scores
+    shift: Array | None  # added to the scores in the loss
 
     def scores(self, x: Any) -> Array:
         scores = scores_of(x, self.coef)
@@ -54,7 +54,7 @@ class _Flat:
             loss, gradient = float(found[0]), np.asarray(found[1])
         except (TypeError, IndexError, KeyError):
             raise TypeError(
-                f"loss must return a number and the gradient by the logits, got {type(found)}"
+                f"loss must return a number and the gradient for the logits, got {type(found)}"
             ) from None
         if gradient.shape != shape:
             raise ValueError(
@@ -86,44 +86,44 @@ class SoftmaxClassifier(SoftmaxBase):
     Parameters
     ----------
     loss : {"cross_entropy", "focal_loss", "balanced_softmax"} or callable
-        ``"balanced_softmax"`` is the cross-entropy of scores to which the logarithms of the sizes
-        of the classes are added: without them, as they predict, rare classes are as likely as
-        others. A callable gets ``(logits, target, sample_weight=...)`` and returns the mean loss
-        and its gradient by the logits: `boltzmax.cross_entropy_with_grad` is one, and so is
+        ``"balanced_softmax"`` is the cross-entropy of scores to which the logarithms of the class
+        sizes are added; prediction leaves these out, so that rare classes are as likely as others.
+        A callable gets ``(logits, target, sample_weight=...)`` and returns the mean loss and its
+        gradient with respect to the logits: `boltzmax.cross_entropy_with_grad` is one, and so is
         ``functools.partial(boltzmax.focal_loss_with_grad, gamma=1.0)``.
     solver : {"auto", "lbfgs", "adam"}, default "auto"
         ``"lbfgs"``: all samples in each iteration. It has no step size to choose, reaches the
-        optimum to as many digits as `tol` asks for, and does not depend on the order of the
-        samples. ``"adam"``: mini-batches, much the faster on large data. ``"auto"``: the former
-        while a pass takes at most 1e8 multiplications and there are at most 1e6 coefficients.
-        Both see standardised features (the coefficients are still those of the data as they are),
-        so that raw data need no scaling; sparse data stay sparse.
+        optimum to the precision that `tol` sets, and does not depend on the order of the samples.
+        ``"adam"``: mini-batches, much faster on large data. ``"auto"``: L-BFGS while a pass takes
+        at most 1e8 multiplications and there are at most 1e6 coefficients. Both standardise the
+        features internally (the coefficients are still those of the raw data), so raw data need no
+        scaling; sparse data stay sparse.
     l2 : float, default 1e-4
         :math:`\lambda`; the intercept is not penalised. ``LogisticRegression(C=c)`` has
         ``l2 = 1 / (c * n_samples)``.
     fit_intercept : bool, default True
-        Whether there is :math:`b`.
+        Whether to fit :math:`b`.
     class_weight : None, "balanced" or dict, default None
         Weights of classes by label (1 for others); ``"balanced"`` are those of
         `boltzmax.class_weights`.
     learning_rate : float, default 0.05
-        Of Adam, in standardised features; `fit` cuts it to a fifth, three times, before it ends.
+        Of Adam, in standardised features; `fit` divides it by 5 three times before it ends.
     batch_size : int, default 256
         Samples in a mini-batch of Adam.
     max_iter : int, default 1000
-        The most iterations of L-BFGS, or epochs of Adam.
+        The maximum number of L-BFGS iterations or Adam epochs.
     tol : float, default 1e-4
-        L-BFGS stops when no element of the gradient is larger (1.5e-8 will do: the loss has no more
-        digits), and warns if anything else has ended it. Adam, and early stopping, watch
-        whether the loss has fallen by this in the last `n_iter_no_change` iterations.
+        L-BFGS stops when no element of the gradient exceeds `tol` (or 1.5e-8, beyond which the loss
+        has no digits), and warns if it stops for another reason. Adam and early stopping check
+        whether the loss has fallen by `tol` in the last `n_iter_no_change` iterations.
     early_stopping : bool, default False
-        Whether to watch the loss of samples that are held out, and keep what does best on them.
+        Whether to monitor the loss of held-out samples, and keep the model that does best on them.
     validation_fraction : float, default 0.1
-        The share of the samples to hold out, about the same of each class.
+        The fraction of the samples to hold out, about the same for each class.
     n_iter_no_change : int, default 5
         See `tol`.
     random_state : int, RandomState or None, default None
-        Orders the samples for Adam and chooses those to hold out.
+        Shuffles the samples for Adam and chooses those to hold out.
     verbose : bool, default False
         Whether to show a progress bar on standard error.
 
@@ -132,8 +132,8 @@ class SoftmaxClassifier(SoftmaxBase):
     classes_ : ndarray of shape (n_classes,)
         The labels, sorted.
     coef_ : ndarray of shape (n_classes, n_features)
-        :math:`W`, also for two classes; of the dtype of the samples of `fit`. What is predicted has
-        the wider dtype of this and of the samples asked about.
+        :math:`W`, also for two classes; of the dtype of the samples passed to `fit`. Predictions
+        have the wider of this dtype and that of their samples.
     intercept_ : ndarray of shape (n_classes,)
         :math:`b`, or zeros.
     solver_ : str
@@ -141,9 +141,9 @@ class SoftmaxClassifier(SoftmaxBase):
     n_iter_ : int
         Iterations or epochs.
     loss_curve_ : list of float
-        The objective after each; from Adam the mean of the losses on the way.
+        The objective after each; with Adam, the mean loss over each epoch.
     validation_curve_ : list of float or None
-        The loss of the samples held out.
+        The loss of the held-out samples.
     n_features_in_ : int
         The number of features.
     feature_names_in_ : ndarray of shape (`n_features_in_`,)
@@ -214,7 +214,7 @@ class SoftmaxClassifier(SoftmaxBase):
         Returns
         -------
         ndarray of shape (n_samples, n_classes), or (n_samples,) for two classes
-            Of two classes, the score of the second minus that of the first.
+            For two classes, the score of the second minus that of the first.
         """
         scores = self._scores(self._asked(X))
         return scores if scores.shape[1] > 2 else np.asarray(scores[:, 1] - scores[:, 0])
@@ -236,7 +236,7 @@ class SoftmaxClassifier(SoftmaxBase):
         scores = self._scores(self._asked(X))
         return np.asarray(softmax(scores, out=scores))
 
-    # ---- what the base asks for ----
+    # ---- what the base class requires ----
 
     def _structure(self, samples: Samples, rng: np.random.RandomState) -> None:
         del samples, rng
@@ -261,7 +261,7 @@ class SoftmaxClassifier(SoftmaxBase):
             return _Flat(self.coef_, intercept, self.loss, None)
         shift = None
         if self.loss == "balanced_softmax":
-            # A class without samples would be at -inf; one sample is the least there can be.
+            # A class without samples would be at -inf; it counts as one sample.
             sizes = np.where(self._counts > 0, self._counts, 1.0)
             shift = logit_adjustment(sizes).astype(self.coef_.dtype)
         return _Flat(self.coef_, intercept, _LOSSES[self.loss], shift)

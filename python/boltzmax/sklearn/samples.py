@@ -1,9 +1,9 @@
-"""What the classifiers of `boltzmax.sklearn` learn from, and coordinates that suit it.
+"""The training samples of the classifiers in `boltzmax.sklearn`, and standardised coordinates.
 
-Training walks in standardised coordinates, as if every feature had mean 0 and spread 1, whatever
-the data are: with v = w * scale and c = b + w . centre, the scores x . w + b are
-((x - centre) / scale) . v + c. It is a change of variables alone: data stay as they are (sparse
-ones sparse), and so does the objective, whose penalty is that of w.
+Training uses standardised coordinates, as if every feature had mean 0 and spread 1: with
+v = w * scale and c = b + w . centre, the scores x . w + b are ((x - centre) / scale) . v + c. This
+only changes variables: the data are not modified (sparse data stay sparse), nor is the objective,
+whose penalty is that of w.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ Array = NDArray[Any]
 Doubles = NDArray[np.float64]
 
 BLOCK = 1 << 22  # elements of a temporary
-CONVERTED, ROWS = 1 << 16, 64  # elements, and at least so many rows, of one that is used at once
+CONVERTED, ROWS = 1 << 16, 64  # elements, and least rows, of a temporary that is used once
 _RANGE = 0.1  # a scale is at least this share of the largest distance from the centre
 _ROUNDINGS = 32  # see `Features.noise`
 
@@ -43,19 +43,19 @@ class Samples:
 
 
 def row_blocks(n_rows: int, width: int, most: int | None = None) -> list[slice]:
-    """Return slices of rows, so many that a copy of them, `width` numbers each, stays small."""
+    """Return slices of rows, such that a copy of a slice, `width` numbers per row, stays small."""
     step = max(1, (BLOCK if most is None else most) // max(width, 1))
     return [slice(start, min(start + step, n_rows)) for start in range(0, n_rows, step)]
 
 
 def stored_blocks(x: Any) -> list[slice]:
-    """Return slices of rows, so many that a copy of what they store stays small."""
+    """Return slices of rows, such that a copy of the stored entries of a slice stays small."""
     stored = x.nnz if sparse.issparse(x) else x.size
     return row_blocks(x.shape[0], -(-stored // max(1, x.shape[0])))
 
 
 def _converted(x: Any, dtype: DTypeLike) -> Iterator[tuple[slice, Any]]:
-    """Yield some rows at a time, converted to a dtype."""
+    """Yield blocks of rows, converted to a dtype."""
     if sparse.issparse(x):
         for rows in stored_blocks(x):
             first, last = x.indptr[rows.start], x.indptr[rows.stop]
@@ -64,7 +64,7 @@ def _converted(x: Any, dtype: DTypeLike) -> Iterator[tuple[slice, Any]]:
             shape = (rows.stop - rows.start, x.shape[1])
             yield rows, sparse.csr_array((data, indices, indptr), shape)
         return
-    # Few enough for the cache, but not so few that to add up what they give takes long.
+    # Few enough for the cache, but enough that summing the results does not dominate.
     most = min(max(CONVERTED, ROWS * x.shape[1]), BLOCK)
     for rows in row_blocks(x.shape[0], x.shape[1], most):
         yield rows, x[rows].astype(dtype)
@@ -104,26 +104,26 @@ class Features:
     deviation: Doubles
     low: Doubles
     high: Doubles
-    dtype: np.dtype[Any]  # of the rows; the least precise, if there were several
+    dtype: np.dtype[Any]  # of the rows; the least precise one, if there were several
 
     @classmethod
     def of(cls, samples: Samples) -> Features:
-        """Look at some rows."""
+        """Compute the statistics of some rows."""
         x, total = samples.x, float(samples.weight.sum())
         low, high = _ends(x)
-        # Of distances from the middle, in units of half the range, no square overflows, and sums
-        # are rounded relative to the range: the mean is that of the column whatever its offset.
+        # Squares of distances from the middle, in units of half the range, cannot overflow, and
+        # rounding is relative to the range: the mean is accurate whatever the column's offset.
         middle, half = 0.5 * low + 0.5 * high, 0.5 * high - 0.5 * low
         unit = np.where(half > 0, half, 1.0)
         moments = _sparse_moments if sparse.issparse(x) else _dense_moments
         first, second = moments(x, samples.weight / total, middle, unit)
         mean = np.clip(middle + half * first, low, high)
-        # Where this cancels, the deviation is small beside the range, which then sets the scale.
+        # Where this cancels, the deviation is small compared with the range, which sets the scale.
         deviation = half * np.sqrt(np.maximum(second - first**2, 0.0))
         return cls(total, mean, deviation, low, high, x.dtype)
 
     def merged(self, other: Features) -> Features:
-        """Return what is known after other rows as well (Chan, Golub & LeVeque, 1983)."""
+        """Return the statistics of both sets of rows together (Chan, Golub & LeVeque, 1983)."""
         total = self.total + other.total
         mine, theirs = self.total / total, other.total / total
         step = other.mean - self.mean
@@ -142,23 +142,23 @@ class Features:
         return np.maximum(self.high - centre, centre - self.low)
 
     def varies(self, centre: Doubles) -> NDArray[np.bool_]:
-        """Whether values differ from the centre by more than rounding explains."""
+        """Whether values differ from the centre by more than rounding can explain."""
         return np.asarray(self.reach(centre) > self.noise())
 
     def noise(self) -> Doubles:
-        """Return how far rounding alone may have taken values of a constant from their mean.
+        """Return how far rounding alone may have moved a constant feature's values from their mean.
 
-        A value that some m operations have rounded is off by m / 2 eps of its size at worst and by
-        about sqrt(m) / 2 where errors are as often up as down: 32 eps are 64 operations whatever
-        they are, and sums of a few thousand terms (probabilities that add up to 1, say). Nor could
-        so narrow a feature be of use, since a score x . w + b is itself rounded by about an eps of
-        x . w. It is a bound for the values and not for their spread, so that the number of rows
-        and their weights do not matter. `sklearn.preprocessing.StandardScaler` has n eps |mean|
-        for the spread, the error of a mean of n rows, which here is none: a feature of 1e9 and
-        1e9 + 1 in two million rows would be lost, and sums in float32 would not be found out.
+        A value rounded by m operations is off by at most m / 2 eps of its size, and by about
+        sqrt(m) / 2 eps if errors go up as often as down: 32 eps cover any 64 operations, and sums
+        of a few thousand terms (probabilities that sum to 1, say). So narrow a feature would be of
+        no use anyway, since a score x . w + b is itself rounded by about an eps of x . w. The bound
+        is for the values and not for their spread, so it does not depend on the number of rows or
+        their weights. `sklearn.preprocessing.StandardScaler` uses n eps |mean| for the spread, the
+        error of a mean of n rows, which is not made here: that would lose a feature of 1e9 and
+        1e9 + 1 in two million rows, and would not detect sums in float32.
 
-        A feature that is nearer to 0 than tiny / eps counts as constant, too: its products with
-        slopes would be subnormal, and its coefficient would overflow.
+        A feature within tiny / eps of 0 also counts as constant: its products with slopes would be
+        subnormal, and its coefficient would overflow.
         """
         numbers = np.finfo(self.dtype)
         largest = np.maximum(np.abs(self.low), np.abs(self.high))
@@ -171,7 +171,7 @@ def _ends(x: Any) -> tuple[Doubles, Doubles]:
     if not sparse.issparse(x):
         return x.min(axis=0).astype(np.float64), x.max(axis=0).astype(np.float64)
     low, high = np.full((2, x.shape[1]), [[np.inf], [-np.inf]])
-    for rows in stored_blocks(x):  # `min_max_axis` copies what it looks at
+    for rows in stored_blocks(x):  # `min_max_axis` copies its input
         least, largest = min_max_axis(x[rows], axis=0)
         np.minimum(low, least, out=low)
         np.maximum(high, largest, out=high)
@@ -181,7 +181,7 @@ def _ends(x: Any) -> tuple[Doubles, Doubles]:
 def _dense_moments(
     x: Array, share: Doubles, middle: Doubles, unit: Doubles
 ) -> tuple[Doubles, Doubles]:
-    """Return the means of (x - middle) / unit and of its square; rows have shares of 1."""
+    """Return the means of (x - middle) / unit and of its square; the shares of rows sum to 1."""
     first, second = np.zeros_like(middle), np.zeros_like(middle)
     for rows in stored_blocks(x):
         distance = x[rows] - middle
@@ -194,7 +194,7 @@ def _dense_moments(
 def _sparse_moments(
     x: Any, share: Doubles, middle: Doubles, unit: Doubles
 ) -> tuple[Doubles, Doubles]:
-    """As `_dense_moments`, where entries that are not stored are zeros."""
+    """Return the same as `_dense_moments`; entries that are not stored are zeros."""
     first, second, stored = np.zeros((3, len(middle)))
     for rows in stored_blocks(x):
         some = x[rows]
@@ -207,7 +207,7 @@ def _sparse_moments(
             sums += (
                 sparse.csr_array((values, some.indices, some.indptr), some.shape).T @ share[rows]
             )
-    # Where 0 is out of the range all is stored, and what the sum of shares lacks is rounding.
+    # If 0 is out of the range, every entry is stored: the sum of shares differs by rounding only.
     zero = np.where(np.abs(middle) <= unit, -middle / unit, 0.0)
     rest = np.maximum(1.0 - stored, 0.0)
     return first + rest * zero, second + rest * zero**2
@@ -220,23 +220,23 @@ class Coordinates:
     """Standardised coordinates of the coefficients."""
 
     def __init__(self, features: Features, centred: bool, l2: float) -> None:
-        # Without an intercept nothing can make up for a shift.
+        # Without an intercept nothing can compensate for a shift.
         self.centre = features.mean if centred else np.zeros_like(features.mean)
         deviation = features.deviation if centred else np.hypot(features.deviation, features.mean)
         reach = features.reach(self.centre)
-        # The deviation of a feature that is nearly always 0 says little of its size when it is not.
+        # The deviation of a feature that is nearly always 0 says little about its nonzero values.
         # Curvature is the variance times p (1 - p), at most 1/4, plus the penalty.
         scale = np.maximum(np.hypot(deviation, 2.0 * np.sqrt(l2)), _RANGE * reach)
-        # On an infinite scale a coefficient is 0 and has no slope: the feature is left out.
+        # An infinite scale makes the coefficient and its slope 0: the feature is left out.
         self.scale = np.where(features.varies(self.centre), scale, np.inf)
 
     def gradients(self, d_coef: Array, d_intercept: Array | None) -> tuple[Array, Array | None]:
-        """Return the gradients by the standardised coefficients."""
+        """Return the gradients with respect to the standardised coefficients."""
         if d_intercept is not None:
             d_coef = d_coef - np.multiply.outer(d_intercept, self.centre)
         return d_coef / self.scale, d_intercept
 
     def plain(self, coef: Array, intercept: Array | None) -> tuple[Array, Array | None]:
-        """Return what standardised coefficients, or steps of them, are to the data as they are."""
+        """Convert standardised coefficients, or steps of them, to those of the raw data."""
         coef = coef / self.scale
         return coef, None if intercept is None else intercept - coef @ self.centre

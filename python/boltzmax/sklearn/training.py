@@ -1,6 +1,6 @@
-"""How the classifiers of `boltzmax.sklearn` learn: L-BFGS on all rows, or Adam on batches of them.
+"""Training of the classifiers in `boltzmax.sklearn`: L-BFGS on all rows, or Adam on mini-batches.
 
-Both walk in the coordinates of `boltzmax.sklearn.samples`.
+Both use the coordinates of `boltzmax.sklearn.samples`.
 """
 
 from __future__ import annotations
@@ -20,15 +20,15 @@ Doubles = NDArray[np.float64]
 Gradients = tuple[float, Any, Array, Array | None]
 Report = Callable[[float], None]
 
-_DECAY = (0.9, 0.999)  # of the two moments of Adam
+_DECAY = (0.9, 0.999)  # of Adam's two moments
 _EPSILON = 1e-8
 _LEAST_SLOPE = float(np.sqrt(np.finfo(np.float64).eps))  # see `_lbfgs_failure`
-_WORSE = 0.1  # a loss that has risen by this share of what it was is no noise of batches
-_CUTS, _CUT = 3, 0.2  # how often the learning rate falls before training ends, and to what
+_WORSE = 0.1  # a loss that rises by more than this fraction is not batch noise
+_CUTS, _CUT = 3, 0.2  # how often the learning rate falls before training ends, and the factor
 
 
 class Model(Protocol):
-    """What can be trained: scores that are linear in the rows, and a loss of them."""
+    """A trainable model: scores that are linear in the rows, and a loss of them."""
 
     @property
     def coef(self) -> Array:
@@ -36,10 +36,10 @@ class Model(Protocol):
 
     @property
     def intercept(self) -> Array | None:
-        """Return what is added to the scores, (units,), if anything is."""
+        """Return the intercepts of the scores, (units,), if there are any."""
 
     def gradients(self, samples: Samples) -> Gradients:
-        """Return the mean loss, which units it concerns, and the gradients of these."""
+        """Return the mean loss, the units that it depends on, and their gradients."""
 
     def loss(self, samples: Samples) -> float:
         """Return the mean loss."""
@@ -47,7 +47,7 @@ class Model(Protocol):
 
 @dataclass(frozen=True)
 class Plan:
-    """How to train."""
+    """The parameters of training."""
 
     l2: float
     tol: float
@@ -59,18 +59,18 @@ class Plan:
 
 @dataclass
 class Course:
-    """How training went: the objective after each iteration, and the loss of held-out rows."""
+    """The course of training: the objective after each iteration, and the loss of held-out rows."""
 
     losses: list[float] = field(default_factory=list)
     held_out: list[float] = field(default_factory=list)
-    failure: str | None = None  # where it ended, and what to do; None if it has converged
+    failure: str | None = None  # where it stopped, and what to do; None if it converged
 
 
 # ---- stopping ----
 
 
 class _Watch:
-    """Tells when a loss has not fallen by `tol` for some iterations; keeps the best model."""
+    """Detects that a loss has not fallen by `tol` for some iterations; keeps the best model."""
 
     def __init__(self, plan: Plan, keep: bool) -> None:
         self._plan, self._keep = plan, keep
@@ -78,7 +78,7 @@ class _Watch:
         self._kept: tuple[Array, Array | None] | None = None
 
     def stops(self, loss: float, model: Model) -> bool:
-        """Whether it is so; then the count starts anew."""
+        """Whether that is the case; then the count starts anew."""
         self._stale = 0 if loss < self._best - self._plan.tol else self._stale + 1
         if loss < self._best:
             self._best = loss
@@ -91,7 +91,7 @@ class _Watch:
         return True
 
     def restore(self, model: Model) -> None:
-        """Set the coefficients that did best."""
+        """Restore the best coefficients."""
         if self._kept is not None:
             _set(model, *self._kept)
 
@@ -136,7 +136,7 @@ def train_lbfgs(
     biased = model.intercept is not None
     shape, size = model.coef.shape, model.coef.size
     course, watch = Course(), _Watch(plan, keep=True)
-    stopped: list[bool] = []  # by the rows held out
+    stopped: list[bool] = []  # by the held-out rows
 
     def place(point: Doubles) -> None:
         intercept = point[size:] if biased else None
@@ -171,7 +171,7 @@ def train_lbfgs(
         jac=True,
         method="L-BFGS-B",
         callback=after,
-        # The gradient alone says when: a small step does not mean that the optimum is near.
+        # Only the gradient decides when to stop: a small step does not imply a nearby optimum.
         options={
             "maxiter": plan.max_iter,
             "maxfun": 20 * plan.max_iter,
@@ -187,12 +187,13 @@ def train_lbfgs(
 
 
 def _lbfgs_failure(found: Any, plan: Plan) -> str | None:
-    """Say where L-BFGS ended, unless it has converged.
+    """Describe where L-BFGS stopped, unless it has converged.
 
-    The gradient decides, whatever the status: 2 is a line search that found nothing lower, as near
-    the optimum it may where rounding hides the fall of the loss; and 0 is also a loss that has not
-    fallen at all, which rounding can bring about far from it. A gradient g means that the loss is
-    about g^2 above its least; where that is below its last digit, no `tol` can ask for more.
+    The gradient decides, whatever the status: 2 is a line search that found nothing lower, which
+    can happen near the optimum where rounding hides the decrease of the loss; 0 is also a loss that
+    has not decreased at all, which rounding can cause far from the optimum. A gradient g means that
+    the loss is about g^2 above its minimum; where that is below its last digit, no `tol` can ask
+    for more.
     """
     slope = float(np.abs(found.jac).max())
     if slope <= max(plan.tol, _LEAST_SLOPE):
@@ -201,8 +202,8 @@ def _lbfgs_failure(found: Any, plan: Plan) -> str | None:
     advice = (
         "allow more, or raise tol or l2"
         if found.status == 1
-        else "no step lowers it, since rounding hides the fall or the gradient is not that of the "
-        "loss: centre features that are far from 0, or raise tol or l2"
+        else "no step lowers it, since rounding hides the decrease or the gradient is not that of "
+        "the loss: centre features that are far from 0, or raise tol or l2"
     )
     said = str(found.message).rstrip(" :")
     return (
@@ -221,7 +222,7 @@ class _Moments:
         self.first, self.second = np.zeros_like(like), np.zeros_like(like)
 
     def step(self, units: Any, gradient: Array, times: Array) -> Array:
-        """Take in the gradient of some units; return the direction to go."""
+        """Update the moments with the gradient of some units; return the descent direction."""
         fast, slow = _DECAY
         first = fast * self.first[units] + (1 - fast) * gradient
         second = slow * self.second[units] + (1 - slow) * np.square(gradient)
@@ -232,10 +233,10 @@ class _Moments:
 
 
 class Adam:
-    """Adam (Kingma & Ba, ICLR 2015), with moments that only move when their unit has a gradient.
+    """Adam (Kingma & Ba, ICLR 2015), with moments that change only if their unit has a gradient.
 
-    So that a step costs what the units of the batch cost, and not what all of them would. Each
-    unit counts its own steps, or the first one of a rare unit would come out too long.
+    So the cost of a step depends on the units of the batch, not on all units. Each unit counts its
+    own steps; otherwise the first step of a rare unit would be too long.
     """
 
     def __init__(self, model: Model) -> None:
@@ -253,7 +254,7 @@ class Adam:
         usual_weight: float,
         slower: float = 1.0,
     ) -> float:
-        """Go once over all rows, batch by batch; return the mean of the losses on the way."""
+        """Make one pass over all rows, batch by batch; return the mean of the batches' losses."""
         rate = slower * plan.learning_rate
         total = 0.0
         for start in range(0, len(order), plan.batch_size):
@@ -261,7 +262,7 @@ class Adam:
             loss, units, d_coef, d_intercept = _finite(model.gradients(batch))
             mass = float(batch.weight.sum())
             total += mass * loss
-            # A batch counts as much as its rows weigh, compared to a batch of usual rows.
+            # A batch is weighted by its rows' weights, compared with a batch of ordinary rows.
             share = mass / (len(batch) * usual_weight)
             d_coef = share * d_coef + plan.l2 * model.coef[units]
             if d_intercept is not None:
@@ -300,7 +301,7 @@ def train_adam(
     report: Report,
     rng: np.random.RandomState,
 ) -> Course:
-    """Follow the gradients of small batches, until the loss falls no further."""
+    """Follow the gradients of mini-batches until the loss falls no further."""
     advice = "allow more, or raise tol or l2"
     course = Course(failure=_unsettled(f"after max_iter={plan.max_iter} iterations", plan, advice))
     watch = _Watch(plan, keep=held_out is not None)
@@ -323,12 +324,12 @@ def train_adam(
     reached = min(course.held_out, default=course.losses[-1])
     if reached > start + _WORSE * abs(start):
         course.failure = (
-            f"at a loss of {reached:.4g}, where one that has learnt nothing has {start:.4g}; "
+            f"at a loss of {reached:.4g}, while an untrained model has {start:.4g}; "
             "lower learning_rate"
         )
     return course
 
 
 def _few(samples: Samples, n: int) -> Samples:
-    """Return as many samples as a batch has, from all over."""
+    """Return as many samples as a batch has, evenly spaced."""
     return samples.part(np.linspace(0, len(samples) - 1, min(n, len(samples)), dtype=np.intp))

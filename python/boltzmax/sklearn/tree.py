@@ -21,7 +21,7 @@ from boltzmax.trees.tree import Tree
 Array = NDArray[Any]
 
 _TREES = ("huffman", "balanced", "clusters")
-_SCATTERED = 10  # a multiplication with rows that lie apart takes as long as so many others
+_SCATTERED = 10  # cost of a multiplication with scattered rows, in ordinary multiplications
 
 
 def _dense(x: Any) -> Array:
@@ -30,7 +30,7 @@ def _dense(x: Any) -> Array:
 
 @dataclass(frozen=True)
 class _Layer:
-    """An output layer for the rows; if they have to be converted, then some at a time."""
+    """An output layer for the rows; if they have to be converted, block by block."""
 
     layer: OutputLayer
 
@@ -84,7 +84,7 @@ class HierarchicalSoftmaxClassifier(SoftmaxBase):
     """A tree of classes with a logistic or softmax unit at each inner node, linear in the features.
 
     Training on a sample, and finding its likeliest classes, takes the units on some paths of the
-    tree and not one score per class: it is meant for very many classes. The objective is that of
+    tree instead of one score per class: it is meant for very many classes. The objective is that of
     `SoftmaxClassifier`, with the cross-entropy of the tree's probabilities as the loss.
 
     Parameters
@@ -92,42 +92,41 @@ class HierarchicalSoftmaxClassifier(SoftmaxBase):
     tree : {"huffman", "balanced", "clusters"} or boltzmax.Tree, default "huffman"
         ``"huffman"``: frequent classes, by the weights of their samples, near the root, which is
         the fastest. ``"balanced"``: all at about the same depth, in the order of their labels.
-        ``"clusters"``: classes whose samples have similar means side by side, which often predicts
-        best. Of a `boltzmax.Tree`, leaf i is the class ``classes_[i]``.
+        ``"clusters"``: classes whose samples have similar means are neighbours, which often
+        predicts best. In a `boltzmax.Tree`, leaf i is the class ``classes_[i]``.
     arity : int, default 2
-        How many children the nodes of a tree that is built here have.
+        The number of children per node, for a tree that is built here.
     solver : {"auto", "lbfgs", "adam"}, default "auto"
         ``"lbfgs"``: all samples in each iteration, as for `SoftmaxClassifier`. ``"adam"``:
-        mini-batches; a step touches only the units on the paths of the batch. Adam needs no tuning
-        where plain gradient descent, or Adagrad with its steps that only shrink, would, and with
-        the gradients of the layer in hand it takes weights of samples and the penalty into
-        account. ``"auto"``: the former while a pass takes at most 1e7 multiplications and there
-        are at most 1e6 coefficients.
+        mini-batches; a step touches only the units on the paths of the batch. Adam needs less
+        tuning than plain gradient descent or Adagrad, whose steps only shrink, and since it uses
+        the gradients of the layer, sample weights and the penalty apply. ``"auto"``: L-BFGS while a
+        pass takes at most 1e7 multiplications and there are at most 1e6 coefficients.
     l2 : float, default 1e-4
-        The penalty ``l2 / 2 * ||W||^2``. A step of Adam penalises the units that it touches.
+        The penalty ``l2 / 2 * ||W||^2``. A step of Adam penalises only the units that it touches.
     fit_intercept : bool, default True
         Whether the units have an intercept.
     class_weight : None, "balanced" or dict, default None
         Weights of classes by label (1 for others); ``"balanced"`` are those of
         `boltzmax.class_weights`. They do not change the tree.
     learning_rate : float, default 0.05
-        Of Adam, in standardised features; `fit` cuts it to a fifth, three times, before it ends.
+        Of Adam, in standardised features; `fit` divides it by 5 three times before it ends.
     batch_size : int, default 256
-        Samples in a mini-batch of Adam. Sparse ones are made dense a batch at a time.
+        Samples in a mini-batch of Adam. Sparse samples are made dense one batch at a time.
     max_iter : int, default 1000
-        The most iterations of L-BFGS, or epochs of Adam.
+        The maximum number of L-BFGS iterations or Adam epochs.
     tol : float, default 1e-4
-        L-BFGS stops when no element of the gradient is larger (1.5e-8 will do: the loss has no more
-        digits), and warns if anything else has ended it. Adam, and early stopping, watch
-        whether the loss has fallen by this in the last `n_iter_no_change` iterations.
+        L-BFGS stops when no element of the gradient exceeds `tol` (or 1.5e-8, beyond which the loss
+        has no digits), and warns if it stops for another reason. Adam and early stopping check
+        whether the loss has fallen by `tol` in the last `n_iter_no_change` iterations.
     early_stopping : bool, default False
-        Whether to watch the loss of samples that are held out, and keep what does best on them.
+        Whether to monitor the loss of held-out samples, and keep the model that does best on them.
     validation_fraction : float, default 0.1
-        The share of the samples to hold out, about the same of each class.
+        The fraction of the samples to hold out, about the same for each class.
     n_iter_no_change : int, default 5
         See `tol`.
     random_state : int, RandomState or None, default None
-        Orders the samples for Adam, chooses those to hold out, and starts the clusters.
+        Shuffles the samples for Adam, chooses those to hold out, and seeds the clusters.
     verbose : bool, default False
         Whether to show a progress bar on standard error.
 
@@ -137,12 +136,12 @@ class HierarchicalSoftmaxClassifier(SoftmaxBase):
         The labels, sorted.
     tree_ : boltzmax.Tree
         The tree; leaf i is the class ``classes_[i]``. `partial_fit` builds it in its first call,
-        from the samples of that call and one more of each class.
+        from the samples of that call plus one of each class.
     layer_ : boltzmax.HierarchicalSoftmax
-        The trained layer, of the dtype of the samples of `fit`. What it predicts has this dtype,
+        The trained layer, of the dtype of the samples passed to `fit`. Predictions have this dtype,
         to which samples are rounded.
     solver_, n_iter_, loss_curve_, validation_curve_, n_features_in_, feature_names_in_
-        As of `SoftmaxClassifier`.
+        As in `SoftmaxClassifier`.
 
     See Also
     --------
@@ -202,7 +201,7 @@ class HierarchicalSoftmaxClassifier(SoftmaxBase):
         self.random_state = random_state
         self.verbose = verbose
 
-    # ---- what the base asks for ----
+    # ---- what the base class requires ----
 
     def _structure(self, samples: Samples, rng: np.random.RandomState) -> None:
         check_scalar(self.arity, "arity", numbers.Integral, min_val=2)
@@ -247,7 +246,7 @@ class HierarchicalSoftmaxClassifier(SoftmaxBase):
         return _Layer(self.layer_)
 
     def _asked(self, x: Any) -> Any:
-        """Refuse numbers that the layer would take for infinite."""
+        """Raise for numbers that become infinite in the dtype of the layer."""
         x = super()._asked(x)
         if x.dtype.itemsize <= self.layer_.dtype.itemsize:
             return x
@@ -269,10 +268,10 @@ class HierarchicalSoftmaxClassifier(SoftmaxBase):
 
 
 def _class_means(samples: Samples, n_classes: int) -> Array:
-    """Return the mean of the samples of each class, (V, D); without any, that of all.
+    """Return the mean of the samples of each class, (V, D), or of all samples if it has none.
 
-    Of features that are constant it is 0: what rounding makes of a large one would tell classes
-    apart where nothing does.
+    It is 0 for constant features: the rounding errors of a large constant would seem to separate
+    the classes.
     """
     features = Features.of(samples)
     mass = np.bincount(samples.target, samples.weight, n_classes)

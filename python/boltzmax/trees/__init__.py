@@ -4,7 +4,7 @@
 - `hierarchical`: the layer
 - `plot`: a drawing with Matplotlib
 - `text`: a tree as text, and as a Graphviz graph
-- `training`: steps of learning on these weights
+- `training`: training steps on these weights
 - `tree`: the tree
-- `weights`: the weights of the layer's units, and what they answer
+- `weights`: the weights of the layer's units, and queries on them
 """

@@ -20,8 +20,8 @@ Floats = NDArray[np.float64]
 Indices = NDArray[np.int64]
 
 _ROUNDS = 10  # of 2-means; it stops by itself when no class changes sides
-BATCH = 1 << 20  # how many numbers a batch of groups may hold: 8 MiB of float64
-# Up to here a group may begin at any class; with more classes at one of 16 places per group.
+BATCH = 1 << 20  # most numbers in a batch of groups: 8 MiB of float64
+# Up to this many classes a group may begin at any class; with more, at one of 16 places per group.
 FEW_CLASSES = 2048
 _PLACES_PER_GROUP = 16
 
@@ -30,20 +30,20 @@ _PLACES_PER_GROUP = 16
 
 
 def parents_of_paths(paths: Sequence[str], sep: str = "/") -> tuple[Indices, tuple[str, ...]]:
-    r"""Arrange classes as their paths say, like files in folders.
+    r"""Arrange classes by their paths, like files in folders.
 
     Parameters
     ----------
     paths : sequence of str, length V
-        ``paths[c]`` is the path of class c from the top, such as ``"animal/cat"``.
+        ``paths[c]`` is the path of class c from the root, such as ``"animal/cat"``.
     sep : str, default "/"
-        What separates the components of a path.
+        The separator of the components of a path.
 
     Returns
     -------
     parents : ndarray of int64, shape (n,)
-        Class c is node c.  The inner nodes are the root, which is node V and lies above all
-        paths, and the proper prefixes of paths in the order of their first appearance.
+        Class c is node c.  The inner nodes are the root, which is node V and above all paths, and
+        the proper prefixes of paths in the order of their first appearance.
     names : tuple of str, length n
         The whole path of each node; the root has the empty name.
 
@@ -73,7 +73,7 @@ def parents_of_paths(paths: Sequence[str], sep: str = "/") -> tuple[Indices, tup
     root = len(classes)
     parents = [-1] * (root + 1)
     names = [*classes, ""]
-    # A pair of node and component rather than a prefix: prefixes of one path add up to its square.
+    # Keys are (node, component), not prefixes: the prefixes of a path take quadratic space.
     nodes: dict[tuple[int, str], int] = {}
     first_class = {root: 0}  # some class below each inner node, for the messages
     for c, path in enumerate(classes):
@@ -133,7 +133,7 @@ def _class_above(upper: int, lower: int, classes: list[str]) -> ValueError:
 def parents_of_clusters(
     class_vectors: ArrayLike, arity: int = 2, seed: int | np.random.Generator | None = 0
 ) -> Indices:
-    r"""Arrange classes so that similar ones are close, by splitting them again and again.
+    r"""Arrange classes so that similar ones are close, by recursive splitting.
 
     Parameters
     ----------
@@ -141,9 +141,9 @@ def parents_of_clusters(
         One vector of real numbers for each class: for example the rows of a trained layer, or the
         mean input of each class.
     arity : int, default 2
-        How many children a node has at most.
+        The maximum number of children of a node.
     seed : int or numpy.random.Generator, default 0
-        Where the clustering starts.  The same seed gives the same tree.
+        Seeds the clustering.  The same seed gives the same tree.
 
     Returns
     -------
@@ -164,10 +164,10 @@ def parents_of_clusters(
     A group of more than `arity` classes is split into `arity` groups whose sizes differ by one at
     most, by halving it, then its halves, and so on.  Each halving is 2-means with given sizes: it
     starts from a random class and the one farthest from it; classes are sorted by the difference of
-    their squared distances to the two means, the order is cut, and the means are computed anew, 10
-    times at most.  For two means, that cut is the best assignment of these sizes, so that no round
-    makes the split worse.  (With the mean of the group at the origin, the means lie on a line
-    through it, and the difference is the scalar product with the sum of one side.)
+    their squared distances to the two means, the order is cut, and the means are recomputed, at
+    most 10 times.  For two means, that cut is the best assignment of these sizes, so no round makes
+    the split worse.  (With the mean of the group at the origin, the means are on a line through it,
+    and the difference is the scalar product with the sum of one side.)
 
     Time is :math:`O(V (D + \log V) \log V)` for any arity, memory two copies of the vectors in
     float64.  All groups of one level are split together, a batch at a time.
@@ -175,8 +175,8 @@ def parents_of_clusters(
     References
     ----------
     Mnih & Hinton, "A scalable hierarchical distributed language model", NIPS 2008, split words into
-    two clusters recursively, after the means of their contexts (with a mixture of two Gaussians;
-    one variant halves the sorted responsibilities, as is done here with distances).
+    two clusters recursively, by the means of their contexts (with a mixture of two Gaussians; one
+    variant halves the sorted responsibilities, as is done here with distances).
 
     Examples
     --------
@@ -192,7 +192,7 @@ def parents_of_clusters(
     rng = random_generator(seed, "seed")
     n_nodes = n_classes = len(vectors)
     order = np.arange(n_classes)  # every group is a slice of it
-    owner = np.full(n_classes, -1)  # the lowest node so far above each place of it
+    owner = np.full(n_classes, -1)  # the lowest node so far above each position of `order`
     inner: list[Indices] = []
     starts, sizes = np.array([0]), np.array([n_classes])
     while starts.size:
@@ -202,14 +202,14 @@ def parents_of_clusters(
         n_nodes += starts.size
         large = sizes > k
         starts, sizes = _split(vectors, order, starts[large], sizes[large], k, rng)
-        starts, sizes = starts[sizes > 1], sizes[sizes > 1]  # one class alone needs no node
+        starts, sizes = starts[sizes > 1], sizes[sizes > 1]  # a single class needs no node
     parents = np.concatenate([owner, *inner])
     parents[order] = owner
     return parents
 
 
 def _checked_vectors(class_vectors: ArrayLike) -> Floats:
-    """Return the vectors divided by the largest absolute value: no square of them overflows."""
+    """Return the vectors divided by the largest absolute value, so that no square overflows."""
     vectors = real_numbers(class_vectors, "class_vectors")
     if vectors.ndim != 2 or vectors.size == 0:
         raise ValueError(
@@ -239,14 +239,14 @@ def _split(
         _halve(vectors, order, np.stack([starts, sizes, cuts]), rng)
         left, right = (starts, cuts, left_parts), (starts + cuts, sizes - cuts, parts - left_parts)
         halves = np.stack([left, right], axis=2).reshape(3, -1)
-        # Where there was one part already, nothing is on its right.
+        # A group that was already one part has no right half.
         starts, sizes, parts = halves[:, halves[2] > 0]
     return starts, sizes
 
 
 def _halve(vectors: Floats, order: Indices, groups: Indices, rng: np.random.Generator) -> None:
-    """Reorder groups of (start, size, cut) so that their first `cut` classes are one cluster."""
-    # On one level there are few different sizes, and groups of one size make an array.
+    """Reorder groups (start, size, cut) so that the first `cut` classes of each are one cluster."""
+    # A level has few different sizes, and groups of one size form an array.
     for size, cut in np.unique(groups[1:], axis=1).T:
         if cut == size:
             continue
@@ -275,7 +275,7 @@ def _two_means(x: Floats, cut: int, rng: np.random.Generator) -> Indices:
         if np.array_equal(left, before):
             break
         direction = -(left[:, None, :] @ x)[:, 0, :]
-    # Stable, so that classes of a group stay in their order.
+    # Stable, so that the classes of a group stay in order.
     return np.argsort(-left, axis=1, kind="stable")
 
 
@@ -289,8 +289,8 @@ def parents_of_two_levels(counts: ArrayLike) -> Indices:
     Parameters
     ----------
     counts : array_like, shape (V,)
-        How frequent each class is, in any unit; finite and not negative.  If all are 0, the classes
-        count as equally frequent.
+        The frequency of each class, in any unit; finite and not negative.  If all are 0, the
+        classes count as equally frequent.
 
     Returns
     -------
@@ -310,17 +310,17 @@ def parents_of_two_levels(counts: ArrayLike) -> Indices:
     Let the root have K children, and group g have :math:`s_g` classes whose probabilities add up to
     :math:`P_g`.  A row costs :math:`K + \sum_g P_g s_g` scores in expectation, where a class that
     is a child of the root adds nothing to the sum.  The classes are sorted by falling count and
-    cut where that cost is least, by dynamic programming over the places of cuts.  As the cost of a
-    group satisfies the quadrangle inequality, the best beginning of the last group never moves left
-    when its end moves right, so that few beginnings are tried for each end.
+    cut where that cost is least, by dynamic programming over the positions of cuts.  As the cost of
+    a group satisfies the quadrangle inequality, the best start of the last group never moves left
+    when its end moves right, so few starts are tried for each end.
 
-    Up to 2048 classes, a cut may be anywhere and the result is the best one.  With more, there are
-    16 places per group and those where the counts fall by more than a quarter, at a loss of less
-    than 0.1%.  They come from many classes whose probability p changes slowly: s of them cost 1 at
-    the root and :math:`P s = p s^2` below it, which per class is least for :math:`s = 1/\sqrt{p}`,
-    so that :math:`\sum_c \sqrt{p_c}` grows by one from cut to cut.  For equal counts these are
-    :math:`\sqrt{V}` groups of :math:`\sqrt{V}`, and for rare classes the groups are larger.  The
-    time is that of sorting, :math:`O(V \log V)`.
+    Up to 2048 classes, a cut may be anywhere and the result is optimal.  With more, cuts are at 16
+    positions per group and where the counts fall by more than a quarter, at a loss of less than
+    0.1%.  The positions follow from many classes whose probability p changes slowly: s of them cost
+    1 at the root and :math:`P s = p s^2` below it, which per class is least for
+    :math:`s = 1/\sqrt{p}`, so that :math:`\sum_c \sqrt{p_c}` grows by one from cut to cut.  For
+    equal counts these are :math:`\sqrt{V}` groups of :math:`\sqrt{V}`, and for rare classes the
+    groups are larger.  The time is that of sorting, :math:`O(V \log V)`.
 
     References
     ----------
@@ -361,11 +361,11 @@ def checked_counts(counts: ArrayLike) -> Floats:
 
 
 def _cheapest_cuts(p: Floats) -> Indices:
-    """Return where the groups begin, and V at the end, for falling probabilities (V,)."""
+    """Return where the groups begin, and V at the end, for descending probabilities (V,)."""
     places = _places_of_cuts(p)
     mass = np.concatenate([[0.0], np.cumsum(p)])[places]
-    best = np.zeros(places.size)  # the least cost of the classes before each place
-    begin = np.zeros(places.size, np.int64)  # where the last of their groups begins
+    best = np.zeros(places.size)  # the least cost of the classes before each position
+    begin = np.zeros(places.size, np.int64)  # the start of their last group
     low = 0
     for end in range(1, places.size):
         cost = (mass[end] - mass[low:end]) * (places[end] - places[low:end])
@@ -387,12 +387,12 @@ def _places_of_cuts(p: Floats) -> Indices:
     groups = np.cumsum(np.sqrt(p))
     marks = np.arange(1.0, groups[-1] * _PLACES_PER_GROUP) / _PLACES_PER_GROUP
     places = np.searchsorted(groups, marks) + 1
-    falls = np.flatnonzero(p[1:] < 0.75 * p[:-1]) + 1  # between them p changes slowly
+    falls = np.flatnonzero(p[1:] < 0.75 * p[:-1]) + 1  # between these p changes slowly
     return np.unique(np.concatenate([[0], places, falls, [p.size]]))
 
 
 def checked_arity(arity: int) -> int:
-    """Return how many children a node may have."""
+    """Return the arity if it is valid."""
     value = operator.index(arity)
     if not 2 <= value <= 2**20:
         raise ValueError(f"arity must be from 2 to 2**20, got {value}")

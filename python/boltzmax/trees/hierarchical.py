@@ -27,14 +27,14 @@ from boltzmax.trees.weights import SparseGradient, TopClasses, TreeWeights, read
 class HierarchicalSoftmax(UnitLayer):
     """A softmax over the leaves of a tree.
 
-    The probability of a class is the product of the choices on the way to its leaf::
+    The probability of a class is the product of the choices on the path to its leaf::
 
-        p(c | h) = prod over inner nodes v above c of p(child on the way | v, h)
+        p(c | h) = prod over inner nodes v above c of p(child on the path | v, h)
 
-    A node of two children takes the first with probability sigma(w . h + b); one of more chooses by
-    the softmax of a score w_j . h + b_j for each child. The probabilities of the classes add up to
-    1, and a class costs its depth rather than the number of classes (Morin & Bengio, AISTATS 2005;
-    Mnih & Hinton, NIPS 2008).
+    A node with two children takes the first with probability sigma(w . h + b); one with more uses
+    the softmax of a score w_j . h + b_j for each child. The probabilities of the classes sum to 1,
+    and the cost of a class is its depth rather than the number of classes (Morin & Bengio, AISTATS
+    2005; Mnih & Hinton, NIPS 2008).
 
     Parameters
     ----------
@@ -45,26 +45,26 @@ class HierarchicalSoftmax(UnitLayer):
     bias : bool, default True
         Whether units have a bias.
     dtype : {float32, float64}
-        Of the weights, the hidden vectors and the results.
+        The dtype of the weights, the hidden vectors and the results.
     seed : int or numpy.random.Generator, optional
-        Weights begin normal with the standard deviation 1 / sqrt(D) if it is given, else at zero:
-        then every choice is even, and learning begins at once, as the hidden vectors differ.
+        If given, weights start normally distributed with standard deviation 1 / sqrt(D); else they
+        start at zero: then every choice is even, and training still breaks the symmetry, as the
+        hidden vectors differ.
 
     Attributes
     ----------
     tree, n_features, dtype, n_classes
-        As given; the classes are the tree's.
+        As given; the number of classes is the tree's.
     weight : ndarray, shape (tree.n_units, D)
-        May be written to.
+        Writable.
     bias : ndarray, shape (tree.n_units,), or None
 
     Notes
     -----
-    ``hidden`` is (N, D) in all methods and converted to `dtype` if need be. Scores are rounded as
-    `dtype`; what is made of them is computed in double precision and rounded once (in steps of a
-    float32 layer, in float32). Results are the
-    same bits in any batch and for any number of threads. NaN in a row makes its probabilities NaN,
-    and it has no top classes.
+    ``hidden`` is (N, D) in all methods and converted to `dtype` if necessary. Scores are rounded to
+    `dtype`; everything after that is computed in double precision and rounded once (in training
+    steps of a float32 layer, in float32). The bits of results do not depend on the batch or the
+    number of threads. NaN in a row makes its probabilities NaN, and it has no top classes.
 
     Examples
     --------
@@ -121,7 +121,7 @@ class HierarchicalSoftmax(UnitLayer):
         Raises
         ------
         IndexError
-            For a target that is not a class; it names the first.
+            For a target that is not a class; the message names the first.
         """
         found = _core.try_log_prob(self, hidden, target)
         if found is not None:
@@ -130,11 +130,11 @@ class HierarchicalSoftmax(UnitLayer):
         return self._weights().log_prob(x, self._target(target, len(x)), self.dtype)
 
     def log_prob_all(self, hidden: ArrayLike) -> Array:
-        """Return the log-probability of every class, (N, n_classes): linear in their number."""
+        """Return the log-probability of every class, (N, n_classes), in time linear in that."""
         return self._weights().log_prob_of_nodes(self._hidden(hidden), self.tree.n_classes)
 
     def node_log_prob(self, hidden: ArrayLike) -> Array:
-        """Return the log-probability of every node, (N, n_nodes): that of the leaves below it."""
+        """Return the log-probability of every node, (N, n_nodes): the total of its leaves."""
         return self._weights().log_prob_of_nodes(self._hidden(hidden), self.tree.n_nodes)
 
     # ---- learning ----
@@ -142,7 +142,7 @@ class HierarchicalSoftmax(UnitLayer):
     def loss(
         self, hidden: ArrayLike, target: ArrayLike, sample_weight: ArrayLike | None = None
     ) -> float:
-        """Return the mean of -log p(target), weighted by `sample_weight`; nan without a row."""
+        """Return the mean of -log p(target), weighted by `sample_weight`; NaN without rows."""
         x = self._hidden(hidden)
         each = self._weights().log_prob(x, self._target(target, len(x)), np.float64)
         return _core.mean_loss(-each, read_sample_weight(sample_weight, len(x)))
@@ -161,10 +161,10 @@ class HierarchicalSoftmax(UnitLayer):
         Returns
         -------
         loss : float
-            As from `loss`.
+            As returned by `loss`.
         d_hidden : ndarray, shape (N, D)
         unit_ids : ndarray of int64, shape (U,)
-            The units on the way to a target, ascending; the gradient of all others is zero.
+            The units on the path to a target, ascending; the gradient of all others is zero.
         d_weight : ndarray, shape (U, D)
         d_bias : ndarray, shape (U,), or None
         """
@@ -184,31 +184,32 @@ class HierarchicalSoftmax(UnitLayer):
         *,
         update: str = "sequential",
     ) -> tuple[float, Array]:
-        """Descend along the gradient of each row, in place.
+        """Take a gradient step for each row, in place.
 
         Parameters
         ----------
         hidden : array_like, shape (N, D)
         target : array_like of int, shape (N,)
         lr : float
-            The rate: ``weight -= lr * gradient of -log p(target)``, for every row by itself.
+            The learning rate: ``weight -= lr * gradient of -log p(target)``, for every row.
         sample_weight : array_like, shape (N,), optional
             Multiplies the gradient of each row.
         update : {"sequential", "grouped", "batch", "hogwild"}
-            "sequential": row after row, each with the weights that the last has left, on one
-            thread; the same bits every time. "grouped": as "sequential", but neighbouring rows of
-            the same target, up to 16, take one step together (Ji et al., arXiv:1604.04661): faster
-            where targets come in runs. "batch": one step along the sum of the gradients of all
-            rows, on all threads; the same bits for any number of them. "hogwild": as "grouped",
-            but rows are shared by all threads, which write without locks (Niu et al., NIPS 2011):
-            the fastest, and never quite the same twice.
+            "sequential": row by row, each with the weights left by the previous one, on one thread;
+            reproducible bit for bit. "grouped": like "sequential", but up to 16 neighbouring rows
+            of the same target take one step together (Ji et al., arXiv:1604.04661): faster if
+            targets come in runs. "batch": one step along the sum of the gradients of all rows, on
+            all threads; the same bits for any number of threads. "hogwild": like "grouped", but all
+            threads share the rows and write without locks (Niu et al., NIPS 2011): the fastest, but
+            not reproducible.
 
         Returns
         -------
         loss : float
-            The mean of -log p(target) as each row met it, weighted.
+            The weighted mean of -log p(target), each before the step of its row.
         d_hidden : ndarray, shape (N, D)
-            The gradient of each row's loss (its `sample_weight` times it) by its hidden vector.
+            The gradient of each row's loss, times its `sample_weight`, with respect to its hidden
+            vector.
         """
         return self._descend(hidden, target, lr, sample_weight, update, None, 0.0)
 
@@ -222,11 +223,11 @@ class HierarchicalSoftmax(UnitLayer):
         eps: float = 1e-10,
         update: str = "sequential",
     ) -> tuple[float, Array]:
-        """Descend as `sgd_step` does, with a rate of its own for every unit.
+        """Step as `sgd_step` does, with a separate learning rate for every unit.
 
-        Row-wise Adagrad: the mean square of each unit's gradient is added up over the steps, and
-        its rate is ``lr / (sqrt(sum) + eps)``. So the units of rare classes, which seldom get a
-        step, take large ones (Duchi, Hazan & Singer, JMLR 2011), for one number a unit.
+        Row-wise Adagrad: the mean square of each unit's gradient is summed over the steps, and the
+        rate of the unit is ``lr / (sqrt(sum) + eps)``. So the units of rare classes take few but
+        large steps (Duchi, Hazan & Singer, JMLR 2011). It stores one number per unit.
 
         Parameters
         ----------
@@ -269,28 +270,28 @@ class HierarchicalSoftmax(UnitLayer):
         *,
         update: str = "sequential",
     ) -> float:
-        """Descend for pairs, one after the other, of which both sides learn: skip-gram's loop.
+        """Take a gradient step for each pair in turn, of its vector and units: the skip-gram loop.
 
-        The hidden vector of pair i is ``vectors[ids[i]]``. The units on the way to its target take
-        their step, and so does the vector itself, before the next pair is looked at.
+        The hidden vector of pair i is ``vectors[ids[i]]``. The units on the path to its target and
+        the vector itself are updated before the next pair.
 
         Parameters
         ----------
         vectors : ndarray of `dtype`, shape (M, D), C-contiguous
-            Written to.
+            Updated in place.
         ids : array_like of int, shape (N,)
             Rows of `vectors`.
         target : array_like of int, shape (N,)
             Classes.
         lr : float
-            The rate, of units and vectors.
+            The learning rate of units and vectors.
         update : {"sequential", "grouped", "hogwild"}
             See `sgd_step`.
 
         Returns
         -------
         float
-            The mean of -log p(target) as each pair met it.
+            The mean of -log p(target), each before the step of its pair.
 
         Notes
         -----
@@ -306,16 +307,16 @@ class HierarchicalSoftmax(UnitLayer):
         classes = self._target(target, len(index))
         return training.descend_pairs(weights, vectors, index, classes, rate, update)
 
-    # ---- questions ----
+    # ---- queries ----
 
     def topk(
         self, hidden: ArrayLike, k: int, *, beam: int | None = None, min_prob: float = 0.0
     ) -> tuple[NDArray[np.int64], Array]:
         """Return the k likeliest classes of each row, and their log-probabilities.
 
-        Exact unless `beam` is given: nodes are opened from the likeliest on, a few at a time, and
-        a node that is less likely than the k-th class found hides no better one. On peaked
-        distributions few nodes are opened; on flat ones nearly all.
+        Exact unless `beam` is given: nodes are expanded in order of decreasing probability, a few
+        at a time, and below a node that is less likely than the k-th class found there is no better
+        one. Peaked distributions expand few nodes, flat ones nearly all.
 
         Parameters
         ----------
@@ -330,20 +331,20 @@ class HierarchicalSoftmax(UnitLayer):
         Returns
         -------
         ids : ndarray of int64, shape (N, k)
-            The likeliest first, of equal ones the lower class; -1 where there are no more.
+            The likeliest first, ties in favour of the lower class; -1 where there are no more.
         log_probs : ndarray of `dtype`, shape (N, k)
             Those of `log_prob_all`, bit for bit; -inf where there are no more.
 
         See Also
         --------
-        topk_visited : also tells how many nodes were looked at.
+        topk_visited : also returns how many nodes were visited.
         """
         return self.topk_visited(hidden, k, beam=beam, min_prob=min_prob).pair()
 
     def topk_visited(
         self, hidden: ArrayLike, k: int, *, beam: int | None = None, min_prob: float = 0.0
     ) -> TopClasses:
-        """Return what `topk` does, and how many nodes it looked at for each row."""
+        """Return what `topk` does, and how many nodes it visited for each row."""
         found = _core.try_topk(self, hidden, k, beam, min_prob)
         if found is not None:
             return TopClasses(*found)
@@ -355,10 +356,11 @@ class HierarchicalSoftmax(UnitLayer):
     def predict_node(
         self, hidden: ArrayLike, min_prob: float = 0.9
     ) -> tuple[NDArray[np.int64], Array]:
-        """Return the deepest node that is sure enough: a class, or one of its ancestors.
+        """Return the deepest node that is certain enough: a class, or one of its ancestors.
 
-        From the root, the likeliest child is followed as long as its probability (of all below it
-        together) is at least `min_prob`. Above 1/2 no other node as deep is so likely.
+        From the root, the likeliest child is followed as long as its probability (of all leaves
+        below it together) is at least `min_prob`. Above 1/2 no other node of that depth is as
+        likely.
 
         Parameters
         ----------

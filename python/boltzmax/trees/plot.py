@@ -1,4 +1,4 @@
-"""A drawing of a tree of classes, in which no label is cut off or crossed by its node's edges."""
+"""Draw a tree of classes such that no label is cut off or crossed by its node's edges."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from boltzmax.trees.text import Drawable, check_labels, check_size, node_text, p
 
 Floats = NDArray[np.float64]
 
-_FONT_SIZES = (8, 7, 6, 5, 4)  # in points, the first that leaves every label its room
-# The size of a node, what is around it and its label, and how far a leaf's label is from it, in
+_FONT_SIZES = (8, 7, 6, 5, 4)  # in points; the first at which every label fits is used
+# The size of a node, the margin around it and its label, and the distance of a leaf's label, in
 # points.
 _MARKER, _MARGIN, _OFFSET = 4.0, 2.0, 6.0
-_HINTING = 1.08  # how much wider letters may be where a figure is saved with other dots per inch
+_HINTING = 1.08  # how much wider letters may be if a figure is saved at another resolution
 _LEVEL = 0.6  # from a node to its children, in inches
-# A figure is at least of the size usual in Matplotlib.  It is as wide as the labels want up to the
-# second, and as wide or high as leaves or levels want up to the third, where images end.
+# A figure has at least Matplotlib's default size.  It grows in width to fit the labels up to the
+# second size, and in either direction to fit leaves or levels up to the third, the limit of images.
 _SMALLEST, _WIDE, _LARGEST = (6.4, 4.8), 40.0, 200.0
 
 
@@ -34,21 +34,21 @@ def plot(
     Parameters
     ----------
     tree : Tree
-        What to draw.
+        The tree to draw.
     ax : matplotlib.axes.Axes, optional
-        Where to draw; by default on a new figure of ``matplotlib.pyplot``, of a size that suits
+        The axes to draw on; by default those of a new ``matplotlib.pyplot`` figure, sized to fit
         the labels.
     labels : sequence, length n_classes, optional
-        What to write beside the number of each class; by default its name, if the tree has names.
+        What to write next to the number of each class; by default its name, if the tree has names.
     max_nodes : int, default 1000
-        How many nodes the tree may have.
+        The maximum number of nodes the tree may have.
 
     Returns
     -------
     matplotlib.axes.Axes
-        The leaves are at x = 0, 1, 2, ... in depth-first order, an inner node is in the middle of
-        its outer children, and y is the negative depth.  All labels lie within the axes: where
-        there is little room they are small, and the middle of very long ones is left out.
+        The leaves are at x = 0, 1, 2, ... in depth-first order, an inner node is midway between its
+        outermost children, and y is the negative depth.  All labels are within the axes: if there
+        is little room they are small, and very long ones are shortened in the middle.
 
     Raises
     ------
@@ -115,8 +115,8 @@ def _abscissas(tree: Drawable) -> Floats:
 class _Labels:
     """The labels of a drawing, one for each node.
 
-    Those of leaves hang down.  Those of inner nodes stand above them, on the side where the edge
-    to the parent is not.  Lengths are in pixels; of pairs, the first is across, the second down.
+    Those of leaves hang down.  Those of inner nodes are above them, on the side away from the edge
+    to the parent.  Lengths are in pixels; in pairs, the first is horizontal, the second vertical.
     """
 
     before: Floats
@@ -141,7 +141,7 @@ class _Labels:
             place = {"xytext": (-4, 2), "ha": "right", "va": "bottom"}
         else:
             place = {"xytext": (4, 2), "ha": "left", "va": "bottom"}
-        # Edges of other nodes that pass are covered.
+        # The label covers edges of other nodes that pass behind it.
         box = {"facecolor": self.figure.get_facecolor(), "edgecolor": "none", "pad": 0.5}
         return self.ax.annotate(
             _verbatim(self.words[node]),
@@ -152,11 +152,11 @@ class _Labels:
         )
 
     def fit(self, is_alone: bool) -> None:
-        """Make room: on a figure that is theirs alone, or in the axes as they are."""
+        """Make room for the labels: resize a figure of their own, or fit the axes as they are."""
         self._measure(_FONT_SIZES[0])
         before, after, fixed = self.before, self.after, self._points(_OFFSET)
         for font_size in _FONT_SIZES:
-            # Letters shrink with their size, offsets do not.
+            # Letters shrink with the font size, offsets do not.
             shrunk = font_size / _FONT_SIZES[0]
             self.before = fixed + shrunk * (before - fixed)
             self.after = fixed + shrunk * (after - fixed)
@@ -168,13 +168,13 @@ class _Labels:
         self._shorten_the_longest()
         self._set_limits()
 
-    # ---- what there is ----
+    # ---- measurements ----
 
     def _points(self, points: float) -> float:
         return points * float(self.figure.dpi) / 72
 
     def _measure(self, font_size: float) -> None:
-        """Note how far labels and nodes reach from the places of the nodes, on either side."""
+        """Measure how far labels and nodes extend from the nodes' positions, on either side."""
         for text in self.texts:
             text.set_fontsize(font_size)
         self.ax.set(xlim=(-1, self.tree.n_classes), ylim=(self.places[:, 1].min() - 1, 1))
@@ -189,31 +189,31 @@ class _Labels:
         return box.width, box.height
 
     def _length(self, d: int, unit: float) -> float:
-        """Return how long the axes must be if a unit of data is so many pixels."""
+        """Return how long the axes must be if a unit of data is `unit` pixels."""
         at = unit * self.places[:, d]
         return float((at + self.after[:, d]).max() + (self.before[:, d] - at).max())
 
     def _unit(self, d: int) -> float:
-        """Return the largest unit for which all is within the axes, in pixels."""
+        """Return the largest unit, in pixels, for which everything is within the axes."""
         low, high = 0.0, self._room()[d]
         room = high
-        for _ in range(50):  # `_length` rises with the unit
+        for _ in range(50):  # bisection: `_length` increases with the unit
             middle = (low + high) / 2
             low, high = (middle, high) if self._length(d, middle) <= room else (low, middle)
         return max(low, 1e-3)
 
-    # ---- what is wanted ----
+    # ---- desired sizes ----
 
     def _leaf_width(self) -> float:
-        """Return the least unit across for which no leaf's label meets the next."""
+        """Return the smallest horizontal unit for which no leaf's label touches the next."""
         return float((self.before + self.after)[self.is_leaf, 0].max())
 
     def _wanted_level(self) -> float:
-        """Return the least distance of levels: a label, and half as much for its edges."""
+        """Return the smallest distance between levels: a label, and half as much for its edges."""
         return 1.5 * float(self.after[~self.is_leaf, 1].max())
 
     def _neighbours(self) -> Iterator[tuple[NDArray[np.intp], NDArray[np.intp]]]:
-        """Yield nodes whose labels stand side by side: those of a level, and leaves from above."""
+        """Yield nodes whose labels are side by side: those of a level, with leaves from above."""
         x, depth = self.places[:, 0], self.tree.node_depth
         end = depth + self.before[:, 1] / max(self._unit(1), self._wanted_level()) + 0.5
         for level in np.unique(depth):
@@ -224,7 +224,7 @@ class _Labels:
             yield row[:-1], row[1:]
 
     def _wanted_width(self) -> float:
-        """Return the least unit across for which no label meets its neighbour."""
+        """Return the smallest horizontal unit for which no label touches its neighbour."""
         x = self.places[:, 0]
         return max(
             float(((self.after[a, 0] + self.before[b, 0]) / (x[b] - x[a])).max(initial=0.0))
@@ -232,7 +232,7 @@ class _Labels:
         )
 
     def _resize(self) -> None:
-        """Give the figure the size that is wanted, and a little more, which rounding may take."""
+        """Give the figure the desired size, and a little more to allow for rounding."""
         figure, dpi = self.figure, self.figure.dpi / 1.01
         height = self._length(1, max(_LEVEL * dpi, self._wanted_level())) / dpi
         figure.set_figheight(min(max(height, _SMALLEST[1]), _LARGEST))
@@ -240,10 +240,10 @@ class _Labels:
         for_all = self._length(0, self._wanted_width()) / dpi
         figure.set_figwidth(min(max(min(for_all, _WIDE), for_leaves, _SMALLEST[0]), _LARGEST))
 
-    # ---- what must give way ----
+    # ---- shortening ----
 
     def _shorten(self, node: int, d: int, room: float) -> None:
-        """Leave so much out of the middle of a label that it is not longer than `room`."""
+        """Shorten a label in the middle until it is not longer than `room`."""
         text, words = self.texts[node], self.words[node]
         kept = len(words)
         while kept and (length := text.get_window_extent().size[d]) > room:
@@ -252,7 +252,7 @@ class _Labels:
             text.set_text(_verbatim(words[:head] + "\u2026" + words[len(words) - kept + head :]))
 
     def _shorten_the_longest(self) -> None:
-        """Let no label be so long that little is left for the tree."""
+        """Shorten labels that would leave too little room for the tree."""
         for d, least in ((0, self._leaf_width()), (1, self._wanted_level())):
             if self._unit(d) < least:
                 room = 0.4 * self._room()[d]
@@ -264,9 +264,9 @@ class _Labels:
         for d, set_limits in enumerate((self.ax.set_xlim, self.ax.set_ylim)):
             unit, room = self._unit(d), self._room()[d]
             start = (self.places[:, d] - self.before[:, d] / unit).min()
-            spare = (room - self._length(d, unit)) / unit  # where all nodes lie in one line
+            spare = (room - self._length(d, unit)) / unit  # if all nodes are in one line
             set_limits(start - spare / 2, start - spare / 2 + room / unit)
 
 
 def _verbatim(text: str) -> str:
-    return text.replace("$", r"\$")  # no mathematics
+    return text.replace("$", r"\$")  # not mathtext

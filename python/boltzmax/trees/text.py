@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 
 class Drawable(Protocol):
-    """What is drawn of a `boltzmax.Tree`."""
+    """The part of `boltzmax.Tree` that drawings need."""
 
     parent: NDArray[np.int32]
     node_depth: NDArray[np.int32]
@@ -32,11 +32,11 @@ def render(tree: Drawable, labels: Sequence[object] | None = None, max_nodes: in
     Parameters
     ----------
     tree : Tree
-        What to draw.
+        The tree to draw.
     labels : sequence, length n_classes, optional
-        What to write beside the number of each class; by default its name, if the tree has names.
+        What to write next to the number of each class; by default its name, if the tree has names.
     max_nodes : int, default 200
-        How many nodes to draw; a last line tells how many are left out.
+        How many nodes to draw; a last line states how many are left out.
 
     Returns
     -------
@@ -66,7 +66,7 @@ def render(tree: Drawable, labels: Sequence[object] | None = None, max_nodes: in
     limit = _checked_limit(max_nodes)
     root = tree.n_classes
     lines = [plain(node_text(tree, root, labels))]
-    # One entry per open node: its children, how many are drawn, and what precedes their lines.
+    # One entry per open node: its children, how many are drawn, and the prefix of their lines.
     open_nodes = [(tree.children(root), 0, "")]
     while open_nodes and len(lines) < limit:
         children, done, indent = open_nodes.pop()
@@ -85,16 +85,16 @@ def render(tree: Drawable, labels: Sequence[object] | None = None, max_nodes: in
 
 
 def to_dot(tree: Drawable, labels: Sequence[object] | None = None, max_nodes: int = 1000) -> str:
-    r"""Write a tree in the language of Graphviz.
+    r"""Write a tree in Graphviz's DOT language.
 
     Parameters
     ----------
     tree : Tree
-        What to write.
+        The tree to write.
     labels : sequence, length n_classes, optional
-        What to write beside the number of each class; by default its name, if the tree has names.
+        What to write next to the number of each class; by default its name, if the tree has names.
     max_nodes : int, default 1000
-        How many nodes the tree may have.
+        The maximum number of nodes the tree may have.
 
     Returns
     -------
@@ -133,7 +133,7 @@ def to_dot(tree: Drawable, labels: Sequence[object] | None = None, max_nodes: in
 
 
 def node_text(tree: Drawable, node: int, labels: Sequence[object] | None) -> str:
-    """Return what is written at a node."""
+    """Return the text of a node."""
     name = tree.names[node] if tree.names is not None else ""
     if node >= tree.n_classes:
         return name or f"node {node}"
@@ -143,14 +143,14 @@ def node_text(tree: Drawable, node: int, labels: Sequence[object] | None) -> str
 
 
 def plain(text: str) -> str:
-    """Write what would break a line, or cannot be seen, as Python does."""
+    """Escape line breaks and unprintable characters as Python does."""
     if text.isprintable():
         return text
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 
 
 def _quoted(text: str) -> str:
-    # Graphviz takes \N and its like as well as &amp; in a label for something else.
+    # In labels, Graphviz interprets escapes like \N and entities like &amp;.
     lines = text.replace("\r\n", "\n").split("\n")
     safe = [
         plain(line).replace("\\", "\\\\").replace('"', '\\"').replace("&", "&amp;")
@@ -160,7 +160,7 @@ def _quoted(text: str) -> str:
 
 
 def check_labels(tree: Drawable, labels: Sequence[object] | None) -> None:
-    """Refuse labels that are not one for each class."""
+    """Raise unless there is one label per class."""
     if labels is not None and len(labels) != tree.n_classes:
         raise ValueError(
             f"labels must be one per class, {tree.n_classes} of them, got {len(labels)}"
@@ -175,7 +175,7 @@ def _checked_limit(max_nodes: int) -> int:
 
 
 def check_size(tree: Drawable, max_nodes: int) -> None:
-    """Refuse a tree of more than `max_nodes` nodes."""
+    """Raise if a tree has more than `max_nodes` nodes."""
     limit = _checked_limit(max_nodes)
     if tree.n_nodes > limit:
         raise ValueError(f"the tree has {tree.n_nodes} nodes, but max_nodes is {limit}")

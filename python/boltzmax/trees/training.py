@@ -1,4 +1,4 @@
-"""How a layer on a tree learns: steps on its weights, in place."""
+"""Training steps of a layer on a tree, in place."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from boltzmax._lib.output_layer import Array, Classes, Doubles
 from boltzmax._lib.unit_layer import Step, overlaps
 from boltzmax.trees.weights import TreeWeights
 
-ONE_BY_ONE = ("sequential", "grouped", "hogwild")  # ways to update that see one row after another
+ONE_BY_ONE = ("sequential", "grouped", "hogwild")  # update modes that go row by row
 UPDATES = (*ONE_BY_ONE, "batch")
 
 
 def check_update(update: str, allowed: tuple[str, ...]) -> None:
-    """Raise a ValueError unless a way to update is among those that are allowed."""
+    """Raise a ValueError unless an update mode is allowed."""
     if update not in allowed:
         raise ValueError(f"update must be one of {allowed}, got {update!r}")
 
@@ -30,7 +30,7 @@ def descend(
     eps: float,
     update: str,
 ) -> tuple[float, Array]:
-    """Take the steps of all rows; return their mean loss, and the gradient of each by `hidden`."""
+    """Take the steps of all rows; return their mean loss, and d_hidden of each row."""
     x, classes, scale, rate = step
     if update == "batch":
         return _descend_together(weights, step)
@@ -47,7 +47,7 @@ def _descend_together(weights: TreeWeights, step: Step) -> tuple[float, Array]:
     x, classes, scale, rate = step
     gradient = weights.loss_with_grad(x, classes, scale, scale)
     with np.errstate(all="ignore"):
-        # A Python float keeps float32 what it is.
+        # Multiplying by a Python float keeps float32.
         weights.weight[gradient.unit_ids] -= rate * gradient.d_weight
         if weights.bias is not None and gradient.d_bias is not None:
             weights.bias[gradient.unit_ids] -= rate * gradient.d_bias
@@ -65,15 +65,15 @@ def descend_pairs(
 
 
 def _together(update: str) -> int:
-    """Return how many neighbours of the same target take their step together."""
+    """Return how many neighbouring rows of the same target take their step together."""
     return 1 if update == "sequential" else 16
 
 
 def check_vectors(vectors: Array, weights: TreeWeights) -> None:
-    """Raise an error unless hidden vectors can learn beside the weights."""
+    """Raise an error unless hidden vectors can be trained with the weights."""
     dtype, n_features = weights.weight.dtype, weights.weight.shape[1]
     if not isinstance(vectors, np.ndarray) or vectors.dtype != dtype:
-        raise TypeError(f"vectors must be an ndarray of {dtype}, to be written to")
+        raise TypeError(f"vectors must be an ndarray of {dtype}, which is updated in place")
     if vectors.ndim != 2 or vectors.shape[1] != n_features:
         raise ValueError(f"vectors must be (M, {n_features}), got shape {vectors.shape}")
     if not (vectors.flags.c_contiguous and vectors.flags.writeable):
@@ -83,7 +83,7 @@ def check_vectors(vectors: Array, weights: TreeWeights) -> None:
 
 
 def read_row_numbers(ids: ArrayLike, rows: int) -> Classes:
-    """Return numbers of rows, (N,)."""
+    """Return row indices, (N,)."""
     array = unmasked(ids, "ids")
     integral = array.dtype.kind in "iu" or array.size == 0  # [] is an array of float64
     if not integral or array.ndim != 1:

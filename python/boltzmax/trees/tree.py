@@ -1,4 +1,4 @@
-"""Trees of classes: a structure of arrays, built in many ways."""
+"""Trees of classes: a structure of arrays, with several builders."""
 
 from __future__ import annotations
 
@@ -29,20 +29,21 @@ class Tree:
 
     Nodes are numbered: 0 to ``n_classes - 1`` are the leaves, a leaf's number being its class; the
     inner nodes follow, breadth first from the root, which is ``n_classes``. A layer has no weights
-    for a node of one child, a single row for one of two (a logistic unit), and a row per child for
-    one of more (a softmax).
+    for a node with one child, one row for a node with two (a logistic unit), and a row per child
+    for a node with more (a softmax).
 
-    Use a class method to make one: `huffman`, `balanced`, `two_level`, `from_clusters`,
+    Use a class method to construct one: `huffman`, `balanced`, `two_level`, `from_clusters`,
     `from_paths` or `from_parents`.
 
     Attributes
     ----------
     n_classes, n_inner, n_nodes, n_units : int
-        How many leaves, inner nodes, nodes and rows of weights there are.
+        The numbers of leaves, inner nodes, nodes and rows of weights.
     depth, arity : int
-        The longest way from the root to a leaf, in edges; the most children of a node.
+        The length of the longest path from the root to a leaf, in edges; the largest number of
+        children of a node.
     parent, slot, node_depth : ndarray of int32, shape (n_nodes,)
-        Of every node: its parent (-1 for the root), its place among its siblings, its depth.
+        For every node: its parent (-1 for the root), its position among its siblings, its depth.
     child_offset, child : ndarray of int64 and int32
         The children of inner node v are ``child[child_offset[i]:child_offset[i + 1]]`` with
         ``i = v - n_classes``.
@@ -75,13 +76,13 @@ class Tree:
 
     @classmethod
     def from_parents(cls, parents: ArrayLike, *, names: Sequence[str] | None = None) -> Tree:
-        """Make the tree in which node i hangs below ``parents[i]``.
+        """Construct the tree in which node i is a child of ``parents[i]``.
 
         Parameters
         ----------
         parents : array_like of int, shape (n,)
-            The parent of every node, -1 for the root. Nodes that are nobody's parent are the
-            leaves: in the order of their numbers they become classes 0, 1, ...
+            The parent of every node, -1 for the root. Nodes without children are the leaves: in
+            the order of their numbers they become classes 0, 1, ...
         names : sequence of str, shape (n,), optional
             A name for every node, in the same order.
 
@@ -90,7 +91,7 @@ class Tree:
         TypeError
             If `parents` are not integers, or a name is not a string.
         ValueError
-            For cycles, several roots or none, parents out of range, less than two nodes, or the
+            For cycles, several roots or none, parents out of range, fewer than two nodes, or the
             wrong number of names.
 
         Examples
@@ -126,7 +127,7 @@ class Tree:
                     raise TypeError(f"names must be strings, got {name!r}")
             ordered = tuple(names[i] for i in origin)
         tree = object.__new__(cls)
-        tree.__dict__.update(arrays, names=ordered, _handle=handle)  # past __setattr__
+        tree.__dict__.update(arrays, names=ordered, _handle=handle)  # bypasses __setattr__
         return tree
 
     def __setattr__(self, name: str, value: object) -> None:
@@ -137,14 +138,14 @@ class Tree:
 
     @classmethod
     def huffman(cls, counts: ArrayLike, arity: int = 2) -> Tree:
-        """Make the tree of the least expected depth: frequent classes lie near the root.
+        """Construct the tree of least expected depth: frequent classes are near the root.
 
         Parameters
         ----------
         counts : array_like, shape (n_classes,)
-            How often each class occurs: not negative, not all need be positive.
+            How often each class occurs: not negative; zeros are allowed.
         arity : int, default 2
-            The most children of a node.
+            The largest number of children of a node.
 
         Notes
         -----
@@ -162,14 +163,14 @@ class Tree:
 
     @classmethod
     def balanced(cls, n_classes: int, arity: int = 2) -> Tree:
-        """Make a tree whose leaves, in their order, have all but the same depth.
+        """Construct a tree whose leaves, in order, have depths that differ by at most one.
 
         Parameters
         ----------
         n_classes : int
-            How many classes there are.
+            The number of classes.
         arity : int, default 2
-            The most children of a node.
+            The largest number of children of a node.
 
         Examples
         --------
@@ -184,10 +185,10 @@ class Tree:
 
     @classmethod
     def two_level(cls, counts: ArrayLike) -> Tree:
-        """Make a tree of groups of classes, as wide and as many as costs least under the counts.
+        """Construct a tree of groups of classes, sized to cost least under the counts.
 
         See Goodman, "Classes for Fast Maximum Entropy Training", ICASSP 2001. About sqrt(n) groups
-        of about sqrt(n) classes if all are alike; frequent classes get smaller groups.
+        of about sqrt(n) classes if all counts are equal; frequent classes get smaller groups.
 
         Parameters
         ----------
@@ -204,16 +205,16 @@ class Tree:
 
     @classmethod
     def from_clusters(cls, class_vectors: ArrayLike, arity: int = 2, seed: int = 0) -> Tree:
-        """Make a tree in which similar classes are neighbours: balanced k-means, from the top down.
+        """Construct a tree in which similar classes are neighbours: balanced k-means, top down.
 
         Parameters
         ----------
         class_vectors : array_like, shape (n_classes, n_features)
-            What the classes look like: their means, or the rows of a trained layer.
+            A vector for each class: its mean, or its row of a trained layer.
         arity : int, default 2
-            The most children of a node.
+            The largest number of children of a node.
         seed : int, default 0
-            Of the first centres.
+            The seed of the first centres.
 
         Examples
         --------
@@ -226,14 +227,14 @@ class Tree:
 
     @classmethod
     def from_paths(cls, paths: Sequence[str], sep: str = "/") -> Tree:
-        """Make the tree of a taxonomy.
+        """Construct the tree of a taxonomy.
 
         Parameters
         ----------
         paths : sequence of str
             Class c is the leaf ``paths[c]``, below the nodes that its path names.
         sep : str, default "/"
-            What stands between the names of a path.
+            The separator between the names of a path.
 
         Examples
         --------
@@ -247,22 +248,22 @@ class Tree:
 
     @property
     def n_nodes(self) -> int:
-        """How many nodes there are, leaves and inner ones."""
+        """The number of nodes, leaves and inner ones."""
         return len(self.parent)
 
     @property
     def n_inner(self) -> int:
-        """How many inner nodes there are."""
+        """The number of inner nodes."""
         return len(self.child_offset) - 1
 
     @property
     def n_classes(self) -> int:
-        """How many leaves there are."""
+        """The number of leaves."""
         return self.n_nodes - self.n_inner
 
     @property
     def n_units(self) -> int:
-        """How many rows of weights a layer on this tree has."""
+        """The number of rows of weights of a layer on this tree."""
         return int(self.unit_offset[-1])
 
     @property
@@ -272,12 +273,12 @@ class Tree:
 
     @property
     def depth(self) -> int:
-        """The longest way from the root to a leaf, in edges."""
+        """The length of the longest path from the root to a leaf, in edges."""
         return int(self.node_depth.max())
 
     @property
     def arity(self) -> int:
-        """The most children of a node."""
+        """The largest number of children of a node."""
         return int(np.diff(self.child_offset).max())
 
     @quietly
@@ -321,7 +322,7 @@ class Tree:
         return index
 
     def render(self, labels: Sequence[str] | None = None, max_nodes: int = 200) -> str:
-        """Return a drawing in letters: see `print`.
+        """Return a drawing as text, one node on each line.
 
         Examples
         --------
@@ -331,7 +332,7 @@ class Tree:
         return text.render(self, labels, max_nodes)
 
     def to_dot(self, labels: Sequence[str] | None = None, max_nodes: int = 1000) -> str:
-        """Return a drawing in the language of Graphviz."""
+        """Return a drawing in Graphviz's DOT language."""
         return text.to_dot(self, labels, max_nodes)
 
     def plot(
@@ -341,7 +342,7 @@ class Tree:
         return plot.plot(self, ax, labels, max_nodes)
 
     def save(self, path: str | PathLike[str]) -> None:
-        """Write the tree to one ``.npz`` file, which takes its name when it is complete."""
+        """Write the tree to one ``.npz`` file, which appears only when it is complete."""
         write_npz(path, KIND, self.to_arrays())
 
     def to_arrays(self) -> dict[str, Any]:
@@ -364,16 +365,16 @@ class Tree:
 
     @classmethod
     def from_arrays(cls, arrays: dict[str, NDArray[Any]]) -> Tree:
-        """Return the tree that `to_arrays` described; ValueError if there is none."""
+        """Return the tree that `to_arrays` described; ValueError if the arrays do not fit."""
         parent, packed = arrays.get("parent"), arrays.get("names")
         if parent is None or parent.ndim != 1 or parent.dtype != np.int32:
             raise ValueError("not a tree: no array of parents")
         if packed is not None and (packed.ndim != 1 or packed.dtype != np.uint8):
-            raise ValueError("not a tree: its names are no text")
+            raise ValueError("not a tree: its names are not text")
         try:
             names = None if packed is None else json.loads(packed.tobytes())
             if not isinstance(names, list | None):
-                raise TypeError("its names are no list")
+                raise TypeError("its names are not a list")
             tree = cls._build(parent.astype(np.int64), names)
         except (TypeError, RecursionError) as error:
             raise ValueError(f"not a tree: {error}") from None

@@ -1,4 +1,4 @@
-"""The weights of a layer on their tree, and what compiled functions make of them."""
+"""The weights of a layer on a tree, and the compiled functions on them."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from boltzmax._lib.output_layer import Array, Classes, Doubles
 
 
 class SparseGradient(NamedTuple):
-    """A loss and its gradients; those of the weights only for units that took part."""
+    """A loss and its gradients; those of the weights only for the units involved."""
 
     loss: float
     d_hidden: Array
@@ -23,24 +23,24 @@ class SparseGradient(NamedTuple):
 
 
 class TopClasses(NamedTuple):
-    """The likeliest classes of each row, and how many nodes were looked at to find them."""
+    """The likeliest classes of each row, and how many nodes were visited to find them."""
 
     ids: Classes
     log_probs: Array
     visited: Classes
 
     def pair(self) -> tuple[Classes, Array]:
-        """Return ids and log-probabilities alone."""
+        """Return ids and log-probabilities only."""
         return self.ids, self.log_probs
 
 
 def read_beam(beam: int | None, n_nodes: int) -> int:
-    """Return how many nodes of each level a search follows; 0 for all that it needs."""
+    """Return how many nodes of each level a search follows; 0 for no limit."""
     return 0 if beam is None else min(check_count(beam, "beam", 1), n_nodes)
 
 
 class TreeWeights(NamedTuple):
-    """Weights of units, each of which lies at a node of a tree; all have been checked."""
+    """Weights of the units at the nodes of a tree; all have been checked."""
 
     tree: Any  # its handle
     weight: Array
@@ -61,7 +61,7 @@ class TreeWeights(NamedTuple):
     def loss_with_grad(
         self, x: Array, classes: Classes, sample_weight: Doubles, scale: Doubles
     ) -> SparseGradient:
-        """Return the mean loss, and the gradients of the sum of losses times their scale."""
+        """Return the mean loss, and the gradients of the scaled sum of losses."""
         units = _core.touched_units(self.tree, classes)
         each, d_hidden = np.empty(len(x)), np.empty_like(x)
         d_weight = np.zeros((len(units), self.weight.shape[1]), self.weight.dtype)
@@ -71,7 +71,7 @@ class TreeWeights(NamedTuple):
         return SparseGradient(loss, d_hidden, units, d_weight, d_bias)
 
     def top(self, x: Array, count: int, beam: int, min_log_prob: float) -> TopClasses:
-        """Return the likeliest classes; a `beam` of 0 is none."""
+        """Return the likeliest classes; a `beam` of 0 means no limit."""
         ids = np.empty((len(x), count), np.int64)
         log_probs = np.empty((len(x), count), x.dtype)
         visited = np.empty(len(x), np.int64)
@@ -79,7 +79,7 @@ class TreeWeights(NamedTuple):
         return TopClasses(ids, log_probs, visited)
 
     def sure_nodes(self, x: Array, min_log_prob: float) -> tuple[Classes, Array]:
-        """Return the deepest node of each row that is likely enough, and how likely it is."""
+        """Return the deepest node of each row that is likely enough, and its log-probability."""
         nodes, log_probs = np.empty(len(x), np.int64), np.empty(len(x), x.dtype)
         _core.layer_sure_nodes(*self, x, min_log_prob, nodes, log_probs)
         return nodes, log_probs

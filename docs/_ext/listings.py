@@ -1,0 +1,49 @@
+"""Pages of the API with lists from the package's own: a new operation or loss has its page at once.
+
+``api/NAME.rst.in`` becomes ``api/NAME.rst``, where ``@operations@`` and the like are names.
+"""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+from boltzmax import _core
+from boltzmax.losses.registry import LOSSES
+
+
+def listings() -> dict[str, list[str]]:
+    """Return the names behind each mark."""
+    losses: dict[str, list[str]] = {"logits": [], "log_prob": []}
+    for name, loss in LOSSES.items():
+        if not loss.is_linear:
+            losses[loss.parameters[0]] += [name, f"{name}_with_grad"]
+    return {
+        "operations": [name for name, *_ in _core.operations],
+        "gradients": [gradient for _, gradient, *_ in _core.operations if gradient is not None],
+        "losses of logits": losses["logits"],
+        "losses of log-probabilities": losses["log_prob"],
+    }
+
+
+def pages(folder: Path) -> dict[str, str]:
+    """Return the texts of all pages of a folder, by their names."""
+    names = listings()
+
+    def filled(mark: re.Match[str]) -> str:
+        return "\n".join(mark[1] + name for name in names[mark[2]])
+
+    texts = {page.stem: page.read_text(encoding="utf-8") for page in folder.glob("*.rst")}
+    for template in folder.glob("*.rst.in"):
+        text = template.read_text(encoding="utf-8")
+        texts[template.name.removesuffix(".rst.in")] = re.sub(r"(?m)^( *)@(.+)@$", filled, text)
+    return texts
+
+
+def write(folder: Path) -> None:
+    """Write the pages that have templates."""
+    texts = pages(folder)
+    for template in folder.glob("*.rst.in"):
+        page = template.with_suffix("")
+        if not page.exists() or page.read_text(encoding="utf-8") != texts[page.stem]:
+            page.write_text(texts[page.stem], encoding="utf-8")
