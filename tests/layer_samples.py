@@ -1,7 +1,7 @@
 """The output layers, and helpers for the tests of all of them.
 
 Layers listed in LAYERS are tested for the whole interface, those in DEVICE_LAYERS for the part that
-a device supports.
+a device supports. "toy" is not in the package: it shows how one is added.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 import boltzmax.cuda
 from boltzmax import HierarchicalSoftmax, LinearSoftmax, Tree
 from device import needs_device
+from toy_layer import ToyLayer
 
 Array = NDArray[Any]
 
@@ -42,12 +43,14 @@ LAYERS: dict[str, Callable[..., Any]] = {
     "huffman tree": lambda **options: filled(HierarchicalSoftmax(HUFFMAN, D, seed=0, **options)),
     "tree of fives": lambda **options: filled(HierarchicalSoftmax(FIVES, D, seed=0, **options)),
     "full": lambda **options: filled(LinearSoftmax(V, D, seed=0, **options)),
+    "toy": lambda **options: filled(ToyLayer(V, D, scale=0.7, seed=0, **options)),
 }
 DEVICE_LAYERS = {
     "huffman tree, device": on_device(HUFFMAN),
     "tree of fives, device": on_device(FIVES),
 }
-TOGETHER = {"huffman tree": {"update": "batch"}, "tree of fives": {"update": "batch"}, "full": {}}
+# The options with which a step takes all rows together, where that is not what it does by itself.
+TOGETHER = {name: {"update": "batch"} for name in ("huffman tree", "tree of fives")}
 
 all_layers = pytest.mark.parametrize(
     "make",

@@ -184,7 +184,7 @@ def test_sgd_step(name: str, bias: bool, weighted: bool) -> None:
     d_weight, d_bias = dense(layer, expected)
     weight = layer.weight - 0.3 * total * d_weight
     biases = None if layer.bias is None else layer.bias - 0.3 * total * d_bias
-    loss, d_hidden = layer.sgd_step(hidden, target, 0.3, of_row, **TOGETHER[name])
+    loss, d_hidden = layer.sgd_step(hidden, target, 0.3, of_row, **TOGETHER.get(name, {}))
     assert isinstance(loss, float)
     assert loss == pytest.approx(expected.loss)
     np.testing.assert_allclose(d_hidden, total * expected.d_hidden, rtol=1e-12)
@@ -311,6 +311,8 @@ def test_copies(make: Callable[..., Any], dtype: str, bias: bool, tmp_path: Path
         for other in (loaded, pickled, copy.copy(layer), copy.deepcopy(layer)):
             assert type(other) is type(layer)
             assert state(other) == before
+            for mine, its in zip(layer.topk(hidden, V), other.topk(hidden, V), strict=True):
+                np.testing.assert_array_equal(mine, its)
             again = copy.deepcopy(layer)
             step = hidden, target, 0.1
             assert other.adagrad_step(*step)[0] == again.adagrad_step(*step)[0]
