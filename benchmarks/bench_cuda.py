@@ -21,7 +21,7 @@ from boltzmax.cli.timing import Task, interleave
 
 LENGTHS = (1000, 1024, 4096, 10_000, 16_384, 32_768, 50_257, 131_072, 262_144)
 DTYPES = ("float32", "bfloat16")
-NUMBERS = 2**28  # of an array: far more than any second-level cache holds
+NUMBERS = 2**28  # per array: far more than any second-level cache holds
 SAMPLE = 5e-4  # seconds of calls on little: fewer than a stream has room for
 SMALL = ((1, 10), (64, 1000), (8, 50_257))
 
@@ -69,7 +69,7 @@ def milliseconds(torch: Any, calls: dict[str, Call], rounds: int) -> dict[str, f
 
 
 def microseconds(torch: Any, calls: dict[str, Call], rounds: int) -> dict[str, float]:
-    """Return the middle of the times between one call and the next, as Python makes them."""
+    """Return the median time from one call to the next in Python."""
     tasks = {name: Task(call, torch.cuda.synchronize) for name, call in calls.items()}
     times = interleave(tasks, rounds, SAMPLE)
     return {name: 1e6 * statistics.median(of) for name, of in times.items()}

@@ -217,7 +217,7 @@ def compare_with_full(classes: int, features: int) -> None:
 
 
 def growth(classes: list[int], features: int, plot: Path | None) -> None:
-    """Print, and draw, what a log-probability costs for ever more classes."""
+    """Print and plot the cost of a log-probability as the number of classes grows."""
     rng = np.random.default_rng(0)
     hidden = rng.standard_normal((1024, features), np.float32)
     tasks = {}

@@ -77,7 +77,7 @@ def dtype(request: pytest.FixtureRequest) -> np.dtype[Any]:
 
 @pytest.fixture
 def strict() -> Iterator[None]:
-    """Any warning, and any floating-point error that NumPy hears of, is a failure."""
+    """Any warning, and any floating-point error that NumPy detects, is a failure."""
     with warnings.catch_warnings(), np.errstate(all="raise"):
         warnings.simplefilter("error")
         yield

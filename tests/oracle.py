@@ -130,7 +130,7 @@ def slack_of(difference: Array, p: Array, dtype: np.dtype[Any]) -> Array:
 
 
 def exactly(x: Any) -> Any:
-    """A NumPy number as an mpmath number, every bit of it."""
+    """A NumPy number as an mpmath number, exactly."""
     if np.iscomplexobj(x):
         return mpmath.mpc(exactly(x.real), exactly(x.imag))
     parts = [float(x)]

@@ -168,7 +168,7 @@ def normal(*shape: int, dtype: npt.DTypeLike = np.float64, seed: int = 0) -> Arr
 
 
 def uneven(shape: Any, dtype: npt.DTypeLike, seed: int = 0) -> Array:
-    """An array of normal numbers with rare ones far above them, the further the later.
+    """An array of normal numbers with rare ones far above them, increasingly towards the end.
 
     This holds along any axis, so code that takes the first elements of a row as typical fails.
     """

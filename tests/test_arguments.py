@@ -46,7 +46,7 @@ def test_axis_errors(op: str) -> None:
 
 @pytest.mark.parametrize("op", ulp.OPS)
 def test_axis_kinds(isa: str, op: str) -> None:
-    """None and tuples mean the elements together; NumPy integers and negative numbers are axes."""
+    """None and tuples reduce axes together; NumPy integers and negative numbers are axes."""
     x = normal(3, 4, 5)
     function = getattr(boltzmax, op)
     assert np.array_equal(function(x, np.int64(-2)), function(x, axis=1))
@@ -64,7 +64,7 @@ def test_axis_kinds(isa: str, op: str) -> None:
 
 @pytest.mark.parametrize("op", ulp.OPS)
 def test_empty_tuple_of_axes_reduces_nothing(op: str) -> None:
-    """As NumPy's reductions: every element is a row of its own."""
+    """As in NumPy's reductions, every element is one row."""
     x = normal(2, 3)
     expected = {"softmax": np.ones((2, 3)), "log_softmax": np.zeros((2, 3)), "logsumexp": x}[op]
     assert np.array_equal(getattr(boltzmax, op)(x, axis=()), expected)
@@ -240,7 +240,7 @@ def test_temperature_errors(op: str) -> None:
 @pytest.mark.parametrize("op", ulp.OPS)
 @pytest.mark.parametrize("temperature", [2.0, 0.25, 1 / 1024, 65536])
 def test_powers_of_two(isa: str, dtype: np.dtype[Any], op: str, temperature: float) -> None:
-    """Dividing by them rounds nothing, so the result must be as good as that of ``x / T``."""
+    """Dividing by them is exact, so the result must be as accurate as that of ``x / T``."""
     x = normal(4, 67, dtype=dtype)
     function = getattr(boltzmax, op)
     with np.errstate(under="ignore"):
@@ -266,7 +266,7 @@ def test_powers_of_two(isa: str, dtype: np.dtype[Any], op: str, temperature: flo
 
 @pytest.mark.parametrize("op", ulp.OPS)
 def test_one_temperature_per_row(isa: str, dtype: np.dtype[Any], op: str) -> None:
-    """Each row as if it were alone with its own; with or without the reduced axes in the shape."""
+    """Each row as if alone with its temperature, with or without the reduced axes in the shape."""
     x = normal(3, 4, 5, dtype=dtype)
     function = getattr(boltzmax, op)
     rng = np.random.default_rng(1)
@@ -305,7 +305,7 @@ def test_extreme_temperatures(isa: str) -> None:
     assert np.array_equal(boltzmax.softmax(x, temperature=1e-30), [0, 1, 0])
     np.testing.assert_allclose(boltzmax.softmax(x, temperature=1e30), np.full(3, 1 / 3), rtol=1e-6)
     np.testing.assert_allclose(boltzmax.logsumexp(x, temperature=1e-30), 3e30, rtol=1e-6)
-    # Beyond what a float32 can be divided by.
+    # Beyond the range of float32 divisors.
     for temperature in (1e-39, 1e-60, 1e-300):
         for op in ulp.OPS:
             with pytest.raises(ValueError, match=f"temperature must be .* got {temperature}"):

@@ -202,7 +202,7 @@ def test_errors(op: str) -> None:
 
 @pytest.mark.parametrize("op", GRADIENTS)
 def test_different_dtypes_are_never_reinterpreted(op: str) -> None:
-    """They are promoted as NumPy does it."""
+    """They are promoted as in NumPy."""
     function = getattr(boltzmax, op)
     dy, y = inputs(op, (3, 40), np.dtype(np.float64))
     narrow = y.astype(np.float32)

@@ -75,7 +75,7 @@ def temperatures(axes: tuple[int, ...]) -> Iterator[Any]:
 
 
 def result_of(function: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
-    """What can be told of a result, or of the error in its place."""
+    """A description of the result, or of the error raised instead."""
     got, error = attempt(lambda: function(*args, **kwargs), TypeError, ValueError)
     if error is not None:
         return type(error), str(error)

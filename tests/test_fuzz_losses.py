@@ -154,7 +154,7 @@ def is_tree(parent: list[int]) -> bool:
 
 @given(parents())
 def test_any_parents(parent: list[int]) -> None:
-    """A tree whose probabilities add up to 1, or a ValueError where they are none."""
+    """They give a tree whose probabilities sum to 1, or a ValueError where they are none."""
     fuzzing.seen["trees"] += 1
     tree, error = fuzzing.attempt(lambda: Tree.from_parents(parent), ValueError)
     assert (error is None) == is_tree(parent), error

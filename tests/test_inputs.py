@@ -69,7 +69,7 @@ def test_foreign_byte_order_of_other_arguments() -> None:
     )
     plain(boltzmax.softmax_backward(foreign, foreign), boltzmax.softmax_backward(x, x))
     plain(boltzmax.log_softmax_backward(foreign, foreign), boltzmax.log_softmax_backward(x, x))
-    # An output of foreign order is refused, rather than filled with nonsense.
+    # An output in foreign byte order is refused.
     out = np.full_like(foreign, 7)
     with pytest.raises(TypeError, match=f"out has dtype {foreign.dtype}"):
         boltzmax.softmax(x, out=out)
@@ -96,7 +96,7 @@ def test_subclasses_return_plain_arrays(op: str) -> None:
 
 @pytest.mark.parametrize("op", ulp.OPS)
 def test_matrix(op: str) -> None:
-    """np.matrix has two axes whatever is done to it, and works as the array that it holds."""
+    """np.matrix, which always has two axes, works like a plain array."""
     x = normal(3, 4)
     with warnings.catch_warnings(action="ignore"):
         matrix = np.matrix(x)
@@ -104,8 +104,8 @@ def test_matrix(op: str) -> None:
 
 
 @pytest.mark.parametrize("op", ulp.OPS)
-def test_masked_arrays_are_not_read_as_if_they_had_no_mask(op: str) -> None:
-    """What is masked must not count: they are refused, with a word on what to pass instead."""
+def test_masks_of_masked_arrays_are_not_ignored(op: str) -> None:
+    """They are refused, and the message suggests ``where=~mask``."""
     x = normal(3, 4)
     with pytest.raises(TypeError, match="pass its data, and where=~mask"):
         getattr(boltzmax, op)(np.ma.MaskedArray(x, mask=x > 1))
@@ -204,7 +204,7 @@ def test_advice_for_objects_that_can_be_converted(op: str) -> None:
         for name, args in calls:
             with pytest.raises(TypeError, match=f"^{name} {words}"):
                 function(*args)
-    # The advice is good.
+    # The advice works.
     x = OnlyDLPack(normal(3))
     assert np.shape(boltzmax.softmax(np.from_dlpack(x))) == (3,)
 
@@ -328,7 +328,7 @@ def test_gradients_without_a_common_dtype(op: str) -> None:
 
 
 def test_nothing_is_kept_alive() -> None:
-    """No reference to inputs or outputs is leaked, on success or on error."""
+    """No reference to inputs or outputs leaks, on success or on error."""
     x, out, where = normal(5, 6), normal(5, 6), np.ones((5, 6), bool)
     temperature = np.ones(5)
 

@@ -51,7 +51,7 @@ def test_into_any_layout(isa: str, dtype: np.dtype[Any], op: str) -> None:
             assert out.tobytes() == expected.tobytes()
 
 
-def test_around_a_strided_out_nothing_is_written(isa: str, dtype: np.dtype[Any]) -> None:
+def test_nothing_between_strided_elements_is_written(isa: str, dtype: np.dtype[Any]) -> None:
     x = uneven((5, 33), dtype)
     buffer = np.full((5, 66), 7, dtype)
     boltzmax.softmax(x, out=buffer[:, ::2])
@@ -280,7 +280,7 @@ def test_read_only_input_is_fine() -> None:
     assert np.array_equal(boltzmax.softmax(x), expected)
 
 
-def test_input_is_left_alone(isa: str, dtype: np.dtype[Any]) -> None:
+def test_input_is_not_modified(isa: str, dtype: np.dtype[Any]) -> None:
     x = uneven((5, 67), dtype)
     before = x.tobytes()
     where = np.ones(x.shape, bool)

@@ -18,7 +18,7 @@ pytest.importorskip("sklearn")
 from boltzmax.sklearn import HierarchicalSoftmaxClassifier, SoftmaxClassifier
 from boltzmax.sklearn.samples import Coordinates, Features, Samples
 
-# ---- what is left out ----
+# ---- constant features ----
 
 
 def without_spread(n: int, dtype: type) -> dict[str, Array]:

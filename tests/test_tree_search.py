@@ -166,7 +166,7 @@ def test_beam_of_any_size() -> None:
 @both
 @every_choice
 def test_rows_with_nan(tree: Tree, dtype: str, isa: str) -> None:
-    """Probabilities are NaN, there are no top classes, and the other rows do not mind."""
+    """Probabilities are NaN, there are no top classes, and other rows are not affected."""
     layer = layer_on(tree, dtype=dtype)
     hidden = rows_for(layer, 3)[0]
     good = layer.topk(hidden, 2), layer.log_prob_all(hidden), layer.predict_node(hidden, 0.5)

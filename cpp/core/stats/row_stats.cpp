@@ -93,7 +93,7 @@ class Worker {
     return weighted / weights;
   }
 
-  // Elements of -inf or NaN exceed nothing: they fill what is left of the top, in their order.
+  // Elements of -inf or NaN exceed nothing: they fill the remaining ranks, in order of their index.
   void Fill(size_t r, std::vector<Candidate>& best) {
     if (best.size() == p_.k) return;
     found_.clear();

@@ -20,9 +20,10 @@ FileName = str | os.PathLike[str]
 def replacing(target: Path) -> Iterator[Path]:
     """Yield a temporary path next to `target`, which it replaces if nothing is raised.
 
-    What replaces a file has its mode, and its owner, group and extended attributes where the system
-    allows that; a new file has the mode that the umask leaves.  Until then nobody else may read it.
-    Of a symbolic link, the file it points to is replaced, or made.
+    The new file keeps the mode of the old one, and its owner, group and extended attributes where
+    the system allows that; without an old one, its mode follows the umask.  Nobody else may read
+    the temporary file.  If `target` is a symbolic link, the file it points to is replaced or
+    created.
     """
     target = Path(os.path.realpath(target))
     old = _status(target)

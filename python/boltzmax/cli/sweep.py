@@ -103,7 +103,7 @@ def print_curves(curves: Iterable[Curve]) -> None:
 
 
 def write(curves: Iterable[Curve], environment: dict[str, Any], path: Path) -> None:
-    """Write a JSON file, a curve in each line."""
+    """Write a JSON file, one curve per line."""
     write_json(path, environment, "curves", map(asdict, curves))
 
 

@@ -56,7 +56,7 @@ def least(
 ) -> dict[str, float]:
     """Return the least of what `interleave` measures for each task.
 
-    Whatever else the machine does can only add to a time.
+    Other load on the machine can only add to a time.
     """
     times = interleave(tasks, rounds, sample, rest)
     return {name: float(values.min()) for name, values in times.items()}

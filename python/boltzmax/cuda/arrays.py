@@ -37,7 +37,7 @@ ITEM = {"float16": 2, "bfloat16": 2, "float32": 4, "float64": 8, "bool": 1, "int
 
 
 def why_unavailable() -> str:
-    """Return why there is no device to use; an empty string if there is one.
+    """Return the reason why no device can be used; an empty string if one can.
 
     Examples
     --------

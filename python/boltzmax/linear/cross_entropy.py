@@ -25,7 +25,7 @@ from boltzmax.losses.registry import Loss, register
 Array = NDArray[Any]
 Floats = NDArray[np.float64]
 
-SCRATCH = 2**18  # numbers in the buffer for a product that is added to something
+SCRATCH = 2**18  # numbers in the buffer for a product that is added to a sum
 
 
 def linear_cross_entropy(

@@ -308,7 +308,7 @@ def _drawn_from_largest(scores: Scores, x: Array, level: Floats) -> NDArray[np.i
 
 
 def summed_tile(scores: Scores, x: Array, tile: slice) -> tuple[Floats, Array]:
-    """Return the logsumexp of a tile alone, and its scores."""
+    """Return the logsumexp of one tile, and its scores."""
     totals = Totals(len(x))
     s = scores.read_tile(x, tile, 0, NO_SHARES.of((), tile, scores.dtype), totals)
     return totals.lse, s

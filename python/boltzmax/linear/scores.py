@@ -30,11 +30,11 @@ Array = NDArray[Any]
 Floats = NDArray[np.float64]
 Rows = slice | NDArray[np.int64]
 
-# Numbers in a tile of logits: between these, and otherwise this part of all logits.
+# Numbers in a tile of logits: this fraction of all logits, between these bounds.
 SMALLEST_TILE, LARGEST_TILE, _PART = 2**17, 2**20, 96
-# Calls of at most this many logits are read, multiplied and answered in one compiled function.
+# One compiled function handles calls of at most this many logits.
 SMALL = 2**17
-# Fewer rows than this make slow matrix products; more classes than this make no faster ones.
+# Matrix products are slow with fewer rows than this, and no faster with more classes than this.
 FEW_ROWS, MANY_CLASSES = 64, 1024
 
 
@@ -73,7 +73,7 @@ class Scores:
         size = min(self.hidden.dtype.itemsize, self.weight.dtype.itemsize)
         part = n * self.n_classes * size // (_PART * self.dtype.itemsize)
         room = min(max(part, SMALLEST_TILE), LARGEST_TILE)
-        whole = self.n_classes * 2 * FEW_ROWS <= room  # the logits are needed once only
+        whole = self.n_classes * 2 * FEW_ROWS <= room  # each logit is computed once only
         rows = room // self.n_classes if whole else max(math.isqrt(room // 2), room // MANY_CLASSES)
         if self.rows is not None or self.hidden.dtype != self.dtype:  # rows are copied
             rows = min(rows, max(room // (4 * self.width + 1), FEW_ROWS))

@@ -21,7 +21,7 @@ Array = NDArray[Any]
 Doubles = NDArray[np.float64]
 
 BLOCK = 1 << 22  # elements of a temporary
-CONVERTED, ROWS = 1 << 16, 64  # elements, and at least so many rows, of one that is used at once
+CONVERTED, ROWS = 1 << 16, 64  # elements, and least rows, of a temporary that is used once
 _RANGE = 0.1  # a scale is at least this share of the largest distance from the centre
 _ROUNDINGS = 32  # see `Features.noise`
 
@@ -43,7 +43,7 @@ class Samples:
 
 
 def row_blocks(n_rows: int, width: int, most: int | None = None) -> list[slice]:
-    """Return slices of rows, so many that a copy of them, `width` numbers each, stays small."""
+    """Return slices of rows, such that a copy of a slice, `width` numbers per row, stays small."""
     step = max(1, (BLOCK if most is None else most) // max(width, 1))
     return [slice(start, min(start + step, n_rows)) for start in range(0, n_rows, step)]
 
@@ -64,7 +64,7 @@ def _converted(x: Any, dtype: DTypeLike) -> Iterator[tuple[slice, Any]]:
             shape = (rows.stop - rows.start, x.shape[1])
             yield rows, sparse.csr_array((data, indices, indptr), shape)
         return
-    # Few enough for the cache, but not so few that to add up what they give takes long.
+    # Few enough for the cache, but enough that summing the results does not dominate.
     most = min(max(CONVERTED, ROWS * x.shape[1]), BLOCK)
     for rows in row_blocks(x.shape[0], x.shape[1], most):
         yield rows, x[rows].astype(dtype)
@@ -171,7 +171,7 @@ def _ends(x: Any) -> tuple[Doubles, Doubles]:
     if not sparse.issparse(x):
         return x.min(axis=0).astype(np.float64), x.max(axis=0).astype(np.float64)
     low, high = np.full((2, x.shape[1]), [[np.inf], [-np.inf]])
-    for rows in stored_blocks(x):  # `min_max_axis` copies what it looks at
+    for rows in stored_blocks(x):  # `min_max_axis` copies its input
         least, largest = min_max_axis(x[rows], axis=0)
         np.minimum(low, least, out=low)
         np.maximum(high, largest, out=high)

@@ -20,8 +20,8 @@ Floats = NDArray[np.float64]
 Indices = NDArray[np.int64]
 
 _ROUNDS = 10  # of 2-means; it stops by itself when no class changes sides
-BATCH = 1 << 20  # how many numbers a batch of groups may hold: 8 MiB of float64
-# Up to here a group may begin at any class; with more classes at one of 16 places per group.
+BATCH = 1 << 20  # most numbers in a batch of groups: 8 MiB of float64
+# Up to this many classes a group may begin at any class; with more, at one of 16 places per group.
 FEW_CLASSES = 2048
 _PLACES_PER_GROUP = 16
 
