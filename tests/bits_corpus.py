@@ -25,6 +25,8 @@ import numpy.typing as npt
 import boltzmax
 import boltzmax.special
 from boltzmax.losses.registry import LOSSES
+from layer_samples import MADE_OF
+from operations import GRADIENTS, OPERATIONS
 
 Array = npt.NDArray[Any]
 Case = tuple[tuple[Any, ...], dict[str, Any]]
@@ -234,8 +236,8 @@ def linear_query(draw: Draw, name: str) -> Case:
 
 
 FUNCTIONS: dict[str, Callable[[Draw, str], Case]] = {
-    **dict.fromkeys(("softmax", "log_softmax", "logsumexp"), family),
-    **dict.fromkeys(("softmax_backward", "log_softmax_backward"), backward),
+    **dict.fromkeys(OPERATIONS, family),
+    **dict.fromkeys(GRADIENTS, backward),
     **{f"special.{name}": scipy_like for name in boltzmax.special.__all__},
     **dict.fromkeys(("balanced_softmax", "class_weights", "logit_adjustment"), counts),
     "resample_indices": labels,
@@ -249,7 +251,7 @@ FUNCTIONS |= dict.fromkeys(
 )
 
 
-# ---- trees ----
+# ---- layers ----
 
 LAYER_CALLS = (
     *("log_prob", "loss", "loss_with_grad", "log_prob_all", "node_log_prob", "predict_node"),
@@ -264,11 +266,12 @@ def tree(draw: Draw, n: int) -> boltzmax.Tree:
     return boltzmax.Tree.balanced(n, arity=draw.one_of(2, 4))
 
 
-def layer_call(draw: Draw, method: str) -> tuple[str, Callable[[], Any]]:
+def layer_call(draw: Draw, layer: Any, method: str) -> tuple[str, Callable[[], Any]]:
     """A call of a method; a step also returns the weights that it has changed."""
     n, classes, d = int(draw.rng.integers(0, 20)), draw.length() + 1, int(draw.rng.integers(1, 70))
     kind = draw.one_of("float32", "float64")
-    model = boltzmax.HierarchicalSoftmax(tree(draw, classes), d, dtype=kind, seed=0)
+    made_of = tree(draw, classes) if MADE_OF[layer] is boltzmax.Tree.balanced else classes
+    model = layer(made_of, d, dtype=kind, seed=0)
     hidden, target = draw.numbers(n, d, dtype=kind), draw.rng.integers(0, classes, n)
     given: list[Any] = [hidden]
     if method in ("log_prob", "loss", "loss_with_grad"):
@@ -284,7 +287,7 @@ def layer_call(draw: Draw, method: str) -> tuple[str, Callable[[], Any]]:
         found = getattr(model, method)(*given)
         return (found, model.weight, model.bias) if method.endswith("_step") else found
 
-    return f"HierarchicalSoftmax.{method} {kind} {(n, classes, d)}", call
+    return f"{layer.__name__}.{method} {kind} {(n, classes, d)}", call
 
 
 # ---- all calls and their results ----
@@ -311,10 +314,12 @@ def calls() -> Iterator[tuple[str, str, Callable[[], Any]]]:
         for _ in range(CALLS):
             case = arguments(draw, name)
             yield name, described(name, case), partial(function, *case[0], **case[1])
-    draw = Draw("HierarchicalSoftmax")
-    for _ in range(2 * CALLS // len(LAYER_CALLS)):
-        for method in LAYER_CALLS:
-            yield "HierarchicalSoftmax", *layer_call(draw, method)
+    for layer in MADE_OF:
+        draw = Draw(layer.__name__)
+        methods = [method for method in LAYER_CALLS if hasattr(layer, method)]
+        for _ in range(2 * CALLS // len(methods)):
+            for method in methods:
+                yield layer.__name__, *layer_call(draw, layer, method)
 
 
 def parts(found: Any) -> Iterator[Array]:

@@ -13,6 +13,7 @@ import numpy.typing as npt
 import boltzmax
 import boltzmax.special
 from boltzmax.losses.registry import LOSSES, Loss
+from layer_samples import MADE_OF
 from loss_oracles import ORACLES
 from operations import GRADIENTS, OPERATIONS
 
@@ -110,9 +111,9 @@ def others(x: Array, numbers: Any = 1.0) -> Calls:
     yield "linear_log_prob", partial(boltzmax.linear_log_prob, *layer, given.target, bias)
     yield "linear_topk", partial(boltzmax.linear_topk, *layer, 2, bias)
     yield "linear_sample", partial(boltzmax.linear_sample, *layer, 0, bias)
-    rows, tree = x.reshape(given.target.size, given.k), boltzmax.Tree.huffman([4, 2, 1, 1])
-    yield from layers(boltzmax.HierarchicalSoftmax, tree, rows, numbers)
-    yield from layers(boltzmax.LinearSoftmax, 4, rows, numbers)
+    rows = x.reshape(given.target.size, given.k)
+    for kind, classes in MADE_OF.items():
+        yield from layers(kind, classes(4), rows, numbers)
 
 
 def layers(kind: Any, classes: Any, hidden: Array, numbers: Any) -> Calls:

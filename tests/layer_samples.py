@@ -39,6 +39,9 @@ def on_device(tree: Tree) -> Callable[..., Any]:
     return make
 
 
+# What a public layer of so many classes is made of, by its class.
+MADE_OF: dict[Any, Callable[[int], Any]] = {HierarchicalSoftmax: Tree.balanced, LinearSoftmax: int}
+
 LAYERS: dict[str, Callable[..., Any]] = {
     "huffman tree": lambda **options: filled(HierarchicalSoftmax(HUFFMAN, D, seed=0, **options)),
     "tree of fives": lambda **options: filled(HierarchicalSoftmax(FIVES, D, seed=0, **options)),

@@ -66,8 +66,8 @@ def test_axis_kinds(isa: str, op: str) -> None:
 def test_empty_tuple_of_axes_reduces_nothing(op: str) -> None:
     """As in NumPy's reductions, every element is one row."""
     x = normal(2, 3)
-    expected = {"softmax": np.ones((2, 3)), "log_softmax": np.zeros((2, 3)), "logsumexp": x}[op]
-    assert np.array_equal(getattr(boltzmax, op)(x, axis=()), expected)
+    function = getattr(boltzmax, op)
+    assert np.array_equal(function(x, axis=()), function(x[..., None]).reshape(x.shape))
 
 
 def test_keepdims() -> None:

@@ -18,6 +18,7 @@ import boltzmax.special
 import every_function
 from boltzmax.losses.registry import LOSSES
 from conftest import RunPython
+from layer_samples import MADE_OF
 from operations import GRADIENTS, MAPS
 
 CALLS = 1000  # per case: thousands per function
@@ -31,7 +32,6 @@ weight, hidden = np.random.default_rng(1).standard_normal((12, 6)), np.ones((3, 
 counts, classes = np.arange(1, 13), np.array([1, 0, 11])
 tree = boltzmax.Tree.huffman(counts)
 layer = boltzmax.HierarchicalSoftmax(tree, 6, dtype=np.float64)
-full = boltzmax.LinearSoftmax(12, 6, dtype=np.float64)
 vectors, ids = np.ones((5, 6)), np.array([4, 0, 4])
 
 
@@ -44,6 +44,22 @@ def refused(function: Callable[..., object], *args: object, **kwargs: object) ->
             raise AssertionError(f"{function} accepts {args}, {kwargs}")
 
     return call
+
+
+def of_layer(kind: Any, made_of: Any) -> list[Call]:
+    """Calls of the methods that every output layer has."""
+    full = kind(made_of, 6, dtype=np.float64)
+    return [
+        lambda: kind(made_of, 6),
+        lambda: full.log_prob(hidden, classes),
+        lambda: full.log_prob_all(hidden),
+        lambda: full.loss_with_grad(hidden, classes),
+        lambda: full.topk(hidden, 3),
+        lambda: full.sgd_step(hidden, classes, lr=1e-3),
+        lambda: full.adagrad_step(hidden, classes, lr=1e-3),
+        refused(full.log_prob, hidden, [0, 1, 12]),
+        refused(full.sgd_step, hidden, classes[:2], lr=1.0),
+    ]
 
 
 def calls_of_map(function: Callable[..., object]) -> list[Call]:
@@ -157,17 +173,6 @@ CASES: dict[str, list[Call]] = {
         refused(layer.topk, hidden, 0),
         refused(layer.sgd_step, hidden, classes[:2], lr=1.0),
     ],
-    "LinearSoftmax": [
-        lambda: boltzmax.LinearSoftmax(12, 6),
-        lambda: full.log_prob(hidden, classes),
-        lambda: full.log_prob_all(hidden),
-        lambda: full.loss_with_grad(hidden, classes),
-        lambda: full.topk(hidden, 3),
-        lambda: full.sgd_step(hidden, classes, lr=1e-3),
-        lambda: full.adagrad_step(hidden, classes, lr=1e-3),
-        refused(full.log_prob, hidden, [0, 1, 12]),
-        refused(full.sgd_step, hidden, classes[:2], lr=1.0),
-    ],
     "get_num_threads": [boltzmax.get_num_threads],
     "set_num_threads": [
         lambda: boltzmax.set_num_threads(boltzmax.get_num_threads()),
@@ -189,11 +194,11 @@ for _loss in LOSSES.values():  # those without specific cases
     _given = every_function.Arguments(x).of_loss(_loss)[0][0]
     for _function in (_loss.function, _loss.with_grad):
         CASES.setdefault(_function.__name__, [partial(_function, *_given)])
+for _kind, _made_of in MADE_OF.items():
+    CASES.setdefault(_kind.__name__, of_layer(_kind, _made_of(12)))
 # Slow although they are small: fewer calls suffice.
-SLOW = {"Tree", "HierarchicalSoftmax", "LinearSoftmax", "config", "resample_indices"} | {
-    "linear_sample",
-    "get_include",
-    "get_cmake_dir",
+SLOW = {"Tree", "config", "resample_indices", "linear_sample", "get_include", "get_cmake_dir"} | {
+    kind.__name__ for kind in MADE_OF
 }
 
 

@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from boltzmax import HierarchicalSoftmax, LinearSoftmax, Tree
 from layer_samples import (
+    MADE_OF,
     D,
     V,
     all_layers,
@@ -160,9 +160,9 @@ def test_bad_probabilities(make: Callable[..., Any], p: float) -> None:
     refused(make(), ValueError, message, "topk", HIDDEN, 1, min_prob=p)
 
 
-@pytest.mark.parametrize("kind", [HierarchicalSoftmax, LinearSoftmax])
+@pytest.mark.parametrize("kind", MADE_OF)
 def test_construction(kind: Any) -> None:
-    first = Tree.balanced(V) if kind is HierarchicalSoftmax else V
+    first = MADE_OF[kind](V)
     for n in (0, -1):
         with pytest.raises(ValueError, match=f"^n_features must be at least 1, got {n}$"):
             kind(first, n)
