@@ -342,3 +342,13 @@ def test_help_ends_with_examples_that_parse(
         argv = shlex.split(arguments)
         assert argv[: len(command)] == command
         make_parser().parse_args(argv)
+
+
+@pytest.mark.parametrize(
+    "argv",
+    ["text --seed -1", "text --epochs -1", "demo --seed -3", "demo --epochs 0"],
+)
+def test_integers_out_of_range(argv: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit, match="2"):
+        main(argv.split())
+    assert "invalid integer of at least" in capsys.readouterr().err

@@ -340,3 +340,12 @@ def test_strided_numbers_per_class() -> None:
             np.testing.assert_array_equal(found, function(**given, bias=plain, softcap=softcap))
     found, expected = (boltzmax.linear_topk(hidden, weight, 2, b) for b in (strided, plain))
     np.testing.assert_array_equal(found, expected)
+
+
+@pytest.mark.parametrize("name", ["keepdims", "return_sign"])
+def test_flags_have_one_truth(name: str) -> None:
+    """An array is no flag; nothing is written."""
+    out = np.full(4, 7.0)
+    with pytest.raises(ValueError, match=f"^{name} must be True or False, got "):
+        boltzmax.logsumexp(np.zeros((4, 3)), out=out, **{name: np.array([1, 2])})
+    assert (out == 7).all()

@@ -98,3 +98,16 @@ def test_threads_do_not_matter() -> None:
         results.append(boltzmax.row_stats(logits).entropy)
     boltzmax.set_num_threads(before)
     assert all(np.array_equal(results[0], r) for r in results)
+
+
+def test_entropy_of_peaked_rows(isa: str) -> None:
+    """A small entropy keeps its digits: it is a sum of small terms."""
+    rng = np.random.default_rng(0)
+    x = (rng.normal(size=(3000, 256)) * 40).round(1).astype(np.float32)
+    log_p = boltzmax.log_softmax(x.astype(np.longdouble))
+    with np.errstate(invalid="ignore"):
+        exact = -np.where(np.isinf(log_p), 0, np.exp(log_p) * log_p).sum(axis=1)
+    assert (exact < 1e-3).any()
+    assert (exact > 0.1).any()
+    got = boltzmax.row_stats(x).entropy
+    np.testing.assert_allclose(got, exact.astype(np.float64), rtol=2e-5, atol=1e-30)

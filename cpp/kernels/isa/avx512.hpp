@@ -14,7 +14,7 @@ template <>
 struct Vec<float> {
   using Scalar = float;
   static constexpr size_t kPart = 4;
-  static constexpr size_t kInOrder = 24;
+  static constexpr size_t kInOrder = 40;
   using Mask = __mmask16;
   static constexpr size_t kLanes = 16;
   static constexpr size_t kUnroll = 8;

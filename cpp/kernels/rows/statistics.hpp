@@ -20,8 +20,8 @@ inline V SumOfProducts(const Block<V, U>& a, const Block<V, U>& b) {
 }
 
 // The mean sum_j x_j exp(x_j) / sum_j exp(x_j), less the maximum. It is taken about a number near the maximum, so that
-// nothing cancels: about the guess; or, where that was poor or -inf was multiplied by 0, about the maximum itself
-// (kCareful).
+// little cancels: about the guess; or about the maximum itself (kCareful), where the guess was poor, -inf was multiplied by
+// 0, or the largest term is so large a share of the sum that the entropy is small and keeps its digits only so.
 template <bool kScaled, bool kCareful = false, class Src>
 inline RowSum ReduceMean(const Src& x, size_t n, double temperature, bool far, double* mean) {
   using V = typename Src::V;
@@ -43,8 +43,9 @@ inline RowSum ReduceMean(const Src& x, size_t n, double temperature, bool far, d
                                         }},
                                         far);
   const double total = moment.Total().hi;
-  const bool poor =
-      !(sum.max - static_cast<double>(guess) <= 64.0 * (kScaled ? temperature : 1.0)) || total - total != 0.0;
+  const double from_guess = sum.max - static_cast<double>(guess);
+  const bool poor = !(from_guess <= 64.0 * (kScaled ? temperature : 1.0)) || total - total != 0.0 ||
+                    (from_guess > 0.0 && IsPeaked(sum, kPeaked));
   if constexpr (!kCareful) {
     if (poor && !IsDegenerate(sum)) return ReduceMean<kScaled, true>(x, n, temperature, far, mean);
   }

@@ -238,6 +238,14 @@ def check_count(value: Any, name: str, least: int, most: int | None = None) -> i
     return count
 
 
+def as_flag(value: Any, name: str) -> bool:
+    """Return the truth of `value`, which must have one."""
+    try:
+        return bool(value)
+    except ValueError:
+        raise ValueError(f"{name} must be True or False, got {value!r}") from None
+
+
 def as_number(value: Any, name: str) -> float:
     """Return `value` as a float if it is a single real number."""
     if type(value) is float:

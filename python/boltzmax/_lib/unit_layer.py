@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import math
-import operator
 from abc import ABC, abstractmethod
 from typing import Any, ClassVar, NamedTuple, Self
 
 import numpy as np
 from numpy.typing import ArrayLike, DTypeLike
 
+from boltzmax._lib.arguments import as_flag, check_count
 from boltzmax._lib.files import FileName, read_npz, write_npz
 from boltzmax._lib.output_layer import (
     Array,
@@ -62,9 +62,7 @@ class UnitLayer(ABC):
         dtype: DTypeLike,
         seed: int | np.random.Generator | None,
     ) -> None:
-        self.n_features = operator.index(n_features)
-        if self.n_features < 1:
-            raise ValueError(f"n_features must be at least 1, got {n_features}")
+        self.n_features = check_count(n_features, "n_features", 1)
         self.dtype = np.dtype(dtype)
         if self.dtype not in (np.float32, np.float64):
             raise TypeError(f"dtype must be float32 or float64, got {self.dtype}")
@@ -75,7 +73,7 @@ class UnitLayer(ABC):
             kind = np.float32 if self.dtype == np.float32 else np.float64
             self.weight[:] = rng.standard_normal(shape, kind)
             self.weight /= math.sqrt(self.n_features)
-        self.bias: Array | None = np.zeros(n_units, self.dtype) if bias else None
+        self.bias: Array | None = np.zeros(n_units, self.dtype) if as_flag(bias, "bias") else None
         self._squares: Doubles | None = None  # Adagrad's sums, once it is used
 
     @property

@@ -19,6 +19,7 @@ from boltzmax import _core
 from boltzmax._lib.arguments import (
     SUPPORTED,
     as_array,
+    as_flag,
     as_input,
     checked_out,
     clashes,
@@ -142,6 +143,7 @@ def logsumexp(
     out: Array | None = None,
 ) -> Any:
     """Compute `boltzmax.logsumexp`."""
+    keepdims, return_sign = as_flag(keepdims, "keepdims"), as_flag(return_sign, "return_sign")
     call = read_call("logsumexp", x, axis, where, temperature, dtype)
     weights = None if b is None else _weights(b, call.x)
     if call.is_cold:

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from boltzmax import _core
-from boltzmax._lib.arguments import check_count, check_temperature, quietly
+from boltzmax._lib.arguments import as_flag, check_count, check_temperature, quietly
 from boltzmax._lib.logits import read_logits
 from boltzmax._lib.numbers import loss_dtype
 from boltzmax._lib.targets import NO_CLASS, Wanted, checked_targets
@@ -143,7 +143,7 @@ def _evaluate(
 ) -> RowStats:
     """Return the statistics of any logits."""
     scores = read_logits(logits, axis)
-    temperature = check_temperature(temperature)
+    temperature, entropy = check_temperature(temperature), as_flag(entropy, "entropy")
     wanted = min(check_count(k, "k", 0), scores.classes)
     label: NDArray[np.int64] | None = None
     if target is not None:

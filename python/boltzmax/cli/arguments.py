@@ -41,11 +41,16 @@ def shape(text: str) -> tuple[int, ...]:
     return sizes
 
 
-def threads(text: str) -> int:
-    """Parse a number of threads."""
-    if (number := int(text)) < 1:
-        raise ValueError
-    return number
+def at_least(least: int) -> Callable[[str], int]:
+    """Return a parser of integers that are not less than `least`."""
+
+    def integer(text: str) -> int:
+        if (number := int(text)) < least:
+            raise ValueError
+        return number
+
+    integer.__name__ = f"integer of at least {least}"  # argparse shows it in its messages
+    return integer
 
 
 def list_of(parse: Callable[[str], Any]) -> Callable[[str], list[Any]]:

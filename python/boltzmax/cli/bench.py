@@ -16,7 +16,7 @@ import numpy as np
 from boltzmax._lib.config import config
 from boltzmax._lib.console import CommandError, output_path, print_table, require, write_json
 from boltzmax.cli import peers, sweep
-from boltzmax.cli.arguments import add_command, figure_path, list_of, one_of, shape, threads
+from boltzmax.cli.arguments import add_command, at_least, figure_path, list_of, one_of, shape
 from boltzmax.cli.peers import Case
 from boltzmax.cli.timing import least
 
@@ -63,7 +63,7 @@ def add_parser(commands: Any) -> None:
     add_list("--functions", one_of(peers.FUNCTIONS), peers.FUNCTIONS, "softmax,logsumexp")
     add_list("--shapes", shape, None, "64x1000,256x32000; the last axis is reduced")
     add_list("--dtypes", one_of(peers.DTYPES), None, "float32,float16")
-    add_list("--threads", threads, [1], "1,2")
+    add_list("--threads", at_least(1), [1], "1,2")
     parser.add_argument(
         "--sweep",
         action="store_true",

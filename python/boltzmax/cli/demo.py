@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from boltzmax._core import softmax
 from boltzmax._lib.console import print_table, progress, require
-from boltzmax.cli.arguments import add_command
+from boltzmax.cli.arguments import add_command, at_least
 from boltzmax.losses.cross_entropy import cross_entropy, cross_entropy_with_grad
 
 Array = NDArray[np.float64]
@@ -57,8 +57,8 @@ def add_parser(commands: Any) -> None:
     parser = add_command(
         commands, "demo", run, "train a classifier of handwritten digits", "--epochs 20 --seed 1"
     )
-    parser.add_argument("--epochs", type=int, default=60, help="60 by default")
-    parser.add_argument("--seed", type=int, default=0, help="of the split and the order, 0")
+    parser.add_argument("--epochs", type=at_least(1), default=60, help="60 by default")
+    parser.add_argument("--seed", type=at_least(0), default=0, help="of the split and the order, 0")
 
 
 def run(args: argparse.Namespace) -> None:

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from boltzmax._lib.console import CommandError, print_table, progress
 from boltzmax._lib.output_layer import OutputLayer
-from boltzmax.cli.arguments import add_command
+from boltzmax.cli.arguments import add_command, at_least
 from boltzmax.linear.layer import LinearSoftmax
 from boltzmax.trees.hierarchical import HierarchicalSoftmax
 from boltzmax.trees.tree import Tree
@@ -50,10 +50,12 @@ def add_parser(commands: Any) -> None:
         default="both",
         help="what maps features to words, both by default; --output is its former name",
     )
-    parser.add_argument("--epochs", type=int, default=3, help="3 by default")
-    parser.add_argument("--vocabulary", type=int, default=5000, help="words at most, 5000")
+    parser.add_argument("--epochs", type=at_least(1), default=3, help="3 by default")
+    parser.add_argument("--vocabulary", type=at_least(2), default=5000, help="words at most, 5000")
     parser.add_argument("--prompt", default="the value of the", help="words to continue")
-    parser.add_argument("--seed", type=int, default=0, help="of the weights and the order, 0")
+    parser.add_argument(
+        "--seed", type=at_least(0), default=0, help="of the weights and the order, 0"
+    )
 
 
 def split(text: str) -> list[str]:

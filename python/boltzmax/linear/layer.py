@@ -2,7 +2,6 @@ r"""The full softmax layer: a linear score for every class, without the matrix o
 
 from __future__ import annotations
 
-import operator
 from typing import Any, Self
 
 import numpy as np
@@ -100,9 +99,7 @@ class LinearSoftmax(UnitLayer):
         dtype: DTypeLike = np.float32,
         seed: int | np.random.Generator | None = None,
     ) -> None:
-        self._n_classes = operator.index(n_classes)
-        if self._n_classes < 1:
-            raise ValueError(f"n_classes must be at least 1, got {n_classes}")
+        self._n_classes = check_count(n_classes, "n_classes", 1)
         super().__init__(self._n_classes, n_features, bias, dtype, seed)
 
     @property
@@ -285,8 +282,8 @@ class LinearSoftmax(UnitLayer):
         count, least = check_count(k, "k", 1, self.n_classes), read_min_prob(min_prob)
         x, (weight, bias) = self._hidden(hidden), self._parameters()
         ids, log_probs = linear_topk(x, weight, count, bias)
-        found = log_probs >= least
-        if not found.all():  # also in rows of NaN
+        found = (log_probs >= least) & ~np.isnan(log_probs).any(axis=1, keepdims=True)
+        if not found.all():
             ids[~found], log_probs[~found] = -1, -np.inf
         return ids, log_probs
 

@@ -7,7 +7,7 @@ from typing import Any
 from numpy.typing import ArrayLike, NDArray
 
 from boltzmax import _core
-from boltzmax._lib.arguments import quietly, read_empty
+from boltzmax._lib.arguments import as_flag, quietly, read_empty
 from boltzmax._lib.numbers import broadcast_array, gradient_like, scores
 from boltzmax.losses.reduction import REDUCTIONS, checked_reduction
 from boltzmax.losses.registry import Loss, register
@@ -134,7 +134,9 @@ def _divergence(
     x = scores(log_q, "log_q")
     truth = broadcast_array(p, x.shape, "p", "log_q")
     gradient = gradient_like(x, out) if with_grad else None
-    return _core.kl_divergence(x, truth, bool(log_target), reduction, empty, with_grad, gradient)
+    return _core.kl_divergence(
+        x, truth, as_flag(log_target, "log_target"), reduction, empty, with_grad, gradient
+    )
 
 
 register(Loss(kl_divergence, kl_divergence_with_grad, _REDUCTIONS, per_element=True))
