@@ -16,7 +16,7 @@ import boltzmax
 
 HERE = Path(__file__).parent
 sys.path.insert(0, str(HERE / "_ext"))
-listings = importlib.import_module("listings")
+importlib.import_module("listings").write(HERE / "api")  # before Sphinx looks for pages
 
 project = "boltzmax"
 author = "The boltzmax developers"
@@ -113,13 +113,7 @@ def skip_what_is_inherited(
     return True if theirs or name.endswith("_request") else None
 
 
-def write_listings(app: Sphinx) -> None:
-    """Write the pages that list operations and losses."""
-    listings.write(HERE / "api")
-
-
 def setup(app: Sphinx) -> None:
     """Register these functions."""
-    app.connect("builder-inited", write_listings, priority=100)  # before autosummary reads them
     app.connect("include-read", redirect_links)
     app.connect("autodoc-skip-member", skip_what_is_inherited)
