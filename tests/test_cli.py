@@ -260,7 +260,7 @@ def test_runs_as_a_module(spawn: Spawn) -> None:
     [
         (["dance"], "invalid choice"),
         (["bench", "--shapes", "64xy"], "invalid shape list value: '64xy'"),
-        (["bench", "--threads", "0"], "invalid threads list value: '0'"),
+        (["bench", "--threads", "0"], "invalid integer of at least 1 list value: '0'"),
         (["bench", "--dtypes", "float32,int8"], "'int8' is not one of float32"),
         (["bench", "--functions", "tanh"], "'tanh' is not one of softmax"),
         (["bench", "--plot", "figure.doc"], "not one of .png"),

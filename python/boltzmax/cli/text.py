@@ -51,7 +51,7 @@ def add_parser(commands: Any) -> None:
         help="what maps features to words, both by default; --output is its former name",
     )
     parser.add_argument("--epochs", type=at_least(1), default=3, help="3 by default")
-    parser.add_argument("--vocabulary", type=at_least(2), default=5000, help="words at most, 5000")
+    parser.add_argument("--vocabulary", type=int, default=5000, help="words at most, 5000")
     parser.add_argument("--prompt", default="the value of the", help="words to continue")
     parser.add_argument(
         "--seed", type=at_least(0), default=0, help="of the weights and the order, 0"
