@@ -209,7 +209,7 @@ inline Pair<D> LogOfShort(const StripSum<Shift>& strip, const Pair<D>& rest) {
   const SumOfExp<D>& sum = strip.sum;
   if constexpr (!kNeedsLow<T>) {
     // A float has digits to spare: one formula covers every row.
-    return Normalize(LogOfTopAndRest(sum.max - sum.offset, sum.exponent, sum.top + strip.top_error, rest.hi));
+    return LogOfTopAndRest(sum.max - sum.offset, sum.exponent, sum.top + strip.top_error, rest.hi);
   } else {
     const auto usual = LogPartsOfSum<T>(sum);
     const auto is_peaked = Lt(sum.hi, sum.top * Const(kPeakedHere));

@@ -140,7 +140,7 @@ inline LogParts<D> LogPartsOfSum(const SumOfExp<D>& sum) {
 //     a + log1p(rest / top)                    where the rest is small: it keeps all its digits,
 //     (k + j) ln 2 + log(m), total = 2^j m     elsewhere.
 //
-// Both are base + 2 atanh(numerator / denominator), with one division. The sum is left to the caller: log_softmax of the
+// Both are base + 2 atanh(numerator / denominator), with one division. The result is their exact sum: log_softmax of the
 // largest element is the second term, however small it is compared with the first.
 template <class D>
 inline Pair<D> LogOfTopAndRest(const D& a, const D& k, const D& top, const D& rest) {
@@ -154,7 +154,9 @@ inline Pair<D> LogOfTopAndRest(const D& a, const D& k, const D& top, const D& re
   const D base = IfThenElse(is_small, a, j * Const(C::kLn2));
   const D s = Quotient<float>(IfThenElse(is_small, rest, m - one), IfThenElse(is_small, total + top, m + one));
   const D z = s * s;
-  return {base, MulAdd(s * z, AtanhPoly<float>(z), s + s)};
+  D error;
+  const D hi = TwoSum(base, MulAdd(s * z, AtanhPoly<float>(z), s + s), &error);
+  return {hi, error};
 }
 
 // Where the rest is not small, it is added to the largest term, which is computed here in twice the precision.
