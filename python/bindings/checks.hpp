@@ -5,6 +5,7 @@
 
 #include <string>
 
+#include "arrays.hpp"
 #include "numpy_api.hpp"
 
 namespace boltzmax {
@@ -12,6 +13,18 @@ namespace boltzmax {
 inline PyArrayObject* AsArray(const pybind11::handle& value, const char* name) {
   if (!PyArray_Check(value.ptr())) throw pybind11::type_error(std::string(name) + " must be an ndarray");
   return reinterpret_cast<PyArrayObject*>(value.ptr());
+}
+
+inline PyArrayObject* AsOptionalArray(const pybind11::handle& value, const char* name) {
+  return value.is_none() ? nullptr : AsArray(value, name);
+}
+inline char* BytesOrNull(PyArrayObject* array) { return array == nullptr ? nullptr : PyArray_BYTES(array); }
+inline npy_intp StrideOr0(PyArrayObject* array, int d) { return array == nullptr ? 0 : PyArray_STRIDE(array, d); }
+
+inline DType RequireDType(PyArrayObject* array) {
+  const auto dtype = DTypeOf(array);
+  if (!dtype) throw pybind11::type_error("no native support for this dtype");
+  return *dtype;
 }
 
 inline void Require(bool condition, const char* what) {

@@ -17,16 +17,8 @@ Numbers RequireNumbers(PyArrayObject* array) {
     if (type == NPY_CFLOAT) return {PyArray_BYTES(array), DType::kFloat32, true};
     if (type == NPY_CDOUBLE) return {PyArray_BYTES(array), DType::kFloat64, true};
   }
-  const auto dtype = DTypeOf(array);
-  if (!dtype) throw py::type_error("no native support for this dtype");
-  return {PyArray_BYTES(array), *dtype, false};
+  return {PyArray_BYTES(array), RequireDType(array), false};
 }
-
-PyArrayObject* AsOptionalArray(const py::object& object, const char* name) {
-  return object.is_none() ? nullptr : AsArray(object, name);
-}
-
-npy_intp StrideOr0(PyArrayObject* array, int d) { return array == nullptr ? 0 : PyArray_STRIDE(array, d); }
 
 // A contiguous result with one element per row.
 char* RequireResult(const py::object& object, const char* name, int type, PyArrayObject* x, int outer) {

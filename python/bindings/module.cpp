@@ -19,6 +19,7 @@
 #include "normalized.hpp"
 #include "point_losses.hpp"
 #include "recycling.hpp"
+#include "row_functions.hpp"
 #include "trees.hpp"
 #include "weighted.hpp"
 
@@ -76,6 +77,7 @@ PYBIND11_MODULE(core_of_main_interpreter, module, py::mod_gil_not_used()) {
   if (PyModule_AddFunctions(module.ptr(), boltzmax::PointLossMethods()) < 0) throw py::error_already_set();
   if (PyModule_AddFunctions(module.ptr(), boltzmax::SmallLinearMethods()) < 0) throw py::error_already_set();
   boltzmax::BindNormalized(module);
+  boltzmax::BindRowFunctions(module);
   boltzmax::BindLosses(module);
   boltzmax::BindLinear(module);
   boltzmax::BindTrees(module);

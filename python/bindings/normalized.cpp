@@ -16,14 +16,6 @@ namespace boltzmax {
 
 namespace {
 
-DType RequireDType(PyArrayObject* array) {
-  const auto dtype = DTypeOf(array);
-  if (!dtype) throw py::type_error("no native support for this dtype");
-  return *dtype;
-}
-
-npy_intp StrideOr0(PyArrayObject* array, int d) { return array == nullptr ? 0 : PyArray_STRIDE(array, d); }
-
 // The operation whose function, or whose gradient's function, has that name.
 Op OpNamed(const std::string& name, const char* OpTraits::* function) {
   for (size_t i = 0; i < kOpCount; ++i) {
@@ -38,8 +30,8 @@ void RunNormalized(const std::string& function, const py::object& x_object, cons
                    const py::object& mask_object, const py::object& temperature_object) {
   PyArrayObject* x = AsArray(x_object, "x");
   PyArrayObject* out = AsArray(out_object, "out");
-  PyArrayObject* mask = mask_object.is_none() ? nullptr : AsArray(mask_object, "mask");
-  PyArrayObject* temperature = temperature_object.is_none() ? nullptr : AsArray(temperature_object, "temperature");
+  PyArrayObject* mask = AsOptionalArray(mask_object, "mask");
+  PyArrayObject* temperature = AsOptionalArray(temperature_object, "temperature");
   const int ndim = PyArray_NDIM(x), outer = ndim - reduced;
   const Op op = OpNamed(function, &OpTraits::name);
   Require(reduced >= 0 && outer >= 0, "reduced is out of range");
@@ -54,8 +46,8 @@ void RunNormalized(const std::string& function, const py::object& x_object, cons
                      RequireDType(out),
                      PyArray_BYTES(x),
                      PyArray_BYTES(out),
-                     mask == nullptr ? nullptr : PyArray_BYTES(mask),
-                     temperature == nullptr ? nullptr : PyArray_BYTES(temperature),
+                     BytesOrNull(mask),
+                     BytesOrNull(temperature),
                      {},
                      {}};
   Require(HasKernels(problem.storage) && PyArray_ISWRITEABLE(out), "out cannot be written to");

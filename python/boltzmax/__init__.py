@@ -49,6 +49,7 @@ from boltzmax.losses.imbalance import (
 from boltzmax.losses.nll import nll_loss, nll_loss_with_grad
 from boltzmax.trees.hierarchical import HierarchicalSoftmax
 from boltzmax.trees.tree import Tree
+from boltzmax.variants.shapes import spherical_softmax
 
 __all__ = [
     "HierarchicalSoftmax",
@@ -90,6 +91,7 @@ __all__ = [
     "show_config",
     "softmax",
     "softmax_backward",
+    "spherical_softmax",
 ]
 
 _show_in(globals())

@@ -74,6 +74,20 @@ def run(
 def run_backward(
     function: str, dy: NDArray[Any], y: NDArray[Any], dx: NDArray[Any], reduced: int
 ) -> None: ...
+def run_function(
+    function: str,
+    x: NDArray[Any],
+    other: NDArray[Any] | None,
+    out: NDArray[Any],
+    reduced: int,
+    mask: NDArray[np.bool_] | None,
+    temperature: NDArray[np.float64] | None,
+    number: float = 0.0,
+    count: int = 0,
+    key: int = 0,
+    first_row: int = 0,
+    flag: bool = False,
+) -> None: ...
 def run_weighted(
     x: NDArray[Any],
     b: NDArray[Any],

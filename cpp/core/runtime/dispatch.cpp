@@ -10,23 +10,40 @@ namespace boltzmax {
 
 namespace {
 
-std::vector<const KernelTable*> UsableTables() {
-  std::vector<const KernelTable*> tables;
+// What one ISA has.
+struct IsaTables {
+  const KernelTable* kernels;
+  std::vector<const RowFamily*> families;
+};
+
+#define BOLTZMAX_FAMILY_OF(Name, isa) &isa::k##Name,
+#define BOLTZMAX_TABLES_OF(isa)                                               \
+  {                                                                           \
+    &isa::kKernels, { BOLTZMAX_FOR_EACH_ROW_FAMILY(BOLTZMAX_FAMILY_OF, isa) } \
+  }
+std::vector<IsaTables> UsableTables() {
+  std::vector<IsaTables> tables;
 #if defined(BOLTZMAX_HAS_AVX512)
-  if (CpuHasAvx512()) tables.push_back(&avx512::kKernels);
+  if (CpuHasAvx512()) tables.push_back(BOLTZMAX_TABLES_OF(avx512));
 #endif
 #if defined(BOLTZMAX_HAS_AVX2)
-  if (CpuHasAvx2()) tables.push_back(&avx2::kKernels);
+  if (CpuHasAvx2()) tables.push_back(BOLTZMAX_TABLES_OF(avx2));
 #endif
 #if defined(BOLTZMAX_HAS_NEON)
-  tables.push_back(&neon::kKernels);
+  tables.push_back(BOLTZMAX_TABLES_OF(neon));
 #endif
-  tables.push_back(&scalar::kKernels);
+  tables.push_back(BOLTZMAX_TABLES_OF(scalar));
   return tables;
 }
+#undef BOLTZMAX_FAMILY_OF
+#undef BOLTZMAX_TABLES_OF
 
-// NOLINTNEXTLINE(bugprone-throwing-static-initialization): without memory for four pointers nobody is there to catch
-std::atomic<const KernelTable*> active{UsableTables().front()};
+// NOLINTBEGIN(bugprone-throwing-static-initialization): without memory for a few pointers nobody is there to catch
+const std::vector<IsaTables> usable = UsableTables();
+std::atomic<const IsaTables*> active{&usable.front()};
+// NOLINTEND(bugprone-throwing-static-initialization)
+
+const IsaTables& Active() { return *active.load(std::memory_order_relaxed); }
 
 }  // namespace
 
@@ -48,11 +65,11 @@ size_t ItemSize(DType dtype) {
 
 std::vector<const char*> AvailableIsas() {
   std::vector<const char*> names;
-  for (const KernelTable* table : UsableTables()) names.push_back(table->isa);
+  for (const IsaTables& tables : usable) names.push_back(tables.kernels->isa);
   return names;
 }
 
-const KernelTable& ActiveKernels() { return *active.load(std::memory_order_relaxed); }
+const KernelTable& ActiveKernels() { return *Active().kernels; }
 
 namespace {
 
@@ -74,14 +91,24 @@ const auto& OfStorage(const Table& table, DType storage) {
 const StorageKernels& KernelsFor(DType storage) { return OfStorage(ActiveKernels(), storage); }
 const LossKernels& LossKernelsFor(DType storage) { return OfStorage(*ActiveKernels().losses, storage); }
 
+const RowFunction& RowFunctionNamed(const std::string& name) {
+  for (const RowFamily* family : Active().families) {
+    for (size_t i = 0; i < family->count; ++i) {
+      if (name == family->functions[i].name) return family->functions[i];
+    }
+  }
+  throw std::invalid_argument("no function of rows is called " + name);
+}
+RowKernel KernelOf(const RowFunction& function, DType storage) { return OfStorage(function, storage); }
+
 void SelectIsa(const std::string& name) {
   std::string valid;
-  for (const KernelTable* table : UsableTables()) {
-    if (name == table->isa) {
-      active.store(table, std::memory_order_relaxed);
+  for (const IsaTables& tables : usable) {
+    if (name == tables.kernels->isa) {
+      active.store(&tables, std::memory_order_relaxed);
       return;
     }
-    valid += (valid.empty() ? "" : ", ") + std::string(table->isa);
+    valid += (valid.empty() ? "" : ", ") + std::string(tables.kernels->isa);
   }
   throw std::invalid_argument("ISA '" + name + "' is unknown or not supported here; valid names: " + valid);
 }

@@ -5,6 +5,7 @@
 #include <vector>
 
 #include "../../kernels/loss_types.hpp"
+#include "../../kernels/row_functions.hpp"
 #include "../../kernels/types.hpp"
 
 namespace boltzmax {
@@ -33,6 +34,10 @@ std::vector<const char*> AvailableIsas();
 const KernelTable& ActiveKernels();
 const StorageKernels& KernelsFor(DType storage);
 const LossKernels& LossKernelsFor(DType storage);
+
+// Throws std::invalid_argument for an unknown name.
+const RowFunction& RowFunctionNamed(const std::string& name);
+RowKernel KernelOf(const RowFunction& function, DType storage);
 
 // Throws std::invalid_argument, which lists the valid names, for any other.
 void SelectIsa(const std::string& name);

@@ -8,7 +8,7 @@
 namespace boltzmax {
 
 // The operands that an operation may have. Strides are in bytes; an operand that is absent has strides of 0.
-enum Operand { kX, kY, kMask, kTemperature, kOperands };
+enum Operand { kX, kY, kMask, kTemperature, kOther, kOperands };
 
 struct Axis {
   size_t size;

@@ -3,6 +3,7 @@
 #pragma once
 
 #include "../layers/units.hpp"
+#include "../panels/for_each_panel.hpp"
 #include "../panels/panels.hpp"
 #include "../rows/softmax.hpp"
 #include "../rows/statistics.hpp"
@@ -10,11 +11,6 @@
 
 namespace boltzmax::kernels {
 namespace {
-
-template <class P, class Byte>
-inline P* Offset(Byte* base, size_t i, ptrdiff_t stride) {
-  return reinterpret_cast<P*>(base + static_cast<ptrdiff_t>(i) * stride);
-}
 
 // Where the exponentials of row r are kept; null if nowhere.
 template <class S>
@@ -67,30 +63,6 @@ BOLTZMAX_KERNEL inline void RunOverlapping(const RowBatch& b) {
     }
   }
   if (b.stream) StreamFence();
-}
-
-// Calls f(panel, temperatures) for every kLanes rows of a batch.
-template <class S, class F>
-inline void ForEachPanel(const RowBatch& b, F f) {
-  using V = VecOf<S>;
-  constexpr size_t kRows = Panel<S>::kRows;
-  for (size_t r = 0; r < b.rows; r += kRows) {
-    const Panel<S> panel = {Offset<const S>(b.x, r, b.x_stride),
-                            Offset<S>(b.y, r, b.y_stride),
-                            b.mask == nullptr ? nullptr : Offset<const uint8_t>(b.mask, r, b.mask_stride),
-                            b.x_stride,
-                            b.y_stride,
-                            b.mask_stride,
-                            b.rows - r < kRows ? b.rows - r : kRows,
-                            b.n,
-                            b.far};
-    StripTemperature<V> t;
-    if (b.scaled) {
-      const char* first = reinterpret_cast<const char*>(b.temperature);
-      t = {Offset<const double>(first, r, b.temperature_stride), b.temperature_stride, panel.rows};
-    }
-    f(panel, t);
-  }
 }
 
 // The forms of each operation, under the names that they have in the headers: one row, a strip of columns, and both

@@ -1,0 +1,39 @@
+// Panels of a batch of rows.
+#pragma once
+
+#include "panel.hpp"
+
+namespace boltzmax::kernels {
+namespace {
+
+template <class P, class Byte>
+inline P* Offset(Byte* base, size_t i, ptrdiff_t stride) {
+  return reinterpret_cast<P*>(base + static_cast<ptrdiff_t>(i) * stride);
+}
+
+// Calls f(panel, temperatures) for every kLanes rows of a batch.
+template <class S, class F>
+inline void ForEachPanel(const RowBatch& b, F f) {
+  using V = VecOf<S>;
+  constexpr size_t kRows = Panel<S>::kRows;
+  for (size_t r = 0; r < b.rows; r += kRows) {
+    const Panel<S> panel = {Offset<const S>(b.x, r, b.x_stride),
+                            Offset<S>(b.y, r, b.y_stride),
+                            b.mask == nullptr ? nullptr : Offset<const uint8_t>(b.mask, r, b.mask_stride),
+                            b.x_stride,
+                            b.y_stride,
+                            b.mask_stride,
+                            b.rows - r < kRows ? b.rows - r : kRows,
+                            b.n,
+                            b.far};
+    StripTemperature<V> t;
+    if (b.scaled) {
+      const char* first = reinterpret_cast<const char*>(b.temperature);
+      t = {Offset<const double>(first, r, b.temperature_stride), b.temperature_stride, panel.rows};
+    }
+    f(panel, t);
+  }
+}
+
+}  // namespace
+}  // namespace boltzmax::kernels

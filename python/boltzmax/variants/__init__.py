@@ -1,0 +1,5 @@
+"""Other forms of softmax on arrays, and their gradients.
+
+- `calls`: runs compiled functions of rows on arrays of any layout
+- `shapes`: maps with another function in place of the exponential
+"""

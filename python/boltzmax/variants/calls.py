@@ -1,0 +1,171 @@
+"""Run compiled functions of rows on arrays of any layout.
+
+A public function reads its own options, and calls `run_map`, `run_gradient` or `run_reduction` with
+the name that its kernels have (see ``cpp/kernels/row_functions.hpp``).
+"""
+
+from __future__ import annotations
+
+from typing import Any, TypedDict
+
+import numpy as np
+from numpy.typing import ArrayLike, DTypeLike, NDArray
+
+from boltzmax import _core
+from boltzmax._lib.arguments import (
+    SUPPORTED,
+    as_input,
+    broadcast_mask,
+    checked_out,
+    clashes,
+    is_real,
+    normalized_axes,
+    repeats_elements,
+)
+from boltzmax.arrays.calls import Call, read_call
+
+Array = NDArray[Any]
+Axis = Any
+
+
+class Options(TypedDict, total=False):
+    """The options of a compiled function that are the same for all rows."""
+
+    number: float
+    count: int
+    key: int
+    first_row: int
+    flag: bool
+
+
+def run_map(
+    function: str,
+    x: ArrayLike,
+    axis: Axis,
+    where: ArrayLike | None,
+    temperature: ArrayLike,
+    dtype: DTypeLike | None,
+    out: Array | None,
+    **options: Any,
+) -> Any:
+    """Return a map of the rows of `x`; every temperature must be above 0."""
+    call = read_call(function, x, axis, where, temperature, dtype)
+    return map_of_call(function, call, out, **options)
+
+
+def map_of_call(function: str, call: Call, out: Array | None, **options: Any) -> Any:
+    """Return a map of the rows of a checked call."""
+    target = None if out is None else checked_out(out, call.x.shape, call.dtype)
+    return _run(function, call.x, None, call, target, out, options)
+
+
+def run_reduction(
+    function: str,
+    x: ArrayLike,
+    axis: Axis,
+    where: ArrayLike | None,
+    temperature: ArrayLike,
+    dtype: DTypeLike | None,
+    out: Array | None,
+    **options: Any,
+) -> Any:
+    """Return a number for each row of `x`."""
+    call = read_call(function, x, axis, where, temperature, dtype)
+    shape = tuple(call.x.shape[d] for d in call.kept)
+    target = None if out is None else checked_out(out, shape, call.dtype)
+    return _run(function, call.x, None, call, target, out, options, reduces=True)
+
+
+def run_gradient(
+    function: str,
+    dy: ArrayLike,
+    other: ArrayLike,
+    axis: Axis,
+    out: Array | None,
+    *,
+    name: str = "y",
+    where: ArrayLike | None = None,
+    parameter: NDArray[np.float64] | None = None,
+    **options: Any,
+) -> Any:
+    """Return the gradient of a map, from `dy` and the result or the input of the map.
+
+    Parameters
+    ----------
+    name : str
+        What errors call `other`.
+    parameter : ndarray, optional
+        A number for each row, of the shape without the reduced axes.
+    """
+    gradient, second = as_input(dy, "dy"), as_input(other, name)
+    dtype = gradient_dtype(function, gradient, second, name)
+    if gradient.shape != second.shape:
+        raise ValueError(f"dy has shape {gradient.shape}, but {name} has shape {second.shape}")
+    axes = normalized_axes(axis, gradient.ndim)
+    call = Call(gradient, axes, broadcast_mask(where, gradient), parameter, dtype)
+    target = None if out is None else checked_out(out, gradient.shape, dtype)
+    return _run(function, gradient, second, call, target, out, options)
+
+
+def gradient_dtype(function: str, dy: Array, other: Array, name: str) -> np.dtype[Any]:
+    """Return the common dtype of a gradient's inputs; integers count as float64."""
+    for label, array in (("dy", dy), (name, other)):
+        if not is_real(array.dtype):
+            raise TypeError(
+                f"{function} does not support {label} of dtype {array.dtype}; it takes {SUPPORTED}"
+            )
+    try:
+        common = dy.dtype if dy.dtype == other.dtype else np.result_type(dy.dtype, other.dtype)
+    except TypeError:
+        raise TypeError(
+            f"{function} finds no common dtype for dy of {dy.dtype} and {name} of {other.dtype}; "
+            "convert one of them"
+        ) from None
+    return np.dtype(np.float64) if common.kind in "biu" else common
+
+
+def _run(
+    function: str,
+    x: Array,
+    other: Array | None,
+    call: Call,
+    target: Array | None,
+    out: Array | None,
+    options: Any,
+    *,
+    reduces: bool = False,
+) -> Any:
+    """Run a compiled function; longdouble is computed in double."""
+    order = call.order
+    is_long = call.dtype.char == "g"
+    working = np.dtype(np.float64) if is_long else call.dtype
+    x, other = _readable(x), None if other is None else _readable(other)
+    operands = (x, other, call.mask, call.temperature)
+    writable = target is not None and not (
+        is_long or repeats_elements(target) or any(clashes(target, a, False) for a in operands)
+    )
+    if writable:
+        result = target
+    else:
+        result = _core.empty_like(x.transpose(order) if reduces else x, working,
+                                  len(call.axes) if reduces else 0)
+    _core.run_function(
+        function,
+        x.transpose(order),
+        None if other is None else other.transpose(order),
+        result if reduces else result.transpose(order),
+        len(call.axes),
+        None if call.mask is None else call.mask.transpose(order),
+        call.temperature,
+        **options,
+    )
+    if target is not None:
+        if not writable:
+            target[...] = result
+        return out
+    result = result.astype(call.dtype, copy=False)
+    return result[()] if result.ndim == 0 else result
+
+
+def _readable(x: Array) -> Array:
+    return x.astype(np.float64) if x.dtype.char == "g" else x
