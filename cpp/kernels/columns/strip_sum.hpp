@@ -201,7 +201,7 @@ inline auto ReduceInOrderForLog(const StripType& x, const Temperature<V>& t, Kee
   return StripRest<Shift>([&] { return MakeStripSum(max, shift, others.Lanes()); }, add_largest);
 }
 
-// log(sum exp(x/T)) - offset/T for every lane, for rows of at most kPaneled elements; `rest` is the sum without one
+// log(sum exp(x/T)) - offset/T for every lane, for rows that go by panels; `rest` is the sum without one
 // largest term.
 template <class Shift, class D = Wide<typename Shift::Vector>>
 inline Pair<D> LogOfShort(const StripSum<Shift>& strip, const Pair<D>& rest) {

@@ -90,7 +90,7 @@ inline void StoreFirst(const D& lanes, size_t rows, int64_t* out) {
 
 // 0 for ignored rows.
 template <class D>
-inline D OfCounted(const D& lanes, const D& classes) {
+inline D ZeroIfIgnored(const D& lanes, const D& classes) {
   return IfThenElse(Lt(classes, D(Const(0))), D(Const(0)), lanes);
 }
 
@@ -138,8 +138,8 @@ inline void FinishGradient(const Panel<S>& panel, const D& classes, const D& deg
 template <bool kScaled, class Shift, class V = typename Shift::Vector>
 inline void StoreLogProbs(const LossBatch& b, size_t first, size_t rows, const PanelLog<Shift>& log, V at_target,
                           const Wide<V>& classes, const Wide<V>& lse, const StripTemperature<V>& t) {
-  StoreFirst(OfCounted(lse, classes), rows, b.lse + first);
-  StoreFirst(OfCounted(LogProbOf<kScaled>(log, at_target, t), classes), rows, b.log_prob + first);
+  StoreFirst(ZeroIfIgnored(lse, classes), rows, b.lse + first);
+  StoreFirst(ZeroIfIgnored(LogProbOf<kScaled>(log, at_target, t), classes), rows, b.log_prob + first);
 }
 
 template <bool kScaled, class S, class V = VecOf<S>>
@@ -179,7 +179,8 @@ inline void CrossEntropyTransposed(const LossBatch& b, size_t first, const Panel
 template <bool kScaled, class S, class V = VecOf<S>>
 inline void CrossEntropyAlong(const LossBatch& b, size_t first, const Panel<S>& panel, const StripTemperature<V>& t) {
   using T = Compute<S>;
-  const auto log = ReduceAlongTo<PanelLog, kScaled, false, true>(panel, t, b.scratch);
+  const KeptTerms<T> kept(b.scratch, panel.n);
+  const auto log = ReduceAlongTo<PanelLog, kScaled, false>(panel, t, kept, b.y != nullptr);
   const int64_t* target = b.target + first;
   const auto classes = ClassesOf<Wide<V>>(target, panel.rows);
   const V at_target = ElementsOf(panel, target);
@@ -192,13 +193,12 @@ inline void CrossEntropyAlong(const LossBatch& b, size_t first, const Panel<S>& 
   Store(gain, Demote(slopes.gain));
   Store(add, Demote(slopes.add));
   const LaneArray<Wide<V>> slope(slopes.at_target);
-  const Waiting<T> waiting(b.scratch, panel.n);
   MapAlong(panel, [&](size_t j, auto map) {
     const Divisor<V> divisor = divisors[j];
     const V slope_of_p = Set<V>(gain[j]), offset = Set<V>(add[j]);
     map([&]<class Lanes>(size_t i, Lanes) {
       using B = Block<V, Lanes::kVectors>;
-      const B p = Divide(LoadLanes<V>(waiting.Row(j) + i, Whole<Lanes::kVectors>{}, T(0)), divisor);
+      const B p = Divide(LoadLanes<V>(kept.Row(j) + i, Whole<Lanes::kVectors>{}, T(0)), divisor);
       return MulAdd(p, B(slope_of_p), B(offset));
     });
     if (target[j] >= 0) StoreScalar(panel.Out(j) + target[j], slope[j]);
@@ -278,7 +278,8 @@ inline void StatsTransposed(const RowStatsBatch& b, size_t first, const Panel<S>
 
 template <bool kScaled, class S, class V = VecOf<S>>
 inline void StatsAlong(const RowStatsBatch& b, size_t first, const Panel<S>& panel, const StripTemperature<V>& t) {
-  const auto log = ReduceAlongTo<PanelLog, kScaled, false, true>(panel, t, b.scratch);
+  const KeptTerms<Compute<S>> kept(b.scratch, panel.n);
+  const auto log = ReduceAlongTo<PanelLog, kScaled, false>(panel, t, kept, false);
   StoreStats<kScaled>(
       b, first, panel, log, t, [&](int64_t* ids) { FirstLargest(panel, log.reduced.strip.max, ids); },
       [&](const int64_t* targets) { return ElementsOf(panel, targets); },
@@ -344,7 +345,7 @@ BOLTZMAX_KERNEL inline void RowStatsRows(const RowStatsBatch& b) {
 }
 
 template <class S>
-constexpr LossKernels kLossKernels = {kPaneled<Compute<S>>, CrossEntropyRows<S>, RowStatsRows<S>};
+constexpr LossKernels kLossKernels = {kPaneledForLosses<Compute<S>>, CrossEntropyRows<S>, RowStatsRows<S>};
 
 }  // namespace
 }  // namespace boltzmax::kernels

@@ -103,7 +103,8 @@ BOLTZMAX_KERNEL inline void RunOverlapping(const RowBatch& b) {
   static void Along(const RowBatch& b) {                                                              \
     Name##Panels<kScaled, S> panels;                                                                  \
     ForEachPanel<S>(b, [&](const auto& panel, const auto& t) {                                        \
-      panels.Add(panel, t, ReduceAlongTo<PanelSum, kScaled, false, false>(panel, t, b.scratch));      \
+      const KeptTerms<Compute<S>> kept(b.scratch, panel.n);                                           \
+      panels.Add(panel, t, ReduceAlongTo<PanelSum, kScaled, false>(panel, t, kept, false));           \
     });                                                                                               \
     panels.Finish();                                                                                  \
   }

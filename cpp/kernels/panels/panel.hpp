@@ -213,7 +213,7 @@ inline Pair<Wide<F64>> FoldSums(const Pair<F64>* partial, F64) {
 
 // The sum of `vectors` kept vectors at e: four make a tree or, for a logarithm, each is added singly.
 template <bool kForLog, class V, class T>
-inline WideSum<V> SumOfWaiting(const T* e, size_t vectors) {
+inline WideSum<V> SumOfKept(const T* e, size_t vectors) {
   WideSum<V> sum;
   size_t u = 0;
   if constexpr (!kForLog) {
@@ -228,24 +228,26 @@ inline WideSum<V> SumOfWaiting(const T* e, size_t vectors) {
   return sum;
 }
 
-// The exponentials of a panel's rows, in whole vectors padded with zeros: what is stored in pieces of a vector could
-// not be loaded as a whole at once.
+// Room for the exponentials of a panel's rows, in whole vectors padded with zeros: what is stored in pieces of a vector
+// could not be loaded as a whole at once.
 template <class T>
-struct Waiting {
+struct KeptTerms {
   using V = Vec<T>;
   T* at;
   size_t vectors;
 
-  Waiting(void* scratch, size_t n) : at(static_cast<T*>(scratch)), vectors((n + V::kLanes - 1) / V::kLanes) {}
+  KeptTerms(void* scratch, size_t n) : at(static_cast<T*>(scratch)), vectors((n + V::kLanes - 1) / V::kLanes) {}
   T* Row(size_t j) const { return at + j * vectors * V::kLanes; }
+  // Scratch memory holds those of the longest rows that go by panels.
+  static_assert(kPaneledForLosses<T> * V::kLanes <= 2 * kKept);
 };
 
 // Reduces the rows of a panel. Their exponentials are kept if the caller wants them, and for rows so short that adding them
 // up later, one row after the other, is faster. Those of longer rows would leave the first-level cache.
-template <bool kScaled, bool kCoarse, bool kForLog, bool kWantsTerms, class S, class T, class V = Vec<T>>
-inline auto ReduceAlong(const Panel<S>& panel, const Temperature<V>& t, const Waiting<T>& waiting) {
+template <bool kScaled, bool kCoarse, bool kForLog, class S, class T, class V = Vec<T>>
+inline auto ReduceAlong(const Panel<S>& panel, const Temperature<V>& t, const KeptTerms<T>& kept, bool wants_terms) {
   constexpr size_t kMostKept = 128;
-  const bool keeps = kWantsTerms || panel.n <= kMostKept;
+  const bool keeps = wants_terms || panel.n <= kMostKept;
   using Shift = typename Source<S, kCoarse>::template Shift<kScaled>;
   constexpr size_t kRows = V::kLanes;
   V maxima[kRows];
@@ -271,14 +273,14 @@ inline auto ReduceAlong(const Panel<S>& panel, const Temperature<V>& t, const Wa
         partial[j] = PartialSum(sum);
         continue;
       }
-      T* e = waiting.Row(j);
+      T* e = kept.Row(j);
       ForEachVectorOf<V>(panel.n, [&](size_t i, auto lanes) {
         StoreLanes(e + i, ScaledExp(x(i, lanes), own), Whole<decltype(lanes)::kVectors>{});
       });
     }
   });
   for (size_t j = 0; j < panel.rows && keeps; ++j) {
-    partial[j] = PartialSum(SumOfWaiting<kForLog, V>(waiting.Row(j), waiting.vectors));
+    partial[j] = PartialSum(SumOfKept<kForLog, V>(kept.Row(j), kept.vectors));
   }
   for (size_t j = panel.rows; j < kRows; ++j) partial[j] = partial[0];
   return MakeStripSum(max, shift, FoldSums(partial, V{}));

@@ -26,12 +26,12 @@ inline void SoftmaxTransposed(const Panel<S>& panel, const StripTemperature<V>& 
 template <bool kScaled, class S, class V = VecOf<S>>
 inline void SoftmaxAlong(const Panel<S>& panel, const StripTemperature<V>& t, void* scratch) {
   using T = Compute<S>;
-  const Waiting<T> waiting(scratch, panel.n);
-  const auto strip = ReduceAlong<kScaled, kCoarseWillDo<S>, false, true>(panel, t.vector, waiting);
+  const KeptTerms<T> kept(scratch, panel.n);
+  const auto strip = ReduceAlong<kScaled, kCoarseWillDo<S>, false>(panel, t.vector, kept, true);
   const LaneDivisors<V> divisors(strip.sum);
   MapAlong(panel, [&](size_t j, auto map) {
     const Divisor<V> divisor = divisors[j];
-    const T* e = waiting.Row(j);
+    const T* e = kept.Row(j);
     map([&]<class Lanes>(size_t i, Lanes) {
       return Divide(LoadLanes<V>(e + i, Whole<Lanes::kVectors>{}, T(0)), divisor);
     });
@@ -123,12 +123,12 @@ inline auto ReduceTransposedTo(const Panel<S>& panel, Columns<Compute<S>>* colum
   const auto x = AsStrip<S, kCoarse>(columns->at, panel.n);
   return Result<Shift>(panel, [&] { return ReduceInOrderForLog<kScaled>(x, t.vector, KeepInColumns<V>{terms->at}); });
 }
-template <template <class> class Result, bool kScaled, bool kCoarse, bool kWantsTerms, class S, class V = VecOf<S>>
-inline auto ReduceAlongTo(const Panel<S>& panel, const StripTemperature<V>& t, void* scratch) {
+template <template <class> class Result, bool kScaled, bool kCoarse, class S, class V = VecOf<S>>
+inline auto ReduceAlongTo(const Panel<S>& panel, const StripTemperature<V>& t, const KeptTerms<Compute<S>>& kept,
+                          bool wants_terms) {
   using Shift = typename Source<S, kCoarse>::template Shift<kScaled>;
-  const Waiting<Compute<S>> waiting(scratch, panel.n);
   return Result<Shift>(panel, [&] {
-    return StripRest<Shift>([&] { return ReduceAlong<kScaled, kCoarse, true, kWantsTerms>(panel, t.vector, waiting); },
+    return StripRest<Shift>([&] { return ReduceAlong<kScaled, kCoarse, true>(panel, t.vector, kept, wants_terms); },
                             [&](const auto& strip) { return RestAlong(panel, strip, t); });
   });
 }
@@ -164,7 +164,7 @@ inline void LogSoftmaxTransposed(const Panel<S>& panel, const StripTemperature<V
 template <bool kScaled, class S, class V = VecOf<S>>
 inline void LogSoftmaxAlong(const Panel<S>& panel, const StripTemperature<V>& t, void* scratch) {
   using T = Compute<S>;
-  const auto log = ReduceAlongTo<PanelLog, kScaled, kCoarseWillDo<S>, false>(panel, t, scratch);
+  const auto log = ReduceAlongTo<PanelLog, kScaled, kCoarseWillDo<S>>(panel, t, KeptTerms<T>(scratch, panel.n), false);
   const auto shifts = LogShift<V>::template Make<kScaled>(log.reduced.strip.sum.offset, log.log_sum);
   T offset[V::kLanes], minus_high[V::kLanes], low[V::kLanes];
   Store(offset, shifts.offset);
@@ -211,11 +211,11 @@ struct LogSumExpPanels {
   using D = Wide<V>;
   static constexpr size_t kMost = kNeedsLow<Compute<S>> ? 0 : 4;
 
-  struct Waits {
+  struct Unfinished {
     Panel<S> panel;
     D a, exponent, top, rest, offset, special, degenerate;
   };
-  Waits waiting[kMost == 0 ? 1 : kMost];
+  Unfinished unfinished[kMost == 0 ? 1 : kMost];
   size_t count = 0;
 
   template <class Shift>
@@ -223,7 +223,7 @@ struct LogSumExpPanels {
     const auto& [strip, rest] = sums.reduced;
     const auto& sum = strip.sum;
     if constexpr (kMost == 0) return StoreLanesTo(panel, LogSumExpOfLanes<kScaled>(sums, LogOfShort(strip, rest), t));
-    Waits& w = waiting[count++];
+    Unfinished& w = unfinished[count++];
     w.panel = panel;
     w.a = sum.max - sum.offset;
     w.exponent = sum.exponent;
@@ -236,7 +236,7 @@ struct LogSumExpPanels {
   }
   void Finish() {
     for (size_t i = 0; i < count; ++i) {
-      const Waits& w = waiting[i];
+      const Unfinished& w = unfinished[i];
       const auto log = LogOfTopAndRest(w.a, w.exponent, w.top, w.rest);
       const D usual = (w.offset + log.hi) + log.lo;
       StoreLanesTo(w.panel, IfThenElse(Eq(w.degenerate, D(Const(1))), w.special, usual));

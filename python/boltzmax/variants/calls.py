@@ -147,8 +147,9 @@ def _run(
     if writable:
         result = target
     else:
-        result = _core.empty_like(x.transpose(order) if reduces else x, working,
-                                  len(call.axes) if reduces else 0)
+        result = _core.empty_like(
+            x.transpose(order) if reduces else x, working, len(call.axes) if reduces else 0
+        )
     _core.run_function(
         function,
         x.transpose(order),
