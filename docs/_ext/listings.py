@@ -1,4 +1,4 @@
-"""Pages of the API with lists from the package's own: a new operation or loss has its page at once.
+"""Pages of the API with lists from the package's own: new operations, losses and layers have theirs at once.
 
 ``api/NAME.rst.in`` becomes ``api/NAME.rst``, where ``@operations@`` and the like are names.
 """
@@ -8,6 +8,7 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
+import boltzmax
 from boltzmax import _core
 from boltzmax.losses.registry import LOSSES
 
@@ -24,6 +25,7 @@ def listings() -> dict[str, list[str]]:
         "gradients": [gradient for _, gradient, *_ in _core.operations if gradient is not None],
         "losses of logits": losses["logits"],
         "losses of log-probabilities": losses["others"],
+        "layers": [n for n in boltzmax.__all__ if hasattr(getattr(boltzmax, n), "adagrad_step")],
     }
 
 
