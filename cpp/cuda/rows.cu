@@ -235,6 +235,12 @@ void RunOfStorage(const Task& task, Stream stream) {
   Launch(MapPieces<S>, {task.rows * pieces, threads}, stream, task, pieces, sums);
 }
 
+template <class S>
+void RunStatisticsOfStorage(const Task& task, const Statistics& out, Stream stream) {
+  const auto kernel = out.k <= kFewRanks ? StatisticsOfRows<S, true> : StatisticsOfRows<S, false>;
+  Launch(kernel, {task.rows, dim3(kStatisticsThreads)}, stream, task, out);
+}
+
 }  // namespace
 
 void Run(const Task& task, Stream stream) {
@@ -249,12 +255,11 @@ void Run(const Task& task, Stream stream) {
 
 void RunStatistics(const Task& task, const Statistics& out, Stream stream) {
   if (task.rows == 0 || task.n == 0) return;
-  const Grid grid = {task.rows, dim3(kStatisticsThreads)};
   switch (task.storage) {
-    case Storage::kFloat32: return Launch(StatisticsOfRows<float>, grid, stream, task, out);
-    case Storage::kFloat64: return Launch(StatisticsOfRows<double>, grid, stream, task, out);
-    case Storage::kFloat16: return Launch(StatisticsOfRows<Half>, grid, stream, task, out);
-    case Storage::kBFloat16: return Launch(StatisticsOfRows<BFloat16>, grid, stream, task, out);
+    case Storage::kFloat32: return RunStatisticsOfStorage<float>(task, out, stream);
+    case Storage::kFloat64: return RunStatisticsOfStorage<double>(task, out, stream);
+    case Storage::kFloat16: return RunStatisticsOfStorage<Half>(task, out, stream);
+    case Storage::kBFloat16: return RunStatisticsOfStorage<BFloat16>(task, out, stream);
   }
 }
 
