@@ -276,7 +276,7 @@ def test_comparisons_of_row_stats() -> None:
     steps = math.ceil(math.log2(n))
     for k in (n // 2, n - 1, n):
         found: list[Array] = []
-        made = comparisons(lambda k=k, to=found: to.append(cuda.row_stats(logits, k=k).top_ids))  # type: ignore[misc]
+        made = comparisons(lambda k=k, to=found: to.append(cuda.row_stats(logits, k=k).top_ids))
         np.testing.assert_array_equal(found[0][0], order[:k])
         assert 0 < made <= n * steps * (steps + 1) / 4 + 10 * n
 
