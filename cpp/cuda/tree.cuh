@@ -185,6 +185,7 @@ struct TopK {
   }
   // Sorts the classes, and marks the places of missing ones; by all threads.
   BOLTZMAX_DEVICE void Finish() const {
+    __syncthreads();  // all have compared with the worst
     Sort<kLayerThreads>(best, *count);
     for (int64_t j = *count + static_cast<int64_t>(threadIdx.x); j < k; j += kLayerThreads) {
       best.Set(j, {-Infinity<T>(), -1});
@@ -248,8 +249,8 @@ struct Children {
   double min_log_prob;
   F log_prob_of;
 
-  // Sorts the children that begin at `first`, one per thread: inner nodes become open, leaves are candidates for the
-  // top, which thread 0 inserts. `leaves` has room for one per thread.
+  // Handles the children from `first` on, one per thread: inner nodes become open, and thread 0 inserts leaves into the
+  // top. `leaves` has room for one per thread.
   template <class T>
   BOLTZMAX_DEVICE void Visit(int first, const OpenNodes& open, const TopK<T>& top, Place* leaves, int* found) const {
     const int j = first + static_cast<int>(threadIdx.x);
