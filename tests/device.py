@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -23,6 +24,14 @@ needs_device = pytest.mark.skipif(bool(REASON), reason=REASON)
 needs_emulation = pytest.mark.skipif(
     not IS_EMULATED, reason=REASON or "streams of any number, and memory that is gone at once"
 )
+
+
+def comparisons(call: Callable[[], object]) -> int:
+    """How many candidates a call has compared on the emulated device."""
+    count = device_arrays.module().count_comparisons
+    before: int = count()
+    call()
+    return int(count() - before)
 
 
 class OnDevice:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
@@ -11,7 +12,15 @@ import boltzmax
 import boltzmax.cuda as cuda
 import boltzmax.cuda.losses
 import ulp
-from device import Array, OnDevice, dtype_of, needs_device, numbers
+from device import (
+    Array,
+    OnDevice,
+    comparisons,
+    dtype_of,
+    needs_device,
+    needs_emulation,
+    numbers,
+)
 
 # ---- linear layers
 
@@ -217,6 +226,59 @@ def test_row_stats_of_special_rows() -> None:
     assert odd.entropy is None
     np.testing.assert_array_equal(odd.target_rank[:2], [0, 0])
     assert np.isnan(odd.target_log_prob[:2]).all()
+
+
+@needs_device
+@pytest.mark.parametrize("n", [17, 256, 300, 2049])
+@pytest.mark.parametrize("name", ulp.DTYPES)
+def test_row_stats_with_many_ranks(name: str, n: int) -> None:
+    """Up to 16 ranks are found one after the other, more are selected and sorted: same bits."""
+    dtype = dtype_of(name)
+    logits = numbers((4, n), dtype)
+    logits[1] = np.round(logits[1].astype(float))  # many ties
+    logits[2] = np.where(np.arange(n) % 3 == 0, -0.0, 0.0)
+    logits[3, n // 2 :] = -np.inf
+    few = cuda.row_stats(logits, k=16)
+    for k in sorted({17, n // 2 + 9, n - 1, n}):
+        got = cuda.row_stats(logits, k=k)
+        compare(got, boltzmax.row_stats(logits, k=k), 1e-14 if name == "float64" else 1e-6)
+        np.testing.assert_array_equal(got.top_ids[:, :16], few.top_ids)
+        np.testing.assert_array_equal(got.top_log_probs[:, :16], few.top_log_probs)
+        for statistic in ("lse", "energy", "entropy"):
+            np.testing.assert_array_equal(getattr(got, statistic), getattr(few, statistic))
+
+
+@needs_device
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_row_stats_of_special_rows_with_many_ranks(dtype: str) -> None:
+    logits = numbers((4, 400), dtype)
+    logits[0, 7] = logits[0, 300] = np.nan
+    logits[1, [5, 399]] = np.inf
+    logits[2] = -np.inf
+    logits[3] = np.nan
+    for k in (60, 399, 400):
+        compare(cuda.row_stats(logits, k=k), boltzmax.row_stats(logits, k=k), 1e-6)
+
+
+@needs_device
+def test_row_stats_of_strides_with_many_ranks() -> None:
+    x = numbers((40, 3, 30), np.float32).transpose(1, 2, 0)[:, ::2]
+    got, expected = cuda.row_stats(OnDevice(x), k=33), boltzmax.row_stats(x, k=33)
+    np.testing.assert_array_equal(got.top_ids.to_numpy(), expected.top_ids)
+
+
+@needs_emulation
+def test_comparisons_of_row_stats() -> None:
+    """All ranks of a long row take about n log2(n)^2 / 4 comparisons; n folds would take 2000 n."""
+    n = 100_000
+    logits = np.sort(numbers((1, n), np.float32), axis=1)
+    order = np.argsort(-logits[0], kind="stable")
+    steps = math.ceil(math.log2(n))
+    for k in (n // 2, n - 1, n):
+        found: list[Array] = []
+        made = comparisons(lambda k=k, to=found: to.append(cuda.row_stats(logits, k=k).top_ids))
+        np.testing.assert_array_equal(found[0][0], order[:k])
+        assert 0 < made <= n * steps * (steps + 1) / 4 + 10 * n
 
 
 @needs_device

@@ -12,7 +12,15 @@ import pytest
 
 import boltzmax
 import boltzmax.cuda as cuda
-from device import Array, OnDevice, dtype_of, needs_device, numbers
+from device import (
+    Array,
+    OnDevice,
+    comparisons,
+    dtype_of,
+    needs_device,
+    needs_emulation,
+    numbers,
+)
 
 RNG = np.random.default_rng(5)
 TREES = {
@@ -126,6 +134,71 @@ def test_topk_of_classes_equal_after_rounding() -> None:
     layer = cuda.HierarchicalSoftmax(tree, weight, bias)
     for k, expected in ((1, [0]), (2, [0, 1]), (3, [0, 1, 2])):
         np.testing.assert_array_equal(layer.topk(np.zeros((1, 2), np.float32), k)[0], [expected])
+
+
+def deep_tree(classes: int) -> boltzmax.Tree:
+    """A chain: each inner node has one leaf, and the next inner node; the last has two leaves."""
+    inner = np.arange(classes, 2 * classes - 1)
+    parents = np.concatenate([inner, inner[-1:], [-1], inner[:-1]])
+    return boltzmax.Tree.from_parents(parents)
+
+
+@needs_device
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize(
+    "tree",
+    [
+        boltzmax.Tree.balanced(600),
+        boltzmax.Tree.balanced(500, arity=500),
+        boltzmax.Tree.balanced(700, arity=26),
+        deep_tree(200),
+    ],
+    ids=["binary", "flat", "two levels", "deep"],
+)
+def test_topk_of_many_classes(tree: boltzmax.Tree, dtype: str) -> None:
+    rng = np.random.default_rng(4)
+    own = boltzmax.HierarchicalSoftmax(tree, 3, dtype=dtype, bias=False)
+    own.weight[:] = np.round(rng.standard_normal(own.weight.shape) * 2) / 2  # ties
+    layer = cuda.HierarchicalSoftmax(tree, own.weight)
+    hidden = np.array([[1, 0.5, -1], [0, 0, 0], [0, np.nan, 0]], dtype)
+    every = own.log_prob_all(hidden)
+    for k in (1, 130, tree.n_classes - 1, tree.n_classes):
+        ids, log_probs = layer.topk(hidden, k)
+        assert (ids[2] == -1).all()
+        for row in range(2):
+            chosen = ids[row]
+            assert len(set(chosen)) == k
+            # Sorted, of equal ones the lowest class first; and no other class is likelier.
+            np.testing.assert_array_equal(np.lexsort((chosen, -log_probs[row])), np.arange(k))
+            np.testing.assert_allclose(log_probs[row], every[row, chosen], rtol=1e-5)
+            np.testing.assert_allclose(log_probs[row], -np.sort(-every[row])[:k], rtol=1e-5)
+
+
+@needs_device
+def test_ties_of_many_classes() -> None:
+    """The lowest classes are taken, in whatever order the search meets them."""
+    tree = boltzmax.Tree.balanced(512)
+    layer = cuda.HierarchicalSoftmax(tree, np.zeros((tree.n_units, 2), np.float32))
+    for k in (3, 200, 511):
+        np.testing.assert_array_equal(layer.topk(np.zeros((1, 2)), k)[0], [np.arange(k)])
+
+
+@needs_emulation
+@pytest.mark.parametrize(
+    "tree", [boltzmax.Tree.balanced(4096), boltzmax.Tree.balanced(4096, arity=4096)]
+)
+def test_comparisons_of_topk(tree: boltzmax.Tree) -> None:
+    """A node takes a fold of 128 threads and some steps of a heap, a class steps of a heap.
+
+    A search of all open nodes for the best would take millions of comparisons more.
+    """
+    n, inner, steps = tree.n_classes, tree.n_nodes - tree.n_classes, 12
+    weight = np.random.default_rng(6).standard_normal((tree.n_units, 1)).astype(np.float32)
+    layer = cuda.HierarchicalSoftmax(tree, weight)
+    most = inner * (128 * 7 + 4 * steps) + n * steps * (steps + 1) / 4 + n * (2 * steps + 2)
+    for k in (n - 1, n):
+        made = comparisons(lambda k=k: layer.topk(np.ones((1, 1), np.float32), k))
+        assert 0 < made <= most
 
 
 @needs_device

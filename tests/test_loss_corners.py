@@ -99,6 +99,27 @@ def test_impossible_targets() -> None:
     assert np.isnan(boltzmax.cross_entropy([[NAN, 0.0]], [0], weight=[0, 1.0], reduction="sum"))
 
 
+@pytest.mark.parametrize("n", [3, 40, 700])
+@pytest.mark.parametrize("dtype", ["float16", "float32", "float64"])
+def test_rows_with_plus_infinity(isa: str, dtype: str, n: int) -> None:
+    """NaN for every target, though the log-probability of finite classes is -inf."""
+    x = np.zeros((2, n), dtype)
+    x[0, -1] = INF
+    for target in (0, n - 1):
+        assert np.isnan(boltzmax.cross_entropy(x[:1], [target]))
+        loss, gradient = boltzmax.cross_entropy_with_grad(x, [target, 0], reduction="sum")
+        assert np.isnan(loss)
+        assert np.isnan(gradient[0]).all()
+        assert np.isfinite(gradient[1]).all()
+        assert np.isnan(boltzmax.focal_loss(x[:1], [target]))
+    log_prob = boltzmax.log_softmax(x[:1])
+    assert boltzmax.nll_loss(log_prob, [0]) == INF
+    assert np.isnan(boltzmax.nll_loss(log_prob, [n - 1]))
+    hidden, weight = np.ones((1, 1), dtype), x[:1].T
+    assert boltzmax.linear_cross_entropy(hidden, weight, [0]) == INF
+    assert np.isnan(boltzmax.linear_cross_entropy(hidden, weight, [n - 1]))
+
+
 def test_segments_on_both_sides_of_the_limit() -> None:
     """Their units differ by a power of two and an offset that nearly cancel."""
     x = np.zeros((1, 140_000))

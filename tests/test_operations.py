@@ -64,7 +64,7 @@ NAMES_LOG_SOFTMAX = {
     "cpp/cuda/rows.cu",
     "cpp/cuda/rows.cuh",
     "cpp/cuda/pieces.cuh",
-    "cpp/cuda/waiting_rows.cuh",
+    "cpp/cuda/on_chip_rows.cuh",
     "python/bindings/cuda.cpp",
     "python/bindings/plain_calls.cpp",
 }

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import io
 import pickle
+import re
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
@@ -197,7 +198,7 @@ def test_hostile_trees(spoil: Callable[[Arrays], Arrays], tmp_path: Path) -> Non
     pack(tmp_path / "t", good)
     assert Tree.load(tmp_path / "t") == TREE
     pack(tmp_path / "t", spoil(good))
-    with pytest.raises(ValueError, match=r"."):
+    with pytest.raises(ValueError, match=f"^{re.escape(str(tmp_path / 't'))} is damaged or not"):
         Tree.load(tmp_path / "t")
 
 
@@ -226,6 +227,10 @@ BAD_LAYERS = {
     "2-d bias": change(bias=np.zeros((UNITS, 1), np.float32)),
     "short squares": change(squares=np.zeros(1)),
     "float squares": change(squares=np.zeros(UNITS, np.float32)),
+    "negative squares": change(squares=np.full(UNITS, -1.0)),
+    "squares of NaN": change(squares=np.full(UNITS, np.nan)),
+    "another array": change(extra=np.zeros(UNITS)),
+    "another array of the tree": change(tree_extra=np.zeros(UNITS)),
     "pickles": change(bias=np.zeros(UNITS, object)),
     "no magic number": change(bias=b"\0NUMPY"),
     "nothing at all": change(squares=b""),
@@ -239,8 +244,21 @@ def test_hostile_layers(spoil: Callable[[Arrays], Arrays], tmp_path: Path) -> No
     with np.load(tmp_path / "l") as file:
         good = dict(file)
     pack(tmp_path / "l", spoil(good))
-    with pytest.raises(ValueError, match=r"."):
+    with pytest.raises(ValueError, match=f"^{re.escape(str(tmp_path / 'l'))} is damaged or not"):
         HierarchicalSoftmax.load(tmp_path / "l")
+
+
+@pytest.mark.parametrize("load", [Tree.load, HierarchicalSoftmax.load])
+def test_arrays_of_another_kind_are_not_read(load: Callable[[Any], Any], tmp_path: Path) -> None:
+    """The kind is read first, and the list of arrays before the arrays."""
+    huge = npy(np.zeros(3), "(10000000000000,)")  # would be an error of its own
+    pack(tmp_path / "f", {"kind": "other", "parent": huge})
+    with pytest.raises(ValueError, match=r"it says that it is something else$"):
+        load(tmp_path / "f")
+    kind = TREE_KIND if load == Tree.load else LAYER_KIND
+    pack(tmp_path / "f", {"kind": kind, "contents": "parent weight", "parent": huge})
+    with pytest.raises(ValueError, match=r"its arrays are not those that it lists$"):
+        load(tmp_path / "f")
 
 
 def test_fortran_order_in_files(tmp_path: Path) -> None:

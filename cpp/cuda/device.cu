@@ -24,6 +24,14 @@ bool IsEmulated() {
 #endif
 }
 
+int64_t CountComparisons() {
+#if defined(__CUDACC__)
+  return 0;
+#else
+  return emulated::comparisons;
+#endif
+}
+
 int CudaVersion() { return CUDART_VERSION; }
 
 int CurrentDevice() {

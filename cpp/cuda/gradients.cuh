@@ -1,7 +1,7 @@
 // Gradients through softmax and log_softmax.
 #pragma once
 
-#include "waiting_rows.cuh"
+#include "on_chip_rows.cuh"
 #include "wide_sum.cuh"
 
 namespace boltzmax::cuda {

@@ -31,6 +31,8 @@ std::string WhyUnavailable();
 
 // Whether the device is that of emulated/.
 bool IsEmulated();
+// The comparisons of candidates so far, which only that device counts.
+int64_t CountComparisons();
 
 // The CUDA version that this was compiled with, such as 13000; and the current device.
 int CudaVersion();

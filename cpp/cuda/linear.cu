@@ -20,7 +20,7 @@ class LinearLayer {
         height_(std::clamp<int64_t>(task.rows, 1, kTallest)),
         width_(WidthFor(task)),
         sums_(Bytes<RowSum<T>>(task.rows), stream),
-        own_(Bytes<T>(task.rows), stream),
+        target_logits_(Bytes<T>(task.rows), stream),
         logits_(Bytes<T>(height_ * StepOf(width_)), stream),
         // Slopes of the same size as logits replace them.
         slopes_(sizeof(S) == sizeof(T) ? 0 : Bytes<S>(height_ * StepOf(width_)), stream),
@@ -33,15 +33,15 @@ class LinearLayer {
       const int64_t height = std::min(height_, task_.rows - row);
       for (int64_t first = 0; first < task_.classes; first += width_) Sum(TileAt(row, height, first));
       if (task_.d_hidden == nullptr) continue;
-      KeepCounted(row, height);
+      CopyCounted(row, height);
       // The last tile still holds its logits.
       const int64_t last = (task_.classes - 1) / width_ * width_;
-      for (int64_t first = last; first >= 0; first -= width_) Pull(TileAt(row, height, first), first == last);
+      for (int64_t first = last; first >= 0; first -= width_) AddGradients(TileAt(row, height, first), first == last);
     }
     if (task_.rows == 0) return;
     if (task_.d_hidden != nullptr) Launch(ClearUncounted<S>, {task_.rows, dim3(kTileThreads)}, stream_, task_);
     Launch(LossesOfRows<T>, {CeilDivide(task_.rows, kTileThreads), dim3(kTileThreads)}, stream_, task_, AsSums(),
-           AsOwn());
+           AsTargetLogits());
   }
 
  private:
@@ -65,7 +65,7 @@ class LinearLayer {
   T* AsFactors() const { return static_cast<T*>(factors_.memory); }
   const T* Zero() const { return AsFactors() + 1; }
   const T* One() const { return AsFactors() + 2; }
-  T* AsOwn() const { return static_cast<T*>(own_.memory); }
+  T* AsTargetLogits() const { return static_cast<T*>(target_logits_.memory); }
   RowSum<T>* AsSums() const { return static_cast<RowSum<T>*>(sums_.memory); }
 
   Tile TileAt(int64_t row, int64_t height, int64_t first) const {
@@ -92,16 +92,17 @@ class LinearLayer {
   }
   void Sum(const Tile& tile) {
     Score(tile);
-    Launch(SumsOfTile<S>, {tile.height, dim3(kTileThreads)}, stream_, task_, tile, AsLogits(), AsSums(), AsOwn());
+    Launch(SumsOfTile<S>, {tile.height, dim3(kTileThreads)}, stream_, task_, tile, AsLogits(), AsSums(),
+           AsTargetLogits());
   }
   // Keeps the hidden rows that count, and zeros for the others: 0 times a value that is not finite would not be 0.
-  void KeepCounted(int64_t row, int64_t height) {
+  void CopyCounted(int64_t row, int64_t height) {
     const S* hidden = static_cast<const S*>(task_.hidden) + row * task_.features;
     Launch(CountedRows<S>, {height, dim3(kTileThreads)}, stream_, task_, hidden, task_.target + row,
            static_cast<S*>(counted_.memory));
   }
   // Adds a tile's part of the gradients: d_hidden += slopes weight, d_weight += slopes' hidden.
-  void Pull(const Tile& tile, bool has_logits) {
+  void AddGradients(const Tile& tile, bool has_logits) {
     if (!has_logits) Score(tile);
     Launch(SlopesOfTile<S>, {tile.height, dim3(kTileThreads)}, stream_, task_, tile, AsLogits(), AsSums(), AsSlopes());
     products_.Run({task_.storage,
@@ -133,7 +134,7 @@ class LinearLayer {
   Stream stream_;
   Products products_;
   int64_t height_, width_;
-  Workspace sums_, own_, logits_, slopes_, counted_, factors_;
+  Workspace sums_, target_logits_, logits_, slopes_, counted_, factors_;
 };
 
 }  // namespace

@@ -3,8 +3,8 @@
 #pragma once
 
 #include "gradients.cuh"
+#include "on_chip_rows.cuh"
 #include "pieces.cuh"
-#include "waiting_rows.cuh"
 
 namespace boltzmax::cuda {
 

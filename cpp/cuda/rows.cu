@@ -34,20 +34,20 @@ struct Staging {
 
 // Whether the device can place such a cluster at all: a part of a device may not. CUDA is asked once.
 bool CanPlace(void (*kernel)(Task, int), const Grid& grid) {
-  using Question = std::tuple<int, void (*)(Task, int), int, size_t>;
+  using Configuration = std::tuple<int, void (*)(Task, int), int, size_t>;
   static std::mutex mutex;
-  static std::map<Question, bool> answers;
+  static std::map<Configuration, bool> known;
   const std::lock_guard<std::mutex> lock(mutex);
-  const auto [answer, is_new] = answers.try_emplace({CurrentDevice(), kernel, grid.cluster, grid.shared});
+  const auto [found, is_new] = known.try_emplace({CurrentDevice(), kernel, grid.cluster, grid.shared});
   if (is_new) {
     cudaLaunchAttribute attribute = {};
     const cudaLaunchConfig_t config = ConfigOf(grid, nullptr, &attribute);
     int clusters = 0;
     const cudaError_t status = cudaOccupancyMaxActiveClusters(&clusters, kernel, &config);
     if (status != cudaSuccess) cudaGetLastError();
-    answer->second = status == cudaSuccess && clusters > 0;
+    found->second = status == cudaSuccess && clusters > 0;
   }
-  return answer->second;
+  return found->second;
 }
 
 // The threads of a block with this many packets. Per-row work takes each thread as long as ten packets, so threads
@@ -93,14 +93,14 @@ bool RunStaged(const Staging& staging, const Task& task, int64_t packets, Stream
 
 // The kernels for rows in the registers of a warp, with 1, `most` / 2 or `most` packets per thread; and for longer
 // rows.
-struct Waiting {
+struct OnChipKernels {
   void (*in_registers[3])(Task);
   int most;
   Staging staging;
 };
 // At most 128 bytes of the arithmetic type per thread.
 template <class S, Operation operation>
-Waiting WaitingFor() {
+OnChipKernels OnChipRows() {
   constexpr int kMost = 128 / (Packet<S>::kItems * static_cast<int>(sizeof(Compute<S>)));
   return {{ShortRows<S, operation, 1>, ShortRows<S, operation, kMost / 2>, ShortRows<S, operation, kMost>},
           kMost,
@@ -108,7 +108,7 @@ Waiting WaitingFor() {
 }
 // Pairs of packets as read.
 template <class S, Operation operation>
-Waiting WaitingForGradient() {
+OnChipKernels OnChipGradients() {
   constexpr int kMost = 4;
   return {
       {ShortGradients<S, operation, 1>, ShortGradients<S, operation, kMost / 2>, ShortGradients<S, operation, kMost>},
@@ -116,28 +116,28 @@ Waiting WaitingForGradient() {
       {StagedGradients<S, operation, false>, StagedGradients<S, operation, true>, 2}};
 }
 template <class S>
-Waiting WaitingFor(Operation operation) {
+OnChipKernels OnChipRows(Operation operation) {
   switch (operation) {
-    case Operation::kSoftmaxBackward: return WaitingForGradient<S, Operation::kSoftmaxBackward>();
-    case Operation::kLogSoftmaxBackward: return WaitingForGradient<S, Operation::kLogSoftmaxBackward>();
-    case Operation::kSoftmax: return WaitingFor<S, Operation::kSoftmax>();
-    case Operation::kCrossEntropy: return WaitingFor<S, Operation::kCrossEntropy>();
-    default: return WaitingFor<S, Operation::kLogSoftmax>();
+    case Operation::kSoftmaxBackward: return OnChipGradients<S, Operation::kSoftmaxBackward>();
+    case Operation::kLogSoftmaxBackward: return OnChipGradients<S, Operation::kLogSoftmaxBackward>();
+    case Operation::kSoftmax: return OnChipRows<S, Operation::kSoftmax>();
+    case Operation::kCrossEntropy: return OnChipRows<S, Operation::kCrossEntropy>();
+    default: return OnChipRows<S, Operation::kLogSoftmax>();
   }
 }
 
 template <class S>
-bool RunWaiting(const Task& task, Stream stream) {
+bool RunOnChip(const Task& task, Stream stream) {
   if (task.n > INT32_MAX / 2) return false;
   constexpr int64_t kItems = Packet<S>::kItems;
   // Unless rows begin at packet boundaries, the first element may be the last of a packet.
   const int64_t packets = CeilDivide(task.n + (BeginsWithPacket(task) ? 0 : kItems - 1), kItems);
-  const Waiting waiting = WaitingFor<S>(task.operation);
+  const OnChipKernels kernels = OnChipRows<S>(task.operation);
   const Grid grid = {CeilDivide(task.rows, kRowsOfBlock), dim3(32, kRowsOfBlock)};
   const bool is_masked = task.third != nullptr && !IsGradient(task.operation);
-  if (packets > (is_masked ? 32 : 32 * waiting.most)) return RunStaged(waiting.staging, task, packets, stream);
-  const int room = packets <= 32 ? 0 : packets <= 16 * waiting.most ? 1 : 2;
-  return Launch(waiting.in_registers[room], grid, stream, task), true;
+  if (packets > (is_masked ? 32 : 32 * kernels.most)) return RunStaged(kernels.staging, task, packets, stream);
+  const int room = packets <= 32 ? 0 : packets <= 16 * kernels.most ? 1 : 2;
+  return Launch(kernels.in_registers[room], grid, stream, task), true;
 }
 
 // Whether rows are contiguous, and those of all operands have the same offset from packet boundaries.
@@ -145,7 +145,7 @@ template <class S>
 bool IsContiguous(const Task& task) {
   if (task.inner.count > 1) return false;
   const bool maps = task.operation != Operation::kLogSumExp && task.y != nullptr;
-  const auto apart = [&](const void* base, Operand operand) {
+  const auto mismatches = [&](const void* base, Operand operand) {
     const auto is_even = [](int64_t bytes) { return bytes % static_cast<int64_t>(sizeof(uint4)) == 0; };
     if (task.inner.count == 1 && task.inner.stride[operand][0] != static_cast<int64_t>(sizeof(S))) return true;
     if (!is_even(reinterpret_cast<intptr_t>(base) - reinterpret_cast<intptr_t>(task.x))) return true;
@@ -154,8 +154,8 @@ bool IsContiguous(const Task& task) {
     }
     return false;
   };
-  return !apart(task.x, kX) && !(maps && apart(task.y, kY)) &&
-         !(IsGradient(task.operation) && apart(task.third, kThird));
+  return !mismatches(task.x, kX) && !(maps && mismatches(task.y, kY)) &&
+         !(IsGradient(task.operation) && mismatches(task.third, kThird));
 }
 
 // ---- contiguous rows that are too long for that ----
@@ -214,7 +214,7 @@ bool RunLong(const Task& task, Stream stream) {
 
 template <class S>
 void RunOfStorage(const Task& task, Stream stream) {
-  if (IsContiguous<S>(task) && (RunWaiting<S>(task, stream) || RunLong<S>(task, stream))) return;
+  if (IsContiguous<S>(task) && (RunOnChip<S>(task, stream) || RunLong<S>(task, stream))) return;
   if (IsGradient(task.operation)) {
     const auto kernel = task.operation == Operation::kSoftmaxBackward
                             ? GradientsOfRows<S, Operation::kSoftmaxBackward>
@@ -235,6 +235,12 @@ void RunOfStorage(const Task& task, Stream stream) {
   Launch(MapPieces<S>, {task.rows * pieces, threads}, stream, task, pieces, sums);
 }
 
+template <class S>
+void RunStatisticsOfStorage(const Task& task, const Statistics& out, Stream stream) {
+  const auto kernel = out.k <= kFewRanks ? StatisticsOfRows<S, true> : StatisticsOfRows<S, false>;
+  Launch(kernel, {task.rows, dim3(kStatisticsThreads)}, stream, task, out);
+}
+
 }  // namespace
 
 void Run(const Task& task, Stream stream) {
@@ -249,12 +255,11 @@ void Run(const Task& task, Stream stream) {
 
 void RunStatistics(const Task& task, const Statistics& out, Stream stream) {
   if (task.rows == 0 || task.n == 0) return;
-  const Grid grid = {task.rows, dim3(kStatisticsThreads)};
   switch (task.storage) {
-    case Storage::kFloat32: return Launch(StatisticsOfRows<float>, grid, stream, task, out);
-    case Storage::kFloat64: return Launch(StatisticsOfRows<double>, grid, stream, task, out);
-    case Storage::kFloat16: return Launch(StatisticsOfRows<Half>, grid, stream, task, out);
-    case Storage::kBFloat16: return Launch(StatisticsOfRows<BFloat16>, grid, stream, task, out);
+    case Storage::kFloat32: return RunStatisticsOfStorage<float>(task, out, stream);
+    case Storage::kFloat64: return RunStatisticsOfStorage<double>(task, out, stream);
+    case Storage::kFloat16: return RunStatisticsOfStorage<Half>(task, out, stream);
+    case Storage::kBFloat16: return RunStatisticsOfStorage<BFloat16>(task, out, stream);
   }
 }
 

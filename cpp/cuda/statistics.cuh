@@ -1,23 +1,15 @@
 // Statistics of rows of logits: their logsumexp, entropy, largest elements, and the target's rank.
 #pragma once
 
+#include "ranking.cuh"
 #include "rows.cuh"
 
 namespace boltzmax::cuda {
 
-// A candidate for the top: the larger comes first; of equal ones, the lower index. NaN ranks as low as -inf.
+// The key of an element in the top: NaN ranks as low as -inf.
 template <class T>
-struct Candidate {
-  T key;
-  int64_t id;
-
-  BOLTZMAX_DEVICE bool GoesBefore(const Candidate& other) const {
-    return key > other.key || (key == other.key && id < other.id);
-  }
-};
-template <class T>
-BOLTZMAX_DEVICE Candidate<T> FromLane(const Candidate<T>& candidate, int distance) {
-  return {FromLane(candidate.key, distance), FromLane(candidate.id, distance)};
+BOLTZMAX_DEVICE T RankingKey(T x) {
+  return x > -Infinity<T>() ? x : -Infinity<T>();
 }
 
 inline constexpr int kStatisticsWarps = 8;
@@ -35,16 +27,92 @@ struct ShareOfRow {
     Candidate<T> best = {-Infinity<T>(), n};
     BOLTZMAX_NO_UNROLL
     for (int64_t i = first; i < n; i += kStatisticsThreads) {
-      const T x = row.X(i);
-      const Candidate<T> here = {x > -Infinity<T>() ? x : -Infinity<T>(), i};
+      const Candidate<T> here = {RankingKey(row.X(i)), i};
       if (last.GoesBefore(here) && here.GoesBefore(best)) best = here;
     }
     return best;
   }
 };
 
-// One block per row. The top is a tournament: all threads offer their best element, and the winner looks for its next.
-template <class S>
+// ---- the first k of a row, for large k ----
+
+// Unsigned numbers in the order of ranking: the key of the first candidate has the smallest. Zeros of both signs are
+// equal.
+BOLTZMAX_DEVICE uint64_t OrderOf(float key) {
+  const auto bits = BitCast<uint32_t>(key == 0.0f ? 0.0f : key);
+  return bits >> 31 != 0 ? bits : bits ^ 0x7fffffffu;
+}
+BOLTZMAX_DEVICE uint64_t OrderOf(double key) {
+  const auto bits = BitCast<uint64_t>(key == 0.0 ? 0.0 : key);
+  return bits >> 63 != 0 ? bits : bits ^ 0x7fffffffffffffffu;
+}
+
+inline constexpr int kDigitBits = 8, kDigits = 1 << kDigitBits;
+using Tally = unsigned long long;  // an integer that atomicAdd takes
+static_assert(kDigits == kStatisticsThreads, "each thread clears one tally");
+
+// The number at a rank, from 0 on, among number_of(i) for i < n of those that count: a radix selection, the highest
+// digits first. Then the rank is that among equal numbers. All threads of a block call together.
+template <class NumberOf, class Counts>
+BOLTZMAX_DEVICE uint64_t NumberAtRank(int64_t* rank, int64_t n, int bits, Tally* tallies, NumberOf number_of,
+                                      Counts counts) {
+  uint64_t prefix = 0;
+  BOLTZMAX_NO_UNROLL
+  for (int shift = bits - kDigitBits; shift >= 0; shift -= kDigitBits) {
+    tallies[threadIdx.x] = 0;
+    __syncthreads();
+    BOLTZMAX_NO_UNROLL
+    for (int64_t i = threadIdx.x; i < n; i += kStatisticsThreads) {
+      const uint64_t digits = number_of(i) >> shift;
+      if (digits >> kDigitBits == prefix && counts(i)) atomicAdd(&tallies[digits % kDigits], Tally{1});
+    }
+    __syncthreads();
+    int digit = 0;
+    for (; *rank >= static_cast<int64_t>(tallies[digit]); ++digit) *rank -= static_cast<int64_t>(tallies[digit]);
+    prefix = prefix << kDigitBits | static_cast<uint64_t>(digit);
+    __syncthreads();  // the tallies have been read
+  }
+  return prefix;
+}
+
+// Stores the first k elements of a row, sorted: those before the k-th are found by a selection, by key and then by
+// index, which takes the row's length times the number of digits.
+template <class S, class T = Compute<S>>
+BOLTZMAX_DEVICE void StoreTop(const RowOf<S>& row, int64_t n, int64_t k, const CandidateArrays<T>& top,
+                              Tally* tallies) {
+  const auto order_of = [&](int64_t i) { return OrderOf(RankingKey(row.X(i))); };
+  uint64_t last_order = UINT64_MAX, last_index = UINT64_MAX;
+  if (k < n) {
+    int64_t rank = k - 1;
+    last_order =
+        NumberAtRank(&rank, n, 8 * static_cast<int>(sizeof(T)), tallies, order_of, [](int64_t) { return true; });
+    int bits = kDigitBits;
+    while (bits < 64 && (n - 1) >> bits > 0) bits += kDigitBits;
+    last_index = NumberAtRank(
+        &rank, n, bits, tallies, [](int64_t i) { return static_cast<uint64_t>(i); },
+        [&](int64_t i) { return order_of(i) == last_order; });
+  }
+  tallies[threadIdx.x] = 0;
+  __syncthreads();
+  BOLTZMAX_NO_UNROLL
+  for (int64_t i = threadIdx.x; i < n; i += kStatisticsThreads) {
+    const T key = RankingKey(row.X(i));
+    const uint64_t order = OrderOf(key);
+    if (order > last_order || (order == last_order && static_cast<uint64_t>(i) > last_index)) continue;
+    top.Set(static_cast<int64_t>(atomicAdd(&tallies[0], Tally{1})), {key, i});
+  }
+  __syncthreads();
+  Sort<static_cast<int>(kStatisticsThreads)>(top, k);
+}
+
+// ---- all statistics ----
+
+// Up to so many ranks are found by a tournament: all threads offer their best element, and the winner looks for its
+// next. That takes a share of the row for each rank; more ranks are selected and sorted.
+inline constexpr int64_t kFewRanks = 16;
+
+// One block per row.
+template <class S, bool kHasFewRanks>
 __global__ void __launch_bounds__(kStatisticsThreads)
     StatisticsOfRows(const __grid_constant__ Task task, const __grid_constant__ Statistics out) {
   using T = Compute<S>;
@@ -53,22 +121,18 @@ __global__ void __launch_bounds__(kStatisticsThreads)
   BOLTZMAX_SHARED(WideSum<T>, shared_mean, kStatisticsWarps);
   BOLTZMAX_SHARED(int64_t, shared_count, kStatisticsWarps);
   BOLTZMAX_SHARED(T, shared_log, 2);
+  BOLTZMAX_SHARED(Tally, tallies, kHasFewRanks ? 1 : kDigits);
   const int64_t r = static_cast<int64_t>(blockIdx.x);
   const RowOf<S> row(task, r);
   const Temperature<T> temperature(task.temperature);
   const ExpOf<T> exp(temperature);
   const ShareOfRow<S> share = {row, static_cast<int64_t>(threadIdx.x), task.n};
-  const auto fold_best = [&](const Candidate<T>& mine) {
-    return Fold<kStatisticsWarps>(mine, shared_best, [](Candidate<T>& a, const Candidate<T>& b) {
-      if (b.GoesBefore(a)) a = b;
-    });
-  };
   const int64_t target = task.target == nullptr ? -1 : task.target[r];
   const bool has_target = target >= 0 && target < task.n;
   const T at_target = has_target ? row.X(target) : NotANumber<T>();
 
   Candidate<T> mine = share.BestAfter({Infinity<T>(), -1});
-  Candidate<T> best = fold_best(mine);
+  Candidate<T> best = FoldBest<kStatisticsWarps>(mine, shared_best);
   auto sum = RowSum<T>::Empty();
   sum.max = best.key;
   auto mean = WideSum<T>::Zero();  // of (x - max) / T, weighted by the exponentials
@@ -107,14 +171,17 @@ __global__ void __launch_bounds__(kStatisticsThreads)
       out.target_rank[r] = has_target ? 1 + above : 0;
     }
   }
-  for (int64_t j = 0; j < out.k; ++j) {
-    if (threadIdx.x == 0) {
-      out.top_ids[r * out.k + j] = best.id;
-      set(out.top_log_probs, r * out.k + j, log_prob(row.X(best.id)));
+  const CandidateArrays<T> top = {reinterpret_cast<T*>(out.top_log_probs) + r * out.k, out.top_ids + r * out.k};
+  if constexpr (kHasFewRanks) {
+    for (int64_t j = 0; j < out.k; ++j) {
+      if (threadIdx.x == 0) top.Set(j, {log_prob(best.key), best.id});
+      if (j + 1 == out.k) return;
+      if (mine.id == best.id) mine = share.BestAfter(best);
+      best = FoldBest<kStatisticsWarps>(mine, shared_best);
     }
-    if (j + 1 == out.k) return;
-    if (mine.id == best.id) mine = share.BestAfter(best);
-    best = fold_best(mine);
+  } else {
+    StoreTop(row, task.n, out.k, top, tallies);
+    for (int64_t j = threadIdx.x; j < out.k; j += kStatisticsThreads) top.keys[j] = log_prob(top.keys[j]);
   }
 }
 

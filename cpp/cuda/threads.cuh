@@ -6,15 +6,18 @@
 #include <cooperative_groups.h>
 #endif
 
-// Memory that a block shares: `count` elements of a type, or as much as its launch requests.
+// Memory that a block shares: `count` elements of a type, or as much as its launch requests. The emulated device counts
+// the comparisons of candidates, so that tests can bound the work.
 #if defined(__CUDACC__)
 #define BOLTZMAX_SHARED(Type, name, count) __shared__ Type name[count]
 #define BOLTZMAX_SHARED_OF_LAUNCH(Type, name) extern __shared__ Type name[]
+#define BOLTZMAX_COUNT_COMPARISON()
 #else
 #define BOLTZMAX_SHARED(Type, name, count) \
   static char name##_key;                  \
   Type* const name = emulated::SharedOf<Type>(&name##_key, count)
 #define BOLTZMAX_SHARED_OF_LAUNCH(Type, name) Type* const name = emulated::SharedOfLaunch<Type>()
+#define BOLTZMAX_COUNT_COMPARISON() ++emulated::comparisons
 #endif
 
 namespace boltzmax::cuda {

@@ -1,6 +1,7 @@
 // A softmax over the leaves of a tree: the product of the choices on the way to a leaf (see core/trees/layer.hpp).
 #pragma once
 
+#include "ranking.cuh"
 #include "task.hpp"
 #include "wide_sum.cuh"
 
@@ -151,78 +152,92 @@ __global__ void __launch_bounds__(kLayerThreads)
 
 // ---- the likeliest classes ----
 
-// A node to be opened, or a candidate class: the likelier comes first; of equal ones, the lower number.
-struct Place {
-  double log_prob;
-  int64_t id;
+// Nodes to be opened and classes, ranked by log-probability.
+using Place = Candidate<double>;
 
-  BOLTZMAX_DEVICE bool GoesBefore(const Place& other) const {
-    return log_prob > other.log_prob || (log_prob == other.log_prob && id < other.id);
-  }
-};
-BOLTZMAX_DEVICE Place FromLane(const Place& place, int distance) {
-  return {FromLane(place.log_prob, distance), FromLane(place.id, distance)};
-}
-
-BOLTZMAX_DEVICE Place FoldBest(const Place& mine, Place* shared) {
-  return Fold<kLayerWarps>(mine, shared, [](Place& a, const Place& b) {
-    if (b.GoesBefore(a)) a = b;
-  });
-}
-
-// The k best classes so far, sorted, in the output. Thread 0 writes; all read after a barrier.
+// The k best classes so far, in the output; once there are k, a heap with the worst at its root. Thread 0 writes; all
+// read after a barrier.
 template <class T>
 struct TopK {
   int64_t k;
-  int64_t* ids;
-  T* log_probs;
+  CandidateArrays<T> best;
+  int64_t* count;  // shared
 
   // Results are rounded to T, and ties are ties of the rounded values.
-  BOLTZMAX_DEVICE bool Takes(const Place& place, int64_t count) const {
-    if (count < k) return true;
-    const T mine = static_cast<T>(place.log_prob), last = log_probs[k - 1];
-    return mine > last || (mine == last && place.id < ids[k - 1]);
+  static BOLTZMAX_DEVICE Candidate<T> Rounded(const Place& place) { return {static_cast<T>(place.key), place.id}; }
+  BOLTZMAX_DEVICE bool Takes(const Place& place) const { return *count < k || Rounded(place).GoesBefore(best.Get(0)); }
+  BOLTZMAX_DEVICE bool IsBeyond(double log_prob) const {
+    return *count == k && static_cast<T>(log_prob) < best.keys[0];
   }
-  BOLTZMAX_DEVICE bool IsBeyond(double log_prob, int64_t count) const {
-    return count == k && static_cast<T>(log_prob) < log_probs[k - 1];
-  }
-  BOLTZMAX_DEVICE void Insert(const Place& place, int64_t count) const {
-    const T mine = static_cast<T>(place.log_prob);
-    int64_t j = count < k ? count : k - 1;
-    for (; j > 0 && (log_probs[j - 1] < mine || (log_probs[j - 1] == mine && ids[j - 1] > place.id)); --j) {
-      log_probs[j] = log_probs[j - 1];
-      ids[j] = ids[j - 1];
+  BOLTZMAX_DEVICE void Insert(const Place& place) const {
+    if (*count < k) {
+      best.Set((*count)++, Rounded(place));
+      if (*count < k) return;
+      for (int64_t i = k / 2; i-- > 0;) MoveDown(i);
+    } else if (Takes(place)) {
+      best.Set(0, Rounded(place));
+      MoveDown(0);
     }
-    log_probs[j] = mine;
-    ids[j] = place.id;
+  }
+  BOLTZMAX_DEVICE void MoveDown(int64_t i) const {
+    const auto is_worse = [&](int64_t a, int64_t b) { return best.Get(b).GoesBefore(best.Get(a)); };
+    SiftDown(i, k, is_worse, [&](int64_t a, int64_t b) { best.Swap(a, b); });
+  }
+  // Sorts the classes, and marks the places of missing ones; by all threads.
+  BOLTZMAX_DEVICE void Finish() const {
+    __syncthreads();  // all have compared with the worst
+    Sort<kLayerThreads>(best, *count);
+    for (int64_t j = *count + static_cast<int64_t>(threadIdx.x); j < k; j += kLayerThreads) {
+      best.Set(j, {-Infinity<T>(), -1});
+    }
   }
 };
 
-// The open nodes of one row, unsorted.
+// The open nodes of one row: every thread has a heap, whose elements are one block's width apart, so that all heaps
+// have the same size but for one.
 struct OpenNodes {
   Place* places;
-  int* count;     // shared
-  Place* shared;  // for folding
+  int *count, *settled;  // shared: all nodes, and those that are in heaps
+  Place* shared;         // for folding
+
+  // Element i of this thread's heap.
+  static BOLTZMAX_DEVICE int64_t At(int64_t i) { return i * kLayerThreads + static_cast<int64_t>(threadIdx.x); }
+  BOLTZMAX_DEVICE bool GoesBefore(int64_t i, int64_t j) const { return places[At(i)].GoesBefore(places[At(j)]); }
+  BOLTZMAX_DEVICE void Swap(int64_t i, int64_t j) const {
+    const Place other = places[At(i)];
+    places[At(i)] = places[At(j)];
+    places[At(j)] = other;
+  }
+  // The number of a heap's elements if there are n in all.
+  static BOLTZMAX_DEVICE int64_t SizeOfHeap(int n) {
+    return (int64_t{n} + kLayerThreads - 1 - static_cast<int64_t>(threadIdx.x)) / kLayerThreads;
+  }
 
   // Removes the likeliest and returns it; its id is INT64_MAX if is_beyond(its log-probability): then none is wanted.
   template <class F>
   BOLTZMAX_DEVICE Place TakeBest(F is_beyond) const {
-    Place mine = {-Infinity<double>(), INT64_MAX};
-    int at = -1;
-    for (int i = static_cast<int>(threadIdx.x); i < *count; i += kLayerThreads) {
-      if (places[i].GoesBefore(mine)) {
-        mine = places[i];
-        at = i;
-      }
-    }
-    const Place best = FoldBest(mine, shared);
-    if (is_beyond(best.log_prob)) return {best.log_prob, INT64_MAX};
+    const auto thread = static_cast<int>(threadIdx.x);
+    const Place mine = thread < *count ? places[thread] : Place{-Infinity<double>(), INT64_MAX};
+    const Place best = FoldBest<kLayerWarps>(mine, shared);
+    if (is_beyond(best.key)) return {best.key, INT64_MAX};
     __syncthreads();  // all have read the number of open nodes
-    if (at >= 0 && mine.id == best.id) places[at] = places[--*count];
+    if (mine.id == best.id) {
+      places[thread] = places[--*count];
+      *settled = *count;
+      SiftDown(
+          0, SizeOfHeap(*count), [&](int64_t i, int64_t j) { return GoesBefore(i, j); },
+          [&](int64_t i, int64_t j) { Swap(i, j); });
+    }
     __syncthreads();
     return best;
   }
+  // Any threads add nodes; after a barrier, all settle them.
   BOLTZMAX_DEVICE void Add(const Place& place) const { places[atomicAdd(count, 1)] = place; }
+  BOLTZMAX_DEVICE void Settle() const {
+    for (int64_t i = SizeOfHeap(*settled); i < SizeOfHeap(*count); ++i) {
+      SiftUp(i, [&](int64_t a, int64_t b) { return GoesBefore(a, b); }, [&](int64_t a, int64_t b) { Swap(a, b); });
+    }
+  }
 };
 
 // The children of an opened node: log_prob_of(j) and ids.
@@ -234,39 +249,29 @@ struct Children {
   double min_log_prob;
   F log_prob_of;
 
-  BOLTZMAX_DEVICE bool IsLeaf(int j) const { return ids[j] < classes; }
-
-  BOLTZMAX_DEVICE void Open(const OpenNodes& open) const {
-    for (int j = static_cast<int>(threadIdx.x); j < node.children; j += kLayerThreads) {
+  // Handles the children from `first` on, one per thread: inner nodes become open, and thread 0 inserts leaves into the
+  // top. `leaves` has room for one per thread.
+  template <class T>
+  BOLTZMAX_DEVICE void Visit(int first, const OpenNodes& open, const TopK<T>& top, Place* leaves, int* found) const {
+    const int j = first + static_cast<int>(threadIdx.x);
+    if (j < node.children) {
       const Place here = {log_prob_of(j), ids[j]};
-      if (!IsLeaf(j) && here.log_prob >= min_log_prob) open.Add(here);
+      if (here.key >= min_log_prob) {
+        if (here.id >= classes) {
+          open.Add(here);
+        } else if (top.Takes(here)) {
+          leaves[atomicAdd(found, 1)] = here;
+        }
+      }
     }
-  }
-  // The best leaf that ranks below `last`; its id is INT64_MAX if there is none.
-  BOLTZMAX_DEVICE Place BestLeafBehind(const Place& last, Place* shared) const {
-    Place leaf = {-Infinity<double>(), INT64_MAX};
-    for (int j = static_cast<int>(threadIdx.x); j < node.children; j += kLayerThreads) {
-      const Place here = {log_prob_of(j), ids[j]};
-      if (IsLeaf(j) && here.log_prob >= min_log_prob && last.GoesBefore(here) && here.GoesBefore(leaf)) leaf = here;
+    __syncthreads();
+    if (threadIdx.x == 0) {
+      for (int i = 0; i < *found; ++i) top.Insert(leaves[i]);
+      *found = 0;
     }
-    return FoldBest(leaf, shared);
-  }
-};
-
-// Inserts the leaves among the children into the top, the best first, until one is not taken; returns the new number of
-// classes.
-template <class T, class F>
-BOLTZMAX_DEVICE int64_t AddLeaves(const Children<F>& children, const TopK<T>& top, int64_t found, Place* shared) {
-  for (Place last = {Infinity<double>(), -1};;) {
-    last = children.BestLeafBehind(last, shared);
-    if (last.id == INT64_MAX || top.IsBeyond(last.log_prob, found)) return found;
-    if (!top.Takes(last, found)) continue;  // one that rounds to the same may have a lower number
-    __syncthreads();                        // all have read the last of the top
-    if (threadIdx.x == 0) top.Insert(last, found);
-    found += found < top.k ? 1 : 0;
     __syncthreads();
   }
-}
+};
 
 // One block per row. Opens nodes in order of probability, until none can hide a better class. For each block,
 // `all_open` has room for all inner nodes, and `all_scores` for the units of the largest.
@@ -278,35 +283,39 @@ __global__ void __launch_bounds__(kLayerThreads)
   BOLTZMAX_SHARED(WideSum<double>, shared_sum, kLayerWarps);
   BOLTZMAX_SHARED(double, shared_max, kLayerWarps);
   BOLTZMAX_SHARED(Place, shared_best, kLayerWarps);
-  BOLTZMAX_SHARED(int, opened, 1);
-  const OpenNodes open = {all_open + static_cast<int64_t>(blockIdx.x) * task.tree.inner, opened, shared_best};
+  BOLTZMAX_SHARED(Place, leaves, kLayerThreads);
+  BOLTZMAX_SHARED(int, counts, 3);
+  BOLTZMAX_SHARED(int64_t, classes_found, 1);
+  int *const opened = &counts[0], *const settled = &counts[1], *const leaves_found = &counts[2];
+  const OpenNodes open = {all_open + static_cast<int64_t>(blockIdx.x) * task.tree.inner, opened, settled, shared_best};
   T* const scores = all_scores + static_cast<int64_t>(blockIdx.x) * query.widest;
   for (int64_t r = static_cast<int64_t>(blockIdx.x); r < task.rows; r += blocks) {
     const NodeScorer<S> scorer = {task, static_cast<const S*>(task.hidden) + r * task.features, shared_sum, shared_max};
-    const TopK<T> top = {query.k, query.ids + r * query.k, static_cast<T*>(query.log_probs) + r * query.k};
-    int64_t found = 0;
+    const TopK<T> top = {
+        query.k, {static_cast<T*>(query.log_probs) + r * query.k, query.ids + r * query.k}, classes_found};
     if (threadIdx.x == 0) {
       open.places[0] = {0.0, task.tree.classes};
-      *opened = 1;
+      *opened = *settled = 1;
+      *leaves_found = 0;
+      *classes_found = 0;
     }
     __syncthreads();
     while (*opened > 0) {
-      const Place best = open.TakeBest([&](double log_prob) { return top.IsBeyond(log_prob, found); });
+      const Place best = open.TakeBest([&](double log_prob) { return top.IsBeyond(log_prob); });
       if (best.id == INT64_MAX) break;
       const Node node(task.tree, static_cast<int32_t>(best.id));
       scorer.ComputeScores(node, scores);
       const double lse = node.units > 1 ? scorer.LogSumExp(node, scores) : 0.0;
-      const auto log_prob_of = [&](int j) { return best.log_prob + LogProbOfChild(node, j, scores, lse); };
+      const auto log_prob_of = [&](int j) { return best.key + LogProbOfChild(node, j, scores, lse); };
       const Children<decltype(log_prob_of)> children = {node, task.tree.child + node.first_child, task.tree.classes,
                                                         query.min_log_prob, log_prob_of};
-      children.Open(open);
-      found = AddLeaves(children, top, found, shared_best);
+      for (int first = 0; first < node.children; first += kLayerThreads) {
+        children.Visit(first, open, top, leaves, leaves_found);
+      }
+      open.Settle();
       __syncthreads();
     }
-    for (int64_t j = found + threadIdx.x; j < top.k; j += kLayerThreads) {
-      top.ids[j] = -1;
-      top.log_probs[j] = -Infinity<T>();
-    }
+    top.Finish();
     __syncthreads();
   }
 }

@@ -237,6 +237,7 @@ PYBIND11_MODULE(_cuda, module, py::mod_gil_not_used()) {
       py::arg("device"), py::arg("stream"));
   module.attr("cuda_version") = CudaVersion();
   module.attr("is_emulated") = IsEmulated();
+  module.def("count_comparisons", CountComparisons);
   module.def("load_products", LoadProducts, py::arg("files"));
   module.def("linear_cross_entropy", RunLinearCrossEntropy, py::arg("storage"), py::arg("read"), py::arg("sizes"),
              py::arg("written"), py::arg("temperature"), py::arg("reduction"), py::arg("tile"), py::arg("device"),

@@ -191,7 +191,7 @@ bool ReadGradCall(const GradArguments& given, GradCall* call) {
   array = call->dy.array.get();
   return IsDefault(given.out) ||
          (ReadOut(given.out, PyArray_NDIM(array), PyArray_DIMS(array), call->storage, &call->out) &&
-          IsSameOrApart(call->out.get(), array) && IsSameOrApart(call->out.get(), call->y.array.get()));
+          IsSameOrDisjoint(call->out.get(), array) && IsSameOrDisjoint(call->out.get(), call->y.array.get()));
 }
 
 void Run(const GradCall& call, PyArrayObject* dx) {

@@ -35,7 +35,7 @@ bool Overlap(PyArrayObject* a, PyArrayObject* b) {
 }
 
 // The arguments of a call on a layer. Holds the layer's attributes meanwhile, since another thread may replace them.
-class Question {
+class LayerCall {
  public:
   // False if the call is not ordinary.
   bool Read(PyObject* layer, PyObject* hidden) {
@@ -152,21 +152,21 @@ py::object NewIntegers(int ndim, const npy_intp* shape) {
 // ---- (layer, hidden, target) ----
 
 template <class T>
-bool RunLogProb(const Question& q, const int64_t* target, T* out) {
-  return RunDetached(q.Cost(), [&] { LogProb(q.AsLayer<T>(), q.AsHidden<T>(), target, out); });
+bool RunLogProb(const LayerCall& call, const int64_t* target, T* out) {
+  return RunDetached(call.Cost(), [&] { LogProb(call.AsLayer<T>(), call.AsHidden<T>(), target, out); });
 }
 
 // Here and below: nothing, without an exception, if the call is not ordinary.
 py::object LogProbOf(PyObject* const* args, Py_ssize_t nargs) {
-  Question q;
-  if (nargs != 3 || !q.Read(args[0], args[1])) return {};
-  const int64_t* target = q.Targets(args[2]);
+  LayerCall call;
+  if (nargs != 3 || !call.Read(args[0], args[1])) return {};
+  const int64_t* target = call.Targets(args[2]);
   if (target == nullptr) return {};
-  const npy_intp rows = q.Rows();
-  py::object out = New(1, &rows, q.Descr());
+  const npy_intp rows = call.Rows();
+  py::object out = New(1, &rows, call.Descr());
   if (!out) return {};
   const bool done =
-      q.IsFloat() ? RunLogProb(q, target, DataOf<float>(out)) : RunLogProb(q, target, DataOf<double>(out));
+      call.IsFloat() ? RunLogProb(call, target, DataOf<float>(out)) : RunLogProb(call, target, DataOf<double>(out));
   return done ? out : py::object();
 }
 
@@ -183,20 +183,21 @@ bool ReadTopQuery(PyObject* k, PyObject* beam, PyObject* min_prob, size_t classe
 }
 
 py::object TopOf(PyObject* const* args, Py_ssize_t nargs) {
-  Question q;
+  LayerCall call;
   TopQuery query{};
-  if (nargs != 5 || !q.Read(args[0], args[1]) || !ReadTopQuery(args[2], args[3], args[4], q.Classes(), &query)) {
+  if (nargs != 5 || !call.Read(args[0], args[1]) || !ReadTopQuery(args[2], args[3], args[4], call.Classes(), &query)) {
     return {};
   }
-  const npy_intp shape[] = {q.Rows(), static_cast<npy_intp>(query.k)};
-  const py::object ids = NewIntegers(2, shape), visited = NewIntegers(1, shape), log_probs = New(2, shape, q.Descr());
+  const npy_intp shape[] = {call.Rows(), static_cast<npy_intp>(query.k)};
+  const py::object ids = NewIntegers(2, shape), visited = NewIntegers(1, shape),
+                   log_probs = New(2, shape, call.Descr());
   if (!ids || !visited || !log_probs) return {};
   const auto run = [&]<class T>(T* to) {
-    return RunDetached(q.Cost(), [&] {
-      TopClasses(q.AsLayer<T>(), q.AsHidden<T>(), query, DataOf<int64_t>(ids), to, DataOf<int64_t>(visited));
+    return RunDetached(call.Cost(), [&] {
+      TopClasses(call.AsLayer<T>(), call.AsHidden<T>(), query, DataOf<int64_t>(ids), to, DataOf<int64_t>(visited));
     });
   };
-  const bool done = q.IsFloat() ? run(DataOf<float>(log_probs)) : run(DataOf<double>(log_probs));
+  const bool done = call.IsFloat() ? run(DataOf<float>(log_probs)) : run(DataOf<double>(log_probs));
   if (!done) return {};
   return py::reinterpret_steal<py::object>(PyTuple_Pack(3, ids.ptr(), log_probs.ptr(), visited.ptr()));
 }
@@ -235,27 +236,28 @@ struct StepOptions {
 };
 
 template <class T>
-bool RunDescend(const Question& q, const int64_t* target, const StepOptions& o, double* loss, T* d_hidden) {
+bool RunDescend(const LayerCall& call, const int64_t* target, const StepOptions& o, double* loss, T* d_hidden) {
   const Descent<T> descent = {o.rate, o.squares, o.epsilon, o.lock_free, o.together};
-  return RunDetached(q.Cost(),
-                     [&] { DescendRows(q.AsLayer<T>(), q.AsHidden<T>(), target, nullptr, descent, loss, d_hidden); });
+  return RunDetached(call.Cost(), [&] {
+    DescendRows(call.AsLayer<T>(), call.AsHidden<T>(), target, nullptr, descent, loss, d_hidden);
+  });
 }
 
 py::object StepOf(PyObject* const* args, Py_ssize_t nargs) {
-  Question q;
+  LayerCall call;
   StepOptions options{};
-  if (nargs != 8 || !q.Read(args[0], args[1]) || !q.MayLearn()) return {};
-  if (!options.Read(args[3], args[4], args[5], args[6], args[7], q.Units())) return {};
-  const int64_t* target = q.Targets(args[2]);
+  if (nargs != 8 || !call.Read(args[0], args[1]) || !call.MayLearn()) return {};
+  if (!options.Read(args[3], args[4], args[5], args[6], args[7], call.Units())) return {};
+  const int64_t* target = call.Targets(args[2]);
   if (target == nullptr) return {};
-  PyArrayObject* hidden = q.HiddenArray();
-  const py::object d_hidden = New(2, PyArray_DIMS(hidden), q.Descr());
+  PyArrayObject* hidden = call.HiddenArray();
+  const py::object d_hidden = New(2, PyArray_DIMS(hidden), call.Descr());
   if (!d_hidden) return {};
-  const auto rows = static_cast<size_t>(q.Rows());
+  const auto rows = static_cast<size_t>(call.Rows());
   thread_local Scratch memory;
   auto* loss = reinterpret_cast<double*>(memory.Get((rows + 1) * sizeof(double)));
-  const bool done = q.IsFloat() ? RunDescend(q, target, options, loss, DataOf<float>(d_hidden))
-                                : RunDescend(q, target, options, loss, DataOf<double>(d_hidden));
+  const bool done = call.IsFloat() ? RunDescend(call, target, options, loss, DataOf<float>(d_hidden))
+                                   : RunDescend(call, target, options, loss, DataOf<double>(d_hidden));
   const auto mean =
       py::reinterpret_steal<py::object>(done ? PyFloat_FromDouble(MeanLoss(loss, nullptr, rows)) : nullptr);
   if (!mean) return {};

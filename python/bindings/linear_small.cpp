@@ -26,7 +26,7 @@ struct Matrix {
 };
 
 // An array that views it without keeping it alive. Null with an exception set on failure.
-PyObject* Look(const Matrix& m, int type) {
+PyObject* BorrowArray(const Matrix& m, int type) {
   const npy_intp shape[] = {m.rows, m.columns}, strides[] = {m.row_stride, m.column_stride};
   return PyArray_New(&PyArray_Type, 2, shape, type, strides, m.data, 0, NPY_ARRAY_WRITEABLE | NPY_ARRAY_ALIGNED,
                      nullptr);
@@ -48,7 +48,7 @@ PyObject* Multiplier() {
 
 // out = a b, by NumPy's BLAS; false with an exception set on failure.
 bool Multiply(const Matrix& a, const Matrix& b, const Matrix& out, int type) {
-  PyObject* operands[] = {Look(a, type), Look(b, type), Look(out, type)};
+  PyObject* operands[] = {BorrowArray(a, type), BorrowArray(b, type), BorrowArray(out, type)};
   PyObject* function = Multiplier();
   PyObject* result = nullptr;
   if (function != nullptr && operands[0] != nullptr && operands[1] != nullptr && operands[2] != nullptr) {

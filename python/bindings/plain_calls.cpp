@@ -37,7 +37,7 @@ bool IsContiguous(const DLTensor& tensor) {
 }
 
 // Whether the tensor of a new array has the shape, type and device of x.
-bool AreAlike(const DLTensor& x, const DLTensor& y) {
+bool HaveSameForm(const DLTensor& x, const DLTensor& y) {
   return x.ndim == y.ndim && std::equal(x.shape, x.shape + x.ndim, y.shape) && x.device.type == y.device.type &&
          x.device.id == y.device.id && x.dtype.code == y.dtype.code && x.dtype.bits == y.dtype.bits;
 }
@@ -70,7 +70,7 @@ py::object RunPlainCall(py::handle x, py::handle axis, py::handle temperature, c
   const auto of_result = Exchange::Of(result);
   const auto to = of_result ? of_result->Read(result) : std::nullopt;
   from = exchange->Read(x);  // that may have run any Python code
-  if (!from || !to || !IsContiguous(*from) || !IsContiguous(*to) || !AreAlike(*from, *to)) return py::none();
+  if (!from || !to || !IsContiguous(*from) || !IsContiguous(*to) || !HaveSameForm(*from, *to)) return py::none();
   if (StorageOf(from->dtype) != storage || AddressOf(*from) % ItemSize(*storage) != 0) return py::none();
   const Call call = {operation,
                      *storage,

@@ -96,7 +96,7 @@ PyObject* NewLosses(int ndim, const npy_intp* shape, DType x) {
 }
 
 // Whether writing `out` would overwrite elements of `read` before they are read.
-bool Spoils(PyArrayObject* out, PyArrayObject* read) {
+bool OverwritesUnread(PyArrayObject* out, PyArrayObject* read) {
   if (read == nullptr || !MayOverlap(out, read)) return false;
   return !SameElements(out, read);
 }
@@ -129,9 +129,9 @@ class Gradient {
   // False with an exception set if there is no memory.
   bool Place(std::initializer_list<PyArrayObject*> still_read) {
     auto* out = reinterpret_cast<PyArrayObject*>(out_);
-    const auto spoils = [&](PyArrayObject* read) { return Spoils(out, read); };
+    const auto overwrites = [&](PyArrayObject* read) { return OverwritesUnread(out, read); };
     const bool direct =
-        out != nullptr && !RepeatsElements(out) && std::none_of(still_read.begin(), still_read.end(), spoils);
+        out != nullptr && !RepeatsElements(out) && std::none_of(still_read.begin(), still_read.end(), overwrites);
     if (direct) {
       Py_INCREF(out_);
       work_ = out_;
@@ -168,7 +168,7 @@ PyObject* Decline() {
 // ---- losses of single numbers ----
 
 // The reduction of losses to one.
-struct Reducing {
+struct PointReduction {
   Reduction reduction = Reduction::kNone;
   bool zero_if_empty = false;
 
@@ -185,7 +185,7 @@ struct Reducing {
 };
 
 // x, target, weight and pos_weight have been read into `problem`. Null, perhaps with an exception set, to decline.
-PyObject* RunPointLoss(PointProblem* problem, const Reducing& reducing, bool with_grad, Gradient* gradient,
+PyObject* RunPointLoss(PointProblem* problem, const PointReduction& reducing, bool with_grad, Gradient* gradient,
                        PyArrayObject* x, std::initializer_list<PyArrayObject*> operands) {
   PyObject* losses = nullptr;
   problem->n = static_cast<size_t>(PyArray_SIZE(x));
@@ -218,7 +218,7 @@ PyObject* TryBinaryCrossEntropy(PyObject* const* args) {
   PointProblem problem = {PointLoss::kBinaryCrossEntropy, 0, {}, {}, {}, {}, nullptr, nullptr, {}, 1.0};
   DType x_type{}, target_type{};
   Optional weight, pos_weight;
-  Reducing reducing;
+  PointReduction reducing;
   bool with_grad = false;
   Gradient gradient;
   PyArrayObject* x = ReadScores(args[0], &x_type);
@@ -239,7 +239,7 @@ PyObject* TryBinaryCrossEntropy(PyObject* const* args) {
 PyObject* TryDivergence(PyObject* const* args) {
   PointProblem problem = {PointLoss::kDivergence, 0, {}, {}, {}, {}, nullptr, nullptr, {}, 1.0};
   DType x_type{}, target_type{};
-  Reducing reducing;
+  PointReduction reducing;
   bool of_logs = false, with_grad = false;
   Gradient gradient;
   PyArrayObject* x = ReadScores(args[0], &x_type);

@@ -150,7 +150,7 @@ bool ReadOut(PyObject* value, int ndim, const npy_intp* shape, DType storage, Ar
          std::equal(shape, shape + ndim, PyArray_DIMS(array)) && !RepeatsElements(array);
 }
 
-bool IsSameOrApart(PyArrayObject* out, PyArrayObject* operand) {
+bool IsSameOrDisjoint(PyArrayObject* out, PyArrayObject* operand) {
   return SameElements(out, operand) || !MayOverlap(out, operand);
 }
 

@@ -109,8 +109,7 @@ bool ReadDType(PyObject* value, DescrRef* descr, DType* storage);
 // An `out` of this shape and type that is writeable and has no element twice.
 bool ReadOut(PyObject* value, int ndim, const npy_intp* shape, DType storage, ArrayRef* out);
 
-// Whether an array does not overlap an operand, or is that operand element for element if that is allowed.
-bool IsApart(PyArrayObject* out, PyArrayObject* operand);
-bool IsSameOrApart(PyArrayObject* out, PyArrayObject* operand);
+// Whether an array does not overlap an operand, or is that operand element for element.
+bool IsSameOrDisjoint(PyArrayObject* out, PyArrayObject* operand);
 
 }  // namespace boltzmax

@@ -72,7 +72,7 @@ inline bool ReadFlag(PyObject* value, bool* flag) {
 // Whether the result may be written while the operands are read.
 inline bool MayWrite(PyArrayObject* out, const Call& call) {
   PyArrayObject* x = call.x.array.get();
-  const bool clear_of_x = call.Reduces() ? !MayOverlap(out, x) : IsSameOrApart(out, x);
+  const bool clear_of_x = call.Reduces() ? !MayOverlap(out, x) : IsSameOrDisjoint(out, x);
   const ArrayRef& mask = call.mask.array;
   const ArrayRef& temperature = call.temperature.rows.array;
   return clear_of_x && (!mask || !MayOverlap(out, mask.get())) && (!temperature || !MayOverlap(out, temperature.get()));

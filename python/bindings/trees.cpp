@@ -81,7 +81,7 @@ void CheckTargets(const TreeView& tree, const Targets& target) {
 
 // A layer and input rows, with the arrays that hold them.
 template <class T>
-struct Question {
+struct LayerInput {
   Handle tree;
   Array<T> weight;
   std::optional<Array<T>> bias;
@@ -106,33 +106,33 @@ struct Question {
 };
 
 template <class T>
-double Cost(const Question<T>& q) {
-  return static_cast<double>(q.hidden.size()) * 10.0;
+double Cost(const LayerInput<T>& input) {
+  return static_cast<double>(input.hidden.size()) * 10.0;
 }
 
 template <class T, class Out>
 void RunLogProb(const Handle& tree, const Array<T>& weight, const std::optional<Array<T>>& bias, const Array<T>& hidden,
                 const Targets& target, Array<Out> out) {
-  Question<T> q = {tree, weight, bias, hidden};
-  const Layer<T> layer = q.AsLayer();
-  q.RequireRows(target);
-  q.RequireRows(out);
+  LayerInput<T> input = {tree, weight, bias, hidden};
+  const Layer<T> layer = input.AsLayer();
+  input.RequireRows(target);
+  input.RequireRows(out);
   CheckTargets(layer.tree, target);
   Out* to = out.mutable_data();
-  Detached(Cost(q), [&] { LogProb(layer, q.AsHidden(), target.data(), to); });
+  Detached(Cost(input), [&] { LogProb(layer, input.AsHidden(), target.data(), to); });
 }
 
 template <class T>
 void RunLogProbOfNodes(const Handle& tree, const Array<T>& weight, const std::optional<Array<T>>& bias,
                        const Array<T>& hidden, Array<T> out) {
-  Question<T> q = {tree, weight, bias, hidden};
-  const Layer<T> layer = q.AsLayer();
+  LayerInput<T> input = {tree, weight, bias, hidden};
+  const Layer<T> layer = input.AsLayer();
   Require(out.ndim() == 2, "a matrix is needed");
   const auto nodes = static_cast<size_t>(out.shape(1));
-  q.RequireRows(out, nodes);
+  input.RequireRows(out, nodes);
   Require(nodes <= layer.tree.classes + layer.tree.inner, "there are not so many nodes");
   T* to = out.mutable_data();
-  Detached(static_cast<double>(out.size()) * 10.0, [&] { LogProbOfNodes(layer, q.AsHidden(), nodes, to); });
+  Detached(static_cast<double>(out.size()) * 10.0, [&] { LogProbOfNodes(layer, input.AsHidden(), nodes, to); });
 }
 
 double RunMeanLoss(const Doubles& loss, const Doubles& weight) {
@@ -150,11 +150,11 @@ template <class T>
 void RunLossGradient(const Handle& tree, const Array<T>& weight, const std::optional<Array<T>>& bias,
                      const Array<T>& hidden, const Targets& target, const Doubles& scale, Doubles loss,
                      Array<T> d_hidden, const Targets& units, Array<T> d_weight, std::optional<Array<T>> d_bias) {
-  Question<T> q = {tree, weight, bias, hidden};
-  const Layer<T> layer = q.AsLayer();
-  for (const auto* column : {&scale, static_cast<const Doubles*>(&loss)}) q.RequireRows(*column);
-  q.RequireRows(target);
-  q.RequireRows(d_hidden, layer.features);
+  LayerInput<T> input = {tree, weight, bias, hidden};
+  const Layer<T> layer = input.AsLayer();
+  for (const auto* column : {&scale, static_cast<const Doubles*>(&loss)}) input.RequireRows(*column);
+  input.RequireRows(target);
+  input.RequireRows(d_hidden, layer.features);
   CheckTargets(layer.tree, target);
   Require(d_weight.size() == units.size() * static_cast<py::ssize_t>(layer.features) &&
               (!d_bias || d_bias->size() == units.size()),
@@ -162,37 +162,37 @@ void RunLossGradient(const Handle& tree, const Array<T>& weight, const std::opti
   const Gradient<T> gradient = {d_hidden.mutable_data(), units.data(), static_cast<size_t>(units.size()),
                                 d_weight.mutable_data(), d_bias ? d_bias->mutable_data() : nullptr};
   double* to = loss.mutable_data();
-  Detached(Cost(q), [&] { LossGradient(layer, q.AsHidden(), target.data(), scale.data(), to, gradient); });
+  Detached(Cost(input), [&] { LossGradient(layer, input.AsHidden(), target.data(), scale.data(), to, gradient); });
 }
 
 template <class T>
 void RunDescend(const Handle& tree, Array<T> weight, std::optional<Array<T>> bias, const Array<T>& hidden,
                 const Targets& target, const Doubles& scale, double rate, std::optional<Doubles> squares,
                 double epsilon, bool lock_free, size_t together, Doubles loss, Array<T> d_hidden) {
-  Question<T> q = {tree, weight, bias, hidden};
-  const Layer<T> layer = q.AsLayer();
+  LayerInput<T> input = {tree, weight, bias, hidden};
+  const Layer<T> layer = input.AsLayer();
   Require(weight.writeable() && (!bias || bias->writeable()), "the layer is read-only");
-  for (const auto* column : {&scale, static_cast<const Doubles*>(&loss)}) q.RequireRows(*column);
-  q.RequireRows(target);
-  q.RequireRows(d_hidden, layer.features);
+  for (const auto* column : {&scale, static_cast<const Doubles*>(&loss)}) input.RequireRows(*column);
+  input.RequireRows(target);
+  input.RequireRows(d_hidden, layer.features);
   CheckTargets(layer.tree, target);
   Require(!squares || squares->size() == weight.shape(0), "one sum of squares for each unit is needed");
   const Descent<T> descent = {rate, squares ? squares->mutable_data() : nullptr, epsilon, lock_free, together};
   double* to = loss.mutable_data();
   T* d_to = d_hidden.mutable_data();
-  Detached(Cost(q), [&] { DescendRows(layer, q.AsHidden(), target.data(), scale.data(), descent, to, d_to); });
+  Detached(Cost(input), [&] { DescendRows(layer, input.AsHidden(), target.data(), scale.data(), descent, to, d_to); });
 }
 
 template <class T>
 void RunDescendPairs(const Handle& tree, Array<T> weight, std::optional<Array<T>> bias, Array<T> table,
                      const Targets& ids, const Targets& target, double rate, std::optional<Doubles> squares,
                      double epsilon, bool lock_free, size_t together, Doubles loss) {
-  Question<T> q = {tree, weight, bias, table};
-  const Layer<T> layer = q.AsLayer();
+  LayerInput<T> input = {tree, weight, bias, table};
+  const Layer<T> layer = input.AsLayer();
   Require(weight.writeable() && (!bias || bias->writeable()) && table.writeable(), "what is learnt is read-only");
   Require(ids.size() == target.size() && ids.size() == loss.size(), "one for each pair is needed");
   CheckTargets(layer.tree, target);
-  const auto n = static_cast<int64_t>(q.Rows());
+  const auto n = static_cast<int64_t>(input.Rows());
   Require(std::all_of(ids.data(), ids.data() + ids.size(), [n](int64_t i) { return i >= 0 && i < n; }),
           "an id is out of range");
   Require(!squares || squares->size() == weight.shape(0), "one sum of squares for each unit is needed");
@@ -206,37 +206,37 @@ void RunDescendPairs(const Handle& tree, Array<T> weight, std::optional<Array<T>
 template <class T>
 void RunTop(const Handle& tree, const Array<T>& weight, const std::optional<Array<T>>& bias, const Array<T>& hidden,
             size_t k, size_t beam, double min_log_prob, Targets ids, Array<T> log_probs, Targets visited) {
-  Question<T> q = {tree, weight, bias, hidden};
-  const Layer<T> layer = q.AsLayer();
-  q.RequireRows(ids, k);
-  q.RequireRows(log_probs, k);
-  q.RequireRows(visited);
+  LayerInput<T> input = {tree, weight, bias, hidden};
+  const Layer<T> layer = input.AsLayer();
+  input.RequireRows(ids, k);
+  input.RequireRows(log_probs, k);
+  input.RequireRows(visited);
   int64_t *to = ids.mutable_data(), *count = visited.mutable_data();
   T* log_to = log_probs.mutable_data();
-  Detached(Cost(q), [&] { TopClasses(layer, q.AsHidden(), {k, beam, min_log_prob}, to, log_to, count); });
+  Detached(Cost(input), [&] { TopClasses(layer, input.AsHidden(), {k, beam, min_log_prob}, to, log_to, count); });
 }
 
 template <class T>
 void RunSample(const Handle& tree, const Array<T>& weight, const std::optional<Array<T>>& bias, const Array<T>& hidden,
                const Array<uint64_t>& seed, Targets out) {
-  Question<T> q = {tree, weight, bias, hidden};
-  const Layer<T> layer = q.AsLayer();
-  q.RequireRows(seed);
-  q.RequireRows(out);
+  LayerInput<T> input = {tree, weight, bias, hidden};
+  const Layer<T> layer = input.AsLayer();
+  input.RequireRows(seed);
+  input.RequireRows(out);
   int64_t* to = out.mutable_data();
-  Detached(Cost(q), [&] { SampleClasses(layer, q.AsHidden(), seed.data(), to); });
+  Detached(Cost(input), [&] { SampleClasses(layer, input.AsHidden(), seed.data(), to); });
 }
 
 template <class T>
 void RunSureNodes(const Handle& tree, const Array<T>& weight, const std::optional<Array<T>>& bias,
                   const Array<T>& hidden, double min_log_prob, Targets nodes, Array<T> log_probs) {
-  Question<T> q = {tree, weight, bias, hidden};
-  const Layer<T> layer = q.AsLayer();
-  q.RequireRows(nodes);
-  q.RequireRows(log_probs);
+  LayerInput<T> input = {tree, weight, bias, hidden};
+  const Layer<T> layer = input.AsLayer();
+  input.RequireRows(nodes);
+  input.RequireRows(log_probs);
   int64_t* to = nodes.mutable_data();
   T* log_to = log_probs.mutable_data();
-  Detached(Cost(q), [&] { SureNodes(layer, q.AsHidden(), min_log_prob, to, log_to); });
+  Detached(Cost(input), [&] { SureNodes(layer, input.AsHidden(), min_log_prob, to, log_to); });
 }
 
 template <class T>

@@ -142,7 +142,7 @@ class Reader {
     const double lse = IsDegenerate(sum.total) ? LogSumExpOf(sum.total, sum.log_sum, 1.0)
                                                : ((sum.total.offset - reference) + sum.log_sum.hi) + sum.log_sum.lo;
     totals_.lse[r] = is_first ? lse : LogAddExp(totals_.lse[r], lse);
-    if (totals_.label != nullptr) ReadOwn(row, r);
+    if (totals_.label != nullptr) ReadLabelScore(row, r);
     if (shares_.Any()) AddShares(row, r);
     if (top_.k > 0) FindTop(row, r);
   }
@@ -155,7 +155,7 @@ class Reader {
     return {row + begin, nullptr, nullptr, std::min(kPiece, tile_.n - begin), 1.0, false, false};
   }
 
-  void ReadOwn(const T* row, size_t r) {
+  void ReadLabelScore(const T* row, size_t r) {
     const auto at = static_cast<size_t>(totals_.label[r]) - tile_.first;  // wraps below the tile
     if (at < tile_.n) totals_.own[r] = static_cast<double>(row[at]) - totals_.reference[r];
   }

@@ -82,7 +82,7 @@ struct Targets {
   bool in_range, any_ignored;
   double total_weight;
 };
-Targets LookAtTargets(const BatchLoss& p) {
+Targets SummarizeTargets(const BatchLoss& p) {
   const uint64_t n = p.n;
   const int64_t ignored = p.ignored;
   bool in_range = true;
@@ -236,7 +236,7 @@ double EstimateNanoseconds(const BatchLoss& problem) {
 }
 
 std::optional<double> Run(const BatchLoss& problem) {
-  const Targets targets = LookAtTargets(problem);
+  const Targets targets = SummarizeTargets(problem);
   if (!targets.in_range) return std::nullopt;
   const double divisor = problem.mean ? targets.total_weight : 1.0;
   if (divisor == 0.0 && problem.zero_if_empty) {

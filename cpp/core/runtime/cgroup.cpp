@@ -35,17 +35,17 @@ int LegacyLimit(const std::string& group) {
   return Cpus(quota, period);
 }
 
-int Stricter(int a, int b) { return a == 0 || b == 0 ? std::max(a, b) : std::min(a, b); }
+int SmallerLimit(int a, int b) { return a == 0 || b == 0 ? std::max(a, b) : std::min(a, b); }
 
-// The strictest limit of the group `path` and of all its ancestors up to the mount. A container may see the path that
+// The smallest limit of the group `path` and of all its ancestors up to the mount. A container may see the path that
 // its host sees, but only its own group, which is then the mount itself.
-int Strictest(const std::string& mount, std::string path, int (*limit)(const std::string&)) {
-  int strictest = limit(mount);
+int SmallestLimit(const std::string& mount, std::string path, int (*limit)(const std::string&)) {
+  int smallest = limit(mount);
   while (path.size() > 1 && path.front() == '/') {
-    strictest = Stricter(strictest, limit(mount + path));
+    smallest = SmallerLimit(smallest, limit(mount + path));
     path.resize(path.rfind('/'));
   }
-  return strictest;
+  return smallest;
 }
 
 bool Lists(const std::string& controllers, const std::string& name) {
@@ -56,15 +56,15 @@ bool Lists(const std::string& controllers, const std::string& name) {
 
 int CpuQuota(const std::string& root) {
   const std::string mounts = root + "/sys/fs/cgroup";
-  int strictest = Stricter(UnifiedLimit(mounts), LegacyLimit(mounts + "/cpu"));
+  int smallest = SmallerLimit(UnifiedLimit(mounts), LegacyLimit(mounts + "/cpu"));
   // Lines are number:controllers:path; version 2 has no controllers in its line.
   std::ifstream groups(root + "/proc/self/cgroup");
   for (std::string number, controllers, path;
        std::getline(groups, number, ':') && std::getline(groups, controllers, ':') && std::getline(groups, path);) {
-    if (controllers.empty()) strictest = Stricter(strictest, Strictest(mounts, path, UnifiedLimit));
-    if (Lists(controllers, "cpu")) strictest = Stricter(strictest, Strictest(mounts + "/cpu", path, LegacyLimit));
+    if (controllers.empty()) smallest = SmallerLimit(smallest, SmallestLimit(mounts, path, UnifiedLimit));
+    if (Lists(controllers, "cpu")) smallest = SmallerLimit(smallest, SmallestLimit(mounts + "/cpu", path, LegacyLimit));
   }
-  return strictest;
+  return smallest;
 }
 
 }  // namespace boltzmax

@@ -129,7 +129,7 @@ class Worker {
   TopSearch top_;
 };
 
-thread_local Scratch waiting;
+thread_local Scratch kept_terms;
 
 // Short rows of which only the results of panels are wanted.
 void RunShortRows(const RowStatsProblem& p, const LossKernels& kernels, size_t begin, size_t end) {
@@ -137,7 +137,7 @@ void RunShortRows(const RowStatsProblem& p, const LossKernels& kernels, size_t b
   kernels.row_stats_rows({p.logits + static_cast<ptrdiff_t>(begin) * p.stride, p.stride, end - begin, p.n,
                           p.temperature, from(p.target), p.lse + begin, from(p.k == 0 ? nullptr : p.top_id),
                           from(p.top_log_prob), from(p.target_log_prob), from(p.target_rank),
-                          waiting.Get(2 * kKept * sizeof(double)), p.rows * p.n * ItemSize(p.storage) > kFarBytes});
+                          kept_terms.Get(2 * kKept * sizeof(double)), p.rows * p.n * ItemSize(p.storage) > kFarBytes});
 }
 
 }  // namespace

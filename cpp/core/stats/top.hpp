@@ -19,10 +19,10 @@ struct Candidate {
 class Top {
  public:
   explicit Top(size_t k);
-  // Starts over; the caller knows that at least k elements will exceed `bar`.
-  void Clear(double bar);
+  // Starts over; the caller knows that at least k elements will exceed `threshold`.
+  void Clear(double threshold);
   // Elements at or below this cannot be among the k largest.
-  double Bar() const { return IsSorted() && best_.size() == k_ ? best_.back().score : bar_; }
+  double Threshold() const { return IsSorted() && best_.size() == k_ ? best_.back().score : threshold_; }
   // Ids must come in increasing order.
   void Offer(double score, int64_t id);
   // The largest first.
@@ -35,7 +35,7 @@ class Top {
   void Prune();
 
   size_t k_;
-  double bar_ = 0.0;
+  double threshold_ = 0.0;
   std::vector<Candidate> best_;
 };
 
@@ -58,7 +58,7 @@ class TopSearch {
   std::vector<Candidate>& Best() { return top_.Best(); }
 
  private:
-  double FirstBar(const Part& part);
+  double FirstThreshold(const Part& part);
   void Add(const Part& part);
   void OfferAll(const Row& piece, size_t first);
 

@@ -189,7 +189,7 @@ void Descend(const Layer<T>& layer, const Descent<T>& descent, size_t rows, cons
     }
   };
   if (!descent.lock_free) return run(0, rows);
-  ParallelBlocks(rows, 16, static_cast<double>(rows) * CostOfRow(layer.features, UsualPath(layer.tree)), run);
+  ParallelBlocks(rows, 16, static_cast<double>(rows) * CostOfRow(layer.features, TypicalPathLength(layer.tree)), run);
 }
 
 }  // namespace

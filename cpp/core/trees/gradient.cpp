@@ -55,20 +55,20 @@ void LossGradient(const Layer<T>& layer, const Hidden<T>& hidden, const int64_t*
   // features for all of them, in order.
   constexpr size_t kRows = 256, kFeatures = 64;
   const size_t n = layer.features, slices = (n + kFeatures - 1) / kFeatures;
-  struct Pull {
+  struct UnitSlopes {
     std::vector<int64_t> place;  // of each unit in gradient.units
     std::vector<T> gain;
   };
-  std::vector<Pull> pulls(kRows);
+  std::vector<UnitSlopes> slopes(kRows);
   for (size_t first = 0; first < hidden.rows; first += kRows) {
     const size_t rows = std::min(kRows, hidden.rows - first);
-    ForEachRow(layer, rows, UsualPath(layer.tree), [&](PathScorer<T>& scorer, size_t i) {
+    ForEachRow(layer, rows, TypicalPathLength(layer.tree), [&](PathScorer<T>& scorer, size_t i) {
       const size_t r = first + i;
       T* d_hidden = gradient.d_hidden + r * n;
-      Pull& pull = pulls[i];
+      UnitSlopes& row_slopes = slopes[i];
       std::fill_n(d_hidden, n, T(0));
-      pull.gain.clear();
-      pull.place.clear();
+      row_slopes.gain.clear();
+      row_slopes.place.clear();
       scorer.FindPath(target[r]);
       if (scale[r] == 0.0) {  // 0 times a value that is not finite would not be 0
         loss[r] = scorer.Loss(hidden.x + r * n);
@@ -78,29 +78,29 @@ void LossGradient(const Layer<T>& layer, const Hidden<T>& hidden, const int64_t*
       scorer.ComputeLogProbs(true);
       loss[r] = -scorer.LogProb();
       for (size_t j = 0; j < scorer.Count(); ++j) {
-        pull.gain.push_back(static_cast<T>(scorer.Gain()[j] * scale[r]));
+        row_slopes.gain.push_back(static_cast<T>(scorer.Gain()[j] * scale[r]));
         const int64_t* end = gradient.units + gradient.count;
-        pull.place.push_back(std::lower_bound(gradient.units, end, scorer.UnitIds()[j]) - gradient.units);
+        row_slopes.place.push_back(std::lower_bound(gradient.units, end, scorer.UnitIds()[j]) - gradient.units);
       }
-      Units<T>().add_rows(&d_hidden, 1, scorer.Rows(), scorer.Count(), {pull.gain.data(), 0, 1}, n);
+      Units<T>().add_rows(&d_hidden, 1, scorer.Rows(), scorer.Count(), {row_slopes.gain.data(), 0, 1}, n);
     });
-    ParallelFor(slices, static_cast<double>(rows) * CostOfRow(n, UsualPath(layer.tree)), [&](size_t s) {
+    ParallelFor(slices, static_cast<double>(rows) * CostOfRow(n, TypicalPathLength(layer.tree)), [&](size_t s) {
       const size_t begin = s * kFeatures, width = std::min(kFeatures, n - begin);
       std::vector<T*> outs;
       for (size_t i = 0; i < rows; ++i) {
-        const Pull& pull = pulls[i];
+        const UnitSlopes& row_slopes = slopes[i];
         outs.clear();
-        for (const int64_t place : pull.place) {
+        for (const int64_t place : row_slopes.place) {
           outs.push_back(gradient.d_weight + static_cast<size_t>(place) * n + begin);
         }
         const T* const h = hidden.x + (first + i) * n + begin;
-        Units<T>().add_rows(outs.data(), outs.size(), &h, 1, {pull.gain.data(), 1, 0}, width);
+        Units<T>().add_rows(outs.data(), outs.size(), &h, 1, {row_slopes.gain.data(), 1, 0}, width);
       }
     });
     if (gradient.d_bias == nullptr) continue;
     for (size_t i = 0; i < rows; ++i) {
-      for (size_t j = 0; j < pulls[i].place.size(); ++j) {
-        gradient.d_bias[pulls[i].place[j]] += pulls[i].gain[j];
+      for (size_t j = 0; j < slopes[i].place.size(); ++j) {
+        gradient.d_bias[slopes[i].place[j]] += slopes[i].gain[j];
       }
     }
   }

@@ -13,7 +13,9 @@ namespace boltzmax {
 inline double CostOfRow(size_t features, double units) { return units * (20.0 + 0.1 * static_cast<double>(features)); }
 
 // A rough estimate of the number of units on the path to a leaf.
-inline double UsualPath(const TreeView& tree) { return 2.0 * std::log2(static_cast<double>(tree.classes) + 1.0); }
+inline double TypicalPathLength(const TreeView& tree) {
+  return 2.0 * std::log2(static_cast<double>(tree.classes) + 1.0);
+}
 
 // A thread's memory, kept for its next call unless it has become large.
 template <class W>

@@ -42,7 +42,8 @@ class LogisticRows {
 
 template <class T, class Out>
 void LogProb(const Layer<T>& layer, const Hidden<T>& hidden, const int64_t* target, Out* out) {
-  ForEachBlockOfRows(layer, hidden.rows, UsualPath(layer.tree), [&](PathScorer<T>& scorer, size_t begin, size_t end) {
+  const double units = TypicalPathLength(layer.tree);
+  ForEachBlockOfRows(layer, hidden.rows, units, [&](PathScorer<T>& scorer, size_t begin, size_t end) {
     LogisticRows<T, Out> rows;
     for (size_t r = begin; r < end; ++r) {
       const T* h = hidden.x + r * layer.features;

@@ -31,8 +31,8 @@ void LogSoftmax(std::vector<S>& z) {
   const double one = 1.0;
   char* data = reinterpret_cast<char*>(z.data());
   const StorageKernels& kernels = std::is_same_v<S, float> ? ActiveKernels().f32 : ActiveKernels().f64;
-  thread_local Scratch waiting;
-  void* scratch = waiting.Get(2 * kKept * sizeof(double));
+  thread_local Scratch kept_terms;
+  void* scratch = kept_terms.Get(2 * kKept * sizeof(double));
   kernels.Of(Op::kLogSoftmax).rows({data, data, nullptr, &one, 0, 0, 0, 0, 1, z.size(), scratch, false, false, false});
 }
 

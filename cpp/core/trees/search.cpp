@@ -110,7 +110,7 @@ template <class T>
 class BestFirst {
  public:
   void Search(PathScorer<T>& scorer, const TreeView& tree, const T* h, TopK<T>* top, int64_t* visited) {
-    waiting_.clear();
+    heap_.clear();
     now_.assign(1, {0.0, tree.Root()});
     while (!now_.empty()) {
       next_.clear();
@@ -122,7 +122,7 @@ class BestFirst {
       Choose(*top);
     }
   }
-  size_t Bytes() const { return waiting_.capacity() * sizeof(Place); }
+  size_t Bytes() const { return heap_.capacity() * sizeof(Place); }
 
  private:
   static constexpr size_t kAtOnce = PathScorer<T>::kMostPairs;
@@ -130,28 +130,28 @@ class BestFirst {
 
   // Chooses what to open next, from the nodes found last and those in the heap.
   void Choose(const TopK<T>& top) {
-    double best = waiting_.empty() ? -kInfinity : waiting_.front().log_prob;
+    double best = heap_.empty() ? -kInfinity : heap_.front().log_prob;
     for (const Place& place : next_) best = std::max(best, place.log_prob);
     now_.clear();
     for (const Place& place : next_) {
       if (now_.size() < kAtOnce && place.log_prob >= best - kNear) {
         if (top.Admits(place.log_prob)) now_.push_back(place);
       } else {
-        waiting_.push_back(place);
-        std::push_heap(waiting_.begin(), waiting_.end(), kLessLikely);
+        heap_.push_back(place);
+        std::push_heap(heap_.begin(), heap_.end(), kLessLikely);
       }
     }
-    while (now_.size() < kAtOnce && !waiting_.empty() && waiting_.front().log_prob >= best - kNear &&
-           top.Admits(waiting_.front().log_prob)) {
-      now_.push_back(waiting_.front());
-      std::pop_heap(waiting_.begin(), waiting_.end(), kLessLikely);
-      waiting_.pop_back();
+    while (now_.size() < kAtOnce && !heap_.empty() && heap_.front().log_prob >= best - kNear &&
+           top.Admits(heap_.front().log_prob)) {
+      now_.push_back(heap_.front());
+      std::pop_heap(heap_.begin(), heap_.end(), kLessLikely);
+      heap_.pop_back();
     }
   }
   static constexpr auto kLessLikely = [](const Place& a, const Place& b) { return a.log_prob < b.log_prob; };
 
   std::vector<Place> now_, next_;
-  std::vector<Place> waiting_;  // a heap, the likeliest first
+  std::vector<Place> heap_;  // the likeliest first
 };
 
 // Beam search: keeps only the best nodes of each level.
@@ -213,7 +213,7 @@ class Uniform {
 template <class T>
 void TopClasses(const Layer<T>& layer, const Hidden<T>& hidden, const TopQuery& query, int64_t* ids, T* log_probs,
                 int64_t* visited) {
-  const double units = static_cast<double>(query.k) * UsualPath(layer.tree);
+  const double units = static_cast<double>(query.k) * TypicalPathLength(layer.tree);
   ForEachRow(layer, hidden.rows, units, [&](PathScorer<T>& scorer, size_t r) {
     const T* h = hidden.x + r * layer.features;
     const Kept<SearchMemory<T>> kept;
@@ -231,7 +231,7 @@ void TopClasses(const Layer<T>& layer, const Hidden<T>& hidden, const TopQuery& 
 
 template <class T>
 void SampleClasses(const Layer<T>& layer, const Hidden<T>& hidden, const uint64_t* seed, int64_t* out) {
-  ForEachRow(layer, hidden.rows, UsualPath(layer.tree), [&](PathScorer<T>& scorer, size_t r) {
+  ForEachRow(layer, hidden.rows, TypicalPathLength(layer.tree), [&](PathScorer<T>& scorer, size_t r) {
     Uniform uniform(seed[r]);
     int32_t node = layer.tree.Root();
     while (!layer.tree.IsLeaf(node)) {
@@ -252,7 +252,7 @@ void SampleClasses(const Layer<T>& layer, const Hidden<T>& hidden, const uint64_
 
 template <class T>
 void SureNodes(const Layer<T>& layer, const Hidden<T>& hidden, double min_log_prob, int64_t* nodes, T* log_probs) {
-  ForEachRow(layer, hidden.rows, UsualPath(layer.tree), [&](PathScorer<T>& scorer, size_t r) {
+  ForEachRow(layer, hidden.rows, TypicalPathLength(layer.tree), [&](PathScorer<T>& scorer, size_t r) {
     Place at = {0.0, layer.tree.Root()};
     while (!layer.tree.IsLeaf(at.node)) {
       Place best = {-kInfinity, -1};

@@ -81,7 +81,7 @@ double LogSize(const ComplexSum& sum, double size) {
   return sum.offset + (sum.exponent * C::kLn2Hi + (sum.exponent * C::kLn2Lo + std::log(size)));
 }
 
-std::optional<LogOfComplex> Certain(const ComplexSum& sum) {
+std::optional<LogOfComplex> AccurateLog(const ComplexSum& sum) {
   constexpr double kShare = 0x1p-36;
   if (!(sum.size >= kLeastSizeOfDoubles && sum.size < kInfinity)) return std::nullopt;
   const double size = std::hypot(sum.re.hi, sum.im.hi), log_size = LogSize(sum, size);
@@ -145,7 +145,7 @@ class Rows {
     });
     if (special) return std::nullopt;
     JoinEqual(&terms);
-    if (const auto joined = Certain(SumOfTerms(terms))) return joined;
+    if (const auto joined = AccurateLog(SumOfTerms(terms))) return joined;
     const LogOfExact exact = LogOfSum(terms);
     return LogOfComplex{static_cast<double>(exact.log_size),
                         {static_cast<double>(exact.re), static_cast<double>(exact.im)}};
@@ -154,7 +154,7 @@ class Rows {
   std::optional<LogOfComplex> LogOf(const Offsets& at) const {
     double max;
     const auto sum = SumOf(at, &max);
-    const auto result = sum ? Certain(*sum) : std::nullopt;
+    const auto result = sum ? AccurateLog(*sum) : std::nullopt;
     return result ? result : ExactLog(at);
   }
 
@@ -237,7 +237,7 @@ class SoftmaxRows {
     double max;
     const auto sum = rows_.SumOf(at, &max);
     if (!sum) return false;
-    const auto certain = Certain(*sum);
+    const auto certain = AccurateLog(*sum);
     if (certain) {
       p_.wants_log ? StoreLogs(at, max, *certain, true) : StoreQuotients(at, max, *sum);
       return true;

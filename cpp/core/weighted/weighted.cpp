@@ -119,7 +119,7 @@ class Rows {
   size_t CountPieces() const { return std::max<size_t>(1, (n_ + segment_ - 1) / segment_); }
 
   template <class T>
-  bool LiesAs(DType dtype, Operand k, const char* first) const {
+  bool IsStoredAs(DType dtype, Operand k, const char* first) const {
     if (dtype != kStorageOf<T> || p_.mask != nullptr || p_.temperature != nullptr || p_.inner.size() > 1) return false;
     if (!p_.inner.empty() && p_.inner[0].stride[k] != static_cast<ptrdiff_t>(sizeof(T))) return false;
     return reinterpret_cast<uintptr_t>(first) % alignof(T) == 0;
@@ -130,16 +130,17 @@ class Rows {
   Piece<T> PieceAt(const Offsets& at, size_t s) const {
     const size_t begin = s * segment_, n = std::min(segment_, n_ - begin);
     const char *x = p_.x + at[kX], *b = p_.b + at[kWeights];
-    const bool x_lies = LiesAs<T>(p_.input, kX, x), b_lies = LiesAs<T>(p_.weights, kWeights, b);
-    if (x_lies && b_lies) return {reinterpret_cast<const T*>(x) + begin, reinterpret_cast<const T*>(b) + begin, n};
-    const auto load = [&](bool lies, DType dtype, Operand k, const char* base, Scratch& memory) {
-      if (lies) return const_cast<T*>(reinterpret_cast<const T*>(base)) + begin;
+    const bool x_in_place = IsStoredAs<T>(p_.input, kX, x), b_in_place = IsStoredAs<T>(p_.weights, kWeights, b);
+    if (x_in_place && b_in_place)
+      return {reinterpret_cast<const T*>(x) + begin, reinterpret_cast<const T*>(b) + begin, n};
+    const auto load = [&](bool in_place, DType dtype, Operand k, const char* base, Scratch& memory) {
+      if (in_place) return const_cast<T*>(reinterpret_cast<const T*>(base)) + begin;
       T* to = reinterpret_cast<T*>(memory.Get(n * sizeof(T)));
       GatherLine(Gather(dtype, kStorageOf<T>), p_.inner, k, base, begin, n, sizeof(T), to);
       return to;
     };
-    T* to_x = load(x_lies, p_.input, kX, x, packed_x);
-    T* to_b = load(b_lies, p_.weights, kWeights, b, packed_b);
+    T* to_x = load(x_in_place, p_.input, kX, x, packed_x);
+    T* to_b = load(b_in_place, p_.weights, kWeights, b, packed_b);
     if (p_.temperature != nullptr) {
       const double temperature = *reinterpret_cast<const double*>(p_.temperature + at[kTemperature]);
       for (size_t i = 0; i < n; ++i) to_x[i] = static_cast<T>(static_cast<double>(to_x[i]) / temperature);
@@ -169,7 +170,7 @@ class Rows {
 
   using PairsKernel = WeightedSum (*)(const double*, const double*, size_t, double);
 
-  std::optional<SignedLog> CertainOfPairs(const Offsets& at) const {
+  std::optional<SignedLog> AccurateLogOfPairs(const Offsets& at) const {
     double max = -kInfinity;
     for (size_t s = 0; s < CountPieces(); ++s) {
       const auto piece = PieceAt<double>(at, s);
@@ -179,7 +180,7 @@ class Rows {
     const auto certain = [&](PairsKernel kernel, double error) {
       const auto sum =
           SumPieces<double>(at, [&](const Piece<double>& piece) { return kernel(piece.x, piece.b, piece.n, max); });
-      return Certain(sum, error, kLeastSizeOfDoubles);
+      return AccurateLog(sum, error, kLeastSizeOfDoubles);
     };
     const auto result = certain(kernels_.sum_pairs, kErrorOfPairs);
     return result ? result : certain(kernels_.sum_careful_pairs, kErrorOfCarefulPairs);
@@ -187,7 +188,7 @@ class Rows {
 
   // The logarithm of a sum whose error is at most `error` times its size; nothing if that may exceed an ULP of the
   // logarithm.
-  std::optional<SignedLog> Certain(const WeightedSum& sum, double error, double least_size) const {
+  std::optional<SignedLog> AccurateLog(const WeightedSum& sum, double error, double least_size) const {
     if (!(sum.size >= least_size && sum.size < kInfinity) || sum.hi == 0.0) return std::nullopt;
     const double sign = sum.hi > 0.0 ? 1.0 : -1.0;
     const RowSum size = {sum.offset, sum.offset, sum.exponent, 0.0, sign * sum.hi, sign * sum.lo};
@@ -201,15 +202,15 @@ class Rows {
     if (narrow_ && n_ > kShortRow && !MixesSigns(PieceAt<float>(at, 0))) {
       const auto sum =
           SumPieces<float>(at, [&](const Piece<float>& piece) { return kernels_.sum_f32(piece.x, piece.b, piece.n); });
-      if (const auto result = Certain(sum, kErrorOfFloats, kLeastSizeOfFloats)) return *result;
+      if (const auto result = AccurateLog(sum, kErrorOfFloats, kLeastSizeOfFloats)) return *result;
     }
     const bool wide = p_.storage != DType::kFloat64 || (n_ > kShortRow && !MixesSigns(PieceAt<double>(at, 0)));
     if (wide) {
       const auto sum = SumPieces<double>(
           at, [&](const Piece<double>& piece) { return kernels_.sum_f64(piece.x, piece.b, piece.n); });
-      if (const auto result = Certain(sum, kErrorOfDoubles, kLeastSizeOfDoubles)) return *result;
+      if (const auto result = AccurateLog(sum, kErrorOfDoubles, kLeastSizeOfDoubles)) return *result;
     }
-    if (const auto result = CertainOfPairs(at)) return *result;
+    if (const auto result = AccurateLogOfPairs(at)) return *result;
     return LogOfKept(at);
   }
 
@@ -244,7 +245,7 @@ class Rows {
   // Tries pairs of doubles; then joins equal x; then sums to the last digit.
   SignedLog LogOfFinite(const std::vector<double>& x, const std::vector<double>& b) const {
     if (x.size() < n_) {  // otherwise they were not certain before
-      if (const auto result = CertainOfPairs(x, b)) return *result;
+      if (const auto result = AccurateLogOfPairs(x, b)) return *result;
     }
     std::vector<ExpTerm> terms;
     terms.reserve(x.size());
@@ -255,19 +256,19 @@ class Rows {
       joined_x.push_back(term.re[0]);
       joined_b.push_back(term.weight_re);
     }
-    if (const auto result = CertainOfPairs(joined_x, joined_b)) return *result;
+    if (const auto result = AccurateLogOfPairs(joined_x, joined_b)) return *result;
     const LogOfExact exact = LogOfSum(terms);
     return {static_cast<double>(exact.log_size), exact.re > 0.0L ? 1.0 : (exact.re < 0.0L ? -1.0 : 0.0)};
   }
 
-  std::optional<SignedLog> CertainOfPairs(const std::vector<double>& x, const std::vector<double>& b) const {
+  std::optional<SignedLog> AccurateLogOfPairs(const std::vector<double>& x, const std::vector<double>& b) const {
     if (x.empty()) return std::nullopt;
     const double max = *std::max_element(x.begin(), x.end());
     std::vector<WeightedSum> sums;
     for (size_t i = 0; i < x.size(); i += segment_) {
       sums.push_back(kernels_.sum_careful_pairs(x.data() + i, b.data() + i, std::min(segment_, x.size() - i), max));
     }
-    return Certain(Added(sums), kErrorOfCarefulPairs, kLeastSizeOfDoubles);
+    return AccurateLog(Added(sums), kErrorOfCarefulPairs, kLeastSizeOfDoubles);
   }
 
   WeightedProblem p_;

@@ -119,6 +119,7 @@ cudaError_t cudaEventDestroy(cudaEvent_t event);
 namespace emulated {
 
 extern dim3 thread_index, block_index;
+extern int64_t comparisons;  // of candidates, by all kernels so far
 
 // Runs threads one after the other until all have returned.
 cudaError_t RunGrid(const void* kernel, const cudaLaunchConfig_t& config, const std::function<void()>& thread);

@@ -15,6 +15,7 @@ dim3 blockDim;
 namespace emulated {
 
 dim3 thread_index, block_index;
+int64_t comparisons = 0;
 
 namespace {
 

@@ -5,15 +5,16 @@ from __future__ import annotations
 import os
 import secrets
 import stat
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 FileName = str | os.PathLike[str]
+T = TypeVar("T")
 
 
 @contextmanager
@@ -112,18 +113,37 @@ def write_npz(path: FileName, kind: str, arrays: Mapping[str, Any]) -> None:
         np.savez(file, **header, **arrays)
 
 
-def read_npz(path: FileName, kind: str) -> dict[str, NDArray[Any]]:
-    """Return what `write_npz` wrote; ValueError if the file is damaged or of another kind."""
+def load_npz(path: FileName, kind: str, make: Callable[[dict[str, NDArray[Any]]], T]) -> T:
+    """Return what `make` makes of the arrays that `write_npz` wrote.
+
+    ValueError, with the file's name, if it is damaged, of another kind, or refused by `make`.
+    """
+    refusal = f"{os.fspath(path)} is damaged or not a {kind}"
     with Path(path).open("rb") as file:
         try:
-            with np.load(file, allow_pickle=False) as npz:
-                arrays: dict[str, NDArray[Any]] = {name: npz[name] for name in npz.files}
+            arrays = _read_npz(file, kind)
         except Exception as error:  # zipfile, zlib, struct and NumPy raise errors of many types
-            raise ValueError(f"{os.fspath(path)} is damaged or not a {kind}: {error}") from None
-    # NumPy returns an entry without the magic number as bytes.
-    whole = all(isinstance(array, np.ndarray) for array in arrays.values())
-    found, contents = (str(arrays.pop(name, "")) for name in ("kind", "contents"))
-    # An entry missing from the archive's directory is detected here.
-    if not whole or found != kind or contents != " ".join(sorted(arrays)):
-        raise ValueError(f"{os.fspath(path)} is damaged or not a {kind}")
+            raise ValueError(f"{refusal}: {error}") from None
+    try:
+        return make(arrays)
+    except (KeyError, TypeError, ValueError) as error:
+        raise ValueError(f"{refusal}: {error}") from None
+
+
+def _read_npz(file: BinaryIO, kind: str) -> dict[str, NDArray[Any]]:
+    """Read an archive's kind, then the names of its arrays, and the arrays if both are right."""
+    if file.read(2) != b"PK":
+        raise ValueError("not an archive")
+    file.seek(0)
+    with np.load(file, allow_pickle=False) as npz:
+        # NumPy returns an entry without the magic number as bytes.
+        if str(npz["kind"]) != kind:
+            raise ValueError("it says that it is something else")
+        names = sorted(set(npz.files) - {"kind", "contents"})
+        # An entry missing from the archive's directory is detected here.
+        if str(npz["contents"]) != " ".join(names):
+            raise ValueError("its arrays are not those that it lists")
+        arrays: dict[str, NDArray[Any]] = {name: npz[name] for name in names}
+    if not all(isinstance(array, np.ndarray) for array in arrays.values()):
+        raise ValueError("an entry is not an array")
     return arrays

@@ -68,6 +68,9 @@ class OutputLayer(Protocol):
     IndexError names the first that is out of range. A row with NaN has log-probabilities of NaN
     and no likeliest class (-1). A call that raises has changed nothing.
 
+    There is no option `empty`, which the losses of arrays have: without rows the loss is NaN in
+    every layer, gradients are zero, and a step changes nothing.
+
     The layer of `boltzmax.cuda` has a subset of these methods, with the same rules.
     """
 

@@ -50,7 +50,7 @@ def _register(threadpoolctl: ModuleType) -> None:
         threadpoolctl.register(type("BoltzmaxController", bases, {}))
 
 
-class _Waiting:
+class _ImportHook:
     """A finder that lets the others find threadpoolctl, and registers us after its import.
 
     It does not derive from `importlib.abc.MetaPathFinder`, whose module takes milliseconds to load.
@@ -85,7 +85,8 @@ def install() -> None:
     if loaded is not None:
         _register(loaded)
     else:
-        ours = (_Waiting.__module__, _Waiting.__qualname__)  # a reloaded package has a new class
+        # By name, since a reloaded package has a new class.
+        ours = (_ImportHook.__module__, _ImportHook.__qualname__)
         kinds = ((type(f).__module__, type(f).__qualname__) for f in sys.meta_path)
         if ours not in kinds:
-            sys.meta_path.insert(0, _Waiting())
+            sys.meta_path.insert(0, _ImportHook())

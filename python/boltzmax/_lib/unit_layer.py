@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import ArrayLike, DTypeLike
 
 from boltzmax._lib.arguments import as_flag, check_count
-from boltzmax._lib.files import FileName, read_npz, write_npz
+from boltzmax._lib.files import FileName, load_npz, write_npz
 from boltzmax._lib.output_layer import (
     Array,
     Classes,
@@ -43,6 +43,11 @@ class Step(NamedTuple):
 def overlaps(array: Array, *others: Array | None) -> bool:
     """Return whether an array may share memory with any of the others."""
     return any(np.may_share_memory(array, other) for other in others if other is not None)
+
+
+def _check_squares(squares: Doubles | None) -> None:
+    if squares is not None and not ((squares >= 0) & np.isfinite(squares)).all():
+        raise ValueError("Adagrad's sums of squares must be finite and not negative")
 
 
 class UnitLayer(ABC):
@@ -143,13 +148,36 @@ class UnitLayer(ABC):
     # ---- files ----
 
     def save(self, path: FileName) -> None:
-        """Write the whole layer to one ``.npz`` file, which appears only when complete."""
+        """Write the whole layer to one ``.npz`` file, which appears only when complete.
+
+        Raises
+        ------
+        ValueError
+            If Adagrad's sums of squares are no longer finite, since `load` would not read them.
+        """
+        _check_squares(self._squares)
         write_npz(path, self._kind, self._arrays())
 
     @classmethod
     def load(cls, path: FileName) -> Self:
-        """Read what `save` wrote; ValueError if the file is damaged or something else."""
-        return cls._from_arrays(read_npz(path, cls._kind))
+        """Read what `save` wrote.
+
+        Raises
+        ------
+        ValueError
+            If the file is damaged or something else, has arrays that such a layer does not have, or
+            sums of squares that are negative or not finite; the message names the file.
+        """
+        return load_npz(path, cls._kind, cls._from_file)
+
+    @classmethod
+    def _from_file(cls, arrays: dict[str, Array]) -> Self:
+        layer = cls._from_arrays(arrays)
+        unknown = arrays.keys() - layer._arrays().keys()
+        if unknown:
+            raise ValueError(f"not a layer: unknown arrays, {', '.join(sorted(unknown))}")
+        _check_squares(layer._squares)
+        return layer
 
     def _arrays(self) -> dict[str, Any]:
         arrays = {"weight": self.weight, "bias": self.bias, "squares": self._squares}

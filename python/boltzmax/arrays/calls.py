@@ -39,7 +39,7 @@ class Call(NamedTuple):
         return self.kept + self.axes
 
     @property
-    def is_cold(self) -> bool:
+    def has_zero_temperature(self) -> bool:
         """Whether some temperature is 0."""
         return self.temperature is not None and bool((self.temperature == 0.0).any())
 
@@ -54,10 +54,10 @@ class Call(NamedTuple):
         """Return the temperature with the reduced axes kept, for `numpy_path`."""
         return None if self.temperature is None else np.expand_dims(self.temperature, self.axes)
 
-    def has_nothing(self) -> NDArray[np.bool_]:
+    def empty_rows(self) -> NDArray[np.bool_]:
         """Return which rows are all -inf, masked elements aside; the reduced axes are kept."""
 
-        def are_nothing(index: tuple[slice, ...]) -> NDArray[np.bool_]:
+        def are_empty(index: tuple[slice, ...]) -> NDArray[np.bool_]:
             counts: NDArray[np.bool_] = x[index] != -np.inf
             if self.mask is not None:
                 counts &= self.mask[index]
@@ -65,8 +65,8 @@ class Call(NamedTuple):
 
         x, every = self.converted, slice(None)
         firsts = tuple(slice(1) if d in self.axes else every for d in range(x.ndim))
-        nothing = are_nothing(firsts)  # most rows begin with a finite number, which decides
-        return are_nothing((every,) * x.ndim) if nothing.any() else nothing
+        empty = are_empty(firsts)  # most rows begin with a finite number, which decides
+        return are_empty((every,) * x.ndim) if empty.any() else empty
 
 
 def read_call(

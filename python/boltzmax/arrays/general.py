@@ -76,11 +76,11 @@ def _elementwise(
     out: Array | None,
 ) -> Any:
     call = read_call(function, x, axis, where, temperature, dtype)
-    of_nothing = read_empty(empty)
+    of_empty = read_empty(empty)
     shape = call.x.shape
     target = None if out is None else checked_out(out, shape, call.dtype)
-    nothing = call.has_nothing() if of_nothing == 0.0 else None
-    if call.is_cold:
+    empty_rows = call.empty_rows() if of_empty == 0.0 else None
+    if call.has_zero_temperature:
         call = at_temperature_0(function, call)
     if is_native_float(call.dtype) and call.x.dtype.char != "g":
         result = _core.empty_like(call.x, call.dtype) if target is None else target
@@ -98,8 +98,8 @@ def _elementwise(
         if target is not None:
             target[...] = result
             result = target
-    if nothing is not None:
-        np.copyto(result, -np.inf if function in _LOGARITHMS else 0.0, where=nothing)
+    if empty_rows is not None:
+        np.copyto(result, -np.inf if function in _LOGARITHMS else 0.0, where=empty_rows)
     if out is not None:
         return out
     return result[()] if result.ndim == 0 else result
@@ -146,7 +146,7 @@ def logsumexp(
     keepdims, return_sign = as_flag(keepdims, "keepdims"), as_flag(return_sign, "return_sign")
     call = read_call("logsumexp", x, axis, where, temperature, dtype)
     weights = None if b is None else _weights(b, call.x)
-    if call.is_cold:
+    if call.has_zero_temperature:
         if weights is not None or call.x.dtype.kind == "c":
             raise ValueError("a temperature of 0 goes with real x, and without weights b")
         call = at_temperature_0("logsumexp", call)

@@ -85,14 +85,14 @@ class HierarchicalSoftmax:
         `target` is an array of int64 or int32, (N,). On a device a negative target gives 0, a
         target that is not a class NaN.
         """
-        question = _Query(self, hidden, stream)
-        return question.losses(target, "none", gives_log_probs=True)[0].deliver()
+        query = _Query(self, hidden, stream)
+        return query.losses(target, "none", gives_log_probs=True)[0].deliver()
 
     def loss(self, hidden: Any, target: Any, *, reduction: str = "mean", stream: Any = None) -> Any:
         """Return -log p(target): the mean over the rows that count, their sum, or one per row."""
         checked_reduction(reduction, REDUCTIONS)
-        question = _Query(self, hidden, stream)
-        return question.losses(target, reduction)[0].deliver()
+        query = _Query(self, hidden, stream)
+        return query.losses(target, reduction)[0].deliver()
 
     def loss_with_grad(
         self, hidden: Any, target: Any, *, reduction: str = "mean", stream: Any = None
@@ -116,8 +116,8 @@ class HierarchicalSoftmax:
             no fixed order: their last bits may differ between calls. d_bias is None without a bias.
         """
         check_scalar(reduction, REDUCTIONS)
-        question = _Query(self, hidden, stream)
-        loss, d_hidden, d_weight, d_bias = question.losses(target, reduction, with_grad=True)
+        query = _Query(self, hidden, stream)
+        loss, d_hidden, d_weight, d_bias = query.losses(target, reduction, with_grad=True)
         bias_too = None if d_bias is None else d_bias.deliver()
         return DenseGradient(loss.deliver(), d_hidden.deliver(), d_weight.deliver(), bias_too)
 
@@ -147,14 +147,14 @@ class HierarchicalSoftmax:
             -inf where there are no more.
         """
         count, least = check_count(k, "k", 1, self.n_classes), read_min_prob(min_prob)
-        question = _Query(self, hidden, stream)
-        ids, log_probs = question.top(count, least, (*question.rows, count))
+        query = _Query(self, hidden, stream)
+        ids, log_probs = query.top(count, least, (*query.rows, count))
         return ids.deliver(), log_probs.deliver()
 
     def predict(self, hidden: Any, *, stream: Any = None) -> Any:
         """Return the likeliest class of each row, (N,); -1 for a row with NaN."""
-        question = _Query(self, hidden, stream)
-        return question.top(1, read_min_prob(0.0), question.rows)[0].deliver()
+        query = _Query(self, hidden, stream)
+        return query.top(1, read_min_prob(0.0), query.rows)[0].deliver()
 
     def _on_device(self, device: int) -> _TreeOnDevice:
         if device not in self._trees:  # two threads may both copy; one copy is discarded

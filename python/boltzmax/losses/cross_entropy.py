@@ -139,7 +139,9 @@ def cross_entropy(
     Returns
     -------
     float32 or float64 scalar, or array of shape (...) for "none"
-        In nats. float64 if the logits are, else float32. NaN in a row makes its loss NaN.
+        In nats. float64 if the logits are, else float32. A row with NaN or +inf, or of -inf only,
+        has no probabilities, so its loss is NaN for every target. (`nll_loss` of its `log_softmax`
+        is inf where only other classes are +inf.)
 
     Raises
     ------

@@ -243,7 +243,7 @@ class SoftmaxBase(ClassifierMixin, BaseEstimator, ABC):  # type: ignore[misc]
         ndarray of shape (n_samples,)
             Elements of `classes_`.
         """
-        x = self._asked(X)
+        x = self._validated(X)
         return np.asarray(self.classes_[self._likeliest(x)])
 
     @quietly
@@ -260,7 +260,7 @@ class SoftmaxBase(ClassifierMixin, BaseEstimator, ABC):  # type: ignore[misc]
         ndarray of shape (n_samples, n_classes)
             In the order of `classes_`.
         """
-        return self._log_probabilities(self._asked(X))
+        return self._log_probabilities(self._validated(X))
 
     @quietly
     def predict_proba(self, X: Any) -> Array:  # noqa: N803
@@ -303,7 +303,7 @@ class SoftmaxBase(ClassifierMixin, BaseEstimator, ABC):  # type: ignore[misc]
         ValueError
             If `k` is less than 1 or exceeds the number of classes.
         """
-        x = self._asked(X)
+        x = self._validated(X)
         wanted = operator.index(k)
         if not 1 <= wanted <= len(self.classes_):
             raise ValueError(
@@ -321,7 +321,7 @@ class SoftmaxBase(ClassifierMixin, BaseEstimator, ABC):  # type: ignore[misc]
         )
         return checked
 
-    def _asked(self, x: Any) -> Any:
+    def _validated(self, x: Any) -> Any:
         check_is_fitted(self)
         dtypes = [np.float64, np.float32]
         return validate_data(self, x, accept_sparse="csr", dtype=dtypes, reset=False)

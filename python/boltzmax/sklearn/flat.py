@@ -12,9 +12,8 @@ from numpy.typing import NDArray
 from boltzmax._core import log_softmax, softmax
 from boltzmax._lib.arguments import quietly
 from boltzmax.arrays.row_stats import row_stats
-from boltzmax.losses.cross_entropy import cross_entropy_with_grad
-from boltzmax.losses.focal import focal_loss_with_grad
 from boltzmax.losses.imbalance import logit_adjustment
+from boltzmax.losses.registry import LOSSES
 from boltzmax.sklearn.base import SoftmaxBase
 from boltzmax.sklearn.samples import Samples, scores_of, weighted_sums
 from boltzmax.sklearn.training import Gradients, Model
@@ -22,11 +21,13 @@ from boltzmax.sklearn.training import Gradients, Model
 Array = NDArray[Any]
 Loss = Callable[..., tuple[Any, Array]]
 
+# The losses of rows of logits, by name; balanced softmax is the cross-entropy of shifted logits.
 _LOSSES: dict[str, Loss] = {
-    "cross_entropy": cross_entropy_with_grad,
-    "focal_loss": focal_loss_with_grad,
-    "balanced_softmax": cross_entropy_with_grad,  # of logits that are shifted
+    name: loss.with_grad
+    for name, loss in LOSSES.items()
+    if loss.parameters[0] == "logits" and not loss.per_element
 }
+_LOSSES["balanced_softmax"] = LOSSES["cross_entropy"].with_grad
 
 
 @dataclass(frozen=True)
@@ -216,7 +217,7 @@ class SoftmaxClassifier(SoftmaxBase):
         ndarray of shape (n_samples, n_classes), or (n_samples,) for two classes
             For two classes, the score of the second minus that of the first.
         """
-        scores = self._scores(self._asked(X))
+        scores = self._scores(self._validated(X))
         return scores if scores.shape[1] > 2 else np.asarray(scores[:, 1] - scores[:, 0])
 
     @quietly
@@ -233,7 +234,7 @@ class SoftmaxClassifier(SoftmaxBase):
         ndarray of shape (n_samples, n_classes)
             In the order of `classes_`.
         """
-        scores = self._scores(self._asked(X))
+        scores = self._scores(self._validated(X))
         return np.asarray(softmax(scores, out=scores))
 
     # ---- what the base class requires ----

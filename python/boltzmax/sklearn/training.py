@@ -106,7 +106,7 @@ def _penalty(model: Model, l2: float) -> float:
     return 0.5 * l2 * float(np.vdot(model.coef, model.coef)) if l2 else 0.0
 
 
-def _unsettled(where: str, plan: Plan, advice: str) -> str:
+def _not_converged(where: str, plan: Plan, advice: str) -> str:
     return f"{where}, before the loss settled to within tol={plan.tol}; {advice}"
 
 
@@ -207,7 +207,7 @@ def _lbfgs_failure(found: Any, plan: Plan) -> str | None:
     )
     said = str(found.message).rstrip(" :")
     return (
-        f"{_unsettled(f'after {limit} iterations', plan, advice)} "
+        f"{_not_converged(f'after {limit} iterations', plan, advice)} "
         f"(L-BFGS-B, status {found.status}, {said}; the gradient is {slope:.3g})"
     )
 
@@ -303,7 +303,9 @@ def train_adam(
 ) -> Course:
     """Follow the gradients of mini-batches until the loss falls no further."""
     advice = "allow more, or raise tol or l2"
-    course = Course(failure=_unsettled(f"after max_iter={plan.max_iter} iterations", plan, advice))
+    course = Course(
+        failure=_not_converged(f"after max_iter={plan.max_iter} iterations", plan, advice)
+    )
     watch = _Watch(plan, keep=held_out is not None)
     start = model.loss(_few(held_out or samples, plan.batch_size))
     usual, cuts = float(samples.weight.mean()), 0

@@ -245,9 +245,9 @@ class HierarchicalSoftmaxClassifier(SoftmaxBase):
     def _model(self) -> Model:
         return _Layer(self.layer_)
 
-    def _asked(self, x: Any) -> Any:
+    def _validated(self, x: Any) -> Any:
         """Raise for numbers that become infinite in the dtype of the layer."""
-        x = super()._asked(x)
+        x = super()._validated(x)
         if x.dtype.itemsize <= self.layer_.dtype.itemsize:
             return x
         with np.errstate(over="ignore"):

@@ -13,7 +13,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from boltzmax import _core
 from boltzmax._lib.arguments import quietly
-from boltzmax._lib.files import read_npz, write_npz
+from boltzmax._lib.files import load_npz, write_npz
 from boltzmax._lib.numbers import unmasked_ids
 from boltzmax.trees import builders, plot, text
 from boltzmax.trees.builders import checked_arity, checked_counts
@@ -359,9 +359,9 @@ class Tree:
         Raises
         ------
         ValueError
-            If the file is damaged or something else.
+            If the file is damaged or something else; the message names the file.
         """
-        return cls.from_arrays(read_npz(path, KIND))
+        return load_npz(path, KIND, cls.from_arrays)
 
     @classmethod
     def from_arrays(cls, arrays: dict[str, NDArray[Any]]) -> Tree:
