@@ -321,19 +321,15 @@ def test_copies(make: Callable[..., Any], dtype: str, bias: bool, tmp_path: Path
 
 
 @own_layers
-def test_layers_that_have_diverged_are_not_saved(make: Callable[..., Any], tmp_path: Path) -> None:
-    """The last file stays; copies and pickles are still made."""
+def test_layers_that_have_diverged_are_saved_as_they_are(
+    make: Callable[..., Any], tmp_path: Path
+) -> None:
     layer = make()
-    layer.save(tmp_path / "layer")
-    before = state(layer)
     hidden, target = rows(3)
     hidden[1] = np.nan
     layer.adagrad_step(hidden, target, 0.1)
-    with pytest.raises(ValueError, match=r"^Adagrad's sums of squares must be finite"):
-        layer.save(tmp_path / "layer")
-    assert state(type(layer).load(tmp_path / "layer")) == before
-    for other in (copy.deepcopy(layer), pickle.loads(pickle.dumps(layer))):
-        assert state(other) == state(layer)
+    layer.save(tmp_path / "layer")
+    assert state(type(layer).load(tmp_path / "layer")) == state(layer)
 
 
 @own_layers

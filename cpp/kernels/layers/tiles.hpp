@@ -73,11 +73,11 @@ BOLTZMAX_KERNEL inline void Slope(const SlopeRow<T>& row) {
 
 // The number of lanes of one vector, as lanes of its two promoted halves.
 template <class V>
-inline Whole<V::kLanes / F64::kLanes> InWide(Whole<1>) {
+inline Whole<V::kLanes / F64::kLanes> AsDoubles(Whole<1>) {
   return {};
 }
 template <class V>
-inline Partial<V::kLanes / F64::kLanes> InWide(Partial<1> lanes) {
+inline Partial<V::kLanes / F64::kLanes> AsDoubles(Partial<1> lanes) {
   return {lanes.n};
 }
 
@@ -85,7 +85,7 @@ template <class T>
 BOLTZMAX_KERNEL inline void SumColumns(const T* rows, size_t stride, size_t count, size_t n, double* sums) {
   using V = Vec<T>;
   ForEachBlock<V, 1>(n, [&](size_t i, auto lanes) {
-    const auto wide = InWide<V>(lanes);
+    const auto wide = AsDoubles<V>(lanes);
     Wide<V> total = LoadLanes<F64>(sums + i, wide, 0.0);
     for (size_t r = 0; r < count; ++r) {
       total = total + Wide<V>(Promote(LoadLanes<V>(rows + r * stride + i, lanes, T(0)).part[0]));

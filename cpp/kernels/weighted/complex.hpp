@@ -87,7 +87,7 @@ BOLTZMAX_KERNEL inline ComplexSum SumComplex(const ComplexPiece& x, double max, 
           unscaled(re.sum.Total()),
           unscaled(im.sum.Total()),
           (re.Size() + im.Size()) * kUnscale,
-          LostOf(x.n, ReduceMax(weights)),
+          SizeOfVanished(x.n, ReduceMax(weights)),
           kUnscale};
 }
 

@@ -53,7 +53,7 @@ struct SignedSum {
 // A bound of what n terms with weights of at most this size may have lost: exponentials below 2^-190 for floats. For
 // doubles they would be below 2^-1150 (see ExpConstants::kFloor), but subnormal numbers are slow to compute with.
 template <class T>
-inline double LostOf(size_t n, T weight) {
+inline double SizeOfVanished(size_t n, T weight) {
   constexpr double kLeast = sizeof(T) == sizeof(float) ? 0x1p-188 : 0x1p-900;
   return static_cast<double>(n) * (static_cast<double>(weight) * kLeast);
 }
@@ -97,14 +97,14 @@ BOLTZMAX_KERNEL inline WeightedSum SumWeighted(const T* x, const T* b, size_t n)
     const auto total = sum(DirectShift(shift));
     const T max = ReduceMax(running);
     if (max - guess <= C::kHeadroom && is_direct(max)) {
-      return MakeWeightedSum(shift, total, LostOf(n, ReduceMax(weights)));
+      return MakeWeightedSum(shift, total, SizeOfVanished(n, ReduceMax(weights)));
     }
   }
   const T max = MaxOver<V>(n, source);
   if (!IsFinite(static_cast<double>(max))) return {0.0, 0.0, 0.0, 0.0, __builtin_nan(""), 0.0};
   const ExpShift<V, false> shift(Set<V>(max), one);
   const auto total = sum(shift);
-  return MakeWeightedSum(shift, total, LostOf(n, ReduceMax(weights)));
+  return MakeWeightedSum(shift, total, SizeOfVanished(n, ReduceMax(weights)));
 }
 
 // ---- the same with terms in pairs of doubles ----
@@ -177,7 +177,7 @@ inline Pair<D> Expm1OfPair(const Pair<D>& r) {
 
 // (1 + s)^2 - 1
 template <class D>
-inline Pair<D> SquaredBesideOne(const Pair<D>& s) {
+inline Pair<D> SquareLessOne(const Pair<D>& s) {
   const Pair<D> square = TwoProduct(s.hi, s.hi);
   const D twice = s.hi + s.hi;
   const Pair<D> sum = FastTwoSum(twice, square.hi);
@@ -208,7 +208,7 @@ inline Pair<B> PairTermsOf(const B& x, const Shift& shift) {
     const B eighth = Const(0.125);
     s = Expm1OfPair<kCareful>(Pair<B>{r.hi * eighth, r.lo * eighth});
     BOLTZMAX_UNROLL
-    for (int i = 0; i < 3; ++i) s = SquaredBesideOne(s);
+    for (int i = 0; i < 3; ++i) s = SquareLessOne(s);
     power = Pow2(t);
   }
   const Pair<B> product = TwoProduct(power, s.hi), sum = FastTwoSum(power, product.hi);
@@ -237,7 +237,7 @@ BOLTZMAX_KERNEL inline WeightedSum SumWeightedPairs(const double* x, const doubl
       total.size = total.size + Abs(term.hi.part[u]);
     }
   });
-  return MakeWeightedSum(shift, total, LostOf(n, ReduceMax(weights)));
+  return MakeWeightedSum(shift, total, SizeOfVanished(n, ReduceMax(weights)));
 }
 
 }  // namespace

@@ -45,11 +45,6 @@ def overlaps(array: Array, *others: Array | None) -> bool:
     return any(np.may_share_memory(array, other) for other in others if other is not None)
 
 
-def _check_squares(squares: Doubles | None) -> None:
-    if squares is not None and not ((squares >= 0) & np.isfinite(squares)).all():
-        raise ValueError("Adagrad's sums of squares must be finite and not negative")
-
-
 class UnitLayer(ABC):
     """A layer with a row of weights, and optionally a bias, for each of its units.
 
@@ -148,14 +143,7 @@ class UnitLayer(ABC):
     # ---- files ----
 
     def save(self, path: FileName) -> None:
-        """Write the whole layer to one ``.npz`` file, which appears only when complete.
-
-        Raises
-        ------
-        ValueError
-            If Adagrad's sums of squares are no longer finite, since `load` would not read them.
-        """
-        _check_squares(self._squares)
+        """Write the whole layer to one ``.npz`` file, which appears only when complete."""
         write_npz(path, self._kind, self._arrays())
 
     @classmethod
@@ -166,7 +154,7 @@ class UnitLayer(ABC):
         ------
         ValueError
             If the file is damaged or something else, has arrays that such a layer does not have, or
-            sums of squares that are negative or not finite; the message names the file.
+            negative sums of squares; the message names the file.
         """
         return load_npz(path, cls._kind, cls._from_file)
 
@@ -176,7 +164,8 @@ class UnitLayer(ABC):
         unknown = arrays.keys() - layer._arrays().keys()
         if unknown:
             raise ValueError(f"not a layer: unknown arrays, {', '.join(sorted(unknown))}")
-        _check_squares(layer._squares)
+        if layer._squares is not None and (layer._squares < 0).any():
+            raise ValueError("Adagrad's sums of squares must not be negative")
         return layer
 
     def _arrays(self) -> dict[str, Any]:
