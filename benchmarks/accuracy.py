@@ -1,12 +1,12 @@
-"""Measure the worst error of every operation x dtype x instruction set, and of the peers.
+"""Measure the worst error of every operation x dtype x instruction set, and of other libraries.
 
     python benchmarks/accuracy.py                    # the worst errors, and their inputs
     python benchmarks/accuracy.py --quick            # fewer rows
     python benchmarks/accuracy.py --markdown         # the table of the documentation
     python benchmarks/accuracy.py --update-docs      # write it there, with its plot
 
-The rows, the exact results and the budgets are those of the tests: tests/rows.py, oracle.py,
-ulp.py.
+The rows, the exact results and the bounds (budgets) are those of the tests: tests/rows.py,
+oracle.py, ulp.py.
 """
 
 from __future__ import annotations
@@ -217,7 +217,7 @@ def summary(table: Table) -> list[list[str]]:
 
 def inputs(table: Table) -> list[list[str]]:
     """The input of our worst result for every operation, dtype and instruction set."""
-    lines = [["operation", "dtype", "ISA", "of the budget", "its input"]]
+    lines = [["operation", "dtype", "ISA", "fraction of the bound", "input"]]
     for op in ulp.OPS:
         for (name, dtype, label), worst in table.cells.items():
             if name == op and label in boltzmax.available_isas():
@@ -250,8 +250,8 @@ def versions() -> str:
 
 EXPLANATION = (
     "Worst error over all inputs: in eps (relative) for softmax, in ULP of the result for the "
-    "others and for half types; in parentheses the worst fraction of the budget, at most 1 if the "
-    "budget is kept. NumPy is the shifted formula with log1p, half types in float32."
+    "others and for 16-bit types; in parentheses the largest fraction of the bound, at most 1 "
+    "where the bound holds. NumPy is the shifted formula with log1p, 16-bit types in float32."
 )
 
 
@@ -259,7 +259,7 @@ def markdown(table: Table) -> str:
     details = as_markdown(inputs(table))
     return (
         f"{as_markdown(summary(table))}\n\n{EXPLANATION} {versions()}.\n\n"
-        f"<details><summary>The inputs of the worst</summary>\n\n{details}\n\n</details>"
+        f"<details><summary>Inputs of the worst errors</summary>\n\n{details}\n\n</details>"
     )
 
 
@@ -313,7 +313,7 @@ def main() -> int:
         if label in boltzmax.available_isas() and worst.share > 1
     ]
     if over:
-        print("over the budget:", ", ".join(over), file=sys.stderr)
+        print("above the bound:", ", ".join(over), file=sys.stderr)
     return 1 if over else 0
 
 

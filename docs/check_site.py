@@ -5,7 +5,7 @@
 
 In a browser, without a network, some pages are opened on a desktop and on a phone, in light and in
 dark, and photographed; no message may appear on the console, no request may leave the machine, and
-the search must find what there is.
+the search must find what there is. On the phone, every page must fit the width.
 """
 
 from __future__ import annotations
@@ -35,6 +35,19 @@ PAGES = (
     "search.html?q=softmax",
 )
 SCREENS = {"desktop": (1280, 900, False), "phone": (390, 844, True)}
+# The texts of a page that end beyond the width of the screen and cannot be scrolled to.
+CUT_OFF = """
+const width = arguments[0], found = [];
+const end = (element) => element.getBoundingClientRect().right - 1;
+const scrolls = (box) => /auto|scroll/.test(getComputedStyle(box).overflowX) && end(box) <= width;
+for (const element of document.querySelectorAll(".bd-article *")) {
+  if (element.children.length || end(element) <= width) continue;
+  let box = element.parentElement;
+  while (!box.matches(".bd-article") && !scrolls(box)) box = box.parentElement;
+  if (box.matches(".bd-article")) found.push(element.textContent.slice(0, 40));
+}
+return found;
+"""
 LOADED = {("script", "src"), ("img", "src"), ("source", "src"), ("iframe", "src")}
 
 
@@ -59,10 +72,14 @@ class Page(HTMLParser):
                 self.links.append(value)
 
 
+def pages_of(site: Path) -> list[Path]:
+    """Return the pages of a site."""
+    return [path for path in sorted(site.rglob("*.html")) if "_static" not in path.parts]
+
+
 def broken(site: Path) -> list[str]:
     """Return what is wrong with the links of the pages."""
-    paths = [path for path in sorted(site.rglob("*.html")) if "_static" not in path.parts]
-    pages = {path: Page(path) for path in paths}
+    pages = {path: Page(path) for path in pages_of(site)}
     found = []
     for path, page in pages.items():
         for link in (*page.links, *page.loads):
@@ -127,12 +144,14 @@ def look(site: Path, folder: Path) -> list[str]:
                         results = driver.find_elements(By.CSS_SELECTOR, "ul.search li a")
                         if not any("softmax" in r.text for r in results):
                             found.append("the search does not find softmax")
-                    wide = driver.execute_script(
-                        "return document.documentElement.scrollWidth - window.innerWidth"
-                    )
-                    if wide > 0:
-                        found.append(f"{page}, {screen}: {wide} pixels too wide")
+                    if driver.execute_script("return document.body.scrollWidth") > width:
+                        found.append(f"{page}, {screen}: too wide")
                     driver.save_screenshot(str(folder / f"{name}-{screen}-{mode}.png"))
+            if mobile:
+                for path in pages_of(site):
+                    driver.get(home + path.relative_to(site).as_posix())
+                    for text in driver.execute_script(CUT_OFF, width):
+                        found.append(f"{path.relative_to(site)}, {screen}: cut off: {text}")
         for entry in driver.get_log("browser"):
             if entry["level"] not in ("DEBUG", "INFO"):
                 found.append(f"console, {entry['level']}: {entry['message']}")

@@ -105,6 +105,11 @@ def redirect_links(app: Sphinx, path: Path, page: str, content: list[str]) -> No
         content[0] = content[0].replace(link, place)
 
 
+def trim_examples(app: Sphinx, page: str, content: list[str]) -> None:
+    """Remove the empty line that ends an example for doctest."""
+    content[0] = content[0].replace("\n\n```\n", "\n```\n")
+
+
 def skip_what_is_inherited(
     app: Sphinx, kind: str, name: str, member: object, skip: bool, options: object
 ) -> bool | None:
@@ -116,4 +121,5 @@ def skip_what_is_inherited(
 def setup(app: Sphinx) -> None:
     """Register these functions."""
     app.connect("include-read", redirect_links)
+    app.connect("source-read", trim_examples)
     app.connect("autodoc-skip-member", skip_what_is_inherited)

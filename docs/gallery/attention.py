@@ -1,6 +1,6 @@
 """
-Attention, with padding and no future
-=====================================
+Attention with padding and a causal mask
+========================================
 
 Attention is a softmax of scores over the positions of a text. A mask selects the positions that
 count: ``where=`` excludes the padding of short texts and, here, everything to the right.

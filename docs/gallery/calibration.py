@@ -1,6 +1,6 @@
 """
-How sure should it be? One temperature
-======================================
+Calibration with one temperature
+================================
 
 A classifier that has memorised its training set is too sure of itself. Dividing its logits by one
 number, the temperature, keeps its answers and makes its probabilities honest.

@@ -1,6 +1,6 @@
 """
-Write like the manual: characters drawn with Gumbel noise
-=========================================================
+Text, one character at a time, with Gumbel noise
+================================================
 
 A small network learns to guess the next character of Python's help texts, then writes. To draw from
 a softmax it needs no probabilities: the index of the largest logit plus Gumbel noise has exactly

@@ -1,6 +1,6 @@
 """
-Digits that stay
-================
+Where softmax loses digits
+==========================
 
 Where do the usual formulas of softmax and its logarithm lose digits, and how many? Everything is
 measured against arithmetic with eighty decimal places.

@@ -1,6 +1,6 @@
 """
-Rare classes: weights, shifted logits, new samples
-==================================================
+Rare classes: weights, shifted logits, resampling
+=================================================
 
 Handwritten digits again, but with a hundred zeros and only two nines. A plain classifier neglects
 the rare digits. Four methods correct that, and need only the counts of the classes.

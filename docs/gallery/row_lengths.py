@@ -7,15 +7,16 @@ reads them and answers a question: how many times as fast as the fastest other l
 """
 
 # %%
-# The file is a list of curves, each with the times of one library in one operation. (The path is
-# relative to the folder of this example.)
+# The file is a list of curves, each with the times of one library in one operation. It is in the
+# folder of the pictures. (A notebook has no ``__file__``; it runs in the folder of the example.)
 import json
 from pathlib import Path
 
 import matplotlib.pyplot as plt
 import numpy as np
 
-found = json.loads(Path("../_static/rows.json").read_text())
+here = Path(globals().get("__file__", "row_lengths.py")).resolve().parent
+found = json.loads((here.parent / "_static" / "rows.json").read_text())
 print(found["date"], found["config"]["cpu"], found["versions"])
 curves = {(c["operation"], c["peer"]): np.array(c["least"]) for c in found["curves"]}
 lengths = {c["operation"]: np.array(c["n"]) for c in found["curves"]}

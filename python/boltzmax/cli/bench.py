@@ -22,7 +22,7 @@ from boltzmax.cli.timing import least
 
 SHAPES = ((10,), (100000, 10), (64, 1000), (256, 32000))
 HEADER = (
-    *("function", "shape", "dtype", ">threads", "peer"),
+    *("function", "shape", "dtype", ">threads", "library"),
     *(">time", ">ns/element", ">GB/s", ">speed-up"),
 )
 REST = 0.02  # seconds: OpenMP threads spin for some milliseconds before they sleep
@@ -49,7 +49,7 @@ def add_parser(commands: Any) -> None:
         commands,
         "bench",
         run,
-        "time boltzmax against its peers",
+        "time boltzmax against other libraries",
         "--quick",
         "--shapes 64x1000,256x32000 --threads 1,2 --plot bench.png",
         "--sweep --functions softmax --plot sweep.png",
@@ -180,7 +180,7 @@ def print_results(results: Sequence[Result]) -> None:
         return *case_of(r), r.peer, duration(r.seconds), *numbers
 
     groups = [[row(r) for r in group] for _, group in itertools.groupby(results, case_of)]
-    print_table("speed-up: the time of the peer / ours", HEADER, groups, bold=peers.OURS)
+    print_table("speed-up: the time of the library / ours", HEADER, groups, bold=peers.OURS)
 
 
 def duration(seconds: float) -> str:

@@ -46,7 +46,7 @@ def linear_cross_entropy(
 ) -> Any:
     r"""Compute the cross-entropy of ``hidden @ weight.T + bias``, which is never built.
 
-    With scores :math:`s = c \tanh(x / c) / T` of the logits :math:`x`, softcap :math:`c` and
+    With scores :math:`s = c \, \tanh(x / c) / T` of the logits :math:`x`, softcap :math:`c` and
     temperature :math:`T`, with :math:`\ell_i = \log \sum_c e^{s_{ic}}` and the weight
     :math:`u_i` of the row, the loss of a row is
 
