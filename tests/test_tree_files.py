@@ -228,7 +228,6 @@ BAD_LAYERS = {
     "short squares": change(squares=np.zeros(1)),
     "float squares": change(squares=np.zeros(UNITS, np.float32)),
     "negative squares": change(squares=np.full(UNITS, -1.0)),
-    "squares of NaN": change(squares=np.full(UNITS, np.nan)),
     "another array": change(extra=np.zeros(UNITS)),
     "another array of the tree": change(tree_extra=np.zeros(UNITS)),
     "pickles": change(bias=np.zeros(UNITS, object)),
