@@ -19,8 +19,12 @@ POOLINGS = ("max", "soft")
 def cosines_of_centers(x: Directions, c: Directions) -> Array:
     """Return the cosines of features (N, D) and centres (V, C, D): (N, V, C)."""
     classes, each, width = c.unit.shape
-    product = x.unit @ c.unit.reshape(classes * each, width).T
+    product: Array = x.unit @ c.unit.reshape(classes * each, width).T
     return product.reshape(len(x.unit), classes, each)
+
+
+def _mean(weights: Array, cosines: Array) -> Array:
+    return np.asarray(np.einsum("nvc,nvc->nv", weights, cosines))
 
 
 def pooled(cosines: Array, pooling: str, gamma: float) -> Array:
@@ -29,7 +33,7 @@ def pooled(cosines: Array, pooling: str, gamma: float) -> Array:
         return cosines[..., 0]
     if pooling == "max":
         return np.asarray(cosines.max(axis=-1))
-    return np.einsum("nvc,nvc->nv", _core.softmax(cosines, -1, temperature=gamma), cosines)
+    return _mean(_core.softmax(cosines, -1, temperature=gamma), cosines)
 
 
 def pooled_backward(d: Array, cosines: Array, pooling: str, gamma: float) -> Array:
@@ -47,8 +51,8 @@ def pooled_backward(d: Array, cosines: Array, pooling: str, gamma: float) -> Arr
         )
         return result
     weights = _core.softmax(cosines, -1, temperature=gamma)
-    mean = np.einsum("nvc,nvc->nv", weights, cosines)[..., np.newaxis]
-    return d[..., np.newaxis] * weights * (1 + (cosines - mean) / gamma)
+    mean = _mean(weights, cosines)[..., np.newaxis]
+    return np.asarray(d[..., np.newaxis] * weights * (1 + (cosines - mean) / gamma))
 
 
 def centers_backward(d_cosines: Array, x: Directions, c: Directions) -> tuple[Array, Array]:

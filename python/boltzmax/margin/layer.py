@@ -169,7 +169,7 @@ class MarginSoftmax(UnitLayer):
     @quietly
     def _logits(self, hidden: ArrayLike) -> Array:
         cosine = self._forward(self._hidden(hidden)).cosine
-        return np.multiply(cosine, self.dtype.type(self.scale))
+        return cosine * self.scale
 
     def log_prob(self, hidden: ArrayLike, target: ArrayLike) -> Array:
         """Return log p(target) of every row, without a margin.
@@ -245,7 +245,7 @@ class MarginSoftmax(UnitLayer):
         lower = noise[:, np.newaxis]
         logit = target_logit(of_target, self._margins) - lower * (1.0 - of_target)
         slope = target_slope(of_target, self._margins, self.dtype) + lower
-        logits = np.multiply(cosine, self.dtype.type(self.scale))
+        logits = cosine * self.scale
         np.put_along_axis(logits, index, self.scale * logit, -1)
         return logits, slope
 
@@ -261,7 +261,7 @@ class MarginSoftmax(UnitLayer):
         index = classes[:, np.newaxis]
         column = np.take_along_axis(d, index, -1) * slope
         np.put_along_axis(d, index, column, -1)
-        d *= self.dtype.type(self.scale)
+        d *= self.scale
         d_each = pooled_backward(d, forward.each, self.pooling, self.gamma)
         d_hidden, d_centers = centers_backward(d_each, forward.x, forward.c)
         return DenseGradient(float(loss), d_hidden, d_centers.reshape(self.weight.shape), None)
@@ -380,7 +380,7 @@ class MarginSoftmax(UnitLayer):
     @classmethod
     def _new(cls, arrays: dict[str, Array], n_features: int, dtype: np.dtype[Any]) -> Self:
         try:
-            options = {name: float(arrays[name]) for name in cls._OPTIONS}
+            options: dict[str, Any] = {name: float(arrays[name]) for name in cls._OPTIONS}
             pooling = "soft" if arrays["soft"] else "max"
         except (KeyError, TypeError) as error:
             raise ValueError("not a layer: its margins are not there") from error

@@ -46,8 +46,12 @@ def read_margins(
     m1: ArrayLike, m2: ArrayLike, m3: ArrayLike, easy_margin: bool, shape: tuple[int, ...]
 ) -> Margins:
     """Return margins for rows of this shape, with a last axis for the target's column."""
-    each = (_read_margin(m, n, shape) for m, n in ((m1, "m1"), (m2, "m2"), (m3, "m3")))
-    return Margins(*each, as_flag(easy_margin, "easy_margin"))
+    return Margins(
+        _read_margin(m1, "m1", shape),
+        _read_margin(m2, "m2", shape),
+        _read_margin(m3, "m3", shape),
+        as_flag(easy_margin, "easy_margin"),
+    )
 
 
 def _read_cosines(cosine: ArrayLike, target: ArrayLike) -> tuple[Array, Classes, Doubles]:
@@ -93,7 +97,8 @@ def target_slope(cosine: Doubles, margins: Margins, dtype: np.dtype[Any]) -> Dou
 def _scaled(array: Array, scale: float, out: Array | None) -> Array:
     """Return scale * array, in `out` if given: the only pass over all elements."""
     where = None if out is None else checked_out(out, array.shape, array.dtype)
-    return np.multiply(array, array.dtype.type(scale), out=where)
+    result: Array = np.multiply(array, array.dtype.type(scale), out=where)
+    return result
 
 
 @quietly

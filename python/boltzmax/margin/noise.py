@@ -110,7 +110,7 @@ def noisy_logits(
     ids, _ = checked_targets(target, Wanted((rows,), classes), NO_CLASS)
     strength = check_alpha(alpha)
     if one_of(noise, "noise", ("target", "all")) == "all":
-        return z + (strength * normal(rng, z.shape)).astype(z.dtype)
+        return np.asarray(z + (strength * normal(rng, z.shape)).astype(z.dtype))
     of_class = _given(weight_norm, (classes,), "weight_norm", "one length per class")
     of_row = _given(feature_norm, (rows,), "feature_norm", "one length per row")
     distance = 1.0 - _given(cosine, (rows,), "cosine", "one cosine per row")
