@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 import boltzmax.cuda
 from boltzmax import HierarchicalSoftmax, LinearSoftmax, Tree
+from boltzmax.margin import MarginSoftmax
 from device import needs_device
 from toy_layer import ToyLayer
 
@@ -39,6 +40,17 @@ def on_device(tree: Tree) -> Callable[..., Any]:
     return make
 
 
+def on_sphere(**fixed: Any) -> Callable[..., Any]:
+    """A layer without margins: with them, `loss` is not that of `log_prob`. It has no bias."""
+
+    def make(bias: bool = False, **options: Any) -> Any:
+        if bias:
+            pytest.skip("the layer has no bias")
+        return MarginSoftmax(V, D, m2=0.0, scale=8.0, seed=0, **fixed, **options)
+
+    return make
+
+
 # What a public layer of so many classes is made of, by its class.
 MADE_OF: dict[Any, Callable[[int], Any]] = {HierarchicalSoftmax: Tree.balanced, LinearSoftmax: int}
 
@@ -46,6 +58,9 @@ LAYERS: dict[str, Callable[..., Any]] = {
     "huffman tree": lambda **options: filled(HierarchicalSoftmax(HUFFMAN, D, seed=0, **options)),
     "tree of fives": lambda **options: filled(HierarchicalSoftmax(FIVES, D, seed=0, **options)),
     "full": lambda **options: filled(LinearSoftmax(V, D, seed=0, **options)),
+    "cosines": on_sphere(),
+    "nearest centres": on_sphere(centers_per_class=3),
+    "soft centres": on_sphere(centers_per_class=3, pooling="soft"),
     "toy": lambda **options: filled(ToyLayer(V, D, scale=0.7, seed=0, **options)),
 }
 DEVICE_LAYERS = {

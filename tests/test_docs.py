@@ -54,7 +54,10 @@ SPECIAL_SIGNATURES = {
     "log_softmax": "(x, axis=None)",
     "logsumexp": "(a, axis=None, b=None, keepdims=False, return_sign=False)",
 }
-MODULES = ("boltzmax", "boltzmax.special", "boltzmax.sklearn", "boltzmax.cuda", "boltzmax.testing")
+MODULES = (
+    *("boltzmax", "boltzmax.special", "boltzmax.sklearn", "boltzmax.cuda"),
+    *("boltzmax.margin", "boltzmax.testing"),
+)
 WITHOUT_DEVICE = ("is_available", "why_unavailable")  # of boltzmax.cuda
 PUBLIC = sorted(name for name in boltzmax.__all__ if callable(getattr(boltzmax, name)))
 

@@ -182,6 +182,8 @@ def test_construction(kind: Any) -> None:
 def test_replaced_arrays(make: Callable[..., Any], name: str) -> None:
     """Valid replacements are used, others are refused with a message."""
     good = getattr(make(), name)
+    if good is None:
+        pytest.skip("the layer has no bias")
     for bad, error, message in (
         (good.tolist(), TypeError, f"{name} must be an ndarray, got list"),
         (good.astype(float), TypeError, f"{name} must be float32, got float64"),
@@ -204,5 +206,7 @@ def test_replaced_arrays(make: Callable[..., Any], name: str) -> None:
 @pytest.mark.parametrize("step", STEPS)
 def test_read_only_arrays(make: Callable[..., Any], name: str, step: str) -> None:
     layer = make()
+    if getattr(layer, name) is None:
+        pytest.skip("the layer has no bias")
     getattr(layer, name).flags.writeable = False
     refused(layer, ValueError, f"{name} is read-only", step, HIDDEN, TARGET, 0.1)

@@ -56,7 +56,7 @@ def test_sizes(make: Callable[..., Any], dtype: str) -> None:
     layer = make(dtype=dtype)
     assert (layer.n_classes, layer.n_features, layer.dtype) == (V, D, dtype)
     assert layer.weight.shape[1] == D
-    assert layer.bias.shape == layer.weight.shape[:1]
+    assert layer.bias is None or layer.bias.shape == layer.weight.shape[:1]
 
 
 # ---- probabilities

@@ -49,7 +49,18 @@ from boltzmax.losses.imbalance import (
 from boltzmax.losses.nll import nll_loss, nll_loss_with_grad
 from boltzmax.trees.hierarchical import HierarchicalSoftmax
 from boltzmax.trees.tree import Tree
-from boltzmax.variants.shapes import spherical_softmax
+from boltzmax.variants.shapes import (
+    log_sigsoftmax,
+    log_sigsoftmax_backward,
+    log_taylor_softmax,
+    log_taylor_softmax_backward,
+    sigsoftmax,
+    sigsoftmax_backward,
+    spherical_softmax,
+    spherical_softmax_backward,
+    taylor_softmax,
+    taylor_softmax_backward,
+)
 
 __all__ = [
     "HierarchicalSoftmax",
@@ -79,8 +90,12 @@ __all__ = [
     "linear_logsumexp",
     "linear_sample",
     "linear_topk",
+    "log_sigsoftmax",
+    "log_sigsoftmax_backward",
     "log_softmax",
     "log_softmax_backward",
+    "log_taylor_softmax",
+    "log_taylor_softmax_backward",
     "logit_adjustment",
     "logsumexp",
     "nll_loss",
@@ -89,9 +104,14 @@ __all__ = [
     "row_stats",
     "set_num_threads",
     "show_config",
+    "sigsoftmax",
+    "sigsoftmax_backward",
     "softmax",
     "softmax_backward",
     "spherical_softmax",
+    "spherical_softmax_backward",
+    "taylor_softmax",
+    "taylor_softmax_backward",
 ]
 
 _show_in(globals())

@@ -1,38 +1,66 @@
-// Maps that replace the exponential of softmax by another function.
-//
-//     spherical_softmax = x_i^2 / sum_j x_j^2
+// Maps that replace the exponential of softmax by another function: taylor_softmax, spherical_softmax, sigsoftmax.
 #pragma once
 
-#include "../rows/softmax.hpp"
-#include "row_call.hpp"
+#include "sigsoftmax.hpp"
+#include "taylor.hpp"
 
 namespace boltzmax::kernels {
 namespace {
 
 template <class S>
-BOLTZMAX_KERNEL inline void SphericalSoftmax(const RowCall& call) {
-  using V = VecOf<S>;
-  using T = Compute<S>;
-  for (size_t r = 0; r < call.batch.rows; ++r) {
-    const RowOf<S> row = RowAt<S>(call, r);
-    const auto square = [&](size_t i, auto lanes) {
-      const auto x = row.x.Keep(i, lanes, LoadLanes<V>(row.x.x + i, lanes, T(0)), Set<V>(T(0)));
-      return x * x;
-    };
-    const Sum sum = SumOver<V>(row.n, square);
-    const V inverse = Set<V>(static_cast<T>(1.0 / (sum.hi + sum.lo)));
-    MapTo<V>(row.y, row.n, false, [&](size_t i, auto lanes) { return square(i, lanes) * inverse; });
-  }
+inline void TaylorSoftmax(const RowCall& call) {
+  call.options.count == 2 ? WeightMap<QuadraticWeights, S>(call) : WeightMap<PolynomialWeights, S>(call);
+}
+template <class S>
+inline void LogTaylorSoftmax(const RowCall& call) {
+  WeightLogMap<PolynomialWeights, S>(call);
+}
+template <class S>
+inline void TaylorSoftmaxBackward(const RowCall& call) {
+  WeightGradient<PolynomialWeights, false, S>(call);
+}
+template <class S>
+inline void LogTaylorSoftmaxBackward(const RowCall& call) {
+  WeightGradient<PolynomialWeights, true, S>(call);
 }
 
+template <class S>
+inline void Sigsoftmax(const RowCall& call) {
+  call.batch.scaled ? WeightMap<ScaledSigsoftmax, S>(call) : WeightMap<UnscaledSigsoftmax, S>(call);
+}
+template <class S>
+inline void LogSigsoftmax(const RowCall& call) {
+  call.batch.scaled ? WeightLogMap<ScaledSigsoftmax, S>(call) : WeightLogMap<UnscaledSigsoftmax, S>(call);
+}
+template <class S>
+inline void SigsoftmaxBackward(const RowCall& call) {
+  WeightGradient<ScaledSigsoftmax, false, S>(call);
+}
+template <class S>
+inline void LogSigsoftmaxBackward(const RowCall& call) {
+  WeightGradient<ScaledSigsoftmax, true, S>(call);
+}
+
+#define BOLTZMAX_SHAPE(name_of, Kernel, has_second, cost_of) \
+  {.name = name_of,                                          \
+   .has_other = has_second,                                  \
+   .reduces = false,                                         \
+   .scratch = NoScratch,                                     \
+   .cost = cost_of,                                          \
+   BOLTZMAX_FOR_EACH_STORAGE(BOLTZMAX_VALUE, Kernel)}
 constexpr RowFunction kShapeFunctions[] = {
-    {.name = "spherical_softmax",
-     .has_other = false,
-     .reduces = false,
-     .scratch = NoScratch,
-     .cost = 1.0,
-     BOLTZMAX_FOR_EACH_STORAGE(BOLTZMAX_VALUE, SphericalSoftmax)},
+    BOLTZMAX_SHAPE("taylor_softmax", TaylorSoftmax, false, 1.0),
+    BOLTZMAX_SHAPE("taylor_softmax_backward", TaylorSoftmaxBackward, true, 2.0),
+    BOLTZMAX_SHAPE("log_taylor_softmax", LogTaylorSoftmax, false, 4.0),
+    BOLTZMAX_SHAPE("log_taylor_softmax_backward", LogTaylorSoftmaxBackward, true, 2.0),
+    BOLTZMAX_SHAPE("spherical_softmax", TaylorSoftmax, false, 1.0),
+    BOLTZMAX_SHAPE("spherical_softmax_backward", TaylorSoftmaxBackward, true, 2.0),
+    BOLTZMAX_SHAPE("sigsoftmax", Sigsoftmax, false, 1.5),
+    BOLTZMAX_SHAPE("sigsoftmax_backward", SigsoftmaxBackward, true, 3.0),
+    BOLTZMAX_SHAPE("log_sigsoftmax", LogSigsoftmax, false, 6.0),
+    BOLTZMAX_SHAPE("log_sigsoftmax_backward", LogSigsoftmaxBackward, true, 3.0),
 };
+#undef BOLTZMAX_SHAPE
 
 }  // namespace
 }  // namespace boltzmax::kernels

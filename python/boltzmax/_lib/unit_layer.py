@@ -45,6 +45,19 @@ def overlaps(array: Array, *others: Array | None) -> bool:
     return any(np.may_share_memory(array, other) for other in others if other is not None)
 
 
+def adagrad_rates(
+    rate: float, squares: Doubles, eps: float, d_weight: Array, d_bias: Array | None
+) -> Array:
+    """Add the mean squares of the units' gradients to `squares`; return the rate of each unit."""
+    total, width = np.einsum("ud,ud->u", d_weight, d_weight), d_weight.shape[1]
+    if d_bias is not None:  # a bias is the weight of an extra feature that is always 1
+        total += np.square(d_bias)
+        width += 1
+    squares += total / float(width)
+    root = np.sqrt(squares) + eps
+    return (rate / np.where(root > 0.0, root, 1.0)).astype(d_weight.dtype)
+
+
 class UnitLayer(ABC):
     """A layer with a row of weights, and optionally a bias, for each of its units.
 

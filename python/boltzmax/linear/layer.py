@@ -18,7 +18,7 @@ from boltzmax._lib.output_layer import (
     read_min_prob,
     read_sample_weight,
 )
-from boltzmax._lib.unit_layer import UnitLayer
+from boltzmax._lib.unit_layer import UnitLayer, adagrad_rates
 from boltzmax.linear.cross_entropy import linear_cross_entropy, linear_cross_entropy_with_grad
 from boltzmax.linear.queries import linear_log_prob, linear_sample, linear_topk
 
@@ -252,7 +252,7 @@ class LinearSoftmax(UnitLayer):
             reduction="sum",
             sample_weight=None if sample_weight is None else of_row,
         )
-        rates = rate if squares is None else _rates(rate, squares, eps, d_weight, d_bias)
+        rates = rate if squares is None else adagrad_rates(rate, squares, eps, d_weight, d_bias)
         np.multiply(d_weight.T, rates, out=d_weight.T)
         self.weight -= d_weight
         if self.bias is not None and d_bias is not None:
@@ -308,16 +308,3 @@ class LinearSoftmax(UnitLayer):
 
 def _of_rows(sample_weight: ArrayLike | None, rows: int) -> Doubles | None:
     return None if sample_weight is None else read_sample_weight(sample_weight, rows)
-
-
-def _rates(
-    rate: float, squares: Doubles, eps: float, d_weight: Array, d_bias: Array | None
-) -> Array:
-    """Add the mean squares of the units' gradients to `squares`; return the rate of each unit."""
-    total, width = np.einsum("ud,ud->u", d_weight, d_weight), d_weight.shape[1]
-    if d_bias is not None:  # a bias is the weight of an extra feature that is always 1
-        total += np.square(d_bias)
-        width += 1
-    squares += total / float(width)
-    root = np.sqrt(squares) + eps
-    return (rate / np.where(root > 0.0, root, 1.0)).astype(d_weight.dtype)
