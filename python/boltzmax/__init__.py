@@ -39,6 +39,14 @@ from boltzmax.losses.binary import (
 )
 from boltzmax.losses.cross_entropy import cross_entropy, cross_entropy_with_grad
 from boltzmax.losses.divergence import kl_divergence, kl_divergence_with_grad
+from boltzmax.losses.fenchel_young import (
+    entmax15_loss,
+    entmax15_loss_with_grad,
+    entmax_loss,
+    entmax_loss_with_grad,
+    sparsemax_loss,
+    sparsemax_loss_with_grad,
+)
 from boltzmax.losses.focal import focal_loss, focal_loss_with_grad
 from boltzmax.losses.imbalance import (
     balanced_softmax,
@@ -50,6 +58,15 @@ from boltzmax.losses.nll import nll_loss, nll_loss_with_grad
 from boltzmax.trees.hierarchical import HierarchicalSoftmax
 from boltzmax.trees.tree import Tree
 from boltzmax.variants.shapes import spherical_softmax
+from boltzmax.variants.sparse import (
+    entmax,
+    entmax15,
+    entmax15_backward,
+    entmax_alpha_grad,
+    entmax_backward,
+    sparsemax,
+    sparsemax_backward,
+)
 
 __all__ = [
     "HierarchicalSoftmax",
@@ -65,6 +82,15 @@ __all__ = [
     "config",
     "cross_entropy",
     "cross_entropy_with_grad",
+    "entmax",
+    "entmax15",
+    "entmax15_backward",
+    "entmax15_loss",
+    "entmax15_loss_with_grad",
+    "entmax_alpha_grad",
+    "entmax_backward",
+    "entmax_loss",
+    "entmax_loss_with_grad",
     "focal_loss",
     "focal_loss_with_grad",
     "get_cmake_dir",
@@ -91,6 +117,10 @@ __all__ = [
     "show_config",
     "softmax",
     "softmax_backward",
+    "sparsemax",
+    "sparsemax_backward",
+    "sparsemax_loss",
+    "sparsemax_loss_with_grad",
     "spherical_softmax",
 ]
 
