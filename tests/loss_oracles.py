@@ -6,6 +6,7 @@ A new loss gets an entry in `ORACLES`; then all tests that iterate over the regi
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -13,6 +14,7 @@ import numpy.typing as npt
 
 import point_oracle
 from point_oracle import wide
+from variant_samples import exact_entmax
 
 Array = npt.NDArray[Any]
 Options = dict[str, Any]
@@ -66,6 +68,16 @@ def focal_loss(x: Array, target: Array, o: Options) -> tuple[Array, Array]:
     return of_targets(o.get("alpha"), target) * each, np.ones(target.shape)
 
 
+def fenchel_young(x: Array, target: Array, o: Options, alpha: float) -> tuple[Array, Array]:
+    def entropy(p: Array) -> Array:
+        return np.asarray((p - p ** wide(alpha)).sum(axis=-1) / (wide(alpha) * (wide(alpha) - 1)))
+
+    z = wide(x)
+    y = wide(target) if target.dtype.kind == "f" else wide(np.eye(x.shape[-1])[target])
+    p = np.array([exact_entmax(row, alpha) for row in z])
+    return (z * (p - y)).sum(axis=-1) + entropy(p) - entropy(y), np.ones(len(p))
+
+
 def nll_loss(x: Array, target: Array, o: Options) -> tuple[Array, Array]:
     used = of_targets(o.get("weight"), target)
     return -used * np.take_along_axis(wide(x), target[..., None], axis=-1)[..., 0], used
@@ -91,6 +103,12 @@ def of_logits(fill: Fill, shape: tuple[int, ...]) -> Options:
 ORACLES = {
     "cross_entropy": Oracle(cross_entropy, of_logits),
     "focal_loss": Oracle(focal_loss, lambda fill, shape: {"gamma": 0.5}),
+    "sparsemax_loss": Oracle(partial(fenchel_young, alpha=2.0)),
+    "entmax15_loss": Oracle(partial(fenchel_young, alpha=1.5)),
+    "entmax_loss": Oracle(
+        lambda x, target, o: fenchel_young(x, target, o, o.get("alpha", 1.5)),
+        lambda fill, shape: {"alpha": 1.2},
+    ),
     "nll_loss": Oracle(nll_loss),
     "binary_cross_entropy_with_logits": Oracle(
         binary, lambda fill, shape: {"weight": fill(*shape), "pos_weight": fill(shape[-1])}

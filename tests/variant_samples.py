@@ -101,6 +101,72 @@ def _shape(
     )
 
 
+def exact_entmax(x: Array, alpha: float) -> Array:
+    """Alpha-entmax by sorting, and bisection for the threshold.
+
+    Scores are measured from the least element of the support; for a large alpha its probability is
+    the unknown, as otherwise digits would be lost.
+    """
+    b = np.longdouble(alpha) - 1
+    values = np.sort(b * x[x > x.max() - 1 / b])[::-1]
+
+    def powers(scores: Array, v: Any) -> Array:
+        return np.asarray((scores + (v if alpha <= 2 else v**b)) ** (1 / b))
+
+    def excess(least: Any, v: Any) -> Any:
+        return powers(values[values >= least] - least, v).sum() - 1
+
+    # The support ends before the first element at which those above it add up to one.
+    distinct = np.unique(values)[::-1]
+    first, last = 0, len(distinct)
+    while last - first > 1:
+        middle = (first + last) // 2
+        first, last = (middle, last) if excess(distinct[middle], 0 * b) < 0 else (first, middle)
+    least, low, high = distinct[first], 0 * b, 0 * b + 1
+    for _ in range(90):
+        middle = (low + high) / 2
+        low, high = (middle, high) if excess(least, middle) < 0 else (low, middle)
+    p, inside = np.zeros_like(x), b * x >= least
+    p[inside] = powers(b * x[inside] - least, low)
+    return p
+
+
+def _sparsemax(x: Array) -> Array:
+    """By sorting: Martins & Astudillo, ICML 2016, algorithm 1."""
+    values = np.sort(x[x != -np.inf])[::-1] - x.max()
+    counts = np.arange(1, len(values) + 1)
+    thresholds = (np.cumsum(values) - 1) / counts
+    size = counts[values > thresholds][-1]
+    return np.maximum(x - x.max() - thresholds[size - 1], 0)
+
+
+def _entmax15(x: Array) -> Array:
+    """By sorting: Peters, Niculae & Martins, ACL 2019, algorithm 2."""
+    values = (np.sort(x[x != -np.inf])[::-1] - x.max()) / 2
+    counts = np.arange(1, len(values) + 1)
+    mean = np.cumsum(values) / counts
+    spread = np.cumsum(values**2) / counts - mean**2
+    thresholds = mean - np.sqrt(np.maximum((1 - counts * spread) / counts, 0))
+    size = counts[thresholds <= values][-1]
+    return np.maximum((x - x.max()) / 2 - thresholds[size - 1], 0) ** 2
+
+
+def _of_result(backward: Callable[..., Any], dy: Array, x: Array, y: Array, **options: Any) -> Any:
+    """The gradient of a map, from its result; masked elements are 0 there."""
+    options.pop("where", None)
+    return backward(dy, y, **options)
+
+
+def _entmax_variant(alpha: float, ulps: float) -> Variant:
+    backward = partial(_of_result, lambda dy, y, **o: boltzmax.entmax_backward(dy, y, alpha, **o))
+    return Variant(
+        partial(boltzmax.entmax, alpha=alpha),
+        partial(exact_entmax, alpha=alpha),
+        ulps,
+        backward if alpha < 2 else None,  # steeper ones are too steep for differences
+    )
+
+
 VARIANTS: dict[str, Variant] = {
     "spherical_softmax": _shape("spherical_softmax", _spherical, 2.0),
     "taylor_softmax": _shape("taylor_softmax", _taylor, 4.0, order=2),
@@ -113,4 +179,20 @@ VARIANTS: dict[str, Variant] = {
     "sigsoftmax:cold": _shape("sigsoftmax", _sigsoftmax, 4.0, temperature=0.3),
     "log_sigsoftmax": _shape("log_sigsoftmax", _sigsoftmax, 3.0, 3.0),
     "log_sigsoftmax:warm": _shape("log_sigsoftmax", _sigsoftmax, 3.0, temperature=2.0),
+    "sparsemax": Variant(
+        boltzmax.sparsemax,
+        _sparsemax,
+        2.0,
+        partial(_of_result, boltzmax.sparsemax_backward),
+    ),
+    "entmax15": Variant(
+        boltzmax.entmax15,
+        _entmax15,
+        3.0,
+        partial(_of_result, boltzmax.entmax15_backward),
+    ),
+    "entmax:1.05": _entmax_variant(1.05, 4.0),
+    "entmax:1.3": _entmax_variant(1.3, 4.0),
+    "entmax:2.5": _entmax_variant(2.5, 4.0),
+    "entmax:20": _entmax_variant(20.0, 4.0),
 }

@@ -5,12 +5,28 @@
 
 from __future__ import annotations
 
+import ast
+import pkgutil
 import re
 from pathlib import Path
 
 import boltzmax
+import boltzmax.variants
 from boltzmax import _core
 from boltzmax.losses.registry import LOSSES
+
+VARIANTS = list(pkgutil.iter_modules(boltzmax.variants.__path__))
+
+
+def of_module(module: str) -> list[str]:
+    """Return the public names that a module of the package defines."""
+    file = Path(boltzmax.__path__[0]).joinpath(*module.split(".")).with_suffix(".py")
+    defined = {
+        node.name
+        for node in ast.parse(file.read_text(encoding="utf-8")).body
+        if isinstance(node, (ast.FunctionDef, ast.ClassDef))
+    }
+    return [name for name in boltzmax.__all__ if name in defined]
 
 
 def listings() -> dict[str, list[str]]:
@@ -25,6 +41,7 @@ def listings() -> dict[str, list[str]]:
         "gradients": [gradient for _, gradient, *_ in _core.operations if gradient is not None],
         "losses of logits": losses["logits"],
         "losses of log-probabilities": losses["others"],
+        **{f"variants.{m.name}": of_module(f"variants.{m.name}") for m in VARIANTS},
         "layers": [n for n in boltzmax.__all__ if hasattr(getattr(boltzmax, n), "adagrad_step")],
     }
 

@@ -39,6 +39,14 @@ from boltzmax.losses.binary import (
 )
 from boltzmax.losses.cross_entropy import cross_entropy, cross_entropy_with_grad
 from boltzmax.losses.divergence import kl_divergence, kl_divergence_with_grad
+from boltzmax.losses.fenchel_young import (
+    entmax15_loss,
+    entmax15_loss_with_grad,
+    entmax_loss,
+    entmax_loss_with_grad,
+    sparsemax_loss,
+    sparsemax_loss_with_grad,
+)
 from boltzmax.losses.focal import focal_loss, focal_loss_with_grad
 from boltzmax.losses.imbalance import (
     balanced_softmax,
@@ -61,6 +69,15 @@ from boltzmax.variants.shapes import (
     taylor_softmax,
     taylor_softmax_backward,
 )
+from boltzmax.variants.sparse import (
+    entmax,
+    entmax15,
+    entmax15_backward,
+    entmax_alpha_grad,
+    entmax_backward,
+    sparsemax,
+    sparsemax_backward,
+)
 
 __all__ = [
     "HierarchicalSoftmax",
@@ -76,6 +93,15 @@ __all__ = [
     "config",
     "cross_entropy",
     "cross_entropy_with_grad",
+    "entmax",
+    "entmax15",
+    "entmax15_backward",
+    "entmax15_loss",
+    "entmax15_loss_with_grad",
+    "entmax_alpha_grad",
+    "entmax_backward",
+    "entmax_loss",
+    "entmax_loss_with_grad",
     "focal_loss",
     "focal_loss_with_grad",
     "get_cmake_dir",
@@ -108,6 +134,10 @@ __all__ = [
     "sigsoftmax_backward",
     "softmax",
     "softmax_backward",
+    "sparsemax",
+    "sparsemax_backward",
+    "sparsemax_loss",
+    "sparsemax_loss_with_grad",
     "spherical_softmax",
     "spherical_softmax_backward",
     "taylor_softmax",

@@ -310,18 +310,22 @@ def row_temperature(
     _check_range(t, "temperature", or_0=True)
     if t.ndim == 0 and t == 1.0:
         return None
-    kept = tuple(d for d in range(x.ndim) if d not in axes)
+    broadcast = one_per_row(t, "temperature", x, axes)
+    return None if (t == 1.0).all() else broadcast
+
+
+def one_per_row(numbers: Array, name: str, x: Array, axes: tuple[int, ...]) -> NDArray[np.float64]:
+    """Broadcast `numbers` to one for each row of `x`: the shape without `axes`."""
+    t, kept = numbers, tuple(d for d in range(x.ndim) if d not in axes)
     rows = tuple(x.shape[d] for d in kept)
     if t.ndim == x.ndim and all(t.shape[d] == 1 for d in axes):
         t = t.transpose(kept + axes).reshape(tuple(t.shape[d] for d in kept))
     try:
-        broadcast = np.broadcast_to(t, rows)
+        return np.broadcast_to(t, rows)
     except ValueError:
         raise ValueError(
-            f"temperature of shape {np.shape(temperature)} does not broadcast to one per row, "
-            f"{rows}"
+            f"{name} of shape {numbers.shape} does not broadcast to one per row, {rows}"
         ) from None
-    return None if (t == 1.0).all() else broadcast
 
 
 def read_empty(empty: str) -> float:

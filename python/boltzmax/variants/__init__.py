@@ -2,4 +2,5 @@
 
 - `calls`: runs compiled functions of rows on arrays of any layout
 - `shapes`: maps with another function in place of the exponential
+- `sparse`: sparsemax, entmax15 and alpha-entmax
 """

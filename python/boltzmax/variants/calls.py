@@ -86,6 +86,7 @@ def run_gradient(
     name: str = "y",
     where: ArrayLike | None = None,
     parameter: NDArray[np.float64] | None = None,
+    reduces: bool = False,
     **options: Any,
 ) -> Any:
     """Return the gradient of a map, from `dy` and the result or the input of the map.
@@ -96,6 +97,8 @@ def run_gradient(
         What errors call `other`.
     parameter : ndarray, optional
         A number for each row, of the shape without the reduced axes.
+    reduces : bool
+        Whether a row has one result: the gradient by a number of the row's.
     """
     gradient, second = as_input(dy, "dy"), as_input(other, name)
     dtype = gradient_dtype(function, gradient, second, name)
@@ -103,8 +106,9 @@ def run_gradient(
         raise ValueError(f"dy has shape {gradient.shape}, but {name} has shape {second.shape}")
     axes = normalized_axes(axis, gradient.ndim)
     call = Call(gradient, axes, broadcast_mask(where, gradient), parameter, dtype)
-    target = None if out is None else checked_out(out, gradient.shape, dtype)
-    return _run(function, gradient, second, call, target, out, options)
+    shape = tuple(gradient.shape[d] for d in call.kept) if reduces else gradient.shape
+    target = None if out is None else checked_out(out, shape, dtype)
+    return _run(function, gradient, second, call, target, out, options, reduces=reduces)
 
 
 def gradient_dtype(function: str, dy: Array, other: Array, name: str) -> np.dtype[Any]:

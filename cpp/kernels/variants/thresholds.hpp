@@ -1,0 +1,311 @@
+// The thresholds of sparse maps. With b = alpha - 1 and s = b (x - max x) / T, alpha-entmax is
+//
+//     p = max(0, s - t)^(1/b),   where the threshold t, from -1 to 0, makes the sum of p one
+//
+// (Peters, Niculae & Martins, ACL 2019): sparsemax for b = 1, entmax15 for b = 1/2. The threshold of some elements of a
+// row is at most that of the whole row, since every element adds to the sum. So it bounds the support from below.
+//
+// For b <= 1, Newton's method runs on q = (-t)^(1/b), the probability of the largest element. Each p is a convex
+// function of q, linear for the largest elements (and for all, as b -> 0), so steps from above never pass the root, and
+// equal elements need only one. A few steps already give a bound.
+#pragma once
+
+#include "../rows/softmax.hpp"
+#include "power.hpp"
+#include "square_root.hpp"
+
+namespace boltzmax::kernels {
+namespace {
+
+// More steps than any row takes; a limit only for safety.
+inline constexpr int kMostSteps = 200;
+
+// Elements of a row, and -inf beyond its end.
+template <class V, class T, class Lanes>
+inline auto LoadUpTo(const T* x, Lanes lanes) {
+  return LoadLanes<V>(x, lanes, -static_cast<T>(__builtin_inff()));
+}
+
+// A threshold in units of x, less a margin for rounding.
+template <class V>
+inline V BoundOf(double max, double distance) {
+  using T = typename V::Scalar;
+  const double size = max < 0 ? -max : max;
+  return Set<V>(static_cast<T>(max - (distance * (1 + 0x1p-18) + size * 0x1p-20)));
+}
+
+// ---- sparsemax and entmax15 ----
+
+// b (x - max) / T, clipped below -4, so that the low half of b / T cannot turn -inf into NaN.
+template <class V, bool kSquare>
+struct Distances {
+  using T = typename V::Scalar;
+  V max, floor, hi, lo;
+
+  Distances(V row_max, const Temperature<V>& t) : max(row_max) {
+    const V b = Set<V>(kSquare ? T(0.5) : T(1));
+    floor = t.value * Set<V>(kSquare ? T(-8) : T(-4));
+    hi = t.inverse_hi * b;
+    lo = t.inverse_lo * b;
+  }
+  template <class B>
+  B Shifted(const B& x) const {
+    return Max(B(floor), x - B(max));
+  }
+};
+
+// The threshold of a row: p = r (sparsemax) or r^2 (entmax15) with r = max(0, s - t). It has twice the digits of V, so
+// that many elements near it add up to the right sum.
+template <class V, bool kSquare>
+class PowerThreshold {
+ public:
+  using T = typename V::Scalar;
+
+  PowerThreshold(double, double temperature, T max)
+      : max_(static_cast<double>(max)),
+        temperature_(temperature),
+        distances_(Set<V>(max), MakeTemperature<V>(temperature)) {
+    Split();
+  }
+
+  // Steps on n elements, until the threshold no longer moves.
+  BOLTZMAX_KERNEL void Solve(const T* x, size_t n, int most = kMostSteps) {
+    // A step of entmax15 doubles the correct digits.
+    constexpr double kEnough =
+        kSquare ? (sizeof(T) == sizeof(float) ? 0x1p-16 : 0x1p-30) : (sizeof(T) == sizeof(float) ? 0x1p-25 : 0x1p-54);
+    for (int step = 0; step < most; ++step) {
+      WideSum<V> sum, slopes;
+      ForEachBlock<V, 4>(n, [&](size_t i, auto lanes) {
+        const auto r = Root(LoadUpTo<V>(x + i, lanes));
+        using B = decltype(r);
+        if constexpr (kSquare) {
+          AddTrees(&sum, r * r);
+          AddTrees(&slopes, r);
+        } else {
+          AddTrees(&sum, r);
+          AddTrees(&slopes, IfThenElse(Lt(B(Set<V>(T(0))), r), B(Set<V>(T(1))), B(Set<V>(T(0)))));
+        }
+      });
+      const Sum total = sum.Total();
+      const double size = -t_.hi, relative = ((total.hi - 1.0) + total.lo) / (slopes.Total().hi * size);
+      double moved = size * relative;
+      if constexpr (kSquare) moved = moved / (1.0 + FirstLane(Sqrt(Const(1.0 - relative))));
+      t_ = Normalize(Pair<double>{t_.hi, t_.lo + moved});
+      Split();
+      if (!(moved > kEnough * size)) return;
+    }
+  }
+
+  bool IsNan() const { return t_.hi != t_.hi; }
+
+  // A bound in units of x: all elements of the support are above it.
+  V Bound() const { return BoundOf<V>(max_, -t_.hi * temperature_ * (kSquare ? 2.0 : 1.0)); }
+
+  template <class B>
+  B operator()(const B& x) const {
+    const B r = Root(x);
+    if constexpr (kSquare) return r * r;
+    return r;
+  }
+
+ private:
+  template <class B>
+  B Root(const B& x) const {
+    const B d = distances_.Shifted(x);
+    const B r = MulAdd(d, B(distances_.hi), B(minus_hi_)) + MulAdd(d, B(distances_.lo), B(minus_lo_));
+    return Max(B(Set<V>(T(0))), r);
+  }
+  void Split() {
+    const T hi = static_cast<T>(t_.hi);
+    minus_hi_ = Set<V>(-hi);
+    minus_lo_ = Set<V>(-static_cast<T>((t_.hi - static_cast<double>(hi)) + t_.lo));
+  }
+
+  double max_, temperature_;
+  Distances<V, kSquare> distances_;
+  Pair<double> t_ = {-1.0, 0.0};
+  V minus_hi_, minus_lo_;
+};
+
+// ---- any alpha from 1 to 2 ----
+
+// p = q ratio with ratio = (1 + u)^(1/b) and u = s / q^b, in double precision; D is a vector or a block of doubles, with
+// the parameters of a row in all lanes, or of a row in each.
+template <class T, class D>
+struct EntmaxRatio {
+  D max, floor, inverse_b, scale;
+  Exponential exp;
+
+  // The ratio, and the slope (1 + u)^(1/b - 1) of p as a function of q.
+  template <class B>
+  B operator()(const B& x, B* slope) const {
+    // Clipped, so that 0 * inf does not occur.
+    const B u = Max(B(floor), x - B(max)) * B(scale);
+    const B one = Const(1), zero = Const(0), w = one + u;
+    const auto outside = Lt(w, B(Const(0x1p-100)));
+    const B ratio = exp(LogOf<T>(w, u) * B(inverse_b)) + (w - w);  // NaN, if w is NaN
+    *slope = IfThenElse(outside, zero, Quotient<T>(ratio, w));
+    return IfThenElse(outside, zero, ratio);
+  }
+};
+
+template <class V>
+class EntmaxThreshold {
+ public:
+  using T = typename V::Scalar;
+
+  EntmaxThreshold(double alpha, double temperature, T max)
+      : b_(alpha - 1.0), temperature_(temperature), max_(static_cast<double>(max)) {
+    Scale();
+  }
+
+  BOLTZMAX_KERNEL void Solve(const T* x, size_t n, int most = kMostSteps) {
+    constexpr double kEnough = sizeof(T) == sizeof(float) ? 0x1p-20 : 0x1p-30;
+    for (int step = 0; step < most; ++step) {
+      WideSum<F64> sum, slopes;
+      ForEachBlock<V, 1>(n, [&](size_t i, auto lanes) {
+        WideBlock<V, 1> slope;
+        AddEach(&sum, ratio_(PromoteBlock(LoadUpTo<V>(x + i, lanes)), &slope));
+        AddEach(&slopes, slope);
+      });
+      const Sum total = sum.Total();
+      const double moved = ((total.hi - 1.0 / q_) + total.lo) / slopes.Total().hi;
+      q_ -= q_ * moved;
+      Scale();
+      if (!(moved > kEnough)) return;
+    }
+  }
+
+  bool IsNan() const { return q_ != q_; }
+  V Bound() const { return BoundOf<V>(max_, 1.0 / scale_); }
+
+  template <size_t U>
+  Block<V, U> operator()(const Block<V, U>& x) const {
+    WideBlock<V, U> slope;
+    return DemoteBlock<V, U>(ratio_(PromoteBlock(x), &slope) * WideBlock<V, U>(Const(q_)));
+  }
+
+ private:
+  void Scale() {
+    scale_ = b_ / temperature_ * ExpOf(-b_ * LogOf(q_));
+    ratio_ = {Const(max_), Const(-8.0 * temperature_ / b_), Const(1.0 / b_), Const(scale_), {}};
+  }
+
+  double b_, temperature_, max_, q_ = 1.0, scale_;
+  EntmaxRatio<T, F64> ratio_;
+};
+
+// ---- alpha above 2 ----
+
+// The powers are concave in q, steep at the edge of the support, and 1/b is so small that an element just above t can
+// have any probability. So t is measured from the smallest element of the support, a:
+//
+//     p = (c (x - a) + v^b)^(1/b),   c = b / T
+//
+// where v, the probability of a, solves a convex equation. The support has the elements x >= a for which those above a
+// alone do not add up to one with t at a.
+template <class V>
+class SteepThreshold {
+ public:
+  using T = typename V::Scalar;
+
+  SteepThreshold(double alpha, double temperature, T max)
+      : b_(alpha - 1.0), c_((alpha - 1.0) / temperature), max_(static_cast<double>(max)), least_(max_), v_(1.0) {}
+
+  BOLTZMAX_KERNEL void Solve(const T* x, size_t n, int = kMostSteps) {
+    FindLeast(x, n);
+    v_ = 1.0 - SumAbove(x, n, least_);
+    for (int step = 0; step < kMostSteps && v_ > 0; ++step) {
+      const Powers powers = MakePowers(least_, v_);
+      WideSum<F64> sum, slopes;
+      ForEachBlock<V, 1>(n, [&](size_t i, auto lanes) {
+        WideBlock<V, 1> slope;
+        AddEach(&sum, powers(PromoteBlock(LoadUpTo<V>(x + i, lanes)), &slope));
+        AddEach(&slopes, slope);
+      });
+      const Sum total = sum.Total();
+      const double moved = ((total.hi - 1.0) + total.lo) / slopes.Total().hi;
+      v_ -= moved;
+      if (!(moved > 0x1p-30 * v_)) break;
+    }
+    if (v_ < 0) v_ = 0;
+  }
+
+  bool IsNan() const { return v_ != v_; }
+  V Bound() const { return BoundOf<V>(max_, max_ - least_ + (v_ > 0 ? ExpOf(b_ * LogOf(v_)) : 0.0) / c_); }
+
+  template <size_t U>
+  Block<V, U> operator()(const Block<V, U>& x) const {
+    WideBlock<V, U> slope;
+    return DemoteBlock<V, U>(MakePowers(least_, v_)(PromoteBlock(x), &slope));
+  }
+
+ private:
+  // p = unit w^(1/b) with w = (c (x - a) + v^b) / unit^b. Where v^b is not small, unit is v, and w is near 1 for all
+  // elements of about the same probability; otherwise it is 1.
+  struct Powers {
+    double least, b, v, scale, w_least, u_least, unit, log_ratio;  // log_ratio = log(v / unit)
+    Exponential exp;
+
+    template <class B>
+    B operator()(const B& x, B* slope) const {
+      const B d = Max(B(Const(-1)), x - B(Const(least))), s = B(Const(scale)), zero = Const(0);
+      const auto outside = Lt(d, zero), is_least = Eq(d, zero);
+      const B log_p = LogOf<T>(MulAdd(d, s, B(Const(w_least))), MulAdd(d, s, B(Const(u_least)))) * B(Const(1.0 / b));
+      const B steep = exp((B(Const(log_ratio)) - log_p) * B(Const(b - 1.0)));
+      *slope = IfThenElse(outside, zero, IfThenElse(is_least, B(Const(1)), steep));
+      const B p = IfThenElse(is_least, B(Const(v)), exp(log_p) * B(Const(unit)));
+      return IfThenElse(outside, zero, p) + (d - d);  // NaN, if x is NaN
+    }
+  };
+  Powers MakePowers(double least, double v) const {
+    const double log_v = v > 0 ? LogOf(v) : 0.0, power = v > 0 ? ExpOf(b_ * log_v) : 0.0;
+    if (power < 0x1p-20) return {least, b_, v, c_, power, power - 1.0, 1.0, log_v, {}};
+    return {least, b_, v, c_ / power, 1.0, 0.0, v, 0.0, {}};
+  }
+
+  // The sum of p with t at a, an element.
+  BOLTZMAX_KERNEL double SumAbove(const T* x, size_t n, double a) const {
+    const Powers powers = MakePowers(a, 0.0);
+    WideSum<F64> sum;
+    ForEachBlock<V, 1>(n, [&](size_t i, auto lanes) {
+      WideBlock<V, 1> slope;
+      AddEach(&sum, powers(PromoteBlock(LoadUpTo<V>(x + i, lanes)), &slope));
+    });
+    const Sum total = sum.Total();
+    return total.hi + total.lo;
+  }
+  double LargestBelow(const T* x, size_t n, double limit) const {
+    const V lowest = Set<V>(-static_cast<T>(__builtin_inff())), bound = Set<V>(static_cast<T>(limit));
+    return static_cast<double>(MaxOver<V>(n, [&](size_t i, auto lanes) {
+      const auto v = LoadUpTo<V>(x + i, lanes);
+      return IfThenElse(Lt(v, decltype(v)(bound)), v, decltype(v)(lowest));
+    }));
+  }
+  double SmallestFrom(const T* x, size_t n, double limit) const {
+    const V lowest = Set<V>(-static_cast<T>(__builtin_inff())), bound = Set<V>(static_cast<T>(limit));
+    return -static_cast<double>(MaxOver<V>(n, [&](size_t i, auto lanes) {
+      const auto v = LoadUpTo<V>(x + i, lanes);
+      using B = decltype(v);
+      return IfThenElse(Lt(v, B(bound)), B(lowest), B(Set<V>(T(0))) - v);
+    }));
+  }
+
+  // Bisects the interval of values, in which the sum changes from at least one to less, until it holds no element.
+  void FindLeast(const T* x, size_t n) {
+    double low = max_ - 1.0 / c_, high = max_;
+    for (double at = SmallestFrom(x, n, low); low < high;) {
+      (SumAbove(x, n, at) < 1.0 ? high : low) = at;
+      const double below = LargestBelow(x, n, high);
+      if (!(below > low)) break;
+      const double above = SmallestFrom(x, n, low + (high - low) * 0.5);
+      at = above < high && above > low ? above : below;
+    }
+    least_ = high;
+  }
+
+  double b_, c_, max_, least_, v_;
+};
+
+}  // namespace
+}  // namespace boltzmax::kernels
