@@ -62,7 +62,9 @@ def test_values(isa: str, dtype: np.dtype[Any], variant: Variant) -> None:
         assert largest_error(got, exact(variant, x), EPS[dtype.name]) <= limit, n
 
 
-def test_rows_are_the_same_in_every_layout(isa: str, dtype: np.dtype[Any], variant: Variant) -> None:
+def test_rows_are_the_same_in_every_layout(
+    isa: str, dtype: np.dtype[Any], variant: Variant
+) -> None:
     for n in (3, 37, 300):
         x = scores((4, 5, n), dtype, variant)
         want = variant.function(x)
@@ -96,7 +98,7 @@ def test_where_is_the_same_as_minus_infinity(
         got = variant.function(x, where=keep)
         infinite = np.where(keep, x, np.array(-np.inf, dtype))
         assert same(got, variant.function(infinite))
-        if not variant.reduces:
+        if not variant.reduces and variant.masked is not None:
             assert (got[~keep] == variant.masked).all()
         if variant.positional:
             continue
@@ -232,5 +234,6 @@ def test_every_map_is_listed() -> None:
             if name.startswith("_") or name.endswith("_backward") or info.name == "calls":
                 continue
             arguments = list(inspect.signature(function).parameters)
-            if arguments[0] == "x" and "out" in arguments and name in boltzmax.__all__:
+            is_of_rows = arguments[0] == "x" and "out" in arguments and "indptr" not in arguments
+            if is_of_rows and name in boltzmax.__all__:
                 assert name in listed, name

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -32,8 +33,8 @@ class Variant:
         The largest error, in units in the last place of the largest element of the row's result.
     backward : callable, optional
         Takes dy, x, y, `axis` and `where`, and returns the gradient by x.
-    masked : float
-        The result of a masked element.
+    masked : float, optional
+        The result of a masked element; None if that depends on others.
     reduces : bool
         Whether a row has one result.
     positional : bool
@@ -46,7 +47,7 @@ class Variant:
     exact: Callable[[Array], Any]
     ulps: float
     backward: Callable[..., Any] | None = None
-    masked: float = 0.0
+    masked: float | None = 0.0
     reduces: bool = False
     positional: bool = False
     scale: float = 1.0
@@ -58,10 +59,58 @@ def _spherical(x: Array) -> Array:
     return square / total if total else (x != -np.inf) / (x != -np.inf).sum()
 
 
+def _running(x: Array) -> Array:
+    return np.log(np.cumsum(np.exp(x - x.max()))) + x.max()
+
+
+def window_sums(e: Array, window: int) -> Array:
+    """The sum of the window around each element of a row."""
+    half = min(window // 2, len(e) - 1)
+    padded = np.pad(e, half)
+    return np.lib.stride_tricks.sliding_window_view(padded, 2 * half + 1).sum(axis=-1)
+
+
+def _windowed_softmax(window: int) -> Variant:
+    def exact(x: Array) -> Array:
+        e = np.exp(x - x.max())
+        return e / window_sums(e, window)
+
+    def backward(dy: Array, x: Array, y: Array, axis: Any = -1, where: Any = None) -> Any:
+        return boltzmax.windowed_softmax_backward(dy, x, window, axis, where=where)
+
+    function = partial(boltzmax.windowed_softmax, window=window)
+    return Variant(function, exact, 6.0, backward, positional=True)
+
+
+def _windowed_logsumexp(window: int) -> Variant:
+    def exact(x: Array) -> Array:
+        return np.log(window_sums(np.exp(x - x.max()), window)) + x.max()
+
+    def backward(dy: Array, x: Array, y: Array, axis: Any = -1, where: Any = None) -> Any:
+        return boltzmax.windowed_logsumexp_backward(dy, x, window, axis, where=where)
+
+    function = partial(boltzmax.windowed_logsumexp, window=window)
+    return Variant(function, exact, 4.0, backward, masked=None, positional=True)
+
+
+def _running_backward(dy: Array, x: Array, y: Array, axis: Any = -1, where: Any = None) -> Any:
+    return boltzmax.logcumsumexp_backward(dy, x, axis, where=where)
+
+
 VARIANTS: dict[str, Variant] = {
+    "logcumsumexp": Variant(
+        boltzmax.logcumsumexp, _running, 4.0, _running_backward, masked=None, positional=True
+    ),
     "spherical_softmax": Variant(
         boltzmax.spherical_softmax,
         _spherical,
         2.0,
     ),
+    "windowed_logsumexp:40": _windowed_logsumexp(40),
+    "windowed_logsumexp:601": _windowed_logsumexp(601),
+    "windowed_softmax:1": _windowed_softmax(1),
+    "windowed_softmax:3": _windowed_softmax(3),
+    "windowed_softmax:20": _windowed_softmax(20),
+    "windowed_softmax:51": _windowed_softmax(51),
+    "windowed_softmax:600": _windowed_softmax(600),
 }

@@ -49,11 +49,28 @@ from boltzmax.losses.imbalance import (
 from boltzmax.losses.nll import nll_loss, nll_loss_with_grad
 from boltzmax.trees.hierarchical import HierarchicalSoftmax
 from boltzmax.trees.tree import Tree
+from boltzmax.variants.mixture import mixture_log_softmax, mixture_log_softmax_backward
+from boltzmax.variants.online import OnlineLogSumExp
+from boltzmax.variants.scans import logcumsumexp, logcumsumexp_backward
+from boltzmax.variants.segments import (
+    segment_log_softmax,
+    segment_log_softmax_backward,
+    segment_logsumexp,
+    segment_softmax,
+    segment_softmax_backward,
+)
 from boltzmax.variants.shapes import spherical_softmax
+from boltzmax.variants.windows import (
+    windowed_logsumexp,
+    windowed_logsumexp_backward,
+    windowed_softmax,
+    windowed_softmax_backward,
+)
 
 __all__ = [
     "HierarchicalSoftmax",
     "LinearSoftmax",
+    "OnlineLogSumExp",
     "RowStats",
     "Tree",
     "__version__",
@@ -81,17 +98,30 @@ __all__ = [
     "linear_topk",
     "log_softmax",
     "log_softmax_backward",
+    "logcumsumexp",
+    "logcumsumexp_backward",
     "logit_adjustment",
     "logsumexp",
+    "mixture_log_softmax",
+    "mixture_log_softmax_backward",
     "nll_loss",
     "nll_loss_with_grad",
     "resample_indices",
     "row_stats",
+    "segment_log_softmax",
+    "segment_log_softmax_backward",
+    "segment_logsumexp",
+    "segment_softmax",
+    "segment_softmax_backward",
     "set_num_threads",
     "show_config",
     "softmax",
     "softmax_backward",
     "spherical_softmax",
+    "windowed_logsumexp",
+    "windowed_logsumexp_backward",
+    "windowed_softmax",
+    "windowed_softmax_backward",
 ]
 
 _show_in(globals())
