@@ -53,7 +53,8 @@ def by_reduceat(x: Floats, offsets: NDArray[np.int64]) -> Floats:
     """Return the softmax of segments in NumPy."""
     lengths, starts = np.diff(offsets), offsets[:-1]
     e = np.exp(x - np.repeat(np.maximum.reduceat(x, starts), lengths))
-    return e / np.repeat(np.add.reduceat(e, starts), lengths)
+    result: Floats = e / np.repeat(np.add.reduceat(e, starts), lengths)
+    return result
 
 
 def compare_scans() -> None:

@@ -38,6 +38,11 @@ def random_lengths(seed: int, count: int = 3000, most: int = 21) -> Array:
     return lengths
 
 
+@np.errstate(under="ignore")
+def normal(seed: int, shape: Any, dtype: Any) -> Array:
+    return (np.random.default_rng(seed).normal(size=shape) * 3).astype(dtype)
+
+
 def by_row(function: Callable[..., Any], offsets: Array, *operands: Array) -> Array:
     """The results of a function of rows, segment by segment."""
     parts = [
@@ -59,8 +64,7 @@ def test_segments_have_the_bits_of_rows(isa: str, dtype: np.dtype[Any], name: st
     of_segments, of_row = MAPS[name]
     gradient, gradient_of_row = GRADIENTS[name]
     offsets = offsets_of(random_lengths(0))
-    rng = np.random.default_rng(1)
-    x, dy = (rng.normal(size=(2, offsets[-1])) * 3).astype(dtype)
+    x, dy = normal(1, (2, offsets[-1]), dtype)
     y = of_segments(x, offsets)
     assert same(y, by_row(of_row, offsets, x))
     assert same(gradient(dy, y, offsets), by_row(gradient_of_row, offsets, dy, y))
@@ -68,7 +72,7 @@ def test_segments_have_the_bits_of_rows(isa: str, dtype: np.dtype[Any], name: st
 
 def test_logsumexp_has_the_bits_of_rows(isa: str, dtype: np.dtype[Any]) -> None:
     offsets = offsets_of(random_lengths(2))
-    x = np.random.default_rng(3).normal(size=offsets[-1]).astype(dtype)
+    x = normal(3, offsets[-1], dtype)
     got = boltzmax.segment_logsumexp(x, offsets)
     rows = [x[b:e] for b, e in pairwise(offsets)]
     want = [boltzmax.logsumexp(row) if len(row) else -np.inf for row in rows]
@@ -95,7 +99,7 @@ def test_bits_do_not_depend_on_threads(threads: Callable[[int], None]) -> None:
 
 def test_special_values_stay_in_their_segments(isa: str, dtype: np.dtype[Any]) -> None:
     offsets = offsets_of(random_lengths(6, 500))
-    x = np.random.default_rng(7).normal(size=offsets[-1]).astype(dtype)
+    x = normal(7, offsets[-1], dtype)
     for value in (np.nan, np.inf, -np.inf):
         x[np.random.default_rng(8).integers(0, len(x), 200)] = value
     for of_segments, of_row in MAPS.values():
@@ -103,9 +107,8 @@ def test_special_values_stay_in_their_segments(isa: str, dtype: np.dtype[Any]) -
 
 
 def test_ids_in_any_order(isa: str, dtype: np.dtype[Any]) -> None:
-    rng = np.random.default_rng(9)
-    ids = rng.integers(0, 40, 900)
-    x, dy = rng.normal(size=(2, 900)).astype(dtype)
+    ids = np.random.default_rng(9).integers(0, 40, 900)
+    x, dy = normal(9, (2, 900), dtype)
     y = boltzmax.segment_softmax(x, segment_ids=ids, num_segments=50)
     dx = boltzmax.segment_softmax_backward(dy, y, segment_ids=ids, num_segments=50)
     lse = boltzmax.segment_logsumexp(x, segment_ids=ids.astype(np.int8), num_segments=50)

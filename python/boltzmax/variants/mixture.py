@@ -61,7 +61,7 @@ def mixture_log_softmax(
     -----
     A mixture of softmaxes has logits of a higher rank than the hidden layer that they come from
     (Yang, Dai, Salakhutdinov & Cohen, ICLR 2018). The M K probabilities are never stored. Max
-    error 2 ULP of the larger of the result and 1.
+    error 2 ULP of the larger of the result and 1; for float64, and of the logits.
 
     Examples
     --------

@@ -250,7 +250,7 @@ class _Segments(NamedTuple):
     order: Ints | None
 
     @property
-    def count(self) -> int:
+    def number(self) -> int:
         return len(self.indptr) - 1
 
     def slices(self) -> Iterator[slice]:
@@ -280,7 +280,7 @@ def _map(
     scores = _one_axis(as_input(x), "x")
     working = working_dtype(scores, dtype, f"segment_{function}")
     segments = _read_segments(scores, indptr, segment_ids, num_segments)
-    shape = (segments.count,) if reduces else scores.shape
+    shape = (segments.number,) if reduces else scores.shape
     target = None if out is None else checked_out(out, shape, working)
     sorted_x = segments.sort(scores.astype(working, copy=False))
     y = _run(function, sorted_x, None, segments, shape)
@@ -302,8 +302,8 @@ def _gradient(
         raise ValueError(f"dy has shape {gradient.shape}, but y has shape {result.shape}")
     segments = _read_segments(result, indptr, segment_ids, num_segments)
     target = None if out is None else checked_out(out, result.shape, working)
-    operands = (segments.sort(a.astype(working, copy=False)) for a in (gradient, result))
-    dx = _run(function, *operands, segments, result.shape)
+    sorted_dy, sorted_y = (segments.sort(a.astype(working, copy=False)) for a in (gradient, result))
+    dx = _run(function, sorted_dy, sorted_y, segments, result.shape)
     return _deliver(dx, segments, target, out)
 
 
@@ -391,7 +391,7 @@ def _read_indptr(indptr: ArrayLike, size: int) -> Ints:
     return offsets
 
 
-def _integers(values: ArrayLike | None, name: str) -> Ints:
+def _integers(values: Any, name: str) -> Ints:
     """Return an array of int64 with one axis, contiguous."""
     array = as_array(values, name)
     if array.size == 0 and array.ndim == 1:
