@@ -14,6 +14,7 @@ from boltzmax._lib.arguments import (
     as_input,
     check_count,
     checked_out,
+    clashes,
     quietly,
     working_dtype,
 )
@@ -261,10 +262,6 @@ class _Segments(NamedTuple):
         """Return the elements in the order of their segments, contiguous."""
         return np.ascontiguousarray(x) if self.order is None else x[self.order]
 
-    def unsort(self, y: Array, result: Array) -> None:
-        """Write sorted elements to the places from which they came."""
-        result[slice(None) if self.order is None else self.order] = y
-
 
 def _map(
     function: str,
@@ -283,8 +280,9 @@ def _map(
     shape = (segments.number,) if reduces else scores.shape
     target = None if out is None else checked_out(out, shape, working)
     sorted_x = segments.sort(scores.astype(working, copy=False))
-    y = _run(function, sorted_x, None, segments, shape)
-    return _deliver(y, segments if not reduces else None, target, out)
+    y = _result(target, segments, sorted_x, shape)
+    _run(function, sorted_x, None, segments, y)
+    return _deliver(y, None if reduces else segments, target, out)
 
 
 def _gradient(
@@ -303,39 +301,48 @@ def _gradient(
     segments = _read_segments(result, indptr, segment_ids, num_segments)
     target = None if out is None else checked_out(out, result.shape, working)
     sorted_dy, sorted_y = (segments.sort(a.astype(working, copy=False)) for a in (gradient, result))
-    dx = _run(function, sorted_dy, sorted_y, segments, result.shape)
+    dx = _result(target, segments, sorted_dy, result.shape, sorted_y)
+    _run(function, sorted_dy, sorted_y, segments, dx)
     return _deliver(dx, segments, target, out)
 
 
-def _run(
-    function: str, x: Array, other: Array | None, segments: _Segments, shape: tuple[int, ...]
+def _result(
+    target: Array | None,
+    segments: _Segments,
+    x: Array,
+    shape: tuple[int, ...],
+    other: Array | None = None,
 ) -> Array:
+    """Return `out` if sorted results can be written to it at once, otherwise a new array."""
+    if target is None or segments.order is not None or not target.flags.carray:
+        return np.empty(shape, x.dtype)
+    # A reduction writes y[s] after reading segment s, and y[s] may belong to a later one.
+    overlaps = any(clashes(target, a, elementwise=shape == x.shape) for a in (x, other))
+    return np.empty(shape, x.dtype) if overlaps else target
+
+
+def _run(function: str, x: Array, other: Array | None, segments: _Segments, y: Array) -> None:
     """Run an operation or a gradient on sorted elements; longdouble goes segment by segment."""
-    y = np.empty(shape, x.dtype)
     if x.dtype.char != "g":
-        _core.run_segments(function, x, other, y, segments.indptr)
-        return y
+        return _core.run_segments(function, x, other, y, segments.indptr)
     of_row = getattr(_core, function)
     for s, at in enumerate(segments.slices()):
         operands = (x[at],) if other is None else (x[at], other[at])
-        y[at if len(y) == len(x) and function != "logsumexp" else s] = of_row(*operands)
-    return y
+        y[s if function == "logsumexp" else at] = of_row(*operands)
+    return None
 
 
 def _deliver(
     y: Array, segments: _Segments | None, target: Array | None, out: Array | None
 ) -> Array:
-    if target is None or out is None:
+    """Return the result, in `out` if there is one, with elements back at their places."""
+    if target is None:
         if segments is None or segments.order is None:
             return y
-        result = np.empty_like(y)
-        segments.unsort(y, result)
-        return result
-    if segments is None:
-        target[...] = y
-    else:
-        segments.unsort(y, target)
-    return out
+        target = out = np.empty_like(y)
+    if y is not target:
+        target[slice(None) if segments is None or segments.order is None else segments.order] = y
+    return target if out is None else out
 
 
 def _one_axis(x: Array, name: str) -> Array:
@@ -382,9 +389,9 @@ def _read_indptr(indptr: ArrayLike, size: int) -> Ints:
             f"indptr must not decrease, but indptr[{s}] = {offsets[s]} is below "
             f"indptr[{s - 1}] = {offsets[s - 1]}"
         )
-    beyond = offsets > size
-    s = int(beyond.argmax()) if beyond.any() else len(offsets) - 1
-    if offsets[s] != size:
+    if offsets[-1] != size:
+        beyond = offsets > size
+        s = int(beyond.argmax()) if beyond.any() else len(offsets) - 1
         raise ValueError(
             f"indptr must end with the number of elements, {size}, got indptr[{s}] = {offsets[s]}"
         )
