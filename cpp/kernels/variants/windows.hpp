@@ -205,12 +205,14 @@ class WindowedTerms {
 // (m, s) of two sets without common elements.
 template <class V>
 inline PartialSums<V, 1> Merge(const PartialSums<V, 1>& a, const PartialSums<V, 1>& b) {
-  using B = Block<V, 1>;
-  const B max = Max(a.max, b.max), one = Set<V>(1);
+  using D = WideBlock<V, 1>;
+  const Block<V, 1> larger = Max(a.max, b.max);
+  const D max = PromoteBlock(larger), one = Const(1);
   const auto rescaled = [&](const PartialSums<V, 1>& p) {
-    return p.sum * PromoteBlock(IfThenElse(Eq(p.max, max), one, ExpOf(p.max - max)));
+    const D from = PromoteBlock(p.max);
+    return p.sum * IfThenElse(Eq(from, max), one, ExpOf(from - max));  // also where both are the same infinity
   };
-  return {max, rescaled(a) + rescaled(b)};
+  return {larger, rescaled(a) + rescaled(b)};
 }
 
 // Calls emit(i, lanes, p) with the (m, s) of windows i, ...
