@@ -18,6 +18,7 @@ INF, NAN = np.inf, np.nan
 WINDOWS = (1, 2, 3, 4, 9, 16, 17, 33, 34, 35, 66, 100, 257, 1000, 2**70)
 
 
+@np.errstate(under="ignore")
 def exact_running(x: Array) -> Array:
     """Running logsumexp of finite numbers by merging, in long double."""
     result, total = [], np.longdouble(-INF)

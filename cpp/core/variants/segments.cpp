@@ -18,25 +18,32 @@ namespace {
 constexpr size_t kMostPacked = 64;
 constexpr size_t kBlock = 2048;
 
+// Copies between kBytes and twice as many: the first and the last kBytes, which may overlap. A call of memcpy would take
+// longer than the row.
 template <size_t kBytes>
-void CopyEnds(char* to, const char* from, size_t bytes) {
-  char first[kBytes], last[kBytes];
-  std::memcpy(first, from, kBytes);
-  std::memcpy(last, from + bytes - kBytes, kBytes);
-  std::memcpy(to, first, kBytes);
-  std::memcpy(to + bytes - kBytes, last, kBytes);
-}
-
-// Copies of constant size, which may overlap: a call of memcpy would take longer than the row.
-void CopyShort(char* to, const char* from, size_t bytes) {
-  if (bytes >= 16) {
-    size_t i = 0;
-    for (; i + 32 < bytes; i += 16) std::memcpy(to + i, from + i, 16);
-    return CopyEnds<16>(to + i, from + i, bytes - i);
+struct CopyEnds {
+  void operator()(char* to, const char* from, size_t bytes) const {
+    char first[kBytes], last[kBytes];
+    std::memcpy(first, from, kBytes);
+    std::memcpy(last, from + bytes - kBytes, kBytes);
+    std::memcpy(to, first, kBytes);
+    std::memcpy(to + bytes - kBytes, last, kBytes);
   }
-  if (bytes >= 8) return CopyEnds<8>(to, from, bytes);
-  if (bytes >= 4) return CopyEnds<4>(to, from, bytes);
-  std::memcpy(to, from, 2);
+};
+struct CopyAll {
+  void operator()(char* to, const char* from, size_t bytes) const { std::memcpy(to, from, bytes); }
+};
+
+// Calls f with the copy for rows of that many bytes.
+template <class F>
+void WithCopy(size_t bytes, F f) {
+  if (bytes < 4) return f(CopyEnds<2>{});
+  if (bytes < 8) return f(CopyEnds<4>{});
+  if (bytes < 16) return f(CopyEnds<8>{});
+  if (bytes < 32) return f(CopyEnds<16>{});
+  if (bytes < 64) return f(CopyEnds<32>{});
+  if (bytes <= 128) return f(CopyEnds<64>{});
+  f(CopyAll{});
 }
 
 // Prefetches the elements of the next block, a cache line at a time, while this one is packed: in the order of their
@@ -90,7 +97,11 @@ class SegmentRunner {
     auto next = places;
     for (size_t s = begin; s < end; ++s) {
       const size_t n = LengthOf(s);
-      n < kMostPacked ? static_cast<void>(sorted_[next[n]++] = static_cast<uint32_t>(s - begin)) : RunAlone(s);
+      if (n >= kMostPacked) {
+        RunAlone(s);
+      } else {
+        sorted_[next[n]++] = static_cast<uint32_t>(s - begin);
+      }
     }
     for (size_t n = 0; n < kMostPacked; ++n) {
       const size_t batch = kPackElements / std::max<size_t>(n, 1);
@@ -108,16 +119,21 @@ class SegmentRunner {
     char* x = packed_;
     char* y = packed_ + all;
     char* other = p_.other == nullptr ? nullptr : packed_ + 2 * all;
-    for (size_t i = begin; i < end && n != 0; ++i) {
-      const size_t at = PlaceOf(first + sorted_[i]), to = (i - begin) * row;
-      CopyShort(x + to, p_.x + at, row);
-      if (other != nullptr) CopyShort(other + to, p_.other + at, row);
-      next_.Prefetch();
+    if (n != 0) {
+      WithCopy(row, [&](auto copy) {
+        for (size_t i = begin; i < end; ++i) {
+          const size_t at = PlaceOf(first + sorted_[i]), to = (i - begin) * row;
+          copy(x + to, p_.x + at, row);
+          if (other != nullptr) copy(other + to, p_.other + at, row);
+          next_.Prefetch();
+        }
+      });
     }
     RunRows(n, end - begin, x, other, y);
-    for (size_t i = begin; i < end && y_row != 0; ++i) {
-      CopyShort(OutOf(first + sorted_[i]), y + (i - begin) * y_row, y_row);
-    }
+    if (y_row == 0) return;
+    WithCopy(y_row, [&](auto copy) {
+      for (size_t i = begin; i < end; ++i) copy(OutOf(first + sorted_[i]), y + (i - begin) * y_row, y_row);
+    });
   }
 
   void RunRows(size_t n, size_t rows, const char* x, const char* other, char* y) {

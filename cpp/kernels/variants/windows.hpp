@@ -41,8 +41,8 @@ struct WindowPieces {
   static constexpr size_t kRoom = kLength + 2 * kMostHalf + 2 * V::kLanes;  // whole vectors are read and written
 };
 
-// Calls f(first, n, values) for the pieces of a row: values[k] is map(x) of element first + k - half, `beyond` outside of
-// the row.
+// Calls f(first, n, values) for the pieces of a row: values[k] is map(x) of element first + k - half, and `beyond`
+// outside of the row.
 template <class S, class Map, class F>
 inline void ForEachPiece(const WindowedRow<S>& row, Compute<S> beyond, Map map, F f) {
   using V = VecOf<S>;
@@ -66,11 +66,11 @@ inline constexpr size_t WindowScratch(size_t n) { return 3 * n + 128; }
 
 // Walks over the blocks of a row, for half > 0. A window is named by its element i; it ends with element i + half.
 //
-//     restart()                        a block begins
-//     prefix(e, lanes)                 add elements from e on to the prefix
-//     window(i, e, lanes, k)           the same, and windows i, ... end with them; they begin with elements k, ... of the
-//                                      block before, whose suffixes are known unless `e` is in the first block
-//     suffix(k, e, lanes)              keep the suffix from element e, which is number k of the block
+//     Restart(is_first)         a block begins
+//     Prefix(e, lanes)          adds elements from e on to the prefix
+//     Window(i, e, lanes, k)    the same; windows from i on end with these elements, and begin with elements from k on of
+//                               the block before, whose suffixes are known, unless the block is the first
+//     Suffix(k, e, lanes)       keeps the suffixes of the block from elements e on, which are number k of it
 template <class S, class Walker>
 inline void WalkBlocks(const WindowedRow<S>& row, Walker& walker) {
   using V = VecOf<S>;
@@ -127,8 +127,8 @@ inline B ShareOf(const B& term, const B& sum) {
   return IfThenElse(Eq(term, zero), zero, term / sum);
 }
 
-// Windows of few vectors. sum_{j < 2^k} of neighbouring elements is made by doubling; a window is a sum of such sums, one
-// for each bit of its length.
+// Windows of few vectors. Sums of 2, 4, 8, ... neighbouring elements are made by doubling; that of a window is the sum of
+// one of them for each bit of its length.
 template <class S, class Shift>
 inline void ShortWindowedSoftmax(const WindowedRow<S>& row, const Shift& shift) {
   using T = Compute<S>;

@@ -75,12 +75,12 @@ def logcumsumexp(
     array([1.099, 0.693, 0.   ])
     """
     call = read_call("logcumsumexp", x, axis, where, 1.0, dtype)
-    if not as_flag(reverse, "reverse"):
+    if not as_flag(reverse, "reverse") or call.x.ndim == 0:
         return map_of_call("logcumsumexp", call, out)
     shape = call.x.shape
     result = np.empty(shape, call.dtype) if out is None else checked_out(out, shape, call.dtype)
     map_of_call("logcumsumexp", _flipped(call), np.flip(result, call.axes))
-    return result[()] if out is None and result.ndim == 0 else result if out is None else out
+    return result if out is None else out
 
 
 @quietly
