@@ -26,6 +26,7 @@ def variant(request: pytest.FixtureRequest) -> Variant:
     return VARIANTS[request.param]
 
 
+@np.errstate(under="ignore")
 def scores(shape: Any, dtype: Any, variant: Variant, seed: int = 0) -> Array:
     return (variant.scale * np.random.default_rng(seed).normal(size=shape)).astype(dtype)
 

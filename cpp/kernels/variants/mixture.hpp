@@ -41,7 +41,7 @@ struct Mixture {
     }
     return sum;
   }
-  // The logarithm itself, by way of the largest term: for probabilities that would underflow, and for logits far from 0.
+  // The logarithm itself, by way of the largest term: for probabilities that would underflow, and logits far from 0.
   template <class Lanes>
   auto LogOfFar(size_t k, Lanes lanes) const {
     using B = Block<V, Lanes::kVectors>;

@@ -23,10 +23,7 @@ inline B ExpOf(const B& d) {
   const ExpShift<V, false> shift(RowSum{0.0, 0.0, kExponent, 0.0, 0.0, 0.0}, MakeTemperature<V>(1.0));
   return ScaledExp(d, DirectShift(shift));
 }
-template <class T>
-inline T ExpOfNumber(T d) {
-  return FirstLane(ExpOf(Block<Vec<T>, 1>(Set<Vec<T>>(d))).part[0]);
-}
+inline double ExpOfNumber(double d) { return FirstLane(ExpOf(Block<F64, 1>(Const(d))).part[0]); }
 
 // log(s). Max error 1 ULP, or 2^-36 relatively for floats, valid for normal s.
 template <class T, size_t U>
@@ -127,7 +124,7 @@ class RunningLogSum {
       lo = lo + error;
     }
     void Rescale(T to) {
-      const F64 factor = Const(static_cast<double>(ExpOfNumber(max - to)));
+      const F64 factor = Const(ExpOfNumber(static_cast<double>(max) - static_cast<double>(to)));
       hi = hi * factor;
       lo = lo * factor;
       max = to;
@@ -138,7 +135,7 @@ class RunningLogSum {
       if (x > max) {
         Rescale(x);
       } else if (x != max) {
-        term = static_cast<double>(ExpOfNumber(x - max));
+        term = ExpOfNumber(static_cast<double>(x) - static_cast<double>(max));
       }
       Add(Const(term));
     }

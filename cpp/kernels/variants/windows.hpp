@@ -68,8 +68,8 @@ inline constexpr size_t WindowScratch(size_t n) { return 3 * n + 128; }
 //
 //     Restart(is_first)         a block begins
 //     Prefix(e, lanes)          adds elements from e on to the prefix
-//     Window(i, e, lanes, k)    the same; windows from i on end with these elements, and begin with elements from k on of
-//                               the block before, whose suffixes are known, unless the block is the first
+//     Window(i, e, lanes, k)    the same; windows from i on end with these elements, and begin with elements from k on
+//                               of the block before, whose suffixes are known, unless the block is the first
 //     Suffix(k, e, lanes)       keeps the suffixes of the block from elements e on, which are number k of it
 template <class S, class Walker>
 inline void WalkBlocks(const WindowedRow<S>& row, Walker& walker) {
@@ -127,8 +127,8 @@ inline B ShareOf(const B& term, const B& sum) {
   return IfThenElse(Eq(term, zero), zero, term / sum);
 }
 
-// Windows of few vectors. Sums of 2, 4, 8, ... neighbouring elements are made by doubling; that of a window is the sum of
-// one of them for each bit of its length.
+// Windows of few vectors. Sums of 2, 4, 8, ... neighbouring elements are made by doubling; that of a window is the sum
+// of one of them for each bit of its length.
 template <class S, class Shift>
 inline void ShortWindowedSoftmax(const WindowedRow<S>& row, const Shift& shift) {
   using T = Compute<S>;
