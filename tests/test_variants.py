@@ -26,6 +26,7 @@ def variant(request: pytest.FixtureRequest) -> Variant:
     return VARIANTS[request.param]
 
 
+@np.errstate(under="ignore")
 def scores(shape: Any, dtype: Any, variant: Variant, seed: int = 0) -> Array:
     return (variant.scale * np.random.default_rng(seed).normal(size=shape)).astype(dtype)
 
@@ -98,7 +99,7 @@ def test_where_is_the_same_as_minus_infinity(
         got = variant.function(x, where=keep)
         infinite = np.where(keep, x, np.array(-np.inf, dtype))
         assert same(got, variant.function(infinite))
-        if not variant.reduces:
+        if not variant.reduces and variant.masked is not None:
             assert (got[~keep] == variant.masked).all()
         if variant.positional:
             continue
@@ -234,5 +235,6 @@ def test_every_map_is_listed() -> None:
             if name.startswith("_") or name.endswith("_backward") or info.name == "calls":
                 continue
             arguments = list(inspect.signature(function).parameters)
-            if arguments[0] == "x" and "out" in arguments and name in boltzmax.__all__:
+            is_of_rows = arguments[0] == "x" and "out" in arguments and "indptr" not in arguments
+            if is_of_rows and name in boltzmax.__all__:
                 assert name in listed, name

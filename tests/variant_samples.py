@@ -34,8 +34,8 @@ class Variant:
         The largest error, in units in the last place of the largest element of the row's result.
     backward : callable, optional
         Takes dy, x, y, `axis` and `where`, and returns the gradient by x.
-    masked : float
-        The result of a masked element.
+    masked : float, optional
+        The result of a masked element; None if that depends on others.
     reduces : bool
         Whether a row has one result.
     positional : bool
@@ -48,7 +48,7 @@ class Variant:
     exact: Callable[[Array], Any]
     ulps: float
     backward: Callable[..., Any] | None = None
-    masked: float = 0.0
+    masked: float | None = 0.0
     reduces: bool = False
     positional: bool = False
     scale: float = 1.0
@@ -167,6 +167,45 @@ def _entmax_variant(alpha: float, ulps: float) -> Variant:
     )
 
 
+def _running(x: Array) -> Array:
+    return np.log(np.cumsum(np.exp(x - x.max()))) + x.max()
+
+
+def window_sums(e: Array, window: int) -> Array:
+    """The sum of the window around each element of a row."""
+    half = min(window // 2, len(e) - 1)
+    padded = np.pad(e, half)
+    return np.lib.stride_tricks.sliding_window_view(padded, 2 * half + 1).sum(axis=-1)
+
+
+def _windowed_softmax(window: int) -> Variant:
+    def exact(x: Array) -> Array:
+        e = np.exp(x - x.max())
+        return e / window_sums(e, window)
+
+    def backward(dy: Array, x: Array, y: Array, axis: Any = -1, where: Any = None) -> Any:
+        return boltzmax.windowed_softmax_backward(dy, x, window, axis, where=where)
+
+    function = partial(boltzmax.windowed_softmax, window=window)
+    return Variant(function, exact, 6.0, backward, positional=True)
+
+
+def _windowed_logsumexp(window: int) -> Variant:
+    def exact(x: Array) -> Array:
+        return np.log(window_sums(np.exp(x - x.max()), window)) + x.max()
+
+    def backward(dy: Array, x: Array, y: Array, axis: Any = -1, where: Any = None) -> Any:
+        return boltzmax.windowed_logsumexp_backward(dy, x, window, axis, where=where)
+
+    function = partial(boltzmax.windowed_logsumexp, window=window)
+    # The maximum and the logarithm of the sum may cancel.
+    return Variant(function, exact, 16.0, backward, masked=None, positional=True)
+
+
+def _running_backward(dy: Array, x: Array, y: Array, axis: Any = -1, where: Any = None) -> Any:
+    return boltzmax.logcumsumexp_backward(dy, x, axis, where=where)
+
+
 VARIANTS: dict[str, Variant] = {
     "spherical_softmax": _shape("spherical_softmax", _spherical, 2.0),
     "taylor_softmax": _shape("taylor_softmax", _taylor, 4.0, order=2),
@@ -195,4 +234,14 @@ VARIANTS: dict[str, Variant] = {
     "entmax:1.3": _entmax_variant(1.3, 4.0),
     "entmax:2.5": _entmax_variant(2.5, 4.0),
     "entmax:20": _entmax_variant(20.0, 4.0),
+    "logcumsumexp": Variant(
+        boltzmax.logcumsumexp, _running, 8.0, _running_backward, masked=None, positional=True
+    ),
+    "windowed_logsumexp:40": _windowed_logsumexp(40),
+    "windowed_logsumexp:601": _windowed_logsumexp(601),
+    "windowed_softmax:1": _windowed_softmax(1),
+    "windowed_softmax:3": _windowed_softmax(3),
+    "windowed_softmax:20": _windowed_softmax(20),
+    "windowed_softmax:51": _windowed_softmax(51),
+    "windowed_softmax:600": _windowed_softmax(600),
 }

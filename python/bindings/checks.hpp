@@ -31,4 +31,13 @@ inline void Require(bool condition, const char* what) {
   if (!condition) throw pybind11::value_error(what);
 }
 
+// The operation whose function, or whose gradient's function, has that name.
+inline Op OpNamed(const std::string& name, const char* OpTraits::* function) {
+  for (size_t i = 0; i < kOpCount; ++i) {
+    const char* known = kOps[i].*function;
+    if (known != nullptr && name == known) return static_cast<Op>(i);
+  }
+  throw pybind11::value_error("no operation is called " + name);
+}
+
 }  // namespace boltzmax

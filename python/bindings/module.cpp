@@ -20,6 +20,7 @@
 #include "point_losses.hpp"
 #include "recycling.hpp"
 #include "row_functions.hpp"
+#include "segments.hpp"
 #include "trees.hpp"
 #include "weighted.hpp"
 
@@ -78,6 +79,7 @@ PYBIND11_MODULE(core_of_main_interpreter, module, py::mod_gil_not_used()) {
   if (PyModule_AddFunctions(module.ptr(), boltzmax::SmallLinearMethods()) < 0) throw py::error_already_set();
   boltzmax::BindNormalized(module);
   boltzmax::BindRowFunctions(module);
+  boltzmax::BindSegments(module);
   boltzmax::BindLosses(module);
   boltzmax::BindLinear(module);
   boltzmax::BindTrees(module);

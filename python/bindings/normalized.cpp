@@ -16,15 +16,6 @@ namespace boltzmax {
 
 namespace {
 
-// The operation whose function, or whose gradient's function, has that name.
-Op OpNamed(const std::string& name, const char* OpTraits::* function) {
-  for (size_t i = 0; i < kOpCount; ++i) {
-    const char* known = kOps[i].*function;
-    if (known != nullptr && name == known) return static_cast<Op>(i);
-  }
-  throw py::value_error("no operation is called " + name);
-}
-
 // out[outer] or out[outer, inner] = op(x[outer, inner] / temperature[outer]) where mask[outer, inner].
 void RunNormalized(const std::string& function, const py::object& x_object, const py::object& out_object, int reduced,
                    const py::object& mask_object, const py::object& temperature_object) {

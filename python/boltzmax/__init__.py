@@ -3,13 +3,7 @@
 from os.path import dirname as _folder
 from os.path import join as _join
 
-from boltzmax._core import (
-    log_softmax,
-    log_softmax_backward,
-    logsumexp,
-    softmax,
-    softmax_backward,
-)
+from boltzmax._core import log_softmax, log_softmax_backward, logsumexp, softmax, softmax_backward
 from boltzmax._core import version as __version__
 from boltzmax._lib.config import (
     available_isas,
@@ -27,12 +21,7 @@ from boltzmax.arrays.docs import install as _install_docs
 from boltzmax.arrays.row_stats import RowStats, row_stats
 from boltzmax.linear.cross_entropy import linear_cross_entropy, linear_cross_entropy_with_grad
 from boltzmax.linear.layer import LinearSoftmax
-from boltzmax.linear.queries import (
-    linear_log_prob,
-    linear_logsumexp,
-    linear_sample,
-    linear_topk,
-)
+from boltzmax.linear.queries import linear_log_prob, linear_logsumexp, linear_sample, linear_topk
 from boltzmax.losses.binary import (
     binary_cross_entropy_with_logits,
     binary_cross_entropy_with_logits_with_grad,
@@ -57,6 +46,16 @@ from boltzmax.losses.imbalance import (
 from boltzmax.losses.nll import nll_loss, nll_loss_with_grad
 from boltzmax.trees.hierarchical import HierarchicalSoftmax
 from boltzmax.trees.tree import Tree
+from boltzmax.variants.mixture import mixture_log_softmax, mixture_log_softmax_backward
+from boltzmax.variants.online import OnlineLogSumExp
+from boltzmax.variants.scans import logcumsumexp, logcumsumexp_backward
+from boltzmax.variants.segments import (
+    segment_log_softmax,
+    segment_log_softmax_backward,
+    segment_logsumexp,
+    segment_softmax,
+    segment_softmax_backward,
+)
 from boltzmax.variants.shapes import (
     log_sigsoftmax,
     log_sigsoftmax_backward,
@@ -78,10 +77,17 @@ from boltzmax.variants.sparse import (
     sparsemax,
     sparsemax_backward,
 )
+from boltzmax.variants.windows import (
+    windowed_logsumexp,
+    windowed_logsumexp_backward,
+    windowed_softmax,
+    windowed_softmax_backward,
+)
 
 __all__ = [
     "HierarchicalSoftmax",
     "LinearSoftmax",
+    "OnlineLogSumExp",
     "RowStats",
     "Tree",
     "__version__",
@@ -122,12 +128,21 @@ __all__ = [
     "log_softmax_backward",
     "log_taylor_softmax",
     "log_taylor_softmax_backward",
+    "logcumsumexp",
+    "logcumsumexp_backward",
     "logit_adjustment",
     "logsumexp",
+    "mixture_log_softmax",
+    "mixture_log_softmax_backward",
     "nll_loss",
     "nll_loss_with_grad",
     "resample_indices",
     "row_stats",
+    "segment_log_softmax",
+    "segment_log_softmax_backward",
+    "segment_logsumexp",
+    "segment_softmax",
+    "segment_softmax_backward",
     "set_num_threads",
     "show_config",
     "sigsoftmax",
@@ -142,6 +157,10 @@ __all__ = [
     "spherical_softmax_backward",
     "taylor_softmax",
     "taylor_softmax_backward",
+    "windowed_logsumexp",
+    "windowed_logsumexp_backward",
+    "windowed_softmax",
+    "windowed_softmax_backward",
 ]
 
 _show_in(globals())

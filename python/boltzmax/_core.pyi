@@ -88,6 +88,17 @@ def run_function(
     first_row: int = 0,
     flag: bool = False,
 ) -> None: ...
+def run_mixture(x: NDArray[Any], log_weights: NDArray[np.float64], out: NDArray[Any]) -> None: ...
+def run_segments(
+    function: str,
+    x: NDArray[Any],
+    other: NDArray[Any] | None,
+    out: NDArray[Any],
+    indptr: NDArray[np.int64],
+) -> None: ...
+def sort_by_segment(
+    ids: NDArray[np.int64], order: NDArray[np.int64], indptr: NDArray[np.int64]
+) -> int: ...
 def run_weighted(
     x: NDArray[Any],
     b: NDArray[Any],

@@ -1,6 +1,12 @@
 """Other forms of softmax on arrays, and their gradients.
 
 - `calls`: runs compiled functions of rows on arrays of any layout
+- `mixture`: mixtures of softmaxes
+- `online`: logarithms of sums of exponentials whose terms come in chunks
+- `scans`: logarithms of running sums of exponentials
+- `segments`: ragged rows
 - `shapes`: maps with another function in place of the exponential
 - `sparse`: sparsemax, entmax15 and alpha-entmax
+- `sums`: gradients of logarithms of sums over parts of a row
+- `windows`: softmax and logsumexp over a window around each element
 """

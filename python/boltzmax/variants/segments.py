@@ -1,0 +1,408 @@
+"""Softmax over segments of an array: ragged rows, as in CSR or by their ids."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import ArrayLike, DTypeLike, NDArray
+
+from boltzmax import _core
+from boltzmax._lib.arguments import (
+    as_array,
+    as_input,
+    check_count,
+    checked_out,
+    clashes,
+    quietly,
+    working_dtype,
+)
+from boltzmax.variants.calls import gradient_dtype
+
+Array = NDArray[Any]
+Ints = NDArray[np.int64]
+
+
+@quietly
+def segment_softmax(
+    x: ArrayLike,
+    indptr: ArrayLike | None = None,
+    *,
+    segment_ids: ArrayLike | None = None,
+    num_segments: int | None = None,
+    dtype: DTypeLike | None = None,
+    out: Array | None = None,
+) -> Array:
+    """Return the softmax of each segment of an array.
+
+    Segments are given in one of two forms: by `indptr`, as in CSR, or by the id of each element's
+    segment, in any order.
+
+    Parameters
+    ----------
+    x : array_like
+        Scores of all segments, with one axis.
+    indptr : array_like of int
+        Segment s has the elements from indptr[s] up to, but not including, indptr[s + 1].
+    segment_ids : array_like of int
+        The segment of each element.
+    num_segments : int, optional
+        The number of segments, with `segment_ids`. By default the largest id, and one.
+    dtype : dtype, optional
+        The dtype to compute in and return. By default that of `x`, and float64 for integers.
+    out : ndarray, optional
+        Receives the result.
+
+    Returns
+    -------
+    ndarray
+        Of the shape of `x`. Each segment has the bits that `boltzmax.softmax` gives it alone; an
+        empty one has nothing.
+
+    Raises
+    ------
+    ValueError
+        If `x` has more than one axis; if `indptr` decreases or does not fit `x`; if an id is out of
+        range.
+    TypeError
+        If both forms of segments are given, or neither; for dtypes, as for `boltzmax.softmax`.
+
+    See Also
+    --------
+    segment_softmax_backward : its gradient
+
+    Examples
+    --------
+    >>> import boltzmax
+    >>> boltzmax.segment_softmax([0.0, 0.0, 5.0, 1.0, 1.0], [0, 2, 3, 3, 5])
+    array([0.5, 0.5, 1. , 0.5, 0.5])
+    >>> boltzmax.segment_softmax([0.0, 5.0, 0.0], segment_ids=[1, 0, 1])
+    array([0.5, 1. , 0.5])
+    """
+    return _map("softmax", x, indptr, segment_ids, num_segments, dtype, out)
+
+
+@quietly
+def segment_log_softmax(
+    x: ArrayLike,
+    indptr: ArrayLike | None = None,
+    *,
+    segment_ids: ArrayLike | None = None,
+    num_segments: int | None = None,
+    dtype: DTypeLike | None = None,
+    out: Array | None = None,
+) -> Array:
+    """Return the logarithm of the softmax of each segment of an array.
+
+    Parameters
+    ----------
+    x, indptr, segment_ids, num_segments, dtype, out
+        As for `segment_softmax`.
+
+    Returns
+    -------
+    ndarray
+        Of the shape of `x`. Each segment has the bits that `boltzmax.log_softmax` gives it alone.
+
+    Raises
+    ------
+    TypeError, ValueError
+        As for `segment_softmax`.
+
+    See Also
+    --------
+    segment_log_softmax_backward : its gradient
+
+    Examples
+    --------
+    >>> import boltzmax
+    >>> boltzmax.segment_log_softmax([0.0, 0.0, 5.0], [0, 2, 3]).round(3)
+    array([-0.693, -0.693,  0.   ])
+    """
+    return _map("log_softmax", x, indptr, segment_ids, num_segments, dtype, out)
+
+
+@quietly
+def segment_logsumexp(
+    x: ArrayLike,
+    indptr: ArrayLike | None = None,
+    *,
+    segment_ids: ArrayLike | None = None,
+    num_segments: int | None = None,
+    dtype: DTypeLike | None = None,
+    out: Array | None = None,
+) -> Array:
+    """Return the logarithm of the sum of exponentials of each segment of an array.
+
+    Parameters
+    ----------
+    x, indptr, segment_ids, num_segments, dtype, out
+        As for `segment_softmax`.
+
+    Returns
+    -------
+    ndarray
+        A number for each segment, with the bits that `boltzmax.logsumexp` gives it alone; -inf for
+        an empty one.
+
+    Raises
+    ------
+    TypeError, ValueError
+        As for `segment_softmax`.
+
+    Examples
+    --------
+    >>> import boltzmax
+    >>> boltzmax.segment_logsumexp([0.0, 0.0, 5.0], [0, 2, 2, 3]).round(3)
+    array([0.693,  -inf, 5.   ])
+    """
+    return _map("logsumexp", x, indptr, segment_ids, num_segments, dtype, out, reduces=True)
+
+
+@quietly
+def segment_softmax_backward(
+    dy: ArrayLike,
+    y: ArrayLike,
+    indptr: ArrayLike | None = None,
+    *,
+    segment_ids: ArrayLike | None = None,
+    num_segments: int | None = None,
+    out: Array | None = None,
+) -> Array:
+    """Return the gradient of `segment_softmax` by its scores.
+
+    Parameters
+    ----------
+    dy : array_like
+        The gradient by the result.
+    y : array_like
+        The result, of the shape of `dy`.
+    indptr, segment_ids, num_segments, out
+        As for `segment_softmax`.
+
+    Returns
+    -------
+    ndarray
+        Of the shape of `y`. Each segment has the bits that `boltzmax.softmax_backward` gives it
+        alone.
+
+    Raises
+    ------
+    TypeError, ValueError
+        As for `segment_softmax`.
+
+    Examples
+    --------
+    >>> import boltzmax
+    >>> boltzmax.segment_softmax_backward([1.0, 0.0, 1.0], [0.5, 0.5, 1.0], [0, 2, 3])
+    array([ 0.25, -0.25,  0.  ])
+    """
+    return _gradient("softmax_backward", dy, y, indptr, segment_ids, num_segments, out)
+
+
+@quietly
+def segment_log_softmax_backward(
+    dy: ArrayLike,
+    y: ArrayLike,
+    indptr: ArrayLike | None = None,
+    *,
+    segment_ids: ArrayLike | None = None,
+    num_segments: int | None = None,
+    out: Array | None = None,
+) -> Array:
+    """Return the gradient of `segment_log_softmax` by its scores.
+
+    Parameters
+    ----------
+    dy : array_like
+        The gradient by the result.
+    y : array_like
+        The result, of the shape of `dy`.
+    indptr, segment_ids, num_segments, out
+        As for `segment_softmax`.
+
+    Returns
+    -------
+    ndarray
+        Of the shape of `y`. Each segment has the bits that `boltzmax.log_softmax_backward` gives it
+        alone.
+
+    Raises
+    ------
+    TypeError, ValueError
+        As for `segment_softmax`.
+
+    Examples
+    --------
+    >>> import math
+    >>> import boltzmax
+    >>> y = [-math.log(2.0), -math.log(2.0), 0.0]
+    >>> boltzmax.segment_log_softmax_backward([1.0, 0.0, 1.0], y, [0, 2, 3]).round(12)
+    array([ 0.5, -0.5,  0. ])
+    """
+    return _gradient("log_softmax_backward", dy, y, indptr, segment_ids, num_segments, out)
+
+
+class _Segments(NamedTuple):
+    """Segments of sorted elements, and the order that sorts them; None if they are."""
+
+    indptr: Ints
+    order: Ints | None
+
+    @property
+    def number(self) -> int:
+        return len(self.indptr) - 1
+
+    def slices(self) -> Iterator[slice]:
+        """Return the segments one by one."""
+        return map(slice, self.indptr[:-1], self.indptr[1:])
+
+    def sort(self, x: Array) -> Array:
+        """Return the elements in the order of their segments, contiguous."""
+        return np.ascontiguousarray(x) if self.order is None else x[self.order]
+
+
+def _map(
+    function: str,
+    x: ArrayLike,
+    indptr: ArrayLike | None,
+    segment_ids: ArrayLike | None,
+    num_segments: int | None,
+    dtype: DTypeLike | None,
+    out: Array | None,
+    *,
+    reduces: bool = False,
+) -> Array:
+    scores = _one_axis(as_input(x), "x")
+    working = working_dtype(scores, dtype, f"segment_{function}")
+    segments = _read_segments(scores, indptr, segment_ids, num_segments)
+    shape = (segments.number,) if reduces else scores.shape
+    target = None if out is None else checked_out(out, shape, working)
+    sorted_x = segments.sort(scores.astype(working, copy=False))
+    y = _result(target, segments, sorted_x, shape)
+    _run(function, sorted_x, None, segments, y)
+    return _deliver(y, None if reduces else segments, target, out)
+
+
+def _gradient(
+    function: str,
+    dy: ArrayLike,
+    y: ArrayLike,
+    indptr: ArrayLike | None,
+    segment_ids: ArrayLike | None,
+    num_segments: int | None,
+    out: Array | None,
+) -> Array:
+    gradient, result = _one_axis(as_input(dy, "dy"), "dy"), _one_axis(as_input(y, "y"), "y")
+    working = gradient_dtype(f"segment_{function}", gradient, result, "y")
+    if gradient.shape != result.shape:
+        raise ValueError(f"dy has shape {gradient.shape}, but y has shape {result.shape}")
+    segments = _read_segments(result, indptr, segment_ids, num_segments)
+    target = None if out is None else checked_out(out, result.shape, working)
+    sorted_dy, sorted_y = (segments.sort(a.astype(working, copy=False)) for a in (gradient, result))
+    dx = _result(target, segments, sorted_dy, result.shape, sorted_y)
+    _run(function, sorted_dy, sorted_y, segments, dx)
+    return _deliver(dx, segments, target, out)
+
+
+def _result(
+    target: Array | None,
+    segments: _Segments,
+    x: Array,
+    shape: tuple[int, ...],
+    other: Array | None = None,
+) -> Array:
+    """Return `out` if sorted results can be written to it at once, otherwise a new array."""
+    if target is None or segments.order is not None or not target.flags.carray:
+        return np.empty(shape, x.dtype)
+    # A reduction writes y[s] after reading segment s, and y[s] may belong to a later one.
+    overlaps = any(clashes(target, a, elementwise=shape == x.shape) for a in (x, other))
+    return np.empty(shape, x.dtype) if overlaps else target
+
+
+def _run(function: str, x: Array, other: Array | None, segments: _Segments, y: Array) -> None:
+    """Run an operation or a gradient on sorted elements; longdouble goes segment by segment."""
+    if x.dtype.char != "g":
+        return _core.run_segments(function, x, other, y, segments.indptr)
+    of_row = getattr(_core, function)
+    for s, at in enumerate(segments.slices()):
+        operands = (x[at],) if other is None else (x[at], other[at])
+        y[s if function == "logsumexp" else at] = of_row(*operands)
+    return None
+
+
+def _deliver(
+    y: Array, segments: _Segments | None, target: Array | None, out: Array | None
+) -> Array:
+    """Return the result, in `out` if there is one, with elements back at their places."""
+    if target is None:
+        if segments is None or segments.order is None:
+            return y
+        target = out = np.empty_like(y)
+    if y is not target:
+        target[slice(None) if segments is None or segments.order is None else segments.order] = y
+    return target if out is None else out
+
+
+def _one_axis(x: Array, name: str) -> Array:
+    if x.ndim != 1:
+        raise ValueError(f"{name} must have one axis, got shape {x.shape}")
+    return x
+
+
+def _read_segments(
+    x: Array, indptr: ArrayLike | None, segment_ids: ArrayLike | None, num_segments: int | None
+) -> _Segments:
+    """Return the segments of an array, or raise."""
+    if (indptr is None) == (segment_ids is None):
+        raise TypeError("segments are given by indptr or by segment_ids, one of the two")
+    if indptr is not None:
+        if num_segments is not None:
+            raise TypeError("num_segments goes with segment_ids; indptr has their number")
+        return _Segments(_read_indptr(indptr, len(x)), None)
+    ids = _integers(segment_ids, "segment_ids")
+    if ids.shape != x.shape:
+        raise ValueError(f"segment_ids has shape {ids.shape}, but the array has shape {x.shape}")
+    if num_segments is None:
+        count = int(ids.max(initial=-1)) + 1
+    else:
+        count = check_count(num_segments, "num_segments", 0)
+    order, offsets = np.empty(len(x), np.int64), np.empty(count + 1, np.int64)
+    first_bad = _core.sort_by_segment(ids, order, offsets)
+    if first_bad < len(x):
+        allowed = f"from 0 to {count - 1}" if count else "absent, for 0 segments"
+        raise ValueError(f"segment_ids must be {allowed}, got {ids[first_bad]} at {first_bad}")
+    return _Segments(offsets, order)
+
+
+def _read_indptr(indptr: ArrayLike, size: int) -> Ints:
+    offsets = _integers(indptr, "indptr")
+    if len(offsets) == 0:
+        raise ValueError("indptr must have at least one number, got none")
+    if offsets[0] != 0:
+        raise ValueError(f"indptr must begin with 0, got indptr[0] = {offsets[0]}")
+    falls = offsets[1:] < offsets[:-1]
+    if falls.any():
+        s = int(falls.argmax()) + 1
+        raise ValueError(
+            f"indptr must not decrease, but indptr[{s}] = {offsets[s]} is below "
+            f"indptr[{s - 1}] = {offsets[s - 1]}"
+        )
+    if offsets[-1] != size:
+        beyond = offsets > size
+        s = int(beyond.argmax()) if beyond.any() else len(offsets) - 1
+        raise ValueError(
+            f"indptr must end with the number of elements, {size}, got indptr[{s}] = {offsets[s]}"
+        )
+    return offsets
+
+
+def _integers(values: Any, name: str) -> Ints:
+    """Return an array of int64 with one axis, contiguous."""
+    array = as_array(values, name)
+    if array.size == 0 and array.ndim == 1:
+        array = array.astype(np.int64)
+    if array.dtype.kind not in "iu":
+        raise TypeError(f"{name} must be an array of integers, got dtype {array.dtype}")
+    return np.ascontiguousarray(_one_axis(array, name), np.int64)

@@ -1,0 +1,82 @@
+"""Gradients of logarithms of sums over parts of a row, by way of such sums.
+
+Where y_i is the logarithm of the sum of exp(x_j) over a set of elements that contains j if and only
+if the transposed set of j contains i,
+
+    dx_j = sum_i dy_i exp(x_j - y_i) = exp(x_j + log sum_i exp(log dy_i - y_i))
+
+with the sum over the transposed set, once for the positive and once for the negative dy.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from boltzmax._lib.arguments import as_input, broadcast_mask, checked_out
+from boltzmax.variants.calls import gradient_dtype
+
+Array = NDArray[Any]
+
+
+class GradientCall(NamedTuple):
+    """The checked arguments of a gradient, with its inputs in double."""
+
+    dy: NDArray[np.float64]
+    x: NDArray[np.float64]
+    mask: NDArray[np.bool_] | None
+    dtype: np.dtype[Any]
+    out: Array | None
+
+    def deliver(self, dx: Array) -> Any:
+        """Return the gradient in its dtype, 0 for elements that do not count."""
+        counts = self.x != -np.inf
+        if self.mask is not None:
+            counts &= self.mask
+        result = np.where(counts, dx, 0.0).astype(self.dtype)
+        if self.out is None:
+            return result[()] if result.ndim == 0 else result
+        self.out[...] = result
+        return self.out
+
+
+def read_gradient(
+    function: str,
+    dy: ArrayLike,
+    x: ArrayLike,
+    axis: Any,
+    where: ArrayLike | None,
+    out: Array | None,
+) -> GradientCall:
+    """Check the arguments of a gradient, or raise."""
+    gradient, scores = as_input(dy, "dy"), as_input(x)
+    dtype = gradient_dtype(function, gradient, scores, "x")
+    if gradient.shape != scores.shape:
+        raise ValueError(f"dy has shape {gradient.shape}, but x has shape {scores.shape}")
+    mask = broadcast_mask(where, scores)
+    if out is not None:
+        checked_out(out, scores.shape, dtype)
+    return GradientCall(gradient.astype(np.float64), scores.astype(np.float64), mask, dtype, out)
+
+
+def gradient_of_logsumexp(
+    call: GradientCall,
+    lse: Callable[[Array, NDArray[np.bool_] | None], Any],
+    transposed_lse: Callable[[Array], Any],
+) -> Any:
+    """Return dx of a checked call, from the function of (x, mask) and its transpose."""
+    return call.deliver(sum_of_shares(call.dy, call.x, lse(call.x, call.mask), transposed_lse))
+
+
+def sum_of_shares(dy: Array, x: Array, y: Array, transposed_lse: Callable[[Array], Any]) -> Array:
+    """Return sum_i dy_i exp(x_j - y_i), where sums over nothing (y of -inf) count for nothing."""
+
+    def part(weights: Array) -> Any:
+        logs = np.where((weights > 0) & (y != -np.inf), np.log(weights) - y, -np.inf)
+        return np.exp(x + transposed_lse(np.where(np.isnan(weights + y), np.nan, logs)))
+
+    dx: Array = part(dy) - part(-dy)
+    return dx
