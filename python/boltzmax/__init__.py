@@ -49,9 +49,17 @@ from boltzmax.losses.imbalance import (
 from boltzmax.losses.nll import nll_loss, nll_loss_with_grad
 from boltzmax.trees.hierarchical import HierarchicalSoftmax
 from boltzmax.trees.tree import Tree
+from boltzmax.variants.gumbel import (
+    GumbelSoftmax,
+    gumbel_max,
+    gumbel_softmax,
+    gumbel_softmax_backward,
+    gumbel_topk,
+)
 from boltzmax.variants.shapes import spherical_softmax
 
 __all__ = [
+    "GumbelSoftmax",
     "HierarchicalSoftmax",
     "LinearSoftmax",
     "RowStats",
@@ -70,6 +78,10 @@ __all__ = [
     "get_cmake_dir",
     "get_include",
     "get_num_threads",
+    "gumbel_max",
+    "gumbel_softmax",
+    "gumbel_softmax_backward",
+    "gumbel_topk",
     "isa",
     "kl_divergence",
     "kl_divergence_with_grad",

@@ -88,6 +88,14 @@ def run_function(
     first_row: int = 0,
     flag: bool = False,
 ) -> None: ...
+def draw(
+    x: NDArray[Any],
+    temperature: NDArray[np.float64] | None,
+    key: int,
+    first_row: int,
+    ids: NDArray[np.int64],
+    scores: NDArray[np.float64] | None,
+) -> None: ...
 def run_weighted(
     x: NDArray[Any],
     b: NDArray[Any],
