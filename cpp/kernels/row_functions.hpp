@@ -41,7 +41,7 @@ struct RowFamily {
 
 // F(Name, ...) for every family, whose table is kName in every ISA's namespace.
 #define BOLTZMAX_FOR_EACH_ROW_FAMILY(F, ...) \
-  F(Scans, __VA_ARGS__) F(Shapes, __VA_ARGS__) F(Sparse, __VA_ARGS__)
+  F(Noise, __VA_ARGS__) F(Scans, __VA_ARGS__) F(Shapes, __VA_ARGS__) F(Sparse, __VA_ARGS__)
 
 #define BOLTZMAX_DECLARE_FAMILY(Name, ...) extern const RowFamily k##Name;
 namespace scalar {

@@ -13,6 +13,7 @@
 #include "../../cpp/core/runtime/parallel.hpp"
 #include "complex.hpp"
 #include "direct.hpp"
+#include "draws.hpp"
 #include "linear.hpp"
 #include "loss_calls.hpp"
 #include "losses.hpp"
@@ -78,6 +79,7 @@ PYBIND11_MODULE(core_of_main_interpreter, module, py::mod_gil_not_used()) {
   if (PyModule_AddFunctions(module.ptr(), boltzmax::PointLossMethods()) < 0) throw py::error_already_set();
   if (PyModule_AddFunctions(module.ptr(), boltzmax::SmallLinearMethods()) < 0) throw py::error_already_set();
   boltzmax::BindNormalized(module);
+  boltzmax::BindDraws(module);
   boltzmax::BindRowFunctions(module);
   boltzmax::BindSegments(module);
   boltzmax::BindLosses(module);

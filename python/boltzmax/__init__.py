@@ -46,6 +46,13 @@ from boltzmax.losses.imbalance import (
 from boltzmax.losses.nll import nll_loss, nll_loss_with_grad
 from boltzmax.trees.hierarchical import HierarchicalSoftmax
 from boltzmax.trees.tree import Tree
+from boltzmax.variants.gumbel import (
+    GumbelSoftmax,
+    gumbel_max,
+    gumbel_softmax,
+    gumbel_softmax_backward,
+    gumbel_topk,
+)
 from boltzmax.variants.mixture import mixture_log_softmax, mixture_log_softmax_backward
 from boltzmax.variants.online import OnlineLogSumExp
 from boltzmax.variants.scans import logcumsumexp, logcumsumexp_backward
@@ -85,6 +92,7 @@ from boltzmax.variants.windows import (
 )
 
 __all__ = [
+    "GumbelSoftmax",
     "HierarchicalSoftmax",
     "LinearSoftmax",
     "OnlineLogSumExp",
@@ -113,6 +121,10 @@ __all__ = [
     "get_cmake_dir",
     "get_include",
     "get_num_threads",
+    "gumbel_max",
+    "gumbel_softmax",
+    "gumbel_softmax_backward",
+    "gumbel_topk",
     "isa",
     "kl_divergence",
     "kl_divergence_with_grad",

@@ -99,6 +99,14 @@ def run_segments(
 def sort_by_segment(
     ids: NDArray[np.int64], order: NDArray[np.int64], indptr: NDArray[np.int64]
 ) -> int: ...
+def draw(
+    x: NDArray[Any],
+    temperature: NDArray[np.float64] | None,
+    key: int,
+    first_row: int,
+    ids: NDArray[np.int64],
+    scores: NDArray[np.float64] | None,
+) -> None: ...
 def run_weighted(
     x: NDArray[Any],
     b: NDArray[Any],

@@ -13,13 +13,14 @@ namespace {
 // What one ISA has.
 struct IsaTables {
   const KernelTable* kernels;
+  const DrawTable* draws;
   std::vector<const RowFamily*> families;
 };
 
 #define BOLTZMAX_FAMILY_OF(Name, isa) &isa::k##Name,
-#define BOLTZMAX_TABLES_OF(isa)                                               \
-  {                                                                           \
-    &isa::kKernels, { BOLTZMAX_FOR_EACH_ROW_FAMILY(BOLTZMAX_FAMILY_OF, isa) } \
+#define BOLTZMAX_TABLES_OF(isa)                                                             \
+  {                                                                                         \
+    &isa::kKernels, &isa::kDraws, { BOLTZMAX_FOR_EACH_ROW_FAMILY(BOLTZMAX_FAMILY_OF, isa) } \
   }
 std::vector<IsaTables> UsableTables() {
   std::vector<IsaTables> tables;
@@ -70,6 +71,7 @@ std::vector<const char*> AvailableIsas() {
 }
 
 const KernelTable& ActiveKernels() { return *Active().kernels; }
+const DrawTable& ActiveDraws() { return *Active().draws; }
 
 namespace {
 

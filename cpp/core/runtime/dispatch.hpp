@@ -4,6 +4,7 @@
 #include <string>
 #include <vector>
 
+#include "../../kernels/draw_types.hpp"
 #include "../../kernels/loss_types.hpp"
 #include "../../kernels/row_functions.hpp"
 #include "../../kernels/types.hpp"
@@ -30,8 +31,9 @@ size_t ItemSize(DType dtype);
 // The ISAs in this build that this processor supports, best first.
 std::vector<const char*> AvailableIsas();
 
-// The active table.
+// The active tables.
 const KernelTable& ActiveKernels();
+const DrawTable& ActiveDraws();
 const StorageKernels& KernelsFor(DType storage);
 const LossKernels& LossKernelsFor(DType storage);
 

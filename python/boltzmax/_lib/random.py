@@ -1,7 +1,9 @@
-"""Random number generators."""
+"""Random number generators, and keys of random numbers from counters."""
 
 from __future__ import annotations
 
+import operator
+import secrets
 from typing import Any
 
 import numpy as np
@@ -15,3 +17,25 @@ def random_generator(rng: Any, name: str = "rng") -> np.random.Generator:
         raise type(error)(
             f"{name} must be a seed that is not negative or a numpy.random.Generator, got {rng!r}"
         ) from None
+
+
+def random_key(rng: Any, name: str = "rng") -> int:
+    """Return a key of 64 bits: an int itself, the generator's next one, or one of the system's."""
+    if rng is None:
+        return secrets.randbits(64)
+    if isinstance(rng, np.random.Generator):
+        return int(rng.integers(2**64, dtype=np.uint64))
+    return check_key(rng, name)
+
+
+def check_key(key: Any, name: str = "rng") -> int:
+    """Return `key` as an int if it has 64 bits."""
+    try:
+        value = operator.index(key)
+    except TypeError:
+        raise TypeError(
+            f"{name} must be an integer, a numpy.random.Generator or None, got {key!r}"
+        ) from None
+    if not 0 <= value < 2**64:
+        raise ValueError(f"{name} must be from 0 to 2**64 - 1, got {value}")
+    return value

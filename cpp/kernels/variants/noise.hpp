@@ -1,0 +1,164 @@
+// Softmax of perturbed scores (Jang, Gu & Poole, ICLR 2017; Maddison, Mnih & Teh, ICLR 2017).
+//
+//     z_i = (x_i - max x) + noise_i;  gumbel_softmax = softmax(z / T), or 1 at the largest z and 0 elsewhere
+//
+// The scores are taken from their maximum, so that large ones do not swallow the noise.
+#pragma once
+
+#include "../rows/softmax.hpp"
+#include "noise_source.hpp"
+#include "row_call.hpp"
+
+namespace boltzmax::kernels {
+namespace {
+
+// RowOptions::count
+enum class NoiseKind : int64_t { kGumbel = 0, kNormal = 1 };
+
+template <class F>
+inline void WithNoise(const RowOptions& options, F f) {
+  static_cast<NoiseKind>(options.count) == NoiseKind::kNormal ? f(Normal{}) : f(Gumbel{});
+}
+
+// The first element that equals max; there must be one.
+template <class Src>
+inline size_t FindFirst(const Src& x, size_t n, typename Src::T max) {
+  using V = typename Src::V;
+  const V wanted = Set<V>(max);
+  size_t i = 0;
+  while (i + V::kLanes <= n && !Any(Eq(x(i, Whole<1>{}).part[0], wanted))) i += V::kLanes;
+  while (x.x[i] != max || (x.mask != nullptr && x.mask[i] == 0)) ++i;
+  return i;
+}
+
+template <class Src, class S>
+inline void OneHotRow(const Src& z, S* y, size_t n) {
+  using V = typename Src::V;
+  using T = typename Src::T;
+  const T max = MaxOver<V>(n, z);
+  if (!IsFinite(static_cast<double>(max)) || AnyNan(z, n)) return SoftmaxMapDegenerate(z, y, n);
+  const size_t first = FindFirst(z, n, max);
+  MapTo<V>(y, n, false, [](size_t, auto lanes) { return Block<V, decltype(lanes)::kVectors>(Set<V>(T(0))); });
+  StoreScalar(y + first, 1.0);
+}
+
+template <class S>
+inline Compute<S>* PerturbedRow(const RowOf<S>& row, Compute<S>* scratch) {
+  if constexpr (sizeof(S) == sizeof(Compute<S>)) return row.y;
+  return scratch;
+}
+
+template <class Kind, class S>
+BOLTZMAX_KERNEL inline void GumbelSoftmaxRow(const RowOf<S>& row, const PhiloxKey& key, bool hard, bool scaled,
+                                             Compute<S>* z) {
+  using V = VecOf<S>;
+  using T = Compute<S>;
+  const V max = Set<V>(MaxOver<V>(row.n, row.x)), lowest = Set<V>(Source<S>::kLowest);
+  const NoiseOfRow<T, Kind> noise = {key, row.number};
+  MapTo<V>(z, row.n, false, [&](size_t i, auto lanes) {
+    return row.x.Keep(i, lanes, (row.x(i, lanes) - max) + noise(i, lanes), lowest);
+  });
+  const Source<T, kCoarseWillDo<S>> perturbed = {z, row.x.mask};
+  if (hard) return OneHotRow(perturbed, row.y, row.n);
+  WithBool(scaled, [&]<bool kScaled>(Bool<kScaled>) {
+    SoftmaxOp<S> softmax = {row.y, z, {}};
+    softmax.template Reduce<kScaled>(perturbed, row.n, row.temperature, T(0), false);
+    softmax.template Map<kScaled>(perturbed, row.n, row.temperature, false);
+  });
+}
+
+// Lanes with their largest element first found marked by 1.
+template <class V, class T>
+inline void OneHotColumns(T* columns, size_t n) {
+  V max = Set<V>(-static_cast<T>(__builtin_inff())), one = Set<V>(1);
+  for (size_t i = 0; i < n; ++i) max = Max(Load(columns + i * V::kLanes), max);
+  for (size_t i = 0; i < n; ++i) {
+    const V is_largest = IfThenElse(Eq(Load(columns + i * V::kLanes), max), one, Set<V>(0));
+    Store(columns + i * V::kLanes, is_largest);
+    max = IfThenElse(Eq(is_largest, one), Set<V>(static_cast<T>(__builtin_inff())), max);
+  }
+}
+
+template <class Kind, class S>
+BOLTZMAX_KERNEL inline void GumbelSoftmaxPanel(const Panel<S>& panel, const StripTemperature<VecOf<S>>& t,
+                                               const PhiloxKey& key, uint64_t first, bool hard, bool scaled) {
+  using V = VecOf<S>;
+  using T = Compute<S>;
+  Columns<T> columns, noise;
+  LoadTransposed(panel, columns.at);
+  NoiseOfRows<T, Kind>(key, first, panel.n, noise.at);
+  const auto x = AsStrip<S, kCoarseWillDo<S>>(columns.at, panel.n);
+  const V max = StripMax(x, panel.n), lowest = Set<V>(Source<S>::kLowest);
+  for (size_t i = 0; i < panel.n; ++i) {
+    T* at = columns.at + i * V::kLanes;
+    // A masked element stays -inf next to +inf.
+    const V v = Load(at), z = (v - max) + Load(noise.at + i * V::kLanes);
+    Store(at, IfThenElse(Eq(v, lowest), lowest, z));
+  }
+  WithBool(scaled, [&]<bool kScaled>(Bool<kScaled>) {
+    const auto strip = ReduceInOrder<kScaled>(x, t.vector, KeepInColumns<V>{noise.at});
+    if (hard) {
+      OneHotColumns<V>(columns.at, panel.n);
+    } else {
+      const Divisor<V> divisor(strip.sum.hi, strip.sum.lo);
+      for (size_t i = 0; i < panel.n; ++i) {
+        Store(columns.at + i * V::kLanes, Divide(Load(noise.at + i * V::kLanes), divisor));
+      }
+    }
+    StoreTransposed(columns.at, panel);
+    ForEachMarked(panel, DegenerateLanes(strip.sum),
+                  [&](size_t j) { SoftmaxMapDegenerate(panel.Row(j), panel.Out(j), panel.n); });
+  });
+}
+
+template <class S>
+void GumbelSoftmax(const RowCall& call) {
+  const PhiloxKey key = MakePhiloxKey(call.options.key);
+  const bool hard = call.options.flag, scaled = call.batch.scaled;
+  WithNoise(call.options, [&]<class Kind>(Kind) {
+    if (call.batch.n <= VecOf<S>::kInOrder) {
+      uint64_t number = call.options.first_row;
+      return ForEachPanel<S>(call.batch, [&](const Panel<S>& panel, const StripTemperature<VecOf<S>>& t) {
+        GumbelSoftmaxPanel<Kind>(panel, t, key, number, hard, scaled);
+        number += panel.rows;
+      });
+    }
+    for (size_t r = 0; r < call.batch.rows; ++r) {
+      const RowOf<S> row = RowAt<S>(call, r);
+      GumbelSoftmaxRow<Kind>(row, key, hard, scaled, PerturbedRow(row, static_cast<Compute<S>*>(call.batch.scratch)));
+    }
+  });
+}
+
+// The noise itself, for every element of x; x is not read.
+template <class S>
+void Noise(const RowCall& call) {
+  const PhiloxKey key = MakePhiloxKey(call.options.key);
+  WithNoise(call.options, [&]<class Kind>(Kind) {
+    for (size_t r = 0; r < call.batch.rows; ++r) {
+      const RowOf<S> row = RowAt<S>(call, r);
+      const NoiseOfRow<Compute<S>, Kind> noise = {key, row.number};
+      MapTo<VecOf<S>>(row.y, row.n, false, [&](size_t i, auto lanes) { return noise(i, lanes); });
+    }
+  });
+}
+
+inline size_t RowScratch(size_t n) { return n; }
+
+constexpr RowFunction kNoiseFunctions[] = {
+    {.name = "gumbel_softmax",
+     .has_other = false,
+     .reduces = false,
+     .scratch = RowScratch,
+     .cost = 3.0,
+     BOLTZMAX_FOR_EACH_STORAGE(BOLTZMAX_VALUE, GumbelSoftmax)},
+    {.name = "noise",
+     .has_other = false,
+     .reduces = false,
+     .scratch = NoScratch,
+     .cost = 2.0,
+     BOLTZMAX_FOR_EACH_STORAGE(BOLTZMAX_VALUE, Noise)},
+};
+
+}  // namespace
+}  // namespace boltzmax::kernels

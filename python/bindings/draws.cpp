@@ -1,0 +1,59 @@
+#include "draws.hpp"
+
+#include "../../cpp/core/runtime/row_blocks.hpp"
+#include "../../cpp/core/variants/draws.hpp"
+#include "checks.hpp"
+#include "detached.hpp"
+
+namespace py = pybind11;
+
+namespace boltzmax {
+
+namespace {
+
+template <class T>
+T* DataOf(PyArrayObject* array, int type, int ndim, const char* what) {
+  Require(PyArray_TYPE(array) == type && PyArray_NDIM(array) == ndim && PyArray_ISCARRAY_RO(array), what);
+  return reinterpret_cast<T*>(PyArray_DATA(array));
+}
+
+// Draws ids[row, d], and their scores if that is an array, from the rows of a matrix in C order.
+void Draw(const py::object& x_object, const py::object& temperature_object, uint64_t key, uint64_t first_row,
+          const py::object& ids_object, const py::object& scores_object) {
+  PyArrayObject* x = AsArray(x_object, "x");
+  PyArrayObject* temperature = AsOptionalArray(temperature_object, "temperature");
+  PyArrayObject* ids = AsArray(ids_object, "ids");
+  PyArrayObject* scores = AsOptionalArray(scores_object, "scores");
+  const DType storage = RequireDType(x);
+  Require(storage == DType::kFloat32 || storage == DType::kFloat64, "x must be float32 or float64");
+  Require(PyArray_NDIM(x) == 2 && PyArray_ISCARRAY_RO(x), "x must be a matrix in C order");
+  DrawProblem problem = {};
+  problem.storage = storage;
+  problem.x = PyArray_BYTES(x);
+  problem.rows = static_cast<size_t>(PyArray_DIM(x, 0));
+  problem.n = static_cast<size_t>(PyArray_DIM(x, 1));
+  problem.key = key;
+  problem.first_row = first_row;
+  problem.id = DataOf<int64_t>(ids, NPY_INT64, 2, "ids must be an int64 matrix in C order");
+  problem.draws = static_cast<size_t>(PyArray_DIM(ids, 1));
+  Require(PyArray_DIM(ids, 0) == PyArray_DIM(x, 0) && PyArray_ISWRITEABLE(ids), "ids does not fit x");
+  if (temperature != nullptr) {
+    problem.temperature = DataOf<double>(temperature, NPY_DOUBLE, 1, "temperature must be a vector of doubles");
+    Require(PyArray_DIM(temperature, 0) == PyArray_DIM(x, 0), "temperature does not fit x");
+  }
+  if (scores != nullptr) {
+    problem.score = DataOf<double>(scores, NPY_DOUBLE, 2, "scores must be a matrix of doubles in C order");
+    Require(PyArray_SAMESHAPE(scores, ids) && PyArray_ISWRITEABLE(scores), "scores does not fit ids");
+  }
+  const double cost = EstimateNanoseconds(problem.rows * (problem.n + problem.draws), storage);
+  Detached(cost, [&] { scores == nullptr ? DrawClasses(problem) : DrawTop(problem); });
+}
+
+}  // namespace
+
+void BindDraws(py::module_& module) {
+  module.def("draw", Draw, py::arg("x"), py::arg("temperature"), py::arg("key"), py::arg("first_row"), py::arg("ids"),
+             py::arg("scores"));
+}
+
+}  // namespace boltzmax
