@@ -17,7 +17,7 @@ needs_fork = pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork on this
 # Large enough for the pool: calls of less than 300 microseconds wake no threads.
 SHARED = """
 import faulthandler, glob, os, threading, time, warnings
-warnings.simplefilter("ignore", DeprecationWarning)  # of Python, at a fork beside threads
+warnings.simplefilter("ignore", DeprecationWarning)  # Python's own, at a fork with threads running
 import numpy as np
 import boltzmax
 faulthandler.dump_traceback_later(100, exit=True)
@@ -139,6 +139,8 @@ def square_sum(seed: int) -> float:
     return float(boltzmax.logsumexp(x).sum())
 
 
+# Python warns of any fork with threads running; the package supports it.
+@pytest.mark.filterwarnings("ignore:.* multi-threaded, use of fork:DeprecationWarning")
 @pytest.mark.parametrize("method", multiprocessing.get_all_start_methods())
 def test_multiprocessing(method: str, run_python: RunPython) -> None:
     """`run_python` is used only to skip if processes cannot be started."""
