@@ -27,6 +27,7 @@ import boltzmax.special
 from boltzmax.losses.registry import LOSSES
 from layer_samples import MADE_OF
 from operations import GRADIENTS, OPERATIONS
+from variant_samples import VARIANTS
 
 Array = npt.NDArray[Any]
 Case = tuple[tuple[Any, ...], dict[str, Any]]
@@ -235,6 +236,49 @@ def linear_query(draw: Draw, name: str) -> Case:
     return (hidden, weight, *target, bias), options | draw.maybe(softcap=5.0)
 
 
+def variant(draw: Draw, name: str) -> Case:
+    """The arguments of another form of softmax, or of its gradient."""
+    x = draw.scores(draw.shape())
+    axis = int(draw.rng.integers(-x.ndim, x.ndim))
+    if not x.shape[axis]:
+        x, axis = draw.scores((4, 3)), -1
+    options: dict[str, Any] = {"axis": axis}
+    if name.startswith("windowed"):
+        options["window"] = draw.one_of(1, 4, 51)
+    if "taylor" in name:
+        options |= draw.maybe(order=4)
+    if name in ("entmax", "entmax_backward", "entmax_alpha_grad"):
+        options["alpha"] = draw.one_of(1.2, 1.8, 3.0)
+    if name in ("gumbel_softmax", "gumbel_max", "gumbel_topk"):
+        options["rng"] = 7
+    if name == "gumbel_topk":
+        return (x, min(3, x.shape[axis])), options
+    if not name.endswith(("_backward", "_grad")):
+        return (x,), options
+    of_result = name.startswith(("sparsemax", "entmax", "gumbel"))
+    other = boltzmax.softmax(x, axis) if of_result else x
+    return (draw.laid(draw.numbers(*x.shape, dtype=x.dtype.name)), other), options
+
+
+def mixture(draw: Draw, name: str) -> Case:
+    n, m, k = int(draw.rng.integers(0, 9)), int(draw.rng.integers(1, 6)), draw.length()
+    logits, dtype = draw.scores((n, m, k)), draw.one_of(*DTYPES)
+    arguments = (logits.astype(dtype), draw.numbers(n, m, dtype=dtype))
+    if name.endswith("_backward"):
+        return (draw.numbers(n, k, dtype=dtype), *arguments), {}
+    return arguments, {}
+
+
+def segments(draw: Draw, name: str) -> Case:
+    n, number = 3 * draw.length(), int(draw.rng.integers(1, 40))
+    x, inner = draw.scores((n,)), np.sort(draw.rng.integers(0, n + 1, number - 1))
+    arguments = (draw.numbers(n, dtype=x.dtype.name), x) if name.endswith("_backward") else (x,)
+    if draw.rng.random() < 0.3:
+        ids = draw.rng.integers(0, number, n)
+        return arguments, {"segment_ids": ids, "num_segments": number}
+    return (*arguments, np.concatenate([[0], inner, [n]])), {}
+
+
 FUNCTIONS: dict[str, Callable[[Draw, str], Case]] = {
     **dict.fromkeys(OPERATIONS, family),
     **dict.fromkeys(GRADIENTS, backward),
@@ -246,6 +290,12 @@ FUNCTIONS: dict[str, Callable[[Draw, str], Case]] = {
 for _loss in LOSSES.values():
     _case = of_elements if _loss.per_element else linear_loss if _loss.is_linear else of_rows
     FUNCTIONS |= dict.fromkeys((_loss.name, f"{_loss.name}_with_grad"), _case)
+_variants = sorted({name.partition(":")[0] for name in VARIANTS} | {"gumbel_softmax"})
+FUNCTIONS |= dict.fromkeys([*_variants, *(f"{name}_backward" for name in _variants)], variant)
+FUNCTIONS |= dict.fromkeys(("gumbel_max", "gumbel_topk", "entmax_alpha_grad"), variant)
+FUNCTIONS |= dict.fromkeys(("mixture_log_softmax", "mixture_log_softmax_backward"), mixture)
+_segments = ("segment_softmax", "segment_log_softmax", "segment_logsumexp")
+FUNCTIONS |= dict.fromkeys((*_segments, *(f"{name}_backward" for name in _segments[:2])), segments)
 FUNCTIONS |= dict.fromkeys(
     ("linear_logsumexp", "linear_log_prob", "linear_topk", "linear_sample"), linear_query
 )

@@ -16,6 +16,7 @@ from boltzmax.losses.registry import LOSSES, Loss
 from layer_samples import MADE_OF
 from loss_oracles import ORACLES
 from operations import GRADIENTS, OPERATIONS
+from variant_samples import VARIANTS
 
 Array = npt.NDArray[Any]
 Calls = Iterator[tuple[str, Callable[[], Any]]]
@@ -24,7 +25,7 @@ Calls = Iterator[tuple[str, Callable[[], Any]]]
 WITHOUT_SCORES = {
     *("RowStats", "Tree", "available_isas", "config", "get_cmake_dir", "get_include"),
     *("get_num_threads", "isa", "set_num_threads", "show_config", "resample_indices"),
-    *("class_weights", "logit_adjustment"),
+    *("class_weights", "logit_adjustment", "GumbelSoftmax", "OnlineLogSumExp"),
 }
 LINEAR_CLASSES = 3
 
@@ -116,6 +117,33 @@ def others(x: Array, numbers: Any = 1.0) -> Calls:
         yield from layers(kind, classes(4), rows, numbers)
 
 
+def variants(x: Array, numbers: Any = 1.0) -> Calls:
+    """Other forms of softmax, with and without a mask, and their gradients."""
+    full, mask = Arguments(x, numbers).fill(*x.shape), np.ones(x.shape, bool)
+    for sample, variant in VARIANTS.items():
+        name = sample.partition(":")[0]
+        yield name, partial(variant.function, x)
+        yield name, partial(variant.function, x, where=mask)
+        if variant.backward is not None:
+            yield f"{name}_backward", partial(variant.backward, full, x, x)
+    for name in ("gumbel_softmax", "gumbel_max"):
+        yield name, partial(getattr(boltzmax, name), x, rng=1)
+    yield "gumbel_softmax", partial(boltzmax.gumbel_softmax, x, noise="normal", hard=True, rng=1)
+    yield "gumbel_softmax_backward", partial(boltzmax.gumbel_softmax_backward, full, x)
+    yield "gumbel_topk", partial(boltzmax.gumbel_topk, x, x.shape[-1], rng=1)
+    yield "entmax_alpha_grad", partial(boltzmax.entmax_alpha_grad, full, x, 1.3)
+    mixture = (x[..., np.newaxis, :], x[..., :1] if x.shape[-1] else np.zeros((*x.shape[:-1], 1)))
+    yield "mixture_log_softmax", partial(boltzmax.mixture_log_softmax, *mixture)
+    call = partial(boltzmax.mixture_log_softmax_backward, full, *mixture)
+    yield "mixture_log_softmax_backward", call
+    values, flat, ids = x.reshape(-1), full.reshape(-1), np.zeros(x.size, np.int64)
+    for name in ("segment_softmax", "segment_log_softmax", "segment_logsumexp"):
+        yield name, partial(getattr(boltzmax, name), values, [0, 0, x.size])
+        yield name, partial(getattr(boltzmax, name), values, segment_ids=ids, num_segments=2)
+    for name in ("segment_softmax_backward", "segment_log_softmax_backward"):
+        yield name, partial(getattr(boltzmax, name), flat, values, [0, 0, x.size])
+
+
 def layers(kind: Any, classes: Any, hidden: Array, numbers: Any) -> Calls:
     """The methods of an output layer; training steps get a separate layer."""
     rows, features = hidden.shape
@@ -137,6 +165,7 @@ def layers(kind: Any, classes: Any, hidden: Array, numbers: Any) -> Calls:
 def everything(x: Array, numbers: Any = 1.0) -> Calls:
     yield from losses(x, numbers)
     yield from others(x, numbers)
+    yield from variants(x, numbers)
 
 
 def names() -> set[str]:

@@ -1,4 +1,4 @@
-"""Pages of the API with lists from the package's own: new operations, losses and layers have theirs at once.
+"""Pages of the API with lists from the package's own: what is new is there at once.
 
 ``api/NAME.rst.in`` becomes ``api/NAME.rst``, where ``@operations@`` and the like are names.
 """
@@ -10,7 +10,6 @@ import pkgutil
 import re
 from pathlib import Path
 
-import boltzmax
 import boltzmax.variants
 from boltzmax import _core
 from boltzmax.losses.registry import LOSSES

@@ -148,7 +148,7 @@ def gumbel_softmax(
 
 def _soft(call: Call, out: Array | None, options: dict[str, int]) -> Any:
     """Return the probabilities; rows of temperature 0 are one-hot."""
-    if not call.is_cold:
+    if not call.has_zero_temperature:
         return map_of_call("gumbel_softmax", call, out, **options)
     t = call.temperature
     assert t is not None

@@ -341,7 +341,9 @@ def _sigsoftmax(
     out: NDArray[Any] | None,
 ) -> Any:
     call = read_call(function, x, axis, where, temperature, dtype)
-    return map_of_call(function, at_temperature_0(function, call) if call.is_cold else call, out)
+    if call.has_zero_temperature:
+        call = at_temperature_0(function, call)
+    return map_of_call(function, call, out)
 
 
 def _read_warm(temperature: ArrayLike) -> ArrayLike:

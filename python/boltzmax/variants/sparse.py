@@ -374,7 +374,7 @@ def entmax_alpha_grad(
 
 def _warmed(call: Call) -> Call:
     """Return a call with the same result, without temperatures of 0."""
-    return at_temperature_0("softmax", call) if call.is_cold else call
+    return at_temperature_0("softmax", call) if call.has_zero_temperature else call
 
 
 def _read_alpha(alpha: ArrayLike) -> Doubles:
