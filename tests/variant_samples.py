@@ -59,6 +59,7 @@ def _spherical(x: Array) -> Array:
     return square / total if total else (x != -np.inf) / (x != -np.inf).sum()
 
 
+@np.errstate(all="ignore")
 def exact_entmax(x: Array, alpha: float) -> Array:
     """Alpha-entmax by sorting, and bisection for the threshold.
 
