@@ -101,6 +101,7 @@ def _shape(
     )
 
 
+@np.errstate(all="ignore")
 def exact_entmax(x: Array, alpha: float) -> Array:
     """Alpha-entmax by sorting, and bisection for the threshold.
 
