@@ -97,8 +97,16 @@ def segment_log_softmax(
 
     Parameters
     ----------
-    x, indptr, segment_ids, num_segments, dtype, out
-        As for `segment_softmax`.
+    x : array_like
+        Scores of all segments, with one axis.
+    indptr, segment_ids : array_like of int, optional
+        One of them, as for `segment_softmax`.
+    num_segments : int, optional
+        The number of segments, with `segment_ids`.
+    dtype : dtype, optional
+        The dtype to compute in and return.
+    out : ndarray, optional
+        Receives the result.
 
     Returns
     -------
@@ -137,8 +145,16 @@ def segment_logsumexp(
 
     Parameters
     ----------
-    x, indptr, segment_ids, num_segments, dtype, out
-        As for `segment_softmax`.
+    x : array_like
+        Scores of all segments, with one axis.
+    indptr, segment_ids : array_like of int, optional
+        One of them, as for `segment_softmax`.
+    num_segments : int, optional
+        The number of segments, with `segment_ids`.
+    dtype : dtype, optional
+        The dtype to compute in and return.
+    out : ndarray, optional
+        Receives the result.
 
     Returns
     -------
@@ -178,8 +194,12 @@ def segment_softmax_backward(
         The gradient by the result.
     y : array_like
         The result, of the shape of `dy`.
-    indptr, segment_ids, num_segments, out
-        As for `segment_softmax`.
+    indptr, segment_ids : array_like of int, optional
+        One of them, as for `segment_softmax`.
+    num_segments : int, optional
+        The number of segments, with `segment_ids`.
+    out : ndarray, optional
+        Receives the result.
 
     Returns
     -------
@@ -219,8 +239,12 @@ def segment_log_softmax_backward(
         The gradient by the result.
     y : array_like
         The result, of the shape of `dy`.
-    indptr, segment_ids, num_segments, out
-        As for `segment_softmax`.
+    indptr, segment_ids : array_like of int, optional
+        One of them, as for `segment_softmax`.
+    num_segments : int, optional
+        The number of segments, with `segment_ids`.
+    out : ndarray, optional
+        Receives the result.
 
     Returns
     -------
