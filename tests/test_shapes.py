@@ -183,7 +183,7 @@ def test_higher_orders_approach_softmax(isa: str) -> None:
         np.abs(boltzmax.taylor_softmax(x, order=order) - want).max() for order in range(2, 13, 2)
     ]
     assert errors == sorted(errors, reverse=True)
-    assert errors[-1] < 1e-5
+    assert errors[-1] < 1e-4
 
 
 @pytest.mark.parametrize("order", [1, 3, 0, -2, 14])

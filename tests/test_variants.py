@@ -28,7 +28,9 @@ def variant(request: pytest.FixtureRequest) -> Variant:
 
 @np.errstate(under="ignore")
 def scores(shape: Any, dtype: Any, variant: Variant, seed: int = 0) -> Array:
-    return (variant.scale * np.random.default_rng(seed).normal(size=shape)).astype(dtype)
+    x = variant.scale * np.random.default_rng(seed).normal(size=shape)
+    with np.errstate(under="ignore"):
+        return x.astype(dtype)
 
 
 def exact(variant: Variant, x: Array) -> Array:
@@ -188,7 +190,10 @@ def test_gradient_is_the_derivative(isa: str, name: str) -> None:
                 up, down = x.copy(), x.copy()
                 up[:, i] += step
                 down[:, i] -= step
-                difference = variant.function(up, where=keep) - variant.function(down, where=keep)
+                with np.errstate(invalid="ignore"):  # of -inf at masked elements
+                    difference = variant.function(up, where=keep) - variant.function(
+                        down, where=keep
+                    )
                 product = np.where(dy * difference != 0, dy * difference, 0)
                 product = np.nan_to_num(product)
                 want[:, i] = (product if variant.reduces else product.sum(axis=-1)) / (2 * step)

@@ -44,6 +44,20 @@ inline Block<V, W * F64::kLanes / V::kLanes> Rounded(const Block<F64, W>& wide) 
   }
 }
 
+// Adds numbers in double to a sum: compensated, or to that of floats, which has digits to spare.
+template <size_t W>
+inline void AddWide(WideSum<F64>* sum, const Block<F64, W>& b) {
+  AddEach(sum, b);
+}
+template <size_t W>
+inline void AddWide(WideSum<F32>* sum, const Block<F64, W>& b) {
+  BOLTZMAX_UNROLL
+  for (size_t w = 0; w < W; w += 2) {
+    sum->lower = sum->lower + b.part[w];
+    sum->upper = sum->upper + b.part[w + 1];
+  }
+}
+
 // log(x 2^k) for results of type T. Max error 2^-36 for floats, 1.5 ULP of the larger of its two parts, j ln 2 and the
 // logarithm of a number near 1, for doubles; valid for x > 0 and normal. log(1) is 0.
 template <class T, class D>

@@ -119,9 +119,12 @@ inline B GradientOf(const B& dy, const B& p, const B& slope, V total) {
   if constexpr (kLog) return slope * NegMulAdd(p, B(total), dy);
   return p * slope * (dy - B(total));
 }
+// Adds the terms of the total without rounding products of floats: in a row of one element, dy - dy p / p is 0.
 template <bool kLog, class V, class B>
-inline B GradientTerm(const B& x, const B& dy, const B& w) {
-  return WhereCounted<V>(x, kLog ? dy : dy * w);
+inline void AddGradientTerms(WideSum<V>* total, const B& x, const B& dy, const B& w) {
+  const auto counted = InDouble(WhereCounted<V>(x, dy));
+  if constexpr (kLog) return AddWide(total, counted);
+  AddWide(total, counted * InDouble(w));
 }
 
 // `row` is a row of dy, and its `other` one of x.
@@ -136,7 +139,7 @@ inline void GradientRow(const RowOf<S>& row, const RowOptions& options) {
   WideSum<V> products;
   const Sum sum = SumOver<V>(row.n, [&](size_t i, auto lanes) {
     const auto v = x(i, lanes), w = weights(v);
-    AddTrees(&products, GradientTerm<kLog, V>(v, dy(i, lanes), w));
+    AddGradientTerms<kLog>(&products, v, dy(i, lanes), w);
     return w;
   });
   if (!IsUsable(size, sum)) return SoftmaxMapDegenerate(x, row.y, row.n);
@@ -196,7 +199,7 @@ inline void GradientPanel(const Panel<S>& panel, const Panel<S>& dy, const RowOp
   ForEachStripRow(x.n, [&]<size_t U>(size_t i, RowCount<U>) {
     const auto v = x.template Rows<U>(i, 1), w = weights(v);
     AddEach(&total, w);
-    AddEach(&products, GradientTerm<kLog, V>(v, d.template Rows<U>(i, 1), w));
+    AddGradientTerms<kLog>(&products, v, d.template Rows<U>(i, 1), w);
   });
   const auto sum = total.Lanes(), product = products.Lanes();
   const Divisor<V> divisor = Inverse<V>(sum.hi, sum.lo);

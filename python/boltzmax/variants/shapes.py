@@ -144,7 +144,7 @@ def log_taylor_softmax(
 
     Notes
     -----
-    Computed in double precision. Max error 2 units in the last place of the row's largest
+    Computed in double precision. Max error 4 units in the last place of the row's largest
     log-probability.
 
     Examples
@@ -438,7 +438,7 @@ def log_sigsoftmax(
     Notes
     -----
     Computed in double precision, from :math:`\log(e^z \sigma(z)) = z + \min(z, 0) - \log(1 +
-    e^{-|z|})`. Max error 3 units in the last place of the row's largest log-probability.
+    e^{-|z|})`. Max error 4 units in the last place of the row's largest log-probability.
 
     Examples
     --------
