@@ -225,6 +225,7 @@ def gumbel_softmax_backward(
     return np.multiply(dx, factor, out=dx, casting="unsafe")
 
 
+@quietly
 def gumbel_max(
     logits: ArrayLike,
     axis: int = -1,
@@ -296,6 +297,7 @@ def gumbel_max(
     return ids.reshape(rows.shape if n is None else (*rows.shape, draws))[()]
 
 
+@quietly
 def gumbel_topk(
     logits: ArrayLike,
     k: int,
