@@ -40,7 +40,7 @@ def _sums(p: Array, score: Array, reference: Array, alpha: float) -> Doubles:
     weight = p[row, column].astype(np.float64)
     distance = score[row, column].astype(np.float64) - reference[row]
     terms = weight * (distance + _information(weight, alpha))
-    return np.bincount(row, terms, minlength=len(p))
+    return np.bincount(row, terms, minlength=len(p)).astype(np.float64)
 
 
 def _block_losses(rows: Rows, alpha: float, gradient: Array | None) -> Doubles:
