@@ -123,7 +123,9 @@ def exact_entmax(x: Array, alpha: float) -> Array:
     while last - first > 1:
         middle = (first + last) // 2
         first, last = (middle, last) if excess(distinct[middle], 0 * b) < 0 else (first, middle)
-    least, low, high = distinct[first], 0 * b, 0 * b + 1
+    least = distinct[first]
+    low: Any = 0 * b
+    high: Any = 0 * b + 1
     for _ in range(90):
         middle = (low + high) / 2
         low, high = (middle, high) if excess(least, middle) < 0 else (low, middle)
@@ -138,7 +140,7 @@ def _sparsemax(x: Array) -> Array:
     counts = np.arange(1, len(values) + 1)
     thresholds = (np.cumsum(values) - 1) / counts
     size = counts[values > thresholds][-1]
-    return np.maximum(x - x.max() - thresholds[size - 1], 0)
+    return np.asarray(np.maximum(x - x.max() - thresholds[size - 1], 0))
 
 
 def _entmax15(x: Array) -> Array:
@@ -149,7 +151,7 @@ def _entmax15(x: Array) -> Array:
     spread = np.cumsum(values**2) / counts - mean**2
     thresholds = mean - np.sqrt(np.maximum((1 - counts * spread) / counts, 0))
     size = counts[thresholds <= values][-1]
-    return np.maximum((x - x.max()) / 2 - thresholds[size - 1], 0) ** 2
+    return np.asarray(np.maximum((x - x.max()) / 2 - thresholds[size - 1], 0) ** 2)
 
 
 def _of_result(backward: Callable[..., Any], dy: Array, x: Array, y: Array, **options: Any) -> Any:

@@ -89,8 +89,8 @@ inline bool AnyFrom(const Block<V, U>& x, V bound) {
 #endif
 }
 
-// Collects the elements of a row that are not below the bound, and writes zeros to y meanwhile. Stops when there are more
-// than `most`.
+// Collects the elements of a row that are not below the bound, and writes zeros to y meanwhile. Stops when there are
+// more than `most`.
 template <class T, class Src, class S, class V = typename Src::V>
 inline void Collect(const Src& x, size_t n, V bound, S* y, Candidates<T>* candidates) {
   constexpr size_t kVectors = 4, kStep = kVectors * V::kLanes;

@@ -6,8 +6,8 @@
 namespace boltzmax::kernels {
 namespace {
 
-// log(w), where u is w - 1, perhaps with more digits. Max relative error 2^-52 for T = double, 2^-36 for float; valid for
-// normal w > 0. Near 1 it is log1p(u), so that a tiny u keeps its digits.
+// log(w), where u is w - 1, perhaps with more digits. Max relative error 2^-52 for T = double, 2^-36 for float, valid
+// for normal w > 0. Near 1 it is log1p(u), so that a tiny u keeps its digits.
 template <class T, class D>
 inline D LogOf(const D& w, const D& u) {
   using C = ExpConstants<double>;

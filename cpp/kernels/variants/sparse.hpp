@@ -1,8 +1,9 @@
 // sparsemax, entmax15 and alpha-entmax: probabilities that are zero but for the largest elements of a row.
 //
-// A row is read for its maximum and for the largest elements of some groups, whose threshold bounds the support; once more
-// for the few elements above that bound; and then only these are worked on. Where they are not few, as in rows of
-// nearly equal numbers, the whole row is.
+// A row is read for its maximum and for the largest elements of some groups, whose threshold bounds the support; once
+// more for the few elements above that bound; and then only these are worked on. Where they are not few, as in rows of
+// nearly equal numbers, the whole row is. (Goncalves, Treviso & Martins, "AdaSplash", ICML 2025, also bracket the
+// threshold first; Condat, Math. Program. 158, 2016, compares methods without sorting.)
 #pragma once
 
 #include "candidates.hpp"

@@ -1,4 +1,5 @@
-// Gradients of sparse maps, from the gradient dy of the result y. With s = y^(2 - alpha) on the support and 0 elsewhere,
+// Gradients of sparse maps, from the gradient dy of the result y. With s = y^(2 - alpha) on the support and 0
+// elsewhere,
 //
 //     dx = s (dy - sum(s dy) / sum(s))
 //
@@ -78,24 +79,26 @@ inline void SparseGradientRow(const RowOf<S>& row, Slope slope) {
   });
 }
 
-// A panel of dy, and one of y: a lane is a row.
+// A panel of dy, and one of y: a lane is a row. In double precision, since dy - mean is small where one probability is
+// nearly one.
 template <class S, class Slope>
 inline void SparseGradientPanel(const Panel<S>& dy, const Panel<S>& y, Slope slope) {
   using V = VecOf<S>;
   using T = Compute<S>;
+  using D = Wide<V>;
   Columns<T> g, s;
   LoadTransposed(dy, g.at);
   LoadTransposed(y, s.at);
-  Wide<V> products = Const(0), weights = Const(0);
+  D products = Const(0), weights = Const(0);
   for (size_t at = 0; at < dy.n * V::kLanes; at += V::kLanes) {
     const V weight = slope(Load(s.at + at));
     Store(s.at + at, weight);
-    products = products + Promote(weight * Load(g.at + at));
+    products = MulAdd(Promote(weight), Promote(Load(g.at + at)), products);
     weights = weights + Promote(weight);
   }
-  const V mean = Demote(MeanOf(products, weights));
+  const D mean = MeanOf(products, weights);
   for (size_t at = 0; at < dy.n * V::kLanes; at += V::kLanes) {
-    Store(g.at + at, Load(s.at + at) * (Load(g.at + at) - mean));
+    Store(g.at + at, Load(s.at + at) * Demote(D(Promote(Load(g.at + at)) - mean)));
   }
   StoreTransposed(g.at, dy);
 }

@@ -13,8 +13,8 @@ inline F64 Sqrt(F64 v) { return {_mm512_sqrt_pd(v.raw)}; }
 inline F32 Sqrt(F32 v) { return {_mm256_sqrt_ps(v.raw)}; }
 inline F64 Sqrt(F64 v) { return {_mm256_sqrt_pd(v.raw)}; }
 #else
-// Halving the bits of a number, exponent and all, about halves its logarithm. The constant turns that into an estimate of
-// 1 / sqrt(v) within 3.5%, whose digits each Newton step doubles (Lomont, "Fast inverse square root", 2003).
+// Halving the bits of a number, exponent and all, about halves its logarithm. The constant turns that into an estimate
+// of 1 / sqrt(v) within 3.5%, whose digits each Newton step doubles (Lomont, "Fast inverse square root", 2003).
 template <class V, class Bits>
 inline V NewtonSqrt(V v, Bits magic) {
   Bits bits[V::kLanes];

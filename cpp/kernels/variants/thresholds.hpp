@@ -129,8 +129,8 @@ class PowerThreshold {
 
 // ---- any alpha from 1 to 2 ----
 
-// p = q ratio with ratio = (1 + u)^(1/b) and u = s / q^b, in double precision; D is a vector or a block of doubles, with
-// the parameters of a row in all lanes, or of a row in each.
+// p = q ratio with ratio = (1 + u)^(1/b) and u = s / q^b, in double precision; D is a vector or a block of doubles,
+// with the parameters of a row in all lanes, or of a row in each.
 template <class T, class D>
 struct EntmaxRatio {
   D max, floor, inverse_b, scale;

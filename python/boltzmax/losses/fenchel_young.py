@@ -40,7 +40,7 @@ def _sums(p: Array, score: Array, reference: Array, alpha: float) -> Doubles:
     weight = p[row, column].astype(np.float64)
     distance = score[row, column].astype(np.float64) - reference[row]
     terms = weight * (distance + _information(weight, alpha))
-    return np.bincount(row, terms, minlength=len(p))
+    return np.bincount(row, terms, minlength=len(p)).astype(np.float64)
 
 
 def _block_losses(rows: Rows, alpha: float, gradient: Array | None) -> Doubles:
@@ -238,7 +238,7 @@ def entmax15_loss(
     --------
     >>> import boltzmax
     >>> round(float(boltzmax.entmax15_loss([[2.0, 0.0], [0.0, 0.5]], [0, 0])), 6)
-    0.365479
+    0.342186
     """
     options = RowOptions(None, ignore_index, reduction, sample_weight, axis, empty)
     return _evaluate(1.5, logits, target, options)
@@ -339,7 +339,7 @@ def entmax_loss(
     --------
     >>> import boltzmax
     >>> round(float(boltzmax.entmax_loss([[2.0, 0.0], [0.0, 0.5]], [0, 0], alpha=1.2)), 6)
-    0.457634
+    0.430533
     """
     options = RowOptions(None, ignore_index, reduction, sample_weight, axis, empty)
     return _evaluate(alpha, logits, target, options)
