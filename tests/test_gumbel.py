@@ -25,14 +25,15 @@ LENGTHS = (*range(1, 42), 63, 64, 65, 127, 128, 129, 257, 1000, 4097)
 def noise(
     rows: int, n: int, dtype: Any, first_row: int = 0, kind: int = 0, key: int = KEY
 ) -> Array:
-    out = np.empty((rows, n), dtype)
+    out = boltzmax.softmax(np.zeros((rows, n), dtype))  # which registers bfloat16
     _core.run_function("noise", out.copy(), None, out, 1, None, None, key=key, count=kind,
                        first_row=first_row)  # fmt: skip
     return out
 
 
 def scores(shape: Any, dtype: Any = np.float32, seed: int = 0, scale: float = 1.0) -> Array:
-    return (scale * np.random.default_rng(seed).normal(size=shape)).astype(dtype)
+    with np.errstate(under="ignore"):
+        return (scale * np.random.default_rng(seed).normal(size=shape)).astype(dtype)
 
 
 def softmax(x: Array) -> Array:
@@ -76,7 +77,7 @@ def test_noise_in_the_tails(isa: str) -> None:
     assert 80 < tails.sum() < 220
     assert (s[tails] * 2.0**32 % 1 != 0.5).all()
     want = gumbel(KEY, 3, n)
-    for dtype, limit in ((np.float64, 2.0**-51), (np.float32, 2.0**-22)):
+    for dtype, limit in ((np.float64, 2.0**-51), (np.float32, 2.0**-21)):
         got = noise(1, n, dtype, 3)[0]
         error = np.abs(got - want) / np.maximum(1, np.abs(want))
         assert error.max() <= limit
@@ -91,7 +92,7 @@ def test_smallest_and_largest_variates() -> None:
 def test_noise_in_every_dtype(isa: str, dtype: np.dtype[Any]) -> None:
     got = noise(3, 5000, dtype).astype(np.longdouble)
     want = np.stack([gumbel(KEY, r, 5000) for r in range(3)])
-    limit = {"float64": 2.0**-51, "float32": 2.0**-22}.get(dtype.name, 0.51 * EPS[dtype.name])
+    limit = {"float64": 2.0**-51, "float32": 2.0**-21}.get(dtype.name, 0.51 * EPS[dtype.name])
     assert (np.abs(got - want) / np.maximum(1, np.abs(want))).max() <= limit
 
 
@@ -396,7 +397,7 @@ def test_the_first_class_of_tiny_probability_is_reachable() -> None:
 
 
 def test_many_classes() -> None:
-    """2^22 equal classes: their ids are uniform (2^26 in benchmarks/draws.py)."""
+    """2^22 equal classes: their ids are uniform (2^26 in benchmarks/bench_draws.py)."""
     stats = pytest.importorskip("scipy.stats")
     ids = boltzmax.gumbel_max(np.zeros(2**22, np.float32), n=20_000, rng=6)
     assert stats.kstest(ids / 2.0**22, "uniform").pvalue > 0.01
@@ -457,7 +458,7 @@ def test_keys_are_scores_with_noise(isa: str, dtype: Any) -> None:
                     finite = exact[order] > -np.inf
                     assert (ids[r] == np.where(finite, order, -1)).all()
                     np.testing.assert_allclose(
-                        keys[r], exact[order].astype(float), rtol=4e-15, atol=4e-15
+                        keys[r], exact[order].astype(float), rtol=1e-14, atol=2e-14
                     )
 
 

@@ -251,9 +251,11 @@ class TopKeys {
   // About k bounds exceed this.
   double FirstBound(size_t n) {
     if (p_.draws >= n) return -kInfinity;
-    maxima_.assign(kGroups, 0.0);
-    maxima_.resize(bounds_kernels_.group_maxima(RowOfBounds(n), maxima_.data()));
-    if (p_.draws > maxima_.size() / 2) maxima_.assign(bounds_.begin(), bounds_.begin() + static_cast<ptrdiff_t>(n));
+    // The maxima of groups of elements are few; in a short row, or for a large k, all bounds take their place.
+    maxima_.resize(kGroups);
+    const size_t groups = n < 4 * kGroups ? 0 : bounds_kernels_.group_maxima(RowOfBounds(n), maxima_.data());
+    maxima_.resize(groups);
+    if (p_.draws > groups / 2) maxima_.assign(bounds_.begin(), bounds_.begin() + static_cast<ptrdiff_t>(n));
     const auto last = maxima_.begin() + static_cast<ptrdiff_t>(p_.draws - 1);
     std::nth_element(maxima_.begin(), last, maxima_.end(), std::greater<>());
     return std::nextafter(static_cast<float>(*last), -std::numeric_limits<float>::infinity());

@@ -1,6 +1,7 @@
 // Integers in the lanes of vectors: Lanes64, as many as Vec<double> has, and Bits32, as many as Vec<float> has.
 //
-//   SetLanes(x)  LoadLanes64(p)          64-bit lanes
+//   SetLanes(x)  LoadLanes64(p)  a + b   64-bit lanes
+//   SetHalves(x)                         x in both halves of every lane
 //   Product(a, b)                        products of the lower halves
 //   UpperHalf(a)                         shifted down by 32 bits
 //   Xor(a, b, c)
@@ -31,7 +32,9 @@ struct Bits32 {
   __m512i raw;
 };
 inline Lanes64 SetLanes(uint64_t x) { return {_mm512_set1_epi64(static_cast<long long>(x))}; }
+inline Lanes64 SetHalves(uint32_t x) { return {_mm512_set1_epi32(static_cast<int>(x))}; }
 inline Lanes64 LoadLanes64(const uint64_t* p) { return {_mm512_loadu_si512(p)}; }
+inline Lanes64 operator+(Lanes64 a, Lanes64 b) { return {_mm512_add_epi64(a.raw, b.raw)}; }
 inline Lanes64 Product(Lanes64 a, Lanes64 b) { return {_mm512_mul_epu32(a.raw, b.raw)}; }
 inline Lanes64 UpperHalf(Lanes64 a) { return {_mm512_srli_epi64(a.raw, 32)}; }
 inline Lanes64 Xor(Lanes64 a, Lanes64 b, Lanes64 c) { return {_mm512_ternarylogic_epi64(a.raw, b.raw, c.raw, 0x96)}; }
@@ -67,7 +70,9 @@ struct Bits32 {
   __m256i raw;
 };
 inline Lanes64 SetLanes(uint64_t x) { return {_mm256_set1_epi64x(static_cast<long long>(x))}; }
+inline Lanes64 SetHalves(uint32_t x) { return {_mm256_set1_epi32(static_cast<int>(x))}; }
 inline Lanes64 LoadLanes64(const uint64_t* p) { return {_mm256_loadu_si256(reinterpret_cast<const __m256i*>(p))}; }
+inline Lanes64 operator+(Lanes64 a, Lanes64 b) { return {_mm256_add_epi64(a.raw, b.raw)}; }
 inline Lanes64 Product(Lanes64 a, Lanes64 b) { return {_mm256_mul_epu32(a.raw, b.raw)}; }
 inline Lanes64 UpperHalf(Lanes64 a) { return {_mm256_srli_epi64(a.raw, 32)}; }
 inline Lanes64 Xor(Lanes64 a, Lanes64 b, Lanes64 c) {
@@ -110,7 +115,9 @@ struct Bits32 {
   RawLanes32 raw;
 };
 inline Lanes64 SetLanes(uint64_t x) { return {RawLanes64{x, x}}; }
+inline Lanes64 SetHalves(uint32_t x) { return SetLanes(static_cast<uint64_t>(x) << 32 | x); }
 inline Lanes64 LoadLanes64(const uint64_t* p) { return {RawLanes64{p[0], p[1]}}; }
+inline Lanes64 operator+(Lanes64 a, Lanes64 b) { return {a.raw + b.raw}; }
 inline Lanes64 Product(Lanes64 a, Lanes64 b) { return {(a.raw & 0xffffffffu) * (b.raw & 0xffffffffu)}; }
 inline Lanes64 UpperHalf(Lanes64 a) { return {a.raw >> 32}; }
 inline Lanes64 Xor(Lanes64 a, Lanes64 b, Lanes64 c) { return {a.raw ^ b.raw ^ c.raw}; }

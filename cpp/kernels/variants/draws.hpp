@@ -87,8 +87,8 @@ BOLTZMAX_KERNEL void DrawShortRows(const ShortDraws<T>& call, const PhiloxKey& k
   ForEachPanel<T>(batch, [&](const Panel<T>& panel, const StripTemperature<V>& t) {
     Columns<T> columns, terms;
     LoadTransposed(panel, columns.at);
-    uint32_t words[4 * F32::kLanes];
-    T share[F32::kLanes];
+    alignas(64) uint32_t words[4 * F32::kLanes];
+    alignas(64) T share[F32::kLanes];
     WordsOfRows(key, call.first_row + first, Purpose::kDraw, 0, words);
     for (size_t j = 0; j < F32::kLanes; j += V::kLanes) {
       // The upper word of the element's number: words 2 and 3 of the block.
@@ -175,12 +175,13 @@ template <class T>
 BOLTZMAX_KERNEL void KeyBounds(const T* x, size_t n, T max, double temperature, const PhiloxKey& key, uint64_t row,
                                size_t element, float* bounds) {
   const double scale = 1.4426950408889634 / temperature;
-  for (size_t i = 0; i < n; i += kRowWords) {
-    uint32_t words[kRowWords];
-    WordsOfRow(key, row, element + i, words);
-    for (size_t j = 0; j < kRowWords && i + j < n; j += F32::kLanes) {
-      const size_t count = n - i - j < F32::kLanes ? n - i - j : F32::kLanes;
-      StoreN(bounds + i + j, Distances(x + i + j, count, max, scale) - LogOfWord(words + j), count);
+  for (size_t first = 0; first < n; first += kNoisePiece) {
+    const size_t piece = n - first < kNoisePiece ? n - first : kNoisePiece;
+    alignas(64) uint32_t words[kNoisePiece];
+    for (size_t i = 0; i < piece; i += kRowWords) WordsOfRow(key, row, element + first + i, words + i);
+    for (size_t i = 0; i < piece; i += F32::kLanes) {
+      const size_t count = piece - i < F32::kLanes ? piece - i : F32::kLanes;
+      StoreN(bounds + first + i, Distances(x + first + i, count, max, scale) - LogOfWord(words + i), count);
     }
   }
 }

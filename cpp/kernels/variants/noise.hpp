@@ -54,9 +54,11 @@ BOLTZMAX_KERNEL inline void GumbelSoftmaxRow(const RowOf<S>& row, const PhiloxKe
   using V = VecOf<S>;
   using T = Compute<S>;
   const V max = Set<V>(MaxOver<V>(row.n, row.x)), lowest = Set<V>(Source<S>::kLowest);
-  const NoiseOfRow<T, Kind> noise = {key, row.number};
-  MapTo<V>(z, row.n, false, [&](size_t i, auto lanes) {
-    return row.x.Keep(i, lanes, (row.x(i, lanes) - max) + noise(i, lanes), lowest);
+  ForEachNoisePiece<T, Kind>(key, row.number, row.n, [&](size_t first, size_t n, const T* piece) {
+    MapTo<V>(z + first, n, false, [&](size_t i, auto lanes) {
+      const auto x = row.x(first + i, lanes);
+      return row.x.Keep(first + i, lanes, (x - max) + LoadLanes<V>(piece + i, lanes, T(0)), lowest);
+    });
   });
   const Source<T, kCoarseWillDo<S>> perturbed = {z, row.x.mask};
   if (hard) return OneHotRow(perturbed, row.y, row.n);
@@ -133,12 +135,15 @@ void GumbelSoftmax(const RowCall& call) {
 // The noise itself, for every element of x; x is not read.
 template <class S>
 void Noise(const RowCall& call) {
+  using T = Compute<S>;
   const PhiloxKey key = MakePhiloxKey(call.options.key);
   WithNoise(call.options, [&]<class Kind>(Kind) {
     for (size_t r = 0; r < call.batch.rows; ++r) {
       const RowOf<S> row = RowAt<S>(call, r);
-      const NoiseOfRow<Compute<S>, Kind> noise = {key, row.number};
-      MapTo<VecOf<S>>(row.y, row.n, false, [&](size_t i, auto lanes) { return noise(i, lanes); });
+      ForEachNoisePiece<T, Kind>(key, row.number, row.n, [&](size_t first, size_t n, const T* piece) {
+        MapTo<VecOf<S>>(row.y + first, n, false,
+                        [&](size_t i, auto lanes) { return LoadLanes<VecOf<S>>(piece + i, lanes, T(0)); });
+      });
     }
   });
 }

@@ -47,34 +47,39 @@ inline void Uniforms(const PhiloxKey& key, const uint32_t* words, typename V::Sc
   if (Any(Lt(Set<V>(T(-kTail)), nearest))) RefineTails(key, words, s, n, find);
 }
 
-// noise(i, lanes) is the noise of the elements of a row from i on, a multiple of four.
+// The noise of n elements of a row from the first on, a multiple of four; writes up to the next multiple of kRowWords.
+// Each step runs over the whole piece: it is a long chain of instructions, and the processor overlaps those of
+// neighbouring elements.
+inline constexpr size_t kNoisePiece = 512;
 template <class T, class Kind>
-struct NoiseOfRow {
+BOLTZMAX_KERNEL inline void FillNoise(const PhiloxKey& key, uint64_t row, size_t first, size_t n, T* noise) {
   using V = Vec<T>;
-  const PhiloxKey& key;
-  uint64_t row;
-
-  template <class Lanes>
-  Block<V, Lanes::kVectors> operator()(size_t i, Lanes) const {
-    constexpr size_t kCount = Lanes::kVectors * V::kLanes;
-    constexpr size_t kWords = (kCount + kRowWords - 1) / kRowWords * kRowWords;
-    uint32_t words[kWords];
-    T s[kCount];
-    for (size_t j = 0; j < kWords; j += kRowWords) WordsOfRow(key, row, i + j, words + j);
-    Uniforms<V>(key, words, s, kCount, [&](size_t j) { return ElementOfRow{row, i + j}; });
-    Block<V, Lanes::kVectors> noise;
-    for (size_t u = 0; u < Lanes::kVectors; ++u) noise.part[u] = Kind::Of(Load(s + u * V::kLanes));
-    return noise;
+  alignas(64) uint32_t words[kNoisePiece];
+  for (size_t j = 0; j < n; j += kRowWords) WordsOfRow(key, row, first + j, words + j);
+  for (size_t j = 0; j < n; j += kRowWords) {
+    Uniforms<V>(key, words + j, noise + j, kRowWords, [&](size_t w) { return ElementOfRow{row, first + j + w}; });
   }
-};
+  for (size_t j = 0; j < n; j += V::kLanes) Store(noise + j, Kind::Of(Load(noise + j)));
+}
+
+// Calls f(first, n, noise) for the pieces of a row.
+template <class T, class Kind, class F>
+inline void ForEachNoisePiece(const PhiloxKey& key, uint64_t row, size_t row_length, F f) {
+  alignas(64) T noise[kNoisePiece];
+  for (size_t first = 0; first < row_length; first += kNoisePiece) {
+    const size_t n = row_length - first < kNoisePiece ? row_length - first : kNoisePiece;
+    FillNoise<T, Kind>(key, row, first, n, noise);
+    f(first, n, noise);
+  }
+}
 
 // The noise of n elements of neighbouring rows, a row to a lane: that of element i goes to columns[i * kLanes].
 template <class T, class Kind>
-inline void NoiseOfRows(const PhiloxKey& key, uint64_t first, size_t n, T* columns) {
+BOLTZMAX_KERNEL inline void NoiseOfRows(const PhiloxKey& key, uint64_t first, size_t n, T* columns) {
   using V = Vec<T>;
   for (size_t i = 0; i < n; i += 4) {
-    uint32_t words[4 * F32::kLanes];
-    T s[F32::kLanes];
+    alignas(64) uint32_t words[4 * F32::kLanes];
+    alignas(64) T s[F32::kLanes];
     WordsOfRows(key, first, Purpose::kNoise, i / 4, words);
     for (size_t w = 0; w < 4 && i + w < n; ++w) {
       Uniforms<V>(key, words + w * F32::kLanes, s, V::kLanes, [&](size_t j) { return ElementOfRow{first + j, i + w}; });

@@ -108,7 +108,7 @@ def gumbel_softmax(
     Notes
     -----
     The noise is g = -log(-log(1 - w)) for a uniform w from Philox4x32-10 [3]_, whose spacing is at
-    most 2^-20 of w itself: g is from -3.81 to 45.06. In float32 its error is at most 2^-22
+    most 2^-20 of w itself: g is from -3.81 to 45.06. In float32 its error is at most 2^-21
     max(1, abs(g)), and the perturbed scores, (logits - max) + g, are rounded once more; so their
     largest elements are the same on every instruction set unless two are closer than that.
 
