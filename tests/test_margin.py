@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import warnings
 from collections.abc import Callable
 from typing import Any
 
@@ -342,6 +343,7 @@ def test_pytorch_metric_learning_agrees() -> None:
     """Losses with one margin, several centres, and a multiple of the angle."""
     torch = pytest.importorskip("torch")
     losses = pytest.importorskip("pytorch_metric_learning.losses")
+    warnings.simplefilter("ignore")  # those of the other package
     x, y = normal(N, D), classes(N)
 
     def check(loss: Any, logits: Callable[[Array], Array]) -> None:
