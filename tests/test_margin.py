@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import warnings
 from collections.abc import Callable
 from typing import Any
 
@@ -10,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
+import boltzmax
 from boltzmax.margin import (
     MarginSoftmax,
     additive_margin,
@@ -335,3 +337,38 @@ def test_torch_agrees() -> None:
     np.testing.assert_allclose(cosine_logits(x, c, scale=9), logits.detach().numpy(), atol=1e-13)
     for got, want in zip(cosine_logits_backward(d, x, c, scale=9), given, strict=True):
         np.testing.assert_allclose(got, want.grad.numpy(), atol=1e-13)
+
+
+def test_pytorch_metric_learning_agrees() -> None:
+    """Losses with one margin, several centres, and a multiple of the angle."""
+    torch = pytest.importorskip("torch")
+    losses = pytest.importorskip("pytorch_metric_learning.losses")
+    warnings.simplefilter("ignore")  # those of the other package
+    x, y = normal(N, D), classes(N)
+
+    def check(loss: Any, logits: Callable[[Array], Array]) -> None:
+        weights = loss.fc if hasattr(loss, "fc") else loss.W
+        with torch.no_grad():
+            want = loss.double()(torch.tensor(x), torch.tensor(y)).item()
+        got = boltzmax.cross_entropy(logits(weights.detach().double().numpy().T), y)
+        assert got == pytest.approx(want, rel=1e-10)
+
+    def of_centers(centers: Array, **options: Any) -> Array:
+        return subcenter_cosine(x, centers.reshape(V, C, D), **options)
+
+    half = np.deg2rad(28.6)  # their margin is in degrees
+    lengths_of_x = np.linalg.norm(x, axis=1, keepdims=True)
+    check(losses.ArcFaceLoss(V, D), lambda w: arc_margin(cosine_logits(x, w), y, half))
+    check(losses.CosFaceLoss(V, D, scale=30), lambda w: additive_margin(cosine_logits(x, w), y))
+    check(
+        losses.SphereFaceLoss(V, D, margin=4, scale=1),
+        lambda w: lengths_of_x * sphere_margin(cosine_logits(x, w), y, scale=1),
+    )
+    check(
+        losses.SubCenterArcFaceLoss(num_classes=V, embedding_size=D, sub_centers=C),
+        lambda w: arc_margin(of_centers(w), y, half),
+    )
+    check(
+        losses.SoftTripleLoss(num_classes=V, embedding_size=D, centers_per_class=C),
+        lambda w: additive_margin(of_centers(w, pooling="soft"), y, 0.01, 20),
+    )

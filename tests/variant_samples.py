@@ -218,7 +218,7 @@ VARIANTS: dict[str, Variant] = {
     "log_taylor_softmax": _shape("log_taylor_softmax", _taylor, 4.0, order=2),
     "log_taylor_softmax:8": _shape("log_taylor_softmax", _taylor, 4.0, 4.0, order=8),
     "sigsoftmax": _shape("sigsoftmax", _sigsoftmax, 4.0),
-    "sigsoftmax:cold": _shape("sigsoftmax", _sigsoftmax, 4.0, temperature=0.3),
+    "sigsoftmax:cool": _shape("sigsoftmax", _sigsoftmax, 4.0, temperature=0.7),
     "log_sigsoftmax": _shape("log_sigsoftmax", _sigsoftmax, 4.0, 3.0),
     "log_sigsoftmax:warm": _shape("log_sigsoftmax", _sigsoftmax, 4.0, temperature=2.0),
     "sparsemax": Variant(

@@ -67,7 +67,7 @@ inline V InversePowers(V x) {
 template <class T>
 struct TaylorLogRatio {
   F64 center[kMostFactors], radius[kMostFactors];
-  size_t factors;
+  size_t factors = 0;
   F64 log_sum, exponent;  // of the weights without their scale: log(sum) = log_sum + exponent * ln 2
 
   template <class B>
@@ -76,18 +76,28 @@ struct TaylorLogRatio {
     B product = one, k = zero - B(exponent);
     auto is_zero = Eq(x, B(Lowest<F64>()));
     for (size_t j = 0; j < factors; ++j) {
-      // Squares of numbers beyond 2^400, or of those below 2^-400 if nothing is added, might leave the range.
-      const B d = x - B(center[j]), size = Max(zero - d, d);
-      const auto is_large = Lt(B(Const(0x1p400)), size), is_small = Lt(size + B(radius[j]), B(Const(0x1p-400)));
-      const B scale = IfThenElse(is_large, B(Const(0x1p-600)), IfThenElse(is_small, B(Const(0x1p600)), one));
-      const B u = d * scale, v = B(radius[j]) * scale, square = MulAdd(u, u, v * v);
+      const B d = x - B(center[j]);
+      const B square = SumOfSquares(d, B(radius[j]), &k);
       is_zero = Eq(IfThenElse(is_zero, zero, square), zero);
       B mantissa;
       k = k + SplitExponent(IfThenElse(is_zero, one, square), &mantissa);
-      k = k + IfThenElse(is_large, B(Const(1200)), IfThenElse(is_small, B(Const(-1200)), zero));
       product = product * mantissa;
     }
     return IfThenElse(is_zero, B(Lowest<F64>()), LogOf<T>(product, k) - B(log_sum));
+  }
+
+ private:
+  // (d^2 + r^2) / 2^k, where k is added to *exponent. Squares of numbers beyond 2^400, or of those below 2^-400 if nothing
+  // is added, might leave the range; those of floats do not.
+  template <class B>
+  static B SumOfSquares(const B& d, const B& r, B* exponent) {
+    if constexpr (sizeof(T) == sizeof(float)) return MulAdd(d, d, r * r);
+    const B zero = Const(0), one = Const(1), size = Max(zero - d, d);
+    const auto is_large = Lt(B(Const(0x1p400)), size), is_small = Lt(size + r, B(Const(0x1p-400)));
+    const B scale = IfThenElse(is_large, B(Const(0x1p-600)), IfThenElse(is_small, B(Const(0x1p600)), one));
+    *exponent = *exponent + IfThenElse(is_large, B(Const(1200)), IfThenElse(is_small, B(Const(-1200)), zero));
+    const B u = d * scale, v = r * scale;
+    return MulAdd(u, u, v * v);
   }
 };
 

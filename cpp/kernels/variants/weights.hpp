@@ -94,8 +94,9 @@ inline void LogMapRow(const RowOf<S>& row, const RowOptions& options) {
   Weights<Sums> weights(options, MakeTemperature<Sums>(row.temperature));
   const auto size = MaxOver<V>(row.n, [&](size_t i, auto lanes) { return Weights<V>::Size(row.x(i, lanes)); });
   weights.Fit(Set<Sums>(static_cast<T>(size)));
-  WideSum<Sums> total;
-  ForEachBlock<V, 2>(row.n, [&](size_t i, auto lanes) { AddEach(&total, weights(As<Sums>(row.x(i, lanes)))); });
+  WideSum<V> total;
+  ForEachBlock<V, 2>(row.n,
+                     [&](size_t i, auto lanes) { AddWide(&total, InDouble(weights(As<Sums>(row.x(i, lanes))))); });
   const Sum sum = total.Total();
   if (!IsUsable(static_cast<double>(size), sum)) {
     return LogSoftmaxMapDegenerate(row.x, row.y, row.n, size < 0 || AnyNan(row.x, row.n));
