@@ -397,7 +397,7 @@ def test_the_first_class_of_tiny_probability_is_reachable() -> None:
 
 
 def test_many_classes() -> None:
-    """2^22 equal classes: their ids are uniform (2^26 in benchmarks/bench_draws.py)."""
+    """2^22 equal classes: their ids are uniform (2^26 in benchmarks/many_draws.py)."""
     stats = pytest.importorskip("scipy.stats")
     ids = boltzmax.gumbel_max(np.zeros(2**22, np.float32), n=20_000, rng=6)
     assert stats.kstest(ids / 2.0**22, "uniform").pvalue > 0.01

@@ -4,7 +4,7 @@ Text, one character at a time, with Gumbel noise
 
 A small network learns to guess the next character of Python's help texts, then writes. To draw from
 a softmax it needs no probabilities: the index of the largest logit plus Gumbel noise has exactly
-that distribution.
+that distribution. A nucleus keeps improbable characters out.
 """
 
 # %%
@@ -74,20 +74,31 @@ for i in range(STEPS):
 print(f"perplexity {np.exp(np.mean(losses[-100:])):.1f}, {len(alphabet)} at the start")
 
 # %%
-# At a temperature of T the noise is T times as large; at 0 there is none, and the text repeats
-# itself. All texts begin with the same words.
+# :func:`boltzmax.gumbel_max` draws from the softmax of the logits over a temperature; at 0 it takes
+# the largest, and the text repeats itself. Nucleus sampling draws from the fewest characters that
+# have 90 % of the probability, so that no improbable one derails a word: the others get -inf.
 
 
-def write(temperature, length=110, start="the value of an "):
+def nucleus(logits, share):
+    order = np.argsort(-logits)
+    before = np.cumsum(boltzmax.softmax(logits[order])) - boltzmax.softmax(logits[order])
+    kept = logits.copy()
+    kept[order[before >= share]] = -np.inf
+    return kept
+
+
+def write(temperature, share=1.0, length=110, start="the value of an "):
     written = [number[c] for c in start]
-    for _ in range(length):
+    for i in range(length):
         logits = forward(np.array([written[-CONTEXT:]]))[2][0]
-        written.append(int(np.argmax(logits + temperature * rng.gumbel(size=logits.shape))))
+        kept = nucleus(logits, share) if share < 1 else logits
+        written.append(int(boltzmax.gumbel_max(kept, temperature=temperature, rng=1, first_row=i)))
     return "".join(alphabet[i] for i in written)
 
 
 for temperature in (0.0, 0.5, 1.0):
-    print(f"T = {temperature}:  {write(temperature)}")
+    print(f"T = {temperature}:           {write(temperature)}")
+print(f"T = 1.0, nucleus:  {write(1.0, share=0.9)}")
 
 # %%
 # A check of the noise: 20,000 draws after the same context, compared with the softmax.
@@ -95,7 +106,7 @@ context = np.array([[number[c] for c in "statemen"[-CONTEXT:]], [number[c] for c
 logits = forward(context)[2]
 figure, axes = plt.subplots(2, 1, figsize=(8, 5), layout="constrained")
 for axis, row, before in zip(axes, logits, ("statemen", "functio "), strict=True):
-    drawn = np.argmax(row + rng.gumbel(size=(20_000, len(row))), axis=1)
+    drawn = boltzmax.gumbel_max(row, n=20_000, rng=2)
     share = np.bincount(drawn, minlength=len(row)) / len(drawn)
     top = row.argsort()[::-1][:12]
     axis.bar(np.arange(12) - 0.2, boltzmax.softmax(row)[top], 0.4, label="softmax")
