@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import ast
+import importlib.util
 import pkgutil
 import re
 from pathlib import Path
@@ -19,7 +20,8 @@ VARIANTS = list(pkgutil.iter_modules(boltzmax.variants.__path__))
 
 def of_module(module: str) -> list[str]:
     """Return the public names that a module of the package defines."""
-    file = Path(boltzmax.__path__[0]).joinpath(*module.split(".")).with_suffix(".py")
+    spec = importlib.util.find_spec(f"boltzmax.{module}")
+    file = Path(str(spec.origin if spec else None))
     defined = {
         node.name
         for node in ast.parse(file.read_text(encoding="utf-8")).body
