@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+Array = npt.NDArray[Any]
 Words = npt.NDArray[np.uint64]
 Long = npt.NDArray[np.longdouble]
 
@@ -50,3 +51,13 @@ def gumbel_of(s: Long) -> Long:
 def gumbel(key: int, row: int, n: int) -> Long:
     """Return the Gumbel noise of n elements of a row."""
     return gumbel_of(signed_uniforms(key, row, n))
+
+
+def scores(shape: Any, dtype: Any = np.float32, seed: int = 0, scale: float = 1.0) -> Array:
+    with np.errstate(under="ignore"):
+        return (scale * np.random.default_rng(seed).normal(size=shape)).astype(dtype)
+
+
+def softmax(x: Array) -> Array:
+    e = np.exp(x - x.max())
+    return e / e.sum()

@@ -8,14 +8,14 @@ namespace boltzmax::kernels {
 namespace {
 
 struct Gumbel {
-  template <class V>
-  static V Of(V s) {
+  template <class B>
+  static B Of(const B& s) {
     return GumbelOf(s);
   }
 };
 struct Normal {
-  template <class V>
-  static V Of(V s) {
+  template <class B>
+  static B Of(const B& s) {
     return NormalOf(s);
   }
 };
@@ -59,7 +59,10 @@ BOLTZMAX_KERNEL inline void FillNoise(const PhiloxKey& key, uint64_t row, size_t
   for (size_t j = 0; j < n; j += kRowWords) {
     Uniforms<V>(key, words + j, noise + j, kRowWords, [&](size_t w) { return ElementOfRow{row, first + j + w}; });
   }
-  for (size_t j = 0; j < n; j += V::kLanes) Store(noise + j, Kind::Of(Load(noise + j)));
+  constexpr Whole<4> kBlock;
+  for (size_t j = 0; j < n; j += 4 * V::kLanes) {
+    StoreLanes(noise + j, Kind::Of(LoadLanes<V>(noise + j, kBlock, T(0))), kBlock);
+  }
 }
 
 // Calls f(first, n, noise) for the pieces of a row.
@@ -73,18 +76,21 @@ inline void ForEachNoisePiece(const PhiloxKey& key, uint64_t row, size_t row_len
   }
 }
 
-// The noise of n elements of neighbouring rows, a row to a lane: that of element i goes to columns[i * kLanes].
+// The noise of n elements of neighbouring rows, a row to a lane: that of element i goes to columns[i * kLanes]. Writes
+// up to the next multiple of four elements.
 template <class T, class Kind>
 BOLTZMAX_KERNEL inline void NoiseOfRows(const PhiloxKey& key, uint64_t first, size_t n, T* columns) {
   using V = Vec<T>;
+  constexpr Whole<4> kBlock;
   for (size_t i = 0; i < n; i += 4) {
     alignas(64) uint32_t words[4 * F32::kLanes];
-    alignas(64) T s[F32::kLanes];
     WordsOfRows(key, first, Purpose::kNoise, i / 4, words);
-    for (size_t w = 0; w < 4 && i + w < n; ++w) {
-      Uniforms<V>(key, words + w * F32::kLanes, s, V::kLanes, [&](size_t j) { return ElementOfRow{first + j, i + w}; });
-      Store(columns + (i + w) * V::kLanes, Kind::Of(Load(s)));
+    T* s = columns + i * V::kLanes;
+    for (size_t w = 0; w < 4; ++w) {
+      Uniforms<V>(key, words + w * F32::kLanes, s + w * V::kLanes, V::kLanes,
+                  [&](size_t j) { return ElementOfRow{first + j, i + w}; });
     }
+    StoreLanes(s, Kind::Of(LoadLanes<V>(s, kBlock, T(0))), kBlock);
   }
 }
 

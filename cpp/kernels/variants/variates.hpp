@@ -15,57 +15,77 @@
 namespace boltzmax::kernels {
 namespace {
 
-// v = m 2^e with m from 2/3 to 4/3; e is in units of 2^-23.
-struct SplitFloat {
-  F32 exponent, m;
+// All functions take blocks of vectors, whose chains of instructions alternate: see isa/block.hpp.
+template <size_t U>
+using Floats = Block<F32, U>;
+template <size_t U>
+using Doubles = Block<F64, U>;
 
-  explicit SplitFloat(F32 v) {
-    const Bits32 bits = BitsOf(v), e = And(bits - SetBits(0x3f2aaaab), SetBits(0xff800000));
-    exponent = ToFloat(e);
-    m = FloatOf(bits - e);
+// v = m 2^e with m from 2/3 to 4/3; e is in units of 2^-23.
+template <size_t U>
+struct SplitFloats {
+  Floats<U> exponent, m;
+
+  explicit SplitFloats(const Floats<U>& v) {
+    BOLTZMAX_UNROLL
+    for (size_t u = 0; u < U; ++u) {
+      const Bits32 bits = BitsOf(v.part[u]), e = And(bits - SetBits(0x3f2aaaab), SetBits(0xff800000));
+      exponent.part[u] = ToFloat(e);
+      m.part[u] = FloatOf(bits - e);
+    }
   }
 };
 
 // log(2^e (1 + f)). Max error 1.5 ULP, valid for f from -1/3 to 1/3: f + f^2 Q(f), with a minimax Q.
-inline F32 LogOf(F32 exponent, F32 f) {
+template <size_t U>
+inline Floats<U> LogOf(const Floats<U>& exponent, const Floats<U>& f) {
   constexpr float kPoly[] = {0x1.265df0p-3f, -0x1.3ace30p-3f, 0x1.1d1adep-3f, -0x1.504658p-3f,
                              0x1.99edb0p-3f, -0x1.0013dep-2f, 0x1.5554bep-2f, -0x1.ffffd8p-2f};
-  F32 q = Set<F32>(kPoly[0]);
+  Floats<U> q = Set<F32>(kPoly[0]);
   BOLTZMAX_UNROLL
-  for (size_t i = 1; i < sizeof kPoly / sizeof kPoly[0]; ++i) q = MulAdd(q, f, Set<F32>(kPoly[i]));
-  return MulAdd(exponent, Set<F32>(0x1.62e430p-24f), MulAdd(f * f, q, f));
+  for (size_t i = 1; i < sizeof kPoly / sizeof kPoly[0]; ++i) q = MulAdd(q, f, Floats<U>(Set<F32>(kPoly[i])));
+  return MulAdd(exponent, Floats<U>(Set<F32>(0x1.62e430p-24f)), MulAdd(f * f, q, f));
 }
 
 // -log(v), valid for normal v > 0.
-inline F32 NegLog(F32 v) {
-  const SplitFloat split(v);
-  return Set<F32>(0) - LogOf(split.exponent, split.m - Set<F32>(1));
+template <size_t U>
+inline Floats<U> NegLog(const Floats<U>& v) {
+  const SplitFloats<U> split(v);
+  return Floats<U>(Set<F32>(0)) - LogOf(split.exponent, split.m - Floats<U>(Set<F32>(1)));
 }
-inline F64 SumOf(const LogParts<F64>& parts) {
-  const Pair<F64> sum = Join<double>(parts);
+template <size_t U>
+inline Doubles<U> SumOf(const LogParts<Doubles<U>>& parts) {
+  const Pair<Doubles<U>> sum = Join<double>(parts);
   return sum.hi + sum.lo;
 }
-inline F64 NegLog(F64 v) { return Const(0) - SumOf(LogPartsOf<double>(v, Const(0), Const(0))); }
+template <size_t U>
+inline Doubles<U> NegLog(const Doubles<U>& v) {
+  const Doubles<U> zero = Const(0);
+  return zero - SumOf(LogPartsOf<double>(v, zero, zero));
+}
 
 // 1 - w
-template <class V>
-inline V Complement(V s) {
-  const V zero = Set<V>(0);
-  return IfThenElse(Lt(s, zero), zero, Set<V>(1)) - s;
+template <class B>
+inline B Complement(const B& s) {
+  using V = Vec<typename B::Scalar>;
+  const B zero = Set<V>(0), one = Set<V>(1);
+  return IfThenElse(Lt(s, zero), zero, one) - s;
 }
 
 // A small w is not rounded: log(1 - w) is taken from w itself.
-inline F32 ExponentialOf(F32 s) {
-  const F32 zero = Set<F32>(0);
-  const SplitFloat split(Complement(s));
-  const F32 f = IfThenElse(Eq(split.exponent, zero), zero - s, split.m - Set<F32>(1));
+template <size_t U>
+inline Floats<U> ExponentialOf(const Floats<U>& s) {
+  const Floats<U> zero = Set<F32>(0);
+  const SplitFloats<U> split(Complement(s));
+  const Floats<U> f = IfThenElse(Eq(split.exponent, zero), zero - s, split.m - Floats<U>(Set<F32>(1)));
   return zero - LogOf(split.exponent, f);
 }
-inline F64 ExponentialOf(F64 s) {
-  const F64 zero = Const(0);
-  LogParts<F64> parts = LogPartsOf<double>(Complement(s), zero, zero);
+template <size_t U>
+inline Doubles<U> ExponentialOf(const Doubles<U>& s) {
+  const Doubles<U> zero = Const(0);
+  LogParts<Doubles<U>> parts = LogPartsOf<double>(Complement(s), zero, zero);
   // Elsewhere than between 0 and 0.29, `near` is 0, and the parts stay.
-  const F64 near = IfThenElse(Lt(s, Const(0.29)), Max(s, zero), zero);
+  const Doubles<U> near = IfThenElse(Lt(s, Doubles<U>(Const(0.29))), Max(s, zero), zero);
   const auto is_far = Eq(near, zero);
   parts.base = IfThenElse(is_far, parts.base, zero);
   parts.f = IfThenElse(is_far, parts.f, zero - near);
@@ -73,17 +93,17 @@ inline F64 ExponentialOf(F64 s) {
   return zero - SumOf(parts);
 }
 
-template <class V>
-inline V GumbelOf(V s) {
+template <class B>
+inline B GumbelOf(const B& s) {
   return NegLog(ExponentialOf(s));
 }
 
-template <class V>
-inline V Polynomial(V x, const double (&c)[8]) {
-  using T = typename V::Scalar;
-  V p = Set<V>(static_cast<T>(c[7]));
+template <class B>
+inline B Polynomial(const B& x, const double (&c)[8]) {
+  using T = typename B::Scalar;
+  B p = Set<Vec<T>>(static_cast<T>(c[7]));
   BOLTZMAX_UNROLL
-  for (int i = 6; i >= 0; --i) p = MulAdd(p, x, Set<V>(static_cast<T>(c[i])));
+  for (int i = 6; i >= 0; --i) p = MulAdd(p, x, B(Set<Vec<T>>(static_cast<T>(c[i]))));
   return p;
 }
 
@@ -106,23 +126,25 @@ struct NormalQuantile {
       {1.0, 5.99832206555887937690e-1, 1.36929880922735805310e-1, 1.48753612908506148525e-2, 7.86869131145613259100e-4,
        1.84631831751005468180e-5, 1.42151175831644588870e-7, 2.04426310338993978564e-15}};
 
-  template <class V>
-  static V Of(V x, const double (&quotient)[2][8]) {
+  template <class B>
+  static B Of(const B& x, const double (&quotient)[2][8]) {
     return Polynomial(x, quotient[0]) / Polynomial(x, quotient[1]);
   }
 };
 
-template <class V>
-inline V NormalOf(V s) {
-  using T = typename V::Scalar;
-  const auto set = [](double x) { return Set<V>(static_cast<T>(x)); };
-  const V p = Abs(s), q = set(0.5) - p;
-  const V middle = q * NormalQuantile::Of(MulAdd(set(0) - q, q, set(0.180625)), NormalQuantile::kMiddle);
-  const V r = SquareRoot(NegLog(p));
-  V size = IfThenElse(Lt(set(0.425), q), NormalQuantile::Of(r - set(1.6), NormalQuantile::kTails), middle);
+template <class V, size_t U>
+inline Block<V, U> NormalOf(const Block<V, U>& s) {
+  using B = Block<V, U>;
+  const auto set = [](double x) -> B { return Set<V>(static_cast<typename V::Scalar>(x)); };
+  const B zero = set(0), p = Max(s, zero - s), q = set(0.5) - p;
+  const B middle = q * NormalQuantile::Of(set(0.180625) - q * q, NormalQuantile::kMiddle);
+  B r = NegLog(p);
+  BOLTZMAX_UNROLL
+  for (size_t u = 0; u < U; ++u) r.part[u] = SquareRoot(r.part[u]);
+  B size = IfThenElse(Lt(set(0.425), q), NormalQuantile::Of(r - set(1.6), NormalQuantile::kTails), middle);
   const auto is_far = Lt(set(5), r);
   if (Any(is_far)) size = IfThenElse(is_far, NormalQuantile::Of(r - set(5), NormalQuantile::kFarTails), size);
-  return IfThenElse(Lt(s, set(0)), set(0) - size, size);
+  return IfThenElse(Lt(s, zero), zero - size, size);
 }
 
 }  // namespace
