@@ -19,7 +19,7 @@ constexpr size_t kScratchOfComponent = 5;
 double LogSumExpOfRow(const MixtureProblem& p, const char* x, std::vector<RowSum>* sums) {
   const StorageKernels& kernels = KernelsFor(p.storage);
   const size_t length = SegmentLength(p.storage), item = ItemSize(p.storage);
-  const bool far = p.n * item > kFarBytes;
+  const bool far = p.rows * p.components * p.n * item > kFarBytes;
   const auto segment = [&](size_t s) -> Row {
     return {x + s * length * item, nullptr, nullptr, std::min(length, p.n - s * length), 1.0, far, false};
   };

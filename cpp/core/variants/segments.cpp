@@ -58,9 +58,9 @@ struct NextBlock {
   void Prefetch() {
     constexpr size_t kLine = 64;
     if (at >= bytes) return;
-    __builtin_prefetch(x + at, 0, 2);
-    if (other != nullptr) __builtin_prefetch(other + at, 0, 2);
-    if (y != nullptr) __builtin_prefetch(y + at, 1, 2);
+    __builtin_prefetch(x + at);
+    if (other != nullptr) __builtin_prefetch(other + at);
+    if (y != nullptr) __builtin_prefetch(y + at, 1);
     at += kLine;
   }
 };
