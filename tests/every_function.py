@@ -16,6 +16,7 @@ from boltzmax.losses.registry import LOSSES, Loss
 from layer_samples import MADE_OF
 from loss_oracles import ORACLES
 from operations import GRADIENTS, OPERATIONS
+from variant_samples import VARIANTS
 
 Array = npt.NDArray[Any]
 Calls = Iterator[tuple[str, Callable[[], Any]]]
@@ -111,9 +112,21 @@ def others(x: Array, numbers: Any = 1.0) -> Calls:
     yield "linear_log_prob", partial(boltzmax.linear_log_prob, *layer, given.target, bias)
     yield "linear_topk", partial(boltzmax.linear_topk, *layer, 2, bias)
     yield "linear_sample", partial(boltzmax.linear_sample, *layer, 0, bias)
+    yield from variants(x)
     rows = x.reshape(given.target.size, given.k)
     for kind, classes in MADE_OF.items():
         yield from layers(kind, classes(4), rows, numbers)
+
+
+def variants(x: Array) -> Calls:
+    """Other forms of softmax, and their gradients."""
+    for name, variant in VARIANTS.items():
+        public = name.partition(":")[0]
+        for o in ({}, {"axis": 0}, {"where": np.ones(x.shape, bool)}, {"dtype": np.float64}):
+            yield public, partial(variant.function, x, **o)
+        if variant.backward is not None:
+            yield f"{public}_backward", partial(variant.backward, x, x, x)
+    yield "entmax_alpha_grad", partial(boltzmax.entmax_alpha_grad, x, x, 1.5)
 
 
 def layers(kind: Any, classes: Any, hidden: Array, numbers: Any) -> Calls:

@@ -63,7 +63,9 @@ def test_values(isa: str, dtype: np.dtype[Any], variant: Variant) -> None:
         assert largest_error(got, exact(variant, x), EPS[dtype.name]) <= limit, n
 
 
-def test_rows_are_the_same_in_every_layout(isa: str, dtype: np.dtype[Any], variant: Variant) -> None:
+def test_rows_are_the_same_in_every_layout(
+    isa: str, dtype: np.dtype[Any], variant: Variant
+) -> None:
     for n in (3, 37, 300):
         x = scores((4, 5, n), dtype, variant)
         want = variant.function(x)
