@@ -182,11 +182,13 @@ def of_rows(draw: Draw, name: str) -> Case:
     options |= {str(loss.class_weight): w for w in weight.values()}
     if loss.name == "focal_loss":
         options |= draw.maybe(gamma=draw.one_of(0.0, 0.5))
+    if loss.soft:
+        options |= draw.maybe(label_smoothing=0.1, z_loss=1e-3, temperature=0.5)
+        if draw.rng.random() < 0.2:
+            options["softcap"] = 5.0
+    options = {option: value for option, value in options.items() if option in loss.parameters}
     if not loss.soft:
         return (x, target), options
-    options |= draw.maybe(label_smoothing=0.1, z_loss=1e-3, temperature=0.5)
-    if draw.rng.random() < 0.2:
-        options["softcap"] = 5.0
     if draw.rng.random() < 0.25:
         target = np.moveaxis(draw.probabilities(*rows, k), -1, axis)
     return (x, target), options

@@ -122,8 +122,8 @@ def variants(x: Array, numbers: Any = 1.0) -> Calls:
     full, mask = Arguments(x, numbers).fill(*x.shape), np.ones(x.shape, bool)
     for sample, variant in VARIANTS.items():
         name = sample.partition(":")[0]
-        yield name, partial(variant.function, x)
-        yield name, partial(variant.function, x, where=mask)
+        for options in ({}, {"axis": 0}, {"where": mask}, {"dtype": np.float64}):
+            yield name, partial(variant.function, x, **options)
         if variant.backward is not None:
             yield f"{name}_backward", partial(variant.backward, full, x, x)
     for name in ("gumbel_softmax", "gumbel_max"):

@@ -129,7 +129,8 @@ def test_losses_match_the_last_axis(name: str, axis: int, dtype: np.dtype[Any]) 
     """The same bits for any layout and options."""
     logits, target, sample_weight = sample(axis, dtype)
     function = LOSSES[name].function
-    weight = {str(LOSSES[name].class_weight): loss_samples.positive(SHAPE[axis])}
+    weight_name = LOSSES[name].class_weight
+    weight = {} if weight_name is None else {weight_name: loss_samples.positive(SHAPE[axis])}
     for options in ({}, {"sample_weight": sample_weight}, weight):
         for reduction in ("mean", "sum", "none"):
             expected = function(last(logits, axis), target, reduction=reduction, **options)

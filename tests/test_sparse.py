@@ -183,6 +183,20 @@ def test_properties(x: Array, shift: float, alpha: float) -> None:
     assert boltzmax.entmax(larger, alpha)[0] >= y[0] - 1e-14
 
 
+def test_masks_of_rows_that_are_all_in_the_support(isa: str, dtype: np.dtype[Any]) -> None:
+    """Such rows are not compressed, but copied without their masked elements."""
+    x = (np.random.default_rng(0).integers(-4, 5, size=(3, 1000)) * 2.0**-14).astype(dtype)
+    keep = np.random.default_rng(1).random(x.shape) < 0.6
+    for function in (boltzmax.sparsemax, boltzmax.entmax15, partial(boltzmax.entmax, alpha=1.3)):
+        got = function(x, where=keep).astype(np.float64)
+        assert (got[~keep] == 0).all()
+        for row, counts, y in zip(x, keep, got, strict=True):
+            want = function(row[counts]).astype(np.float64)
+            assert want.min() > 0
+            error = np.abs(y[counts] - want).max()
+            assert error <= 4 * EPS[dtype.itemsize] * want.max()
+
+
 def test_a_long_row(isa: str) -> None:
     x = np.random.default_rng(3).normal(size=1_000_003).astype(np.float32)
     got = boltzmax.sparsemax(x)

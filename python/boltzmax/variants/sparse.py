@@ -97,8 +97,7 @@ def entmax15(
 
     Parameters
     ----------
-    x, axis, where, temperature, dtype, out
-        As in `sparsemax`.
+    x, axis, where, temperature, dtype, out : see `sparsemax`
 
     Returns
     -------
@@ -147,8 +146,7 @@ def entmax(
 
     Parameters
     ----------
-    x, axis, where, temperature, dtype, out
-        As in `sparsemax`.
+    x, axis, where, temperature, dtype, out : see `sparsemax`
     alpha : float or array_like, default 1.5
         From 1 to 50: one for all rows, or one for each (of the shape of the rows, or of `x` with
         length 1 along `axis`).
@@ -256,8 +254,7 @@ def entmax15_backward(
 
     Parameters
     ----------
-    dy, axis, out
-        As in `sparsemax_backward`.
+    dy, axis, out : see `sparsemax_backward`
     y : array_like
         The result of `entmax15`, of the shape of `dy`.
 
@@ -293,8 +290,7 @@ def entmax_backward(
 
     Parameters
     ----------
-    dy, axis, out
-        As in `sparsemax_backward`.
+    dy, axis, out : see `sparsemax_backward`
     y : array_like
         The result of `entmax`, of the shape of `dy`.
     alpha : float or array_like
@@ -338,8 +334,7 @@ def entmax_alpha_grad(
 
     Parameters
     ----------
-    dy, axis
-        As in `sparsemax_backward`.
+    dy, axis : see `sparsemax_backward`
     y : array_like
         The result of `entmax`, of the shape of `dy`.
     alpha : float or array_like
