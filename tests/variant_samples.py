@@ -230,13 +230,13 @@ VARIANTS: dict[str, Variant] = {
     "entmax15": Variant(
         boltzmax.entmax15,
         _entmax15,
-        3.0,
+        4.0,
         partial(_of_result, boltzmax.entmax15_backward),
     ),
     "entmax:1.05": _entmax_variant(1.05, 4.0),
     "entmax:1.3": _entmax_variant(1.3, 4.0),
-    "entmax:2.5": _entmax_variant(2.5, 4.0),
-    "entmax:20": _entmax_variant(20.0, 4.0),
+    "entmax:2.5": _entmax_variant(2.5, 12.0),
+    "entmax:20": _entmax_variant(20.0, 12.0),
     "logcumsumexp": Variant(
         boltzmax.logcumsumexp, _running, 8.0, _running_backward, masked=None, positional=True
     ),
