@@ -254,9 +254,11 @@ def gumbel_max(
     n : int, optional
         The number of independent draws from each row, on a new last axis. By default one draw,
         without that axis.
-    rng, first_row
+    rng : int, numpy.random.Generator or None
         As for `gumbel_softmax`: a draw depends on the key, the number of the row, the number of
         the draw and the row's scores.
+    first_row : int, default 0
+        The number of the first row.
 
     Returns
     -------
@@ -323,8 +325,10 @@ def gumbel_topk(
         The class axis.
     temperature : float or array_like, default 1.0
         Above 0; an array has one number for each row.
-    rng, first_row
+    rng : int, numpy.random.Generator or None
         As for `gumbel_softmax`, whose noise this is: the first id is where a hard result is 1.
+    first_row : int, default 0
+        The number of the first row.
 
     Returns
     -------
