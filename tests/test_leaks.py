@@ -20,6 +20,7 @@ from boltzmax.losses.registry import LOSSES
 from conftest import RunPython
 from layer_samples import MADE_OF
 from operations import GRADIENTS, MAPS
+from variant_samples import VARIANTS
 
 CALLS = 1000  # per case: thousands per function
 Call = Callable[[], object]
@@ -194,6 +195,12 @@ for _loss in LOSSES.values():  # those without specific cases
     _given = every_function.Arguments(x).of_loss(_loss)[0][0]
     for _function in (_loss.function, _loss.with_grad):
         CASES.setdefault(_function.__name__, [partial(_function, *_given)])
+for _name, _variant in VARIANTS.items():
+    _name = _name.partition(":")[0]
+    CASES.setdefault(_name, [partial(_variant.function, x)])
+    if _variant.backward is not None:
+        _gradient = partial(_variant.backward, _variant.function(x), x, _variant.function(x))
+        CASES.setdefault(f"{_name}_backward", [_gradient])
 for _kind, _made_of in MADE_OF.items():
     CASES.setdefault(_kind.__name__, of_layer(_kind, _made_of(12)))
 # Slow although they are small: fewer calls suffice.
