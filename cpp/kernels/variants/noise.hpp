@@ -32,10 +32,9 @@ inline size_t FindFirst(const Src& x, size_t n, typename Src::T max) {
 }
 
 template <class Src, class S>
-inline void OneHotRow(const Src& z, S* y, size_t n) {
+inline void OneHotRow(const Src& z, S* y, size_t n, typename Src::T max) {
   using V = typename Src::V;
   using T = typename Src::T;
-  const T max = MaxOver<V>(n, z);
   if (!IsFinite(static_cast<double>(max)) || AnyNan(z, n)) return SoftmaxMapDegenerate(z, y, n);
   const size_t first = FindFirst(z, n, max);
   MapTo<V>(y, n, false, [](size_t, auto lanes) { return Block<V, decltype(lanes)::kVectors>(Set<V>(T(0))); });
@@ -54,18 +53,23 @@ BOLTZMAX_KERNEL inline void GumbelSoftmaxRow(const RowOf<S>& row, const PhiloxKe
   using V = VecOf<S>;
   using T = Compute<S>;
   const V max = Set<V>(MaxOver<V>(row.n, row.x)), lowest = Set<V>(Source<S>::kLowest);
+  V running = lowest;
   ForEachNoisePiece<T, Kind>(key, row.number, row.n, [&](size_t first, size_t n, const T* piece) {
     MapTo<V>(z + first, n, false, [&](size_t i, auto lanes) {
       const auto x = row.x(first + i, lanes);
-      return row.x.Keep(first + i, lanes, (x - max) + LoadLanes<V>(piece + i, lanes, T(0)), lowest);
+      const auto sum = (x - max) + LoadLanes<V>(piece + i, lanes, T(0));
+      const auto kept = row.x.Keep(first + i, lanes, sum, lowest);
+      running = MaxOf(kept, running);
+      return kept;
     });
   });
   const Source<T, kCoarseWillDo<S>> perturbed = {z, row.x.mask};
-  if (hard) return OneHotRow(perturbed, row.y, row.n);
+  const T largest = ReduceMax(running);
+  if (hard) return OneHotRow(perturbed, row.y, row.n, largest);
   WithBool(scaled, [&]<bool kScaled>(Bool<kScaled>) {
-    SoftmaxOp<S> softmax = {row.y, z, {}};
-    softmax.template Reduce<kScaled>(perturbed, row.n, row.temperature, T(0), false);
-    softmax.template Map<kScaled>(perturbed, row.n, row.temperature, false);
+    const auto t = MakeTemperature<V>(row.temperature);
+    const RowSum sum = ReduceKnowingMax<kScaled>(perturbed, row.n, t, largest, KeepAll<T>{z});
+    SoftmaxOp<S>{row.y, z, sum}.template Map<kScaled>(perturbed, row.n, row.temperature, false);
   });
 }
 
