@@ -65,20 +65,6 @@ def backward(draw: Draw, name: str) -> Case:
     return (draw.laid(draw.numbers(*shape, dtype=y.dtype.name)), draw.laid(y)), {"axis": axis}
 
 
-def spherical(draw: Draw, name: str) -> Case:
-    return (draw.scores(draw.shape()),), {}
-
-
-def entmax(draw: Draw, name: str) -> Case:
-    (x,), options = family(draw, name)
-    return (x,), options | {"alpha": draw.one_of(1.0, 1.2, 1.7, 4.0)}
-
-
-def entmax_backward(draw: Draw, name: str) -> Case:
-    (dy, y), options = backward(draw, "softmax_backward")
-    return (dy, y), options | {"alpha": draw.one_of(1.0, 1.2, 1.7)}
-
-
 def scipy_like(draw: Draw, name: str) -> Case:
     x = draw.scores(draw.shape())
     return (x,), draw.maybe(axis=int(draw.rng.integers(x.ndim)))
@@ -233,11 +219,6 @@ def segments(draw: Draw, name: str) -> Case:
 FUNCTIONS: dict[str, Callable[[Draw, str], Case]] = {
     **dict.fromkeys(OPERATIONS, family),
     **dict.fromkeys(GRADIENTS, backward),
-    "spherical_softmax": spherical,
-    **dict.fromkeys(("sparsemax", "entmax15"), family),
-    **dict.fromkeys(("sparsemax_backward", "entmax15_backward"), backward),
-    "entmax": entmax,
-    **dict.fromkeys(("entmax_backward", "entmax_alpha_grad"), entmax_backward),
     **{f"special.{name}": scipy_like for name in boltzmax.special.__all__},
     **dict.fromkeys(("balanced_softmax", "class_weights", "logit_adjustment"), counts),
     "resample_indices": labels,

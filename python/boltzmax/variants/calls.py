@@ -145,15 +145,16 @@ def _run(
     working = np.dtype(np.float64) if is_long else call.dtype
     x, other = _readable(x), None if other is None else _readable(other)
     operands = (x, other, call.mask, call.temperature)
-    writable = target is not None and not (
-        is_long or repeats_elements(target) or any(clashes(target, a, False) for a in operands)
-    )
-    if writable:
-        result = target
+    if (
+        target is None
+        or is_long
+        or repeats_elements(target)
+        or any(clashes(target, a, False) for a in operands)
+    ):
+        like = x.transpose(order) if reduces else x
+        result = _core.empty_like(like, working, len(call.axes) if reduces else 0)
     else:
-        result = _core.empty_like(
-            x.transpose(order) if reduces else x, working, len(call.axes) if reduces else 0
-        )
+        result = target
     _core.run_function(
         function,
         x.transpose(order),
@@ -165,7 +166,7 @@ def _run(
         **options,
     )
     if target is not None:
-        if not writable:
+        if result is not target:
             target[...] = result
         return out
     result = result.astype(call.dtype, copy=False)
