@@ -33,7 +33,7 @@ for name, function in maps.items():
 # Gumbel noise makes samples of it: points in the triangle, which move to the corners as the
 # temperature falls. A corner is the largest coordinate as often as softmax says.
 row = np.tile([1.0, 0.5, -0.2], (400, 1))
-noisy = {t: boltzmax.gumbel_softmax(row, temperature=t, rng=1) for t in (5.0, 1.0, 0.2)}
+noisy = {t: boltzmax.gumbel_softmax(row, temperature=t, rng=5) for t in (5.0, 1.0, 0.2)}
 for temperature, y in noisy.items():
     shares = np.bincount(y.argmax(axis=1), minlength=3) / len(y)
     print(f"temperature {temperature}: largest in", shares)
