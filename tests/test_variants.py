@@ -5,7 +5,9 @@ from __future__ import annotations
 import importlib
 import inspect
 import pkgutil
+import re
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -253,3 +255,18 @@ def test_every_map_is_listed() -> None:
             is_of_rows = arguments[0] == "x" and "out" in arguments and "indptr" not in arguments
             if is_of_rows and name in boltzmax.__all__:
                 assert name in listed, name
+
+
+def test_documented_bounds() -> None:
+    """The table of bounds in the documentation has the limits of the tests."""
+    page = Path(__file__).parent.parent / "docs" / "concepts" / "accuracy.md"
+    if not page.exists():
+        pytest.skip("the documentation is not here")
+    rows = re.findall(r"(?m)^\| (`\w+`[^|]*) \| (.*) \|$", page.read_text("utf-8"))
+    bounds = {name: text for names, text in rows for name in re.findall(r"`(\w+)`", names)}
+    for sample, variant in VARIANTS.items():
+        name, _, option = sample.partition(":")
+        numbers = [float(number) for number in re.findall(r"(?<!to )\b\d+\b", bounds[name])]
+        if name == "taylor_softmax":
+            numbers = [numbers[0] * {"": 2, "4": 4, "12": 12, "warm": 4}[option]]
+        assert variant.ulps in numbers, sample
