@@ -302,7 +302,7 @@ REFUSED: list[tuple[Callable[[], Any], type[Exception], str]] = [
     (lambda: MarginSoftmax(0, D), ValueError, "n_classes must be at least 1, got 0"),
     (lambda: MarginSoftmax(V, 0), ValueError, "n_features must be at least 1, got 0"),
     (lambda: MarginSoftmax(V, D, m1=-1), ValueError, "m1 must be positive, got -1"),
-    (lambda: MarginSoftmax(V, D, m2=np.ones(2)), ValueError, "m2 of shape (2,)"),
+    (lambda: MarginSoftmax(V, D, m2=np.ones(2)), TypeError, "m2 must be a real number"),
     (lambda: MarginSoftmax(V, D, scale=-1), ValueError, "scale must be positive and finite"),
     (lambda: MarginSoftmax(V, D, noise_alpha=-1), ValueError, "noise_alpha must be finite and not"),
     (lambda: MarginSoftmax(V, D, centers_per_class=0), ValueError, "centers_per_class must be at"),

@@ -91,6 +91,8 @@ class Refusal(NamedTuple):
                 yield name
 
 
+# All but those whose alpha is a number.
+WITH_ARRAYS = FUNCTIONS.keys() - {"entmax_loss", "entmax_loss_with_grad"}
 NOT_SCALED = FUNCTIONS.keys() - SCALED - WITH_LIMIT
 REFUSALS = [
     Refusal(
@@ -198,12 +200,22 @@ REFUSALS = [
     ),
     *(
         Refusal(
-            name, (["x", "y"], [1j, 1]), TypeError, rf"{name} must be real numbers, got dtype .+"
+            name,
+            (["x", "y"], [1j, 1]),
+            TypeError,
+            rf"{name} must be real numbers, got dtype .+",
+            WITH_ARRAYS,
         )
         for name in ("sample_weight", "alpha", "class_weight", "bias", "pos_weight")
     ),
     *(
-        Refusal(name, (MASKED,), TypeError, rf"{name} is a masked array; pass its data(, and .+)?")
+        Refusal(
+            name,
+            (MASKED,),
+            TypeError,
+            rf"{name} is a masked array; pass its data(, and .+)?",
+            WITH_ARRAYS,
+        )
         for name in ("sample_weight", "alpha", "class_weight", "target")
     ),
     *(
@@ -215,7 +227,7 @@ REFUSALS = [
             takers,
         )
         for name, takers in (
-            *(("alpha", None), ("class_weight", None), ("bias", None)),
+            *(("alpha", WITH_ARRAYS), ("class_weight", None), ("bias", None)),
             (
                 "weight",
                 {"cross_entropy", "cross_entropy_with_grad", "nll_loss", "nll_loss_with_grad"},

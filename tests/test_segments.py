@@ -187,7 +187,7 @@ BAD: list[tuple[type[Exception], str, dict[str, Any]]] = [
     (TypeError, "by indptr or by segment_ids", {"indptr": [0, 4], "segment_ids": [0, 0, 0, 0]}),
     (TypeError, "num_segments goes with", {"indptr": [0, 4], "num_segments": 1}),
     (ValueError, "from 0 to 1, got 2 at 3", {"segment_ids": [0, 1, 1, 2], "num_segments": 2}),
-    (ValueError, "from 0 to 0, got -1 at 2", {"segment_ids": [0, 0, -1, 0]}),
+    (ValueError, "from 0 to 1099511627775, got -1 at 2", {"segment_ids": [0, 0, -1, 0]}),
     (ValueError, "absent, for 0 segments", {"segment_ids": [0, 0, 0, 0], "num_segments": 0}),
     (ValueError, r"segment_ids has shape \(3,\)", {"segment_ids": [0, 1, 1]}),
     (ValueError, "num_segments must be at least 0", {"segment_ids": [0] * 4, "num_segments": -1}),

@@ -98,6 +98,18 @@ class SigsoftmaxWeights {
     return slope;
   }
 
+  // The same from y alone.
+  template <class B>
+  B LogSlope(const B& x) const {
+    const Temperature<V>& t = shift_.temperature;
+    const B y = kScaled ? x * B(t.inverse_hi) : x, zero = Set<V>(0), one = Set<V>(1);
+    const ExpShift<V, false> decay(Set<V>(0), MakeTemperature<V>(1));
+    const B e = ScaledExp(zero - Max(zero - y, y), decay) * B(Set<V>(static_cast<T>(C::kUnscale)));
+    const B slope = one + IfThenElse(Lt(y, zero), one, e) / (one + e);
+    if constexpr (kScaled) return slope * B(t.inverse_hi);
+    return slope;
+  }
+
   template <class Result>
   SigsoftmaxLogRatio<kScaled, Result> LogRatioTo(const Sum& sum, double max, double temperature) const {
     const double largest = static_cast<double>(FirstLane((*this)(Set<V>(static_cast<T>(max)))));

@@ -28,14 +28,15 @@ struct Entmax15Slope {
   }
 };
 
-// y^e for the e of a row, or of each lane's row. Where a steep power would overflow, it is exp(600).
+// y^e for the e of a row, or of each lane's row. Where a steep power would overflow, it is exp(600), or exp(60) for
+// floats.
 template <class T, class D>
 struct EntmaxSlope {
   D exponent;
   Exponential exp;
 
   D Power(const D& y, const D& log_y) const {
-    const D zero = Const(0), most = Const(600);
+    const D zero = Const(0), most = Const(sizeof(T) == sizeof(float) ? 60 : 600);
     const D v = zero - Max(zero - most, zero - log_y * exponent);
     return IfThenElse(Lt(zero, y), exp(v), y);
   }
@@ -51,19 +52,49 @@ inline D MeanOf(const D& products, const D& weights) {
   return IfThenElse(Eq(weights, zero), zero, products / weights);
 }
 
-// Rows longer than kInOrder: slope(block of y) gives a block of s.
+// dy where s is not 0: elsewhere the result does not depend on it, and it may be infinite.
+template <class B>
+inline B WhereSupported(const B& s, const B& dy) {
+  const B zero = Set<Vec<typename B::Scalar>>(0);
+  return IfThenElse(Eq(s, zero), zero, dy);
+}
+
+// dy at the element with the largest s. The gradient does not change if a constant is subtracted from dy; without this
+// one, an s that outweighs all others would be multiplied by a difference that has no digits left.
 template <class S, class Slope>
-inline void SparseGradientRow(const RowOf<S>& row, Slope slope) {
+inline Compute<S> GradientAtLargest(const RowOf<S>& row, Slope slope) {
+  using V = VecOf<S>;
+  using T = Compute<S>;
+  const auto s = [&](size_t i, auto lanes) { return slope(LoadLanes<V>(row.other + i, lanes, T(0))); };
+  const T largest = MaxOver<V>(row.n, s);
+  if (!(largest > 0)) return T(0);
+  for (size_t i = 0; i < row.n; i += V::kLanes) {
+    T lanes[V::kLanes];
+    const size_t n = row.n - i < V::kLanes ? row.n - i : V::kLanes;
+    Store(lanes, s(i, Partial<1>{n}).part[0]);
+    for (size_t j = 0; j < n; ++j) {
+      if (lanes[j] == largest) return FirstLane(LoadN(row.x.x + i + j, 1, T(0)));
+    }
+  }
+  return T(0);
+}
+
+// Rows longer than kInOrder: slope(block of y) gives a block of s. `is_steep` if the largest s may outweigh the others.
+template <class S, class Slope>
+inline void SparseGradientRow(const RowOf<S>& row, Slope slope, bool is_steep) {
   using V = VecOf<S>;
   using T = Compute<S>;
   const S *dy = row.x.x, *y = row.other;
+  const T at_largest = is_steep ? GradientAtLargest(row, slope) : T(0);
+  const V origin = Set<V>(at_largest - at_largest == T(0) ? at_largest : T(0));
   WideSum<V> products, weights;
   const auto both = [&](size_t i, auto lanes, auto f) {
     const auto p = LoadLanes<V>(y + i, lanes, T(0));
     using B = decltype(p);
     // Most of the row is zeros.
     if (!Any(Eq(IfThenElse(Eq(p, B(Set<V>(T(0)))), B(Set<V>(T(0))), B(Set<V>(T(1)))), B(Set<V>(T(1)))))) return;
-    f(slope(p), LoadLanes<V>(dy + i, lanes, T(0)));
+    const auto s = slope(p);
+    f(s, WhereSupported(s, LoadLanes<V>(dy + i, lanes, T(0)) - B(origin)));
   };
   ForEachBlock<V, 4>(row.n, [&](size_t i, auto lanes) {
     both(i, lanes, [&](const auto& s, const auto& g) {
@@ -89,28 +120,40 @@ inline void SparseGradientPanel(const Panel<S>& dy, const Panel<S>& y, Slope slo
   Columns<T> g, s;
   LoadTransposed(dy, g.at);
   LoadTransposed(y, s.at);
-  D products = Const(0), weights = Const(0);
+  const V zero = Set<V>(0);
+  V largest = zero, origin = zero;  // see GradientAtLargest
   for (size_t at = 0; at < dy.n * V::kLanes; at += V::kLanes) {
-    const V weight = slope(Load(s.at + at));
+    const V weight = slope(Load(s.at + at)), gradient = WhereSupported(weight, Load(g.at + at));
     Store(s.at + at, weight);
-    products = MulAdd(Promote(weight), Promote(Load(g.at + at)), products);
-    weights = weights + Promote(weight);
+    Store(g.at + at, gradient);
+    origin = IfThenElse(Lt(largest, weight), gradient, origin);
+    largest = Max(weight, largest);
+  }
+  origin = IfThenElse(Eq(origin - origin, zero), origin, zero);
+  D products = Const(0), weights = Const(0);
+  const auto distance = [&](size_t at) {
+    return WhereSupported(D(Promote(Load(s.at + at))), D(Promote(Load(g.at + at)) - Promote(origin)));
+  };
+  for (size_t at = 0; at < dy.n * V::kLanes; at += V::kLanes) {
+    const D weight = Promote(Load(s.at + at));
+    products = MulAdd(weight, distance(at), products);
+    weights = weights + weight;
   }
   const D mean = MeanOf(products, weights);
   for (size_t at = 0; at < dy.n * V::kLanes; at += V::kLanes) {
-    Store(g.at + at, Load(s.at + at) * Demote(D(Promote(Load(g.at + at)) - mean)));
+    Store(g.at + at, Load(s.at + at) * Demote(D(distance(at) - mean)));
   }
   StoreTransposed(g.at, dy);
 }
 
 // slope_of(numbers) makes the slopes of rows from their numbers in the batch, a vector of doubles or a block of them.
 template <class S, class SlopeOf>
-inline void SparseGradients(const RowCall& call, SlopeOf slope_of) {
+inline void SparseGradients(const RowCall& call, bool has_alpha, SlopeOf slope_of) {
   using V = VecOf<S>;
   if (call.batch.n > V::kInOrder) {
     for (size_t r = 0; r < call.batch.rows; ++r) {
       const RowOf<S> row = RowAt<S>(call, r);
-      SparseGradientRow(row, slope_of(Const(row.temperature)));
+      SparseGradientRow(row, slope_of(Const(row.temperature)), has_alpha && row.temperature > 2);
     }
     return;
   }
@@ -126,11 +169,11 @@ inline void SparseGradients(const RowCall& call, SlopeOf slope_of) {
 
 template <class S>
 BOLTZMAX_KERNEL inline void SparsemaxBackward(const RowCall& call) {
-  SparseGradients<S>(call, [](const auto&) { return SparsemaxSlope{}; });
+  SparseGradients<S>(call, false, [](const auto&) { return SparsemaxSlope{}; });
 }
 template <class S>
 BOLTZMAX_KERNEL inline void Entmax15Backward(const RowCall& call) {
-  SparseGradients<S>(call, [](const auto&) { return Entmax15Slope{}; });
+  SparseGradients<S>(call, false, [](const auto&) { return Entmax15Slope{}; });
 }
 
 // The number of a row is its alpha.
@@ -138,7 +181,7 @@ template <class S>
 BOLTZMAX_KERNEL inline void EntmaxBackward(const RowCall& call) {
   using V = VecOf<S>;
   using T = Compute<S>;
-  SparseGradients<S>(call, []<class D>(const D& alpha) {
+  SparseGradients<S>(call, true, []<class D>(const D& alpha) {
     // The exponents of a vector's lanes, or one for all of them.
     Wide<V> exponent;
     if constexpr (sizeof(D) == sizeof(exponent)) {
@@ -191,6 +234,16 @@ inline D AlphaPsi(const D& v) {
   return IfThenElse(Lt(v, Const(-0.5)), direct, p);
 }
 
+// A number that is larger where y is smaller, and 0 outside the support.
+struct SmallestFirst {
+  template <class B>
+  B operator()(const B& y) const {
+    using V = Vec<typename B::Scalar>;
+    const B zero = Set<V>(0);
+    return IfThenElse(Lt(zero, y), B(Set<V>(1)) / y, zero);
+  }
+};
+
 template <class S>
 BOLTZMAX_KERNEL inline void EntmaxAlphaGrad(const RowCall& call) {
   using V = VecOf<S>;
@@ -201,12 +254,16 @@ BOLTZMAX_KERNEL inline void EntmaxAlphaGrad(const RowCall& call) {
     const RowOf<S> row = RowAt<S>(call, r);
     const double b = row.temperature - 1.0;
     const SlopeOf slope = {D(Const(1.0 - b)), {}};
+    // See GradientAtLargest: the largest s is that of the smallest y if b > 1.
+    const T at_largest = b > 1 ? GradientAtLargest(row, SmallestFirst{}) : T(0);
+    const D origin = Promote(Set<V>(at_largest - at_largest == T(0) ? at_largest : T(0)));
     WideSum<F64> weights, of_dy, of_chi, of_both;
     ForEachBlock<V, 1>(row.n, [&](size_t i, auto lanes) {
-      const D dy = Promote(LoadLanes<V>(row.x.x + i, lanes, T(0)).part[0]);
+      const D from_origin = Promote(LoadLanes<V>(row.x.x + i, lanes, T(0)).part[0]) - origin;
       const D y = Promote(LoadLanes<V>(row.other + i, lanes, T(0)).part[0]);
       const D log_y = LogOf<double>(Max(SlopeOf::Smallest(), y));
       const D s = slope.Power(y, log_y), weighted = s * (log_y * log_y) * AlphaPsi(D(log_y * D(Const(b))));
+      const D dy = WhereSupported(s, from_origin);
       AddEach(&weights, Block<F64, sizeof(D) / sizeof(F64)>(s));
       AddEach(&of_dy, Block<F64, sizeof(D) / sizeof(F64)>(s * dy));
       AddEach(&of_chi, Block<F64, sizeof(D) / sizeof(F64)>(weighted));

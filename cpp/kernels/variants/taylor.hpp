@@ -148,7 +148,9 @@ class TaylorWeights {
       const B d = x - B(center_[j]), b = radius_[j];
       sum = sum + IfThenElse(Eq(d, zero), zero, two / MulAdd(b, b / d, d));
     }
-    return sum;
+    // Finite, next to a root of x = 0, too.
+    const B most = Set<V>(sizeof(T) == sizeof(float) ? T(0x1p126) : T(0x1p1022));
+    return Max(zero - most, zero - Max(zero - most, zero - sum));
   }
 
   template <class Result>

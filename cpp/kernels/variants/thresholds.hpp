@@ -26,12 +26,14 @@ inline auto LoadUpTo(const T* x, Lanes lanes) {
   return LoadLanes<V>(x, lanes, -static_cast<T>(__builtin_inff()));
 }
 
-// A threshold in units of x, less a margin for rounding.
+// A threshold in units of x, less a margin for rounding. It is finite, so that nothing at -inf is above it: neither
+// masked elements nor what is beyond the end of a row.
 template <class V>
 inline V BoundOf(double max, double distance) {
   using T = typename V::Scalar;
-  const double size = max < 0 ? -max : max;
-  return Set<V>(static_cast<T>(max - (distance * (1 + 0x1p-18) + size * 0x1p-20)));
+  constexpr double kLowest = sizeof(T) == sizeof(float) ? -0x1.fffffep127 : -0x1.fffffffffffffp1023;
+  const double size = max < 0 ? -max : max, bound = max - (distance * (1 + 0x1p-18) + size * 0x1p-20);
+  return Set<V>(static_cast<T>(bound > kLowest ? bound : kLowest));
 }
 
 // ---- sparsemax and entmax15 ----

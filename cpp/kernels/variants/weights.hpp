@@ -6,7 +6,7 @@
 //     Size(x)         the number whose maximum over the row decides the scale of the weights; -inf where x is -inf
 //     Fit(maximum)    chooses the scale, a factor common to all weights of a row, so that none overflows
 //     (x)             the scaled weight; 0 where x is -inf
-//     Slope(x)        the derivative of log w
+//     Slope(x)        the derivative of log w, finite; LogSlope(x), if there is one, is right where w underflows, too
 //     LogSums         V or F64: the vectors in which weights are added for a logarithm
 //     LogRatioTo<T>(sum, maximum, temperature)
 //                     a function from x to log(w(x) / sum), in double, for results of type T
@@ -118,7 +118,13 @@ inline void LogMapRow(const RowOf<S>& row, const RowOptions& options) {
 template <bool kLog, class B, class V>
 inline B GradientOf(const B& dy, const B& p, const B& slope, V total) {
   if constexpr (kLog) return slope * NegMulAdd(p, B(total), dy);
-  return p * slope * (dy - B(total));
+  const B dx = p * slope * (dy - B(total)), zero = Set<V>(0);
+  return IfThenElse(Eq(p, zero), zero, dx);
+}
+template <bool kLog, class W, class B>
+inline B SlopeAt(const W& weights, const B& x) {
+  if constexpr (kLog && requires { weights.LogSlope(x); }) return weights.LogSlope(x);
+  else return weights.Slope(x);
 }
 // Adds the terms of the total without rounding products of floats: in a row of one element, dy - dy p / p is 0.
 template <bool kLog, class V, class B>
@@ -150,7 +156,7 @@ inline void GradientRow(const RowOf<S>& row, const RowOptions& options) {
   MapTo<V>(row.y, row.n, false, [&](size_t i, auto lanes) {
     const auto v = x(i, lanes);
     const auto p = Divide(weights(v), divisor);
-    return WhereCounted<V>(v, GradientOf<kLog>(dy(i, lanes), p, weights.Slope(v), total));
+    return WhereCounted<V>(v, GradientOf<kLog>(dy(i, lanes), p, SlopeAt<kLog>(weights, v), total));
   });
 }
 
@@ -208,7 +214,7 @@ inline void GradientPanel(const Panel<S>& panel, const Panel<S>& dy, const RowOp
   ForEachStripRow(x.n, [&]<size_t U>(size_t i, RowCount<U>) {
     const auto v = x.template Rows<U>(i, 1), g = d.template Rows<U>(i, 1);
     const auto p = Divide(weights(v), divisor);
-    const auto dx = WhereCounted<V>(v, GradientOf<kLog>(g, p, weights.Slope(v), of_row));
+    const auto dx = WhereCounted<V>(v, GradientOf<kLog>(g, p, SlopeAt<kLog>(weights, v), of_row));
     StoreLanes(gradients.at + i * V::kLanes, dx, Whole<U>{});
   });
   StoreTransposed(gradients.at, panel);

@@ -6,7 +6,7 @@ import math
 from typing import Any, NamedTuple
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike, DTypeLike, NDArray
 
 from boltzmax._lib.arguments import as_number, quietly
 from boltzmax._lib.numbers import scores
@@ -79,11 +79,14 @@ def read_upstream(d: ArrayLike, shape: tuple[int, ...], name: str) -> Array:
     return array
 
 
-def read_scale(scale: Any) -> float:
-    """Return a scale of logits: positive and finite."""
+def read_scale(scale: Any, dtype: DTypeLike = np.float64) -> float:
+    """Return a scale of logits: positive, and finite in their dtype."""
     number = as_number(scale, "scale")
     if not 0.0 < number < math.inf:
         raise ValueError(f"scale must be positive and finite, got {scale!r}")
+    with np.errstate(over="ignore"):
+        if not np.isfinite(np.array(number).astype(dtype)):
+            raise ValueError(f"scale must be finite in {np.dtype(dtype)}, got {scale!r}")
     return number
 
 
@@ -144,7 +147,7 @@ def cosine_logits(
            [ 0.,  0.]])
     """
     x, c, dtype = read_vectors(features, centers, 2)
-    number, least = read_scale(scale), _read_eps(eps)
+    number, least = read_scale(scale, dtype), _read_eps(eps)
     unit = directions(x, least).unit
     unit *= number  # N x D products instead of N x V
     return (unit @ directions(c, least).unit.T).astype(dtype, copy=False)
@@ -179,7 +182,7 @@ def cosine_logits_backward(
     """
     x, c, dtype = read_vectors(features, centers, 2)
     d = read_upstream(d_logits, (len(x), len(c)), "d_logits").astype(x.dtype, copy=False)
-    number = x.dtype.type(read_scale(scale))
+    number = x.dtype.type(read_scale(scale, dtype))
     of_x, of_c = directions(x), directions(c)
     d_x = pull_back((d @ of_c.unit) * number, of_x)
     d_c = pull_back((d.T @ of_x.unit) * number, of_c)

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import ArrayLike, DTypeLike
 
 from boltzmax import _core
-from boltzmax._lib.arguments import check_count, check_positive, one_of, quietly
+from boltzmax._lib.arguments import as_number, check_count, check_positive, one_of, quietly
 from boltzmax._lib.numbers import check_number
 from boltzmax._lib.output_layer import (
     Array,
@@ -30,7 +30,7 @@ from boltzmax.margin.centers import (
     pooled_backward,
 )
 from boltzmax.margin.cosine import Directions, directions, read_scale
-from boltzmax.margin.margins import read_margins, target_logit, target_slope
+from boltzmax.margin.margins import Margins, read_margins, target_logit, target_slope
 from boltzmax.margin.noise import check_alpha, normal
 
 
@@ -83,8 +83,10 @@ class MarginSoftmax(UnitLayer):
 
     Attributes
     ----------
-    n_classes, n_features, dtype, m1, m2, m3, scale, centers_per_class, pooling, gamma, noise_alpha
+    n_classes, n_features, dtype, centers_per_class, pooling
         As given.
+    m1, m2, m3, scale, gamma, noise_alpha : float
+        As given; they may be changed during training.
     weight : ndarray, shape (V * C, D)
         The centres, those of a class next to each other; writable. Only their directions matter.
     bias : None
@@ -138,20 +140,37 @@ class MarginSoftmax(UnitLayer):
         seed: int | np.random.Generator | None = None,
     ) -> None:
         self._n_classes = check_count(n_classes, "n_classes", 1)
-        self._margins = read_margins(m1, m2, m3, False, ())
-        self.m1, self.m2, self.m3 = (float(m[0]) for m in self._margins[:3])
-        self.scale = read_scale(scale)
-        self.centers_per_class = check_count(centers_per_class, "centers_per_class", 1)
-        self.pooling = one_of(pooling, "pooling", POOLINGS)
+        self.m1, self.m2, self.m3 = (
+            as_number(m, name) for m, name in ((m1, "m1"), (m2, "m2"), (m3, "m3"))
+        )
+        self.scale = scale
+        self._centers_per_class = check_count(centers_per_class, "centers_per_class", 1)
+        self._pooling = one_of(pooling, "pooling", POOLINGS)
         self.gamma = check_positive(gamma, "gamma")
         self.noise_alpha = check_alpha(noise_alpha, "noise_alpha")
         self._rng = random_generator(seed, "seed")
         super().__init__(self._n_units, n_features, False, dtype, self._rng)
+        self._check_options()
 
     @property
     def n_classes(self) -> int:
         """The number of classes."""
         return self._n_classes
+
+    @property
+    def centers_per_class(self) -> int:
+        """The number of centres of a class."""
+        return self._centers_per_class
+
+    @property
+    def pooling(self) -> str:
+        """How the cosines of a class's centres are combined."""
+        return self._pooling
+
+    def _check_options(self) -> Margins:
+        """Check the options that may change during training; return the margins."""
+        self.scale = read_scale(self.scale, self.dtype)
+        return read_margins(self.m1, self.m2, self.m3, False, ())
 
     @property
     def _n_units(self) -> int:
@@ -169,6 +188,7 @@ class MarginSoftmax(UnitLayer):
     @quietly
     def _logits(self, hidden: ArrayLike) -> Array:
         cosine = self._forward(self._hidden(hidden)).cosine
+        self._check_options()
         return cosine * self.scale
 
     def log_prob(self, hidden: ArrayLike, target: ArrayLike) -> Array:
@@ -243,8 +263,9 @@ class MarginSoftmax(UnitLayer):
         index = classes[:, np.newaxis]
         of_target = np.clip(np.take_along_axis(cosine, index, -1).astype(np.float64), -1.0, 1.0)
         lower = noise[:, np.newaxis]
-        logit = target_logit(of_target, self._margins) - lower * (1.0 - of_target)
-        slope = target_slope(of_target, self._margins, self.dtype) + lower
+        margins = self._check_options()
+        logit = target_logit(of_target, margins) - lower * (1.0 - of_target)
+        slope = target_slope(of_target, margins, self.dtype) + lower
         logits = cosine * self.scale
         np.put_along_axis(logits, index, self.scale * logit, -1)
         return logits, slope

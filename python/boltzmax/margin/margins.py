@@ -94,6 +94,11 @@ def target_slope(cosine: Doubles, margins: Margins, dtype: np.dtype[Any]) -> Dou
     return np.where(cosine > 0, slope, 1.0) if margins.easy else slope
 
 
+def _largest(dtype: np.dtype[Any]) -> float:
+    """Return the largest finite number of a dtype; bfloat16 has 8 digits."""
+    return float(np.finfo(dtype).max) if dtype.kind == "f" else 255 * 2.0**120
+
+
 def _scaled(array: Array, scale: float, out: Array | None) -> Array:
     """Return scale * array, in `out` if given: the only pass over all elements."""
     where = None if out is None else checked_out(out, array.shape, array.dtype)
@@ -184,7 +189,7 @@ def margin_logits(
     """
     array, classes, of_target = _read_cosines(cosine, target)
     margins = read_margins(m1, m2, m3, easy_margin, array.shape[:-1])
-    number = read_scale(scale)
+    number = read_scale(scale, array.dtype)
     column = number * target_logit(of_target, margins)
     result = _scaled(array, number, out)
     np.put_along_axis(result, classes, column, -1)
@@ -233,9 +238,11 @@ def margin_logits_backward(
     array, classes, of_target = _read_cosines(cosine, target)
     d = read_upstream(d_logits, array.shape, "d_logits")
     margins = read_margins(m1, m2, m3, easy_margin, array.shape[:-1])
-    number = read_scale(scale)
+    number = read_scale(scale, array.dtype)
     slope = number * target_slope(of_target, margins, array.dtype)
     column = slope * np.take_along_axis(d, classes, -1).astype(np.float64)
+    largest = _largest(d.dtype)
+    column = np.where(np.isfinite(column), np.clip(column, -largest, largest), column)
     result = _scaled(d, number, out)
     np.put_along_axis(result, classes, column, -1)
     return result if out is None else out

@@ -10,9 +10,12 @@ from numpy.typing import ArrayLike, DTypeLike, NDArray
 
 from boltzmax import _core
 from boltzmax._lib.arguments import (
+    LARGEST_TEMPERATURE,
+    LEAST_TEMPERATURE,
     SUPPORTED,
     as_flag,
     as_input,
+    as_number,
     axis_with_classes,
     check_count,
     check_positive,
@@ -27,7 +30,7 @@ from boltzmax._lib.arguments import (
 )
 from boltzmax._lib.random import random_key
 from boltzmax.arrays.calls import Call, read_call
-from boltzmax.variants.calls import map_of_call
+from boltzmax.variants.calls import gradient_dtype, map_of_call
 
 Array = NDArray[Any]
 Ints = NDArray[np.int64]
@@ -76,11 +79,12 @@ def gumbel_softmax(
         An int is the key of the noise, from 0 to 2**64 - 1: the same key gives the same noise. A
         generator yields a key for each call, and None takes one from the system.
     first_row : int, default 0
-        The number of the first row. The noise depends on the key, the number of the row and the
-        index of the element in it, and on nothing else: a batch that is split into several calls
-        has the same noise if each call states its first row.
+        The number of the first row, modulo 2**64. The noise depends on the key, the number of the
+        row and the index of the element in it, and on nothing else: a batch that is split into
+        several calls has the same noise if each call states its first row.
     return_soft : bool, default False
-        Return the probabilities too, for the gradient of a hard result.
+        Return the probabilities too, for the gradient of a hard result. Without `hard`, they are
+        the same array.
     where : array_like of bool, optional
         False leaves an element out: its result is 0.
     dtype : dtype, optional
@@ -216,13 +220,21 @@ def gumbel_softmax_backward(
     y = as_input(y_soft, "y_soft")
     axes = normalized_axes(axis, y.ndim)
     t = row_temperature(temperature, y, axes)
-    dx = _core.softmax_backward(dy, y, axes, out=out)
     if t is None:
-        return dx
-    factor = np.expand_dims(np.where(t == 0.0, 0.0, 1.0 / t), axes)
-    if np.ndim(dx) == 0:
-        return np.asarray(dx * factor, dx.dtype)[()]
-    return np.multiply(dx, factor, out=dx, casting="unsafe")
+        return _core.softmax_backward(dy, y, axes, out=out)
+    gradient = as_input(dy, "dy")
+    dtype = gradient_dtype("gumbel_softmax_backward", gradient, y, "y_soft")
+    if out is not None:
+        checked_out(out, y.shape, dtype)
+    # In at least float32, so that the quotient is rounded once.
+    wide = np.result_type(dtype, np.float32) if dtype.kind == "f" else np.dtype(np.float32)
+    dx = _core.softmax_backward(gradient.astype(wide), y.astype(wide), axes)
+    t = np.expand_dims(t, axes)
+    result = np.where(t == 0.0, 0.0, dx / np.where(t == 0.0, 1.0, t)).astype(dtype)
+    if out is None:
+        return result[()] if result.ndim == 0 else result
+    out[...] = result
+    return out
 
 
 @quietly
@@ -245,7 +257,7 @@ def gumbel_max(
     Parameters
     ----------
     logits : array_like
-        Scores of any real dtype; -inf for classes that are never drawn.
+        Scores of any real dtype, in double at most; -inf for classes that are never drawn.
     axis : int, default -1
         The class axis.
     temperature : float or array_like, default 1.0
@@ -374,7 +386,7 @@ def gumbel_topk(
 
 
 class _Rows:
-    """The rows of logits as a matrix in C order, in float32 or float64, without loss."""
+    """The rows of logits as a matrix in C order, in float32 or float64."""
 
     def __init__(self, logits: ArrayLike, axis: int, temperature: ArrayLike, function: str) -> None:
         array = as_input(logits, "logits")
@@ -387,7 +399,8 @@ class _Rows:
         moved = classes_last(array, along)
         is_single = array.dtype.kind not in "biu" and array.dtype.itemsize <= 4
         self.shape = moved.shape[:-1]
-        self.matrix = np.ascontiguousarray(moved, np.float32 if is_single else np.float64).reshape(
+        number = np.float32 if is_single else np.float64
+        self.matrix = np.require(moved, number, ["C", "A"]).reshape(
             math.prod(self.shape), moved.shape[-1]
         )
         self.temperature = None if t is None else np.ascontiguousarray(t).reshape(-1)
@@ -501,7 +514,7 @@ class GumbelSoftmax:
             where=where,
         )
         self._next_row += array.size // classes
-        self._last = soft, along, self.temperature
+        self._last = np.array(soft), along, self.temperature  # the caller may write to y
         return y
 
     def backward(self, dy: ArrayLike) -> Any:
@@ -555,8 +568,10 @@ class GumbelSoftmax:
         >>> boltzmax.GumbelSoftmax(temperature=1.0).anneal(0.3, 0.5)
         0.5
         """
-        factor, least = check_positive(rate, "rate"), check_temperature(minimum, or_0=True)
-        self.temperature = check_temperature(max(least, self.temperature * factor), or_0=True)
+        factor = check_positive(rate, "rate")
+        least = 0.0 if as_number(minimum, "minimum") == 0.0 else check_positive(minimum, "minimum")
+        lower = max(least, self.temperature * factor)
+        self.temperature = min(lower, LARGEST_TEMPERATURE) if lower >= LEAST_TEMPERATURE else 0.0
         return self.temperature
 
     def get_config(self) -> dict[str, Any]:

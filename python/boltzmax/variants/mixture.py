@@ -76,10 +76,12 @@ def mixture_log_softmax(
     shape = z.shape[:-2] + z.shape[-1:]
     target = None if out is None else checked_out(out, shape, working)
     computed = np.dtype(np.float64) if working.char == "g" else working
-    flat = np.ascontiguousarray(z.astype(computed, copy=False)).reshape(_flat_shape(z))
+    flat = np.require(z, computed, ["C", "A"]).reshape(_flat_shape(z))
+    if computed == np.float64:
+        flat = _from_maxima(flat)
     y = np.empty((flat.shape[0], flat.shape[2]), computed)
     log_weights = _core.log_softmax(a.astype(np.float64)).reshape(flat.shape[:2])
-    _core.run_mixture(flat, np.ascontiguousarray(log_weights), y)
+    _core.run_mixture(flat, np.require(log_weights, requirements=["C", "A"]), y)
     result = y.reshape(shape).astype(working, copy=False)
     if target is None:
         return result
@@ -138,9 +140,9 @@ def mixture_log_softmax_backward(
     shape = z.shape[:-2] + z.shape[-1:]
     if gradient.shape != shape:
         raise ValueError(f"dy has shape {gradient.shape}, but the result has shape {shape}")
-    wide_dy = gradient.astype(np.float64)
     log_weights = np.asarray(_core.log_softmax(a.astype(np.float64)))
     y = mixture_log_softmax(z, a, dtype=np.float64)
+    wide_dy = np.where(y == -np.inf, 0.0, gradient)  # such classes depend on nothing
     dz, da = np.empty(z.shape, dtype), np.empty(a.shape, np.float64)
     for m in range(a.shape[-1]):
         log_weight = log_weights[..., m, np.newaxis]
@@ -151,6 +153,13 @@ def mixture_log_softmax_backward(
         dz[..., m, :] = shares - np.exp(log_q) * da[..., m, np.newaxis]
     da -= np.exp(log_weights) * wide_dy.sum(axis=-1, keepdims=True)
     return dz, da.astype(dtype)
+
+
+def _from_maxima(z: Array) -> Array:
+    """Return logits of components, less their maxima where these are large."""
+    maxima = z.max(axis=-1, keepdims=True, initial=-np.inf)
+    far = np.isfinite(maxima) & (np.abs(maxima) > 2.0**10)
+    return z - np.where(far, maxima, 0.0) if far.any() else z
 
 
 def _read_mixture(logits: ArrayLike, mixture_logits: ArrayLike) -> tuple[Array, Array]:

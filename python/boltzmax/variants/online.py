@@ -16,6 +16,7 @@ Doubles = NDArray[np.float64]
 # ln 2 = _LN2_HI + _LN2_LO; the product of the first with an integer below 2^21 is exact.
 _LN2_HI, _LN2_LO = float.fromhex("0x1.62e42feep-1"), float.fromhex("0x1.a39ef35793c76p-33")
 _NO_UNIT = -1e308  # the exponent of an empty sum: below every other
+_MOST = 9e307  # the largest exponent
 
 
 class OnlineLogSumExp:
@@ -73,6 +74,7 @@ class OnlineLogSumExp:
         return self._count
 
     @property
+    @quietly
     def max(self) -> Any:
         """The largest element so far; -inf before the first, NaN from the first NaN on."""
         return self._max.astype(self._dtype)[()]
@@ -87,7 +89,9 @@ class OnlineLogSumExp:
         unit = self._unit + exponent
         low = unit * _LN2_LO + self._lo / self._hi
         finite = unit * _LN2_HI + (np.log(mantissa) + low)
-        result = np.where(np.isfinite(self._max), finite, self._max)
+        # Beyond 2^1000 the exponent may be cut, and the maximum is the result to the last digit.
+        is_usual = np.abs(self._max) < 2.0**1000
+        result = np.where(is_usual, finite, self._max)
         return result.astype(self._dtype)[()]
 
     @quietly
@@ -121,7 +125,8 @@ class OnlineLogSumExp:
             return
         lse = np.asarray(_core.logsumexp(x, axis=axes, dtype=np.float64))
         largest = np.asarray(x.max(axis=axes), np.float64)
-        unit = np.where(np.isfinite(lse), np.rint(lse / np.log(2.0)), _NO_UNIT)
+        unit = np.clip(np.rint(lse / np.log(2.0)), -_MOST, _MOST)
+        unit = np.where(np.isfinite(lse), unit, _NO_UNIT)
         rest = (lse - unit * _LN2_HI) - unit * _LN2_LO
         # Beyond 2^20 the rest is rounded, as the score itself is.
         terms = np.where(np.isfinite(lse), np.exp(np.clip(rest, -0.5, 0.5)), 0.0)

@@ -23,6 +23,8 @@ from boltzmax.variants.calls import gradient_dtype
 Array = NDArray[Any]
 Ints = NDArray[np.int64]
 
+MOST_SEGMENTS = 2**40
+
 
 @quietly
 def segment_softmax(
@@ -284,7 +286,7 @@ class _Segments(NamedTuple):
 
     def sort(self, x: Array) -> Array:
         """Return the elements in the order of their segments, contiguous."""
-        return np.ascontiguousarray(x) if self.order is None else x[self.order]
+        return np.require(x, requirements=["C", "A"]) if self.order is None else x[self.order]
 
 
 def _map(
@@ -390,8 +392,16 @@ def _read_segments(
         raise ValueError(f"segment_ids has shape {ids.shape}, but the array has shape {x.shape}")
     if num_segments is None:
         count = int(ids.max(initial=-1)) + 1
+        if count > MOST_SEGMENTS or (ids < 0).any():
+            bad = ids.min() if (ids < 0).any() else ids.max()
+            raise ValueError(
+                f"segment_ids must be from 0 to {MOST_SEGMENTS - 1}, got {bad} at "
+                f"{int((ids == bad).argmax())}"
+            )
     else:
         count = check_count(num_segments, "num_segments", 0)
+        if count > MOST_SEGMENTS:
+            raise ValueError(f"num_segments must be at most {MOST_SEGMENTS}, got {count}")
     order, offsets = np.empty(len(x), np.int64), np.empty(count + 1, np.int64)
     first_bad = _core.sort_by_segment(ids, order, offsets)
     if first_bad < len(x):
@@ -429,4 +439,6 @@ def _integers(values: Any, name: str) -> Ints:
         array = array.astype(np.int64)
     if array.dtype.kind not in "iu":
         raise TypeError(f"{name} must be an array of integers, got dtype {array.dtype}")
-    return np.ascontiguousarray(_one_axis(array, name), np.int64)
+    if array.dtype == np.uint64 and array.size and array.max() > np.iinfo(np.int64).max:
+        raise ValueError(f"{name} must be below 2**63, got {array.max()}")
+    return np.require(_one_axis(array, name), np.int64, ["C", "A"])

@@ -19,8 +19,8 @@ def _read_order(order: Any) -> int:
     number = as_integer(order, "order")
     if number % 2 or not 2 <= number <= MOST_ORDER:
         raise ValueError(
-            f"order must be an even number from 2 to {MOST_ORDER}, got {number}; the polynomials "
-            "of odd order have negative values"
+            f"order must be an even number from 2 to {MOST_ORDER}, got {number}"
+            + "; polynomials of odd order have negative values" * (number % 2)
         )
     return number
 
@@ -323,7 +323,7 @@ def spherical_softmax_backward(
     --------
     >>> import boltzmax
     >>> boltzmax.spherical_softmax_backward([1.0, 0.0, 0.0], [1.0, -2.0, 0.0])
-    array([ 0.32,  0.16, -0.  ])
+    array([0.32, 0.16, 0.  ])
     """
     return _backward("spherical_softmax_backward", dy, x, axis, 0.0, where, out, count=2)
 

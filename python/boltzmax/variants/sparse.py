@@ -8,7 +8,14 @@ import numpy as np
 from numpy.typing import ArrayLike, DTypeLike, NDArray
 
 from boltzmax._core import softmax
-from boltzmax._lib.arguments import as_input, is_real, normalized_axes, one_per_row, quietly
+from boltzmax._lib.arguments import (
+    as_input,
+    checked_out,
+    is_real,
+    normalized_axes,
+    one_per_row,
+    quietly,
+)
 from boltzmax.arrays.argmax_limit import at_temperature_0
 from boltzmax.arrays.calls import Call, read_call
 from boltzmax.variants.calls import map_of_call, run_gradient
@@ -405,5 +412,21 @@ def _with_alphas(call: Call, alpha: Doubles, out: Array | None) -> Any:
     if t is not None and t.size and t.min() == t.max():
         common = float(t.min())
     elif t is not None:
-        call = call._replace(x=call.converted.astype(np.float64) / t)
+        return _with_alphas_and_temperatures(call, alpha, t, out)
     return map_of_call("entmax", call._replace(temperature=alpha), out, number=common, flag=True)
+
+
+def _with_alphas_and_temperatures(call: Call, alpha: Doubles, t: Array, out: Array | None) -> Any:
+    """Divide the distances from the maximum by the temperature, in double."""
+    x = call.converted.astype(np.float64)
+    if call.mask is not None:
+        x = np.where(call.mask, x, -np.inf)
+    maximum = x.max(axis=call.axes, keepdims=True, initial=-np.inf)
+    distance = np.where(np.isfinite(maximum), (x - maximum) / t, x)
+    target = None if out is None else checked_out(out, x.shape, call.dtype)
+    wide = call._replace(x=distance, mask=None, temperature=alpha, dtype=np.dtype(np.float64))
+    p = np.asarray(map_of_call("entmax", wide, None, number=1.0, flag=True)).astype(call.dtype)
+    if target is None:
+        return p[()] if p.ndim == 0 else p
+    target[...] = p
+    return out

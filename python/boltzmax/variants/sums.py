@@ -5,7 +5,9 @@ if the transposed set of j contains i,
 
     dx_j = sum_i dy_i exp(x_j - y_i) = exp(x_j + log sum_i exp(log dy_i - y_i))
 
-with the sum over the transposed set, once for the positive and once for the negative dy.
+with the sum over the transposed set, once for the positive and once for the negative dy. Scores are
+measured from the maximum of their row, so that only those far below it lose digits: the error is
+eps times that distance, relative to the sum of the absolute values.
 """
 
 from __future__ import annotations
@@ -16,7 +18,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from boltzmax._lib.arguments import as_input, broadcast_mask, checked_out
+from boltzmax._lib.arguments import as_input, broadcast_mask, checked_out, normalized_axes
 from boltzmax.variants.calls import gradient_dtype
 
 Array = NDArray[Any]
@@ -59,7 +61,15 @@ def read_gradient(
     mask = broadcast_mask(where, scores)
     if out is not None:
         checked_out(out, scores.shape, dtype)
-    return GradientCall(gradient.astype(np.float64), scores.astype(np.float64), mask, dtype, out)
+    wide = _from_maximum(scores.astype(np.float64), mask, normalized_axes(axis, scores.ndim))
+    return GradientCall(gradient.astype(np.float64), wide, mask, dtype, out)
+
+
+def _from_maximum(x: Array, mask: NDArray[np.bool_] | None, axes: tuple[int, ...]) -> Any:
+    """Return x less the maximum of its row, on which gradients do not depend."""
+    counted = x if mask is None else np.where(mask, x, -np.inf)
+    maximum = counted.max(axis=axes, keepdims=True, initial=-np.inf)
+    return x - np.where(np.isfinite(maximum), maximum, 0.0)
 
 
 def gradient_of_logsumexp(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 from numpy.typing import ArrayLike, DTypeLike, NDArray
 
 from boltzmax._lib.arguments import check_count, quietly
@@ -125,7 +126,8 @@ def windowed_softmax_backward(
     call = read_gradient("windowed_softmax_backward", dy, x, axis, where, out)
     half = _half(window)
     y = _logsumexp(call.x, half, axis, call.mask)
-    weights = call.dy * _softmax(call.x, half, axis, call.mask)
+    p = _softmax(call.x, half, axis, call.mask)
+    weights = np.where(p == 0.0, 0.0, call.dy * p)  # dy of an element that is always 0 may be NaN
     shares = sum_of_shares(weights, call.x, y, lambda z: _logsumexp(z, half, axis, None))
     return call.deliver(weights - shares)
 
