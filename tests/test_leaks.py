@@ -194,6 +194,17 @@ for _loss in LOSSES.values():  # those without specific cases
     _given = every_function.Arguments(x).of_loss(_loss)[0][0]
     for _function in (_loss.function, _loss.with_grad):
         CASES.setdefault(_function.__name__, [partial(_function, *_given)])
+
+
+def streamed() -> object:
+    total = boltzmax.OnlineLogSumExp(4)
+    total.update(x)
+    total.merge(total)
+    return total.value
+
+
+CASES["OnlineLogSumExp"] = [streamed]
+CASES["GumbelSoftmax"] = [lambda: boltzmax.GumbelSoftmax(rng=1)(x)]
 for _name, _call in every_function.variants(x):
     CASES.setdefault(_name, []).append(_call)
 for _kind, _made_of in MADE_OF.items():

@@ -172,9 +172,7 @@ BAD = {
     "other bias": (change(bias=np.zeros(3)), "its bias does not fit the weights"),
     "short squares": (change(squares=np.zeros(2)), "its squares does not fit the weights"),
     "float squares": (change(squares=np.zeros(3, np.float32)), "its squares does not fit"),
-    "negative squares": (change(squares=np.array([1, -1, 1.0])), "finite and not negative"),
-    "infinite squares": (change(squares=np.array([1, np.inf, 1])), "finite and not negative"),
-    "squares of NaN": (change(squares=np.array([1, 1, np.nan])), "finite and not negative"),
+    "negative squares": (change(squares=np.array([1, -1, 1.0])), "must not be negative"),
     "another array": (change(wieght=np.ones(3), extra=np.ones(2)), "unknown arrays, extra, wieght"),
 }
 

@@ -86,10 +86,13 @@ struct Strided {
   }
 };
 
-void AddAxes(const Shape& shape, const Strided (&operands)[kOperands], Axes* outer, Axes* inner) {
+// The operands of operations and their gradients: x, y, mask and temperature.
+constexpr size_t kOperandsInC = kTemperature + 1;
+
+void AddAxes(const Shape& shape, const Strided (&operands)[kOperandsInC], Axes* outer, Axes* inner) {
   for (int d = 0; d < shape.ndim; ++d) {
     Axis axis = {static_cast<size_t>(shape.size[d]), {}};
-    for (size_t k = 0; k < kOperands; ++k) axis.stride[k] = operands[k].Stride(shape, d);
+    for (size_t k = 0; k < kOperandsInC; ++k) axis.stride[k] = operands[k].Stride(shape, d);
     (shape.Reduces(d) ? inner : outer)->push_back(axis);
   }
 }
@@ -116,11 +119,11 @@ int RunStrided(const boltzmax_strided* call) noexcept {
   if (const int status = shape.Check()) return status;
 
   const bool reduces = Reduces(static_cast<Op>(call->operation));
-  const Strided operands[kOperands] = {{call->x, call->x_strides},
-                                       {call->y, call->y_strides, 1, reduces},
-                                       {call->mask, call->mask_strides},
-                                       {call->temperature, call->temperature_strides, alignof(double), true}};
-  for (size_t k = 0; k < kOperands; ++k) {
+  const Strided operands[kOperandsInC] = {{call->x, call->x_strides},
+                                          {call->y, call->y_strides, 1, reduces},
+                                          {call->mask, call->mask_strides},
+                                          {call->temperature, call->temperature_strides, alignof(double), true}};
+  for (size_t k = 0; k < kOperandsInC; ++k) {
     const bool absent = (k == kMask || k == kTemperature) && operands[k].data == nullptr;
     if (absent) continue;
     const Strided operand = operands[k];
