@@ -19,7 +19,7 @@ import boltzmax
 from boltzmax.cli import main, make_parser
 from boltzmax.cli.apply import blocks
 from boltzmax.cli.arguments import PROGRAM
-from conftest import Fail
+from conftest import Fail, RunPython
 
 Spawn = Callable[..., subprocess.Popen[str]]
 
@@ -393,3 +393,31 @@ def test_integers_out_of_range(argv: str, capsys: pytest.CaptureFixture[str]) ->
     with pytest.raises(SystemExit, match="2"):
         main(argv.split())
     assert "invalid integer of at least" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("line", "wanted"),
+    [
+        ("boltzmax ap", {"apply"}),
+        ("boltzmax apply soft", {"softmax"}),
+        ("boltzmax info --x", set()),
+    ],
+)
+def test_the_shell_completes(
+    line: str, wanted: set[str], run_python: RunPython, tmp_path: Path
+) -> None:
+    pytest.importorskip("argcomplete")
+    found = tmp_path / "completions"
+    done = run_python(
+        "from boltzmax.cli import main; main()",
+        env={
+            "_ARGCOMPLETE": "1",
+            "_ARGCOMPLETE_IFS": "\n",
+            "_ARGCOMPLETE_STDOUT_FILENAME": str(found),
+            "COMP_LINE": line,
+            "COMP_POINT": str(len(line)),
+            "COMP_TYPE": "9",
+        },
+    )
+    assert done.returncode == 0, done.stderr
+    assert {word.strip() for word in found.read_text().split("\n") if word.strip()} == wanted
