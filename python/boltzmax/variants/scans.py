@@ -62,9 +62,9 @@ def logcumsumexp(
 
     Notes
     -----
-    Each element is the maximum so far, plus the logarithm of a sum relative to it, which is kept in
-    double precision: max error 1 ULP of the larger of the result and the maximum for float32, 4 ULP
-    for float64.
+    Each element is a maximum near that so far, plus the logarithm of a sum relative to it, which is
+    kept in double precision: max error 1 ULP of the largest of the result, the maximum and 1 for
+    float32, 4 ULP for float64.
 
     Examples
     --------

@@ -180,8 +180,8 @@ def windowed_logsumexp(
     Notes
     -----
     Sums are relative to a maximum near that of their windows, in double: max error 1 ULP of the
-    largest of the result, the maxima near the window and 1 for float32, 4 ULP for float64. `windowed_softmax` describes how they
-    are made.
+    largest of the result, the maxima near the window and 1 for float32, 4 ULP for float64.
+    `windowed_softmax` describes how they are made.
 
     Examples
     --------
