@@ -70,7 +70,7 @@ def windowed_softmax(
     plus a prefix of the next (van Herk, Pattern Recognition Letters 13(7), 1992; Gil & Werman, IEEE
     PAMI 15(5), 1993), and nothing is subtracted. In rows where exponentials relative to the row's
     maximum would underflow, every sum is relative to the maximum of its own window, in double. Max
-    error 6 ULP.
+    error 6 ULP; in such rows of float64, also half an ULP of the distance from that maximum.
 
     Examples
     --------
