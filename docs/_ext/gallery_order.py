@@ -12,6 +12,7 @@ ORDER = (
     "gaussian_mixture",
     "attention",
     "characters",
+    "softmax_family",
     "linear_memory",
     "million_classes",
     "abstention",
