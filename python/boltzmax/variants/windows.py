@@ -27,7 +27,7 @@ def windowed_softmax(
 ) -> Any:
     r"""Return each exponential over the sum of those in a window around it ("zigzag" softmax).
 
-    .. math:: p_i = \exp(x_i) \Big/ \sum_{j = i - w // 2}^{i + w // 2} \exp(x_j)
+    .. math:: p_i = \frac{\exp(x_i)}{\sum_{j = i - w // 2}^{i + w // 2} \exp(x_j)}
 
     Every element has its own denominator, so the results need **not** sum to one. The window is
     clipped at the ends of the row.
