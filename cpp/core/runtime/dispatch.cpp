@@ -66,6 +66,7 @@ size_t ItemSize(DType dtype) {
 
 std::vector<const char*> AvailableIsas() {
   std::vector<const char*> names;
+  names.reserve(usable.size());
   for (const IsaTables& tables : usable) names.push_back(tables.kernels->isa);
   return names;
 }

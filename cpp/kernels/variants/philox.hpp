@@ -26,8 +26,8 @@ inline void PhiloxPair(const PhiloxKey& key, PhiloxLanes (&counters)[2]) {
     c.word[3] = p0;
   };
   BOLTZMAX_UNROLL
-  for (int r = 0; r < PhiloxConstants::kRounds; ++r) {
-    const Lanes64 k0 = SetHalves(key.round[r][0]), k1 = SetHalves(key.round[r][1]);
+  for (const auto& keys : key.round) {
+    const Lanes64 k0 = SetHalves(keys[0]), k1 = SetHalves(keys[1]);
     round(a, k0, k1);
     round(b, k0, k1);
   }
@@ -47,7 +47,7 @@ struct CounterOrder {
 };
 
 // The words of neighbouring elements of a row from this one on, a multiple of four.
-inline constexpr size_t kRowWords = 2 * 4 * PhiloxLanes::kLanes;
+inline constexpr size_t kRowWords = 8 * PhiloxLanes::kLanes;
 inline void WordsOfRow(const PhiloxKey& key, uint64_t row, size_t element, uint32_t* words) {
   constexpr size_t kLanes = PhiloxLanes::kLanes;
   static constexpr CounterOrder kOrder;

@@ -31,7 +31,7 @@ inline RowOf<S> RowAt(const RowCall& call, size_t r) {
           call.options.first_row + r};
 }
 
-inline constexpr size_t NoScratch(size_t) { return 0; }
+constexpr size_t NoScratch(size_t) { return 0; }
 
 }  // namespace
 }  // namespace boltzmax::kernels

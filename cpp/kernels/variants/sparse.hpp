@@ -15,11 +15,11 @@ namespace boltzmax::kernels {
 namespace {
 
 // The most candidates that are compressed; a longer list would take longer to write than the row to read.
-inline constexpr size_t MostCandidates(size_t n) { return n / 8 + 32; }
+constexpr size_t MostCandidates(size_t n) { return n / 8 + 32; }
 // A block may be appended beyond the last candidate, and a vector is stored whole.
-inline constexpr size_t CandidateRoom(size_t n) { return MostCandidates(n) + 128; }
+constexpr size_t CandidateRoom(size_t n) { return MostCandidates(n) + 128; }
 // Candidates, their places and their results; and the row itself, if it has to be converted.
-inline constexpr size_t SparseScratch(size_t n) { return 3 * CandidateRoom(n) + n; }
+constexpr size_t SparseScratch(size_t n) { return 3 * CandidateRoom(n) + n; }
 
 // The maxima of groups of a row: in each lane of four vectors, that of every kLanes-th element.
 template <class V>

@@ -62,7 +62,7 @@ inline void ForEachPiece(const WindowedRow<S>& row, Compute<S> beyond, Map map, 
 }
 
 // The numbers that a row needs as scratch memory.
-inline constexpr size_t WindowScratch(size_t n) { return 3 * n + 128; }
+constexpr size_t WindowScratch(size_t n) { return 3 * n + 128; }
 
 // Walks over the blocks of a row, for half > 0. A window is named by its element i; it ends with element i + half.
 //
