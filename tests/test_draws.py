@@ -85,19 +85,17 @@ def test_draws_have_the_distribution_of_softmax(n: int) -> None:
         assert abs(lagged) < 4 / np.sqrt(len(many))
 
 
-def test_a_tail_of_1e_7() -> None:
-    """A class of probability 1e-7 is drawn about that often: 20 times in 2 x 10^8 / its share."""
-    logits = np.zeros(3)
-    logits[1:] = np.log(1e-4)
-    for n, tail in ((3, slice(1, None)),):
-        ids = boltzmax.gumbel_max(logits[:n], n=2_000_000, rng=21)
-        expected = 2_000_000 * softmax(logits)[tail].sum()
-        drawn = (ids > 0).sum()
-        assert abs(drawn - expected) < 4 * np.sqrt(expected)
+def test_a_tail_of_1e_4() -> None:
+    """Each of two classes of probability 1e-4 (1e-7 in benchmarks/many_draws.py)."""
+    logits = np.log([1.0, 1e-4, 1e-4])
+    ids = boltzmax.gumbel_max(logits, n=2_000_000, rng=21)
+    for c in (1, 2):
+        expected = 2_000_000 * softmax(logits)[c]
+        assert abs((ids == c).sum() - expected) < 4 * np.sqrt(expected)
 
 
 def test_the_first_class_of_tiny_probability_is_reachable() -> None:
-    """Its edge is where the numbers are smallest: 1e-7 of them are below it, not 0 or 2^-24."""
+    """Its edge is where the numbers are smallest: 1e-5 of them are below it."""
     logits = np.array([np.log(1e-5), 0.0], np.float32)
     x = np.broadcast_to(logits, (2_000_000, 2))
     drawn = int((boltzmax.gumbel_max(x, rng=4) == 0).sum())

@@ -46,12 +46,11 @@ from boltzmax.losses.imbalance import (
 from boltzmax.losses.nll import nll_loss, nll_loss_with_grad
 from boltzmax.trees.hierarchical import HierarchicalSoftmax
 from boltzmax.trees.tree import Tree
+from boltzmax.variants.draws import gumbel_max, gumbel_topk
 from boltzmax.variants.gumbel import (
     GumbelSoftmax,
-    gumbel_max,
     gumbel_softmax,
     gumbel_softmax_backward,
-    gumbel_topk,
 )
 from boltzmax.variants.mixture import mixture_log_softmax, mixture_log_softmax_backward
 from boltzmax.variants.online import OnlineLogSumExp

@@ -10,11 +10,13 @@ from numpy.typing import ArrayLike, NDArray
 
 from boltzmax import _core
 from boltzmax._lib.arguments import (
+    SUPPORTED,
     as_input,
     as_number,
     checked_out,
     is_float,
     is_native_float,
+    is_real,
     quietly,
 )
 
@@ -153,3 +155,31 @@ def check_z_loss(value: Any) -> float:
     if not 0.0 <= number < np.inf:
         raise ValueError(f"z_loss must be finite and not negative, got {value!r}")
     return number
+
+
+def gradient_dtype(function: str, dy: Array, other: Array, name: str = "y") -> np.dtype[Any]:
+    """Return the common dtype of a gradient's inputs; integers count as float64."""
+    for label, array in (("dy", dy), (name, other)):
+        if not is_real(array.dtype):
+            raise TypeError(
+                f"{function} does not support {label} of dtype {array.dtype}; it takes {SUPPORTED}"
+            )
+    try:
+        common = dy.dtype if dy.dtype == other.dtype else np.result_type(dy.dtype, other.dtype)
+    except TypeError:
+        raise TypeError(
+            f"{function} finds no common dtype for dy of {dy.dtype} and {name} of {other.dtype}; "
+            "convert one of them"
+        ) from None
+    return np.dtype(np.float64) if common.kind in "biu" else common
+
+
+def read_gradient_inputs(
+    function: str, dy: ArrayLike, other: ArrayLike, name: str = "y"
+) -> tuple[Array, Array, np.dtype[Any]]:
+    """Return both inputs of a gradient, which have one shape, and their common dtype."""
+    gradient, second = as_input(dy, "dy"), as_input(other, name)
+    dtype = gradient_dtype(function, gradient, second, name)
+    if gradient.shape != second.shape:
+        raise ValueError(f"dy has shape {gradient.shape}, but {name} has shape {second.shape}")
+    return gradient, second, dtype

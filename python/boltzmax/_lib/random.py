@@ -8,6 +8,8 @@ from typing import Any
 
 import numpy as np
 
+from boltzmax._lib.arguments import check_count
+
 
 def random_generator(rng: Any, name: str = "rng") -> np.random.Generator:
     """Return a generator: `rng` itself, or one seeded with it; None seeds from the system."""
@@ -39,3 +41,8 @@ def check_key(key: Any, name: str = "rng") -> int:
     if not 0 <= value < 2**64:
         raise ValueError(f"{name} must be from 0 to 2**64 - 1, got {value}")
     return value
+
+
+def check_first_row(first_row: Any) -> int:
+    """Return the number of the first row, which random numbers depend on."""
+    return check_count(first_row, "first_row", 0, 2**64 - 1)

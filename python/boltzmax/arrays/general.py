@@ -17,10 +17,8 @@ from numpy.typing import ArrayLike, DTypeLike, NDArray
 
 from boltzmax import _core
 from boltzmax._lib.arguments import (
-    SUPPORTED,
     as_array,
     as_flag,
-    as_input,
     checked_out,
     clashes,
     is_native_float,
@@ -31,6 +29,7 @@ from boltzmax._lib.arguments import (
     read_empty,
     repeats_elements,
 )
+from boltzmax._lib.numbers import read_gradient_inputs
 from boltzmax.arrays import complex_rows, numpy_path
 from boltzmax.arrays.argmax_limit import at_temperature_0
 from boltzmax.arrays.calls import Call, read_call
@@ -244,10 +243,7 @@ def _logsumexp_numpy(
 
 
 def _backward(function: str, dy: ArrayLike, y: ArrayLike, axis: Axis, out: Array | None) -> Any:
-    grad, result = as_input(dy, "dy"), as_input(y, "y")
-    dtype = _gradient_dtype(function, grad, result)
-    if grad.shape != result.shape:
-        raise ValueError(f"dy has shape {grad.shape}, but y has shape {result.shape}")
+    grad, result, dtype = read_gradient_inputs(function, dy, y)
     axes = normalized_axes(axis, grad.ndim)
     target = None if out is None else checked_out(out, grad.shape, dtype)
     if dtype.char == "g":
@@ -272,24 +268,6 @@ def _backward(function: str, dy: ArrayLike, y: ArrayLike, axis: Axis, out: Array
     if out is not None:
         return out
     return dx[()] if dx.ndim == 0 else dx
-
-
-def _gradient_dtype(function: str, dy: Array, y: Array) -> np.dtype[Any]:
-    for name, array in (("dy", dy), ("y", y)):
-        if not is_real(array.dtype):
-            raise TypeError(
-                f"{function} does not support {name} of dtype {array.dtype}; it takes {SUPPORTED}"
-            )
-    if dy.dtype == y.dtype:
-        return np.dtype(np.float64) if dy.dtype.kind in "biu" else dy.dtype
-    try:
-        common = np.result_type(dy.dtype, y.dtype)
-    except TypeError:
-        raise TypeError(
-            f"{function} finds no common dtype for dy of {dy.dtype} and y of {y.dtype}; "
-            "convert one of them"
-        ) from None
-    return np.dtype(np.float64) if common.kind in "biu" else common
 
 
 def _gradient(function: str) -> Callable[..., Any]:

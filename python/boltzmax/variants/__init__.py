@@ -1,7 +1,8 @@
 """Other forms of softmax on arrays, and their gradients.
 
 - `calls`: runs compiled functions of rows on arrays of any layout
-- `gumbel`: softmax with Gumbel noise, draws of classes with and without replacement
+- `draws`: draws of classes with and without replacement
+- `gumbel`: softmax with Gumbel noise
 - `mixture`: mixtures of softmaxes
 - `online`: logarithms of sums of exponentials whose terms come in chunks
 - `scans`: logarithms of running sums of exponentials

@@ -1,41 +1,29 @@
 """Run compiled functions of rows on arrays of any layout.
 
-A public function reads its own options, and calls `run_map`, `run_gradient` or `run_reduction` with
-the name that its kernels have (see ``cpp/kernels/row_functions.hpp``).
+A public function reads its own options, and calls `run_map` or `run_gradient` with the name that
+its kernels have (see ``cpp/kernels/row_functions.hpp``).
 """
 
 from __future__ import annotations
 
-from typing import Any, TypedDict
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, DTypeLike, NDArray
 
 from boltzmax import _core
 from boltzmax._lib.arguments import (
-    SUPPORTED,
-    as_input,
     broadcast_mask,
     checked_out,
     clashes,
-    is_real,
     normalized_axes,
     repeats_elements,
 )
+from boltzmax._lib.numbers import read_gradient_inputs
 from boltzmax.arrays.calls import Call, read_call
 
 Array = NDArray[Any]
 Axis = Any
-
-
-class Options(TypedDict, total=False):
-    """The options of a compiled function that are the same for all rows."""
-
-    number: float
-    count: int
-    key: int
-    first_row: int
-    flag: bool
 
 
 def run_map(
@@ -57,23 +45,6 @@ def map_of_call(function: str, call: Call, out: Array | None, **options: Any) ->
     """Return a map of the rows of a checked call."""
     target = None if out is None else checked_out(out, call.x.shape, call.dtype)
     return _run(function, call.x, None, call, target, out, options)
-
-
-def run_reduction(
-    function: str,
-    x: ArrayLike,
-    axis: Axis,
-    where: ArrayLike | None,
-    temperature: ArrayLike,
-    dtype: DTypeLike | None,
-    out: Array | None,
-    **options: Any,
-) -> Any:
-    """Return a number for each row of `x`."""
-    call = read_call(function, x, axis, where, temperature, dtype)
-    shape = tuple(call.x.shape[d] for d in call.kept)
-    target = None if out is None else checked_out(out, shape, call.dtype)
-    return _run(function, call.x, None, call, target, out, options, reduces=True)
 
 
 def run_gradient(
@@ -100,32 +71,12 @@ def run_gradient(
     reduces : bool
         Whether a row has one result: the gradient by a number of the row's.
     """
-    gradient, second = as_input(dy, "dy"), as_input(other, name)
-    dtype = gradient_dtype(function, gradient, second, name)
-    if gradient.shape != second.shape:
-        raise ValueError(f"dy has shape {gradient.shape}, but {name} has shape {second.shape}")
+    gradient, second, dtype = read_gradient_inputs(function, dy, other, name)
     axes = normalized_axes(axis, gradient.ndim)
     call = Call(gradient, axes, broadcast_mask(where, gradient), parameter, dtype)
     shape = tuple(gradient.shape[d] for d in call.kept) if reduces else gradient.shape
     target = None if out is None else checked_out(out, shape, dtype)
     return _run(function, gradient, second, call, target, out, options, reduces=reduces)
-
-
-def gradient_dtype(function: str, dy: Array, other: Array, name: str) -> np.dtype[Any]:
-    """Return the common dtype of a gradient's inputs; integers count as float64."""
-    for label, array in (("dy", dy), (name, other)):
-        if not is_real(array.dtype):
-            raise TypeError(
-                f"{function} does not support {label} of dtype {array.dtype}; it takes {SUPPORTED}"
-            )
-    try:
-        common = dy.dtype if dy.dtype == other.dtype else np.result_type(dy.dtype, other.dtype)
-    except TypeError:
-        raise TypeError(
-            f"{function} finds no common dtype for dy of {dy.dtype} and {name} of {other.dtype}; "
-            "convert one of them"
-        ) from None
-    return np.dtype(np.float64) if common.kind in "biu" else common
 
 
 def _run(

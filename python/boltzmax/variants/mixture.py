@@ -8,8 +8,14 @@ import numpy as np
 from numpy.typing import ArrayLike, DTypeLike, NDArray
 
 from boltzmax import _core
-from boltzmax._lib.arguments import as_input, checked_out, is_real, quietly, working_dtype
-from boltzmax.variants.calls import gradient_dtype
+from boltzmax._lib.arguments import (
+    as_input,
+    checked_out,
+    is_real,
+    quietly,
+    working_dtype,
+)
+from boltzmax._lib.numbers import gradient_dtype
 
 Array = NDArray[Any]
 

@@ -18,7 +18,7 @@ from boltzmax._lib.arguments import (
     quietly,
     working_dtype,
 )
-from boltzmax.variants.calls import gradient_dtype
+from boltzmax._lib.numbers import gradient_dtype
 
 Array = NDArray[Any]
 Ints = NDArray[np.int64]

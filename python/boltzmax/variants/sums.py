@@ -18,8 +18,12 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from boltzmax._lib.arguments import as_input, broadcast_mask, checked_out, normalized_axes
-from boltzmax.variants.calls import gradient_dtype
+from boltzmax._lib.arguments import (
+    broadcast_mask,
+    checked_out,
+    normalized_axes,
+)
+from boltzmax._lib.numbers import read_gradient_inputs
 
 Array = NDArray[Any]
 
@@ -54,10 +58,7 @@ def read_gradient(
     out: Array | None,
 ) -> GradientCall:
     """Check the arguments of a gradient, or raise."""
-    gradient, scores = as_input(dy, "dy"), as_input(x)
-    dtype = gradient_dtype(function, gradient, scores, "x")
-    if gradient.shape != scores.shape:
-        raise ValueError(f"dy has shape {gradient.shape}, but x has shape {scores.shape}")
+    gradient, scores, dtype = read_gradient_inputs(function, dy, x, "x")
     mask = broadcast_mask(where, scores)
     if out is not None:
         checked_out(out, scores.shape, dtype)
