@@ -32,8 +32,12 @@ struct RowFunction {
   // The numbers of the arithmetic type that rows of n elements need as scratch memory.
   size_t (*scratch)(size_t n);
   double cost;  // the time for an element, in softmax's
-  BOLTZMAX_FOR_EACH_STORAGE(BOLTZMAX_MEMBER, RowKernel)
+  // Rows of 16 bits are widened to float, which halves the kernels to compile.
+  RowKernel f32, f64;
 };
+// The kernels of a template, as members of a RowFunction.
+#define BOLTZMAX_ROW_KERNELS(Kernel) .f32 = Kernel<float>, .f64 = Kernel<double>
+
 struct RowFamily {
   const RowFunction* functions;
   size_t count;

@@ -30,9 +30,23 @@ float RoundToOdd(double x) {
   return std::bit_cast<float>(std::fabs(static_cast<double>(nearest)) > std::fabs(x) ? bits - 1 : bits + 1);
 }
 
+template <class S>
+constexpr bool Is16Bits = std::is_same_v<S, Half> || std::is_same_v<S, BFloat16>;
+
+// The conversions of the active ISA, for contiguous and aligned elements.
+template <class S>
+const ConversionKernels<S>& ConversionsOf() {
+  if constexpr (std::is_same_v<S, Half>) return ActiveConversions().f16;
+  else return ActiveConversions().bf16;
+}
+template <class S>
+bool IsContiguous(const char* p, ptrdiff_t stride) {
+  return stride == static_cast<ptrdiff_t>(sizeof(S)) && reinterpret_cast<uintptr_t>(p) % alignof(S) == 0;
+}
+
 template <class To, class From>
 To Convert(From x) {
-  if constexpr (sizeof(From) == 2 && (std::is_same_v<From, Half> || std::is_same_v<From, BFloat16>)) {
+  if constexpr (Is16Bits<From>) {
     if constexpr (std::is_same_v<From, To>) return x;
     else return Convert<To>(ToFloat(x));
   } else if constexpr (std::is_same_v<To, Half> && std::is_same_v<From, double>) {
@@ -52,6 +66,9 @@ void GatherAs(const char* x, ptrdiff_t stride, size_t n, void* out) {
   if (std::is_same_v<From, To> && stride == static_cast<ptrdiff_t>(sizeof(From))) {
     std::memcpy(to, x, n * sizeof(From));
     return;
+  }
+  if constexpr (Is16Bits<From> && std::is_same_v<To, float>) {
+    if (IsContiguous<From>(x, stride)) return ConversionsOf<From>().widen(reinterpret_cast<const From*>(x), n, to);
   }
   if (stride == 0 && n > 0) {
     std::fill_n(to, n, Convert<To>(ReadUnaligned<From>(x)));
@@ -73,6 +90,16 @@ template <class S>
 void ScatterAs(const void* in, size_t n, char* y, ptrdiff_t stride) {
   const S* from = static_cast<const S*>(in);
   for (size_t i = 0; i < n; ++i) std::memcpy(y + static_cast<ptrdiff_t>(i) * stride, from + i, sizeof(S));
+}
+
+template <class S>
+void NarrowAs(const void* in, size_t n, char* y, ptrdiff_t stride) {
+  const auto* from = static_cast<const float*>(in);
+  if (IsContiguous<S>(y, stride)) return ConversionsOf<S>().narrow(from, n, reinterpret_cast<S*>(y));
+  for (size_t i = 0; i < n; ++i) {
+    const S value = Convert<S>(from[i]);
+    std::memcpy(y + static_cast<ptrdiff_t>(i) * stride, &value, sizeof value);
+  }
 }
 
 template <class To>
@@ -115,6 +142,14 @@ ScatterFn Scatter(DType storage) {
     case DType::kFloat16: return ScatterAs<Half>;
     case DType::kBFloat16: return ScatterAs<BFloat16>;
     default: throw std::logic_error("not a storage type");
+  }
+}
+
+ScatterFn ScatterComputed(DType storage) {
+  switch (storage) {
+    case DType::kFloat16: return NarrowAs<Half>;
+    case DType::kBFloat16: return NarrowAs<BFloat16>;
+    default: return Scatter(storage);
   }
 }
 

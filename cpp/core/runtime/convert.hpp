@@ -13,6 +13,8 @@ GatherFn Gather(DType from, DType storage);
 // Converts n storage elements back to elements `stride` bytes apart.
 using ScatterFn = void (*)(const void* in, size_t n, char* y, ptrdiff_t stride);
 ScatterFn Scatter(DType storage);
+// The same from elements of the type of the arithmetic, float for 16 bits.
+ScatterFn ScatterComputed(DType storage);
 
 // Copies elements [begin, begin + n), in C order, of operand k of `axes`, whose element 0 is at `base`, to or from a
 // contiguous buffer of elements of `item` bytes.

@@ -13,14 +13,15 @@ namespace {
 // What one ISA has.
 struct IsaTables {
   const KernelTable* kernels;
+  const ConversionTable* conversions;
   const DrawTable* draws;
   std::vector<const RowFamily*> families;
 };
 
 #define BOLTZMAX_FAMILY_OF(Name, isa) &isa::k##Name,
-#define BOLTZMAX_TABLES_OF(isa)                                                             \
-  {                                                                                         \
-    &isa::kKernels, &isa::kDraws, { BOLTZMAX_FOR_EACH_ROW_FAMILY(BOLTZMAX_FAMILY_OF, isa) } \
+#define BOLTZMAX_TABLES_OF(isa)                                                                                 \
+  {                                                                                                             \
+    &isa::kKernels, &isa::kConversions, &isa::kDraws, { BOLTZMAX_FOR_EACH_ROW_FAMILY(BOLTZMAX_FAMILY_OF, isa) } \
   }
 std::vector<IsaTables> UsableTables() {
   std::vector<IsaTables> tables;
@@ -72,6 +73,7 @@ std::vector<const char*> AvailableIsas() {
 }
 
 const KernelTable& ActiveKernels() { return *Active().kernels; }
+const ConversionTable& ActiveConversions() { return *Active().conversions; }
 const DrawTable& ActiveDraws() { return *Active().draws; }
 
 namespace {
@@ -102,7 +104,10 @@ const RowFunction& RowFunctionNamed(const std::string& name) {
   }
   throw std::invalid_argument("no function of rows is called " + name);
 }
-RowKernel KernelOf(const RowFunction& function, DType storage) { return OfStorage(function, storage); }
+DType ComputeType(DType storage) { return storage == DType::kFloat64 ? storage : DType::kFloat32; }
+RowKernel KernelOf(const RowFunction& function, DType compute) {
+  return compute == DType::kFloat64 ? function.f64 : function.f32;
+}
 
 void SelectIsa(const std::string& name) {
   std::string valid;

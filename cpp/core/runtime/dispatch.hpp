@@ -4,6 +4,7 @@
 #include <string>
 #include <vector>
 
+#include "../../kernels/conversion_types.hpp"
 #include "../../kernels/draw_types.hpp"
 #include "../../kernels/loss_types.hpp"
 #include "../../kernels/row_functions.hpp"
@@ -33,13 +34,16 @@ std::vector<const char*> AvailableIsas();
 
 // The active tables.
 const KernelTable& ActiveKernels();
+const ConversionTable& ActiveConversions();
 const DrawTable& ActiveDraws();
 const StorageKernels& KernelsFor(DType storage);
 const LossKernels& LossKernelsFor(DType storage);
 
 // Throws std::invalid_argument for an unknown name.
 const RowFunction& RowFunctionNamed(const std::string& name);
-RowKernel KernelOf(const RowFunction& function, DType storage);
+// The type of the numbers that functions of rows work on: float for 16 bits.
+DType ComputeType(DType storage);
+RowKernel KernelOf(const RowFunction& function, DType compute);
 
 // Throws std::invalid_argument, which lists the valid names, for any other.
 void SelectIsa(const std::string& name);

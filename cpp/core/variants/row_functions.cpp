@@ -13,18 +13,19 @@ namespace {
 
 struct FunctionPlan {
   RowFunctionProblem p;
+  DType compute;  // the type of the arithmetic, float for 16 bits
   RowKernel kernel;
-  size_t n, rows, item, scratch;
+  size_t n, rows, item, scratch;  // item: bytes of a number of that type
   bool far;
-  bool contiguous = false;  // elements of a row are neighbours, of the storage type
+  bool contiguous = false;  // elements of a row are neighbours, of that type
 
   bool Reduces() const { return p.function->reduces; }
   bool HasOther() const { return p.other != nullptr; }
 };
 
-// Whether an operand, of this type, can be read in place.
+// Whether an operand, of this type, can be read or written in place.
 bool IsReadable(const FunctionPlan& plan, Operand k, const char* base, DType dtype) {
-  if (dtype != plan.p.storage || plan.p.inner.size() > 1) return false;
+  if (dtype != plan.compute || plan.p.inner.size() > 1) return false;
   auto bits = reinterpret_cast<uintptr_t>(base);
   for (const Axis& axis : plan.p.outer) bits |= static_cast<uintptr_t>(axis.stride[k]);
   const bool adjacent = plan.p.inner.empty() || plan.p.inner[0].stride[k] == static_cast<ptrdiff_t>(plan.item);
@@ -34,8 +35,8 @@ bool IsReadable(const FunctionPlan& plan, Operand k, const char* base, DType dty
 bool IsContiguous(const FunctionPlan& plan) {
   const RowFunctionProblem& p = plan.p;
   const bool mask_fits = p.mask == nullptr || p.inner.empty() || p.inner[0].stride[kMask] == 1;
-  const bool y_fits =
-      plan.Reduces() ? reinterpret_cast<uintptr_t>(p.y) % plan.item == 0 : IsReadable(plan, kY, p.y, p.storage);
+  const bool y_fits = plan.Reduces() ? p.storage == plan.compute && reinterpret_cast<uintptr_t>(p.y) % plan.item == 0
+                                     : IsReadable(plan, kY, p.y, p.storage);
   return mask_fits && y_fits && IsReadable(plan, kX, p.x, p.input) &&
          (!plan.HasOther() || IsReadable(plan, kOther, p.other, p.other_input));
 }
@@ -100,32 +101,52 @@ class Packer {
  public:
   explicit Packer(const FunctionPlan& plan) : plan_(plan), p_(plan.p) {}
 
-  void Pack(size_t row, size_t to, PackedRows& packed) const {
-    const Offsets at = OffsetsAt(p_.outer, row);
-    const size_t n = plan_.n, item = plan_.item;
-    GatherLine(x_, p_.inner, kX, p_.x + at[kX], 0, n, item, packed.x + to * n * item);
-    if (plan_.HasOther()) {
-      GatherLine(other_, p_.inner, kOther, p_.other + at[kOther], 0, n, item, packed.other + to * n * item);
-    }
-    if (p_.mask != nullptr) GatherLine(mask_, p_.inner, kMask, p_.mask + at[kMask], 0, n, 1, packed.mask + to * n);
-    if (p_.temperature != nullptr) {
-      packed.temperatures[to] = *reinterpret_cast<const double*>(p_.temperature + at[kTemperature]);
+  // `rows` rows from `first` on.
+  void Pack(size_t first, size_t rows, PackedRows& packed) const {
+    PackOperand(kX, p_.x, p_.input, plan_.item, first, rows, packed.x);
+    if (plan_.HasOther()) PackOperand(kOther, p_.other, p_.other_input, plan_.item, first, rows, packed.other);
+    if (p_.mask != nullptr) PackOperand(kMask, p_.mask, DType::kBool, 1, first, rows, packed.mask);
+    if (p_.temperature == nullptr) return;
+    for (size_t r = 0; r < rows; ++r) {
+      const Offsets at = OffsetsAt(p_.outer, first + r);
+      packed.temperatures[r] = *reinterpret_cast<const double*>(p_.temperature + at[kTemperature]);
     }
   }
-  void Unpack(const PackedRows& packed, size_t from, size_t row) const {
-    const Offsets at = OffsetsAt(p_.outer, row);
-    const size_t n = plan_.n, item = plan_.item;
-    if (plan_.Reduces()) return scatter_(packed.y + from * item, 1, p_.y + at[kY], 0);
-    ScatterLine(scatter_, p_.inner, kY, p_.y + at[kY], 0, n, item, packed.y + from * n * item);
+  void Unpack(const PackedRows& packed, size_t first, size_t rows) const {
+    const ScatterFn scatter = ScatterComputed(p_.storage);
+    const size_t n = plan_.Reduces() ? 1 : plan_.n, size = ItemSize(p_.storage);
+    if (IsDense(kY, n, size)) {
+      return scatter(packed.y, rows * n, p_.y + OffsetsAt(p_.outer, first)[kY], static_cast<ptrdiff_t>(size));
+    }
+    for (size_t r = 0; r < rows; ++r) {
+      const char* from = packed.y + r * n * plan_.item;
+      char* to = p_.y + OffsetsAt(p_.outer, first + r)[kY];
+      plan_.Reduces() ? scatter(from, 1, to, 0) : ScatterLine(scatter, p_.inner, kY, to, 0, n, plan_.item, from);
+    }
   }
 
  private:
+  // Whether rows of n elements of `size` bytes follow each other without gaps.
+  bool IsDense(Operand k, size_t n, size_t size) const {
+    const auto step = [&](const Axes& axes) { return axes.empty() ? 0 : axes[0].stride[k]; };
+    const bool rows = p_.outer.empty() || step(p_.outer) == static_cast<ptrdiff_t>(n * size);
+    const bool elements = n == 1 || step(p_.inner) == static_cast<ptrdiff_t>(size);
+    return p_.outer.size() <= 1 && p_.inner.size() <= 1 && rows && elements;
+  }
+  // Elements of `dtype` become such of `item` bytes.
+  void PackOperand(Operand k, const char* base, DType dtype, size_t item, size_t first, size_t rows, char* to) const {
+    const GatherFn gather = Gather(dtype, k == kMask ? DType::kBool : plan_.compute);
+    const size_t n = plan_.n, size = ItemSize(dtype);
+    if (IsDense(k, n, size)) {
+      return gather(base + OffsetsAt(p_.outer, first)[k], static_cast<ptrdiff_t>(size), rows * n, to);
+    }
+    for (size_t r = 0; r < rows; ++r) {
+      GatherLine(gather, p_.inner, k, base + OffsetsAt(p_.outer, first + r)[k], 0, n, item, to + r * n * item);
+    }
+  }
+
   const FunctionPlan& plan_;
   const RowFunctionProblem& p_;
-  GatherFn x_ = Gather(p_.input, p_.storage);
-  GatherFn other_ = Gather(plan_.HasOther() ? p_.other_input : p_.input, p_.storage);
-  GatherFn mask_ = Gather(DType::kBool, DType::kBool);
-  ScatterFn scatter_ = Scatter(p_.storage);
 };
 
 void RunPacked(const FunctionPlan& plan, size_t begin, size_t end, char* scratch) {
@@ -140,7 +161,7 @@ void RunPacked(const FunctionPlan& plan, size_t begin, size_t end, char* scratch
   const Packer packer(plan);
   for (size_t first = begin; first < end; first += batch) {
     const size_t rows = std::min(batch, end - first);
-    for (size_t r = 0; r < rows; ++r) packer.Pack(first + r, r, packed);
+    packer.Pack(first, rows, packed);
     RowCall call = CallOf(plan, first, rows, scratch);
     call.batch.x = packed.x;
     call.batch.y = packed.y;
@@ -154,18 +175,20 @@ void RunPacked(const FunctionPlan& plan, size_t begin, size_t end, char* scratch
     if (plan.HasOther()) call.other = packed.other;
     call.other_stride = static_cast<ptrdiff_t>(row);
     plan.kernel(call);
-    for (size_t r = 0; r < rows; ++r) packer.Unpack(packed, r, first + r);
+    packer.Unpack(packed, first, rows);
   }
 }
 
 }  // namespace
 
 void Run(const RowFunctionProblem& problem) {
+  const DType compute = ComputeType(problem.storage);
   FunctionPlan plan = {problem,
-                       KernelOf(*problem.function, problem.storage),
+                       compute,
+                       KernelOf(*problem.function, compute),
                        CountElements(problem.inner),
                        CountElements(problem.outer),
-                       ItemSize(problem.storage),
+                       ItemSize(compute),
                        0,
                        false};
   if (plan.rows == 0 || (plan.n == 0 && !plan.Reduces())) return;
@@ -173,8 +196,7 @@ void Run(const RowFunctionProblem& problem) {
   plan.p.inner = Coalesce(problem.inner);
   plan.far = plan.rows * plan.n * plan.item > kFarBytes;
   plan.contiguous = IsContiguous(plan);
-  plan.scratch =
-      problem.function->scratch(plan.n) * (problem.storage == DType::kFloat64 ? sizeof(double) : sizeof(float));
+  plan.scratch = problem.function->scratch(plan.n) * plan.item;
   const double cost = problem.function->cost * EstimateNanoseconds(plan.rows, plan.n, problem.storage);
   ForEachRowBlock(plan.rows, plan.n, cost, [&](size_t begin, size_t end) {
     thread_local Scratch kept;

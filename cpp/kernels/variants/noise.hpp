@@ -160,13 +160,13 @@ constexpr RowFunction kNoiseFunctions[] = {
      .reduces = false,
      .scratch = RowScratch,
      .cost = 3.0,
-     BOLTZMAX_FOR_EACH_STORAGE(BOLTZMAX_VALUE, GumbelSoftmax)},
+     BOLTZMAX_ROW_KERNELS(GumbelSoftmax)},
     {.name = "noise",
      .has_other = false,
      .reduces = false,
      .scratch = NoScratch,
      .cost = 2.0,
-     BOLTZMAX_FOR_EACH_STORAGE(BOLTZMAX_VALUE, Noise)},
+     BOLTZMAX_ROW_KERNELS(Noise)},
 };
 
 }  // namespace

@@ -47,7 +47,7 @@ inline void LogSigsoftmaxBackward(const RowCall& call) {
    .reduces = false,                                         \
    .scratch = NoScratch,                                     \
    .cost = cost_of,                                          \
-   BOLTZMAX_FOR_EACH_STORAGE(BOLTZMAX_VALUE, Kernel)}
+   BOLTZMAX_ROW_KERNELS(Kernel)}
 constexpr RowFunction kShapeFunctions[] = {
     BOLTZMAX_SHAPE("taylor_softmax", TaylorSoftmax, false, 1.0),
     BOLTZMAX_SHAPE("taylor_softmax_backward", TaylorSoftmaxBackward, true, 2.0),
