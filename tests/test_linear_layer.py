@@ -142,7 +142,7 @@ def test_damaged_files(tmp_path: Path) -> None:
     layer.adagrad_step(np.ones((2, 2)), [0, 2], 0.1)
     layer.save(file)
     data = file.read_bytes()
-    flips = [(bit // 8, 1 << bit % 8) for bit in range(0, 8 * len(data), 5)]
+    flips = [(bit // 8, 1 << bit % 8) for bit in range(0, 8 * len(data), 17)]
     damaged = [data[:i] + bytes([data[i] ^ mask]) + data[i + 1 :] for i, mask in flips]
     damaged += [data[:length] for length in range(0, len(data), 7)]
     refused = 0
