@@ -102,6 +102,39 @@ def test_gradients_in_float32() -> None:
             np.testing.assert_allclose(b, a, rtol=1e-5, atol=1e-5)
 
 
+@pytest.mark.parametrize("length", [0.5, 0.999, 1.001, 2.0])
+def test_gradient_near_a_large_eps(length: float) -> None:
+    """A short vector is divided by eps, a long one by its length."""
+    x, c, d = normal(N, D), normal(V, D, seed=1), normal(N, V, seed=2)
+    x *= 1e-3 * length / np.linalg.norm(x, axis=1, keepdims=True)
+    c[0] *= 1e-3 * length / np.linalg.norm(c[0])
+
+    def total() -> float:
+        return float((d * cosine_logits(x, c, scale=3, eps=1e-3)).sum())
+
+    d_x, d_c = cosine_logits_backward(d, x, c, scale=3, eps=1e-3)
+    np.testing.assert_allclose(d_x, numeric(total, x, 1e-9), rtol=1e-4, atol=1e-3)
+    np.testing.assert_allclose(d_c, numeric(total, c, 1e-9), rtol=1e-4, atol=1e-3)
+
+
+def test_zeros_have_no_gradient() -> None:
+    x = normal(N, D)
+    x[1] = 0
+    for eps in (1e-12, 1.0):
+        d_x, d_c = cosine_logits_backward(np.ones((N, V)), x, normal(V, D), eps=eps)
+        assert not d_x[1].any()
+        assert np.isfinite(d_c).all()
+
+
+def test_dtypes_without_a_common_one_are_named() -> None:
+    bfloat16 = pytest.importorskip("ml_dtypes").bfloat16
+    x, c = normal(N, D).astype(np.float16), normal(V, D).astype(bfloat16)
+    with pytest.raises(TypeError, match="features of float16 and centers of bfloat16; convert one"):
+        cosine_logits(x, c)
+    with pytest.raises(TypeError, match="features of bfloat16 and centers of float16; convert one"):
+        subcenter_cosine(x.astype(bfloat16), c.astype(np.float16)[:, None])
+
+
 # ---- margins
 
 
@@ -268,6 +301,26 @@ REFUSED: list[tuple[Callable[[], Any], type[Exception], str]] = [
         "pooling must be one of 'max', 'soft', got 'mean'",
     ),
     (lambda: subcenter_cosine(X, W[:, None], gamma=0), ValueError, "gamma must be > 0"),
+    (
+        lambda: subcenter_cosine(X, np.empty((V, 0, D))),
+        ValueError,
+        f"centers must have one or more for each class, got shape ({V}, 0, {D})",
+    ),
+    (
+        lambda: subcenter_cosine_backward(COSINE, X, np.empty((V, 0, D))),
+        ValueError,
+        f"centers must have one or more for each class, got shape ({V}, 0, {D})",
+    ),
+    (
+        lambda: cosine_logits_backward(COSINE, X, W, eps=0),
+        ValueError,
+        "eps must be positive and finite, got 0",
+    ),
+    (
+        lambda: noisy_logits(COSINE, TARGET, alpha=1, noise="all", first_row=-1),
+        ValueError,
+        "first_row must be from 0 to",
+    ),
     (lambda: margin_logits(COSINE, TARGET + V), IndexError, "target "),
     (lambda: margin_logits(COSINE, TARGET[1:]), ValueError, "target must have one class for each"),
     (lambda: margin_logits(COSINE, TARGET, m1=0), ValueError, "m1 must be positive, got 0"),

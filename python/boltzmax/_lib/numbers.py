@@ -157,6 +157,17 @@ def check_z_loss(value: Any) -> float:
     return number
 
 
+def common_dtype(user: str, a: Array, b: Array, name_a: str, name_b: str) -> np.dtype[Any]:
+    """Return the dtype that NumPy promotes both arrays to; `user` is who needs it."""
+    try:
+        return a.dtype if a.dtype == b.dtype else np.result_type(a.dtype, b.dtype)
+    except TypeError:
+        raise TypeError(
+            f"{user} finds no common dtype for {name_a} of {a.dtype} and {name_b} of {b.dtype}; "
+            "convert one of them"
+        ) from None
+
+
 def gradient_dtype(function: str, dy: Array, other: Array, name: str = "y") -> np.dtype[Any]:
     """Return the common dtype of a gradient's inputs; integers count as float64."""
     for label, array in (("dy", dy), (name, other)):
@@ -164,13 +175,7 @@ def gradient_dtype(function: str, dy: Array, other: Array, name: str = "y") -> n
             raise TypeError(
                 f"{function} does not support {label} of dtype {array.dtype}; it takes {SUPPORTED}"
             )
-    try:
-        common = dy.dtype if dy.dtype == other.dtype else np.result_type(dy.dtype, other.dtype)
-    except TypeError:
-        raise TypeError(
-            f"{function} finds no common dtype for dy of {dy.dtype} and {name} of {other.dtype}; "
-            "convert one of them"
-        ) from None
+    common = common_dtype(function, dy, other, "dy", name)
     return np.dtype(np.float64) if common.kind in "biu" else common
 
 
