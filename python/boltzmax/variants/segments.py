@@ -12,6 +12,7 @@ from boltzmax import _core
 from boltzmax._lib.arguments import (
     as_array,
     as_input,
+    broadcast_mask,
     check_count,
     checked_out,
     clashes,
@@ -33,6 +34,7 @@ def segment_softmax(
     *,
     segment_ids: ArrayLike | None = None,
     num_segments: int | None = None,
+    where: ArrayLike | None = None,
     dtype: DTypeLike | None = None,
     out: Array | None = None,
 ) -> Array:
@@ -51,6 +53,8 @@ def segment_softmax(
         The segment of each element.
     num_segments : int, optional
         The number of segments, with `segment_ids`. By default the largest id, and one.
+    where : array_like of bool, optional
+        Broadcasts to `x`. False leaves an element out of its segment; its result is 0.
     dtype : dtype, optional
         The dtype to compute in and return. By default that of `x`, and float64 for integers.
     out : ndarray, optional
@@ -67,12 +71,18 @@ def segment_softmax(
     ValueError
         If `x` has more than one axis; if `indptr` decreases or does not fit `x`; if an id is out of
         range.
+    MemoryError
+        If there are so many segments that their offsets do not fit into memory.
     TypeError
         If both forms of segments are given, or neither; for dtypes, as for `boltzmax.softmax`.
 
     See Also
     --------
     segment_softmax_backward : its gradient
+
+    Notes
+    -----
+    There is no temperature: divide the scores by it before.
 
     Examples
     --------
@@ -82,7 +92,7 @@ def segment_softmax(
     >>> boltzmax.segment_softmax([0.0, 5.0, 0.0], segment_ids=[1, 0, 1])
     array([0.5, 1. , 0.5])
     """
-    return _map("softmax", x, indptr, segment_ids, num_segments, dtype, out)
+    return _map("softmax", x, indptr, segment_ids, num_segments, where, dtype, out)
 
 
 @quietly
@@ -92,6 +102,7 @@ def segment_log_softmax(
     *,
     segment_ids: ArrayLike | None = None,
     num_segments: int | None = None,
+    where: ArrayLike | None = None,
     dtype: DTypeLike | None = None,
     out: Array | None = None,
 ) -> Array:
@@ -105,6 +116,8 @@ def segment_log_softmax(
         One of them, as for `segment_softmax`.
     num_segments : int, optional
         The number of segments, with `segment_ids`.
+    where : array_like of bool, optional
+        Broadcasts to `x`. False leaves an element out of its segment; its result is -inf.
     dtype : dtype, optional
         The dtype to compute in and return.
     out : ndarray, optional
@@ -130,7 +143,7 @@ def segment_log_softmax(
     >>> boltzmax.segment_log_softmax([0.0, 0.0, 5.0], [0, 2, 3]).round(3)
     array([-0.693, -0.693,  0.   ])
     """
-    return _map("log_softmax", x, indptr, segment_ids, num_segments, dtype, out)
+    return _map("log_softmax", x, indptr, segment_ids, num_segments, where, dtype, out)
 
 
 @quietly
@@ -140,6 +153,7 @@ def segment_logsumexp(
     *,
     segment_ids: ArrayLike | None = None,
     num_segments: int | None = None,
+    where: ArrayLike | None = None,
     dtype: DTypeLike | None = None,
     out: Array | None = None,
 ) -> Array:
@@ -153,6 +167,8 @@ def segment_logsumexp(
         One of them, as for `segment_softmax`.
     num_segments : int, optional
         The number of segments, with `segment_ids`.
+    where : array_like of bool, optional
+        Broadcasts to `x`. False leaves an element out of its segment.
     dtype : dtype, optional
         The dtype to compute in and return.
     out : ndarray, optional
@@ -175,7 +191,7 @@ def segment_logsumexp(
     >>> boltzmax.segment_logsumexp([0.0, 0.0, 5.0], [0, 2, 2, 3]).round(3)
     array([0.693,  -inf, 5.   ])
     """
-    return _map("logsumexp", x, indptr, segment_ids, num_segments, dtype, out, reduces=True)
+    return _map("logsumexp", x, indptr, segment_ids, num_segments, where, dtype, out)
 
 
 @quietly
@@ -289,26 +305,37 @@ class _Segments(NamedTuple):
         return np.require(x, requirements=["C", "A"]) if self.order is None else x[self.order]
 
 
+# The results of elements that do not count.
+_MASKED = {"softmax": 0.0, "log_softmax": -np.inf}
+
+
 def _map(
     function: str,
     x: ArrayLike,
     indptr: ArrayLike | None,
     segment_ids: ArrayLike | None,
     num_segments: int | None,
+    where: ArrayLike | None,
     dtype: DTypeLike | None,
     out: Array | None,
-    *,
-    reduces: bool = False,
 ) -> Array:
     scores = _one_axis(as_input(x), "x")
     working = working_dtype(scores, dtype, f"segment_{function}")
+    mask = broadcast_mask(where, scores)
     segments = _read_segments(scores, indptr, segment_ids, num_segments)
+    reduces = function not in _MASKED
     shape = (segments.number,) if reduces else scores.shape
     target = None if out is None else checked_out(out, shape, working)
-    sorted_x = segments.sort(scores.astype(working, copy=False))
+    counted = scores.astype(working, copy=False)
+    if mask is not None:
+        counted = np.where(mask, counted, np.array(-np.inf, working))
+    sorted_x = segments.sort(counted)
     y = _result(target, segments, sorted_x, shape)
     _run(function, sorted_x, None, segments, y)
-    return _deliver(y, None if reduces else segments, target, out)
+    result = _deliver(y, None if reduces else segments, target, out)
+    if mask is not None and not reduces:
+        np.copyto(result, np.array(_MASKED[function], working), where=~mask)
+    return result
 
 
 def _gradient(
@@ -402,12 +429,22 @@ def _read_segments(
         count = check_count(num_segments, "num_segments", 0)
         if count > MOST_SEGMENTS:
             raise ValueError(f"num_segments must be at most {MOST_SEGMENTS}, got {count}")
-    order, offsets = np.empty(len(x), np.int64), np.empty(count + 1, np.int64)
+    order, offsets = np.empty(len(x), np.int64), _empty_offsets(count)
     first_bad = _core.sort_by_segment(ids, order, offsets)
     if first_bad < len(x):
         allowed = f"from 0 to {count - 1}" if count else "absent, for 0 segments"
         raise ValueError(f"segment_ids must be {allowed}, got {ids[first_bad]} at {first_bad}")
     return _Segments(offsets, order)
+
+
+def _empty_offsets(count: int) -> Ints:
+    try:
+        return np.empty(count + 1, np.int64)
+    except MemoryError:
+        raise MemoryError(
+            f"{count} segments need {8 * (count + 1):,} bytes for their offsets; number the "
+            "segments that occur from 0, for example by numpy.unique(..., return_inverse=True)"
+        ) from None
 
 
 def _read_indptr(indptr: ArrayLike, size: int) -> Ints:
