@@ -339,6 +339,21 @@ def test_other_refusals_of_gradients() -> None:
 # ---- losses ----
 
 
+@pytest.mark.parametrize("alpha", [3.0, 10.0, 30.0])
+def test_gradients_where_slopes_leave_single_precision(isa: str, alpha: float) -> None:
+    """One slope beyond exp(60) changes nothing; the gradient by others is that of double."""
+    y = np.array([0.75, 0.25 - 1e-30, 1e-30, 0.0])
+    dy = np.array([1.0, -2.0, 3.0, 5.0])
+    s = y[:3].astype(np.longdouble) ** (2 - np.longdouble(alpha))
+    # s (dy - mean), with dy from that of the steepest element, where the mean is nearly dy
+    distance = dy[:3] - dy[2]
+    want = s * (distance - (s * distance).sum() / s.sum())
+    for dtype, bound in ((np.float64, 1e-10), (np.float32, 1e-4)):
+        got = boltzmax.entmax_backward(dy.astype(dtype), y.astype(dtype), alpha)
+        np.testing.assert_allclose(got[:3], want.astype(float), rtol=bound)
+        assert got[3] == 0
+
+
 def test_losses_are_zero_at_their_minimum(isa: str) -> None:
     """For a class beyond the margin, and for probabilities that are the map's own."""
     x = np.zeros((3, 40), np.float32)
@@ -369,6 +384,31 @@ def test_the_loss_with_alpha_1_is_the_cross_entropy() -> None:
     np.testing.assert_allclose(
         boltzmax.entmax_loss(z, classes, alpha=1.0), boltzmax.cross_entropy(z, classes), rtol=1e-13
     )
+
+
+@pytest.mark.parametrize("alpha", [1.0, 1.3, 1.5, 2.0, 3.0])
+@pytest.mark.parametrize("total", [0.0, 0.4, 1.0, 2.5])
+def test_targets_of_any_sum(alpha: float, total: float) -> None:
+    """Value and gradient agree, and do not change with a shift; alpha = 1 is cross-entropy."""
+    rng = np.random.default_rng(3)
+    z, y = rng.normal(size=(4, 7)), total * boltzmax.softmax(rng.normal(size=(4, 7)))
+    loss, slope = boltzmax.entmax_loss_with_grad(z, y, alpha=alpha, reduction="sum")
+    step, want = 1e-6, np.empty_like(z)
+    for i in np.ndindex(z.shape):
+        ends = []
+        for shift in (step, -step):
+            moved = z.copy()
+            moved[i] += shift
+            ends.append(boltzmax.entmax_loss(moved, y, alpha=alpha, reduction="sum"))
+        want[i] = (ends[0] - ends[1]) / (2 * step)
+    np.testing.assert_allclose(slope, want, atol=2e-8)
+    np.testing.assert_allclose(slope.sum(axis=1), 0, atol=1e-14)
+    shifted = boltzmax.entmax_loss(z + 100, y, alpha=alpha, reduction="sum")
+    np.testing.assert_allclose(shifted, loss, rtol=1e-12, atol=1e-12)
+    if alpha == 1.0:
+        entropy = -(y * np.log(np.where(y > 0, y, 1))).sum()
+        cross = boltzmax.cross_entropy(z, y, reduction="sum")
+        np.testing.assert_allclose(loss, cross - entropy, atol=1e-12)
 
 
 def test_losses_of_special_rows() -> None:

@@ -301,8 +301,7 @@ def entmax_backward(
     y : array_like
         The result of `entmax`, of the shape of `dy`.
     alpha : float or array_like
-        As in `entmax`. Above 2, s grows without limit towards the edge of the support; it stops at
-        exp(600).
+        As in `entmax`. Above 2, s grows without limit towards the edge of the support; see Notes.
 
     Returns
     -------
@@ -314,6 +313,13 @@ def entmax_backward(
     ------
     TypeError, ValueError
         For arguments that do not fit; nothing is written then.
+
+    Notes
+    -----
+    s stops at exp(600), in float32 and 16-bit results at exp(60), about 1e26. One element of a row
+    may be steeper without a loss: the relative error of the gradient is the quotient of the next
+    largest s by that limit. Where two are, the gradient, of the size of the second largest s times
+    a difference of dy, is cut off at the limit.
 
     References
     ----------
