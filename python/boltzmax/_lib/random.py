@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import operator
-import secrets
+import os
 from typing import Any
 
 import numpy as np
@@ -26,7 +26,7 @@ def random_generator(rng: Any, name: str = "rng") -> np.random.Generator:
 def random_key(rng: Any, name: str = "rng") -> int:
     """Return a key of 64 bits: an int itself, the generator's next one, or one of the system's."""
     if rng is None:
-        return secrets.randbits(64)
+        return int.from_bytes(os.urandom(8), "little")
     if isinstance(rng, np.random.Generator):
         return int(rng.integers(2**64, dtype=np.uint64))
     return check_key(rng, name)
