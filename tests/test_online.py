@@ -126,7 +126,11 @@ def test_bad_arguments_are_refused_and_nothing_is_added() -> None:
 @pytest.mark.parametrize(
     ("shape", "error", "words"),
     [
-        (2**62, ValueError, "shape must be that of an array, got 4611686018427387904: array is too"),
+        (
+            2**62,
+            ValueError,
+            "shape must be that of an array, got 4611686018427387904: array is too",
+        ),
         (2**70, ValueError, "shape must be that of an array, got 1180591620717411303424: Maximum"),
         ((3, -1), ValueError, r"shape must be that of an array, got \(3, -1\): negative"),
         (2**45, MemoryError, "shape 35184372088832 is too large: Unable to allocate"),

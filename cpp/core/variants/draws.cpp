@@ -4,6 +4,7 @@
 #include <cmath>
 #include <functional>
 #include <limits>
+#include <tuple>
 #include <vector>
 
 #include "../../kernels/row_sum.hpp"
@@ -187,16 +188,15 @@ void DrawRows(const DrawProblem& p, size_t begin, size_t end) {
 
 // ---- without replacement ----
 
-// A key x / T + g as (hi + lo) / scale, with twice the precision of a double: so the noise of a class counts however
-// large its score is, or its distance from the maximum.
+// A key x / T + g as (hi + lo) / scale, with twice the precision of a double. Beyond that, for equal scores, the noise
+// decides. So it counts however large a score is, or its distance from the maximum.
 struct Key {
-  double hi, lo;
+  double hi, lo, noise;
   double distance;  // (x - max) / T + g, to a few digits
   int64_t id;
 };
 bool Precedes(const Key& a, const Key& b) {
-  if (a.hi != b.hi) return a.hi > b.hi;
-  return a.lo != b.lo ? a.lo > b.lo : a.id < b.id;
+  return std::tie(a.hi, a.lo, a.noise, b.id) > std::tie(b.hi, b.lo, b.noise, a.id);
 }
 
 // Finds the largest keys of a row. A pass in single precision bounds every key from above; keys are computed only where
@@ -301,7 +301,8 @@ class TopKeys {
     const double of_sum = (quotient - (sum - rest)) + (noise - rest);  // Knuth's sum of two numbers
     const double low = of_sum + std::fma(-quotient, temperature_, scaled) / temperature_;
     const double hi = sum + low;
-    return {hi, low - (hi - sum), (x - static_cast<double>(max_)) / temperature_ + gumbel, static_cast<int64_t>(i)};
+    const double distance = (x - static_cast<double>(max_)) / temperature_ + gumbel;
+    return {hi, low - (hi - sum), gumbel, distance, static_cast<int64_t>(i)};
   }
 
   Row RowOfBounds(size_t n) const { return {bounds_.data(), nullptr, nullptr, n, 1.0, false, false}; }

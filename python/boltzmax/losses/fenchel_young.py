@@ -5,8 +5,9 @@ with the target distribution y is::
 
     <z, p - y> + H(p) - H(y)
 
-(Blondel, Martins & Niculae, JMLR 21(35), 2020). It is never negative, and 0 where p = y. The formula
-is for targets whose sum t is one. For any other, it is continued as that of cross-entropy is::
+(Blondel, Martins & Niculae, JMLR 21(35), 2020). It is never negative, and 0 where p = y. The
+formula is for targets whose sum t is one. For any other, it is continued as that of cross-entropy
+is::
 
     t (<z, p> + H(p)) - <z, y> - H(y)
 
@@ -59,7 +60,9 @@ def _block_losses(rows: Rows, alpha: float, gradient: Array | None) -> Doubles:
     else:
         largest = scores.max(axis=-1).astype(np.float64)
         target = np.asarray(rows.soft)
-        losses = rows.mass * _sums(p, scores, largest, alpha) - _sums(target, scores, largest, alpha)
+        losses = rows.mass * _sums(p, scores, largest, alpha) - _sums(
+            target, scores, largest, alpha
+        )
     if gradient is not None:
         slope = p * (rows.scale * rows.mass)[:, None].astype(p.dtype)
         if rows.even:

@@ -169,8 +169,9 @@ def cosine_logits_backward(
     r"""Return the gradients of `cosine_logits`.
 
     With the directions :math:`\hat x = x / \|x\|` and :math:`\hat w = w / \|w\|` and the gradient
-    g by :math:`\hat x`, that by x is :math:`(g - \hat x (\hat x \cdot g)) / \|x\|`. Where the length
-    is at most `eps`, the direction is :math:`x / \epsilon`, and the gradient :math:`g / \epsilon`.
+    g by :math:`\hat x`, that by x is :math:`(g - \hat x (\hat x \cdot g)) / \|x\|`. Where the
+    length is at most `eps`, the direction is :math:`x / \epsilon`, and the gradient :math:`g /
+    \epsilon`.
 
     Parameters
     ----------
