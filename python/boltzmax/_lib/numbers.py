@@ -28,9 +28,7 @@ _BLOCK = 1 << 16  # most elements of a temporary
 
 def unmasked(x: ArrayLike, name: str) -> Array:
     """Return `x` as an ndarray in native byte order; a masked array is an error."""
-    if isinstance(x, np.ma.MaskedArray):
-        raise TypeError(f"{name} is a masked array; pass its data, and a weight of 0 at the mask")
-    return as_input(x, name)
+    return as_input(x, name, "pass its data, and a weight of 0 at the mask")
 
 
 def unmasked_ids(x: ArrayLike, name: str) -> Array:
@@ -183,7 +181,7 @@ def read_gradient_inputs(
     function: str, dy: ArrayLike, other: ArrayLike, name: str = "y"
 ) -> tuple[Array, Array, np.dtype[Any]]:
     """Return both inputs of a gradient, which have one shape, and their common dtype."""
-    gradient, second = as_input(dy, "dy"), as_input(other, name)
+    gradient, second = as_input(dy, "dy", "pass its data"), as_input(other, name, "pass its data")
     dtype = gradient_dtype(function, gradient, second, name)
     if gradient.shape != second.shape:
         raise ValueError(f"dy has shape {gradient.shape}, but {name} has shape {second.shape}")

@@ -179,7 +179,7 @@ class _Rows:
     """The rows of logits as a matrix in C order, in float32 or float64."""
 
     def __init__(self, logits: ArrayLike, axis: int, temperature: ArrayLike, function: str) -> None:
-        array = as_input(logits, "logits")
+        array = as_input(logits, "logits", "pass its data, and -inf at the mask")
         if not is_real(array.dtype):
             raise TypeError(
                 f"{function} does not support dtype {array.dtype}; it takes {SUPPORTED}"

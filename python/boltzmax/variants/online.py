@@ -115,7 +115,7 @@ class OnlineLogSumExp:
         TypeError, ValueError
             As for `boltzmax.logsumexp`; and if the shape does not match. Nothing is added then.
         """
-        x = as_input(chunk, "chunk")
+        x = as_input(chunk, "chunk", "pass its data, and -inf at the mask")
         if not is_real(x.dtype):
             raise TypeError(f"chunk must be real numbers, got dtype {x.dtype}")
         axes = normalized_axes(axis, x.ndim)

@@ -17,9 +17,11 @@ from boltzmax._lib.arguments import (
     checked_out,
     clashes,
     quietly,
+    refuse_masked,
     working_dtype,
 )
 from boltzmax._lib.numbers import gradient_dtype
+from boltzmax._lib.shared_docs import complete
 
 Array = NDArray[Any]
 Ints = NDArray[np.int64]
@@ -47,18 +49,11 @@ def segment_softmax(
     ----------
     x : array_like
         Scores of all segments, with one axis.
-    indptr : array_like of int
-        Segment s has the elements from indptr[s] up to, but not including, indptr[s + 1].
-    segment_ids : array_like of int
-        The segment of each element.
-    num_segments : int, optional
-        The number of segments, with `segment_ids`. By default the largest id, and one.
+    {segments}
     where : array_like of bool, optional
         Broadcasts to `x`. False leaves an element out of its segment; its result is 0.
-    dtype : dtype, optional
-        The dtype to compute in and return. By default that of `x`, and float64 for integers.
-    out : ndarray, optional
-        Receives the result.
+    {dtype}
+    {out}
 
     Returns
     -------
@@ -66,15 +61,7 @@ def segment_softmax(
         Of the shape of `x`. Each segment has the bits that `boltzmax.softmax` gives it alone; an
         empty one has nothing.
 
-    Raises
-    ------
-    ValueError
-        If `x` has more than one axis; if `indptr` decreases or does not fit `x`; if an id is out of
-        range.
-    MemoryError
-        If there are so many segments that their offsets do not fit into memory.
-    TypeError
-        If both forms of segments are given, or neither; for dtypes, as for `boltzmax.softmax`.
+    {raises}
 
     See Also
     --------
@@ -112,26 +99,18 @@ def segment_log_softmax(
     ----------
     x : array_like
         Scores of all segments, with one axis.
-    indptr, segment_ids : array_like of int, optional
-        One of them, as for `segment_softmax`.
-    num_segments : int, optional
-        The number of segments, with `segment_ids`.
+    {segments}
     where : array_like of bool, optional
         Broadcasts to `x`. False leaves an element out of its segment; its result is -inf.
-    dtype : dtype, optional
-        The dtype to compute in and return.
-    out : ndarray, optional
-        Receives the result.
+    {dtype}
+    {out}
 
     Returns
     -------
     ndarray
         Of the shape of `x`. Each segment has the bits that `boltzmax.log_softmax` gives it alone.
 
-    Raises
-    ------
-    TypeError, ValueError
-        As for `segment_softmax`.
+    {raises}
 
     See Also
     --------
@@ -163,16 +142,11 @@ def segment_logsumexp(
     ----------
     x : array_like
         Scores of all segments, with one axis.
-    indptr, segment_ids : array_like of int, optional
-        One of them, as for `segment_softmax`.
-    num_segments : int, optional
-        The number of segments, with `segment_ids`.
+    {segments}
     where : array_like of bool, optional
         Broadcasts to `x`. False leaves an element out of its segment.
-    dtype : dtype, optional
-        The dtype to compute in and return.
-    out : ndarray, optional
-        Receives the result.
+    {dtype}
+    {out}
 
     Returns
     -------
@@ -180,10 +154,7 @@ def segment_logsumexp(
         A number for each segment, with the bits that `boltzmax.logsumexp` gives it alone; -inf for
         an empty one.
 
-    Raises
-    ------
-    TypeError, ValueError
-        As for `segment_softmax`.
+    {raises}
 
     Examples
     --------
@@ -212,12 +183,8 @@ def segment_softmax_backward(
         The gradient by the result.
     y : array_like
         The result, of the shape of `dy`.
-    indptr, segment_ids : array_like of int, optional
-        One of them, as for `segment_softmax`.
-    num_segments : int, optional
-        The number of segments, with `segment_ids`.
-    out : ndarray, optional
-        Receives the result.
+    {segments}
+    {out}
 
     Returns
     -------
@@ -225,10 +192,7 @@ def segment_softmax_backward(
         Of the shape of `y`. Each segment has the bits that `boltzmax.softmax_backward` gives it
         alone.
 
-    Raises
-    ------
-    TypeError, ValueError
-        As for `segment_softmax`.
+    {raises}
 
     Examples
     --------
@@ -257,12 +221,8 @@ def segment_log_softmax_backward(
         The gradient by the result.
     y : array_like
         The result, of the shape of `dy`.
-    indptr, segment_ids : array_like of int, optional
-        One of them, as for `segment_softmax`.
-    num_segments : int, optional
-        The number of segments, with `segment_ids`.
-    out : ndarray, optional
-        Receives the result.
+    {segments}
+    {out}
 
     Returns
     -------
@@ -270,10 +230,7 @@ def segment_log_softmax_backward(
         Of the shape of `y`. Each segment has the bits that `boltzmax.log_softmax_backward` gives it
         alone.
 
-    Raises
-    ------
-    TypeError, ValueError
-        As for `segment_softmax`.
+    {raises}
 
     Examples
     --------
@@ -347,7 +304,9 @@ def _gradient(
     num_segments: int | None,
     out: Array | None,
 ) -> Array:
-    gradient, result = _one_axis(as_input(dy, "dy"), "dy"), _one_axis(as_input(y, "y"), "y")
+    gradient, result = (
+        _one_axis(as_input(a, name, "pass its data"), name) for a, name in ((dy, "dy"), (y, "y"))
+    )
     working = gradient_dtype(f"segment_{function}", gradient, result, "y")
     if gradient.shape != result.shape:
         raise ValueError(f"dy has shape {gradient.shape}, but y has shape {result.shape}")
@@ -471,6 +430,7 @@ def _read_indptr(indptr: ArrayLike, size: int) -> Ints:
 
 def _integers(values: Any, name: str) -> Ints:
     """Return an array of int64 with one axis, contiguous."""
+    refuse_masked(values, name)
     array = as_array(values, name)
     if array.size == 0 and array.ndim == 1:
         array = array.astype(np.int64)
@@ -479,3 +439,41 @@ def _integers(values: Any, name: str) -> Ints:
     if array.dtype == np.uint64 and array.size and array.max() > np.iinfo(np.int64).max:
         raise ValueError(f"{name} must be below 2**63, got {array.max()}")
     return np.require(_one_axis(array, name), np.int64, ["C", "A"])
+
+
+complete(
+    {
+        "segments": """
+indptr : array_like of int
+    Segment s has the elements from indptr[s] up to, but not including, indptr[s + 1].
+segment_ids : array_like of int
+    The segment of each element, in any order, in place of `indptr`.
+num_segments : int, optional
+    The number of segments, with `segment_ids`. By default the largest id, and one.
+""",
+        "dtype": """
+dtype : dtype, optional
+    The dtype to compute in and return. By default that of `x`, and float64 for integers.
+""",
+        "out": """
+out : ndarray, optional
+    Receives the result.
+""",
+        "raises": """
+Raises
+------
+ValueError
+    If an array has more than one axis; if `indptr` decreases or does not fit; if an id is out of
+    range.
+MemoryError
+    If there are so many segments that their offsets do not fit into memory.
+TypeError
+    If both forms of segments are given, or neither; for dtypes, as for `boltzmax.softmax`.
+""",
+    },
+    segment_softmax,
+    segment_log_softmax,
+    segment_logsumexp,
+    segment_softmax_backward,
+    segment_log_softmax_backward,
+)

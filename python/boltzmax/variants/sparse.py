@@ -15,6 +15,7 @@ from boltzmax._lib.arguments import (
     normalized_axes,
     one_per_row,
     quietly,
+    refuse_masked,
 )
 from boltzmax.arrays.argmax_limit import at_temperature_0
 from boltzmax.arrays.calls import Call, read_call
@@ -387,6 +388,7 @@ def _warmed(call: Call) -> Call:
 
 def _read_alpha(alpha: ArrayLike) -> Doubles:
     """Return alpha as doubles in range, or raise."""
+    refuse_masked(alpha, "alpha")
     try:
         number = np.asarray(alpha)
         if not is_real(number.dtype):
@@ -404,7 +406,7 @@ def _read_alpha(alpha: ArrayLike) -> Doubles:
 
 def _alpha_of_rows(alpha: ArrayLike, dy: ArrayLike, axis: Axis) -> Doubles:
     """Return an alpha for each row of `dy`."""
-    gradient = as_input(dy, "dy")
+    gradient = as_input(dy, "dy", "pass its data")
     return one_per_row(_read_alpha(alpha), "alpha", gradient, normalized_axes(axis, gradient.ndim))
 
 
