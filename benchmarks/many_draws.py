@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from scipy import stats
 
 import boltzmax
+import boltzmax.margin
 
 DRAWS, CLASSES = 10**8, 2**26
 
@@ -49,6 +50,43 @@ def distribution() -> None:
     chi_square("10^7 draws of 2^26 classes, in 4096 parts", parts, np.ones(4096))
 
 
+def normal(first_row: int) -> NDArray[Any]:
+    """Return 1000 x 1000 variates: logits of 0 with noise."""
+    zeros, target = np.zeros((1000, 1000)), np.zeros(1000, int)
+    return boltzmax.margin.noisy_logits(
+        zeros, target, alpha=1.0, noise="all", rng=5, first_row=first_row
+    )
+
+
+def noise() -> None:
+    """Test 10^8 Gumbel and normal variates, tails of 1e-7 included, by Kolmogorov and Smirnov.
+
+    The distance of the distributions is measured at 4096 quantiles, so it is not overestimated.
+    """
+    edges = np.linspace(0, 1, 4097)[1:-1]
+    tails = np.array([1e-7, 1e-6, 1e-5])
+    quantiles = np.concatenate([tails, edges, 1 - tails[::-1]])
+    kinds = (("gumbel", stats.gumbel_r, gumbel), ("normal", stats.norm, normal))
+    for kind, law, variates in kinds:
+        places = law.ppf(quantiles)
+        below = np.zeros(len(places), np.int64)
+        for part in range(100):
+            x = variates(1000 * part)
+            below += np.searchsorted(np.sort(x, axis=None), places)
+        distance = np.abs(below / DRAWS - quantiles).max()
+        p = stats.kstwobign.sf(distance * np.sqrt(DRAWS))
+        print(f"{'10^8 variates: ' + kind:48} distance   {distance:12.2e}  p <= {p:.4f}")
+        lower, upper = below[:3], DRAWS - below[-3:]
+        print(f"    beyond quantiles of {tails}: {lower} and {upper[::-1]}, want {tails * DRAWS}")
+
+
+def gumbel(first_row: int) -> NDArray[Any]:
+    """Return 1000 x 1000 variates: the keys of equal scores, in any order."""
+    keys = boltzmax.gumbel_topk(np.zeros((1000, 1000)), 1000, rng=5, first_row=first_row)[1]
+    return np.asarray(keys)
+
+
 if __name__ == "__main__":
     boltzmax.set_num_threads(1)
     distribution()
+    noise()

@@ -75,7 +75,9 @@ def fenchel_young(x: Array, target: Array, o: Options, alpha: float) -> tuple[Ar
     z = wide(x)
     y = wide(target) if target.dtype.kind == "f" else wide(np.eye(x.shape[-1])[target])
     p = np.array([exact_entmax(row, alpha) for row in z])
-    return (z * (p - y)).sum(axis=-1) + entropy(p) - entropy(y), np.ones(len(p))
+    total = y.sum(axis=-1)
+    losses = total * ((z * p).sum(axis=-1) + entropy(p)) - (z * y).sum(axis=-1) - entropy(y)
+    return losses, np.ones(len(p))
 
 
 def nll_loss(x: Array, target: Array, o: Options) -> tuple[Array, Array]:

@@ -203,13 +203,15 @@ def test_the_citation_names_this_version() -> None:
 
 
 def test_links_are_valid() -> None:
-    """Relative links of the pages are files; a gallery page is generated from an example."""
+    """Relative links of the pages are files; gallery pages and pictures come from examples."""
     missing = []
     for page in [*PAGES, *ROOT.glob("*.md"), *ROOT.glob("cpp/*.md")]:
         for target in re.findall(r"\]\(([^)#\s]+)(?:#[^)]*)?\)", page.read_text(encoding="utf-8")):
             if "://" in target or target.startswith("mailto:"):
                 continue
             path = (page.parent / target).resolve()
+            if path.parent == DOCS / "examples" / "images":
+                path = path.parents[1] / re.sub(r"sphx_glr_(\w+)_\d{3}\.png", r"\1", path.name)
             if path.parent == DOCS / "examples":
                 name = "GALLERY_HEADER.rst" if path.stem == "index" else f"{path.stem}.py"
                 path = DOCS / "gallery" / name

@@ -150,6 +150,10 @@ def test_axes_and_shapes_of_draws() -> None:
 # ---- gumbel_topk ----
 
 
+def gumbel_rows(key: int, rows: int, n: int) -> Array:
+    return np.stack([gumbel(key, r, n) for r in range(rows)])
+
+
 @pytest.mark.parametrize("dtype", [np.float32, np.float64, np.float16])
 def test_keys_are_scores_with_noise(isa: str, dtype: Any) -> None:
     for n in (1, 2, 9, 33, 100, 1000, 40_000):
@@ -176,6 +180,43 @@ def test_keys_of_distant_scores(isa: str) -> None:
     assert (np.isfinite(keys[:4])).all()
     x = np.linspace(1e5, -1e5, 5000)
     assert (boltzmax.gumbel_topk(x, 5000, rng=1)[0] == np.arange(5000)).all()
+
+
+def test_noise_counts_however_large_scores_are(isa: str) -> None:
+    """Of equal scores far below or above zero, each is drawn first as often as any other."""
+    rows = np.zeros((3000, 4))
+    for at, score in ((0, 2.0**60), (0, 1e300), (1, -(2.0**70))):
+        x = rows + (score if at else 0.0)
+        x[:, 0] = 0.0 if at else score
+        ids, keys = boltzmax.gumbel_topk(x, 4, rng=5)
+        assert (ids[:, 0] == 0).all()
+        first = np.bincount(ids[:, 1], minlength=4)[1:]
+        assert (np.abs(first - 1000) < 5 * np.sqrt(1000 * 2 / 3)).all()
+        order = np.argsort(-gumbel_rows(5, 50, 4)[:, 1:], axis=1) + 1
+        assert (ids[:50, 1:] == order).all()
+        assert (np.diff(keys) <= 0).all()
+
+
+def test_order_of_scores_that_a_distance_would_swallow(isa: str) -> None:
+    """Their distances from the maximum are the same number; their keys are not."""
+    x = np.array([2.0**60, 0.0, 40.0, 80.0, 120.0])
+    for row in range(50):
+        ids, _ = boltzmax.gumbel_topk(x, 5, rng=1, first_row=row)
+        want = np.argsort(-(x[1:] + gumbel(1, row, 5)[1:])) + 1
+        assert (ids[1:] == want).all()
+
+
+def test_keys_beyond_the_range_are_the_largest_numbers(isa: str) -> None:
+    x, largest = np.array([1e308, 1.0, -1e308, 1e308, -np.inf]), np.finfo(float).max
+    ids, keys = boltzmax.gumbel_topk(x, 5, temperature=1e-30, rng=1)
+    noise = gumbel(1, 0, 5)
+    first = [0, 3] if noise[0] > noise[3] else [3, 0]
+    assert ids.tolist() == [*first, 1, 2, -1]
+    assert keys.tolist() == [largest, largest, keys[2], -largest, -np.inf]
+    np.testing.assert_allclose(keys[2], 1e30)
+    ids, keys = boltzmax.gumbel_topk([1.7e308, -1.7e308, -1.6e308], 3, rng=1)
+    assert ids.tolist() == [0, 2, 1]
+    assert keys.tolist() == [1.7e308, -1.6e308, -1.7e308]
 
 
 def test_draws_without_replacement_have_their_distribution() -> None:

@@ -19,6 +19,7 @@ from boltzmax.margin import (
     subcenter_cosine,
     subcenter_cosine_backward,
 )
+from gumbel_oracle import signed_uniforms
 from margin_samples import MARGINS, C, D, N, V, classes, lengths, normal, numeric
 
 Array = npt.NDArray[Any]
@@ -63,6 +64,13 @@ def test_the_first_of_equal_centers_gets_the_gradient() -> None:
 # ---- noise
 
 
+def normal_of_counter(key: int, row: int, n: int = 1) -> Array:
+    """The normal quantiles of the uniform numbers of a row's first elements."""
+    special = pytest.importorskip("scipy.special")
+    s = signed_uniforms(key, row, n).astype(float)
+    return np.asarray(-np.sign(s) * special.ndtri(np.abs(s)))
+
+
 def test_noise_lowers_the_target_only() -> None:
     logits, target, of = normal(N, V), classes(N), lengths()
     got = noisy_logits(logits, target, alpha=0.1, rng=5, **of)
@@ -70,7 +78,7 @@ def test_noise_lowers_the_target_only() -> None:
     others = np.ones((N, V), bool)
     others[index] = False
     np.testing.assert_array_equal(got[others], logits[others])
-    noise = np.abs(np.random.default_rng(5).standard_normal(N))
+    noise = [abs(normal_of_counter(5, row)[0]) for row in range(N)]
     lower = 0.1 * of["weight_norm"][target] * of["feature_norm"] * (1 - of["cosine"]) * noise
     np.testing.assert_allclose(got[index], logits[index] - lower)
     assert (got[index][:-1] < logits[index][:-1]).all()
@@ -97,6 +105,7 @@ def test_noise_on_all_logits() -> None:
     logits = np.zeros((2000, V), np.float32)
     got = noisy_logits(logits, np.zeros(2000, int), alpha=0.5, rng=1, noise="all")
     assert got.dtype == np.float32
+    np.testing.assert_allclose(got[7], 0.5 * normal_of_counter(1, 7, V), rtol=1e-6)
     assert got.mean() == pytest.approx(0, abs=6 * 0.5 / 100)
     assert got.std() == pytest.approx(0.5, rel=0.05)
 
@@ -109,12 +118,28 @@ def test_seeds_of_noise() -> None:
 
     rng = np.random.default_rng(7)
     np.testing.assert_array_equal(draw(7), draw(7))
-    np.testing.assert_array_equal(draw(rng), draw(7))
-    assert (draw(rng) != draw(7)).any(), "a generator advances"
+    np.testing.assert_array_equal(draw(rng), draw(np.random.default_rng(7)))
+    assert (draw(rng) != draw(np.random.default_rng(7))).any(), "a generator advances"
     assert (draw(None) != draw(None)).any()
     np.testing.assert_array_equal(
         noisy_logits(logits, target, alpha=0.0, rng=7, **lengths()), logits
     )
+
+
+@pytest.mark.parametrize("noise", ["target", "all"])
+def test_parts_of_a_batch_have_the_noise_of_the_whole(noise: str) -> None:
+    logits, target, of = normal(N, V), classes(N), lengths()
+
+    def draw(at: slice) -> Array:
+        rows = {name: of[name][at] for name in ("feature_norm", "cosine")}
+        return noisy_logits(
+            logits[at], target[at], alpha=1, weight_norm=of["weight_norm"], rng=3,
+            first_row=10 + at.start, noise=noise, **rows,
+        )  # fmt: skip
+
+    parts = [draw(slice(0, 2)), draw(slice(2, N))]
+    np.testing.assert_array_equal(np.concatenate(parts), draw(slice(0, N)))
+    assert (draw(slice(0, 2)) != logits[:2]).any()
 
 
 # ---- the layer
@@ -158,6 +183,18 @@ def test_noise_of_the_layer() -> None:
     assert draws == [again.loss_with_grad(hidden, target).loss for _ in range(50)]
     assert len(set(draws)) == 50
     assert min(draws) > plain.loss(hidden, target)
+
+
+def test_rows_of_a_layer_are_numbered_on() -> None:
+    """So a batch has the noise of its parts in a row of calls."""
+    hidden, target = normal(N, D, seed=6), classes(N)
+    whole = layer(noise_alpha=0.5).loss_with_grad(hidden, target).d_hidden * N
+    model = layer(noise_alpha=0.5)
+    parts = [
+        model.loss_with_grad(hidden[at], target[at]).d_hidden * len(hidden[at])
+        for at in (slice(0, 2), slice(2, N))
+    ]
+    np.testing.assert_allclose(np.concatenate(parts), whole, rtol=1e-12)
 
 
 def test_two_centers_learn_opposite_clusters() -> None:

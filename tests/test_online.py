@@ -121,3 +121,23 @@ def test_bad_arguments_are_refused_and_nothing_is_added() -> None:
         OnlineLogSumExp((), np.int32)
     assert total.count == 0
     assert (total.value == -np.inf).all()
+
+
+@pytest.mark.parametrize(
+    ("shape", "error", "words"),
+    [
+        (
+            2**62,
+            ValueError,
+            "shape must be that of an array, got 4611686018427387904: array is too",
+        ),
+        (2**70, ValueError, "shape must be that of an array, got 1180591620717411303424: Maximum"),
+        ((3, -1), ValueError, r"shape must be that of an array, got \(3, -1\): negative"),
+        (2**45, MemoryError, "shape 35184372088832 is too large: Unable to allocate"),
+        (1.5, TypeError, r"shape must be an integer or a tuple of them, got 1\.5"),
+        (None, TypeError, "shape must be an integer or a tuple of them, got None"),
+    ],
+)
+def test_shapes_that_no_array_has(shape: Any, error: type[Exception], words: str) -> None:
+    with pytest.raises(error, match=f"^{words}"):
+        boltzmax.OnlineLogSumExp(shape)

@@ -118,6 +118,22 @@ print(*sorted({m.partition(".")[0] for m in set(sys.modules) - before}))
     assert not heavy & set(done.stdout.split())
 
 
+def test_import_loads_no_modules_that_few_calls_need(run_python: RunPython) -> None:
+    """Each of these would take more than a millisecond."""
+    code = """
+import sys
+import numpy
+before = set(sys.modules)
+import boltzmax
+print(*sorted(set(sys.modules) - before))
+"""
+    done = run_python(code)
+    assert done.returncode == 0, done.stderr
+    rare = {"argparse", "ast", "ctypes", "hashlib", "importlib.metadata", "inspect", "json"}
+    rare |= {"pathlib", "secrets", "tempfile", "threading", "urllib.parse", "zipfile"}
+    assert not rare & set(done.stdout.split())
+
+
 def test_bfloat16_works_when_ml_dtypes_comes_later(run_python: RunPython) -> None:
     """ml_dtypes imported after the package, and after its first calls."""
     pytest.importorskip("ml_dtypes")

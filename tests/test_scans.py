@@ -15,6 +15,7 @@ from variant_samples import Array, window_sums
 pytestmark = pytest.mark.usefixtures("strict")
 
 INF, NAN = np.inf, np.nan
+ULPS = {2: 1, 4: 1, 8: 4}  # the documented errors, by the size of a dtype
 WINDOWS = (1, 2, 3, 4, 9, 16, 17, 33, 34, 35, 66, 100, 257, 1000, 2**70)
 
 
@@ -82,7 +83,8 @@ def test_running_sums_far_from_the_maximum(isa: str, dtype: np.dtype[Any]) -> No
         for row in far_rows(n, dtype).values():
             largest = np.maximum.accumulate(row).astype(np.longdouble)
             want = exact_running(row)
-            assert_close(boltzmax.logcumsumexp(row), want, np.maximum(largest, np.abs(want)), 4)
+            scale = np.maximum(largest, np.abs(want))
+            assert_close(boltzmax.logcumsumexp(row), want, scale, ULPS[dtype.itemsize])
 
 
 def test_first_element_is_exact(isa: str, dtype: np.dtype[Any]) -> None:
@@ -127,7 +129,8 @@ def test_windows_far_from_the_maximum(isa: str, dtype: np.dtype[Any], window: in
         for row in far_rows(n, dtype).values():
             want = exact_windows(row, window)
             got = boltzmax.windowed_logsumexp(row, window)
-            assert_close(got, want, np.maximum(np.abs(want), np.abs(want - np.log(n))), 4)
+            scale = np.maximum(np.abs(want), np.abs(want - np.log(n)))
+            assert_close(got, want, scale, ULPS[dtype.itemsize])
             p = boltzmax.windowed_softmax(row, window)
             assert_close(p, exact_shares(row, window), np.ones(n), 6)
 
@@ -224,6 +227,61 @@ def test_gradients_of_windows(isa: str, window: int) -> None:
     ):
         difference = function(x + step * eye, window) - function(x - step * eye, window)
         np.testing.assert_allclose(backward(dy, x, window), difference @ dy / (2 * step), atol=1e-8)
+
+
+Sets = tuple[slice, ...]
+
+
+def running_sets(n: int) -> Sets:
+    return tuple(slice(0, i + 1) for i in range(n))
+
+
+def window_sets(n: int, window: int) -> Sets:
+    half = min(window // 2, n)
+    return tuple(slice(max(i - half, 0), i + half + 1) for i in range(n))
+
+
+@np.errstate(under="ignore")
+def exact_gradient(dy: Array, x: Array, sets: Sets, is_softmax: bool) -> tuple[Array, Array]:
+    """The gradient in long double by its definition, and a bound on the error in units of eps.
+
+    A term exp(d) has a relative error of d.
+    """
+    wide, dx = x.astype(np.longdouble), np.zeros(len(x), np.longdouble)
+    bound = np.zeros_like(dx)
+    for i, members in enumerate(sets):
+        d = wide[members] - wide[members].max()
+        shares = np.exp(d) / np.exp(d).sum()
+        weight, slack = dy[i].astype(np.longdouble), 8 - d
+        if is_softmax:
+            own = i - members.start
+            weight, slack = -weight * shares[own], slack - d[own]
+            dx[i] -= weight
+            bound[i] += abs(weight) * slack[own]
+        dx[members] += weight * shares
+        bound[members] += np.abs(weight * shares) * slack
+    return dx, bound
+
+
+SCANS = {
+    "logcumsumexp": (boltzmax.logcumsumexp_backward, ()),
+    **{f"windowed_logsumexp:{w}": (boltzmax.windowed_logsumexp_backward, (w,)) for w in (1, 4, 33)},
+    **{f"windowed_softmax:{w}": (boltzmax.windowed_softmax_backward, (w,)) for w in (1, 4, 33)},
+    "windowed_softmax:1000": (boltzmax.windowed_softmax_backward, (1000,)),
+}
+
+
+@pytest.mark.parametrize("name", SCANS)
+def test_gradients_far_from_the_maximum(name: str) -> None:
+    """Rows with a range of 1e4, in which digits must not depend on where the maximum is."""
+    backward, window = SCANS[name]
+    for n in (1, 2, 40, 300):
+        sets = window_sets(n, *window) if window else running_sets(n)
+        dy = np.random.default_rng(n + 1).normal(size=n)
+        for row in far_rows(n, np.float64).values():
+            want, bound = exact_gradient(dy, row, sets, "softmax" in name)
+            error = np.abs(backward(dy, row, *window) - want)
+            assert (error <= 2.0**-52 * bound + 1e-300).all()
 
 
 def test_gradient_of_the_reversed_running_sum(isa: str) -> None:

@@ -162,6 +162,42 @@ def test_other_dtypes_strides_and_results(isa: str) -> None:
     assert boltzmax.segment_logsumexp([], segment_ids=[]).shape == (0,)
 
 
+def test_masked_elements_are_left_out(isa: str, dtype: np.dtype[Any]) -> None:
+    """As by softmax: 0 or -inf, also in a segment that has no others, and in any order of ids."""
+    offsets = offsets_of([0, 5, 1, 40, 0, 3])
+    ids = np.repeat(np.arange(6), np.diff(offsets))
+    x, keep = normal(3, len(ids), dtype), np.random.default_rng(4).random(len(ids)) < 0.6
+    x[0], keep[0] = np.nan, False  # what is left out may be anything
+    keep[5], keep[-3:] = False, False
+    order = np.random.default_rng(5).permutation(len(ids))
+    places = np.argsort(ids[order], kind="stable")
+    sorted_order = order[places]
+    of_segment = (boltzmax.segment_logsumexp, boltzmax.logsumexp)
+    for name, (function, of_row) in {**MAPS, "logsumexp": of_segment}.items():
+        rows = [
+            np.atleast_1d(of_row(x[begin:end], where=keep[begin:end]))
+            for begin, end in pairwise(offsets)
+            if end > begin or name == "logsumexp"
+        ]
+        want, out = np.concatenate(rows), np.full(6 if name == "logsumexp" else len(ids), 7, dtype)
+        assert same(function(x, offsets, where=keep), want)
+        assert function(x, offsets, where=keep, out=out) is out
+        assert same(out, want)
+        got = function(x[order], segment_ids=ids[order], num_segments=6, where=keep[order])
+        want = function(x[sorted_order], offsets, where=keep[sorted_order])
+        assert same(got if name == "logsumexp" else got[places], want)
+    with pytest.raises(ValueError, match=r"where of shape \(2,\) does not broadcast"):
+        boltzmax.segment_softmax(x, offsets, where=[True, False])
+
+
+@pytest.mark.parametrize("count", [2**40, 2**40 - 1])
+def test_more_segments_than_memory(count: int) -> None:
+    with pytest.raises(MemoryError, match=f"{count} segments need [0-9,]+ bytes for their offsets"):
+        boltzmax.segment_softmax([0.0], segment_ids=[0], num_segments=count)
+    with pytest.raises(MemoryError, match="segments need"):
+        boltzmax.segment_softmax([0.0], segment_ids=[count - 1])
+
+
 def test_torch_agrees() -> None:
     torch = pytest.importorskip("torch")
     offsets = offsets_of([3, 1, 20, 100])

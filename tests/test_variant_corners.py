@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -59,6 +60,29 @@ def test_gradients_outside_the_support_do_not_count(isa: str) -> None:
             assert (backward(dy, y) == 0).all()
 
 
+SPARSE_GRADIENTS = {
+    "sparsemax": boltzmax.sparsemax_backward,
+    "entmax15": boltzmax.entmax15_backward,
+    "entmax": lambda dy, y: boltzmax.entmax_backward(dy, y, 1.3),
+    "entmax, steep": lambda dy, y: boltzmax.entmax_backward(dy, y, 3.0),
+}
+
+
+@pytest.mark.parametrize("name", SPARSE_GRADIENTS)
+def test_nan_in_sparse_gradients(isa: str, dtype: np.dtype[Any], name: str) -> None:
+    """NaN among the probabilities makes the whole row NaN; in dy, only the row's support."""
+    for n in (2, 9, 33, 300):
+        y, dy = np.zeros((3, n), dtype), np.ones((3, n), dtype)
+        y[:, 0] = 1
+        y[1, n // 2] = np.nan
+        dy[2, 0] = np.nan
+        got = SPARSE_GRADIENTS[name](dy, y).astype(float)
+        assert (got[0] == 0).all()
+        assert np.isnan(got[1]).all()
+        assert np.isnan(got[2, 0])
+        assert (got[2, 1:] == 0).all()
+
+
 def test_alpha_and_temperature_of_rows(isa: str) -> None:
     x = np.array([[1000.0011, 1000.0], [1.0, 2.0]], np.float32)
     got = boltzmax.entmax(x, [1.3, 1.3], temperature=[[1e-3], [2e-3]])
@@ -77,6 +101,24 @@ def test_slopes_where_probabilities_vanish(isa: str, dtype: Any) -> None:
         np.testing.assert_allclose(dx[:2], [-1, 1.5], rtol=1e-6)
         x[:2] = [1, np.finfo(dtype).smallest_subnormal]
         assert np.isfinite(boltzmax.spherical_softmax_backward(dy, x)).all()
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_the_gradient_of_squares_that_underflow(isa: str, dtype: Any) -> None:
+    """2 x / sum of squares, for elements and rows whose squares are below the range."""
+    tiny = {np.float32: 1e-25, np.float64: 1e-200}[dtype]
+    for n in (4, 80):
+        for scale in (1.0, tiny, float(np.finfo(dtype).tiny) * 8):
+            x, dy = np.zeros(n, dtype), np.zeros(n, dtype)
+            x[:4] = np.array([1.0, -tiny if scale == 1.0 else 0.25, 0.5, 0.0]) * scale
+            dy[:4] = [0.5, 1.0, 0.0, 3.0]
+            wide = x.astype(np.longdouble)
+            squares = (wide**2).sum()
+            want = 2 * wide / squares * (dy - (dy * wide**2).sum() / squares)
+            got = boltzmax.spherical_softmax_backward(dy, x)
+            finite = np.abs(want) < np.finfo(dtype).max
+            rtol = 16 * np.finfo(dtype).eps
+            np.testing.assert_allclose(got[finite], want[finite].astype(float), rtol=rtol)
 
 
 def test_scores_far_from_zero() -> None:
@@ -152,6 +194,26 @@ def test_bad_numbers_are_named() -> None:
         boltzmax.segment_softmax([0.0], np.array([0, 2**63], np.uint64))
     with pytest.raises(ValueError, match="scale must be finite in float16"):
         cosine_logits(np.ones((1, 2), "f2"), np.ones((1, 2), "f2"), scale=1e30)
+
+
+@pytest.mark.parametrize(
+    ("call", "words"),
+    [
+        (lambda m: boltzmax.gumbel_max(m), "logits is a masked array; pass its data, and -inf at"),
+        (lambda m: boltzmax.entmax(m.data, m[:, 0]), "alpha is a masked array; pass its data"),
+        (lambda m: boltzmax.sparsemax(m.data, temperature=m[:, 0]), "temperature is a masked"),
+        (lambda m: boltzmax.sparsemax(m.data, where=m > 0), "where is a masked array; pass"),
+        (lambda m: boltzmax.sparsemax_backward(m, m.data), "dy is a masked array; pass its data$"),
+        (lambda m: boltzmax.segment_softmax(m.data[0], m[0].astype(int)), "indptr is a masked"),
+        (lambda m: boltzmax.segment_softmax(m[0], [0, 3]), "x is a masked array; pass its data, a"),
+        (lambda m: boltzmax.OnlineLogSumExp().update(m), "chunk is a masked array; pass its data"),
+        (lambda m: boltzmax.mixture_log_softmax(m.data, m[:, 0]), "mixture_logits is a masked arr"),
+        (lambda m: cosine_logits(m, m.data), "features is a masked array; pass its data"),
+    ],
+)
+def test_masked_arrays_are_refused(call: Callable[[Any], Any], words: str) -> None:
+    with pytest.raises(TypeError, match=f"^{words}"):
+        call(np.ma.masked_array(np.ones((2, 3)), mask=np.eye(2, 3)))
 
 
 def test_margins_may_change_during_training() -> None:

@@ -235,8 +235,8 @@ VARIANTS: dict[str, Variant] = {
     ),
     "entmax:1.05": _entmax_variant(1.05, 4.0),
     "entmax:1.3": _entmax_variant(1.3, 4.0),
-    "entmax:2.5": _entmax_variant(2.5, 16.0),
-    "entmax:20": _entmax_variant(20.0, 16.0),
+    "entmax:2.5": _entmax_variant(2.5, 32.0),
+    "entmax:20": _entmax_variant(20.0, 32.0),
     "logcumsumexp": Variant(
         boltzmax.logcumsumexp, _running, 8.0, _running_backward, masked=None, positional=True
     ),

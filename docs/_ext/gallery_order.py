@@ -13,6 +13,8 @@ ORDER = (
     "attention",
     "characters",
     "softmax_family",
+    "forms_of_softmax",
+    "margins",
     "linear_memory",
     "million_classes",
     "abstention",

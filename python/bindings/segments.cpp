@@ -5,6 +5,7 @@
 
 #include "../../cpp/core/runtime/row_blocks.hpp"
 #include "../../cpp/core/variants/mixture.hpp"
+#include "../../cpp/core/variants/scan_gradients.hpp"
 #include "../../cpp/core/variants/segments.hpp"
 #include "arrays.hpp"
 #include "checks.hpp"
@@ -97,10 +98,39 @@ void RunMixture(const py::object& x_object, const py::object& log_weights_object
   Detached(EstimateNanoseconds(static_cast<size_t>(PyArray_SIZE(x)), problem.storage), [&] { Run(problem); });
 }
 
+Scan ScanNamed(const std::string& name) {
+  if (name == "logcumsumexp") return Scan::kRunningLogSumExp;
+  if (name == "windowed_logsumexp") return Scan::kWindowedLogSumExp;
+  Require(name == "windowed_softmax", "no scan has this name");
+  return Scan::kWindowedSoftmax;
+}
+
+// out[r], the gradient of a scan of the row x[r], given dy[r] by its result.
+void RunScanGradient(const std::string& scan, const py::object& dy_object, const py::object& x_object,
+                     const py::object& out_object, size_t half) {
+  PyArrayObject* dy = AsContiguous(dy_object, "dy", 2);
+  PyArrayObject* x = AsContiguous(x_object, "x", 2);
+  PyArrayObject* out = AsContiguous(out_object, "out", 2);
+  for (PyArrayObject* array : {dy, x, out}) {
+    Require(PyArray_TYPE(array) == NPY_DOUBLE && PyArray_SAMESHAPE(array, x), "the arrays do not fit");
+  }
+  Require(PyArray_ISWRITEABLE(out), "out cannot be written to");
+  const ScanGradientProblem problem = {ScanNamed(scan),
+                                       static_cast<const double*>(PyArray_DATA(dy)),
+                                       static_cast<const double*>(PyArray_DATA(x)),
+                                       static_cast<double*>(PyArray_DATA(out)),
+                                       static_cast<size_t>(PyArray_DIM(x, 0)),
+                                       static_cast<size_t>(PyArray_DIM(x, 1)),
+                                       half};
+  Detached(EstimateNanoseconds(static_cast<size_t>(PyArray_SIZE(x)), DType::kFloat64), [&] { Run(problem); });
+}
+
 }  // namespace
 
 void BindSegments(py::module_& module) {
   module.def("run_mixture", RunMixture, py::arg("x"), py::arg("log_weights"), py::arg("out"));
+  module.def("run_scan_gradient", RunScanGradient, py::arg("scan"), py::arg("dy"), py::arg("x"), py::arg("out"),
+             py::arg("half") = 0);
   module.def("run_segments", RunSegments, py::arg("function"), py::arg("x"), py::arg("other"), py::arg("out"),
              py::arg("indptr"));
   module.def("sort_by_segment", SortIds, py::arg("ids"), py::arg("order"), py::arg("indptr"));

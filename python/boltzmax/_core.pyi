@@ -89,6 +89,13 @@ def run_function(
     flag: bool = False,
 ) -> None: ...
 def run_mixture(x: NDArray[Any], log_weights: NDArray[np.float64], out: NDArray[Any]) -> None: ...
+def run_scan_gradient(
+    scan: str,
+    dy: NDArray[np.float64],
+    x: NDArray[np.float64],
+    out: NDArray[np.float64],
+    half: int = 0,
+) -> None: ...
 def run_segments(
     function: str,
     x: NDArray[Any],

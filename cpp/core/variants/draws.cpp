@@ -4,6 +4,7 @@
 #include <cmath>
 #include <functional>
 #include <limits>
+#include <tuple>
 #include <vector>
 
 #include "../../kernels/row_sum.hpp"
@@ -187,11 +188,16 @@ void DrawRows(const DrawProblem& p, size_t begin, size_t end) {
 
 // ---- without replacement ----
 
+// A key x / T + g as (hi + lo) / scale, with twice the precision of a double. Beyond that, for equal scores, the noise
+// decides. So it counts however large a score is, or its distance from the maximum.
 struct Key {
-  double value;  // (x - max) / T + g
+  double hi, lo, noise;
+  double distance;  // (x - max) / T + g, to a few digits
   int64_t id;
 };
-bool Precedes(const Key& a, const Key& b) { return a.value != b.value ? a.value > b.value : a.id < b.id; }
+bool Precedes(const Key& a, const Key& b) {
+  return std::tie(a.hi, a.lo, a.noise, b.id) > std::tie(b.hi, b.lo, b.noise, a.id);
+}
 
 // Finds the largest keys of a row. A pass in single precision bounds every key from above; keys are computed only where
 // the bound may exceed the k-th largest.
@@ -211,6 +217,7 @@ class TopKeys {
     row_ = p_.first_row + r;
     x_ = reinterpret_cast<const T*>(p_.x) + r * p_.n;
     temperature_ = p_.temperature == nullptr ? 1.0 : p_.temperature[r];
+    scale_ = sizeof(T) == sizeof(double) && temperature_ < 1.0 ? 0x1p-200 : 1.0;
     max_ = p_.n == 0 ? -static_cast<T>(kInfinity) : kernels_.max(x_, p_.n);
     std::fill_n(id, p_.draws, -1);
     const auto max = static_cast<double>(max_);
@@ -221,7 +228,8 @@ class TopKeys {
     std::sort(best_.begin(), best_.end(), Precedes);
     for (size_t j = 0; j < std::min(best_.size(), p_.draws); ++j) {
       id[j] = best_[j].id;
-      score[j] = best_[j].value + max / temperature_;
+      constexpr double kMost = std::numeric_limits<double>::max();
+      score[j] = std::clamp(best_[j].hi / scale_, -kMost, kMost);
     }
   }
 
@@ -244,7 +252,7 @@ class TopKeys {
   // Bounds at or below this are of keys that are not among the largest.
   double Bar() const {
     if (best_.size() < p_.draws) return -kInfinity;
-    const double key = best_[p_.draws - 1].value * 1.4426950408889634;
+    const double key = best_[p_.draws - 1].distance * 1.4426950408889634;
     return key - (std::abs(key) + 66.0) * 0x1p-20 - 0x1p-13;
   }
 
@@ -287,8 +295,14 @@ class TopKeys {
     double s = UniformOf(word);
     if (IsTail(s)) s = TailOf(key_, row_, i, word);
     const double exponential = s > 0.0 ? -std::log1p(-s) : -std::log(-s);
-    const double distance = static_cast<double>(x_[i]) - static_cast<double>(max_);
-    return {distance / temperature_ - std::log(exponential), static_cast<int64_t>(i)};
+    const double gumbel = -std::log(exponential), x = static_cast<double>(x_[i]);
+    const double scaled = x * scale_, quotient = scaled / temperature_, noise = gumbel * scale_;
+    const double sum = quotient + noise, rest = sum - quotient;
+    const double of_sum = (quotient - (sum - rest)) + (noise - rest);  // Knuth's sum of two numbers
+    const double low = of_sum + std::fma(-quotient, temperature_, scaled) / temperature_;
+    const double hi = sum + low;
+    const double distance = (x - static_cast<double>(max_)) / temperature_ + gumbel;
+    return {hi, low - (hi - sum), gumbel, distance, static_cast<int64_t>(i)};
   }
 
   Row RowOfBounds(size_t n) const { return {bounds_.data(), nullptr, nullptr, n, 1.0, false, false}; }
@@ -301,6 +315,7 @@ class TopKeys {
   const T* x_ = nullptr;
   T max_ = 0;
   double temperature_ = 1.0;
+  double scale_ = 1.0;  // a power of two with which no quotient overflows
   std::vector<float> bounds_;
   std::vector<double> maxima_;
   std::vector<Key> best_;

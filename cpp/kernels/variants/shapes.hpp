@@ -24,6 +24,12 @@ inline void LogTaylorSoftmaxBackward(const RowCall& call) {
   WeightGradient<PolynomialWeights, true, S>(call);
 }
 
+// As taylor_softmax of order 2 at temperature 0.
+template <class S>
+inline void SphericalSoftmaxBackward(const RowCall& call) {
+  WeightGradient<QuadraticWeights, false, S>(call);
+}
+
 template <class S>
 inline void Sigsoftmax(const RowCall& call) {
   call.batch.scaled ? WeightMap<ScaledSigsoftmax, S>(call) : WeightMap<UnscaledSigsoftmax, S>(call);
@@ -54,7 +60,7 @@ constexpr RowFunction kShapeFunctions[] = {
     BOLTZMAX_SHAPE("log_taylor_softmax", LogTaylorSoftmax, false, 4.0),
     BOLTZMAX_SHAPE("log_taylor_softmax_backward", LogTaylorSoftmaxBackward, true, 2.0),
     BOLTZMAX_SHAPE("spherical_softmax", TaylorSoftmax, false, 1.0),
-    BOLTZMAX_SHAPE("spherical_softmax_backward", TaylorSoftmaxBackward, true, 2.0),
+    BOLTZMAX_SHAPE("spherical_softmax_backward", SphericalSoftmaxBackward, true, 2.0),
     BOLTZMAX_SHAPE("sigsoftmax", Sigsoftmax, false, 1.5),
     BOLTZMAX_SHAPE("sigsoftmax_backward", SigsoftmaxBackward, true, 3.0),
     BOLTZMAX_SHAPE("log_sigsoftmax", LogSigsoftmax, false, 6.0),

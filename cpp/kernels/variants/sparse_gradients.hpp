@@ -103,9 +103,12 @@ inline void SparseGradientRow(const RowOf<S>& row, Slope slope, bool is_steep) {
     });
   });
   const V mean = Set<V>(static_cast<T>(FirstLane(MeanOf(Const(products.Total().hi), Const(weights.Total().hi)))));
+  const V nothing = Set<V>(static_cast<T>(0.0 * weights.Total().hi));  // NaN if y has NaN, as for softmax
   ForEachBlock<V, 4>(row.n, [&]<class Lanes>(size_t i, Lanes lanes) {
-    Block<V, Lanes::kVectors> dx = Set<V>(T(0));
-    both(i, lanes, [&](const auto& s, const auto& g) { dx = s * (g - Block<V, Lanes::kVectors>(mean)); });
+    using B = Block<V, Lanes::kVectors>;
+    B dx = nothing;
+    both(i, lanes,
+         [&](const auto& s, const auto& g) { dx = IfThenElse(Eq(s, B(Set<V>(T(0)))), B(nothing), s * (g - B(mean))); });
     StoreLanes(row.y + i, dx, lanes);
   });
 }
@@ -140,8 +143,10 @@ inline void SparseGradientPanel(const Panel<S>& dy, const Panel<S>& y, Slope slo
     weights = weights + weight;
   }
   const D mean = MeanOf(products, weights);
+  const V nothing = Demote(D(weights * D(Const(0))));  // NaN if y has NaN, as for softmax
   for (size_t at = 0; at < dy.n * V::kLanes; at += V::kLanes) {
-    Store(g.at + at, Load(s.at + at) * Demote(D(distance(at) - mean)));
+    const V weight = Load(s.at + at);
+    Store(g.at + at, IfThenElse(Eq(weight, zero), nothing, weight * Demote(D(distance(at) - mean))));
   }
   StoreTransposed(g.at, dy);
 }

@@ -153,6 +153,15 @@ class TaylorWeights {
     return Max(zero - most, zero - Max(zero - most, zero - sum));
   }
 
+  // That of (scale x - c)^2 + r^2 over the scale.
+  template <class B>
+    requires kQuadratic
+  B Derivative(const B& x) const {
+    const B u = MulAdd(x, B(scale_), B(minus_center_[0]));
+    return WhereCounted<V>(x, B(u + u));
+  }
+  V Scale() const { return scale_; }
+
   template <class Result>
   TaylorLogRatio<Result> LogRatioTo(const Sum& sum, double, double) const {
     TaylorLogRatio<Result> log = {};

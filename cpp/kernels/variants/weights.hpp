@@ -7,6 +7,8 @@
 //     Fit(maximum)    chooses the scale, a factor common to all weights of a row, so that none overflows
 //     (x)             the scaled weight; 0 where x is -inf
 //     Slope(x)        the derivative of log w, finite; LogSlope(x), if there is one, is right where w underflows, too
+//     Derivative(x)   if there is one, that of the scaled weight over Scale(), which is right where w underflows, too; 0
+//                     where x is -inf
 //     LogSums         V or F64: the vectors in which weights are added for a logarithm
 //     LogRatioTo<T>(sum, maximum, temperature)
 //                     a function from x to log(w(x) / sum), in double, for results of type T
@@ -115,16 +117,23 @@ inline void LogMapRow(const RowOf<S>& row, const RowOptions& options) {
 //     log p:    dx_j = l_j (dy_j - p_j sum_i dy_i)
 //
 // `total` is the sum that occurs in it.
-template <bool kLog, class B, class V>
-inline B GradientOf(const B& dy, const B& p, const B& slope, V total) {
-  if constexpr (kLog) return slope * NegMulAdd(p, B(total), dy);
-  const B dx = p * slope * (dy - B(total)), zero = Set<V>(0);
-  return IfThenElse(Eq(p, zero), zero, dx);
-}
 template <bool kLog, class W, class B>
 inline B SlopeAt(const W& weights, const B& x) {
   if constexpr (kLog && requires { weights.LogSlope(x); }) return weights.LogSlope(x);
   else return weights.Slope(x);
+}
+template <bool kLog, class W, class B, class V>
+inline B GradientOf(const W& weights, const B& x, const B& dy, const Divisor<V>& divisor, V total) {
+  const B zero = Set<V>(0);
+  if constexpr (kLog) {
+    return WhereCounted<V>(x, B(SlopeAt<true>(weights, x) * NegMulAdd(Divide(weights(x), divisor), B(total), dy)));
+  } else if constexpr (requires { weights.Derivative(x); }) {
+    const B d = Divide(weights.Derivative(x), divisor);
+    return IfThenElse(Eq(d, zero), zero, d * (dy - B(total)) * B(weights.Scale()));
+  } else {
+    const B p = Divide(weights(x), divisor);
+    return IfThenElse(Eq(p, zero), zero, p * weights.Slope(x) * (dy - B(total)));
+  }
 }
 // Adds the terms of the total without rounding products of floats: in a row of one element, dy - dy p / p is 0.
 template <bool kLog, class V, class B>
@@ -153,11 +162,8 @@ inline void GradientRow(const RowOf<S>& row, const RowOptions& options) {
   const Divisor<V> divisor = Inverse<V>(sum);
   const double product = products.Total().hi;
   const V total = Set<V>(static_cast<T>(kLog ? product : product / sum.hi));
-  MapTo<V>(row.y, row.n, false, [&](size_t i, auto lanes) {
-    const auto v = x(i, lanes);
-    const auto p = Divide(weights(v), divisor);
-    return WhereCounted<V>(v, GradientOf<kLog>(dy(i, lanes), p, SlopeAt<kLog>(weights, v), total));
-  });
+  MapTo<V>(row.y, row.n, false,
+           [&](size_t i, auto lanes) { return GradientOf<kLog>(weights, x(i, lanes), dy(i, lanes), divisor, total); });
 }
 
 // ---- panels of short rows ----
@@ -212,9 +218,7 @@ inline void GradientPanel(const Panel<S>& panel, const Panel<S>& dy, const RowOp
   const Divisor<V> divisor = Inverse<V>(sum.hi, sum.lo);
   const V of_row = Demote(kLog ? product.hi : product.hi / sum.hi);
   ForEachStripRow(x.n, [&]<size_t U>(size_t i, RowCount<U>) {
-    const auto v = x.template Rows<U>(i, 1), g = d.template Rows<U>(i, 1);
-    const auto p = Divide(weights(v), divisor);
-    const auto dx = WhereCounted<V>(v, GradientOf<kLog>(g, p, SlopeAt<kLog>(weights, v), of_row));
+    const auto dx = GradientOf<kLog>(weights, x.template Rows<U>(i, 1), d.template Rows<U>(i, 1), divisor, of_row);
     StoreLanes(gradients.at + i * V::kLanes, dx, Whole<U>{});
   });
   StoreTransposed(gradients.at, panel);

@@ -52,10 +52,20 @@ def is_real(dtype: np.dtype[Any]) -> bool:
     return dtype.kind in "biu" or is_float(dtype) or is_small_float(dtype)
 
 
-def as_input(x: ArrayLike, name: str = "x") -> Array:
-    """Return `x` as an ndarray in native byte order, floats of 8 bits or less as float32."""
+def refuse_masked(x: Any, name: str, advice: str = "pass its data") -> None:
+    """Raise if `x` is a masked array, whose mask would be lost."""
     if isinstance(x, np.ma.MaskedArray):
-        raise TypeError(f"{name} is a masked array; pass its data, and where=~mask")
+        raise TypeError(f"{name} is a masked array; {advice}")
+
+
+def as_input(
+    x: ArrayLike, name: str = "x", advice: str = "pass its data, and where=~mask"
+) -> Array:
+    """Return `x` as an ndarray in native byte order, floats of 8 bits or less as float32.
+
+    `advice` is for those who pass a masked array.
+    """
+    refuse_masked(x, name, advice)
     array = as_array(x, name)
     if is_small_float(array.dtype):
         return array.astype(np.float32)
@@ -202,6 +212,7 @@ def broadcast_mask(where: ArrayLike | None, x: Array) -> NDArray[np.bool_] | Non
     """Return `where` in the shape of `x`, or None for no mask."""
     if where is None:
         return None
+    refuse_masked(where, "where")
     mask = as_array(where, "where")
     if mask.dtype != np.bool_:
         raise TypeError(f"where must be an array of bool, got dtype {mask.dtype}")
@@ -298,6 +309,7 @@ def row_temperature(
 
     None means that the temperature is 1 for all rows.
     """
+    refuse_masked(temperature, "temperature")
     try:
         t = np.asarray(temperature)
         if not is_real(t.dtype):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import operator
-from pathlib import Path
+import os
 from typing import SupportsIndex
 
 import numpy as np
@@ -115,7 +115,7 @@ def get_include() -> str:
     >>> (pathlib.Path(boltzmax.get_include()) / "boltzmax" / "boltzmax.h").is_file()
     True
     """
-    return str(_compiled_folder() / "include")
+    return os.path.join(_compiled_folder(), "include")
 
 
 def get_cmake_dir() -> str:
@@ -140,15 +140,15 @@ def get_cmake_dir() -> str:
     >>> (pathlib.Path(boltzmax.get_cmake_dir()) / "boltzmaxConfig.cmake").is_file()
     True
     """
-    return str(_compiled_folder() / "cmake")
+    return os.path.join(_compiled_folder(), "cmake")
 
 
-def _compiled_folder() -> Path:
+def _compiled_folder() -> str:
     """Return the folder of the compiled modules; editable installs keep it apart from sources."""
     spec = importlib.util.find_spec("boltzmax._core")
     assert spec is not None
     assert spec.origin is not None
-    return Path(spec.origin).parent
+    return os.path.dirname(spec.origin)
 
 
 def config() -> dict[str, object]:

@@ -3,22 +3,23 @@
 from __future__ import annotations
 
 import os
-import secrets
 import stat
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
-from pathlib import Path
-from typing import Any, BinaryIO, TypeVar
+from typing import TYPE_CHECKING, Any, BinaryIO, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 FileName = str | os.PathLike[str]
 T = TypeVar("T")
 
 
 @contextmanager
-def replacing(target: Path) -> Iterator[Path]:
+def replacing(target: FileName) -> Iterator[Path]:
     """Yield a temporary path next to `target`, which it replaces if nothing is raised.
 
     The new file keeps the mode of the old one, and its owner, group and extended attributes where
@@ -26,9 +27,11 @@ def replacing(target: Path) -> Iterator[Path]:
     the temporary file.  If `target` is a symbolic link, the file it points to is replaced or
     created.
     """
+    from pathlib import Path  # takes milliseconds to load, and few programs write files
+
     target = Path(os.path.realpath(target))
     old = _status(target)
-    temporary = target.with_name(f".boltzmax-{secrets.token_hex(8)}.tmp")
+    temporary = target.with_name(f".boltzmax-{os.urandom(8).hex()}.tmp")
     try:
         new = _create(temporary, target)
         yield temporary
@@ -109,7 +112,7 @@ def _set_mode(path: Path, mode: int) -> None:
 def write_npz(path: FileName, kind: str, arrays: Mapping[str, Any]) -> None:
     """Write arrays of some kind to one file, which appears only when it is complete."""
     header: dict[str, Any] = {"kind": kind, "contents": " ".join(sorted(arrays))}
-    with replacing(Path(path)) as temporary, temporary.open("wb") as file:
+    with replacing(path) as temporary, temporary.open("wb") as file:
         np.savez(file, **header, **arrays)
 
 
@@ -119,7 +122,7 @@ def load_npz(path: FileName, kind: str, make: Callable[[dict[str, NDArray[Any]]]
     ValueError, with the file's name, if it is damaged, of another kind, or refused by `make`.
     """
     refusal = f"{os.fspath(path)} is damaged or not a {kind}"
-    with Path(path).open("rb") as file:
+    with open(path, "rb") as file:
         try:
             arrays = _read_npz(file, kind)
         except Exception as error:  # zipfile, zlib, struct and NumPy raise errors of many types

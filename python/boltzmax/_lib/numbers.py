@@ -28,9 +28,7 @@ _BLOCK = 1 << 16  # most elements of a temporary
 
 def unmasked(x: ArrayLike, name: str) -> Array:
     """Return `x` as an ndarray in native byte order; a masked array is an error."""
-    if isinstance(x, np.ma.MaskedArray):
-        raise TypeError(f"{name} is a masked array; pass its data, and a weight of 0 at the mask")
-    return as_input(x, name)
+    return as_input(x, name, "pass its data, and a weight of 0 at the mask")
 
 
 def unmasked_ids(x: ArrayLike, name: str) -> Array:
@@ -157,6 +155,17 @@ def check_z_loss(value: Any) -> float:
     return number
 
 
+def common_dtype(user: str, a: Array, b: Array, name_a: str, name_b: str) -> np.dtype[Any]:
+    """Return the dtype that NumPy promotes both arrays to; `user` is who needs it."""
+    try:
+        return a.dtype if a.dtype == b.dtype else np.result_type(a.dtype, b.dtype)
+    except TypeError:
+        raise TypeError(
+            f"{user} finds no common dtype for {name_a} of {a.dtype} and {name_b} of {b.dtype}; "
+            "convert one of them"
+        ) from None
+
+
 def gradient_dtype(function: str, dy: Array, other: Array, name: str = "y") -> np.dtype[Any]:
     """Return the common dtype of a gradient's inputs; integers count as float64."""
     for label, array in (("dy", dy), (name, other)):
@@ -164,13 +173,7 @@ def gradient_dtype(function: str, dy: Array, other: Array, name: str = "y") -> n
             raise TypeError(
                 f"{function} does not support {label} of dtype {array.dtype}; it takes {SUPPORTED}"
             )
-    try:
-        common = dy.dtype if dy.dtype == other.dtype else np.result_type(dy.dtype, other.dtype)
-    except TypeError:
-        raise TypeError(
-            f"{function} finds no common dtype for dy of {dy.dtype} and {name} of {other.dtype}; "
-            "convert one of them"
-        ) from None
+    common = common_dtype(function, dy, other, "dy", name)
     return np.dtype(np.float64) if common.kind in "biu" else common
 
 
@@ -178,7 +181,7 @@ def read_gradient_inputs(
     function: str, dy: ArrayLike, other: ArrayLike, name: str = "y"
 ) -> tuple[Array, Array, np.dtype[Any]]:
     """Return both inputs of a gradient, which have one shape, and their common dtype."""
-    gradient, second = as_input(dy, "dy"), as_input(other, name)
+    gradient, second = as_input(dy, "dy", "pass its data"), as_input(other, name, "pass its data")
     dtype = gradient_dtype(function, gradient, second, name)
     if gradient.shape != second.shape:
         raise ValueError(f"dy has shape {gradient.shape}, but {name} has shape {second.shape}")

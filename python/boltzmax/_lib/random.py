@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import operator
-import secrets
+import os
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
+from boltzmax import _core
 from boltzmax._lib.arguments import check_count
 
 
@@ -24,7 +26,7 @@ def random_generator(rng: Any, name: str = "rng") -> np.random.Generator:
 def random_key(rng: Any, name: str = "rng") -> int:
     """Return a key of 64 bits: an int itself, the generator's next one, or one of the system's."""
     if rng is None:
-        return secrets.randbits(64)
+        return int.from_bytes(os.urandom(8), "little")
     if isinstance(rng, np.random.Generator):
         return int(rng.integers(2**64, dtype=np.uint64))
     return check_key(rng, name)
@@ -46,3 +48,11 @@ def check_key(key: Any, name: str = "rng") -> int:
 def check_first_row(first_row: Any) -> int:
     """Return the number of the first row, which random numbers depend on."""
     return check_count(first_row, "first_row", 0, 2**64 - 1)
+
+
+def normal_noise(key: int, first_row: int, rows: int, n: int) -> NDArray[np.float64]:
+    """Return standard normal numbers, (rows, n): each depends on the key, its row and element."""
+    noise = np.empty((rows, n))
+    _core.run_function("noise", np.empty_like(noise), None, noise, 1, None, None,
+                       key=key, first_row=first_row, count=1)  # fmt: skip
+    return noise

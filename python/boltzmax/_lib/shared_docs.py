@@ -66,6 +66,12 @@ def document_loss(
     })  # fmt: skip
 
 
+def complete(paragraphs: Mapping[str, str], *functions: _Function) -> None:
+    """Complete the docstrings of functions of one family, which share these paragraphs."""
+    for function in functions:
+        _fill(function, paragraphs)
+
+
 _RAISES = """
 Raises
 ------

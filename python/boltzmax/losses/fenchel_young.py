@@ -5,7 +5,14 @@ with the target distribution y is::
 
     <z, p - y> + H(p) - H(y)
 
-(Blondel, Martins & Niculae, JMLR 21(35), 2020). It is never negative, and 0 where p = y.
+(Blondel, Martins & Niculae, JMLR 21(35), 2020). It is never negative, and 0 where p = y. The
+formula is for targets whose sum t is one. For any other, it is continued as that of cross-entropy
+is::
+
+    t (<z, p> + H(p)) - <z, y> - H(y)
+
+with the gradient t p - y: a constant that is added to all logits changes nothing, and a sum that
+rounding has moved off one costs no digits.
 """
 
 from __future__ import annotations
@@ -53,9 +60,11 @@ def _block_losses(rows: Rows, alpha: float, gradient: Array | None) -> Doubles:
     else:
         largest = scores.max(axis=-1).astype(np.float64)
         target = np.asarray(rows.soft)
-        losses = _sums(p, scores, largest, alpha) - _sums(target, scores, largest, alpha)
+        losses = rows.mass * _sums(p, scores, largest, alpha) - _sums(
+            target, scores, largest, alpha
+        )
     if gradient is not None:
-        slope = p * rows.scale[:, None].astype(p.dtype)
+        slope = p * (rows.scale * rows.mass)[:, None].astype(p.dtype)
         if rows.even:
             slope[every, label] -= rows.scale
         else:
@@ -109,7 +118,8 @@ def sparsemax_loss(
         float16, float32, float64 or bfloat16; integers become float64.
     target : array_like
         Class indices of any integer dtype and shape (...), or probabilities (any floats) of shape
-        (..., K), which should sum to one.
+        (..., K), which should sum to one. With the sum t of a row, p counts t times in its loss and
+        its gradient.
     ignore_index : int, default -100
         Rows with this target are left out.
     reduction : {"mean", "sum", "none"}
@@ -206,7 +216,8 @@ def entmax15_loss(
         float16, float32, float64 or bfloat16; integers become float64.
     target : array_like
         Class indices of any integer dtype and shape (...), or probabilities (any floats) of shape
-        (..., K), which should sum to one.
+        (..., K), which should sum to one. With the sum t of a row, p counts t times in its loss and
+        its gradient.
     ignore_index : int, default -100
         Rows with this target are left out.
     reduction : {"mean", "sum", "none"}
@@ -305,7 +316,8 @@ def entmax_loss(
         float16, float32, float64 or bfloat16; integers become float64.
     target : array_like
         Class indices of any integer dtype and shape (...), or probabilities (any floats) of shape
-        (..., K), which should sum to one.
+        (..., K), which should sum to one. With the sum t of a row, p counts t times in its loss and
+        its gradient.
     alpha : float, default 1.5
         From 1 to 50.
     ignore_index : int, default -100

@@ -142,7 +142,7 @@ def subcenter_cosine_backward(
     d_features : ndarray, shape (N, D)
     d_centers : ndarray, shape (V, C, D)
         With "max", only the nearest centre of each row and class has a part in it, the first one
-        of several. Vectors of length 1e-12 or less have no direction, and a gradient of 0.
+        of several. Vectors of zeros have no direction, and a gradient of 0.
 
     Examples
     --------

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import ArrayLike, DTypeLike, NDArray
 
 from boltzmax._lib.arguments import as_number, quietly
-from boltzmax._lib.numbers import scores
+from boltzmax._lib.numbers import common_dtype, scores
 
 Array = NDArray[Any]
 
@@ -17,10 +17,11 @@ EPS = 1e-12
 
 
 class Directions(NamedTuple):
-    """Vectors of length 1, and the lengths that they had."""
+    """Vectors divided by their lengths, or by more if they are short."""
 
     unit: Array
-    norm: NDArray[np.float64]  # infinite for vectors without a direction
+    divisor: NDArray[np.float64]  # infinite for zeros, which have no direction
+    is_short: NDArray[np.bool_]
 
 
 def directions(vectors: Array, eps: float = EPS) -> Directions:
@@ -35,19 +36,20 @@ def directions(vectors: Array, eps: float = EPS) -> Directions:
     length = np.sqrt(squares)[..., np.newaxis]
     floor = np.ldexp(eps, -exponent)
     unit = np.divide(scaled, np.maximum(length, floor).astype(vectors.dtype))
-    norm = np.where(length > floor, np.ldexp(length, exponent), np.inf)
-    norm[np.isnan(length)] = np.nan
-    return Directions(unit, norm)
+    is_short = length <= floor
+    divisor = np.where(is_short, eps, np.ldexp(length, exponent))
+    divisor[length == 0.0] = np.inf
+    return Directions(unit, divisor, is_short)
 
 
 def pull_back(d_unit: Array, of: Directions) -> Array:
     """Return the gradient by vectors, given that by their directions, which is overwritten.
 
-    Only its part across the vector counts. A vector of no more than `EPS` gets 0.
+    Only its part across the vector counts, unless that is divided by a constant.
     """
     along = np.einsum("...d,...d->...", d_unit, of.unit)[..., np.newaxis]
-    d_unit -= along * of.unit
-    d_unit /= of.norm.astype(d_unit.dtype)
+    d_unit -= np.where(of.is_short, 0, along) * of.unit
+    d_unit /= of.divisor.astype(d_unit.dtype)
     return d_unit
 
 
@@ -66,7 +68,9 @@ def read_vectors(features: ArrayLike, centers: ArrayLike, ndim: int) -> tuple[Ar
         raise ValueError(
             f"centers must have the width of features, {x.shape[1]}, got shape {c.shape}"
         )
-    common = x.dtype if x.dtype == c.dtype else np.result_type(x.dtype, c.dtype)
+    if 0 in c.shape[1:-1]:
+        raise ValueError(f"centers must have one or more for each class, got shape {c.shape}")
+    common = common_dtype("boltzmax.margin", x, c, "features", "centers")
     working = np.float64 if common == np.float64 else np.float32
     return x.astype(working, copy=False), c.astype(working, copy=False), common
 
@@ -155,24 +159,32 @@ def cosine_logits(
 
 @quietly
 def cosine_logits_backward(
-    d_logits: ArrayLike, features: ArrayLike, centers: ArrayLike, *, scale: float = 1.0
+    d_logits: ArrayLike,
+    features: ArrayLike,
+    centers: ArrayLike,
+    *,
+    scale: float = 1.0,
+    eps: float = EPS,
 ) -> tuple[Array, Array]:
     r"""Return the gradients of `cosine_logits`.
 
     With the directions :math:`\hat x = x / \|x\|` and :math:`\hat w = w / \|w\|` and the gradient
-    g by :math:`\hat x`, that by x is :math:`(g - \hat x (\hat x \cdot g)) / \|x\|`.
+    g by :math:`\hat x`, that by x is :math:`(g - \hat x (\hat x \cdot g)) / \|x\|`. Where the
+    length is at most `eps`, the direction is :math:`x / \epsilon`, and the gradient :math:`g /
+    \epsilon`.
 
     Parameters
     ----------
     d_logits : array_like, shape (N, V)
         The gradient with respect to the logits.
-    features, centers, scale : see `cosine_logits`
+    features, centers, scale, eps : see `cosine_logits`
 
     Returns
     -------
     d_features : ndarray, shape (N, D)
     d_centers : ndarray, shape (V, D)
-        Vectors of length 1e-12 or less have no direction, and a gradient of 0.
+        Vectors of zeros have no direction, and a gradient of 0, as otherwise a row of padding would
+        have an enormous one.
 
     Examples
     --------
@@ -183,7 +195,8 @@ def cosine_logits_backward(
     x, c, dtype = read_vectors(features, centers, 2)
     d = read_upstream(d_logits, (len(x), len(c)), "d_logits").astype(x.dtype, copy=False)
     number = x.dtype.type(read_scale(scale, dtype))
-    of_x, of_c = directions(x), directions(c)
+    least = _read_eps(eps)
+    of_x, of_c = directions(x, least), directions(c, least)
     d_x = pull_back((d @ of_c.unit) * number, of_x)
     d_c = pull_back((d.T @ of_x.unit) * number, of_c)
     return d_x.astype(dtype, copy=False), d_c.astype(dtype, copy=False)

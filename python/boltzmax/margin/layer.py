@@ -18,7 +18,7 @@ from boltzmax._lib.output_layer import (
     read_min_prob,
     read_sample_weight,
 )
-from boltzmax._lib.random import random_generator
+from boltzmax._lib.random import normal_noise, random_generator, random_key
 from boltzmax._lib.unit_layer import UnitLayer, adagrad_rates
 from boltzmax.arrays.row_stats import row_stats
 from boltzmax.losses.cross_entropy import cross_entropy, cross_entropy_with_grad
@@ -31,7 +31,7 @@ from boltzmax.margin.centers import (
 )
 from boltzmax.margin.cosine import Directions, directions, read_scale
 from boltzmax.margin.margins import Margins, read_margins, target_logit, target_slope
-from boltzmax.margin.noise import check_alpha, normal
+from boltzmax.margin.noise import check_alpha
 
 
 class _Forward(NamedTuple):
@@ -77,9 +77,9 @@ class MarginSoftmax(UnitLayer):
     dtype : {float32, float64}
         The dtype of the weights, the hidden vectors and the results.
     seed : int or numpy.random.Generator, optional
-        Weights start normally distributed with standard deviation 1 / sqrt(D), and noise is drawn
-        from the same generator. Unlike in other layers, weights do not start at zero without a
-        seed, as zeros have no direction to change.
+        Weights start normally distributed with standard deviation 1 / sqrt(D); the key of the noise
+        comes from the same generator. Unlike in other layers, weights do not start at zero without
+        a seed, as zeros have no direction to change.
 
     Attributes
     ----------
@@ -104,8 +104,9 @@ class MarginSoftmax(UnitLayer):
 
     Notes
     -----
-    The cosines of a batch and all centres, (N, V * C), are stored. A loaded or copied layer draws
-    other noise.
+    The cosines of a batch and all centres, (N, V * C), are stored. The rows of all calls are
+    numbered on, and the noise depends on the key and the number of the row alone. A loaded layer
+    has another key.
 
     Examples
     --------
@@ -148,8 +149,10 @@ class MarginSoftmax(UnitLayer):
         self._pooling = one_of(pooling, "pooling", POOLINGS)
         self.gamma = check_positive(gamma, "gamma")
         self.noise_alpha = check_alpha(noise_alpha, "noise_alpha")
-        self._rng = random_generator(seed, "seed")
-        super().__init__(self._n_units, n_features, False, dtype, self._rng)
+        rng = random_generator(seed, "seed")
+        super().__init__(self._n_units, n_features, False, dtype, rng)
+        self._noise_key = random_key(rng)
+        self._next_row = 0  # of the noise
         self._check_options()
 
     @property
@@ -274,7 +277,9 @@ class MarginSoftmax(UnitLayer):
     def _gradient(self, x: Array, classes: Classes, of_row: Doubles, by: str) -> DenseGradient:
         forward, noise = self._forward(x), np.zeros(len(x))
         if self.noise_alpha:
-            noise = self.noise_alpha * np.abs(normal(self._rng, (len(x),)))
+            xi = normal_noise(self._noise_key, self._next_row, len(x), 1)[:, 0]
+            noise = self.noise_alpha * np.abs(xi)
+            self._next_row += len(x)
         logits, slope = self._with_margin(forward.cosine, classes, noise)
         loss, d = cross_entropy_with_grad(
             logits, classes, sample_weight=of_row, reduction=by, out=logits

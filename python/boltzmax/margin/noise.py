@@ -10,16 +10,11 @@ from numpy.typing import ArrayLike, NDArray
 
 from boltzmax._lib.arguments import as_number, one_of, quietly
 from boltzmax._lib.numbers import array_of_shape, scores
-from boltzmax._lib.random import random_generator
+from boltzmax._lib.random import check_first_row, normal_noise, random_key
 from boltzmax._lib.targets import NO_CLASS, Wanted, checked_targets
 
 Array = NDArray[Any]
 Doubles = NDArray[np.float64]
-
-
-def normal(rng: int | np.random.Generator | None, shape: tuple[int, ...]) -> Doubles:
-    """Return standard normal numbers: all the noise of this package comes from here."""
-    return random_generator(rng).standard_normal(shape)
 
 
 def check_alpha(alpha: Any, name: str = "alpha") -> float:
@@ -46,6 +41,7 @@ def noisy_logits(
     feature_norm: ArrayLike | None = None,
     cosine: ArrayLike | None = None,
     rng: int | np.random.Generator | None = None,
+    first_row: int = 0,
     noise: str = "target",
 ) -> Array:
     r"""Lower the target's logit by noise that falls with its angle ("noisy softmax").
@@ -70,8 +66,13 @@ def noisy_logits(
         The length of each row's features. For normalised features, the scale of the logits.
     cosine : array_like, shape (N,)
         The cosine of each row's features and its target's weights.
-    rng : int or numpy.random.Generator, optional
-        A seed, or a generator that is advanced.
+    rng : int, numpy.random.Generator or None
+        As for `gumbel_softmax`: an int is the key of the noise, from 0 to 2**64 - 1; a generator
+        yields a key for each call, and None takes one from the system.
+    first_row : int, default 0
+        The number of the first row, modulo 2**64. The noise depends on the key, the number of the
+        row and, for "all", the class, and on nothing else: parts of a batch have the noise of the
+        whole if each states its first row.
     noise : {"target", "all"}, default "target"
         With "all", every logit gets :math:`\alpha\, \xi` with a separate :math:`\xi`, and neither
         lengths nor cosines are read.
@@ -84,8 +85,8 @@ def noisy_logits(
 
     Raises
     ------
-    ValueError
-        If `alpha` is negative, or a shape does not fit.
+    TypeError, ValueError
+        If `alpha` is negative, a shape does not fit, or `rng` is neither a key nor a generator.
     IndexError
         For a target that is not a class.
 
@@ -108,13 +109,15 @@ def noisy_logits(
         raise ValueError(f"logits must be (N, V), got shape {z.shape}")
     rows, classes = z.shape
     ids, _ = checked_targets(target, Wanted((rows,), classes), NO_CLASS)
-    strength = check_alpha(alpha)
+    strength, row = check_alpha(alpha), check_first_row(first_row)
     if one_of(noise, "noise", ("target", "all")) == "all":
-        return np.asarray(z + (strength * normal(rng, z.shape)).astype(z.dtype))
+        of_logits = normal_noise(random_key(rng), row, rows, classes)
+        return np.asarray(z + (strength * of_logits).astype(z.dtype))
     of_class = _given(weight_norm, (classes,), "weight_norm", "one length per class")
     of_row = _given(feature_norm, (rows,), "feature_norm", "one length per row")
     distance = 1.0 - _given(cosine, (rows,), "cosine", "one cosine per row")
-    lower = strength * of_class[ids] * of_row * distance * np.abs(normal(rng, (rows,)))
+    xi = normal_noise(random_key(rng), row, rows, 1)[:, 0]
+    lower = strength * of_class[ids] * of_row * distance * np.abs(xi)
     noisy = z.copy()
     noisy[np.arange(rows), ids] -= lower.astype(z.dtype)
     return noisy

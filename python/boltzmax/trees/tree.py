@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import operator
 from collections.abc import Sequence
 from os import PathLike
@@ -347,6 +346,8 @@ class Tree:
 
     def to_arrays(self) -> dict[str, Any]:
         """Return the arrays that files and pickles hold."""
+        import json  # here, since few programs that import the package have names in files
+
         arrays: dict[str, Any] = {"parent": self.parent}
         if self.names is not None:
             arrays["names"] = np.frombuffer(json.dumps(self.names).encode(), np.uint8)
@@ -366,6 +367,8 @@ class Tree:
     @classmethod
     def from_arrays(cls, arrays: dict[str, NDArray[Any]]) -> Tree:
         """Return the tree that `to_arrays` described; ValueError if the arrays do not fit."""
+        import json
+
         parent, packed = arrays.get("parent"), arrays.get("names")
         if parent is None or parent.ndim != 1 or parent.dtype != np.int32:
             raise ValueError("not a tree: no array of parents")

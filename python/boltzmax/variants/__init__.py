@@ -5,10 +5,10 @@
 - `gumbel`: softmax with Gumbel noise
 - `mixture`: mixtures of softmaxes
 - `online`: logarithms of sums of exponentials whose terms come in chunks
+- `scan_gradients`: gradients of sums over parts of a row
 - `scans`: logarithms of running sums of exponentials
 - `segments`: ragged rows
 - `shapes`: maps with another function in place of the exponential
 - `sparse`: sparsemax, entmax15 and alpha-entmax
-- `sums`: gradients of logarithms of sums over parts of a row
 - `windows`: softmax and logsumexp over a window around each element
 """

@@ -135,8 +135,10 @@ def gumbel_topk(
         The classes on a new last axis, instead of the class axis. An id is -1 where no class is
         left, and in all places for a row with NaN or +inf.
     keys : ndarray of float64
-        Their keys, the largest first; they are not normalized. -inf where no class is left, NaN
-        for a row with NaN or +inf.
+        Their keys, logits / temperature + g, the largest first; they are not normalized. -inf where
+        no class is left, NaN for a row with NaN or +inf. Keys are rounded to float64, so beyond
+        2^53 they do not show the noise, and those out of its range are its largest numbers, 1.8e308
+        and -1.8e308.
 
     Raises
     ------
@@ -150,8 +152,9 @@ def gumbel_topk(
     Notes
     -----
     The noise of a class does not depend on k, and is from -3.81 to 45.06; see `gumbel_softmax`.
-    A pass in single precision bounds every key, and keys are computed in double for the few
-    classes that may be among the k largest. Ids and keys are the same on every instruction set.
+    A pass in single precision bounds every key, and keys are computed in twice the precision of a
+    double for the few classes that may be among the k largest. So ids are right however large the
+    logits are, or their distances. Ids and keys are the same on every instruction set.
 
     Examples
     --------
@@ -176,7 +179,7 @@ class _Rows:
     """The rows of logits as a matrix in C order, in float32 or float64."""
 
     def __init__(self, logits: ArrayLike, axis: int, temperature: ArrayLike, function: str) -> None:
-        array = as_input(logits, "logits")
+        array = as_input(logits, "logits", "pass its data, and -inf at the mask")
         if not is_real(array.dtype):
             raise TypeError(
                 f"{function} does not support dtype {array.dtype}; it takes {SUPPORTED}"

@@ -213,12 +213,12 @@ def gumbel_softmax_backward(
     >>> float(round(dx.sum(), 12))
     0.0
     """
-    y = as_input(y_soft, "y_soft")
+    y = as_input(y_soft, "y_soft", "pass its data")
     axes = normalized_axes(axis, y.ndim)
     t = row_temperature(temperature, y, axes)
     if t is None:
         return _core.softmax_backward(dy, y, axes, out=out)
-    gradient = as_input(dy, "dy")
+    gradient = as_input(dy, "dy", "pass its data")
     dtype = gradient_dtype("gumbel_softmax_backward", gradient, y, "y_soft")
     if out is not None:
         checked_out(out, y.shape, dtype)

@@ -141,7 +141,7 @@ def mixture_log_softmax_backward(
     array([0., 0.])
     """
     z, a = _read_mixture(logits, mixture_logits)
-    gradient = as_input(dy, "dy")
+    gradient = as_input(dy, "dy", "pass its data")
     dtype = gradient_dtype("mixture_log_softmax_backward", gradient, z, "logits")
     shape = z.shape[:-2] + z.shape[-1:]
     if gradient.shape != shape:
@@ -169,7 +169,9 @@ def _from_maxima(z: Array) -> Array:
 
 
 def _read_mixture(logits: ArrayLike, mixture_logits: ArrayLike) -> tuple[Array, Array]:
-    z, a = as_input(logits, "logits"), as_input(mixture_logits, "mixture_logits")
+    advice = "pass its data, and -inf at the mask"
+    z = as_input(logits, "logits", advice)
+    a = as_input(mixture_logits, "mixture_logits", advice)
     if not is_real(a.dtype):
         raise TypeError(f"mixture_logits must be real numbers, got dtype {a.dtype}")
     if z.ndim < 2 or z.shape[-2] == 0:

@@ -29,6 +29,11 @@ class OnlineLogSumExp:
     dtype : dtype, default: float64
         The dtype of `value` and `max`: a float. Sums are kept in float64.
 
+    Raises
+    ------
+    TypeError, ValueError, MemoryError
+        If `shape` or `dtype` is not one of an array, or the array does not fit into memory.
+
     Notes
     -----
     The state is a compensated sum (hi + lo) 2^k for each element. Units are powers of two, so that
@@ -54,7 +59,7 @@ class OnlineLogSumExp:
 
     def __init__(self, shape: int | tuple[int, ...] = (), dtype: DTypeLike = np.float64) -> None:
         self._dtype = working_dtype(np.empty(0), dtype, "OnlineLogSumExp")
-        self._hi: Doubles = np.zeros(shape)
+        self._hi: Doubles = _zeros(shape)
         self._lo: Doubles = np.zeros(shape)
         self._unit: Doubles = np.full(shape, _NO_UNIT)
         self._max: Doubles = np.full(shape, -np.inf)
@@ -110,7 +115,7 @@ class OnlineLogSumExp:
         TypeError, ValueError
             As for `boltzmax.logsumexp`; and if the shape does not match. Nothing is added then.
         """
-        x = as_input(chunk, "chunk")
+        x = as_input(chunk, "chunk", "pass its data, and -inf at the mask")
         if not is_real(x.dtype):
             raise TypeError(f"chunk must be real numbers, got dtype {x.dtype}")
         axes = normalized_axes(axis, x.ndim)
@@ -157,6 +162,18 @@ class OnlineLogSumExp:
         self._hi = np.asarray(total + low)
         self._lo = np.asarray(low - (self._hi - total))
         self._unit = common
+
+
+def _zeros(shape: Any) -> Doubles:
+    """Return zeros, or raise an error that names the argument."""
+    try:
+        return np.zeros(shape)
+    except ValueError as error:
+        raise ValueError(f"shape must be that of an array, got {shape!r}: {error}") from None
+    except MemoryError as error:
+        raise MemoryError(f"shape {shape!r} is too large: {error}") from None
+    except TypeError:
+        raise TypeError(f"shape must be an integer or a tuple of them, got {shape!r}") from None
 
 
 def _power_of_2(exponent: Doubles) -> Any:

@@ -12,13 +12,16 @@ from boltzmax import _core
 from boltzmax._lib.arguments import (
     as_array,
     as_input,
+    broadcast_mask,
     check_count,
     checked_out,
     clashes,
     quietly,
+    refuse_masked,
     working_dtype,
 )
 from boltzmax._lib.numbers import gradient_dtype
+from boltzmax._lib.shared_docs import complete
 
 Array = NDArray[Any]
 Ints = NDArray[np.int64]
@@ -33,6 +36,7 @@ def segment_softmax(
     *,
     segment_ids: ArrayLike | None = None,
     num_segments: int | None = None,
+    where: ArrayLike | None = None,
     dtype: DTypeLike | None = None,
     out: Array | None = None,
 ) -> Array:
@@ -45,16 +49,11 @@ def segment_softmax(
     ----------
     x : array_like
         Scores of all segments, with one axis.
-    indptr : array_like of int
-        Segment s has the elements from indptr[s] up to, but not including, indptr[s + 1].
-    segment_ids : array_like of int
-        The segment of each element.
-    num_segments : int, optional
-        The number of segments, with `segment_ids`. By default the largest id, and one.
-    dtype : dtype, optional
-        The dtype to compute in and return. By default that of `x`, and float64 for integers.
-    out : ndarray, optional
-        Receives the result.
+    {segments}
+    where : array_like of bool, optional
+        Broadcasts to `x`. False leaves an element out of its segment; its result is 0.
+    {dtype}
+    {out}
 
     Returns
     -------
@@ -62,17 +61,15 @@ def segment_softmax(
         Of the shape of `x`. Each segment has the bits that `boltzmax.softmax` gives it alone; an
         empty one has nothing.
 
-    Raises
-    ------
-    ValueError
-        If `x` has more than one axis; if `indptr` decreases or does not fit `x`; if an id is out of
-        range.
-    TypeError
-        If both forms of segments are given, or neither; for dtypes, as for `boltzmax.softmax`.
+    {raises}
 
     See Also
     --------
     segment_softmax_backward : its gradient
+
+    Notes
+    -----
+    There is no temperature: divide the scores by it before.
 
     Examples
     --------
@@ -82,7 +79,7 @@ def segment_softmax(
     >>> boltzmax.segment_softmax([0.0, 5.0, 0.0], segment_ids=[1, 0, 1])
     array([0.5, 1. , 0.5])
     """
-    return _map("softmax", x, indptr, segment_ids, num_segments, dtype, out)
+    return _map("softmax", x, indptr, segment_ids, num_segments, where, dtype, out)
 
 
 @quietly
@@ -92,6 +89,7 @@ def segment_log_softmax(
     *,
     segment_ids: ArrayLike | None = None,
     num_segments: int | None = None,
+    where: ArrayLike | None = None,
     dtype: DTypeLike | None = None,
     out: Array | None = None,
 ) -> Array:
@@ -101,24 +99,18 @@ def segment_log_softmax(
     ----------
     x : array_like
         Scores of all segments, with one axis.
-    indptr, segment_ids : array_like of int, optional
-        One of them, as for `segment_softmax`.
-    num_segments : int, optional
-        The number of segments, with `segment_ids`.
-    dtype : dtype, optional
-        The dtype to compute in and return.
-    out : ndarray, optional
-        Receives the result.
+    {segments}
+    where : array_like of bool, optional
+        Broadcasts to `x`. False leaves an element out of its segment; its result is -inf.
+    {dtype}
+    {out}
 
     Returns
     -------
     ndarray
         Of the shape of `x`. Each segment has the bits that `boltzmax.log_softmax` gives it alone.
 
-    Raises
-    ------
-    TypeError, ValueError
-        As for `segment_softmax`.
+    {raises}
 
     See Also
     --------
@@ -130,7 +122,7 @@ def segment_log_softmax(
     >>> boltzmax.segment_log_softmax([0.0, 0.0, 5.0], [0, 2, 3]).round(3)
     array([-0.693, -0.693,  0.   ])
     """
-    return _map("log_softmax", x, indptr, segment_ids, num_segments, dtype, out)
+    return _map("log_softmax", x, indptr, segment_ids, num_segments, where, dtype, out)
 
 
 @quietly
@@ -140,6 +132,7 @@ def segment_logsumexp(
     *,
     segment_ids: ArrayLike | None = None,
     num_segments: int | None = None,
+    where: ArrayLike | None = None,
     dtype: DTypeLike | None = None,
     out: Array | None = None,
 ) -> Array:
@@ -149,14 +142,11 @@ def segment_logsumexp(
     ----------
     x : array_like
         Scores of all segments, with one axis.
-    indptr, segment_ids : array_like of int, optional
-        One of them, as for `segment_softmax`.
-    num_segments : int, optional
-        The number of segments, with `segment_ids`.
-    dtype : dtype, optional
-        The dtype to compute in and return.
-    out : ndarray, optional
-        Receives the result.
+    {segments}
+    where : array_like of bool, optional
+        Broadcasts to `x`. False leaves an element out of its segment.
+    {dtype}
+    {out}
 
     Returns
     -------
@@ -164,10 +154,7 @@ def segment_logsumexp(
         A number for each segment, with the bits that `boltzmax.logsumexp` gives it alone; -inf for
         an empty one.
 
-    Raises
-    ------
-    TypeError, ValueError
-        As for `segment_softmax`.
+    {raises}
 
     Examples
     --------
@@ -175,7 +162,7 @@ def segment_logsumexp(
     >>> boltzmax.segment_logsumexp([0.0, 0.0, 5.0], [0, 2, 2, 3]).round(3)
     array([0.693,  -inf, 5.   ])
     """
-    return _map("logsumexp", x, indptr, segment_ids, num_segments, dtype, out, reduces=True)
+    return _map("logsumexp", x, indptr, segment_ids, num_segments, where, dtype, out)
 
 
 @quietly
@@ -196,12 +183,8 @@ def segment_softmax_backward(
         The gradient by the result.
     y : array_like
         The result, of the shape of `dy`.
-    indptr, segment_ids : array_like of int, optional
-        One of them, as for `segment_softmax`.
-    num_segments : int, optional
-        The number of segments, with `segment_ids`.
-    out : ndarray, optional
-        Receives the result.
+    {segments}
+    {out}
 
     Returns
     -------
@@ -209,10 +192,7 @@ def segment_softmax_backward(
         Of the shape of `y`. Each segment has the bits that `boltzmax.softmax_backward` gives it
         alone.
 
-    Raises
-    ------
-    TypeError, ValueError
-        As for `segment_softmax`.
+    {raises}
 
     Examples
     --------
@@ -241,12 +221,8 @@ def segment_log_softmax_backward(
         The gradient by the result.
     y : array_like
         The result, of the shape of `dy`.
-    indptr, segment_ids : array_like of int, optional
-        One of them, as for `segment_softmax`.
-    num_segments : int, optional
-        The number of segments, with `segment_ids`.
-    out : ndarray, optional
-        Receives the result.
+    {segments}
+    {out}
 
     Returns
     -------
@@ -254,10 +230,7 @@ def segment_log_softmax_backward(
         Of the shape of `y`. Each segment has the bits that `boltzmax.log_softmax_backward` gives it
         alone.
 
-    Raises
-    ------
-    TypeError, ValueError
-        As for `segment_softmax`.
+    {raises}
 
     Examples
     --------
@@ -289,26 +262,37 @@ class _Segments(NamedTuple):
         return np.require(x, requirements=["C", "A"]) if self.order is None else x[self.order]
 
 
+# The results of elements that do not count.
+_MASKED = {"softmax": 0.0, "log_softmax": -np.inf}
+
+
 def _map(
     function: str,
     x: ArrayLike,
     indptr: ArrayLike | None,
     segment_ids: ArrayLike | None,
     num_segments: int | None,
+    where: ArrayLike | None,
     dtype: DTypeLike | None,
     out: Array | None,
-    *,
-    reduces: bool = False,
 ) -> Array:
     scores = _one_axis(as_input(x), "x")
     working = working_dtype(scores, dtype, f"segment_{function}")
+    mask = broadcast_mask(where, scores)
     segments = _read_segments(scores, indptr, segment_ids, num_segments)
+    reduces = function not in _MASKED
     shape = (segments.number,) if reduces else scores.shape
     target = None if out is None else checked_out(out, shape, working)
-    sorted_x = segments.sort(scores.astype(working, copy=False))
+    counted = scores.astype(working, copy=False)
+    if mask is not None:
+        counted = np.where(mask, counted, np.array(-np.inf, working))
+    sorted_x = segments.sort(counted)
     y = _result(target, segments, sorted_x, shape)
     _run(function, sorted_x, None, segments, y)
-    return _deliver(y, None if reduces else segments, target, out)
+    result = _deliver(y, None if reduces else segments, target, out)
+    if mask is not None and not reduces:
+        np.copyto(result, np.array(_MASKED[function], working), where=~mask)
+    return result
 
 
 def _gradient(
@@ -320,7 +304,9 @@ def _gradient(
     num_segments: int | None,
     out: Array | None,
 ) -> Array:
-    gradient, result = _one_axis(as_input(dy, "dy"), "dy"), _one_axis(as_input(y, "y"), "y")
+    gradient, result = (
+        _one_axis(as_input(a, name, "pass its data"), name) for a, name in ((dy, "dy"), (y, "y"))
+    )
     working = gradient_dtype(f"segment_{function}", gradient, result, "y")
     if gradient.shape != result.shape:
         raise ValueError(f"dy has shape {gradient.shape}, but y has shape {result.shape}")
@@ -402,12 +388,22 @@ def _read_segments(
         count = check_count(num_segments, "num_segments", 0)
         if count > MOST_SEGMENTS:
             raise ValueError(f"num_segments must be at most {MOST_SEGMENTS}, got {count}")
-    order, offsets = np.empty(len(x), np.int64), np.empty(count + 1, np.int64)
+    order, offsets = np.empty(len(x), np.int64), _empty_offsets(count)
     first_bad = _core.sort_by_segment(ids, order, offsets)
     if first_bad < len(x):
         allowed = f"from 0 to {count - 1}" if count else "absent, for 0 segments"
         raise ValueError(f"segment_ids must be {allowed}, got {ids[first_bad]} at {first_bad}")
     return _Segments(offsets, order)
+
+
+def _empty_offsets(count: int) -> Ints:
+    try:
+        return np.empty(count + 1, np.int64)
+    except MemoryError:
+        raise MemoryError(
+            f"{count} segments need {8 * (count + 1):,} bytes for their offsets; number the "
+            "segments that occur from 0, for example by numpy.unique(..., return_inverse=True)"
+        ) from None
 
 
 def _read_indptr(indptr: ArrayLike, size: int) -> Ints:
@@ -434,6 +430,7 @@ def _read_indptr(indptr: ArrayLike, size: int) -> Ints:
 
 def _integers(values: Any, name: str) -> Ints:
     """Return an array of int64 with one axis, contiguous."""
+    refuse_masked(values, name)
     array = as_array(values, name)
     if array.size == 0 and array.ndim == 1:
         array = array.astype(np.int64)
@@ -442,3 +439,41 @@ def _integers(values: Any, name: str) -> Ints:
     if array.dtype == np.uint64 and array.size and array.max() > np.iinfo(np.int64).max:
         raise ValueError(f"{name} must be below 2**63, got {array.max()}")
     return np.require(_one_axis(array, name), np.int64, ["C", "A"])
+
+
+complete(
+    {
+        "segments": """
+indptr : array_like of int
+    Segment s has the elements from indptr[s] up to, but not including, indptr[s + 1].
+segment_ids : array_like of int
+    The segment of each element, in any order, in place of `indptr`.
+num_segments : int, optional
+    The number of segments, with `segment_ids`. By default the largest id, and one.
+""",
+        "dtype": """
+dtype : dtype, optional
+    The dtype to compute in and return. By default that of `x`, and float64 for integers.
+""",
+        "out": """
+out : ndarray, optional
+    Receives the result.
+""",
+        "raises": """
+Raises
+------
+ValueError
+    If an array has more than one axis; if `indptr` decreases or does not fit; if an id is out of
+    range.
+MemoryError
+    If there are so many segments that their offsets do not fit into memory.
+TypeError
+    If both forms of segments are given, or neither; for dtypes, as for `boltzmax.softmax`.
+""",
+    },
+    segment_softmax,
+    segment_log_softmax,
+    segment_logsumexp,
+    segment_softmax_backward,
+    segment_log_softmax_backward,
+)

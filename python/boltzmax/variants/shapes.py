@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import ArrayLike, DTypeLike, NDArray
 
 from boltzmax._lib.arguments import as_input, as_integer, normalized_axes, quietly, row_temperature
+from boltzmax._lib.shared_docs import complete
 from boltzmax.arrays.argmax_limit import at_temperature_0
 from boltzmax.arrays.calls import read_call
 from boltzmax.variants.calls import map_of_call, run_gradient, run_map
@@ -68,26 +69,15 @@ def taylor_softmax(
 
     Parameters
     ----------
-    x : array_like
-        Scores of any shape and real dtype.
-    axis : int, tuple of ints or None, default -1
-        The axes of a row.
+    {rows}
     order : int, default 2
         The even order n, from 2 to 12.
     temperature : float or array_like, default 1.0
         Divides the scores; one number, or one per row. At 0, the limit, the weights are
         :math:`x^n`.
-    where : array_like of bool, optional
-        Elements that count; the others get 0.
-    dtype : dtype, optional
-        The dtype to compute in and return.
-    out : ndarray, optional
-        Where to write the result.
+    {options}
 
-    Returns
-    -------
-    ndarray
-        Of the shape of `x`; the probabilities of each row sum to 1.
+    {probabilities}
 
     Raises
     ------
@@ -175,14 +165,10 @@ def taylor_softmax_backward(
 
     Parameters
     ----------
-    dy : array_like
-        The gradient with respect to the result, of the shape of `x`.
+    {dy}
     x, axis, order, temperature, where, out : see `taylor_softmax`
 
-    Returns
-    -------
-    ndarray
-        Of the common dtype of `dy` and `x`; 0 for masked elements and those of -inf.
+    {dx}
 
     Examples
     --------
@@ -212,14 +198,10 @@ def log_taylor_softmax_backward(
 
     Parameters
     ----------
-    dy : array_like
-        The gradient with respect to the result, of the shape of `x`.
+    {dy}
     x, axis, order, temperature, where, out : see `taylor_softmax`
 
-    Returns
-    -------
-    ndarray
-        Of the common dtype of `dy` and `x`; 0 for masked elements and those of -inf.
+    {dx}
 
     Examples
     --------
@@ -252,21 +234,10 @@ def spherical_softmax(
 
     Parameters
     ----------
-    x : array_like
-        Scores of any shape and real dtype.
-    axis : int, tuple of ints or None, default -1
-        The axes of a row.
-    where : array_like of bool, optional
-        Elements that count; the others get 0.
-    dtype : dtype, optional
-        The dtype to compute in and return.
-    out : ndarray, optional
-        Where to write the result.
+    {rows}
+    {options}
 
-    Returns
-    -------
-    ndarray
-        Of the shape of `x`; the probabilities of each row sum to 1.
+    {probabilities}
 
     See Also
     --------
@@ -310,8 +281,7 @@ def spherical_softmax_backward(
 
     Parameters
     ----------
-    dy : array_like
-        The gradient with respect to the result, of the shape of `x`.
+    {dy}
     x, axis, where, out : see `spherical_softmax`
 
     Returns
@@ -374,23 +344,12 @@ def sigsoftmax(
 
     Parameters
     ----------
-    x : array_like
-        Scores of any shape and real dtype.
-    axis : int, tuple of ints or None, default -1
-        The axes of a row.
+    {rows}
     temperature : float or array_like, default 1.0
         Divides the scores; one number, or one per row. At 0 the limit: the largest share 1.
-    where : array_like of bool, optional
-        Elements that count; the others get 0.
-    dtype : dtype, optional
-        The dtype to compute in and return.
-    out : ndarray, optional
-        Where to write the result.
+    {options}
 
-    Returns
-    -------
-    ndarray
-        Of the shape of `x`; the probabilities of each row sum to 1.
+    {probabilities}
 
     See Also
     --------
@@ -465,16 +424,12 @@ def sigsoftmax_backward(
 
     Parameters
     ----------
-    dy : array_like
-        The gradient with respect to the result, of the shape of `x`.
+    {dy}
     x, axis, where, out : see `sigsoftmax`
     temperature : float or array_like, default 1.0
         Above 0.
 
-    Returns
-    -------
-    ndarray
-        Of the common dtype of `dy` and `x`; 0 for masked elements and those of -inf.
+    {dx}
 
     Examples
     --------
@@ -502,16 +457,12 @@ def log_sigsoftmax_backward(
 
     Parameters
     ----------
-    dy : array_like
-        The gradient with respect to the result, of the shape of `x`.
+    {dy}
     x, axis, where, out : see `sigsoftmax`
     temperature : float or array_like, default 1.0
         Above 0.
 
-    Returns
-    -------
-    ndarray
-        Of the common dtype of `dy` and `x`; 0 for masked elements and those of -inf.
+    {dx}
 
     Examples
     --------
@@ -521,3 +472,47 @@ def log_sigsoftmax_backward(
     """
     warm = _read_warm(temperature)
     return _backward("log_sigsoftmax_backward", dy, x, axis, warm, where, out)
+
+
+complete(
+    {
+        "rows": """
+x : array_like
+    Scores of any shape and real dtype.
+axis : int, tuple of ints or None, default -1
+    The axes of a row.
+""",
+        "options": """
+where : array_like of bool, optional
+    Elements that count; the others get 0.
+dtype : dtype, optional
+    The dtype to compute in and return.
+out : ndarray, optional
+    Where to write the result.
+""",
+        "dy": """
+dy : array_like
+    The gradient with respect to the result, of the shape of `x`.
+""",
+        "probabilities": """
+Returns
+-------
+ndarray
+    Of the shape of `x`; the probabilities of each row sum to 1.
+""",
+        "dx": """
+Returns
+-------
+ndarray
+    Of the common dtype of `dy` and `x`; 0 for masked elements and those of -inf.
+""",
+    },
+    taylor_softmax,
+    taylor_softmax_backward,
+    log_taylor_softmax_backward,
+    spherical_softmax,
+    spherical_softmax_backward,
+    sigsoftmax,
+    sigsoftmax_backward,
+    log_sigsoftmax_backward,
+)

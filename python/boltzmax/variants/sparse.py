@@ -15,6 +15,7 @@ from boltzmax._lib.arguments import (
     normalized_axes,
     one_per_row,
     quietly,
+    refuse_masked,
 )
 from boltzmax.arrays.argmax_limit import at_temperature_0
 from boltzmax.arrays.calls import Call, read_call
@@ -301,8 +302,7 @@ def entmax_backward(
     y : array_like
         The result of `entmax`, of the shape of `dy`.
     alpha : float or array_like
-        As in `entmax`. Above 2, s grows without limit towards the edge of the support; it stops at
-        exp(600).
+        As in `entmax`. Above 2, s grows without limit towards the edge of the support; see Notes.
 
     Returns
     -------
@@ -314,6 +314,13 @@ def entmax_backward(
     ------
     TypeError, ValueError
         For arguments that do not fit; nothing is written then.
+
+    Notes
+    -----
+    s stops at exp(600), in float32 and 16-bit results at exp(60), about 1e26. One element of a row
+    may be steeper without a loss: the relative error of the gradient is the quotient of the next
+    largest s by that limit. Where two are, the gradient, of the size of the second largest s times
+    a difference of dy, is cut off at the limit.
 
     References
     ----------
@@ -381,6 +388,7 @@ def _warmed(call: Call) -> Call:
 
 def _read_alpha(alpha: ArrayLike) -> Doubles:
     """Return alpha as doubles in range, or raise."""
+    refuse_masked(alpha, "alpha")
     try:
         number = np.asarray(alpha)
         if not is_real(number.dtype):
@@ -398,7 +406,7 @@ def _read_alpha(alpha: ArrayLike) -> Doubles:
 
 def _alpha_of_rows(alpha: ArrayLike, dy: ArrayLike, axis: Axis) -> Doubles:
     """Return an alpha for each row of `dy`."""
-    gradient = as_input(dy, "dy")
+    gradient = as_input(dy, "dy", "pass its data")
     return one_per_row(_read_alpha(alpha), "alpha", gradient, normalized_axes(axis, gradient.ndim))
 
 
