@@ -127,8 +127,8 @@ inline B ShareOf(const B& term, const B& sum) {
   return IfThenElse(Eq(term, zero), zero, term / sum);
 }
 
-// Windows of at most a vector on either side. Sums of 2, 4, 8, ... neighbouring elements are made by doubling; that of a window is the sum
-// of one of them for each bit of its length.
+// Windows of at most a vector on either side. Sums of 2, 4, 8, ... neighbouring elements are made by doubling; that of a
+// window is the sum of one of them for each bit of its length.
 template <class S, class Shift>
 inline void ShortWindowedSoftmax(const WindowedRow<S>& row, const Shift& shift) {
   using T = Compute<S>;
