@@ -205,6 +205,19 @@ class TopKeys {
         key_(MakePhiloxKey(p.key)),
         bounds_(std::min(p.n, kPiece)) {}
 
+  void DrawFrom(size_t begin, size_t end) {
+    for (size_t r = begin; r < end; ++r) {
+      if (p_.n <= kMostShort && (r - begin) % kNoiseRows == 0) DrawNoise(r, std::min(kNoiseRows, end - r));
+      DrawFrom(r);
+    }
+  }
+
+ private:
+  static constexpr size_t kPiece = 16384, kFound = 64;
+  // Rows this short have all their keys computed and compared: the noise of many rows at once, in the lanes of vectors,
+  // by kernels with the same bits on every ISA.
+  static constexpr size_t kMostShort = 32, kNoiseRows = 64;
+
   void DrawFrom(size_t r) {
     int64_t* id = p_.id + r * p_.draws;
     double* score = p_.score + r * p_.draws;
@@ -217,16 +230,52 @@ class TopKeys {
     std::fill_n(score, p_.draws, max < kInfinity ? -kInfinity : std::numeric_limits<double>::quiet_NaN());
     if (!IsFinite(max)) return;
     best_.clear();
-    for (size_t begin = 0; begin < p_.n; begin += kPiece) Add(begin, std::min(kPiece, p_.n - begin));
-    std::sort(best_.begin(), best_.end(), Precedes);
+    if (p_.n <= kMostShort) {
+      RankAll(noise_.data() + (r - noise_begin_) * p_.n);
+    } else {
+      for (size_t begin = 0; begin < p_.n; begin += kPiece) Add(begin, std::min(kPiece, p_.n - begin));
+      std::sort(best_.begin(), best_.end(), Precedes);
+    }
     for (size_t j = 0; j < std::min(best_.size(), p_.draws); ++j) {
       id[j] = best_[j].id;
       score[j] = best_[j].value + max / temperature_;
     }
   }
 
- private:
-  static constexpr size_t kPiece = 16384, kFound = 64;
+  // The noise of `rows` short rows from r on.
+  void DrawNoise(size_t r, size_t rows) {
+    static constexpr double kOne = 1.0;
+    noise_.resize(kNoiseRows * p_.n);
+    noise_begin_ = r;
+    RowCall call = {};
+    call.batch.y = reinterpret_cast<char*>(noise_.data());
+    call.batch.y_stride = static_cast<ptrdiff_t>(p_.n * sizeof(double));
+    call.batch.temperature = &kOne;
+    call.batch.rows = rows;
+    call.batch.n = p_.n;
+    call.options.key = p_.key;
+    call.options.first_row = p_.first_row + r;
+    noise_kernel_(call);
+  }
+
+  // All keys of a short row, in order: a key's place is the number of those that precede it, which takes no branch.
+  void RankAll(const double* noise) {
+    double value[kMostShort];
+    int64_t id[kMostShort];
+    size_t count = 0;
+    for (size_t i = 0; i < p_.n; ++i) {
+      id[count] = static_cast<int64_t>(i);
+      value[count] = (static_cast<double>(x_[i]) - static_cast<double>(max_)) / temperature_ + noise[i];
+      count += x_[i] != -static_cast<T>(kInfinity) ? 1 : 0;
+    }
+    best_.resize(count);
+    for (size_t i = 0; i < count; ++i) {
+      size_t place = 0;
+      for (size_t j = 0; j < i; ++j) place += value[j] >= value[i] ? 1 : 0;
+      for (size_t j = i + 1; j < count; ++j) place += value[j] > value[i] ? 1 : 0;
+      best_[place] = {value[i], id[i]};
+    }
+  }
 
   void Add(size_t begin, size_t n) {
     kernels_.key_bounds(x_ + begin, n, max_, temperature_, key_, row_, begin, bounds_.data());
@@ -301,6 +350,9 @@ class TopKeys {
   const T* x_ = nullptr;
   T max_ = 0;
   double temperature_ = 1.0;
+  const RowKernel noise_kernel_ = KernelOf(PortableRowFunctionNamed("noise"), DType::kFloat64);
+  std::vector<double> noise_;  // of short rows from noise_begin_ on
+  size_t noise_begin_ = 0;
   std::vector<float> bounds_;
   std::vector<double> maxima_;
   std::vector<Key> best_;
@@ -326,8 +378,7 @@ void DrawClasses(const DrawProblem& p) {
 
 void DrawTop(const DrawProblem& p) {
   ForRows(p, kTopCost, [&]<class T>(T, size_t begin, size_t end) {
-    TopKeys<T> top(p);
-    for (size_t r = begin; r < end; ++r) top.DrawFrom(r);
+    TopKeys<T>(p).DrawFrom(begin, end);
   });
 }
 

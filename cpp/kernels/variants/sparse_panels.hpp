@@ -54,7 +54,7 @@ inline void PowerPanels(const Panel<S>* panels, const Temperature<VecOf<S>>* tem
     });
   }
   const B zero = Set<V>(0), one = Set<V>(1);
-  B size = one, sum, slopes_before = zero;  // size = -t
+  B size = one, sum = zero, slopes_before = zero;  // size = -t
   const auto root = [&](size_t i) {
     B s;
     BOLTZMAX_UNROLL
@@ -142,7 +142,7 @@ inline Wide<VecOf<S>> EntmaxPanel(const Panel<S>& panel, const EntmaxParameters<
       Repeat<kTogether>(Promote(max)), Repeat<kTogether>(Const(-8.0) / c), Repeat<kTogether>(one / b), {}, {}};
   const auto scale = [&](const D& q) { ratio.scale = Repeat<kTogether>(c * ratio.exp(LogOf<double>(q) * (zero - b))); };
   const auto load = [&](size_t i) { return InDouble(LoadLanes<V>(column(i), Whole<kTogether>{}, T(0))); };
-  D q = one, sum;
+  D q = one, sum = zero;
   SolveLanes<F64>(&q, [&](D* moved, D* ends) {
     scale(q);
     WideBlock<V, kTogether> sums = Const(0), slopes = Const(0), slope;
