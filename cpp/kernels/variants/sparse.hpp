@@ -9,7 +9,7 @@
 #include "candidates.hpp"
 #include "row_call.hpp"
 #include "sparse_gradients.hpp"
-#include "sparse_panels.hpp"
+#include "steep_panels.hpp"
 #include "thresholds.hpp"
 
 namespace boltzmax::kernels {
@@ -123,12 +123,8 @@ BOLTZMAX_KERNEL inline void EntmaxMap(const RowCall& call) {
     for (size_t r = 0; r < call.batch.rows; ++r) EntmaxRow<S>(call, r);
     return;
   }
-  size_t first = 0;
   ForEachPanel<S>(call.batch, [&](const Panel<S>& panel, const StripTemperature<V>& t) {
-    const EntmaxParameters<Wide<V>> parameters(call.options, t.value, Const(call.options.number));
-    const Wide<V> steep = EntmaxPanel(panel, parameters);
-    ForEachMarked(panel, steep, [&](size_t j) { EntmaxRow<S>(call, first + j); });
-    first += panel.rows;
+    EntmaxPanels(panel, EntmaxParameters<Wide<V>>(call.options, t.value, Const(call.options.number)));
   });
 }
 

@@ -97,6 +97,7 @@ template <class D>
 struct EntmaxParameters {
   D alpha, temperature;
 
+  EntmaxParameters(const D& of_alpha, const D& of_temperature) : alpha(of_alpha), temperature(of_temperature) {}
   EntmaxParameters(const RowOptions& options, const D& of_row, const D& of_all)
       : alpha(options.flag ? of_row : of_all), temperature(options.flag ? of_all : of_row) {}
 };
@@ -120,33 +121,40 @@ inline Wide<V> FoldElements(const Block<F64, W>& b) {
   return sum;
 }
 
-// Rows with alpha above 2 are left to the caller; returns 1 in their lanes.
+// Loads a panel; the columns are filled up to whole blocks with -inf, so that kTogether elements go through a step at once.
+template <class S, class T>
+inline void LoadPadded(const Panel<S>& panel, T* columns) {
+  using V = Vec<T>;
+  LoadTransposed(panel, columns);
+  for (size_t i = panel.n; i % kTogether<V> != 0; ++i) Store(columns + i * V::kLanes, Set<V>(-static_cast<T>(__builtin_inff())));
+}
+
+// Rows with alpha above 2 are left to the caller.
 template <class S>
-inline Wide<VecOf<S>> EntmaxPanel(const Panel<S>& panel, const EntmaxParameters<Wide<VecOf<S>>>& parameters) {
+inline void EntmaxPanel(const Panel<S>& panel, const EntmaxParameters<Wide<VecOf<S>>>& parameters) {
   using V = VecOf<S>;
   using T = Compute<S>;
   using D = Wide<V>;
   constexpr double kEnough = sizeof(T) == sizeof(float) ? 0x1p-20 : 0x1p-30;
-  constexpr size_t kTogether = 4 / kWide<V>;  // elements
+  constexpr size_t kElements = kTogether<V>;
   Columns<T> columns;
-  LoadTransposed(panel, columns.at);
-  const size_t n = panel.n, whole = (n + kTogether - 1) / kTogether * kTogether;
+  LoadPadded(panel, columns.at);
+  const size_t n = panel.n;
   const auto column = [&](size_t i) { return columns.at + i * V::kLanes; };
   const V max = StripMax(AsStrip<T, false>(columns.at, n), n);
-  for (size_t i = n; i < whole; ++i) Store(column(i), Set<V>(-static_cast<T>(__builtin_inff())));
 
   const D one = Const(1), zero = Const(0);
   const auto is_steep = Lt(D(Const(2)), parameters.alpha);
   const D b = IfThenElse(is_steep, one, parameters.alpha - one), c = b / parameters.temperature;
-  EntmaxRatio<T, WideBlock<V, kTogether>> ratio = {
-      Repeat<kTogether>(Promote(max)), Repeat<kTogether>(Const(-8.0) / c), Repeat<kTogether>(one / b), {}, {}};
-  const auto scale = [&](const D& q) { ratio.scale = Repeat<kTogether>(c * ratio.exp(LogOf<double>(q) * (zero - b))); };
-  const auto load = [&](size_t i) { return InDouble(LoadLanes<V>(column(i), Whole<kTogether>{}, T(0))); };
+  EntmaxRatio<T, WideBlock<V, kElements>> ratio = {
+      Repeat<kElements>(Promote(max)), Repeat<kElements>(Const(-8.0) / c), Repeat<kElements>(one / b), {}, {}};
+  const auto scale = [&](const D& q) { ratio.scale = Repeat<kElements>(c * ratio.exp(LogOf<double>(q) * (zero - b))); };
+  const auto load = [&](size_t i) { return InDouble(LoadLanes<V>(column(i), Whole<kElements>{}, T(0))); };
   D q = one, sum = zero;
   SolveLanes<F64>(&q, [&](D* moved, D* ends) {
     scale(q);
-    WideBlock<V, kTogether> sums = Const(0), slopes = Const(0), slope;
-    for (size_t i = 0; i < whole; i += kTogether) {
+    WideBlock<V, kElements> sums = Const(0), slopes = Const(0), slope;
+    for (size_t i = 0; i < n; i += kElements) {
       sums = sums + ratio(load(i), &slope);
       slopes = slopes + slope;
     }
@@ -155,12 +163,11 @@ inline Wide<VecOf<S>> EntmaxPanel(const Panel<S>& panel, const EntmaxParameters<
     *ends = IfThenElse(Lt(D(Const(kEnough)), Max(*moved, zero - *moved)), zero, one);
   });
   scale(q);
-  for (size_t i = 0; i < whole; i += kTogether) {
-    WideBlock<V, kTogether> slope;
-    StoreLanes(column(i), Rounded<V>(ratio(load(i), &slope) * Repeat<kTogether>(q)), Whole<kTogether>{});
+  for (size_t i = 0; i < n; i += kElements) {
+    WideBlock<V, kElements> slope;
+    StoreLanes(column(i), Rounded<V>(ratio(load(i), &slope) * Repeat<kElements>(q)), Whole<kElements>{});
   }
   FinishPanel(panel, columns.at, max, sum);
-  return IfThenElse(is_steep, one, zero);
 }
 
 }  // namespace

@@ -326,6 +326,57 @@ class EntmaxThreshold {
 //
 // where v, the probability of a, solves a convex equation. The support has the elements x >= a for which those above a
 // alone do not add up to one with t at a.
+//
+// SteepPowers is p = unit w^(1/b) with w = (c (x - a) + v^b) / unit^b. Where v^b is not small, unit is v, and w is near 1
+// for all elements of about the same probability; otherwise it is 1. D is a vector or a block of doubles, as above.
+template <class T, class D>
+struct SteepPowers {
+  D least, inverse_b, b_less_one, v, scale, w_least, u_least, unit, log_ratio;  // log_ratio = log(v / unit)
+  Exponential exp;
+
+  SteepPowers() = default;
+  SteepPowers(const D& a, const D& b, const D& c, const D& of_least) : least(a), v(of_least) {
+    const D zero = Const(0), one = Const(1);
+    const auto is_positive = Lt(zero, v);
+    const D log_v = LogOf<double>(IfThenElse(is_positive, v, one)), power = IfThenElse(is_positive, exp(b * log_v), zero);
+    const auto is_small = Lt(power, D(Const(0x1p-20)));
+    inverse_b = one / b;
+    b_less_one = b - one;
+    scale = IfThenElse(is_small, c, c / power);
+    w_least = IfThenElse(is_small, power, one);
+    u_least = IfThenElse(is_small, power - one, zero);
+    unit = IfThenElse(is_small, one, v);
+    log_ratio = IfThenElse(is_small, log_v, zero);
+  }
+
+  // The same with every number replaced by f of it.
+  template <class F>
+  auto Map(F f) const {
+    SteepPowers<T, decltype(f(least))> result;
+    result.least = f(least);
+    result.inverse_b = f(inverse_b);
+    result.b_less_one = f(b_less_one);
+    result.v = f(v);
+    result.scale = f(scale);
+    result.w_least = f(w_least);
+    result.u_least = f(u_least);
+    result.unit = f(unit);
+    result.log_ratio = f(log_ratio);
+    return result;
+  }
+
+  template <class B>
+  B operator()(const B& x, B* slope) const {
+    const B d = Max(B(Const(-1)), x - B(least)), s = scale, zero = Const(0);
+    const auto outside = Lt(d, zero), is_least = Eq(d, zero);
+    const B log_p = LogOf<T>(MulAdd(d, s, B(w_least)), MulAdd(d, s, B(u_least))) * B(inverse_b);
+    const B steep = exp((B(log_ratio) - log_p) * B(b_less_one));
+    *slope = IfThenElse(outside, zero, IfThenElse(is_least, B(Const(1)), steep));
+    const B p = IfThenElse(is_least, B(v), exp(log_p) * B(unit));
+    return IfThenElse(outside, zero, p) + (d - d);  // NaN, if x is NaN
+  }
+};
+
 template <class V>
 class SteepThreshold {
  public:
@@ -364,28 +415,8 @@ class SteepThreshold {
   }
 
  private:
-  // p = unit w^(1/b) with w = (c (x - a) + v^b) / unit^b. Where v^b is not small, unit is v, and w is near 1 for all
-  // elements of about the same probability; otherwise it is 1.
-  struct Powers {
-    double least, b, v, scale, w_least, u_least, unit, log_ratio;  // log_ratio = log(v / unit)
-    Exponential exp;
-
-    template <class B>
-    B operator()(const B& x, B* slope) const {
-      const B d = Max(B(Const(-1)), x - B(Const(least))), s = B(Const(scale)), zero = Const(0);
-      const auto outside = Lt(d, zero), is_least = Eq(d, zero);
-      const B log_p = LogOf<T>(MulAdd(d, s, B(Const(w_least))), MulAdd(d, s, B(Const(u_least)))) * B(Const(1.0 / b));
-      const B steep = exp((B(Const(log_ratio)) - log_p) * B(Const(b - 1.0)));
-      *slope = IfThenElse(outside, zero, IfThenElse(is_least, B(Const(1)), steep));
-      const B p = IfThenElse(is_least, B(Const(v)), exp(log_p) * B(Const(unit)));
-      return IfThenElse(outside, zero, p) + (d - d);  // NaN, if x is NaN
-    }
-  };
-  Powers MakePowers(double least, double v) const {
-    const double log_v = v > 0 ? LogOf(v) : 0.0, power = v > 0 ? ExpOf(b_ * log_v) : 0.0;
-    if (power < 0x1p-20) return {least, b_, v, c_, power, power - 1.0, 1.0, log_v, {}};
-    return {least, b_, v, c_ / power, 1.0, 0.0, v, 0.0, {}};
-  }
+  using Powers = SteepPowers<T, F64>;
+  Powers MakePowers(double least, double v) const { return {Const(least), Const(b_), Const(c_), Const(v)}; }
 
   // The sum of p with t at a, an element.
   BOLTZMAX_KERNEL double SumAbove(const T* x, size_t n, double a) const {
