@@ -377,9 +377,7 @@ void DrawClasses(const DrawProblem& p) {
 }
 
 void DrawTop(const DrawProblem& p) {
-  ForRows(p, kTopCost, [&]<class T>(T, size_t begin, size_t end) {
-    TopKeys<T>(p).DrawFrom(begin, end);
-  });
+  ForRows(p, kTopCost, [&]<class T>(T, size_t begin, size_t end) { TopKeys<T>(p).DrawFrom(begin, end); });
 }
 
 }  // namespace boltzmax

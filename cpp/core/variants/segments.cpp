@@ -117,7 +117,8 @@ class SegmentRunner {
       const size_t whole = PackedRows(n, counts[n]);
       FillUp(x + rows[n], n, counts[n], whole);
       if (other != nullptr) FillUp(other + rows[n], n, counts[n], whole);
-      RunRows(n, whole, x + rows[n], other == nullptr ? nullptr : other + rows[n], y + (Reduces() ? results[n] : rows[n]));
+      RunRows(n, whole, x + rows[n], other == nullptr ? nullptr : other + rows[n],
+              y + (Reduces() ? results[n] : rows[n]));
     }
     Reduces() ? UnpackResults(begin, end, results, y) : Unpack(begin, end, rows, y, copy);
   }
@@ -130,11 +131,11 @@ class SegmentRunner {
       if (n < kMostPacked) f(s, n, &next[n]);
     }
   }
-  // Chunks are copied up to the end of the array. Prefetches what the processor's own prefetchers are too late for: input
+  // No chunk reaches beyond the block, where another thread may write. Prefetches what the processor's own prefetchers are too late for: input
   // some segments ahead, and the place of the results.
   template <class Copy>
   void Pack(size_t begin, size_t end, const Places& rows, const char* from, char* to, Copy copy) const {
-    const size_t limit = PlaceOf(p_.segments);
+    const size_t limit = PlaceOf(end);
     ForEachPacked(begin, end, rows, [&](size_t s, size_t n, size_t* at) {
       constexpr size_t kAhead = 2048;
       const size_t place = PlaceOf(s);

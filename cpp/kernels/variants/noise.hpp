@@ -90,7 +90,8 @@ BOLTZMAX_KERNEL inline void ExponentialRaceRow(const RowOf<S>& row, const Philox
   if (sum.hi != sum.hi) return SoftmaxMapDegenerate(row.x, row.y, row.n);
   const Wide<V> unscale = Const(ExpConstants<T>::kUnscale), hi = Const(sum.hi), lo = Const(sum.lo);
   const Divisor<V> divisor(hi * unscale, lo * unscale);
-  MapTo<V>(row.y, row.n, false, [&](size_t i, auto lanes) { return Divide(LoadLanes<V>(row.y + i, lanes, T(0)), divisor); });
+  MapTo<V>(row.y, row.n, false,
+           [&](size_t i, auto lanes) { return Divide(LoadLanes<V>(row.y + i, lanes, T(0)), divisor); });
 }
 
 // Lanes with their largest element first found marked by 1.

@@ -190,8 +190,9 @@ BOLTZMAX_KERNEL inline void LogCumSumExp(const RowCall& call) {
   for (size_t r = 0; r < call.batch.rows; ++r) {
     const RowOf<S> row = RowAt<S>(call, r);
     RunningLogSum<V, false, false> sums;
-    ForEachBlock<V, 2>(
-        row.n, [&](size_t i, auto lanes) { StoreLanes(row.y + i, LogSumExpOfSmall(sums.Next(row.x(i, lanes))), lanes); });
+    ForEachBlock<V, 2>(row.n, [&](size_t i, auto lanes) {
+      StoreLanes(row.y + i, LogSumExpOfSmall(sums.Next(row.x(i, lanes))), lanes);
+    });
   }
 }
 

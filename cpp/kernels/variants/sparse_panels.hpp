@@ -126,7 +126,8 @@ template <class S, class T>
 inline void LoadPadded(const Panel<S>& panel, T* columns) {
   using V = Vec<T>;
   LoadTransposed(panel, columns);
-  for (size_t i = panel.n; i % kTogether<V> != 0; ++i) Store(columns + i * V::kLanes, Set<V>(-static_cast<T>(__builtin_inff())));
+  for (size_t i = panel.n; i % kTogether<V> != 0; ++i)
+    Store(columns + i * V::kLanes, Set<V>(-static_cast<T>(__builtin_inff())));
 }
 
 // Rows with alpha above 2 are left to the caller.

@@ -2,6 +2,7 @@
 #pragma once
 
 #include "sparse_panels.hpp"
+#include "steep_thresholds.hpp"
 
 namespace boltzmax::kernels {
 namespace {
@@ -48,9 +49,7 @@ class SteepPanel {
   }
 
  private:
-  B Elements(size_t i) const {
-    return InDouble(LoadLanes<V>(columns_.at + i * V::kLanes, Whole<kElements>{}, T(0)));
-  }
+  B Elements(size_t i) const { return InDouble(LoadLanes<V>(columns_.at + i * V::kLanes, Whole<kElements>{}, T(0))); }
   static SteepPowers<T, B> Together(const SteepPowers<T, D>& powers) {
     return powers.Map([](const D& d) { return Repeat<kElements>(d); });
   }

@@ -102,7 +102,8 @@ inline void LogMapRow(const RowOf<S>& row, const RowOptions& options) {
   if (!IsUsable(static_cast<double>(size), sum)) {
     return LogSoftmaxMapDegenerate(row.x, row.y, row.n, size < 0 || AnyNan(row.x, row.n));
   }
-  const auto log_ratio = weights.template LogRatioTo<Compute<S>>(Const(sum.hi), Set<Sums>(static_cast<T>(size)), Const(row.temperature));
+  const auto log_ratio =
+      weights.template LogRatioTo<Compute<S>>(Const(sum.hi), Set<Sums>(static_cast<T>(size)), Const(row.temperature));
   ForEachBlock<V, 2>(row.n, [&](size_t i, auto lanes) {
     StoreLanes(row.y + i, Rounded<V>(log_ratio(InDouble(row.x(i, lanes)))), lanes);
   });
@@ -220,8 +221,8 @@ inline void LogMapPanel(const Panel<S>& panel, const RowOptions& options, const 
   Columns<Compute<S>> columns;
   LoadTransposed(panel, columns.at);
   const auto x = AsStrip<S, false>(columns.at, panel.n);
-  const V size = ColumnMax<V>(
-      x.n, [&]<size_t U>(size_t i, RowCount<U>) { return Weights<V>::Size(x.template Rows<U>(i, 1)); });
+  const V size =
+      ColumnMax<V>(x.n, [&]<size_t U>(size_t i, RowCount<U>) { return Weights<V>::Size(x.template Rows<U>(i, 1)); });
   const Wide<V> sizes = Promote(size);
   Wide<V> sums, results[V::kInOrder];
   for (size_t w = 0; w < kWide<V>; ++w) {
@@ -231,8 +232,7 @@ inline void LogMapPanel(const Panel<S>& panel, const RowOptions& options, const 
     WideSum<F64> total;
     ForEachStripRow(x.n, [&](size_t i, auto count) { AddEach(&total, weights(part.Rows(i, count))); });
     sums.part[w] = total.Lanes().hi.part[0];
-    const auto log_ratio =
-        weights.template LogRatioTo<Compute<S>>(sums.part[w], sizes.part[w], t.value.part[w]);
+    const auto log_ratio = weights.template LogRatioTo<Compute<S>>(sums.part[w], sizes.part[w], t.value.part[w]);
     ForEachStripRow(x.n, [&]<size_t U>(size_t i, RowCount<U> count) {
       const auto log = log_ratio(part.Rows(i, count));
       BOLTZMAX_UNROLL
@@ -292,8 +292,8 @@ BOLTZMAX_KERNEL inline void WeightMap(const RowCall& call) {
 template <template <class> class Weights, class S>
 BOLTZMAX_KERNEL inline void WeightLogMap(const RowCall& call) {
   if (call.batch.n <= VecOf<S>::kInOrder) {
-    return ForEachPanel<S>(
-        call.batch, [&](const Panel<S>& panel, const auto& t) { LogMapPanel<Weights>(panel, call.options, t); });
+    return ForEachPanel<S>(call.batch,
+                           [&](const Panel<S>& panel, const auto& t) { LogMapPanel<Weights>(panel, call.options, t); });
   }
   for (size_t r = 0; r < call.batch.rows; ++r) LogMapRow<Weights>(RowAt<S>(call, r), call.options);
 }
