@@ -88,6 +88,18 @@ def test_segments_of_one_length_have_the_bits_of_rows(isa: str, length: int) -> 
     assert same(boltzmax.segment_logsumexp(x.ravel(), offsets), boltzmax.logsumexp(x))
 
 
+@pytest.mark.parametrize("most", [5, 21, 64, 200])
+def test_results_may_replace_the_values(isa: str, dtype: np.dtype[Any], most: int) -> None:
+    """What is written beyond a segment, before the next one, spoils nothing still to be read."""
+    lengths = np.random.default_rng(most).integers(0, most, 900)
+    x = normal(1, lengths.sum(), dtype)
+    for function, _ in MAPS.values():
+        want = function(x, offsets_of(lengths))
+        got = x.copy()
+        assert function(got, offsets_of(lengths), out=got) is got
+        assert same(got, want)
+
+
 def test_bits_do_not_depend_on_threads(threads: Callable[[int], None]) -> None:
     offsets = offsets_of(random_lengths(4, 60_000))
     x = np.random.default_rng(5).normal(size=offsets[-1]).astype(np.float32)

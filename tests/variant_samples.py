@@ -224,17 +224,17 @@ VARIANTS: dict[str, Variant] = {
     "sparsemax": Variant(
         boltzmax.sparsemax,
         _sparsemax,
-        2.0,
+        3.0,
         partial(_of_result, boltzmax.sparsemax_backward),
     ),
     "entmax15": Variant(
         boltzmax.entmax15,
         _entmax15,
-        4.0,
+        5.0,
         partial(_of_result, boltzmax.entmax15_backward),
     ),
-    "entmax:1.05": _entmax_variant(1.05, 4.0),
-    "entmax:1.3": _entmax_variant(1.3, 4.0),
+    "entmax:1.05": _entmax_variant(1.05, 5.0),
+    "entmax:1.3": _entmax_variant(1.3, 5.0),
     "entmax:2.5": _entmax_variant(2.5, 32.0),
     "entmax:20": _entmax_variant(20.0, 32.0),
     "logcumsumexp": Variant(

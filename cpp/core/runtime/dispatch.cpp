@@ -96,14 +96,21 @@ const auto& OfStorage(const Table& table, DType storage) {
 const StorageKernels& KernelsFor(DType storage) { return OfStorage(ActiveKernels(), storage); }
 const LossKernels& LossKernelsFor(DType storage) { return OfStorage(*ActiveKernels().losses, storage); }
 
-const RowFunction& RowFunctionNamed(const std::string& name) {
-  for (const RowFamily* family : Active().families) {
+namespace {
+
+const RowFunction& FunctionOf(const IsaTables& tables, const std::string& name) {
+  for (const RowFamily* family : tables.families) {
     for (size_t i = 0; i < family->count; ++i) {
       if (name == family->functions[i].name) return family->functions[i];
     }
   }
   throw std::invalid_argument("no function of rows is called " + name);
 }
+
+}  // namespace
+
+const RowFunction& RowFunctionNamed(const std::string& name) { return FunctionOf(Active(), name); }
+const RowFunction& PortableRowFunctionNamed(const std::string& name) { return FunctionOf(usable.back(), name); }
 DType ComputeType(DType storage) { return storage == DType::kFloat64 ? storage : DType::kFloat32; }
 RowKernel KernelOf(const RowFunction& function, DType compute) {
   return compute == DType::kFloat64 ? function.f64 : function.f32;

@@ -41,6 +41,8 @@ const LossKernels& LossKernelsFor(DType storage);
 
 // Throws std::invalid_argument for an unknown name.
 const RowFunction& RowFunctionNamed(const std::string& name);
+// That of the portable kernels, whose results have the same bits whatever the active ISA.
+const RowFunction& PortableRowFunctionNamed(const std::string& name);
 // The type of the numbers that functions of rows work on: float for 16 bits.
 DType ComputeType(DType storage);
 RowKernel KernelOf(const RowFunction& function, DType compute);

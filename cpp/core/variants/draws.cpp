@@ -211,6 +211,19 @@ class TopKeys {
         key_(MakePhiloxKey(p.key)),
         bounds_(std::min(p.n, kPiece)) {}
 
+  void DrawFrom(size_t begin, size_t end) {
+    for (size_t r = begin; r < end; ++r) {
+      if (p_.n <= kMostShort && (r - begin) % kNoiseRows == 0) DrawNoise(r, std::min(kNoiseRows, end - r));
+      DrawFrom(r);
+    }
+  }
+
+ private:
+  static constexpr size_t kPiece = 16384, kFound = 64;
+  // Rows this short have all their keys computed and compared: the noise of many rows at once, in the lanes of vectors,
+  // by kernels with the same bits on every ISA.
+  static constexpr size_t kMostShort = 32, kNoiseRows = 64;
+
   void DrawFrom(size_t r) {
     int64_t* id = p_.id + r * p_.draws;
     double* score = p_.score + r * p_.draws;
@@ -224,8 +237,12 @@ class TopKeys {
     std::fill_n(score, p_.draws, max < kInfinity ? -kInfinity : std::numeric_limits<double>::quiet_NaN());
     if (!IsFinite(max)) return;
     best_.clear();
-    for (size_t begin = 0; begin < p_.n; begin += kPiece) Add(begin, std::min(kPiece, p_.n - begin));
-    std::sort(best_.begin(), best_.end(), Precedes);
+    if (p_.n <= kMostShort) {
+      RankAll(noise_.data() + (r - noise_begin_) * p_.n);
+    } else {
+      for (size_t begin = 0; begin < p_.n; begin += kPiece) Add(begin, std::min(kPiece, p_.n - begin));
+      std::sort(best_.begin(), best_.end(), Precedes);
+    }
     for (size_t j = 0; j < std::min(best_.size(), p_.draws); ++j) {
       id[j] = best_[j].id;
       constexpr double kMost = std::numeric_limits<double>::max();
@@ -233,8 +250,46 @@ class TopKeys {
     }
   }
 
- private:
-  static constexpr size_t kPiece = 16384, kFound = 64;
+  // The noise of `rows` short rows from r on.
+  void DrawNoise(size_t r, size_t rows) {
+    static constexpr double kOne = 1.0;
+    noise_.resize(kNoiseRows * p_.n);
+    noise_begin_ = r;
+    RowCall call = {};
+    call.batch.y = reinterpret_cast<char*>(noise_.data());
+    call.batch.y_stride = static_cast<ptrdiff_t>(p_.n * sizeof(double));
+    call.batch.temperature = &kOne;
+    call.batch.rows = rows;
+    call.batch.n = p_.n;
+    call.options.key = p_.key;
+    call.options.first_row = p_.first_row + r;
+    noise_kernel_(call);
+  }
+
+  // All keys of a short row, in order: a key's place is the number of those that precede it, which takes no branch. Where
+  // doubles cannot tell two of them apart, all are sorted.
+  void RankAll(const double* noise) {
+    Key keys[kMostShort];
+    size_t count = 0;
+    for (size_t i = 0; i < p_.n; ++i) {
+      keys[count] = KeyOf(i, noise[i]);
+      count += x_[i] != -static_cast<T>(kInfinity) ? 1 : 0;
+    }
+    best_.resize(count);
+    bool tied = false;
+    for (size_t i = 0; i < count; ++i) {
+      size_t place = 0, equal = 0;
+      for (size_t j = 0; j < count; ++j) {
+        place += keys[j].hi > keys[i].hi ? 1 : 0;
+        equal += keys[j].hi == keys[i].hi ? 1 : 0;
+      }
+      tied = tied || equal > 1;
+      best_[place] = keys[i];
+    }
+    if (!tied) return;
+    best_.assign(keys, keys + count);
+    std::sort(best_.begin(), best_.end(), Precedes);
+  }
 
   void Add(size_t begin, size_t n) {
     kernels_.key_bounds(x_ + begin, n, max_, temperature_, key_, row_, begin, bounds_.data());
@@ -295,7 +350,10 @@ class TopKeys {
     double s = UniformOf(word);
     if (IsTail(s)) s = TailOf(key_, row_, i, word);
     const double exponential = s > 0.0 ? -std::log1p(-s) : -std::log(-s);
-    const double gumbel = -std::log(exponential), x = static_cast<double>(x_[i]);
+    return KeyOf(i, -std::log(exponential));
+  }
+  Key KeyOf(size_t i, double gumbel) const {
+    const auto x = static_cast<double>(x_[i]);
     const double scaled = x * scale_, quotient = scaled / temperature_, noise = gumbel * scale_;
     const double sum = quotient + noise, rest = sum - quotient;
     const double of_sum = (quotient - (sum - rest)) + (noise - rest);  // Knuth's sum of two numbers
@@ -316,6 +374,9 @@ class TopKeys {
   T max_ = 0;
   double temperature_ = 1.0;
   double scale_ = 1.0;  // a power of two with which no quotient overflows
+  const RowKernel noise_kernel_ = KernelOf(PortableRowFunctionNamed("noise"), DType::kFloat64);
+  std::vector<double> noise_;  // of short rows from noise_begin_ on
+  size_t noise_begin_ = 0;
   std::vector<float> bounds_;
   std::vector<double> maxima_;
   std::vector<Key> best_;
@@ -340,10 +401,7 @@ void DrawClasses(const DrawProblem& p) {
 }
 
 void DrawTop(const DrawProblem& p) {
-  ForRows(p, kTopCost, [&]<class T>(T, size_t begin, size_t end) {
-    TopKeys<T> top(p);
-    for (size_t r = begin; r < end; ++r) top.DrawFrom(r);
-  });
+  ForRows(p, kTopCost, [&]<class T>(T, size_t begin, size_t end) { TopKeys<T>(p).DrawFrom(begin, end); });
 }
 
 }  // namespace boltzmax

@@ -13,127 +13,165 @@ namespace boltzmax {
 
 namespace {
 
-// Segments this long are run alone. Shorter ones are sorted by length, kBlock at a time, and packed, so that rows of the
-// same length go through the kernels in panels.
+// Segments this long are run alone. Shorter ones are packed by length, a block at a time, so that rows of the same length
+// go through the kernels in panels. A block is as many segments and elements as stay in the nearer caches.
 constexpr size_t kMostPacked = 64;
-constexpr size_t kBlock = 2048;
+constexpr size_t kMostSegments = 2048;
+constexpr size_t kMostElements = 16384;
+// A panel has at most this many rows. Short packed rows are filled up to whole panels, since part of one takes longer.
+constexpr size_t kMostPanelRows = 16;
+constexpr size_t kMostFilled = 24;
 
-// Copies between kBytes and twice as many: the first and the last kBytes, which may overlap. A call of memcpy would take
-// longer than the row.
-template <size_t kBytes>
-struct CopyEnds {
-  void operator()(char* to, const char* from, size_t bytes) const {
-    char first[kBytes], last[kBytes];
-    std::memcpy(first, from, kBytes);
-    std::memcpy(last, from + bytes - kBytes, kBytes);
-    std::memcpy(to, first, kBytes);
-    std::memcpy(to + bytes - kBytes, last, kBytes);
-  }
-};
-struct CopyAll {
-  void operator()(char* to, const char* from, size_t bytes) const { std::memcpy(to, from, bytes); }
-};
-
-// Calls f with the copy for rows of that many bytes.
-template <class F>
-void WithCopy(size_t bytes, F f) {
-  if (bytes < 4) return f(CopyEnds<2>{});
-  if (bytes < 8) return f(CopyEnds<4>{});
-  if (bytes < 16) return f(CopyEnds<8>{});
-  if (bytes < 32) return f(CopyEnds<16>{});
-  if (bytes < 64) return f(CopyEnds<32>{});
-  if (bytes <= 128) return f(CopyEnds<64>{});
-  f(CopyAll{});
+size_t PackedRows(size_t n, size_t rows) {
+  return n <= kMostFilled ? (rows + kMostPanelRows - 1) / kMostPanelRows * kMostPanelRows : rows;
 }
 
-// Prefetches the elements of the next block, a cache line at a time, while this one is packed: in the order of their
-// lengths, segments are scattered, which the processor's own prefetchers cannot follow.
-struct NextBlock {
-  const char* x;
-  const char* other;
-  char* y;
-  size_t bytes;
-  size_t at = 0;
-
-  void Prefetch() {
-    constexpr size_t kLine = 64;
-    if (at >= bytes) return;
-    __builtin_prefetch(x + at);
-    if (other != nullptr) __builtin_prefetch(other + at);
-    if (y != nullptr) __builtin_prefetch(y + at, 1);
-    at += kLine;
+// Copies kBytes, of which `bytes` are wanted, where as many may be read and written: the length of a segment cannot be
+// predicted, and a branch on it would take longer than the copy.
+template <size_t kBytes>
+struct CopyWhole {
+  static constexpr size_t kChunk = kBytes;
+  void operator()(char* to, const char* from, size_t) const {
+    for (size_t k = 0; k < kBytes; k += 16) std::memcpy(to + k, from + k, 16);
   }
 };
+
+// Calls f with the copy for rows of at most this many bytes.
+template <class F>
+void WithCopy(size_t bytes, F f) {
+  if (bytes <= 16) return f(CopyWhole<16>{});
+  if (bytes <= 32) return f(CopyWhole<32>{});
+  if (bytes <= 64) return f(CopyWhole<64>{});
+  if (bytes <= 80) return f(CopyWhole<80>{});
+  if (bytes <= 96) return f(CopyWhole<96>{});
+  if (bytes <= 128) return f(CopyWhole<128>{});
+  if (bytes <= 256) return f(CopyWhole<256>{});
+  f(CopyWhole<kMostPacked * sizeof(double)>{});
+}
 
 class SegmentRunner {
  public:
   explicit SegmentRunner(const SegmentProblem& p) : p_(p), kernels_(KernelsFor(p.storage)), item_(ItemSize(p.storage)) {
     exponentials_ = exponentials_of_thread_.Get(2 * kKept * std::max(item_, sizeof(float)));
-    packed_ = packed_of_thread_.Get(3 * (kPackElements + kMostPacked) * item_);
+    // Each length has its own rows, those that fill up its last panel, and room for a chunk beyond them.
+    room_ = (kMostElements + kMostPacked + kMostPacked * (kMostPanelRows * kMostFilled + kMostPacked)) * item_;
+    packed_ = packed_of_thread_.Get(3 * room_);
   }
 
   void Run(size_t begin, size_t end) {
-    for (; begin < end; begin += std::min(kBlock, end - begin)) {
-      const size_t next = std::min(begin + kBlock, end), bytes = PlaceOf(std::min(next + kBlock, end)) - PlaceOf(next);
-      next_ = {p_.x + PlaceOf(next), OtherOf(next), Reduces() ? nullptr : OutOf(next), bytes};
+    while (begin < end) {
+      const int64_t* first = p_.indptr + begin;
+      const auto most = static_cast<ptrdiff_t>(std::min(kMostSegments, end - begin));
+      const int64_t* last = std::upper_bound(first + 1, first + most + 1, *first + int64_t{kMostElements});
+      const size_t next = begin + std::max<size_t>(static_cast<size_t>(last - first) - 1, 1);
       RunBlock(begin, next);
+      begin = next;
     }
   }
 
  private:
+  using Places = std::array<size_t, kMostPacked>;
+
   size_t LengthOf(size_t s) const { return static_cast<size_t>(p_.indptr[s + 1] - p_.indptr[s]); }
   size_t PlaceOf(size_t s) const { return static_cast<size_t>(p_.indptr[s]) * item_; }
   bool Reduces() const { return boltzmax::Reduces(p_.op); }
   char* OutOf(size_t s) const { return p_.y + (Reduces() ? s * item_ : PlaceOf(s)); }
+  const char* OtherOf(size_t s) const { return p_.other == nullptr ? nullptr : p_.other + PlaceOf(s); }
 
   void RunBlock(size_t begin, size_t end) {
-    std::array<uint32_t, kMostPacked + 2> places = {};  // of the first segment of each length, in sorted_
-    for (size_t s = begin; s < end; ++s) ++places[std::min(LengthOf(s), kMostPacked) + 1];
-    const size_t first = LengthOf(begin);
-    if (first < kMostPacked && places[first + 1] == end - begin) {
-      return RunRows(first, end - begin, p_.x + PlaceOf(begin), OtherOf(begin), OutOf(begin));
+    std::array<size_t, kMostPacked + 1> counts = {};
+    for (size_t s = begin; s < end; ++s) ++counts[std::min(LengthOf(s), kMostPacked)];
+    const size_t length = LengthOf(begin);
+    if (length < kMostPacked && counts[length] == end - begin) {
+      return RunRows(length, end - begin, p_.x + PlaceOf(begin), OtherOf(begin), OutOf(begin));
     }
-    for (size_t n = 1; n < places.size(); ++n) places[n] += places[n - 1];
-    auto next = places;
-    for (size_t s = begin; s < end; ++s) {
-      const size_t n = LengthOf(s);
-      if (n >= kMostPacked) {
-        RunAlone(s);
-      } else {
-        sorted_[next[n]++] = static_cast<uint32_t>(s - begin);
-      }
+    size_t longest = kMostPacked - 1;
+    while (longest > 0 && counts[longest] == 0) --longest;
+    if (counts[kMostPacked] != end - begin) {
+      WithCopy(longest * item_, [&](auto copy) { RunPacked(begin, end, counts, copy); });
     }
-    for (size_t n = 0; n < kMostPacked; ++n) {
-      const size_t batch = kPackElements / std::max<size_t>(n, 1);
-      for (size_t i = places[n]; i < places[n + 1]; i += batch) {
-        RunPacked(n, begin, i, std::min<size_t>(i + batch, places[n + 1]));
-      }
+    for (size_t s = begin; s < end && counts[kMostPacked] != 0; ++s) {
+      if (LengthOf(s) >= kMostPacked) RunAlone(s);
     }
   }
 
-  const char* OtherOf(size_t s) const { return p_.other == nullptr ? nullptr : p_.other + PlaceOf(s); }
-
-  // Segments of n elements: sorted_[begin], ... of the block from `first` on.
-  void RunPacked(size_t n, size_t first, size_t begin, size_t end) {
-    const size_t row = n * item_, y_row = Reduces() ? item_ : row, all = (kPackElements + kMostPacked) * item_;
-    char* x = packed_;
-    char* y = packed_ + all;
-    char* other = p_.other == nullptr ? nullptr : packed_ + 2 * all;
-    if (n != 0) {
-      WithCopy(row, [&](auto copy) {
-        for (size_t i = begin; i < end; ++i) {
-          const size_t at = PlaceOf(first + sorted_[i]), to = (i - begin) * row;
-          copy(x + to, p_.x + at, row);
-          if (other != nullptr) copy(other + to, p_.other + at, row);
-          next_.Prefetch();
-        }
-      });
+  // The segments of a block that are not run alone. Where their rows are packed, the rows of a length follow each other in
+  // the order of the segments.
+  template <class Copy>
+  void RunPacked(size_t begin, size_t end, const std::array<size_t, kMostPacked + 1>& counts, Copy copy) {
+    Places rows, results;
+    size_t at = 0, result = 0;
+    for (size_t n = 0; n < kMostPacked; ++n) {
+      rows[n] = at;
+      results[n] = result;
+      at += counts[n] == 0 ? 0 : PackedRows(n, counts[n]) * n * item_ + Copy::kChunk;
+      result += PackedRows(n, counts[n]) * item_;
     }
-    RunRows(n, end - begin, x, other, y);
-    if (y_row == 0) return;
-    WithCopy(y_row, [&](auto copy) {
-      for (size_t i = begin; i < end; ++i) copy(OutOf(first + sorted_[i]), y + (i - begin) * y_row, y_row);
+    char* x = packed_;
+    char* y = packed_ + room_;
+    char* other = p_.other == nullptr ? nullptr : packed_ + 2 * room_;
+    Pack(begin, end, rows, p_.x, x, copy);
+    if (other != nullptr) Pack(begin, end, rows, p_.other, other, copy);
+    for (size_t n = 0; n < kMostPacked; ++n) {
+      if (counts[n] == 0) continue;
+      const size_t whole = PackedRows(n, counts[n]);
+      FillUp(x + rows[n], n, counts[n], whole);
+      if (other != nullptr) FillUp(other + rows[n], n, counts[n], whole);
+      RunRows(n, whole, x + rows[n], other == nullptr ? nullptr : other + rows[n],
+              y + (Reduces() ? results[n] : rows[n]));
+    }
+    Reduces() ? UnpackResults(begin, end, results, y) : Unpack(begin, end, rows, y, copy);
+  }
+
+  // Calls f(s, n, at) for every segment that is packed, with its length and its place.
+  template <class F>
+  void ForEachPacked(size_t begin, size_t end, Places next, F f) const {
+    for (size_t s = begin; s < end; ++s) {
+      const size_t n = LengthOf(s);
+      if (n < kMostPacked) f(s, n, &next[n]);
+    }
+  }
+  // No chunk reaches beyond the block, where another thread may write. Prefetches what the processor's own prefetchers are too late for: input
+  // some segments ahead, and the place of the results.
+  template <class Copy>
+  void Pack(size_t begin, size_t end, const Places& rows, const char* from, char* to, Copy copy) const {
+    const size_t limit = PlaceOf(end);
+    ForEachPacked(begin, end, rows, [&](size_t s, size_t n, size_t* at) {
+      constexpr size_t kAhead = 2048;
+      const size_t place = PlaceOf(s);
+      __builtin_prefetch(from + place + kAhead);
+      if (!Reduces()) __builtin_prefetch(p_.y + place, 1);
+      place + Copy::kChunk <= limit ? copy(to + *at, from + place, n * item_)
+                                    : static_cast<void>(std::memcpy(to + *at, from + place, n * item_));
+      *at += n * item_;
     });
+  }
+  // What a chunk writes beyond its segment is written again with the next one, unless the next one is run alone, from its
+  // place in x, which may be that in y; or is another block's.
+  template <class Copy>
+  void Unpack(size_t begin, size_t end, const Places& rows, const char* from, Copy copy) const {
+    size_t limit = 0, next = begin;
+    ForEachPacked(begin, end, rows, [&](size_t s, size_t n, size_t* at) {
+      if (next <= s) {
+        next = s;
+        while (next < end && LengthOf(next) < kMostPacked) ++next;
+        limit = PlaceOf(next);
+      }
+      const size_t place = PlaceOf(s);
+      place + Copy::kChunk <= limit ? copy(p_.y + place, from + *at, n * item_)
+                                    : static_cast<void>(std::memcpy(p_.y + place, from + *at, n * item_));
+      *at += n * item_;
+    });
+  }
+  void UnpackResults(size_t begin, size_t end, const Places& results, const char* from) const {
+    ForEachPacked(begin, end, results, [&](size_t s, size_t, size_t* at) {
+      std::memcpy(OutOf(s), from + *at, item_);
+      *at += item_;
+    });
+  }
+  // Rows beyond the first `rows` are copies of the first.
+  void FillUp(char* packed, size_t n, size_t rows, size_t whole) const {
+    for (size_t r = rows; r < whole; ++r) std::memcpy(packed + r * n * item_, packed, n * item_);
   }
 
   void RunRows(size_t n, size_t rows, const char* x, const char* other, char* y) {
@@ -163,10 +201,9 @@ class SegmentRunner {
   const SegmentProblem& p_;
   const StorageKernels& kernels_;
   size_t item_;
-  NextBlock next_ = {};
+  size_t room_;  // bytes
   char* exponentials_;
   char* packed_;
-  std::array<uint32_t, kBlock> sorted_;  // segments of a block, by their length
 };
 
 thread_local Scratch SegmentRunner::exponentials_of_thread_, SegmentRunner::packed_of_thread_;

@@ -8,6 +8,7 @@
 // Sums are taken element by element, floats in doubles and doubles in pairs: trees of four floats might overflow.
 #pragma once
 
+#include "../math/wide_block.hpp"
 #include "../pointwise_table.hpp"
 #include "../rows/passes.hpp"
 
@@ -106,47 +107,6 @@ BOLTZMAX_KERNEL inline Sum BinaryCrossEntropy(const PointPiece& piece) {
 
 // ---- Kullback-Leibler divergence ----
 
-template <size_t U>
-inline Block<F64, 2 * U> Promote(const Block<F32, U>& b) {
-  Block<F64, 2 * U> wide;
-  BOLTZMAX_UNROLL
-  for (size_t u = 0; u < U; ++u) {
-    wide.part[2 * u] = PromoteLower(b.part[u]);
-    wide.part[2 * u + 1] = PromoteUpper(b.part[u]);
-  }
-  return wide;
-}
-template <size_t U>
-inline Block<F64, U> Promote(const Block<F64, U>& b) {
-  return b;
-}
-
-template <class V, size_t U>
-inline Block<V, U> DemoteTo(const Block<F64, U * V::kLanes / F64::kLanes>& wide) {
-  if constexpr (V::kLanes == F64::kLanes) {
-    return wide;
-  } else {
-    Block<V, U> b;
-    BOLTZMAX_UNROLL
-    for (size_t u = 0; u < U; ++u) b.part[u] = Demote(wide.part[2 * u], wide.part[2 * u + 1]);
-    return b;
-  }
-}
-
-// Doubles are added into pairs; terms computed from floats have digits to spare.
-template <size_t U>
-inline void AddWide(WideSum<F64>* sum, const Block<F64, U>& b) {
-  AddEach(sum, b);
-}
-template <size_t U>
-inline void AddWide(WideSum<F32>* sum, const Block<F64, U>& b) {
-  BOLTZMAX_UNROLL
-  for (size_t u = 0; u < U; u += 2) {
-    sum->lower = sum->lower + b.part[u];
-    sum->upper = sum->upper + b.part[u + 1];
-  }
-}
-
 // log p - log q for a finite p > 0 of type T. Computed in double, and added up from the largest part, j ln 2, down, so
 // that a small difference of large logarithms keeps its digits.
 template <class T, class D>
@@ -176,14 +136,14 @@ BOLTZMAX_KERNEL inline Sum Divergence(const PointPiece& piece) {
   ForEachBlock<V, kVectors>(piece.n, [&](size_t i, auto lanes) {
     using B = Block<V, decltype(lanes)::kVectors>;
     const B truth = LoadLanes<V>(target + i, lanes, T(0));
-    const auto p = Promote(truth), log_q = Promote(LoadLanes<V>(x + i, lanes, T(0)));
-    using D = decltype(Promote(truth));
+    const auto p = InDouble(truth), log_q = InDouble(LoadLanes<V>(x + i, lanes, T(0)));
+    using D = decltype(InDouble(truth));
     const D zero = Const(0), infinity = Const(__builtin_inf()), nan = Const(__builtin_nan(""));
     const D nothing = IfThenElse(Eq(log_q, log_q), zero, nan);
     const D ratio = IfThenElse(Lt(p, infinity), LogRatio<T>(p, log_q), p - log_q);
     const D each = IfThenElse(Lt(zero, p), p * ratio, IfThenElse(Eq(p, zero), nothing, nan));
     AddWide(&sum, each);
-    if (loss != nullptr) StoreLanes(loss + i, DemoteTo<V, decltype(lanes)::kVectors>(each), lanes);
+    if (loss != nullptr) StoreLanes(loss + i, Rounded<V>(each), lanes);
     if (gradient != nullptr) StoreLanes(gradient + i, (B(Set<V>(0)) - truth) / B(divisor), lanes);
   });
   return sum.Total();

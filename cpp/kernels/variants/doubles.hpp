@@ -1,26 +1,11 @@
-// Blocks of numbers in double precision, and their logarithms.
+// Logarithms in double precision.
 #pragma once
 
-#include "../math/wide_sum.hpp"
+#include "../math/wide_block.hpp"
 #include "../rows/passes.hpp"
 
 namespace boltzmax::kernels {
 namespace {
-
-template <size_t U>
-inline Block<F64, 2 * U> InDouble(const Block<F32, U>& b) {
-  Block<F64, 2 * U> wide;
-  BOLTZMAX_UNROLL
-  for (size_t u = 0; u < U; ++u) {
-    wide.part[2 * u] = PromoteLower(b.part[u]);
-    wide.part[2 * u + 1] = PromoteUpper(b.part[u]);
-  }
-  return wide;
-}
-template <size_t U>
-inline Block<F64, U> InDouble(const Block<F64, U>& b) {
-  return b;
-}
 
 // A block as it is, or in double.
 template <class Wanted, class V, size_t U>
@@ -29,32 +14,6 @@ inline auto As(const Block<V, U>& b) {
     return b;
   } else {
     return InDouble(b);
-  }
-}
-
-template <class V, size_t W>
-inline Block<V, W * F64::kLanes / V::kLanes> Rounded(const Block<F64, W>& wide) {
-  if constexpr (V::kLanes == F64::kLanes) {
-    return wide;
-  } else {
-    Block<V, W / 2> b;
-    BOLTZMAX_UNROLL
-    for (size_t u = 0; u < W / 2; ++u) b.part[u] = Demote(wide.part[2 * u], wide.part[2 * u + 1]);
-    return b;
-  }
-}
-
-// Adds numbers in double to a sum: compensated, or to that of floats, which has digits to spare.
-template <size_t W>
-inline void AddWide(WideSum<F64>* sum, const Block<F64, W>& b) {
-  AddEach(sum, b);
-}
-template <size_t W>
-inline void AddWide(WideSum<F32>* sum, const Block<F64, W>& b) {
-  BOLTZMAX_UNROLL
-  for (size_t w = 0; w < W; w += 2) {
-    sum->lower = sum->lower + b.part[w];
-    sum->upper = sum->upper + b.part[w + 1];
   }
 }
 

@@ -4,6 +4,7 @@
 //     ShiftDown<k>(v)   lane i is lane i + k of v; 0 beyond
 #pragma once
 
+#include "../math/wide_block.hpp"
 #include "../rows/passes.hpp"
 
 namespace boltzmax::kernels {
@@ -138,8 +139,6 @@ inline size_t CountOf(Partial<1> lanes) {
 }
 
 // The lanes of a vector of V as doubles.
-template <class V>
-inline constexpr size_t kWide = V::kLanes / F64::kLanes;
 template <class V>
 inline Whole<kWide<V>> WideLanes(Whole<1>) {
   return {};

@@ -47,14 +47,14 @@ struct Mixture {
     using B = Block<V, Lanes::kVectors>;
     using D = WideBlock<V, Lanes::kVectors>;
     const auto term = [&](size_t m) {
-      return PromoteBlock(B(LoadLanes<V>(components[m].x + k, lanes, T(0)))) + D(Const(components[m].c));
+      return InDouble(B(LoadLanes<V>(components[m].x + k, lanes, T(0)))) + D(Const(components[m].c));
     };
     D max = Const(-ExpConstants<double>::kHuge), sum = Const(0);
     for (size_t m = 0; m < count; ++m) max = Max(term(m), max);
     for (size_t m = 0; m < count; ++m) sum = sum + ExpOf(term(m) - max);
     const D none = Const(-__builtin_inf());
     const D y = MulAdd(sum, D(Const(0)), max) + LogOf<T>(Max(D(Const(0x1p-1000)), sum));
-    return DemoteBlock<V, Lanes::kVectors>(IfThenElse(Eq(sum, D(Const(0))), none, y));
+    return Rounded<V>(IfThenElse(Eq(sum, D(Const(0))), none, y));
   }
 };
 
@@ -93,9 +93,9 @@ BOLTZMAX_KERNEL inline void MixtureOfRows(const RowCall& call) {
     if (mixture.is_direct) {
       const auto sum = mixture.ScaledSum(k, lanes);
       if (!Any(Lt(sum, Block<V, U>(Set<V>(static_cast<T>(kTiny)))))) {
-        const auto wide = PromoteBlock(sum) * WideBlock<V, U>(Const(ExpConstants<T>::kUnscale));
+        const auto wide = InDouble(sum) * WideBlock<V, U>(Const(ExpConstants<T>::kUnscale));
         const auto zero = WideBlock<V, U>(Const(0));
-        return StoreLanes(y + k, DemoteBlock<V, U>(MulAdd(wide, zero, LogOf<T>(wide))), lanes);
+        return StoreLanes(y + k, Rounded<V>(MulAdd(wide, zero, LogOf<T>(wide))), lanes);
       }
     }
     StoreLanes(y + k, mixture.LogOfFar(k, lanes), lanes);

@@ -41,17 +41,11 @@ inline void OneHotRow(const Src& z, S* y, size_t n, typename Src::T max) {
   StoreScalar(y + first, 1.0);
 }
 
-template <class S>
-inline Compute<S>* PerturbedRow(const RowOf<S>& row, Compute<S>* scratch) {
-  if constexpr (sizeof(S) == sizeof(Compute<S>)) return row.y;
-  return scratch;
-}
-
 template <class Kind, class S>
-BOLTZMAX_KERNEL inline void GumbelSoftmaxRow(const RowOf<S>& row, const PhiloxKey& key, bool hard, bool scaled,
-                                             Compute<S>* z) {
+BOLTZMAX_KERNEL inline void GumbelSoftmaxRow(const RowOf<S>& row, const PhiloxKey& key, bool hard, bool scaled) {
   using V = VecOf<S>;
   using T = Compute<S>;
+  T* z = row.y;
   const V max = Set<V>(MaxOver<V>(row.n, row.x)), lowest = Set<V>(Source<S>::kLowest);
   V running = lowest;
   ForEachNoisePiece<T, Kind>(key, row.number, row.n, [&](size_t first, size_t n, const T* piece) {
@@ -71,6 +65,33 @@ BOLTZMAX_KERNEL inline void GumbelSoftmaxRow(const RowOf<S>& row, const PhiloxKe
     const RowSum sum = ReduceKnowingMax<kScaled>(perturbed, row.n, t, largest, KeepAll<T>{z});
     SoftmaxOp<S>{row.y, z, sum}.template Map<kScaled>(perturbed, row.n, row.temperature, false);
   });
+}
+
+// Without a temperature, exp(x + g) = exp(x) / E with E = exp(-g), an exponential variate, so that no Gumbel variate is
+// needed.
+template <class S>
+BOLTZMAX_KERNEL inline void ExponentialRaceRow(const RowOf<S>& row, const PhiloxKey& key) {
+  using V = VecOf<S>;
+  using T = Compute<S>;
+  const T largest = MaxOver<V>(row.n, row.x);
+  if (!IsFinite(static_cast<double>(largest))) return SoftmaxMapDegenerate(row.x, row.y, row.n);
+  const V max = Set<V>(largest);
+  const DirectShift shift(ExpShift<V, false>(Set<V>(0), MakeTemperature<V>(1)));
+  WideSum<V> total;
+  ForEachNoisePiece<T, ScaledExponential>(key, row.number, row.n, [&](size_t first, size_t n, const T* variates) {
+    ForEachBlock<V, 4>(n, [&](size_t i, auto lanes) {
+      const auto x = row.x(first + i, lanes);
+      const auto term = ScaledExp(x - decltype(x)(max), shift) / LoadLanes<V>(variates + i, lanes, T(1));
+      StoreLanes(row.y + first + i, term, lanes);
+      AddTrees(&total, term);
+    });
+  });
+  const Sum sum = total.Total();
+  if (sum.hi != sum.hi) return SoftmaxMapDegenerate(row.x, row.y, row.n);
+  const Wide<V> unscale = Const(ExpConstants<T>::kUnscale), hi = Const(sum.hi), lo = Const(sum.lo);
+  const Divisor<V> divisor(hi * unscale, lo * unscale);
+  MapTo<V>(row.y, row.n, false,
+           [&](size_t i, auto lanes) { return Divide(LoadLanes<V>(row.y + i, lanes, T(0)), divisor); });
 }
 
 // Lanes with their largest element first found marked by 1.
@@ -131,7 +152,13 @@ void GumbelSoftmax(const RowCall& call) {
     }
     for (size_t r = 0; r < call.batch.rows; ++r) {
       const RowOf<S> row = RowAt<S>(call, r);
-      GumbelSoftmaxRow<Kind>(row, key, hard, scaled, PerturbedRow(row, static_cast<Compute<S>*>(call.batch.scratch)));
+      if constexpr (std::is_same_v<Kind, Gumbel>) {
+        if (!hard && !scaled) {
+          ExponentialRaceRow(row, key);
+          continue;
+        }
+      }
+      GumbelSoftmaxRow<Kind>(row, key, hard, scaled);
     }
   });
 }
@@ -142,6 +169,15 @@ void Noise(const RowCall& call) {
   using T = Compute<S>;
   const PhiloxKey key = MakePhiloxKey(call.options.key);
   WithNoise(call.options, [&]<class Kind>(Kind) {
+    if (call.batch.n <= VecOf<S>::kInOrder) {
+      uint64_t number = call.options.first_row;
+      return ForEachPanel<S>(call.batch, [&](const Panel<S>& panel, const auto&) {
+        Columns<T> noise;
+        NoiseOfRows<T, Kind>(key, number, panel.n, noise.at);
+        StoreTransposed(noise.at, panel);
+        number += panel.rows;
+      });
+    }
     for (size_t r = 0; r < call.batch.rows; ++r) {
       const RowOf<S> row = RowAt<S>(call, r);
       ForEachNoisePiece<T, Kind>(key, row.number, row.n, [&](size_t first, size_t n, const T* piece) {
@@ -152,13 +188,11 @@ void Noise(const RowCall& call) {
   });
 }
 
-inline size_t RowScratch(size_t n) { return n; }
-
 constexpr RowFunction kNoiseFunctions[] = {
     {.name = "gumbel_softmax",
      .has_other = false,
      .reduces = false,
-     .scratch = RowScratch,
+     .scratch = NoScratch,
      .cost = 3.0,
      BOLTZMAX_ROW_KERNELS(GumbelSoftmax)},
     {.name = "noise",

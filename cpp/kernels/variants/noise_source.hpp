@@ -13,6 +13,13 @@ struct Gumbel {
     return GumbelOf(s);
   }
 };
+// Exponential variates E = exp(-g), times 2^16: exp(x) / E then stays within the range of floats.
+struct ScaledExponential {
+  template <class B>
+  static B Of(const B& s) {
+    return ExponentialOf(s) * B(Set<Vec<typename B::Scalar>>(0x1p16f));
+  }
+};
 struct Normal {
   template <class B>
   static B Of(const B& s) {
@@ -38,17 +45,17 @@ struct ElementOfRow {
 template <class V, class Find>
 inline void Uniforms(const PhiloxKey& key, const uint32_t* words, typename V::Scalar* s, size_t n, Find find) {
   using T = typename V::Scalar;
-  V nearest = Set<V>(-1);  // to 0, of the negative sizes
+  V nearest = Set<V>(-1);  // to 0, of the negative squares
   for (size_t j = 0; j < n; j += V::kLanes) {
-    const V v = (LoadSigned(words + j, V{}) + Set<V>(T(0.5))) * Set<V>(T(0x1p-32));
-    nearest = Max(Set<V>(0) - Abs(v), nearest);
+    const V v = MulAdd(LoadSigned(words + j, V{}), Set<V>(T(0x1p-32)), Set<V>(T(0x1p-33)));
+    nearest = Max(NegMulAdd(v, v, Set<V>(0)), nearest);
     Store(s + j, v);
   }
-  if (Any(Lt(Set<V>(T(-kTail)), nearest))) RefineTails(key, words, s, n, find);
+  if (Any(Lt(Set<V>(T(-kTail * kTail)), nearest))) RefineTails(key, words, s, n, find);
 }
 
 // The noise of n elements of a row from the first on, a multiple of four; writes up to the next multiple of kRowWords.
-// Each step runs over the whole piece: it is a long chain of instructions, and the processor overlaps those of
+// The words of a whole piece come first: both steps are long chains of instructions, and the processor overlaps those of
 // neighbouring elements.
 inline constexpr size_t kNoisePiece = 512;
 template <class T, class Kind>
@@ -56,12 +63,12 @@ BOLTZMAX_KERNEL inline void FillNoise(const PhiloxKey& key, uint64_t row, size_t
   using V = Vec<T>;
   alignas(64) uint32_t words[kNoisePiece];
   for (size_t j = 0; j < n; j += kRowWords) WordsOfRow(key, row, first + j, words + j);
-  for (size_t j = 0; j < n; j += kRowWords) {
-    Uniforms<V>(key, words + j, noise + j, kRowWords, [&](size_t w) { return ElementOfRow{row, first + j + w}; });
-  }
   constexpr Whole<4> kBlock;
-  for (size_t j = 0; j < n; j += 4 * V::kLanes) {
-    StoreLanes(noise + j, Kind::Of(LoadLanes<V>(noise + j, kBlock, T(0))), kBlock);
+  constexpr size_t kStep = 4 * V::kLanes;
+  for (size_t j = 0; j < n; j += kStep) {
+    T* s = noise + j;
+    Uniforms<V>(key, words + j, s, kStep, [&](size_t w) { return ElementOfRow{row, first + j + w}; });
+    StoreLanes(s, Kind::Of(LoadLanes<V>(s, kBlock, T(0))), kBlock);
   }
 }
 

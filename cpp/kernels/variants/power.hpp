@@ -1,7 +1,7 @@
 // Logarithms and exponentials in double precision, from which powers are made: w^e = exp(e log w).
 #pragma once
 
-#include "../math/log_sum.hpp"
+#include "../math/wide_block.hpp"
 
 namespace boltzmax::kernels {
 namespace {
@@ -37,36 +37,6 @@ struct Exponential {
 
 inline double LogOf(double w) { return FirstLane(LogOf<double>(Const(w))); }
 inline double ExpOf(double v) { return FirstLane(Exponential{}(Const(v))); }
-
-// A block of numbers as doubles, and back.
-template <class V, size_t U>
-using WideBlock = Block<F64, U * V::kLanes / F64::kLanes>;
-
-template <class V, size_t U>
-inline WideBlock<V, U> PromoteBlock(const Block<V, U>& b) {
-  constexpr size_t kRatio = V::kLanes / F64::kLanes;
-  WideBlock<V, U> wide;
-  BOLTZMAX_UNROLL
-  for (size_t u = 0; u < U; ++u) {
-    const Wide<V> w = Promote(b.part[u]);
-    BOLTZMAX_UNROLL
-    for (size_t j = 0; j < kRatio; ++j) wide.part[u * kRatio + j] = w.part[j];
-  }
-  return wide;
-}
-template <class V, size_t U>
-inline Block<V, U> DemoteBlock(const WideBlock<V, U>& wide) {
-  constexpr size_t kRatio = V::kLanes / F64::kLanes;
-  Block<V, U> b;
-  BOLTZMAX_UNROLL
-  for (size_t u = 0; u < U; ++u) {
-    Wide<V> w;
-    BOLTZMAX_UNROLL
-    for (size_t j = 0; j < kRatio; ++j) w.part[j] = wide.part[u * kRatio + j];
-    b.part[u] = Demote(w);
-  }
-  return b;
-}
 
 }  // namespace
 }  // namespace boltzmax::kernels

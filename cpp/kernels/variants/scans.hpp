@@ -7,6 +7,7 @@
 #pragma once
 
 #include "../rows/softmax.hpp"
+#include "float_log.hpp"
 #include "lanes.hpp"
 #include "row_call.hpp"
 
@@ -44,32 +45,6 @@ inline Block<F64, U> LogOf(const Block<F64, U>& s) {
   return MulAdd(j, D(Const(C::kLn2)), MulAdd(q * z, AtanhPoly<float>(z), q + q));
 }
 
-// The vectors of a block of V as doubles.
-template <class V, size_t U>
-using WideBlock = Block<F64, U * kWide<V>>;
-
-template <class V, size_t U>
-inline WideBlock<V, U> PromoteBlock(const Block<V, U>& b) {
-  WideBlock<V, U> wide;
-  BOLTZMAX_UNROLL
-  for (size_t u = 0; u < U; ++u) {
-    const Wide<V> of_u = Promote(b.part[u]);
-    for (size_t w = 0; w < kWide<V>; ++w) wide.part[u * kWide<V> + w] = of_u.part[w];
-  }
-  return wide;
-}
-template <class V, size_t U>
-inline Block<V, U> DemoteBlock(const WideBlock<V, U>& wide) {
-  Block<V, U> b;
-  BOLTZMAX_UNROLL
-  for (size_t u = 0; u < U; ++u) {
-    Wide<V> of_u;
-    for (size_t w = 0; w < kWide<V>; ++w) of_u.part[w] = wide.part[u * kWide<V> + w];
-    b.part[u] = Demote(of_u);
-  }
-  return b;
-}
-
 // (m, s) for every element of a block.
 template <class V, size_t U>
 struct PartialSums {
@@ -82,8 +57,24 @@ template <class V, size_t U>
 inline Block<V, U> LogSumExpOf(const PartialSums<V, U>& p) {
   using D = WideBlock<V, U>;
   const D zero = Const(0), none = Const(-__builtin_inf());
-  const D max = MulAdd(p.sum, zero, PromoteBlock(p.max));
-  return DemoteBlock<V, U>(IfThenElse(Eq(p.sum, zero), none, max + LogOf<typename V::Scalar>(p.sum)));
+  const D max = MulAdd(p.sum, zero, InDouble(p.max));
+  return Rounded<V>(IfThenElse(Eq(p.sum, zero), none, max + LogOf<typename V::Scalar>(p.sum)));
+}
+
+// The same for floats whose sums are below 2^127 where they are not 0. Exponentials of floats are good to 2^-24, and so are
+// these logarithms, relatively to the larger of 1, |m| and log(s).
+template <size_t U>
+inline Block<F32, U> LogSumExpOfSmall(const PartialSums<F32, U>& p) {
+  using B = Block<F32, U>;
+  const B zero = Set<F32>(0), sum = Rounded<F32>(p.sum);
+  const SplitFloats<U> split(sum);
+  const B level = MulAdd(split.exponent, B(Set<F32>(kLn2OfUnit)), MulAdd(sum, zero, p.max));
+  const B log = level + LogSeries(split.m - B(Set<F32>(1)));
+  return IfThenElse(Eq(sum, zero), B(Set<F32>(-__builtin_inff())), log);
+}
+template <size_t U>
+inline Block<F64, U> LogSumExpOfSmall(const PartialSums<F64, U>& p) {
+  return LogSumExpOf(p);
 }
 
 // (m, s) of the elements up to each one; or backward, from each one on.
@@ -109,8 +100,8 @@ class RunningLogSum {
       if (max > state_.max) state_.Rescale(max);
     }
     const Block<V, U> max = Set<V>(state_.max);
-    if constexpr (kWideTerms) return {max, Add(ExpOf(PromoteBlock(x) - PromoteBlock(max)))};
-    return {max, Add(PromoteBlock(ExpOf(x - max)))};
+    if constexpr (kWideTerms) return {max, Add(ExpOf(InDouble(x) - InDouble(max)))};
+    return {max, Add(InDouble(ExpOf(x - max)))};
   }
 
  private:
@@ -199,8 +190,9 @@ BOLTZMAX_KERNEL inline void LogCumSumExp(const RowCall& call) {
   for (size_t r = 0; r < call.batch.rows; ++r) {
     const RowOf<S> row = RowAt<S>(call, r);
     RunningLogSum<V, false, false> sums;
-    ForEachBlock<V, 2>(
-        row.n, [&](size_t i, auto lanes) { StoreLanes(row.y + i, LogSumExpOf(sums.Next(row.x(i, lanes))), lanes); });
+    ForEachBlock<V, 2>(row.n, [&](size_t i, auto lanes) {
+      StoreLanes(row.y + i, LogSumExpOfSmall(sums.Next(row.x(i, lanes))), lanes);
+    });
   }
 }
 

@@ -17,14 +17,13 @@ namespace {
 // exactly 0.
 template <bool kScaled, class T>
 struct SigsoftmaxLogRatio {
-  double temperature;
-  F64 max, log_sigmoid_of_max, log_sum;
+  F64 temperature, max, log_sigmoid_of_max, log_sum;
 
-  SigsoftmaxLogRatio(double largest, double t, double sum_over_largest)
+  SigsoftmaxLogRatio(F64 largest, F64 t, F64 sum_over_largest)
       : temperature(t),
-        max(Const(largest)),
+        max(largest),
         log_sigmoid_of_max(LogSigmoid(OverTemperature(max))),
-        log_sum(LogOf<T>(Const(sum_over_largest), Const(0))) {}
+        log_sum(LogOf<T>(sum_over_largest, Const(0))) {}
 
   // -log sigma(|y|) = log(1 + exp(-|y|))
   template <class B>
@@ -38,8 +37,8 @@ struct SigsoftmaxLogRatio {
   template <class B>
   B OverTemperature(const B& x) const {
     if constexpr (!kScaled) return x;
-    if constexpr (sizeof(T) == sizeof(float)) return x * B(Const(1.0 / temperature));
-    return x / B(Const(temperature));
+    if constexpr (sizeof(T) == sizeof(float)) return x * B(Const(1) / temperature);
+    return x / B(temperature);
   }
   // min(x, 0)
   template <class B>
@@ -111,9 +110,8 @@ class SigsoftmaxWeights {
   }
 
   template <class Result>
-  SigsoftmaxLogRatio<kScaled, Result> LogRatioTo(const Sum& sum, double max, double temperature) const {
-    const double largest = static_cast<double>(FirstLane((*this)(Set<V>(static_cast<T>(max)))));
-    return {max, temperature, sum.hi / largest};
+  SigsoftmaxLogRatio<kScaled, Result> LogRatioTo(F64 sum, V max, F64 temperature) const {
+    return {InDouble(max), temperature, sum / InDouble((*this)(max))};
   }
 
  private:
@@ -121,6 +119,10 @@ class SigsoftmaxWeights {
   static constexpr T kLeast = sizeof(T) == 4 ? T(0x1p-126) : T(0x1p-1022);
   Shift shift_;
   V floor_, gain_;
+
+  // One number in all lanes, or doubles.
+  static F64 InDouble(F32 v) { return Const(static_cast<double>(FirstLane(v))); }
+  static F64 InDouble(F64 v) { return v; }
 
   // e / (floor + gain e)
   template <class B>

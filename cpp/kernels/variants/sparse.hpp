@@ -9,6 +9,7 @@
 #include "candidates.hpp"
 #include "row_call.hpp"
 #include "sparse_gradients.hpp"
+#include "steep_panels.hpp"
 #include "thresholds.hpp"
 
 namespace boltzmax::kernels {
@@ -71,150 +72,10 @@ BOLTZMAX_KERNEL inline void SparseRow(const RowOf<S>& row, double parameter, dou
   const T* x = are_few ? few.x : Converted(row, memory + 3 * room);
   S* p = are_few ? reinterpret_cast<S*>(memory + 2 * room) : row.y;
   const size_t count = are_few ? few.count : row.n;
-  threshold.Solve(x, count);
+  if (are_few || !threshold.SolveWhole(x, count)) threshold.Solve(x, count);
   if (threshold.IsNan()) return SoftmaxMapDegenerate(row.x, row.y, row.n);
   MapTo<V>(p, count, false, [&](size_t i, auto lanes) { return threshold(LoadUpTo<V>(x + i, lanes)); });
   for (size_t j = 0; are_few && j < count; ++j) row.y[few.place[j]] = p[j];
-}
-
-// ---- short rows: a lane is a row ----
-
-// Marks the lanes of a panel whose rows have NaN or no finite maximum.
-template <class V>
-struct LaneRange {
-  V max = Set<V>(-static_cast<typename V::Scalar>(__builtin_inff())), nan = Set<V>(0);
-
-  void Add(V x) {
-    max = Max(x, max);
-    nan = Max(nan, IsNan<V>(x));
-  }
-  Wide<V> Degenerate() const {
-    const V zero = Set<V>(0), one = Set<V>(1);
-    return Promote(IfThenElse(Eq(max - max, zero), nan, one));
-  }
-};
-
-template <class S>
-inline void FinishPanel(const Panel<S>& panel, const Compute<S>* columns, const LaneRange<VecOf<S>>& range) {
-  StoreTransposed(columns, panel);
-  ForEachMarked(panel, range.Degenerate(),
-                [&](size_t j) { SoftmaxMapDegenerate(panel.Row(j), panel.Out(j), panel.n); });
-}
-
-// Newton's method in the lanes of a panel, each of which stops by itself, so that no row depends on its neighbours.
-// step(&moved, &ends) computes the relative move of every lane, and 1 in `ends` where it is the last.
-template <class V, class D, class Step>
-inline void SolveLanes(D* unknown, Step step) {
-  const D zero = Set<V>(0), one = Set<V>(1);
-  D active = one;
-  for (int i = 0; i < kMostSteps && Any(Eq(active, one)); ++i) {
-    D moved, ends;
-    step(&moved, &ends);
-    *unknown = IfThenElse(Eq(active, one), NegMulAdd(*unknown, moved, *unknown), *unknown);
-    active = IfThenElse(Eq(ends, one), zero, active);
-  }
-}
-
-// U panels at once: a step is a long chain of dependent instructions.
-template <size_t U, class S, bool kSquare>
-inline void PowerPanels(const Panel<S>* panels, const Temperature<VecOf<S>>* temperatures) {
-  using V = VecOf<S>;
-  using T = Compute<S>;
-  using B = Block<V, U>;
-  Columns<T> columns[U];
-  LaneRange<V> ranges[U];
-  const size_t n = panels[0].n;
-  for (size_t u = 0; u < U; ++u) {
-    T* at = columns[u].at;
-    LoadTransposed(panels[u], at);
-    for (size_t i = 0; i < n; ++i) ranges[u].Add(Load(at + i * V::kLanes));
-    const Distances<V, kSquare> distances(ranges[u].max, temperatures[u]);
-    for (size_t i = 0; i < n; ++i) {
-      const V d = distances.Shifted(Load(at + i * V::kLanes));
-      Store(at + i * V::kLanes, MulAdd(d, distances.hi, d * distances.lo));
-    }
-  }
-  const B zero = Set<V>(0), one = Set<V>(1);
-  B size = one, slopes_before = zero;  // size = -t
-  const auto root = [&](size_t i) {
-    B s;
-    BOLTZMAX_UNROLL
-    for (size_t u = 0; u < U; ++u) s.part[u] = Load(columns[u].at + i * V::kLanes);
-    return Max(zero, s + size);
-  };
-  SolveLanes<V>(&size, [&](B* moved, B* ends) {
-    B sum = zero, slope = zero;
-    for (size_t i = 0; i < n; ++i) {
-      const B r = root(i);
-      sum = kSquare ? MulAdd(r, r, sum) : sum + r;
-      slope = slope + (kSquare ? r : IfThenElse(Lt(zero, r), one, zero));
-    }
-    const B relative = (sum - one) / (slope * size);
-    if constexpr (kSquare) {
-      // A step doubles the correct digits.
-      constexpr T kEnough = sizeof(T) == sizeof(float) ? T(0x1p-14) : T(0x1p-29);
-      *moved = relative / (one + Sqrt(Max(zero, one - relative)));
-      *ends = IfThenElse(Lt(B(Set<V>(kEnough)), Max(relative, zero - relative)), zero, one);
-    } else {
-      // With the same support the step is exact, and removes rounding errors of the one before.
-      *moved = relative;
-      *ends = IfThenElse(Eq(slope, slopes_before), one, zero);
-      slopes_before = slope;
-    }
-  });
-  for (size_t i = 0; i < n; ++i) {
-    const B r = root(i), p = kSquare ? r * r : r;
-    BOLTZMAX_UNROLL
-    for (size_t u = 0; u < U; ++u) Store(columns[u].at + i * V::kLanes, p.part[u]);
-  }
-  for (size_t u = 0; u < U; ++u) FinishPanel(panels[u], columns[u].at, ranges[u]);
-}
-
-// The parameters of a map's rows: one of alpha and the temperature may differ from row to row.
-template <class D>
-struct EntmaxParameters {
-  D alpha, temperature;
-
-  EntmaxParameters(const RowOptions& options, const D& of_row, const D& of_all)
-      : alpha(options.flag ? of_row : of_all), temperature(options.flag ? of_all : of_row) {}
-};
-
-// Rows with alpha above 2 are left to the caller; returns 1 in their lanes.
-template <class S>
-inline Wide<VecOf<S>> EntmaxPanel(const Panel<S>& panel, const EntmaxParameters<Wide<VecOf<S>>>& parameters) {
-  using V = VecOf<S>;
-  using T = Compute<S>;
-  using D = Wide<V>;
-  constexpr double kEnough = sizeof(T) == sizeof(float) ? 0x1p-20 : 0x1p-30;
-  Columns<T> columns;
-  LoadTransposed(panel, columns.at);
-  const size_t n = panel.n;
-  const auto column = [&](size_t i) { return columns.at + i * V::kLanes; };
-  LaneRange<V> range;
-  for (size_t i = 0; i < n; ++i) range.Add(Load(column(i)));
-
-  const D one = Const(1), zero = Const(0);
-  const auto is_steep = Lt(D(Const(2)), parameters.alpha);
-  const D b = IfThenElse(is_steep, one, parameters.alpha - one), c = b / parameters.temperature;
-  EntmaxRatio<T, D> ratio = {Promote(range.max), Const(-8.0) / c, one / b, c, {}};
-  D q = one;
-  SolveLanes<F64>(&q, [&](D* moved, D* ends) {
-    ratio.scale = c * ratio.exp(LogOf<double>(q) * (zero - b));
-    D sum = zero, slopes = zero, slope;
-    for (size_t i = 0; i < n; ++i) {
-      sum = sum + ratio(Promote(Load(column(i))), &slope);
-      slopes = slopes + slope;
-    }
-    *moved = (sum - one / q) / slopes;
-    *ends = IfThenElse(Lt(D(Const(kEnough)), Max(*moved, zero - *moved)), zero, one);
-  });
-  ratio.scale = c * ratio.exp(LogOf<double>(q) * (zero - b));
-  for (size_t i = 0; i < n; ++i) {
-    D slope;
-    Store(column(i), Demote(ratio(Promote(Load(column(i))), &slope) * q));
-  }
-  FinishPanel(panel, columns.at, range);
-  return IfThenElse(is_steep, one, zero);
 }
 
 // ---- batches ----
@@ -224,17 +85,17 @@ BOLTZMAX_KERNEL inline void PowerMap(const RowCall& call) {
   using V = VecOf<S>;
   const RowBatch& batch = call.batch;
   if (batch.n <= V::kInOrder) {
-    Panel<S> panels[2];
-    Temperature<V> temperatures[2];
+    Panel<S> panels[kPanelsTogether];
+    Temperature<V> temperatures[kPanelsTogether];
     size_t count = 0;
     ForEachPanel<S>(batch, [&](const Panel<S>& panel, const StripTemperature<V>& t) {
       panels[count] = panel;
       temperatures[count] = t.vector;
-      if (++count < 2) return;
-      PowerPanels<2, S, kSquare>(panels, temperatures);
+      if (++count < kPanelsTogether) return;
+      PowerPanels<kPanelsTogether, S, kSquare>(panels, temperatures);
       count = 0;
     });
-    if (count != 0) PowerPanels<1, S, kSquare>(panels, temperatures);
+    for (size_t i = 0; i < count; ++i) PowerPanels<1, S, kSquare>(panels + i, temperatures + i);
     return;
   }
   for (size_t r = 0; r < batch.rows; ++r) {
@@ -262,12 +123,8 @@ BOLTZMAX_KERNEL inline void EntmaxMap(const RowCall& call) {
     for (size_t r = 0; r < call.batch.rows; ++r) EntmaxRow<S>(call, r);
     return;
   }
-  size_t first = 0;
   ForEachPanel<S>(call.batch, [&](const Panel<S>& panel, const StripTemperature<V>& t) {
-    const EntmaxParameters<Wide<V>> parameters(call.options, t.value, Const(call.options.number));
-    const Wide<V> steep = EntmaxPanel(panel, parameters);
-    ForEachMarked(panel, steep, [&](size_t j) { EntmaxRow<S>(call, first + j); });
-    first += panel.rows;
+    EntmaxPanels(panel, EntmaxParameters<Wide<V>>(call.options, t.value, Const(call.options.number)));
   });
 }
 

@@ -163,11 +163,11 @@ class TaylorWeights {
   V Scale() const { return scale_; }
 
   template <class Result>
-  TaylorLogRatio<Result> LogRatioTo(const Sum& sum, double, double) const {
+  TaylorLogRatio<Result> LogRatioTo(F64 sum, V, F64) const {
     TaylorLogRatio<Result> log = {};
     log.factors = Factors();
     F64 mantissa, ignored;
-    log.exponent = SplitExponent(Const(sum.hi), &mantissa);
+    log.exponent = SplitExponent(sum, &mantissa);
     log.log_sum = LogOf<Result>(mantissa, Const(0));
     // Every factor was multiplied by scale^2.
     log.exponent = log.exponent - Const(2.0 * static_cast<double>(Factors())) * SplitExponent(scale_, &ignored);

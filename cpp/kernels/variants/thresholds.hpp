@@ -26,6 +26,10 @@ inline auto LoadUpTo(const T* x, Lanes lanes) {
   return LoadLanes<V>(x, lanes, -static_cast<T>(__builtin_inff()));
 }
 
+// The vectors of a row that go through a step in double together: a power is a long chain of dependent instructions.
+template <class V>
+inline constexpr size_t kTogether = 4 / kWide<V>;
+
 // A threshold in units of x, less a margin for rounding. It is finite, so that nothing at -inf is above it: neither
 // masked elements nor what is beyond the end of a row.
 template <class V>
@@ -34,6 +38,16 @@ inline V BoundOf(double max, double distance) {
   constexpr double kLowest = sizeof(T) == sizeof(float) ? -0x1.fffffep127 : -0x1.fffffffffffffp1023;
   const double size = max < 0 ? -max : max, bound = max - (distance * (1 + 0x1p-18) + size * 0x1p-20);
   return Set<V>(static_cast<T>(bound > kLowest ? bound : kLowest));
+}
+
+// max - x; 0 beyond the end of a row.
+template <class V, class T, size_t U>
+inline Block<V, U> DistancesBelow(const T* x, Whole<U> lanes, V max) {
+  return Block<V, U>(max) - LoadLanes<V>(x, lanes, T(0));
+}
+template <class V, class T, size_t U>
+inline Block<V, U> DistancesBelow(const T* x, Partial<U> lanes, V max) {
+  return Block<V, U>(max) - LoadLanes<V>(x, lanes, FirstLane(max));
 }
 
 // ---- sparsemax and entmax15 ----
@@ -98,6 +112,37 @@ class PowerThreshold {
     }
   }
 
+  // Where all n elements are in the support, the threshold follows from the sums of d = x - max and of its squares: with
+  // c = b / T,
+  //
+  //     c sum(d) - n t = 1   (sparsemax),    c^2 sum(d^2) - 2 c sum(d) t + n t^2 = 1   (entmax15)
+  //
+  // Returns whether it is known now.
+  BOLTZMAX_KERNEL bool SolveWhole(const T* x, size_t n) {
+    WideSum<V> sums, squares;
+    V largest = Set<V>(0);  // of -d
+    ForEachBlock<V, 4>(n, [&](size_t i, auto lanes) {
+      const auto minus_d = DistancesBelow<V>(x + i, lanes, distances_.max);
+      largest = MaxOf(minus_d, largest);
+      const auto wide = InDouble(minus_d);
+      AddWide(&sums, wide);
+      if constexpr (kSquare) AddWide(&squares, wide * wide);
+    });
+    const double c = (kSquare ? 0.5 : 1.0) / temperature_, count = static_cast<double>(n), sum = c * sums.Total().hi;
+    double size;  // -t
+    if constexpr (kSquare) {
+      const double rest = 1.0 - c * c * squares.Total().hi;
+      const double root = FirstLane(Sqrt(Const(sum * sum + count * rest)));
+      size = (sum + root) / count;
+    } else {
+      size = (1.0 + sum) / count;
+    }
+    if (!(c * static_cast<double>(ReduceMax(largest)) < size)) return false;
+    t_ = {-size, 0.0};
+    Split();
+    return sizeof(T) == sizeof(float);  // doubles want a step of Newton's method
+  }
+
   bool IsNan() const { return t_.hi != t_.hi; }
 
   // A bound in units of x: all elements of the support are above it.
@@ -151,24 +196,53 @@ struct EntmaxRatio {
   }
 };
 
+// p for rows of nearly equal numbers: with z = (x - max) / (T q^b), a few terms of the series
+//
+//     p / q = (1 + b z)^(1/b) = 1 + sum_k a_k z^k,   a_1 = 1,   a_{k+1} = a_k (1 - k b) / (k + 1)
+//
+// are enough for |z| <= kMostDistance; what is left out is below 2^-30 (float) or 2^-58 (double).
+template <class V>
+struct EntmaxSeries {
+  using T = typename V::Scalar;
+  static constexpr size_t kTerms = 4;
+  static constexpr double kMostDistance = sizeof(T) == sizeof(float) ? 0x1p-5 : 0x1p-11;
+  double a[kTerms];
+  V max, gain;  // z = gain (x - max)
+  V q_hi, q_lo;
+
+  explicit EntmaxSeries(double b) : a{1.0} {
+    for (size_t k = 1; k < kTerms; ++k)
+      a[k] = a[k - 1] * (1.0 - static_cast<double>(k) * b) / static_cast<double>(k + 1);
+  }
+
+  template <class B>
+  B operator()(const B& x) const {
+    const B z = (x - B(max)) * B(gain);
+    B sum = Set<V>(static_cast<T>(a[kTerms - 1]));
+    BOLTZMAX_UNROLL
+    for (size_t k = kTerms - 1; k > 0; --k) sum = MulAdd(sum, z, B(Set<V>(static_cast<T>(a[k - 1]))));
+    return B(q_hi) + MulAdd(sum * z, B(q_hi), B(q_lo));
+  }
+};
+
 template <class V>
 class EntmaxThreshold {
  public:
   using T = typename V::Scalar;
 
   EntmaxThreshold(double alpha, double temperature, T max)
-      : b_(alpha - 1.0), temperature_(temperature), max_(static_cast<double>(max)) {
+      : b_(alpha - 1.0), temperature_(temperature), max_(static_cast<double>(max)), series_(alpha - 1.0) {
     Scale();
   }
 
   BOLTZMAX_KERNEL void Solve(const T* x, size_t n, int most = kMostSteps) {
     constexpr double kEnough = sizeof(T) == sizeof(float) ? 0x1p-20 : 0x1p-30;
     for (int step = 0; step < most; ++step) {
-      WideSum<F64> sum, slopes;
-      ForEachBlock<V, 1>(n, [&](size_t i, auto lanes) {
-        WideBlock<V, 1> slope;
-        AddEach(&sum, ratio_(PromoteBlock(LoadUpTo<V>(x + i, lanes)), &slope));
-        AddEach(&slopes, slope);
+      WideSum<V> sum, slopes;
+      ForEachBlock<V, kTogether<V>>(n, [&](size_t i, auto lanes) {
+        WideBlock<V, lanes.kVectors> slope;
+        AddWide(&sum, ratio_(InDouble(LoadUpTo<V>(x + i, lanes)), &slope));
+        AddWide(&slopes, slope);
       });
       const Sum total = sum.Total();
       const double moved = ((total.hi - 1.0 / q_) + total.lo) / slopes.Total().hi;
@@ -178,13 +252,59 @@ class EntmaxThreshold {
     }
   }
 
+  // Where all n elements are nearly equal, the sum of p follows from the power sums of z. Returns whether q is known now.
+  //
+  // q is at least 1 / n, so that z with n^b in place of q^-b is not smaller. With h = n q, and m_k the means of its powers,
+  // h (1 + sum_k a_k m_k h^(-k b)) = 1.
+  BOLTZMAX_KERNEL bool SolveWhole(const T* x, size_t n) {
+    constexpr size_t kTerms = EntmaxSeries<V>::kTerms;
+    const double count = static_cast<double>(n), gain = ExpOf(b_ * LogOf(count)) / temperature_;
+    const V max = Set<V>(static_cast<T>(max_)), scale = Set<V>(static_cast<T>(gain));
+    WideSum<V> sums[kTerms];
+    V largest = Set<V>(0);  // of -z
+    ForEachBlock<V, 4>(n, [&](size_t i, auto lanes) {
+      const auto z = DistancesBelow<V>(x + i, lanes, max) * scale;
+      auto power = z;
+      largest = MaxOf(z, largest);
+      BOLTZMAX_UNROLL
+      for (size_t k = 0; k < kTerms; ++k) {
+        AddTrees(&sums[k], power);
+        power = power * z;
+      }
+    });
+    if (!(static_cast<double>(ReduceMax(largest)) <= EntmaxSeries<V>::kMostDistance)) return false;
+    double terms[kTerms];
+    for (size_t k = 0; k < kTerms; ++k)
+      terms[k] = (k % 2 == 0 ? -1.0 : 1.0) * series_.a[k] * sums[k].Total().hi / count;
+    double h = 1.0, ratio = 1.0;  // h^-b
+    for (int step = 0; step < 6; ++step) {
+      double sum = 1.0, slope = 1.0, power = 1.0;
+      for (size_t k = 0; k < kTerms; ++k) {
+        power *= ratio;
+        sum += terms[k] * power;
+        slope += terms[k] * power * (1.0 - static_cast<double>(k + 1) * b_);
+      }
+      h -= (h * sum - 1.0) / slope;
+      ratio = ExpOf(-b_ * LogOf(h));
+    }
+    if (!(h < 2.0)) return false;
+    q_ = h / count;
+    series_.max = max;
+    series_.gain = Set<V>(static_cast<T>(gain * ratio));
+    series_.q_hi = Set<V>(static_cast<T>(q_));
+    series_.q_lo = Set<V>(static_cast<T>(q_ - static_cast<double>(FirstLane(series_.q_hi))));
+    is_series_ = true;
+    return true;
+  }
+
   bool IsNan() const { return q_ != q_; }
   V Bound() const { return BoundOf<V>(max_, 1.0 / scale_); }
 
   template <size_t U>
   Block<V, U> operator()(const Block<V, U>& x) const {
+    if (is_series_) return series_(x);
     WideBlock<V, U> slope;
-    return DemoteBlock<V, U>(ratio_(PromoteBlock(x), &slope) * WideBlock<V, U>(Const(q_)));
+    return Rounded<V>(ratio_(InDouble(x), &slope) * WideBlock<V, U>(Const(q_)));
   }
 
  private:
@@ -195,118 +315,8 @@ class EntmaxThreshold {
 
   double b_, temperature_, max_, q_ = 1.0, scale_;
   EntmaxRatio<T, F64> ratio_;
-};
-
-// ---- alpha above 2 ----
-
-// The powers are concave in q, steep at the edge of the support, and 1/b is so small that an element just above t can
-// have any probability. So t is measured from the smallest element of the support, a:
-//
-//     p = (c (x - a) + v^b)^(1/b),   c = b / T
-//
-// where v, the probability of a, solves a convex equation. The support has the elements x >= a for which those above a
-// alone do not add up to one with t at a.
-template <class V>
-class SteepThreshold {
- public:
-  using T = typename V::Scalar;
-
-  SteepThreshold(double alpha, double temperature, T max)
-      : b_(alpha - 1.0), c_((alpha - 1.0) / temperature), max_(static_cast<double>(max)), least_(max_), v_(1.0) {}
-
-  BOLTZMAX_KERNEL void Solve(const T* x, size_t n, int = kMostSteps) {
-    FindLeast(x, n);
-    v_ = 1.0 - SumAbove(x, n, least_);
-    for (int step = 0; step < kMostSteps && v_ > 0; ++step) {
-      const Powers powers = MakePowers(least_, v_);
-      WideSum<F64> sum, slopes;
-      ForEachBlock<V, 1>(n, [&](size_t i, auto lanes) {
-        WideBlock<V, 1> slope;
-        AddEach(&sum, powers(PromoteBlock(LoadUpTo<V>(x + i, lanes)), &slope));
-        AddEach(&slopes, slope);
-      });
-      const Sum total = sum.Total();
-      const double moved = ((total.hi - 1.0) + total.lo) / slopes.Total().hi;
-      v_ -= moved;
-      if (!(moved > 0x1p-30 * v_)) break;
-    }
-    if (v_ < 0) v_ = 0;
-  }
-
-  bool IsNan() const { return v_ != v_; }
-  V Bound() const { return BoundOf<V>(max_, max_ - least_ + (v_ > 0 ? ExpOf(b_ * LogOf(v_)) : 0.0) / c_); }
-
-  template <size_t U>
-  Block<V, U> operator()(const Block<V, U>& x) const {
-    WideBlock<V, U> slope;
-    return DemoteBlock<V, U>(MakePowers(least_, v_)(PromoteBlock(x), &slope));
-  }
-
- private:
-  // p = unit w^(1/b) with w = (c (x - a) + v^b) / unit^b. Where v^b is not small, unit is v, and w is near 1 for all
-  // elements of about the same probability; otherwise it is 1.
-  struct Powers {
-    double least, b, v, scale, w_least, u_least, unit, log_ratio;  // log_ratio = log(v / unit)
-    Exponential exp;
-
-    template <class B>
-    B operator()(const B& x, B* slope) const {
-      const B d = Max(B(Const(-1)), x - B(Const(least))), s = B(Const(scale)), zero = Const(0);
-      const auto outside = Lt(d, zero), is_least = Eq(d, zero);
-      const B log_p = LogOf<T>(MulAdd(d, s, B(Const(w_least))), MulAdd(d, s, B(Const(u_least)))) * B(Const(1.0 / b));
-      const B steep = exp((B(Const(log_ratio)) - log_p) * B(Const(b - 1.0)));
-      *slope = IfThenElse(outside, zero, IfThenElse(is_least, B(Const(1)), steep));
-      const B p = IfThenElse(is_least, B(Const(v)), exp(log_p) * B(Const(unit)));
-      return IfThenElse(outside, zero, p) + (d - d);  // NaN, if x is NaN
-    }
-  };
-  Powers MakePowers(double least, double v) const {
-    const double log_v = v > 0 ? LogOf(v) : 0.0, power = v > 0 ? ExpOf(b_ * log_v) : 0.0;
-    if (power < 0x1p-20) return {least, b_, v, c_, power, power - 1.0, 1.0, log_v, {}};
-    return {least, b_, v, c_ / power, 1.0, 0.0, v, 0.0, {}};
-  }
-
-  // The sum of p with t at a, an element.
-  BOLTZMAX_KERNEL double SumAbove(const T* x, size_t n, double a) const {
-    const Powers powers = MakePowers(a, 0.0);
-    WideSum<F64> sum;
-    ForEachBlock<V, 1>(n, [&](size_t i, auto lanes) {
-      WideBlock<V, 1> slope;
-      AddEach(&sum, powers(PromoteBlock(LoadUpTo<V>(x + i, lanes)), &slope));
-    });
-    const Sum total = sum.Total();
-    return total.hi + total.lo;
-  }
-  double LargestBelow(const T* x, size_t n, double limit) const {
-    const V lowest = Set<V>(-static_cast<T>(__builtin_inff())), bound = Set<V>(static_cast<T>(limit));
-    return static_cast<double>(MaxOver<V>(n, [&](size_t i, auto lanes) {
-      const auto v = LoadUpTo<V>(x + i, lanes);
-      return IfThenElse(Lt(v, decltype(v)(bound)), v, decltype(v)(lowest));
-    }));
-  }
-  double SmallestFrom(const T* x, size_t n, double limit) const {
-    const V lowest = Set<V>(-static_cast<T>(__builtin_inff())), bound = Set<V>(static_cast<T>(limit));
-    return -static_cast<double>(MaxOver<V>(n, [&](size_t i, auto lanes) {
-      const auto v = LoadUpTo<V>(x + i, lanes);
-      using B = decltype(v);
-      return IfThenElse(Lt(v, B(bound)), B(lowest), B(Set<V>(T(0))) - v);
-    }));
-  }
-
-  // Bisects the interval of values, in which the sum changes from at least one to less, until it holds no element.
-  void FindLeast(const T* x, size_t n) {
-    double low = max_ - 1.0 / c_, high = max_;
-    for (double at = SmallestFrom(x, n, low); low < high;) {
-      (SumAbove(x, n, at) < 1.0 ? high : low) = at;
-      const double below = LargestBelow(x, n, high);
-      if (!(below > low)) break;
-      const double above = SmallestFrom(x, n, low + (high - low) * 0.5);
-      at = above < high && above > low ? above : below;
-    }
-    least_ = high;
-  }
-
-  double b_, c_, max_, least_, v_;
+  EntmaxSeries<V> series_;
+  bool is_series_ = false;
 };
 
 }  // namespace

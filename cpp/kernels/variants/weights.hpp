@@ -9,9 +9,10 @@
 //     Slope(x)        the derivative of log w, finite; LogSlope(x), if there is one, is right where w underflows, too
 //     Derivative(x)   if there is one, that of the scaled weight over Scale(), which is right where w underflows, too; 0
 //                     where x is -inf
-//     LogSums         V or F64: the vectors in which weights are added for a logarithm
+//     LogSums         V or F64: the vectors in which weights of a long row are added for a logarithm
 //     LogRatioTo<T>(sum, maximum, temperature)
-//                     a function from x to log(w(x) / sum), in double, for results of type T
+//                     a function from x to log(w(x) / sum), in double, for results of type T; the sum is one of a row in
+//                     all lanes, or of a row in each
 //
 // x is -inf where it is masked, and beyond the end of the row. A row without a finite maximum, or with NaN, has no
 // probabilities, as in softmax.
@@ -103,7 +104,8 @@ inline void LogMapRow(const RowOf<S>& row, const RowOptions& options) {
   if (!IsUsable(static_cast<double>(size), sum)) {
     return LogSoftmaxMapDegenerate(row.x, row.y, row.n, size < 0 || AnyNan(row.x, row.n));
   }
-  const auto log_ratio = weights.template LogRatioTo<Compute<S>>(sum, static_cast<double>(size), row.temperature);
+  const auto log_ratio =
+      weights.template LogRatioTo<Compute<S>>(Const(sum.hi), Set<Sums>(static_cast<T>(size)), Const(row.temperature));
   ForEachBlock<V, 2>(row.n, [&](size_t i, auto lanes) {
     StoreLanes(row.y + i, Rounded<V>(log_ratio(InDouble(row.x(i, lanes)))), lanes);
   });
@@ -198,6 +200,60 @@ inline void MapPanel(const Panel<S>& panel, const RowOptions& options, const Tem
                 [&](size_t j) { SoftmaxMapDegenerate(panel.Row(j), panel.Out(j), panel.n); });
 }
 
+// The rows in vector w of doubles of a panel's lanes.
+template <class V>
+struct PanelPart {
+  using T = typename V::Scalar;
+  const T* columns;
+  size_t w;
+
+  // Elements i, ... of each row.
+  template <size_t U>
+  Block<F64, U> Rows(size_t i, RowCount<U>) const {
+    Block<F64, U> b;
+    BOLTZMAX_UNROLL
+    for (size_t u = 0; u < U; ++u) b.part[u] = Promote(Load(columns + (i + u) * V::kLanes)).part[w];
+    return b;
+  }
+  Temperature<F64> Of(const StripTemperature<V>& t) const {
+    if constexpr (kWide<V> == 1) return t.vector;
+    else return {t.value.part[w], Const(1) / t.value.part[w], Const(0)};  // floats do not need more digits
+  }
+};
+
+// Weights and logarithms in double.
+template <template <class> class Weights, class S, class V = VecOf<S>>
+inline void LogMapPanel(const Panel<S>& panel, const RowOptions& options, const StripTemperature<V>& t) {
+  Columns<Compute<S>> columns;
+  LoadTransposed(panel, columns.at);
+  const auto x = AsStrip<S, false>(columns.at, panel.n);
+  const V size =
+      ColumnMax<V>(x.n, [&]<size_t U>(size_t i, RowCount<U>) { return Weights<V>::Size(x.template Rows<U>(i, 1)); });
+  const Wide<V> sizes = Promote(size);
+  Wide<V> sums, results[V::kInOrder];
+  for (size_t w = 0; w < kWide<V>; ++w) {
+    const PanelPart<V> part = {columns.at, w};
+    Weights<F64> weights(options, part.Of(t));
+    weights.Fit(sizes.part[w]);
+    WideSum<F64> total;
+    ForEachStripRow(x.n, [&](size_t i, auto count) { AddEach(&total, weights(part.Rows(i, count))); });
+    sums.part[w] = total.Lanes().hi.part[0];
+    const auto log_ratio = weights.template LogRatioTo<Compute<S>>(sums.part[w], sizes.part[w], t.value.part[w]);
+    ForEachStripRow(x.n, [&]<size_t U>(size_t i, RowCount<U> count) {
+      const auto log = log_ratio(part.Rows(i, count));
+      BOLTZMAX_UNROLL
+      for (size_t u = 0; u < U; ++u) results[i + u].part[w] = log.part[u];
+    });
+  }
+  for (size_t i = 0; i < x.n; ++i) Store(columns.at + i * V::kLanes, Demote(results[i]));
+  StoreTransposed(columns.at, panel);
+  ForEachMarked(panel, UnusableLanes(size, sums), [&](size_t j) {
+    const auto row = panel.Row(j);
+    const auto largest = MaxOver<V>(x.n, [&](size_t i, auto lanes) { return Weights<V>::Size(row(i, lanes)); });
+    LogSoftmaxMapDegenerate(row, panel.Out(j), x.n, largest < 0 || AnyNan(row, x.n));
+  });
+}
+
 // `panel` has the rows of x, and the gradient's result; `dy` those of dy.
 template <template <class> class Weights, bool kLog, class S, class V = VecOf<S>>
 inline void GradientPanel(const Panel<S>& panel, const Panel<S>& dy, const RowOptions& options,
@@ -239,6 +295,10 @@ BOLTZMAX_KERNEL inline void WeightMap(const RowCall& call) {
 
 template <template <class> class Weights, class S>
 BOLTZMAX_KERNEL inline void WeightLogMap(const RowCall& call) {
+  if (call.batch.n <= VecOf<S>::kInOrder) {
+    return ForEachPanel<S>(call.batch,
+                           [&](const Panel<S>& panel, const auto& t) { LogMapPanel<Weights>(panel, call.options, t); });
+  }
   for (size_t r = 0; r < call.batch.rows; ++r) LogMapRow<Weights>(RowAt<S>(call, r), call.options);
 }
 

@@ -32,11 +32,11 @@ struct WindowedRow {
   }
 };
 
-// Windows of few vectors are made piece by piece, in the first-level cache.
+// Windows of at most a vector on either side are made piece by piece, in the first-level cache.
 template <class S>
 struct WindowPieces {
   using V = VecOf<S>;
-  static constexpr size_t kMostHalf = 4 * V::kLanes;
+  static constexpr size_t kMostHalf = V::kLanes;
   static constexpr size_t kLength = 512;
   static constexpr size_t kRoom = kLength + 2 * kMostHalf + 2 * V::kLanes;  // whole vectors are read and written
 };
@@ -127,8 +127,8 @@ inline B ShareOf(const B& term, const B& sum) {
   return IfThenElse(Eq(term, zero), zero, term / sum);
 }
 
-// Windows of few vectors. Sums of 2, 4, 8, ... neighbouring elements are made by doubling; that of a window is the sum
-// of one of them for each bit of its length.
+// Windows of at most a vector on either side. Sums of 2, 4, 8, ... neighbouring elements are made by doubling; that of a
+// window is the sum of one of them for each bit of its length.
 template <class S, class Shift>
 inline void ShortWindowedSoftmax(const WindowedRow<S>& row, const Shift& shift) {
   using T = Compute<S>;
@@ -207,9 +207,9 @@ template <class V>
 inline PartialSums<V, 1> Merge(const PartialSums<V, 1>& a, const PartialSums<V, 1>& b) {
   using D = WideBlock<V, 1>;
   const Block<V, 1> larger = Max(a.max, b.max);
-  const D max = PromoteBlock(larger), one = Const(1);
+  const D max = InDouble(larger), one = Const(1);
   const auto rescaled = [&](const PartialSums<V, 1>& p) {
-    const D from = PromoteBlock(p.max);
+    const D from = InDouble(p.max);
     return p.sum * IfThenElse(Eq(from, max), one, ExpOf(from - max));  // also where both are the same infinity
   };
   return {larger, rescaled(a) + rescaled(b)};
@@ -278,10 +278,10 @@ inline void ForEachShortWindow(const WindowedRow<S>& row, Emit emit) {
           const auto element = [&](size_t j) { return B(Load(x + k + j)); };
           B largest = element(0);
           for (size_t j = 1; j <= 2 * row.half; ++j) largest = Max(element(j), largest);
-          const D max = PromoteBlock(largest), one = Const(1);
+          const D max = InDouble(largest), one = Const(1);
           PartialSums<V, 1> p = {largest, D(Const(0))};
           for (size_t j = 0; j <= 2 * row.half; ++j) {
-            const D e = PromoteBlock(element(j));
+            const D e = InDouble(element(j));
             p.sum = p.sum + IfThenElse(Eq(e, max), one, ExpOf(e - max));  // also where both are the same infinity
           }
           emit(first + k, lanes, p);
@@ -304,8 +304,8 @@ inline void WideWindowedSoftmax(const WindowedRow<S>& row, void* scratch) {
   ForEachWindow(row, scratch, [&](size_t i, auto lanes, const PartialSums<V, 1>& p) {
     using D = WideBlock<V, 1>;
     const auto x = row.x(i, lanes), lowest = Block<V, 1>(Set<V>(Source<S>::kLowest));
-    const D max = PromoteBlock(p.max), share = ExpOf(PromoteBlock(x) - max) / p.sum;
-    const auto y = DemoteBlock<V, 1>(MulAdd(max, D(Const(0)), share));
+    const D max = InDouble(p.max), share = ExpOf(InDouble(x) - max) / p.sum;
+    const auto y = Rounded<V>(MulAdd(max, D(Const(0)), share));
     StoreLanes(row.y + i, IfThenElse(Eq(x, lowest), Block<V, 1>(Set<V>(0)), y), lanes);
   });
 }
