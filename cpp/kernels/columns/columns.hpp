@@ -129,7 +129,17 @@ BOLTZMAX_KERNEL inline Pair<Wide<V>> ReduceStripRest(const StripType& x, const S
   return rest;
 }
 
-// log(sum exp(x/T)) - offset/T for a strip of columns longer than kPaneled.
+// The same where it is needed: where no term makes up much of the sum, the difference has digits enough.
+template <class StripType, class Shift, class V = typename Shift::Vector>
+inline Pair<Wide<V>> RestWherePeaked(const StripType& x, const StripSum<Shift>& strip) {
+  const auto is_peaked = Lt(strip.sum.hi, strip.sum.top * Const(kPeakedHere));
+  const Wide<V> rest = strip.sum.hi - strip.sum.top;
+  if (!Any(is_peaked)) return {rest, strip.sum.lo};
+  const auto exact = ReduceStripRest(x, strip);
+  return {IfThenElse(is_peaked, exact.hi, rest), IfThenElse(is_peaked, exact.lo, strip.sum.lo)};
+}
+
+// log(sum exp(x/T)) - offset/T for a strip of columns longer than kPaneledForLogs.
 template <class StripType, class Shift, class V = typename Shift::Vector>
 inline Pair<Wide<V>> LogOfLong(const StripType& x, const StripSum<Shift>& strip) {
   using T = typename V::Scalar;
@@ -165,8 +175,11 @@ BOLTZMAX_KERNEL inline StripLog<Shift> ReduceStripToLog(const StripType& x,
     return finish(in_order.strip, [&](const auto& strip) { return LogOfShort(strip, in_order.rest); });
   }
   auto strip = ReduceStrip<kScaled>(x, t.vector, KeepNoColumn{});
-  if (x.n <= kPaneled<typename V::Scalar>)
-    return finish(strip, [&](const auto& s) { return LogOfShort(s, ReduceStripRest(x, s)); });
+  if (x.n <= kPaneledForLogs<typename V::Scalar>) {
+    return finish(strip, [&](const auto& s) {
+      return LogOfShort(s, x.n <= kShort ? ReduceStripRest(x, s) : RestWherePeaked(x, s));
+    });
+  }
   return finish(strip, [&](const auto& s) { return LogOfLong(x, s); });
 }
 

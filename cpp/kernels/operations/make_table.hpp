@@ -8,6 +8,7 @@
 #include "../rows/softmax.hpp"
 #include "../rows/statistics.hpp"
 #include "backward.hpp"
+#include "shortcuts.hpp"
 
 namespace boltzmax::kernels {
 namespace {
@@ -65,6 +66,26 @@ BOLTZMAX_KERNEL inline void RunOverlapping(const RowBatch& b) {
   if (b.stream) StreamFence();
 }
 
+// Maps the panels of a batch, each after the next one is reduced: the end of a reduction is a long chain of instructions,
+// during which the other panel is mapped. The exponentials of two panels of longer rows would leave the first-level
+// cache.
+template <class S, class Work>
+inline void OverlapPanels(const RowBatch& b) {
+  using T = Compute<S>;
+  constexpr size_t kMostOverlapped = 96;
+  Work work[2];
+  size_t count = 0;
+  const auto map = [&](size_t i) { work[i % 2].Map(); };
+  const bool overlaps = b.n <= kMostOverlapped;
+  ForEachPanel<S>(b, [&](const auto& panel, const auto& t) {
+    work[count % 2].Reduce(panel, t, static_cast<T*>(b.scratch) + (overlaps ? count % 2 * kKept : 0));
+    if (!overlaps) map(count);
+    if (overlaps && count > 0) map(count - 1);
+    ++count;
+  });
+  if (overlaps && count > 0) map(count - 1);
+}
+
 // The forms of each operation, under the names that they have in the headers: one row, a strip of columns, and both
 // kinds of panels.
 #define BOLTZMAX_FORMS(name, Name, kind, ...)                                        \
@@ -75,17 +96,18 @@ BOLTZMAX_KERNEL inline void RunOverlapping(const RowBatch& b) {
     static void OnStrip(const Columns& x, char* y, ptrdiff_t y_stride, const T& t) { \
       Name##Strip<kScaled>(x, y, y_stride, t);                                       \
     }                                                                                \
+    static constexpr bool kNeedsLogSum = NeedsLogSum(Op::k##Name);                   \
     BOLTZMAX_PANELS_##kind(Name)                                                     \
   };
-// A map runs each panel by itself.
-#define BOLTZMAX_PANELS_kMap(Name)                                                                            \
-  template <bool kScaled, class S>                                                                            \
-  static void Transposed(const RowBatch& b) {                                                                 \
-    ForEachPanel<S>(b, [](const auto& panel, const auto& t) { Name##Transposed<kScaled>(panel, t); });        \
-  }                                                                                                           \
-  template <bool kScaled, class S>                                                                            \
-  static void Along(const RowBatch& b) {                                                                      \
-    ForEachPanel<S>(b, [&](const auto& panel, const auto& t) { Name##Along<kScaled>(panel, t, b.scratch); }); \
+// A map overlaps neighbouring panels.
+#define BOLTZMAX_PANELS_kMap(Name)                   \
+  template <bool kScaled, class S>                   \
+  static void Transposed(const RowBatch& b) {        \
+    OverlapPanels<S, Name##Transposed<kScaled, S>>(b); \
+  }                                                  \
+  template <bool kScaled, class S>                   \
+  static void Along(const RowBatch& b) {             \
+    OverlapPanels<S, Name##Along<kScaled, S>>(b);      \
   }
 #define BOLTZMAX_PANELS_kMapWithGradient(Name) BOLTZMAX_PANELS_kMap(Name)
 // A reduction finishes the sums of several panels together.
@@ -103,8 +125,7 @@ BOLTZMAX_KERNEL inline void RunOverlapping(const RowBatch& b) {
   static void Along(const RowBatch& b) {                                                              \
     Name##Panels<kScaled, S> panels;                                                                  \
     ForEachPanel<S>(b, [&](const auto& panel, const auto& t) {                                        \
-      const KeptTerms<Compute<S>> kept(b.scratch, panel.n);                                           \
-      panels.Add(panel, t, ReduceAlongTo<PanelSum, kScaled, false>(panel, t, kept, false));           \
+      panels.Add(panel, t, ReduceStoredTo<PanelSum, kScaled, false>(panel, t, b.scratch));            \
     });                                                                                               \
     panels.Finish();                                                                                  \
   }
@@ -125,9 +146,15 @@ BOLTZMAX_KERNEL inline void RunAlong(const RowBatch& b) {
 
 template <class S, class Forms>
 inline void RunRows(const RowBatch& b) {
+  using Operation = typename Forms::template OnRow<S>;
+  if constexpr (requires { ResultOfOne<Operation>::Of(VecOf<S>{}); }) {
+    if (IsBatchOfOnes<S>(b)) return RunRowsOfOne<S, ResultOfOne<Operation>>(b);
+  }
   WithBool(b.scaled, [&](auto scaled) {
     constexpr bool kScaled = decltype(scaled)::value;
-    if (b.n == 0 || b.n > kPaneled<Compute<S>>) return RunOverlapping<kScaled, S, typename Forms::template OnRow<S>>(b);
+    using T = Compute<S>;
+    constexpr size_t kMost = Forms::kNeedsLogSum ? kPaneledForLogs<T> : kPaneled<T>;
+    if (b.n == 0 || b.n > kMost) return RunOverlapping<kScaled, S, Operation>(b);
     b.n <= VecOf<S>::kInOrder ? RunTransposed<kScaled, S, Forms>(b) : RunAlong<kScaled, S, Forms>(b);
   });
 }
@@ -139,19 +166,44 @@ inline void WithRow(const Row& row, F f) {
   WithBool(row.temperature != 1.0, [&](auto scaled) { f(scaled, Source<S>{x, row.mask}); });
 }
 
-// Runs strips of kLanes columns, one after another.
+// Calls f(strip, y, temperature) for every kLanes columns of a batch.
+template <class S, bool kCoarse, class F>
+inline void ForEachStrip(const ColumnBatch& b, F f) {
+  using V = VecOf<S>;
+  const char* t = reinterpret_cast<const char*>(b.temperature);
+  for (size_t c = 0; c < b.columns; c += V::kLanes) {
+    const size_t lanes = b.columns - c < V::kLanes ? b.columns - c : V::kLanes;
+    const Strip<S, kCoarse> x = {b.x + c * sizeof(S), b.x_stride, b.n, lanes};
+    StripTemperature<V> temperature;
+    if (b.scaled) temperature = {Offset<const double>(t, c, b.temperature_stride), b.temperature_stride, lanes};
+    f(x, b.y + c * sizeof(S), temperature);
+  }
+}
+
+// Runs strips of columns: short ones overlap, as panels do, and others run one after another.
+template <bool kScaled, class S, class Work>
+BOLTZMAX_KERNEL inline void RunShortColumns(const ColumnBatch& b) {
+  Work work[2];
+  size_t count = 0;
+  ForEachStrip<S, Work::kCoarse>(b, [&](const auto& x, char* y, const auto& t) {
+    work[count % 2].Reduce({x, {y, b.y_stride, x.n, x.lanes}}, t);
+    if (count > 0) work[(count - 1) % 2].Map();
+    ++count;
+  });
+  if (count > 0) work[(count - 1) % 2].Map();
+}
 template <class S, class Forms>
 inline void RunColumns(const ColumnBatch& b) {
-  using V = VecOf<S>;
+  using Operation = typename Forms::template OnRow<S>;
   WithBool(b.scaled, [&](auto scaled) {
-    const char* t = reinterpret_cast<const char*>(b.temperature);
-    for (size_t c = 0; c < b.columns; c += V::kLanes) {
-      const size_t lanes = b.columns - c < V::kLanes ? b.columns - c : V::kLanes;
-      const Strip<S, Forms::template OnRow<S>::kCoarse> x = {b.x + c * sizeof(S), b.x_stride, b.n, lanes};
-      StripTemperature<V> temperature;
-      if (b.scaled) temperature = {Offset<const double>(t, c, b.temperature_stride), b.temperature_stride, lanes};
-      Forms::template OnStrip<decltype(scaled)::value>(x, b.y + c * sizeof(S), b.y_stride, temperature);
+    constexpr bool kScaled = decltype(scaled)::value;
+    if constexpr (requires { typename ShortStripOf<kScaled, Operation>::Work; }) {
+      if (b.n <= VecOf<S>::kInOrder) {
+        return RunShortColumns<kScaled, S, typename ShortStripOf<kScaled, Operation>::Work>(b);
+      }
     }
+    ForEachStrip<S, Operation::kCoarse>(
+        b, [&](const auto& x, char* y, const auto& t) { Forms::template OnStrip<kScaled>(x, y, b.y_stride, t); });
   });
 }
 

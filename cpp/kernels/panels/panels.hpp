@@ -1,188 +1,165 @@
 // softmax, log_softmax and logsumexp of short rows, by panels.
 #pragma once
 
-#include "panel.hpp"
+#include "one_pass.hpp"
 
 namespace boltzmax::kernels {
 namespace {
 
 // ---- softmax ----
 
-template <bool kScaled, class S, class V = VecOf<S>>
-inline void SoftmaxTransposed(const Panel<S>& panel, const StripTemperature<V>& t) {
-  Columns<Compute<S>> columns;
-  LoadTransposed(panel, columns.at);
-  const auto x = AsStrip<S, kCoarseWillDo<S>>(columns.at, panel.n);
-  const auto strip = ReduceInOrder<kScaled>(x, t.vector, KeepInColumns<V>{columns.at});
-  const Divisor<V> divisor(strip.sum.hi, strip.sum.lo);
-  ForEachStripRow(x.n, [&]<size_t U>(size_t i, RowCount<U>) {
-    StoreLanes(columns.at + i * V::kLanes, Divide(x.template Rows<U>(i, 1), divisor), Whole<U>{});
-  });
-  StoreTransposed(columns.at, panel);
-  ForEachMarked(panel, DegenerateLanes(strip.sum),
-                [&](size_t j) { SoftmaxMapDegenerate(panel.Row(j), panel.Out(j), panel.n); });
-}
+// A map of a panel has two halves, Reduce and Map, so that those of neighbouring panels can overlap: OverlapPanels. What
+// passes from one to the other is in memory.
 
-template <bool kScaled, class S, class V = VecOf<S>>
-inline void SoftmaxAlong(const Panel<S>& panel, const StripTemperature<V>& t, void* scratch) {
-  using T = Compute<S>;
-  const KeptTerms<T> kept(scratch, panel.n);
-  const auto strip = ReduceAlong<kScaled, kCoarseWillDo<S>, false>(panel, t.vector, kept, true);
-  const LaneDivisors<V> divisors(strip.sum);
-  MapAlong(panel, [&](size_t j, auto map) {
-    const Divisor<V> divisor = divisors[j];
-    const T* e = kept.Row(j);
-    map([&]<class Lanes>(size_t i, Lanes) {
-      return Divide(LoadLanes<V>(e + i, Whole<Lanes::kVectors>{}, T(0)), divisor);
+template <bool kScaled, class S>
+struct SoftmaxTransposed {
+  using V = VecOf<S>;
+  Panel<S> panel;
+  Columns<Compute<S>> columns;
+  Divisor<V> divisor;
+  Wide<V> degenerate;
+
+  void Reduce(const Panel<S>& of, const StripTemperature<V>& t, void*) {
+    panel = of;
+    LoadTransposed(panel, columns.at);
+    const auto x = AsStrip<S, kCoarseWillDo<S>>(columns.at, panel.n);
+    const auto strip = ReduceInOrder<kScaled>(x, t.vector, KeepInColumns<V>{columns.at});
+    divisor = Divisor<V>(strip.sum.hi, strip.sum.lo);
+    degenerate = DegenerateLanes(strip.sum);
+  }
+  void Map() {
+    const auto x = AsStrip<S, kCoarseWillDo<S>>(columns.at, panel.n);
+    const Divisor<V> by = divisor;
+    ForEachStripRow(x.n, [&]<size_t U>(size_t i, RowCount<U>) {
+      StoreLanes(columns.at + i * V::kLanes, Divide(x.template Rows<U>(i, 1), by), Whole<U>{});
     });
-  });
-  ForEachMarked(panel, DegenerateLanes(strip.sum),
-                [&](size_t j) { SoftmaxMapDegenerate(panel.Row(j), panel.Out(j), panel.n); });
-}
+    StoreTransposed(columns.at, panel);
+    ForEachMarked(panel, degenerate, [&](size_t j) { SoftmaxMapDegenerate(panel.Row(j), panel.Out(j), panel.n); });
+  }
+};
+
+template <bool kScaled, class S>
+struct SoftmaxAlong {
+  using T = Compute<S>;
+  using V = Vec<T>;
+  Panel<S> panel;
+  T* terms;
+  T hi[V::kLanes], lo[V::kLanes];  // of the divisors
+  Wide<V> degenerate;
+
+  void Reduce(const Panel<S>& of, const StripTemperature<V>& t, void* scratch) {
+    panel = of;
+    terms = static_cast<T*>(scratch);
+    const auto strip =
+        ReduceAlong<kScaled, kCoarseWillDo<S>, false>(panel, t.vector, KeptTerms<T>(scratch, panel.n), true);
+    const Divisor<V> divisors(strip.sum.hi, strip.sum.lo);
+    Store(hi, divisors.hi);
+    Store(lo, divisors.lo);
+    degenerate = DegenerateLanes(strip.sum);
+  }
+  void Map() {
+    const KeptTerms<T> kept(terms, panel.n);
+    MapAlong(panel, [&](size_t j, auto map) {
+      Divisor<V> divisor;
+      divisor.hi = Set<V>(hi[j]);
+      divisor.lo = Set<V>(lo[j]);
+      const T* e = kept.Row(j);
+      map([&]<class Lanes>(size_t i, Lanes) {
+        return Divide(LoadLanes<V>(e + i, Whole<Lanes::kVectors>{}, T(0)), divisor);
+      });
+    });
+    ForEachMarked(panel, degenerate, [&](size_t j) { SoftmaxMapDegenerate(panel.Row(j), panel.Out(j), panel.n); });
+  }
+};
 
 // ---- logarithms ----
 
-template <class D>
-inline RowSum RowOf(const SumOfExp<D>& lanes, size_t j) {
-  constexpr auto kWhole = Whole<sizeof(D) / sizeof(F64)>{};
-  double numbers[6][sizeof(D) / sizeof(double)];
-  const D* fields[] = {&lanes.max, &lanes.offset, &lanes.exponent, &lanes.top, &lanes.hi, &lanes.lo};
-  for (size_t f = 0; f < 6; ++f) StoreLanes(numbers[f], *fields[f], kWhole);
-  return {numbers[0][j], numbers[1][j], numbers[2][j], numbers[3][j], numbers[4][j], numbers[5][j]};
-}
-
-// The sum of each row without its largest term; where that is tiny, it is summed again from the row.
-template <class S, class Shift, class V = typename Shift::Vector>
-inline Pair<Wide<V>> RestAlong(const Panel<S>& panel, const StripSum<Shift>& strip, const StripTemperature<V>& t) {
+template <bool kScaled, class S>
+struct LogSoftmaxTransposed {
   using T = Compute<S>;
-  using D = Wide<V>;
-  constexpr auto kWhole = Whole<sizeof(D) / sizeof(F64)>{};
-  auto rest = WithoutLargestOfShort(Pair<D>{strip.sum.hi, strip.sum.lo}, panel.n, strip.max, strip.shift);
-  const auto tiny = IfThenElse(Lt(rest.hi, strip.sum.top * Const(kTinyRest<T>)), D(Const(1)), D(Const(0)));
-  if (!Any(Eq(tiny, D(Const(1))))) return rest;
-  double hi[V::kLanes], lo[V::kLanes], temperature[V::kLanes];
-  StoreLanes(hi, rest.hi, kWhole);
-  StoreLanes(lo, rest.lo, kWhole);
-  StoreLanes(temperature, t.value, kWhole);
-  ForEachMarked(panel, tiny, [&](size_t j) {
-    const RowSum row = RowOf(strip.sum, j);
-    const Shift shift(row, MakeTemperature<V>(temperature[j]));
-    const Sum again = SumRest(panel.Row(j), panel.n, Set<V>(static_cast<T>(row.max)), shift);
-    hi[j] = again.hi;
-    lo[j] = again.lo;
-  });
-  return {LoadLanes<F64>(hi, kWhole, 0.0), LoadLanes<F64>(lo, kWhole, 0.0)};
-}
+  using V = Vec<T>;
+  Panel<S> panel;
+  Columns<T> columns;
+  LogShift<V> shift;
+  Temperature<V> temperature;
 
-// The sums, with the result of DegenerateSum in the lanes where `degenerate` is 1. (By value: an argument whose address
-// is taken would be kept in memory by all callers.)
-template <class S, class D>
-BOLTZMAX_RARE inline D MarkDegenerateRows(const Panel<S>& panel, D degenerate, D sums, D maxima) {
-  constexpr size_t kLanes = Panel<S>::kRows;
-  constexpr auto kWhole = Whole<kLanes / F64::kLanes>{};
-  double hi[kLanes], max[kLanes];
-  StoreLanes(hi, sums, kWhole);
-  StoreLanes(max, maxima, kWhole);
-  ForEachMarked(panel, degenerate, [&](size_t j) { hi[j] = DegenerateSum(panel.Row(j), panel.n, max[j]).hi; });
-  return LoadLanes<F64>(hi, kWhole, 0.0);
-}
-
-// The result of reducing the rows of a panel.
-template <class Shift>
-struct PanelSum {
-  using V = typename Shift::Vector;
-  StripRest<Shift> reduced;
-  Wide<V> degenerate;  // 1 in the lanes of rows that have NaN or no finite maximum, else 0
-
-  template <class S, class Reduce>
-  PanelSum(const Panel<S>& panel, Reduce reduce) : reduced(reduce()), degenerate(DegenerateLanes(reduced.strip.sum)) {
-    auto& sum = reduced.strip.sum;
-    if (AnyDegenerate()) sum.hi = MarkDegenerateRows(panel, degenerate, sum.hi, sum.max);
+  void Reduce(const Panel<S>& of, const StripTemperature<V>& t, void*) {
+    panel = of;
+    Columns<T> terms;
+    const auto log = ReduceTransposedTo<PanelLog, kScaled, kCoarseWillDo<S>>(panel, &columns, &terms, t);
+    shift = LogShift<V>::template Make<kScaled>(log.reduced.strip.sum.offset, log.log_sum);
+    temperature = t.vector;
+    if (log.AnyDegenerate()) MapDegenerate(log, t);
+  }
+  void Map() {
+    if (panel.n == 0) return;
+    const auto x = AsStrip<S, kCoarseWillDo<S>>(columns.at, panel.n);
+    const LogShift<V> by = shift;
+    const Temperature<V> t = temperature;
+    ForEachStripRow(x.n, [&]<size_t U>(size_t i, RowCount<U>) {
+      StoreLanes(columns.at + i * V::kLanes, SubtractLog<kScaled>(x.template Rows<U>(i, 1), by, t), Whole<U>{});
+    });
+    StoreTransposed(columns.at, panel);
   }
 
-  bool AnyDegenerate() const { return Any(Eq(degenerate, Wide<V>(Const(1)))); }
-};
-
-// The same with the logarithms of the sums.
-template <class Shift>
-struct PanelLog : PanelSum<Shift> {
-  Pair<Wide<typename Shift::Vector>> log_sum;
-
-  template <class S, class Reduce>
-  PanelLog(const Panel<S>& panel, Reduce reduce)
-      : PanelSum<Shift>(panel, reduce), log_sum(LogOfShort(this->reduced.strip, this->reduced.rest)) {}
-};
-
-// Reduces a panel to a PanelSum or PanelLog. If transposed, its rows are then in `columns`, and all but the largest
-// exponentials in `terms`.
-template <template <class> class Result, bool kScaled, bool kCoarse, class S, class V = VecOf<S>>
-inline auto ReduceTransposedTo(const Panel<S>& panel, Columns<Compute<S>>* columns, Columns<Compute<S>>* terms,
-                               const StripTemperature<V>& t) {
-  using Shift = typename Strip<Compute<S>, kCoarse>::template Shift<kScaled>;
-  LoadTransposed(panel, columns->at);
-  const auto x = AsStrip<S, kCoarse>(columns->at, panel.n);
-  return Result<Shift>(panel, [&] { return ReduceInOrderForLog<kScaled>(x, t.vector, KeepInColumns<V>{terms->at}); });
-}
-template <template <class> class Result, bool kScaled, bool kCoarse, class S, class V = VecOf<S>>
-inline auto ReduceAlongTo(const Panel<S>& panel, const StripTemperature<V>& t, const KeptTerms<Compute<S>>& kept,
-                          bool wants_terms) {
-  using Shift = typename Source<S, kCoarse>::template Shift<kScaled>;
-  return Result<Shift>(panel, [&] {
-    return StripRest<Shift>([&] { return ReduceAlong<kScaled, kCoarse, true>(panel, t.vector, kept, wants_terms); },
-                            [&](const auto& strip) { return RestAlong(panel, strip, t); });
-  });
-}
-
-template <bool kScaled, class S, class V = VecOf<S>>
-inline void LogSoftmaxTransposed(const Panel<S>& panel, const StripTemperature<V>& t) {
-  using T = Compute<S>;
-  Columns<T> columns, terms;
-  const auto log = ReduceTransposedTo<PanelLog, kScaled, kCoarseWillDo<S>>(panel, &columns, &terms, t);
-  const auto shift = LogShift<V>::template Make<kScaled>(log.reduced.strip.sum.offset, log.log_sum);
-  const auto x = AsStrip<S, kCoarseWillDo<S>>(columns.at, panel.n);
-  const bool any_degenerate = log.AnyDegenerate();
-  if (any_degenerate) {
+ private:
+  // Maps a panel that has degenerate rows, and leaves nothing to do.
+  template <class Log>
+  void MapDegenerate(const Log& log, const StripTemperature<V>& t) {
+    const auto x = AsStrip<S, kCoarseWillDo<S>>(columns.at, panel.n);
     const StripOut<T> y = {reinterpret_cast<char*>(columns.at), x.stride, x.n, x.lanes};
     LogSoftmaxDegenerateStrip<kScaled>(x, y, shift, t, log.reduced.strip.sum);
-  } else {
-    ForEachStripRow(x.n, [&]<size_t U>(size_t i, RowCount<U>) {
-      const auto y = SubtractLog<kScaled>(x.template Rows<U>(i, 1), shift, t.vector);
-      StoreLanes(columns.at + i * V::kLanes, y, Whole<U>{});
-    });
-  }
-  StoreTransposed(columns.at, panel);
-  if (any_degenerate && panel.mask != nullptr) {
-    ForEachMarked(panel, log.degenerate, [&](size_t j) {
-      const uint8_t* counts = RowAt(panel.mask, panel.mask_stride, j);
-      for (size_t i = 0; i < panel.n; ++i) {
-        if (counts[i] == 0) StoreScalar(panel.Out(j) + i, -__builtin_inf());
-      }
-    });
-  }
-}
-
-template <bool kScaled, class S, class V = VecOf<S>>
-inline void LogSoftmaxAlong(const Panel<S>& panel, const StripTemperature<V>& t, void* scratch) {
-  using T = Compute<S>;
-  const auto log = ReduceAlongTo<PanelLog, kScaled, kCoarseWillDo<S>>(panel, t, KeptTerms<T>(scratch, panel.n), false);
-  const auto shifts = LogShift<V>::template Make<kScaled>(log.reduced.strip.sum.offset, log.log_sum);
-  T offset[V::kLanes], minus_high[V::kLanes], low[V::kLanes];
-  Store(offset, shifts.offset);
-  Store(minus_high, shifts.minus_high);
-  Store(low, shifts.low);
-  const LaneTemperatures<V> temperatures(t.vector);
-  double degenerate[V::kLanes];
-  StoreLanes(degenerate, log.degenerate, Whole<sizeof(Wide<V>) / sizeof(F64)>{});
-  MapAlong(panel, [&](size_t j, auto map) {
-    const auto x = panel.Row(j);
-    if (degenerate[j] != 0) {
-      return LogSoftmaxMapDegenerate(x, panel.Out(j), panel.n, IsAllNan(RowOf(log.reduced.strip.sum, j)));
+    StoreTransposed(columns.at, panel);
+    if (panel.mask != nullptr) {
+      ForEachMarked(panel, log.degenerate, [&](size_t j) {
+        const uint8_t* counts = RowAt(panel.mask, panel.mask_stride, j);
+        for (size_t i = 0; i < panel.n; ++i) {
+          if (counts[i] == 0) StoreScalar(panel.Out(j) + i, -__builtin_inf());
+        }
+      });
     }
-    const LogShift<V> shift = {Set<V>(offset[j]), Set<V>(minus_high[j]), Set<V>(low[j])};
-    const Temperature<V> temperature = temperatures[j];
-    map([&](size_t i, auto lanes) { return SubtractLog<kScaled>(x(i, lanes), shift, temperature); });
-  });
-}
+    panel.n = 0;
+  }
+};
+
+template <bool kScaled, class S>
+struct LogSoftmaxAlong {
+  using T = Compute<S>;
+  using V = Vec<T>;
+  Panel<S> panel;
+  T offset[V::kLanes], minus_high[V::kLanes], low[V::kLanes];
+  T temperature[V::kLanes], inverse_hi[V::kLanes], inverse_lo[V::kLanes];
+  bool any_degenerate, is_degenerate[V::kLanes], is_all_nan[V::kLanes];
+
+  void Reduce(const Panel<S>& of, const StripTemperature<V>& t, void* scratch) {
+    panel = of;
+    const auto log = ReduceStoredTo<PanelLog, kScaled, kCoarseWillDo<S>>(panel, t, scratch);
+    const auto shifts = LogShift<V>::template Make<kScaled>(log.reduced.strip.sum.offset, log.log_sum);
+    Store(offset, shifts.offset);
+    Store(minus_high, shifts.minus_high);
+    Store(low, shifts.low);
+    Store(temperature, t.vector.value);
+    Store(inverse_hi, t.vector.inverse_hi);
+    Store(inverse_lo, t.vector.inverse_lo);
+    any_degenerate = log.AnyDegenerate();
+    for (size_t j = 0; any_degenerate && j < panel.rows; ++j) {
+      const RowSum sum = RowOf(log.reduced.strip.sum, j);
+      is_degenerate[j] = IsDegenerate(sum);
+      is_all_nan[j] = IsAllNan(sum);
+    }
+  }
+  void Map() {
+    MapAlong(panel, [&](size_t j, auto map) {
+      const auto x = panel.Row(j);
+      if (any_degenerate && is_degenerate[j]) {
+        return LogSoftmaxMapDegenerate(x, panel.Out(j), panel.n, is_all_nan[j]);
+      }
+      const LogShift<V> shift = {Set<V>(offset[j]), Set<V>(minus_high[j]), Set<V>(low[j])};
+      const Temperature<V> t = {Set<V>(temperature[j]), Set<V>(inverse_hi[j]), Set<V>(inverse_lo[j])};
+      map([&](size_t i, auto lanes) { return SubtractLog<kScaled>(x(i, lanes), shift, t); });
+    });
+  }
+};
 
 // logsumexp of each lane, given log(sum).
 template <bool kScaled, class Shift, class V = typename Shift::Vector>
