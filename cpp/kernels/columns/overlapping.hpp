@@ -33,8 +33,7 @@ struct SoftmaxShortStrip {
 
   void Reduce(const ShortStrip<S, kCoarse>& of, const StripTemperature<V>& t) {
     strip = of;
-    const auto reduced =
-        ReduceInOrder<kScaled>(CopyStrip(strip.x, columns.at), t.vector, KeepInColumns<V>{columns.at});
+    const auto reduced = ReduceInOrder<kScaled>(CopyStrip(strip.x, columns.at), t.vector, KeepInColumns<V>{columns.at});
     divisor = Divisor<V>(reduced.sum.hi, reduced.sum.lo);
   }
   void Map() const {
@@ -56,8 +55,7 @@ struct LogSoftmaxShortStrip {
     strip = of;
     temperature = t.vector;
     Columns<Compute<S>> terms;
-    auto reduced =
-        ReduceInOrderForLog<kScaled>(CopyStrip(strip.x, columns.at), t.vector, KeepInColumns<V>{terms.at});
+    auto reduced = ReduceInOrderForLog<kScaled>(CopyStrip(strip.x, columns.at), t.vector, KeepInColumns<V>{terms.at});
     auto& sums = reduced.strip;
     const bool any_degenerate = Any(Eq(DegenerateLanes(sums.sum), Wide<V>(Const(1))));
     if (any_degenerate) MarkDegenerate(strip.x, &sums);

@@ -223,9 +223,8 @@ inline void CrossEntropyAlong(const LossBatch& b, size_t first, const Panel<S>& 
   const KeptTerms<T> kept(b.scratch, panel.n);
   const auto log = ReduceAlongTo<PanelLog, kScaled, false>(panel, t, kept, b.y != nullptr);
   CrossEntropyOfRows<kScaled>(b, first, panel, log, t, [&](size_t j) {
-    return [e = kept.Row(j)]<class Lanes>(size_t i, Lanes) {
-      return LoadLanes<V>(e + i, Whole<Lanes::kVectors>{}, T(0));
-    };
+    return
+        [e = kept.Row(j)]<class Lanes>(size_t i, Lanes) { return LoadLanes<V>(e + i, Whole<Lanes::kVectors>{}, T(0)); };
   });
 }
 
@@ -249,10 +248,8 @@ inline void CrossEntropyInOnePass(const LossBatch& b, size_t first, const Panel<
     }
   }
   run(KeepNoTerm{}, [&](const auto& shift, size_t j) {
-        return [x = panel.Row(j), own = LaneShifts(shift)[j]](size_t i, auto lanes) {
-          return ScaledExp(x(i, lanes), own);
-        };
-      });
+    return [x = panel.Row(j), own = LaneShifts(shift)[j]](size_t i, auto lanes) { return ScaledExp(x(i, lanes), own); };
+  });
 }
 
 // ---- the largest element, and the target's rank ----

@@ -100,13 +100,13 @@ inline void OverlapPanels(const RowBatch& b) {
     BOLTZMAX_PANELS_##kind(Name)                                                     \
   };
 // A map overlaps neighbouring panels.
-#define BOLTZMAX_PANELS_kMap(Name)                   \
-  template <bool kScaled, class S>                   \
-  static void Transposed(const RowBatch& b) {        \
+#define BOLTZMAX_PANELS_kMap(Name)                     \
+  template <bool kScaled, class S>                     \
+  static void Transposed(const RowBatch& b) {          \
     OverlapPanels<S, Name##Transposed<kScaled, S>>(b); \
-  }                                                  \
-  template <bool kScaled, class S>                   \
-  static void Along(const RowBatch& b) {             \
+  }                                                    \
+  template <bool kScaled, class S>                     \
+  static void Along(const RowBatch& b) {               \
     OverlapPanels<S, Name##Along<kScaled, S>>(b);      \
   }
 #define BOLTZMAX_PANELS_kMapWithGradient(Name) BOLTZMAX_PANELS_kMap(Name)

@@ -143,7 +143,8 @@ inline auto ReduceInOnePassTo(const Panel<S>& panel, const StripTemperature<V>& 
   return Result<Shift>(panel, [&] {
     return StripRest<Shift>([&] { return ReduceInOnePass<kScaled, kCoarse>(panel, t.vector, singly, counts, keep); },
                             [&](const auto& strip) {
-                              return singly ? RestAlong(panel, strip, t) : RestInOnePass<kScaled>(panel, strip, t, counts);
+                              return singly ? RestAlong(panel, strip, t)
+                                            : RestInOnePass<kScaled>(panel, strip, t, counts);
                             });
   });
 }
