@@ -19,30 +19,50 @@ bool Crowds(ptrdiff_t stride, size_t n) {
   return sets <= 4 && n > sets * sets * kLinesOfSet;  // the fewer lines, the less a copy saves
 }
 
-// Runs columns that would crowd the cache through a buffer, whose rows are an odd number of lines apart. The wider the
-// group of columns, the fewer visits to each row.
+// Runs columns that would crowd the cache through a buffer, in which their lines follow each other. The wider the group
+// of columns, the fewer visits to each row.
 void RunStagedColumns(const RowPlan& plan, const ColumnBatch& batch) {
   thread_local Scratch strips;
   constexpr size_t kStageBytes = 1 << 20;
   const size_t item = plan.YSize(), per_line = kLine / item;
-  const size_t lines = std::clamp<size_t>(kStageBytes / (plan.n * kLine), 1, (batch.columns + per_line - 1) / per_line);
-  const size_t stride = (lines | 1) * kLine;
-  char* stage = strips.Get(plan.n * stride);
-  for (size_t first = 0; first < batch.columns; first += lines * per_line) {
-    const size_t columns = std::min(lines * per_line, batch.columns - first), bytes = columns * item;
+  const size_t strip_bytes = (plan.n | 1) * kLine;  // odd, so that neighbouring strips do not crowd
+  const size_t group = std::clamp<size_t>(kStageBytes / strip_bytes, 1, (batch.columns + per_line - 1) / per_line);
+  char* stage = strips.Get(group * strip_bytes);
+  // Calls copy(line of the stage, row, first byte of its columns, number of bytes) for every strip of a group, row by
+  // row. Later rows of the array are prefetched: the processor does not predict them.
+  const auto for_each_line = [&](const char* array, ptrdiff_t stride, size_t bytes, const auto& copy) {
+    constexpr size_t kAhead = 8;
     for (size_t i = 0; i < plan.n; ++i) {
-      memcpy(stage + i * stride, batch.x + static_cast<ptrdiff_t>(i) * batch.x_stride + first * item, bytes);
+      const char* ahead = array + static_cast<ptrdiff_t>(std::min(i + kAhead, plan.n - 1)) * stride;
+      for (size_t s = 0; s * kLine < bytes; ++s) {
+        __builtin_prefetch(ahead + s * kLine, 0, 2);
+        copy(stage + s * strip_bytes + i * kLine, i, s * kLine, std::min(kLine, bytes - s * kLine));
+      }
     }
-    ColumnBatch group = batch;
-    group.x = group.y = stage;
-    group.x_stride = group.y_stride = static_cast<ptrdiff_t>(stride);
-    group.columns = columns;
-    group.temperature = reinterpret_cast<const double*>(reinterpret_cast<const char*>(batch.temperature) +
-                                                        static_cast<ptrdiff_t>(first) * batch.temperature_stride);
-    plan.Kernels().columns(group);
-    for (size_t i = 0; i < plan.n; ++i) {
-      memcpy(batch.y + static_cast<ptrdiff_t>(i) * batch.y_stride + first * item, stage + i * stride, bytes);
+  };
+  for (size_t first = 0; first < batch.columns; first += group * per_line) {
+    const size_t columns = std::min(group * per_line, batch.columns - first), bytes = columns * item;
+    const char* x = batch.x + first * item;
+    char* y = batch.y + first * item;
+    for_each_line(x, batch.x_stride, bytes, [&](char* line, size_t i, size_t at, size_t size) {
+      const char* from = x + static_cast<ptrdiff_t>(i) * batch.x_stride + at;
+      size == kLine ? memcpy(line, from, kLine) : memcpy(line, from, size);
+    });
+    for (size_t c = 0; c < columns; c += per_line) {
+      ColumnBatch strip = batch;
+      strip.x = stage + c / per_line * strip_bytes;
+      strip.x_stride = kLine;
+      strip.columns = std::min(per_line, columns - c);
+      strip.temperature = reinterpret_cast<const double*>(reinterpret_cast<const char*>(batch.temperature) +
+                                                          static_cast<ptrdiff_t>(first + c) * batch.temperature_stride);
+      strip.y = stage + c / per_line * strip_bytes;
+      strip.y_stride = kLine;
+      plan.Kernels().columns(strip);
     }
+    for_each_line(y, batch.y_stride, bytes, [&](const char* line, size_t i, size_t at, size_t size) {
+      char* to = y + static_cast<ptrdiff_t>(i) * batch.y_stride + at;
+      size == kLine ? memcpy(to, line, kLine) : memcpy(to, line, size);
+    });
   }
 }
 

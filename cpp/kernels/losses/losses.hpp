@@ -236,7 +236,7 @@ inline void CrossEntropyInOnePass(const LossBatch& b, size_t first, const Panel<
   using T = Compute<S>;
   const auto counts = [&](size_t j) { return b.target[first + j] >= 0; };
   const auto run = [&](auto keep, auto terms) {
-    const auto log = ReduceInOnePassTo<PanelLog, kScaled, false>(panel, t, false, counts, keep);
+    const auto log = ReduceInOnePassTo<PanelLog, kScaled, false>(panel, t, counts, keep);
     CrossEntropyOfRows<kScaled>(b, first, panel, log, t, [&](size_t j) { return terms(log.reduced.strip.shift, j); });
   };
   if constexpr (sizeof(S) == sizeof(T)) {
@@ -346,7 +346,7 @@ inline void StatsAlong(const RowStatsBatch& b, size_t first, const Panel<S>& pan
 template <bool kScaled, class S, class V = VecOf<S>>
 inline void StatsInOnePass(const RowStatsBatch& b, size_t first, const Panel<S>& panel, const StripTemperature<V>& t) {
   const auto all = [](size_t) { return true; };
-  const auto log = ReduceInOnePassTo<PanelLog, kScaled, false>(panel, t, false, all, KeepNoTerm{});
+  const auto log = ReduceInOnePassTo<PanelLog, kScaled, false>(panel, t, all, KeepNoTerm{});
   StoreStatsOfRows<kScaled>(b, first, panel, log, t);
 }
 

@@ -23,14 +23,13 @@ struct PanelReader {
   using V = Vec<T>;
   static constexpr size_t kRows = V::kLanes;
   const Panel<S>& panel;
-  bool singly;         // terms are added one by one instead of by trees
   bool wanted[kRows];  // the rows that are read
   V maxima[kRows];
   decltype(PartialSum(WideSum<V>{})) partial[kRows];
 
   // Reads the rows for which counts(j) is true. The sum and the maximum of the others are 0.
   template <class Counts>
-  PanelReader(const Panel<S>& of, bool adds_singly, Counts counts) : panel(of), singly(adds_singly) {
+  PanelReader(const Panel<S>& of, Counts counts) : panel(of) {
     for (size_t j = 0; j < kRows; ++j) {
       wanted[j] = j < panel.rows && counts(j);
       maxima[j] = Set<V>(0);
@@ -57,6 +56,7 @@ struct PanelReader {
   template <class Narrowed, class Shift, class Keep>
   void Read(const Shift& shift, Keep keep) {
     const LaneShifts<Shift> shifts(shift);
+    const bool singly = panel.n <= kShort;
     for (size_t j = 0; j < kRows; ++j) {
       if (!wanted[j]) continue;
       if (panel.far) PrefetchHead(panel, j);
@@ -81,11 +81,11 @@ struct PanelReader {
 // Reduces the rows of a panel for which counts(j) is true. As in ReduceRow, the maximum of a row's first elements serves
 // as a guess; the rows where it was poor are read again.
 template <bool kScaled, bool kCoarse, class S, class Counts, class Keep, class V = VecOf<S>>
-inline auto ReduceInOnePass(const Panel<S>& panel, const Temperature<V>& t, bool singly, Counts counts, Keep keep) {
+inline auto ReduceInOnePass(const Panel<S>& panel, const Temperature<V>& t, Counts counts, Keep keep) {
   using Shift = typename Source<S, kCoarse>::template Shift<kScaled>;
   using C = ExpConstants<Compute<S>>;
   constexpr size_t kHead = 4 * V::kLanes;
-  PanelReader<S> reader(panel, singly, counts);
+  PanelReader<S> reader(panel, counts);
   if constexpr (kScaled) {
     const V max = reader.Maximum(panel.n);
     const Shift shift(max, t);
@@ -133,18 +133,16 @@ inline Pair<Wide<V>> RestInOnePass(const Panel<S>& panel, const StripSum<Shift>&
   return {LoadLanes<F64>(hi, kWhole, 0.0), LoadLanes<F64>(lo, kWhole, 0.0)};
 }
 
-// Reduces a panel to a PanelSum or PanelLog. Terms are added by trees; or `singly`, as those of rows of at most kShort
-// elements are.
+// Reduces a panel to a PanelSum or PanelLog. As everywhere, terms of rows of at most kShort elements are added singly.
 template <template <class> class Result, bool kScaled, bool kCoarse, class S, class Counts, class Keep,
           class V = VecOf<S>>
-inline auto ReduceInOnePassTo(const Panel<S>& panel, const StripTemperature<V>& t, bool singly, Counts counts,
-                              Keep keep) {
+inline auto ReduceInOnePassTo(const Panel<S>& panel, const StripTemperature<V>& t, Counts counts, Keep keep) {
   using Shift = typename Source<S, kCoarse>::template Shift<kScaled>;
   return Result<Shift>(panel, [&] {
-    return StripRest<Shift>([&] { return ReduceInOnePass<kScaled, kCoarse>(panel, t.vector, singly, counts, keep); },
+    return StripRest<Shift>([&] { return ReduceInOnePass<kScaled, kCoarse>(panel, t.vector, counts, keep); },
                             [&](const auto& strip) {
-                              return singly ? RestAlong(panel, strip, t)
-                                            : RestInOnePass<kScaled>(panel, strip, t, counts);
+                              return panel.n <= kShort ? RestAlong(panel, strip, t)
+                                                       : RestInOnePass<kScaled>(panel, strip, t, counts);
                             });
   });
 }
@@ -163,7 +161,7 @@ inline auto ReduceStoredTo(const Panel<S>& panel, const StripTemperature<V>& t, 
     return ReduceAlongTo<Result, kScaled, kCoarse>(panel, t, KeptTerms<T>(scratch, panel.n), false);
   }
   const auto all = [](size_t) { return true; };
-  return ReduceInOnePassTo<Result, kScaled, kCoarse>(panel, t, panel.n <= kShort, all, KeepNoTerm{});
+  return ReduceInOnePassTo<Result, kScaled, kCoarse>(panel, t, all, KeepNoTerm{});
 }
 
 }  // namespace
