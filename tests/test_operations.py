@@ -55,10 +55,9 @@ NAMES_LOG_SOFTMAX = {
     "cpp/kernels/operations.hpp",
     "cpp/kernels/rows/softmax.hpp",
     "cpp/kernels/columns/columns.hpp",
-    "cpp/kernels/columns/overlapping.hpp",
     "cpp/kernels/panels/panels.hpp",
     "cpp/kernels/operations/backward.hpp",
-    "cpp/kernels/operations/shortcuts.hpp",
+    "cpp/kernels/operations/rows_of_one.hpp",
     "cpp/kernels/variants/weights.hpp",
     "cpp/core/trees/marginals.cpp",
     "cpp/core/trees/path_scorer.hpp",
@@ -99,10 +98,14 @@ template <bool kScaled, class Columns, class T>
 inline void ToyStrip(const Columns& x, char* y, ptrdiff_t y_stride, const T& t) {
   LogSoftmaxStrip<kScaled>(x, y, y_stride, t);
 }
-template <bool kScaled, class S>
-struct ToyTransposed : LogSoftmaxTransposed<kScaled, S> {};
-template <bool kScaled, class S>
-struct ToyAlong : LogSoftmaxAlong<kScaled, S> {};
+template <bool kScaled, class Rows, class T>
+inline void ToyTransposed(const Rows& panel, const T& t) {
+  LogSoftmaxTransposed<kScaled>(panel, t);
+}
+template <bool kScaled, class Rows, class T>
+inline void ToyAlong(const Rows& panel, const T& t, void* scratch) {
+  LogSoftmaxAlong<kScaled>(panel, t, scratch);
+}
 template <class V>
 struct ToyGradient : LogSoftmaxGradient<V> {};
 

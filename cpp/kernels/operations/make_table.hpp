@@ -8,7 +8,7 @@
 #include "../rows/softmax.hpp"
 #include "../rows/statistics.hpp"
 #include "backward.hpp"
-#include "shortcuts.hpp"
+#include "rows_of_one.hpp"
 
 namespace boltzmax::kernels {
 namespace {
@@ -66,26 +66,6 @@ BOLTZMAX_KERNEL inline void RunOverlapping(const RowBatch& b) {
   if (b.stream) StreamFence();
 }
 
-// Maps the panels of a batch, each after the next one is reduced: the end of a reduction is a long chain of instructions,
-// during which the other panel is mapped. The exponentials of two panels of longer rows would leave the first-level
-// cache.
-template <class S, class Work>
-inline void OverlapPanels(const RowBatch& b) {
-  using T = Compute<S>;
-  constexpr size_t kMostOverlapped = 96;
-  Work work[2];
-  size_t count = 0;
-  const auto map = [&](size_t i) { work[i % 2].Map(); };
-  const bool overlaps = b.n <= kMostOverlapped;
-  ForEachPanel<S>(b, [&](const auto& panel, const auto& t) {
-    work[count % 2].Reduce(panel, t, static_cast<T*>(b.scratch) + (overlaps ? count % 2 * kKept : 0));
-    if (!overlaps) map(count);
-    if (overlaps && count > 0) map(count - 1);
-    ++count;
-  });
-  if (overlaps && count > 0) map(count - 1);
-}
-
 // The forms of each operation, under the names that they have in the headers: one row, a strip of columns, and both
 // kinds of panels.
 #define BOLTZMAX_FORMS(name, Name, kind, ...)                                        \
@@ -99,15 +79,15 @@ inline void OverlapPanels(const RowBatch& b) {
     static constexpr bool kNeedsLogSum = NeedsLogSum(Op::k##Name);                   \
     BOLTZMAX_PANELS_##kind(Name)                                                     \
   };
-// A map overlaps neighbouring panels.
-#define BOLTZMAX_PANELS_kMap(Name)                     \
-  template <bool kScaled, class S>                     \
-  static void Transposed(const RowBatch& b) {          \
-    OverlapPanels<S, Name##Transposed<kScaled, S>>(b); \
-  }                                                    \
-  template <bool kScaled, class S>                     \
-  static void Along(const RowBatch& b) {               \
-    OverlapPanels<S, Name##Along<kScaled, S>>(b);      \
+// A map runs each panel by itself.
+#define BOLTZMAX_PANELS_kMap(Name)                                                                            \
+  template <bool kScaled, class S>                                                                            \
+  static void Transposed(const RowBatch& b) {                                                                 \
+    ForEachPanel<S>(b, [](const auto& panel, const auto& t) { Name##Transposed<kScaled>(panel, t); });        \
+  }                                                                                                           \
+  template <bool kScaled, class S>                                                                            \
+  static void Along(const RowBatch& b) {                                                                      \
+    ForEachPanel<S>(b, [&](const auto& panel, const auto& t) { Name##Along<kScaled>(panel, t, b.scratch); }); \
   }
 #define BOLTZMAX_PANELS_kMapWithGradient(Name) BOLTZMAX_PANELS_kMap(Name)
 // A reduction finishes the sums of several panels together.
@@ -166,44 +146,19 @@ inline void WithRow(const Row& row, F f) {
   WithBool(row.temperature != 1.0, [&](auto scaled) { f(scaled, Source<S>{x, row.mask}); });
 }
 
-// Calls f(strip, y, temperature) for every kLanes columns of a batch.
-template <class S, bool kCoarse, class F>
-inline void ForEachStrip(const ColumnBatch& b, F f) {
-  using V = VecOf<S>;
-  const char* t = reinterpret_cast<const char*>(b.temperature);
-  for (size_t c = 0; c < b.columns; c += V::kLanes) {
-    const size_t lanes = b.columns - c < V::kLanes ? b.columns - c : V::kLanes;
-    const Strip<S, kCoarse> x = {b.x + c * sizeof(S), b.x_stride, b.n, lanes};
-    StripTemperature<V> temperature;
-    if (b.scaled) temperature = {Offset<const double>(t, c, b.temperature_stride), b.temperature_stride, lanes};
-    f(x, b.y + c * sizeof(S), temperature);
-  }
-}
-
-// Runs strips of columns: short ones overlap, as panels do, and others run one after another.
-template <bool kScaled, class S, class Work>
-BOLTZMAX_KERNEL inline void RunShortColumns(const ColumnBatch& b) {
-  Work work[2];
-  size_t count = 0;
-  ForEachStrip<S, Work::kCoarse>(b, [&](const auto& x, char* y, const auto& t) {
-    work[count % 2].Reduce({x, {y, b.y_stride, x.n, x.lanes}}, t);
-    if (count > 0) work[(count - 1) % 2].Map();
-    ++count;
-  });
-  if (count > 0) work[(count - 1) % 2].Map();
-}
+// Runs strips of kLanes columns, one after another.
 template <class S, class Forms>
 inline void RunColumns(const ColumnBatch& b) {
-  using Operation = typename Forms::template OnRow<S>;
+  using V = VecOf<S>;
   WithBool(b.scaled, [&](auto scaled) {
-    constexpr bool kScaled = decltype(scaled)::value;
-    if constexpr (requires { typename ShortStripOf<kScaled, Operation>::Work; }) {
-      if (b.n <= VecOf<S>::kInOrder) {
-        return RunShortColumns<kScaled, S, typename ShortStripOf<kScaled, Operation>::Work>(b);
-      }
+    const char* t = reinterpret_cast<const char*>(b.temperature);
+    for (size_t c = 0; c < b.columns; c += V::kLanes) {
+      const size_t lanes = b.columns - c < V::kLanes ? b.columns - c : V::kLanes;
+      const Strip<S, Forms::template OnRow<S>::kCoarse> x = {b.x + c * sizeof(S), b.x_stride, b.n, lanes};
+      StripTemperature<V> temperature;
+      if (b.scaled) temperature = {Offset<const double>(t, c, b.temperature_stride), b.temperature_stride, lanes};
+      Forms::template OnStrip<decltype(scaled)::value>(x, b.y + c * sizeof(S), b.y_stride, temperature);
     }
-    ForEachStrip<S, Operation::kCoarse>(
-        b, [&](const auto& x, char* y, const auto& t) { Forms::template OnStrip<kScaled>(x, y, b.y_stride, t); });
   });
 }
 

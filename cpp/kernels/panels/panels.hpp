@@ -8,158 +8,90 @@ namespace {
 
 // ---- softmax ----
 
-// A map of a panel has two halves, Reduce and Map, so that those of neighbouring panels can overlap: OverlapPanels. What
-// passes from one to the other is in memory.
-
-template <bool kScaled, class S>
-struct SoftmaxTransposed {
-  using V = VecOf<S>;
-  Panel<S> panel;
+template <bool kScaled, class S, class V = VecOf<S>>
+inline void SoftmaxTransposed(const Panel<S>& panel, const StripTemperature<V>& t) {
   Columns<Compute<S>> columns;
-  Divisor<V> divisor;
-  Wide<V> degenerate;
+  LoadTransposed(panel, columns.at);
+  const auto x = AsStrip<S, kCoarseWillDo<S>>(columns.at, panel.n);
+  const auto strip = ReduceInOrder<kScaled>(x, t.vector, KeepInColumns<V>{columns.at});
+  const Divisor<V> divisor(strip.sum.hi, strip.sum.lo);
+  ForEachStripRow(x.n, [&]<size_t U>(size_t i, RowCount<U>) {
+    StoreLanes(columns.at + i * V::kLanes, Divide(x.template Rows<U>(i, 1), divisor), Whole<U>{});
+  });
+  StoreTransposed(columns.at, panel);
+  ForEachMarked(panel, DegenerateLanes(strip.sum),
+                [&](size_t j) { SoftmaxMapDegenerate(panel.Row(j), panel.Out(j), panel.n); });
+}
 
-  void Reduce(const Panel<S>& of, const StripTemperature<V>& t, void*) {
-    panel = of;
-    LoadTransposed(panel, columns.at);
-    const auto x = AsStrip<S, kCoarseWillDo<S>>(columns.at, panel.n);
-    const auto strip = ReduceInOrder<kScaled>(x, t.vector, KeepInColumns<V>{columns.at});
-    divisor = Divisor<V>(strip.sum.hi, strip.sum.lo);
-    degenerate = DegenerateLanes(strip.sum);
-  }
-  void Map() {
-    const auto x = AsStrip<S, kCoarseWillDo<S>>(columns.at, panel.n);
-    const Divisor<V> by = divisor;
-    ForEachStripRow(x.n, [&]<size_t U>(size_t i, RowCount<U>) {
-      StoreLanes(columns.at + i * V::kLanes, Divide(x.template Rows<U>(i, 1), by), Whole<U>{});
-    });
-    StoreTransposed(columns.at, panel);
-    ForEachMarked(panel, degenerate, [&](size_t j) { SoftmaxMapDegenerate(panel.Row(j), panel.Out(j), panel.n); });
-  }
-};
-
-template <bool kScaled, class S>
-struct SoftmaxAlong {
+template <bool kScaled, class S, class V = VecOf<S>>
+inline void SoftmaxAlong(const Panel<S>& panel, const StripTemperature<V>& t, void* scratch) {
   using T = Compute<S>;
-  using V = Vec<T>;
-  Panel<S> panel;
-  T* terms;
-  T hi[V::kLanes], lo[V::kLanes];  // of the divisors
-  Wide<V> degenerate;
-
-  void Reduce(const Panel<S>& of, const StripTemperature<V>& t, void* scratch) {
-    panel = of;
-    terms = static_cast<T*>(scratch);
-    const auto strip =
-        ReduceAlong<kScaled, kCoarseWillDo<S>, false>(panel, t.vector, KeptTerms<T>(scratch, panel.n), true);
-    const Divisor<V> divisors(strip.sum.hi, strip.sum.lo);
-    Store(hi, divisors.hi);
-    Store(lo, divisors.lo);
-    degenerate = DegenerateLanes(strip.sum);
-  }
-  void Map() {
-    const KeptTerms<T> kept(terms, panel.n);
-    MapAlong(panel, [&](size_t j, auto map) {
-      Divisor<V> divisor;
-      divisor.hi = Set<V>(hi[j]);
-      divisor.lo = Set<V>(lo[j]);
-      const T* e = kept.Row(j);
-      map([&]<class Lanes>(size_t i, Lanes) {
-        return Divide(LoadLanes<V>(e + i, Whole<Lanes::kVectors>{}, T(0)), divisor);
-      });
+  const KeptTerms<T> kept(scratch, panel.n);
+  const auto strip = ReduceAlong<kScaled, kCoarseWillDo<S>, false>(panel, t.vector, kept, true);
+  const LaneDivisors<V> divisors(strip.sum);
+  MapAlong(panel, [&](size_t j, auto map) {
+    const Divisor<V> divisor = divisors[j];
+    const T* e = kept.Row(j);
+    map([&]<class Lanes>(size_t i, Lanes) {
+      return Divide(LoadLanes<V>(e + i, Whole<Lanes::kVectors>{}, T(0)), divisor);
     });
-    ForEachMarked(panel, degenerate, [&](size_t j) { SoftmaxMapDegenerate(panel.Row(j), panel.Out(j), panel.n); });
-  }
-};
+  });
+  ForEachMarked(panel, DegenerateLanes(strip.sum),
+                [&](size_t j) { SoftmaxMapDegenerate(panel.Row(j), panel.Out(j), panel.n); });
+}
 
 // ---- logarithms ----
 
-template <bool kScaled, class S>
-struct LogSoftmaxTransposed {
+template <bool kScaled, class S, class V = VecOf<S>>
+inline void LogSoftmaxTransposed(const Panel<S>& panel, const StripTemperature<V>& t) {
   using T = Compute<S>;
-  using V = Vec<T>;
-  Panel<S> panel;
-  Columns<T> columns;
-  LogShift<V> shift;
-  Temperature<V> temperature;
-
-  void Reduce(const Panel<S>& of, const StripTemperature<V>& t, void*) {
-    panel = of;
-    Columns<T> terms;
-    const auto log = ReduceTransposedTo<PanelLog, kScaled, kCoarseWillDo<S>>(panel, &columns, &terms, t);
-    shift = LogShift<V>::template Make<kScaled>(log.reduced.strip.sum.offset, log.log_sum);
-    temperature = t.vector;
-    if (log.AnyDegenerate()) MapDegenerate(log, t);
-  }
-  void Map() {
-    if (panel.n == 0) return;
-    const auto x = AsStrip<S, kCoarseWillDo<S>>(columns.at, panel.n);
-    const LogShift<V> by = shift;
-    const Temperature<V> t = temperature;
-    ForEachStripRow(x.n, [&]<size_t U>(size_t i, RowCount<U>) {
-      StoreLanes(columns.at + i * V::kLanes, SubtractLog<kScaled>(x.template Rows<U>(i, 1), by, t), Whole<U>{});
-    });
-    StoreTransposed(columns.at, panel);
-  }
-
- private:
-  // Maps a panel that has degenerate rows, and leaves nothing to do.
-  template <class Log>
-  void MapDegenerate(const Log& log, const StripTemperature<V>& t) {
-    const auto x = AsStrip<S, kCoarseWillDo<S>>(columns.at, panel.n);
+  Columns<T> columns, terms;
+  const auto log = ReduceTransposedTo<PanelLog, kScaled, kCoarseWillDo<S>>(panel, &columns, &terms, t);
+  const auto shift = LogShift<V>::template Make<kScaled>(log.reduced.strip.sum.offset, log.log_sum);
+  const auto x = AsStrip<S, kCoarseWillDo<S>>(columns.at, panel.n);
+  const bool any_degenerate = log.AnyDegenerate();
+  if (any_degenerate) {
     const StripOut<T> y = {reinterpret_cast<char*>(columns.at), x.stride, x.n, x.lanes};
     LogSoftmaxDegenerateStrip<kScaled>(x, y, shift, t, log.reduced.strip.sum);
-    StoreTransposed(columns.at, panel);
-    if (panel.mask != nullptr) {
-      ForEachMarked(panel, log.degenerate, [&](size_t j) {
-        const uint8_t* counts = RowAt(panel.mask, panel.mask_stride, j);
-        for (size_t i = 0; i < panel.n; ++i) {
-          if (counts[i] == 0) StoreScalar(panel.Out(j) + i, -__builtin_inf());
-        }
-      });
-    }
-    panel.n = 0;
-  }
-};
-
-template <bool kScaled, class S>
-struct LogSoftmaxAlong {
-  using T = Compute<S>;
-  using V = Vec<T>;
-  Panel<S> panel;
-  T offset[V::kLanes], minus_high[V::kLanes], low[V::kLanes];
-  T temperature[V::kLanes], inverse_hi[V::kLanes], inverse_lo[V::kLanes];
-  bool any_degenerate, is_degenerate[V::kLanes], is_all_nan[V::kLanes];
-
-  void Reduce(const Panel<S>& of, const StripTemperature<V>& t, void* scratch) {
-    panel = of;
-    const auto log = ReduceStoredTo<PanelLog, kScaled, kCoarseWillDo<S>>(panel, t, scratch);
-    const auto shifts = LogShift<V>::template Make<kScaled>(log.reduced.strip.sum.offset, log.log_sum);
-    Store(offset, shifts.offset);
-    Store(minus_high, shifts.minus_high);
-    Store(low, shifts.low);
-    Store(temperature, t.vector.value);
-    Store(inverse_hi, t.vector.inverse_hi);
-    Store(inverse_lo, t.vector.inverse_lo);
-    any_degenerate = log.AnyDegenerate();
-    for (size_t j = 0; any_degenerate && j < panel.rows; ++j) {
-      const RowSum sum = RowOf(log.reduced.strip.sum, j);
-      is_degenerate[j] = IsDegenerate(sum);
-      is_all_nan[j] = IsAllNan(sum);
-    }
-  }
-  void Map() {
-    MapAlong(panel, [&](size_t j, auto map) {
-      const auto x = panel.Row(j);
-      if (any_degenerate && is_degenerate[j]) {
-        return LogSoftmaxMapDegenerate(x, panel.Out(j), panel.n, is_all_nan[j]);
-      }
-      const LogShift<V> shift = {Set<V>(offset[j]), Set<V>(minus_high[j]), Set<V>(low[j])};
-      const Temperature<V> t = {Set<V>(temperature[j]), Set<V>(inverse_hi[j]), Set<V>(inverse_lo[j])};
-      map([&](size_t i, auto lanes) { return SubtractLog<kScaled>(x(i, lanes), shift, t); });
+  } else {
+    ForEachStripRow(x.n, [&]<size_t U>(size_t i, RowCount<U>) {
+      const auto y = SubtractLog<kScaled>(x.template Rows<U>(i, 1), shift, t.vector);
+      StoreLanes(columns.at + i * V::kLanes, y, Whole<U>{});
     });
   }
-};
+  StoreTransposed(columns.at, panel);
+  if (any_degenerate && panel.mask != nullptr) {
+    ForEachMarked(panel, log.degenerate, [&](size_t j) {
+      const uint8_t* counts = RowAt(panel.mask, panel.mask_stride, j);
+      for (size_t i = 0; i < panel.n; ++i) {
+        if (counts[i] == 0) StoreScalar(panel.Out(j) + i, -__builtin_inf());
+      }
+    });
+  }
+}
+
+template <bool kScaled, class S, class V = VecOf<S>>
+inline void LogSoftmaxAlong(const Panel<S>& panel, const StripTemperature<V>& t, void* scratch) {
+  using T = Compute<S>;
+  const auto log = ReduceStoredTo<PanelLog, kScaled, kCoarseWillDo<S>>(panel, t, scratch);
+  const auto shifts = LogShift<V>::template Make<kScaled>(log.reduced.strip.sum.offset, log.log_sum);
+  T offset[V::kLanes], minus_high[V::kLanes], low[V::kLanes];
+  Store(offset, shifts.offset);
+  Store(minus_high, shifts.minus_high);
+  Store(low, shifts.low);
+  const LaneTemperatures<V> temperatures(t.vector);
+  double degenerate[V::kLanes];
+  StoreLanes(degenerate, log.degenerate, Whole<sizeof(Wide<V>) / sizeof(F64)>{});
+  MapAlong(panel, [&](size_t j, auto map) {
+    const auto x = panel.Row(j);
+    if (degenerate[j] != 0) {
+      return LogSoftmaxMapDegenerate(x, panel.Out(j), panel.n, IsAllNan(RowOf(log.reduced.strip.sum, j)));
+    }
+    const LogShift<V> shift = {Set<V>(offset[j]), Set<V>(minus_high[j]), Set<V>(low[j])};
+    const Temperature<V> temperature = temperatures[j];
+    map([&](size_t i, auto lanes) { return SubtractLog<kScaled>(x(i, lanes), shift, temperature); });
+  });
+}
 
 // logsumexp of each lane, given log(sum).
 template <bool kScaled, class Shift, class V = typename Shift::Vector>

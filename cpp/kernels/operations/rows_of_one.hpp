@@ -1,13 +1,13 @@
-// Faster ways through some operations, for rows of one element and for short columns.
+// Rows of one element: a short cut through the operations whose results are known without an exponential.
 #pragma once
 
-#include "../columns/overlapping.hpp"
 #include "../panels/for_each_panel.hpp"
+#include "../rows/softmax.hpp"
 
 namespace boltzmax::kernels {
 namespace {
 
-// What an operation makes of rows of one element, without computing an exponential.
+// The results of an operation.
 template <class Operation>
 struct ResultOfOne;
 template <class S>
@@ -47,18 +47,6 @@ BOLTZMAX_KERNEL inline void RunRowsOfOne(const RowBatch& b) {
     StoreLanes(reinterpret_cast<S*>(b.y) + i, v, lanes);
   });
 }
-
-// The two halves of an operation on short columns.
-template <bool kScaled, class Operation>
-struct ShortStripOf;
-template <bool kScaled, class S>
-struct ShortStripOf<kScaled, SoftmaxOp<S>> {
-  using Work = SoftmaxShortStrip<kScaled, S, SoftmaxOp<S>::kCoarse>;
-};
-template <bool kScaled, class S>
-struct ShortStripOf<kScaled, LogSoftmaxOp<S>> {
-  using Work = LogSoftmaxShortStrip<kScaled, S, LogSoftmaxOp<S>::kCoarse>;
-};
 
 }  // namespace
 }  // namespace boltzmax::kernels
