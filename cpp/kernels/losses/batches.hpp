@@ -29,7 +29,7 @@ inline size_t RowsOfPanel(size_t n, bool reads_again) {
 
 // Calls f(scaled, form, first, panel, temperatures) for every panel of rows.
 template <class S, class Batch, class F>
-inline void ForEachLossPanel(const Batch& b, S* y, ptrdiff_t y_stride, bool reads_again, F f) {
+inline void ForEachLossPanel(const Batch& b, S* y, ptrdiff_t y_stride, bool stream, bool reads_again, F f) {
   using V = VecOf<S>;
   const size_t rows = RowsOfPanel<S>(b.n, reads_again && b.n > kPaneled<Compute<S>>);
   StripTemperature<V> t;
@@ -44,7 +44,8 @@ inline void ForEachLossPanel(const Batch& b, S* y, ptrdiff_t y_stride, bool read
                               0,
                               b.rows - r < rows ? b.rows - r : rows,
                               b.n,
-                              b.far};
+                              b.far,
+                              stream};
       f(scaled, form, r, panel, t);
     }
   };
@@ -53,7 +54,7 @@ inline void ForEachLossPanel(const Batch& b, S* y, ptrdiff_t y_stride, bool read
 
 template <class S>
 BOLTZMAX_KERNEL inline void CrossEntropyRows(const LossBatch& b) {
-  ForEachLossPanel<S>(b, reinterpret_cast<S*>(b.y), b.y_stride, b.y != nullptr,
+  ForEachLossPanel<S>(b, reinterpret_cast<S*>(b.y), b.y_stride, b.stream, b.y != nullptr,
                       [&](auto scaled, auto form, size_t first, const Panel<S>& panel, const auto& t) {
                         constexpr bool kScaled = decltype(scaled)::value;
                         constexpr Form kForm = decltype(form)::value;
@@ -65,7 +66,7 @@ BOLTZMAX_KERNEL inline void CrossEntropyRows(const LossBatch& b) {
 }
 template <class S>
 BOLTZMAX_KERNEL inline void RowStatsRows(const RowStatsBatch& b) {
-  ForEachLossPanel<S>(b, static_cast<S*>(nullptr), 0, true,
+  ForEachLossPanel<S>(b, static_cast<S*>(nullptr), 0, false, true,
                       [&](auto scaled, auto form, size_t first, const Panel<S>& panel, const auto& t) {
                         constexpr bool kScaled = decltype(scaled)::value;
                         constexpr Form kForm = decltype(form)::value;

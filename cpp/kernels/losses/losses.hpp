@@ -176,15 +176,6 @@ inline void CrossEntropyTransposed(const LossBatch& b, size_t first, const Panel
   FinishGradient(panel, classes, log.degenerate);
 }
 
-// y = f for row j.
-template <class S, class F>
-inline void MapRow(const Panel<S>& panel, size_t j, bool stream, F f) {
-  using V = VecOf<S>;
-  S* y = panel.Out(j);
-  if (stream) return MapTo<V>(y, panel.n, true, f);
-  ForEachVectorOf<V>(panel.n, [&](size_t i, auto lanes) { StoreLanes(y + i, f(i, lanes), lanes); });
-}
-
 // The part common to all rows as stored, which follows their reduction. terms(j) returns a function (i, lanes) for the
 // exponentials of row j.
 template <bool kScaled, class S, class Shift, class Terms, class V = VecOf<S>>
@@ -208,7 +199,7 @@ inline void CrossEntropyOfRows(const LossBatch& b, size_t first, const Panel<S>&
     const Divisor<V> divisor = divisors[j];
     const V slope_of_p = Set<V>(gain[j]), offset = Set<V>(add[j]);
     const auto e = terms(j);
-    MapRow(panel, j, b.stream, [&]<class Lanes>(size_t i, Lanes lanes) {
+    MapRow(panel, j, [&]<class Lanes>(size_t i, Lanes lanes) {
       using B = Block<V, Lanes::kVectors>;
       return MulAdd(Divide(e(i, lanes), divisor), B(slope_of_p), B(offset));
     });
@@ -240,7 +231,7 @@ inline void CrossEntropyInOnePass(const LossBatch& b, size_t first, const Panel<
     CrossEntropyOfRows<kScaled>(b, first, panel, log, t, [&](size_t j) { return terms(log.reduced.strip.shift, j); });
   };
   if constexpr (sizeof(S) == sizeof(T)) {
-    if (b.y != nullptr && b.y != b.x && !b.stream) {
+    if (b.y != nullptr && b.y != b.x && !panel.stream) {
       return run([&](size_t j, size_t i, auto lanes, const auto& e) { StoreLanes(panel.Out(j) + i, e, lanes); },
                  [&](const auto&, size_t j) {
                    return [e = panel.Out(j)](size_t i, auto lanes) { return LoadLanes<V>(e + i, lanes, T(0)); };

@@ -82,15 +82,16 @@ inline void LogSoftmaxAlong(const Panel<S>& panel, const StripTemperature<V>& t,
   const LaneTemperatures<V> temperatures(t.vector);
   double degenerate[V::kLanes];
   StoreLanes(degenerate, log.degenerate, Whole<sizeof(Wide<V>) / sizeof(F64)>{});
-  MapAlong(panel, [&](size_t j, auto map) {
+  for (size_t j = 0; j < panel.rows; ++j) {
     const auto x = panel.Row(j);
     if (degenerate[j] != 0) {
-      return LogSoftmaxMapDegenerate(x, panel.Out(j), panel.n, IsAllNan(RowOf(log.reduced.strip.sum, j)));
+      LogSoftmaxMapDegenerate(x, panel.Out(j), panel.n, IsAllNan(RowOf(log.reduced.strip.sum, j)));
+      continue;
     }
     const LogShift<V> shift = {Set<V>(offset[j]), Set<V>(minus_high[j]), Set<V>(low[j])};
     const Temperature<V> temperature = temperatures[j];
-    map([&](size_t i, auto lanes) { return SubtractLog<kScaled>(x(i, lanes), shift, temperature); });
-  });
+    MapRow(panel, j, [&](size_t i, auto lanes) { return SubtractLog<kScaled>(x(i, lanes), shift, temperature); });
+  }
 }
 
 // logsumexp of each lane, given log(sum).
