@@ -126,7 +126,9 @@ inline Pair<Wide<V>> RestInOnePass(const Panel<S>& panel, const StripSum<Shift>&
   StoreLanes(temperature, t.value, kWhole);
   ForEachMarked(panel, peaked, [&](size_t j) {
     if (!counts(j)) return;
-    const Sum exact = ReduceRest<kScaled>(panel.Row(j), panel.n, temperature[j], RowOf(strip.sum, j));
+    const auto row = panel.Row(j);
+    const Source<S, Shift::Reduction::kIsCoarse> x = {row.x, row.mask};
+    const Sum exact = ReduceRest<kScaled>(x, panel.n, temperature[j], RowOf(strip.sum, j));
     hi[j] = exact.hi;
     lo[j] = exact.lo;
   });
