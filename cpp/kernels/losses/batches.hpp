@@ -8,14 +8,18 @@ namespace {
 
 // How a panel is reduced: its rows transposed, as stored, or as stored and in one pass.
 enum class Form { kTransposed, kAlong, kInOnePass };
+template <Form kForm>
+struct FormAs {
+  static constexpr Form value = kForm;
+};
 
-// Calls f with the form as a constant.
+// Calls f with the form as a type.
 template <class V, class F>
 inline void WithForm(size_t n, F f) {
   using T = typename V::Scalar;
-  if (n <= V::kInOrder) return f(std::integral_constant<Form, Form::kTransposed>{});
-  if (n <= kPaneled<T>) return f(std::integral_constant<Form, Form::kAlong>{});
-  f(std::integral_constant<Form, Form::kInOnePass>{});
+  if (n <= V::kInOrder) return f(FormAs<Form::kTransposed>{});
+  if (n <= kPaneled<T>) return f(FormAs<Form::kAlong>{});
+  f(FormAs<Form::kInOnePass>{});
 }
 
 // The number of rows in a panel. What a gradient reads again should still be in the second-level cache.
