@@ -24,7 +24,7 @@ struct LossBatch {
   const double *gain, *lse_gain, *add, *target_gain;
   size_t step;
   void* scratch;  // 2 * kKept elements of the arithmetic type
-  bool far, stream;
+  bool far;
 };
 
 // Statistics of each row about its largest element and about its target.

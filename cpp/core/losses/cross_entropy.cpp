@@ -111,7 +111,7 @@ void RunShortRows(const CrossEntropyPlan& plan, const LossKernels& kernels, size
                               p.gradient == nullptr ? nullptr : p.gradient + first * p.gradient_stride, p.logits_stride,
                               p.gradient_stride, end - begin, p.n, p.temperature, p.target + begin, p.lse + begin,
                               p.log_prob + begin, p.gain + at, p.lse_gain + at, p.add + at, p.target_gain + at, p.step,
-                              kept_terms.Get(2 * kKept * sizeof(double)), plan.far, plan.stream});
+                              kept_terms.Get(2 * kKept * sizeof(double)), plan.far});
 }
 
 }  // namespace

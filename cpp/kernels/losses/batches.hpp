@@ -13,12 +13,17 @@ struct FormAs {
   static constexpr Form value = kForm;
 };
 
+// Losses have a longer chain of instructions for each row than maps, and gain from panels that are read twice up to
+// twice that length.
+template <class T>
+inline constexpr size_t kReadTwice = 2 * kPaneled<T>;
+
 // Calls f with the form as a type.
 template <class V, class F>
 inline void WithForm(size_t n, F f) {
   using T = typename V::Scalar;
   if (n <= V::kInOrder) return f(FormAs<Form::kTransposed>{});
-  if (n <= kPaneled<T>) return f(FormAs<Form::kAlong>{});
+  if (n <= kReadTwice<T>) return f(FormAs<Form::kAlong>{});
   f(FormAs<Form::kInOnePass>{});
 }
 
@@ -33,9 +38,9 @@ inline size_t RowsOfPanel(size_t n, bool reads_again) {
 
 // Calls f(scaled, form, first, panel, temperatures) for every panel of rows.
 template <class S, class Batch, class F>
-inline void ForEachLossPanel(const Batch& b, S* y, ptrdiff_t y_stride, bool stream, bool reads_again, F f) {
+inline void ForEachLossPanel(const Batch& b, S* y, ptrdiff_t y_stride, bool reads_again, F f) {
   using V = VecOf<S>;
-  const size_t rows = RowsOfPanel<S>(b.n, reads_again && b.n > kPaneled<Compute<S>>);
+  const size_t rows = RowsOfPanel<S>(b.n, reads_again && b.n > kReadTwice<Compute<S>>);
   StripTemperature<V> t;
   if (b.temperature != 1.0) t = {&b.temperature, 0, V::kLanes};
   const auto all = [&](auto scaled, auto form) {
@@ -48,8 +53,7 @@ inline void ForEachLossPanel(const Batch& b, S* y, ptrdiff_t y_stride, bool stre
                               0,
                               b.rows - r < rows ? b.rows - r : rows,
                               b.n,
-                              b.far,
-                              stream};
+                              b.far};
       f(scaled, form, r, panel, t);
     }
   };
@@ -58,7 +62,7 @@ inline void ForEachLossPanel(const Batch& b, S* y, ptrdiff_t y_stride, bool stre
 
 template <class S>
 BOLTZMAX_KERNEL inline void CrossEntropyRows(const LossBatch& b) {
-  ForEachLossPanel<S>(b, reinterpret_cast<S*>(b.y), b.y_stride, b.stream, b.y != nullptr,
+  ForEachLossPanel<S>(b, reinterpret_cast<S*>(b.y), b.y_stride, b.y != nullptr,
                       [&](auto scaled, auto form, size_t first, const Panel<S>& panel, const auto& t) {
                         constexpr bool kScaled = decltype(scaled)::value;
                         constexpr Form kForm = decltype(form)::value;
@@ -66,11 +70,10 @@ BOLTZMAX_KERNEL inline void CrossEntropyRows(const LossBatch& b) {
                         if constexpr (kForm == Form::kAlong) CrossEntropyAlong<kScaled>(b, first, panel, t);
                         if constexpr (kForm == Form::kInOnePass) CrossEntropyInOnePass<kScaled>(b, first, panel, t);
                       });
-  if (b.stream) StreamFence();
 }
 template <class S>
 BOLTZMAX_KERNEL inline void RowStatsRows(const RowStatsBatch& b) {
-  ForEachLossPanel<S>(b, static_cast<S*>(nullptr), 0, false, true,
+  ForEachLossPanel<S>(b, static_cast<S*>(nullptr), 0, true,
                       [&](auto scaled, auto form, size_t first, const Panel<S>& panel, const auto& t) {
                         constexpr bool kScaled = decltype(scaled)::value;
                         constexpr Form kForm = decltype(form)::value;
