@@ -15,10 +15,10 @@ from operations import GRADIENTS, MAPS
 Array = npt.NDArray[Any]
 ALL = (*ulp.OPS, *GRADIENTS)
 # Around the limits of transposed rows (8 to 40), whole vectors, panels that are read twice (128 or
-# 256), terms added singly (512), and panels that are read once (512 or 1024).
+# 256, for losses 256 or 512), and panels of logarithms (256 or 512).
 LENGTHS = (
     *(1, 2, 3, 5, 7, 8, 9, 12, 13, 16, 17, 24, 25, 31, 32, 33, 40, 41, 65, 100),
-    *(128, 129, 256, 257, 512, 513, 1024, 1025),
+    *(128, 129, 256, 257, 512, 513),
 )
 
 

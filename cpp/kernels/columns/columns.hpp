@@ -129,16 +129,6 @@ BOLTZMAX_KERNEL inline Pair<Wide<V>> ReduceStripRest(const StripType& x, const S
   return rest;
 }
 
-// The same where it is needed: where no term makes up much of the sum, the difference has digits enough.
-template <class StripType, class Shift, class V = typename Shift::Vector>
-inline Pair<Wide<V>> RestWherePeaked(const StripType& x, const StripSum<Shift>& strip) {
-  const auto is_peaked = Lt(strip.sum.hi, strip.sum.top * Const(kPeakedHere));
-  const Wide<V> rest = strip.sum.hi - strip.sum.top;
-  if (!Any(is_peaked)) return {rest, strip.sum.lo};
-  const auto exact = ReduceStripRest(x, strip);
-  return {IfThenElse(is_peaked, exact.hi, rest), IfThenElse(is_peaked, exact.lo, strip.sum.lo)};
-}
-
 // log(sum exp(x/T)) - offset/T for a strip of columns longer than kPaneledForLogs.
 template <class StripType, class Shift, class V = typename Shift::Vector>
 inline Pair<Wide<V>> LogOfLong(const StripType& x, const StripSum<Shift>& strip) {
@@ -176,9 +166,7 @@ BOLTZMAX_KERNEL inline StripLog<Shift> ReduceStripToLog(const StripType& x,
   }
   auto strip = ReduceStrip<kScaled>(x, t.vector, KeepNoColumn{});
   if (x.n <= kPaneledForLogs<typename V::Scalar>) {
-    return finish(strip, [&](const auto& s) {
-      return LogOfShort(s, x.n <= kShort ? ReduceStripRest(x, s) : RestWherePeaked(x, s));
-    });
+    return finish(strip, [&](const auto& s) { return LogOfShort(s, ReduceStripRest(x, s)); });
   }
   return finish(strip, [&](const auto& s) { return LogOfLong(x, s); });
 }

@@ -13,17 +13,12 @@ struct FormAs {
   static constexpr Form value = kForm;
 };
 
-// Losses have a longer chain of instructions for each row than maps, and gain from panels that are read twice up to
-// twice that length.
-template <class T>
-inline constexpr size_t kReadTwice = 2 * kPaneled<T>;
-
 // Calls f with the form as a type.
 template <class V, class F>
 inline void WithForm(size_t n, F f) {
   using T = typename V::Scalar;
   if (n <= V::kInOrder) return f(FormAs<Form::kTransposed>{});
-  if (n <= kReadTwice<T>) return f(FormAs<Form::kAlong>{});
+  if (n <= kPaneledForLogs<T>) return f(FormAs<Form::kAlong>{});
   f(FormAs<Form::kInOnePass>{});
 }
 
@@ -40,7 +35,7 @@ inline size_t RowsOfPanel(size_t n, bool reads_again) {
 template <class S, class Batch, class F>
 inline void ForEachLossPanel(const Batch& b, S* y, ptrdiff_t y_stride, bool reads_again, F f) {
   using V = VecOf<S>;
-  const size_t rows = RowsOfPanel<S>(b.n, reads_again && b.n > kReadTwice<Compute<S>>);
+  const size_t rows = RowsOfPanel<S>(b.n, reads_again && b.n > kPaneledForLogs<Compute<S>>);
   StripTemperature<V> t;
   if (b.temperature != 1.0) t = {&b.temperature, 0, V::kLanes};
   const auto all = [&](auto scaled, auto form) {
