@@ -239,7 +239,7 @@ struct KeptTerms {
   KeptTerms(void* scratch, size_t n) : at(static_cast<T*>(scratch)), vectors((n + V::kLanes - 1) / V::kLanes) {}
   T* Row(size_t j) const { return at + j * vectors * V::kLanes; }
   // Scratch memory holds those of the longest rows that go by panels.
-  static_assert(kPaneled<T> * V::kLanes <= kKept);
+  static_assert(kPaneledForLogs<T> * V::kLanes <= 2 * kKept);
 };
 
 // Reduces the rows of a panel. Their exponentials are kept if the caller wants them, and for rows so short that adding them
