@@ -57,6 +57,7 @@ NAMES_LOG_SOFTMAX = {
     "cpp/kernels/columns/columns.hpp",
     "cpp/kernels/panels/panels.hpp",
     "cpp/kernels/operations/backward.hpp",
+    "cpp/kernels/operations/rows_of_one.hpp",
     "cpp/kernels/variants/weights.hpp",
     "cpp/core/trees/marginals.cpp",
     "cpp/core/trees/path_scorer.hpp",

@@ -14,8 +14,8 @@ from operations import GRADIENTS, MAPS
 
 Array = npt.NDArray[Any]
 ALL = (*ulp.OPS, *GRADIENTS)
-# Around the limits of transposed rows (8 to 40), whole vectors, panels (128 or 256), and panels of
-# losses (256 or 512).
+# Around the limits of transposed rows (8 to 40), whole vectors, panels that are read twice (128 or
+# 256, for losses 256 or 512), and panels of logarithms (256 or 512).
 LENGTHS = (
     *(1, 2, 3, 5, 7, 8, 9, 12, 13, 16, 17, 24, 25, 31, 32, 33, 40, 41, 65, 100),
     *(128, 129, 256, 257, 512, 513),
@@ -153,7 +153,7 @@ def test_cross_entropy_is_the_log_probability(n: int, dtype: Any, isa: str) -> N
 
 def test_the_gradient_of_a_certain_target_keeps_its_digits(isa: str) -> None:
     """1 - p is computed as the sum of the others, even if tiny, not as a difference."""
-    for n in (2, 3, 10, 40, 200):
+    for n in (2, 3, 10, 40, 200, 700, 3000):
         x = np.full((17, n), -20.0, np.float32)
         x[:, 1] = 10.0
         gradient = boltzmax.cross_entropy_with_grad(x, np.ones(17, int), reduction="sum")[1]
@@ -163,7 +163,7 @@ def test_the_gradient_of_a_certain_target_keeps_its_digits(isa: str) -> None:
         np.testing.assert_allclose(wide[:, 1], -rest / (1 + rest), rtol=1e-13)
 
 
-@pytest.mark.parametrize("n", [1, 2, 10, 24, 25, 100, 256])
+@pytest.mark.parametrize("n", [1, 2, 10, 24, 25, 100, 256, 257, 600, 1500, 5000])
 def test_losses_have_the_same_bits_in_every_batch(n: int, dtype: Any, isa: str) -> None:
     x = logits(41, n, dtype, seed=8)
     target = np.random.default_rng(9).integers(0, n, 41)
@@ -174,6 +174,37 @@ def test_losses_have_the_same_bits_in_every_batch(n: int, dtype: Any, isa: str) 
         assert same(boltzmax.cross_entropy(x[part], target[part], reduction="none"), each[part])
         own = boltzmax.cross_entropy_with_grad(x[part], target[part], reduction="sum")[1]
         assert same(own, gradient[part])
+    in_place = x.copy()
+    boltzmax.cross_entropy_with_grad(in_place, target, reduction="sum", out=in_place)
+    # There the exponentials of longer rows are computed again, not kept.
+    assert same(in_place, gradient)
+
+
+@pytest.mark.parametrize("n", [300, 600, 1100])
+def test_rows_that_begin_low_are_read_again(n: int, dtype: Any, isa: str) -> None:
+    """The maximum of a row's first elements is a poor guess at the row's own; others' are good."""
+    x = np.clip(logits(33, n, dtype, seed=12), -20, 20)
+    low = x.copy()
+    low[::3, : n // 2] = -100
+    low[1, : n // 2] = -np.inf
+    low[6] += 3000
+    target = np.full(33, n - 1)
+    each = boltzmax.cross_entropy(low, target, reduction="none")
+    gradient = boltzmax.cross_entropy_with_grad(low, target, reduction="sum")[1]
+    log_p, lse = boltzmax.log_softmax(low), boltzmax.logsumexp(low)
+    others = [r for r in range(33) if r % 3 and r != 1]
+    assert same(log_p[others], boltzmax.log_softmax(x)[others])
+    for r in range(33):
+        alone = low[r : r + 1]
+        assert same(boltzmax.log_softmax(alone)[0], log_p[r])
+        assert same(boltzmax.logsumexp(alone)[0], lse[r])
+        assert same(boltzmax.cross_entropy(alone, target[:1], reduction="none")[0], each[r])
+        own = boltzmax.cross_entropy_with_grad(alone, target[:1], reduction="sum")[1]
+        assert same(own[0], gradient[r])
+    wide = low.astype(np.longdouble)
+    expected = np.log(np.exp(wide - wide.max(-1, keepdims=True)).sum(-1)) + wide.max(-1)
+    eps = {8: 4e-16, 4: 3e-7, 2: 1e-2}[x.dtype.itemsize]
+    np.testing.assert_allclose(lse.astype(np.longdouble), expected, rtol=eps, atol=eps)
 
 
 @pytest.mark.parametrize("n", LENGTHS)

@@ -145,7 +145,8 @@ void RunShortRows(const RowStatsProblem& p, const LossKernels& kernels, size_t b
 void Run(const RowStatsProblem& problem) {
   if (problem.rows == 0 || problem.n == 0) return;
   const LossKernels& kernels = LossKernelsFor(problem.storage);
-  const bool by_panels = problem.n <= kernels.most && problem.k <= 1 && problem.entropy == nullptr;
+  // The largest element of a panel's row is searched for in all of it, of others in pieces.
+  const bool by_panels = problem.n <= std::min(kernels.most, kKept) && problem.k <= 1 && problem.entropy == nullptr;
   const double cost = EstimateNanoseconds(problem.rows * problem.n, problem.storage) +
                       (by_panels ? 5.0 : 50.0) * static_cast<double>(problem.rows);
   ForEachRowBlock(problem.rows, problem.n, cost, [&](size_t begin, size_t end) {

@@ -129,7 +129,7 @@ BOLTZMAX_KERNEL inline Pair<Wide<V>> ReduceStripRest(const StripType& x, const S
   return rest;
 }
 
-// log(sum exp(x/T)) - offset/T for a strip of columns longer than kPaneled.
+// log(sum exp(x/T)) - offset/T for a strip of columns longer than kPaneledForLogs.
 template <class StripType, class Shift, class V = typename Shift::Vector>
 inline Pair<Wide<V>> LogOfLong(const StripType& x, const StripSum<Shift>& strip) {
   using T = typename V::Scalar;
@@ -165,8 +165,9 @@ BOLTZMAX_KERNEL inline StripLog<Shift> ReduceStripToLog(const StripType& x,
     return finish(in_order.strip, [&](const auto& strip) { return LogOfShort(strip, in_order.rest); });
   }
   auto strip = ReduceStrip<kScaled>(x, t.vector, KeepNoColumn{});
-  if (x.n <= kPaneled<typename V::Scalar>)
+  if (x.n <= kPaneledForLogs<typename V::Scalar>) {
     return finish(strip, [&](const auto& s) { return LogOfShort(s, ReduceStripRest(x, s)); });
+  }
   return finish(strip, [&](const auto& s) { return LogOfLong(x, s); });
 }
 

@@ -62,10 +62,27 @@ inline void BackwardMap(const S* dy, const S* y, S* dx, size_t n, VecOf<S> sum) 
   });
 }
 
+// The tree of the terms of a row of kVectors vectors; `last` is the number of elements in the last of them.
+template <size_t kVectors, class S, class Gradient, class V = VecOf<S>>
+inline V TreeOfTerms(const S* dy, const S* y, size_t last) {
+  V v[4] = {Set<V>(0), Set<V>(0), Set<V>(0), Set<V>(0)};
+  BOLTZMAX_UNROLL
+  for (size_t u = 0; u < kVectors; ++u) {
+    const auto load = [&](const S* p) {
+      return u + 1 < kVectors ? Load(p + u * V::kLanes) : LoadN(p + u * V::kLanes, last, Compute<S>(0));
+    };
+    v[u] = Gradient::Term(load(dy), load(y));
+  }
+  if constexpr (kVectors == 1) return v[0];
+  if constexpr (kVectors == 2) return v[0] + v[1];
+  if constexpr (kVectors == 3) return (v[0] + v[1]) + v[2];
+  return (v[0] + v[1]) + (v[2] + v[3]);
+}
+
 // Rows of at most four vectors go by panels, with the same bits: their sums are folded side by side. Longer rows gain
 // nothing, since the folds of one overlap with the loads of the next; and a panel of them would leave the first-level
 // cache before it is read again.
-template <class S, class Gradient>
+template <size_t kVectors, class S, class Gradient>
 inline void BackwardPanels(const GradBatch& b) {
   using T = Compute<S>;
   using V = Vec<T>;
@@ -79,11 +96,8 @@ inline void BackwardPanels(const GradBatch& b) {
     decltype(PartialSum(WideSum<V>{})) partial[kRows];
     for (size_t j = 0; j < rows; ++j) {
       const S *dy = row(all_dy, b.dy_stride, j), *y = row(all_y, b.y_stride, j);
-      const auto add = [&](WideSum<V>* sum, auto lanes) {
-        AddTrees(sum, Gradient::Term(LoadLanes<V>(dy, lanes, 0), LoadLanes<V>(y, lanes, 0)));
-      };
       WideSum<V> sum;
-      n > V::kLanes ? add(&sum, Partial<4>{n}) : add(&sum, Partial<1>{n});
+      sum.Add(TreeOfTerms<kVectors, S, Gradient>(dy, y, n - (kVectors - 1) * V::kLanes));
       partial[j] = PartialSum(sum);
     }
     for (size_t j = rows; j < kRows; ++j) partial[j] = partial[0];
@@ -99,7 +113,13 @@ inline void BackwardPanels(const GradBatch& b) {
 template <class S, class Gradient>
 BOLTZMAX_KERNEL inline void BackwardRows(const GradBatch& b) {
   using V = VecOf<S>;
-  if (b.n <= 4 * V::kLanes) return BackwardPanels<S, Gradient>(b);
+  switch ((b.n + V::kLanes - 1) / V::kLanes) {
+    case 1: return BackwardPanels<1, S, Gradient>(b);
+    case 2: return BackwardPanels<2, S, Gradient>(b);
+    case 3: return BackwardPanels<3, S, Gradient>(b);
+    case 4: return BackwardPanels<4, S, Gradient>(b);
+    default: break;
+  }
   for (size_t r = 0; r < b.rows; ++r) {
     const S* dy = RowAt(reinterpret_cast<const S*>(b.dy), b.dy_stride, r);
     const S* y = RowAt(reinterpret_cast<const S*>(b.y), b.y_stride, r);

@@ -8,6 +8,7 @@
 #include "../rows/softmax.hpp"
 #include "../rows/statistics.hpp"
 #include "backward.hpp"
+#include "rows_of_one.hpp"
 
 namespace boltzmax::kernels {
 namespace {
@@ -75,6 +76,7 @@ BOLTZMAX_KERNEL inline void RunOverlapping(const RowBatch& b) {
     static void OnStrip(const Columns& x, char* y, ptrdiff_t y_stride, const T& t) { \
       Name##Strip<kScaled>(x, y, y_stride, t);                                       \
     }                                                                                \
+    static constexpr bool kNeedsLogSum = NeedsLogSum(Op::k##Name);                   \
     BOLTZMAX_PANELS_##kind(Name)                                                     \
   };
 // A map runs each panel by itself.
@@ -103,8 +105,7 @@ BOLTZMAX_KERNEL inline void RunOverlapping(const RowBatch& b) {
   static void Along(const RowBatch& b) {                                                              \
     Name##Panels<kScaled, S> panels;                                                                  \
     ForEachPanel<S>(b, [&](const auto& panel, const auto& t) {                                        \
-      const KeptTerms<Compute<S>> kept(b.scratch, panel.n);                                           \
-      panels.Add(panel, t, ReduceAlongTo<PanelSum, kScaled, false>(panel, t, kept, false));           \
+      panels.Add(panel, t, ReduceStoredTo<PanelSum, kScaled, false>(panel, t, b.scratch));            \
     });                                                                                               \
     panels.Finish();                                                                                  \
   }
@@ -125,9 +126,15 @@ BOLTZMAX_KERNEL inline void RunAlong(const RowBatch& b) {
 
 template <class S, class Forms>
 inline void RunRows(const RowBatch& b) {
+  using Operation = typename Forms::template OnRow<S>;
+  if constexpr (requires { ResultOfOne<Operation>::Of(VecOf<S>{}); }) {
+    if (IsBatchOfOnes<S>(b)) return RunRowsOfOne<S, ResultOfOne<Operation>>(b);
+  }
   WithBool(b.scaled, [&](auto scaled) {
     constexpr bool kScaled = decltype(scaled)::value;
-    if (b.n == 0 || b.n > kPaneled<Compute<S>>) return RunOverlapping<kScaled, S, typename Forms::template OnRow<S>>(b);
+    using T = Compute<S>;
+    constexpr size_t kMost = Forms::kNeedsLogSum ? kPaneledForLogs<T> : kPaneled<T>;
+    if (b.n == 0 || b.n > kMost) return RunOverlapping<kScaled, S, Operation>(b);
     b.n <= VecOf<S>::kInOrder ? RunTransposed<kScaled, S, Forms>(b) : RunAlong<kScaled, S, Forms>(b);
   });
 }

@@ -25,7 +25,8 @@ inline void ForEachPanel(const RowBatch& b, F f) {
                             b.mask_stride,
                             b.rows - r < kRows ? b.rows - r : kRows,
                             b.n,
-                            b.far};
+                            b.far,
+                            b.stream};
     StripTemperature<V> t;
     if (b.scaled) {
       const char* first = reinterpret_cast<const char*>(b.temperature);
@@ -33,6 +34,7 @@ inline void ForEachPanel(const RowBatch& b, F f) {
     }
     f(panel, t);
   }
+  if (b.stream) StreamFence();
 }
 
 }  // namespace

@@ -21,7 +21,7 @@ struct Panel {
   const uint8_t* mask;  // or null
   ptrdiff_t x_stride, y_stride, mask_stride;
   size_t rows, n;
-  bool far;
+  bool far, stream = false;
 
   Source<S> Row(size_t j) const {
     return {RowAt(x, x_stride, j), mask == nullptr ? nullptr : RowAt(mask, mask_stride, j)};
@@ -239,7 +239,7 @@ struct KeptTerms {
   KeptTerms(void* scratch, size_t n) : at(static_cast<T*>(scratch)), vectors((n + V::kLanes - 1) / V::kLanes) {}
   T* Row(size_t j) const { return at + j * vectors * V::kLanes; }
   // Scratch memory holds those of the longest rows that go by panels.
-  static_assert(kPaneledForLosses<T> * V::kLanes <= 2 * kKept);
+  static_assert(kPaneledForLogs<T> * V::kLanes <= 2 * kKept);
 };
 
 // Reduces the rows of a panel. Their exponentials are kept if the caller wants them, and for rows so short that adding them
@@ -295,6 +295,15 @@ inline void ForEachMarked(const Panel<S>& panel, const D& marks, F f) {
   for (size_t j = 0; j < panel.rows; ++j) {
     if (marked[j] != 0) f(j);
   }
+}
+
+// y = f for row j, past the cache if the panel is streamed.
+template <class S, class F>
+inline void MapRow(const Panel<S>& panel, size_t j, F f) {
+  using V = VecOf<S>;
+  S* y = panel.Out(j);
+  if (panel.stream) return MapTo<V>(y, panel.n, true, f);
+  ForEachVectorOf<V>(panel.n, [&](size_t i, auto lanes) { StoreLanes(y + i, f(i, lanes), lanes); });
 }
 
 // y = f, row by row: row(j, map) calls map(f).

@@ -105,12 +105,13 @@ KeepForLog(F) -> KeepForLog<F>;
 // rounding error is added, too.
 inline constexpr size_t kShort = 512, kTiny = 8;
 
-// Rows of at most this many elements go by panels: panels.hpp. A whole panel stays in the first-level cache. Losses, which
-// have a longer chain of instructions for each row, gain from panels up to twice that length.
+// Rows of at most this many elements go by panels that are read twice: panels.hpp. A whole panel stays in the first-level
+// cache. Where a logarithm is wanted, a longer chain of instructions for each row, rows of up to kPaneledForLogs go by
+// panels, too: those of maps and reductions are read once (one_pass.hpp), those of losses still twice.
 template <class T>
 inline constexpr size_t kPaneled = kMostPaneled * sizeof(float) / sizeof(T);
 template <class T>
-inline constexpr size_t kPaneledForLosses = 2 * kPaneled<T>;
+inline constexpr size_t kPaneledForLogs = 2 * kPaneled<T>;
 
 // The sum of terms(i, lanes), each an ExpTerms: singly in a short row, otherwise by trees.
 template <class V, class Keep, class F>
