@@ -10,7 +10,7 @@ namespace boltzmax {
 struct LabelMass {
   double total;
   double above;   // of the larger elements
-  double ties;    // of the equal elements, itself included
+  double upper;   // of the larger and the equal ones
   double own;     // its own exponential
   double top;     // that of the largest element
   double larger;  // how many elements are larger

@@ -50,8 +50,8 @@ class NucleusSearch {
   }
 
   // What is known of an element of the row.
-  LabelMass MassOf(double above, double ties, double own, double larger) const {
-    return {terms_.total, above, ties, own, terms_.top, larger};
+  LabelMass MassOf(double above, double upper, double own, double larger) const {
+    return {terms_.total, above, upper, own, terms_.top, larger};
   }
   // Whether the class with this value is in the set.
   bool IsIn(const LabelMass& mass, T value, double threshold) {
@@ -89,7 +89,7 @@ class NucleusSearch {
     const double mass = mass_ + upper.mass, count = count_ + upper.count;
     // No score of these exceeds that of an element below all but one of them, with all their mass above it; and no
     // score of an element below them is less than that of one below all of them.
-    const LabelMass last = MassOf(mass, 0.0, 0.0, count - 1.0), next = MassOf(mass, 0.0, 0.0, count);
+    const LabelMass last = MassOf(mass, mass, 0.0, count - 1.0), next = MassOf(mass, mass, 0.0, count);
     const double near = Near(last, threshold_);
     if (rule_.Score(last, u_) + near < threshold_) return true;
     if (rule_.Score(next, u_) - near > threshold_) return false;
@@ -160,7 +160,7 @@ class NucleusSearch {
     for (; i + 1 < kSample; ++i) {
       mass += static_cast<double>(sample_[i].e) * scale;
       const double larger = count_ + static_cast<double>(i) * each;
-      if (rule_.Score(MassOf(mass_ + mass, 0.0, 0.0, larger), u_) > threshold_) break;
+      if (rule_.Score(MassOf(mass_ + mass, mass_ + mass, 0.0, larger), u_) > threshold_) break;
     }
     constexpr size_t kAside = 3;
     pivots[0] = sample_[i < kAside ? 0 : i - kAside].x;
@@ -180,12 +180,12 @@ class NucleusSearch {
       for (; end < candidates_.size() && candidates_[end].x == value; ++end) {
         ties += static_cast<double>(candidates_[end].e);
       }
-      if (!IsIn(MassOf(mass_, ties, static_cast<double>(own), count_), value, threshold_)) return border_;
+      if (!IsIn(MassOf(mass_, mass_ + ties, static_cast<double>(own), count_), value, threshold_)) return border_;
       Take(value, {ties, static_cast<double>(end - i)});
       i = end;
     }
     const bool has_all = low_ == kLowest;  // but for elements of -inf
-    return has_all && IsIn(MassOf(terms_.total, 0.0, 0.0, count_), -kInfinity, threshold_) ? -kInfinity : border_;
+    return has_all && IsIn(MassOf(terms_.total, terms_.total, 0.0, count_), -kInfinity, threshold_) ? -kInfinity : border_;
   }
 
   const SetKernels<T>& kernels_;

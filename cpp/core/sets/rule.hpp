@@ -11,14 +11,14 @@ namespace boltzmax {
 
 enum class ScoreKind : int { kLac, kAps, kSaps };
 
-// With p the probability of a class, A that of all classes with larger ones, T that of all classes with the same one,
-// r = 1 + the number of classes with larger ones, and u from 0 to 1 for each row:
+// With p the probability of a class, A that of all classes with larger ones, B that of these and of all with the same
+// one, r = 1 + the number of classes with larger ones, and u from 0 to 1 for each row:
 //
 //     kLac    1 - p
-//     kAps    A + u T + weight max(0, r - free_ranks)
+//     kAps    (1 - u) A + u B + weight max(0, r - free_ranks)
 //     kSaps   u max p, where r is 1; else max p + (r - 2 + u) weight
 //
-// All but kLac fall as p rises, and kLac falls as the exponential does.
+// None rises as p rises, roundings included.
 struct ScoreRule {
   ScoreKind kind;
   double weight;
@@ -27,7 +27,7 @@ struct ScoreRule {
   double Score(const LabelMass& m, double u) const {
     switch (kind) {
       case ScoreKind::kLac: return 1.0 - m.own / m.total;
-      case ScoreKind::kAps: return (m.above / m.total + u * (m.ties / m.total)) + Penalty(m.larger);
+      case ScoreKind::kAps: return ((1.0 - u) * (m.above / m.total) + u * (m.upper / m.total)) + Penalty(m.larger);
       case ScoreKind::kSaps: break;
     }
     const double top = m.top / m.total;

@@ -174,7 +174,7 @@ class SetBuilder {
       for (; end < members_.size() && members_[end].x == members_[i].x; ++end) {
         ties += static_cast<double>(members_[end].e);
       }
-      const LabelMass known = search_.MassOf(mass, ties, static_cast<double>(members_[i].e), static_cast<double>(i));
+      const LabelMass known = search_.MassOf(mass, mass + ties, static_cast<double>(members_[i].e), static_cast<double>(i));
       for (size_t j = i; j < end; ++j) {
         const double threshold = p_.thresholds[members_[j].place];
         members_[j].is_in = threshold == kInfinity || search_.IsIn(known, members_[j].x, threshold);

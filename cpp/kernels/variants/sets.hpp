@@ -1,8 +1,8 @@
 // Prediction sets: the part of a row's sum of exponentials that lies above an element, and the elements above a value.
 //
 // A row's maximum is found first, so that all its exponentials have the same unit, however long the row is. Masses are
-// sums of the same terms in the same order with zeros in place of those that do not count, and rounding is monotone: a
-// class below another never has less mass above it.
+// sums of the same terms in the same order with zeros in place of those that do not count, and rounding is monotone. So
+// of two elements, the smaller one has at least as much mass above it as the larger one with all above that.
 #pragma once
 
 #include "../rows/softmax.hpp"
@@ -44,7 +44,7 @@ BOLTZMAX_KERNEL LabelMass MassOfRow(const T* x, size_t n, T at) {
   if (!IsFinite(static_cast<double>(max))) return {__builtin_nan(""), 0.0, 0.0, 0.0, 0.0, 0.0};
   const auto shift = ShiftOf(Set<V>(max));
   const V value = Set<V>(at), zero = Set<V>(0);
-  WideSum<V> total, above, ties;
+  WideSum<V> total, above, upper;
   V larger = zero;
   ForEachBlock<V, 4>(n, [&](size_t i, auto lanes) {
     const auto v = row(i, lanes), e = ScaledExp(v, shift);
@@ -52,13 +52,13 @@ BOLTZMAX_KERNEL LabelMass MassOfRow(const T* x, size_t n, T at) {
     const auto is_larger = Lt(B(value), v);
     AddTrees(&total, e);
     AddTrees(&above, IfThenElse(is_larger, e, B(zero)));
-    AddTrees(&ties, IfThenElse(Eq(v, B(value)), e, B(zero)));
+    AddTrees(&upper, IfThenElse(Lt(v, B(value)), B(zero), e));
     BOLTZMAX_UNROLL
     for (size_t u = 0; u < lanes.kVectors; ++u) larger = larger + OneWhere<V>(is_larger.part[u]);
   });
   return {ValueOf(total.Total()),
           ValueOf(above.Total()),
-          ValueOf(ties.Total()),
+          ValueOf(upper.Total()),
           static_cast<double>(FirstLane(ScaledExp(value, shift))),
           static_cast<double>(FirstLane(ScaledExp(Set<V>(max), shift))),
           CountOf(larger)};
@@ -97,17 +97,17 @@ BOLTZMAX_KERNEL void MassesOfShortRows(const RowBatch& batch, const T* at, Label
     V max = lowest;
     for (size_t i = 0; i < panel.n; ++i) max = Max(Load(columns + i * V::kLanes), max);
     const auto shift = ShiftOf(max);
-    WideSum<V> total, above, ties;
+    WideSum<V> total, above, upper;
     V larger = zero;
     for (size_t i = 0; i < panel.n; ++i) {
       const V v = Load(columns + i * V::kLanes), e = ScaledExp(v, shift);
       const auto is_larger = Lt(value, v);
       total.Add(e);
       above.Add(IfThenElse(is_larger, e, zero));
-      ties.Add(IfThenElse(Eq(v, value), e, zero));
+      upper.Add(IfThenElse(Lt(v, value), zero, e));
       larger = larger + OneWhere<V>(is_larger);
     }
-    const LaneSums<V> totals(total), aboves(above), tied(ties);
+    const LaneSums<V> totals(total), aboves(above), uppers(upper);
     T own[V::kLanes], top[V::kLanes], count[V::kLanes], maxima[V::kLanes];
     Store(own, ScaledExp(value, shift));
     Store(top, ScaledExp(max, shift));
@@ -117,7 +117,7 @@ BOLTZMAX_KERNEL void MassesOfShortRows(const RowBatch& batch, const T* at, Label
       const bool is_finite = IsFinite(static_cast<double>(maxima[j]));
       masses[j] = {is_finite ? totals.lanes[j] : __builtin_nan(""),
                    aboves.lanes[j],
-                   tied.lanes[j],
+                   uppers.lanes[j],
                    static_cast<double>(own[j]),
                    static_cast<double>(top[j]),
                    static_cast<double>(count[j])};

@@ -7,6 +7,7 @@ import secrets
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from boltzmax._lib.arguments import check_count
 
@@ -46,3 +47,13 @@ def check_key(key: Any, name: str = "rng") -> int:
 def check_first_row(first_row: Any) -> int:
     """Return the number of the first row, which random numbers depend on."""
     return check_count(first_row, "first_row", 0, 2**64 - 1)
+
+
+def uniform_rows(key: int, stream: int, first_row: int, rows: int) -> NDArray[np.float64]:
+    """Return a number from [0, 1) for each row, which depends on the key, stream and row alone.
+
+    NumPy's Philox has four numbers of 64 bits in each block, of which the counter is the number.
+    """
+    skipped = first_row % 4
+    philox = np.random.Philox(key=np.array([key, stream], np.uint64), counter=first_row // 4)
+    return np.random.Generator(philox).random(skipped + rows)[skipped:]
