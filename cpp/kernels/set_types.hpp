@@ -41,8 +41,9 @@ struct SetKernels {
   // Compresses the elements low <= x < high and their exponentials; returns how many they are. The results have room
   // for n, and may replace x and e.
   size_t (*between)(const T* x, const T* e, size_t n, T low, T high, T* kept_x, T* kept_e);
-  // Compresses the places of the elements key >= low, and their exponentials, in the same way.
-  size_t (*places_from)(const T* key, const T* e, size_t n, T low, int32_t* places, T* kept_e);
+  // The places of the elements key >= low, and scale times their exponentials; returns how many they are. The results
+  // have room for n.
+  size_t (*places_from)(const T* key, const T* e, size_t n, T low, T scale, int32_t* places, T* p);
 };
 
 struct SetTable {

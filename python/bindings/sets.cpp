@@ -51,16 +51,35 @@ void RunLabelScores(const py::object& x, const py::tuple& rule_object, const py:
   Detached(CostOf(rows), [&] { LabelScores(rows, rule, label, u, score); });
 }
 
-template <class T>
-void CopyTo(PyArrayObject* array, size_t at, const std::vector<T>& from) {
-  std::copy(from.begin(), from.end(), reinterpret_cast<T*>(PyArray_DATA(array)) + at);
-}
-
 py::object NewVector(size_t size, int type) {
   auto length = static_cast<npy_intp>(size);
   PyObject* array = PyArray_SimpleNew(1, &length, type);
   if (array == nullptr) throw py::error_already_set();
   return py::reinterpret_steal<py::object>(array);
+}
+
+// An array of the elements in all parts. The memory of a single part is taken over; it is as large as the sets of all
+// rows.
+template <class T>
+py::object Joined(std::vector<SetsOfRows>& sets, Growing<T> SetsOfRows::* part, int type) {
+  size_t total = 0;
+  for (const SetsOfRows& some : sets) total += (some.*part).Size();
+  if (sets.size() == 1 && total != 0) {
+    auto length = static_cast<npy_intp>(total);
+    T* data = (sets[0].*part).Release().release();
+    const py::capsule owner(data, [](void* p) { typename Growing<T>::Free()(p); });
+    PyObject* array = PyArray_SimpleNewFromData(1, &length, type, data);
+    if (array == nullptr) throw py::error_already_set();
+    py::object result = py::reinterpret_steal<py::object>(array);
+    if (PyArray_SetBaseObject(reinterpret_cast<PyArrayObject*>(array), owner.inc_ref().ptr()) < 0) {
+      throw py::error_already_set();
+    }
+    return result;
+  }
+  py::object result = NewVector(total, type);
+  auto* to = static_cast<T*>(PyArray_DATA(AsArray(result, "the result")));
+  for (const SetsOfRows& some : sets) to = std::copy_n((some.*part).Data(), (some.*part).Size(), to);
+  return result;
 }
 
 py::tuple RunPredictSets(const py::object& x, const py::tuple& rule, double threshold,
@@ -78,19 +97,10 @@ py::tuple RunPredictSets(const py::object& x, const py::tuple& rule, double thre
   problem.size = VectorOf<int64_t>(size_object, NPY_INT64, rows, "sizes must be int64, one per row");
   std::vector<SetsOfRows> sets;
   Detached(CostOf(problem.rows), [&] { sets = PredictSets(problem); });
-  size_t total = 0;
-  for (const SetsOfRows& some : sets) total += some.classes.size();
   const bool is_double = problem.rows.storage == DType::kFloat64;
-  py::object classes = NewVector(total, NPY_INT32);
-  py::object probabilities = NewVector(total, is_double ? NPY_DOUBLE : NPY_FLOAT);
-  size_t at = 0;
-  for (const SetsOfRows& some : sets) {
-    CopyTo(AsArray(classes, "classes"), at, some.classes);
-    CopyTo(AsArray(probabilities, "probabilities"), at, some.floats);
-    CopyTo(AsArray(probabilities, "probabilities"), at, some.doubles);
-    at += some.classes.size();
-  }
-  return py::make_tuple(std::move(classes), std::move(probabilities));
+  return py::make_tuple(
+      Joined(sets, &SetsOfRows::classes, NPY_INT32),
+      is_double ? Joined(sets, &SetsOfRows::doubles, NPY_DOUBLE) : Joined(sets, &SetsOfRows::floats, NPY_FLOAT));
 }
 
 }  // namespace

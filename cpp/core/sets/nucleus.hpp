@@ -11,6 +11,7 @@
 #include <limits>
 #include <vector>
 
+#include "../../kernels/row_sum.hpp"
 #include "rule.hpp"
 
 namespace boltzmax {
@@ -19,10 +20,37 @@ template <class T>
 struct SetElement {
   T x, e;
 };
+struct IsLarger {
+  template <class T>
+  bool operator()(const SetElement<T>& a, const SetElement<T>& b) const {
+    return a.x > b.x;
+  }
+};
+
+// Sorts some elements, the largest first. For so few, inserting is the fastest.
 template <class T>
-bool IsLarger(const SetElement<T>& a, const SetElement<T>& b) {
-  return a.x > b.x;
+void SortFew(SetElement<T>* elements, size_t count) {
+  for (size_t i = 1; i < count; ++i) {
+    const SetElement<T> next = elements[i];
+    size_t j = i;
+    for (; j > 0 && elements[j - 1].x < next.x; --j) elements[j] = elements[j - 1];
+    elements[j] = next;
+  }
 }
+
+// A sum in twice the precision of double.
+class MassSum {
+ public:
+  void Add(double term) {
+    double error;
+    hi_ = TwoSum(hi_, term, &error);
+    lo_ += error;
+  }
+  double Total() const { return hi_ + lo_; }
+
+ private:
+  double hi_ = 0.0, lo_ = 0.0;
+};
 
 template <class T>
 class NucleusSearch {
@@ -44,7 +72,8 @@ class NucleusSearch {
   T Border(const T* e, double threshold) {
     threshold_ = threshold;
     border_ = kInfinity;
-    mass_ = count_ = 0.0;
+    mass_ = {};
+    count_ = 0.0;
     Narrow(x_, e);
     return Finish();
   }
@@ -65,7 +94,7 @@ class NucleusSearch {
   // Masses are sums in different orders, partly of trees of four in the type of the terms: error at most 2^-23 (2^-52)
   // of their own size.
   static constexpr double kNear = sizeof(T) == sizeof(float) ? 0x1p-22 : 0x1p-50;
-  static constexpr size_t kFew = 32, kSample = 64;
+  static constexpr size_t kFew = 32, kSample = 32;
 
   // The most by which rounding may have changed a score.
   double Near(const LabelMass& mass, double threshold) const {
@@ -86,7 +115,7 @@ class NucleusSearch {
   // Whether the element `pivot`, and with it all larger ones, are in the set. `upper` has those from the pivot on, but
   // for those that are known to be in the set.
   bool IsPivotIn(T pivot, const Upper& upper) {
-    const double mass = mass_ + upper.mass, count = count_ + upper.count;
+    const double mass = mass_.Total() + upper.mass, count = count_ + upper.count;
     // No score of these exceeds that of an element below all but one of them, with all their mass above it; and no
     // score of an element below them is less than that of one below all of them.
     const LabelMass last = MassOf(mass, mass, 0.0, count - 1.0), next = MassOf(mass, mass, 0.0, count);
@@ -99,7 +128,7 @@ class NucleusSearch {
   // Takes what is from `at` on into the set.
   void Take(T at, const Upper& upper) {
     border_ = at;
-    mass_ += upper.mass;
+    mass_.Add(upper.mass);
     count_ += upper.count;
   }
 
@@ -153,16 +182,16 @@ class NucleusSearch {
       sample_[i] = {x[at], e[at]};
       total += static_cast<double>(e[at]);
     }
-    std::sort(sample_, sample_ + kSample, IsLarger<T>);
+    SortFew(sample_, kSample);
     const double each = static_cast<double>(m) / kSample, scale = total > 0.0 ? rest / total : 0.0;
-    double mass = 0.0;
+    double mass = mass_.Total();
     size_t i = 0;
     for (; i + 1 < kSample; ++i) {
       mass += static_cast<double>(sample_[i].e) * scale;
       const double larger = count_ + static_cast<double>(i) * each;
-      if (rule_.Score(MassOf(mass_ + mass, mass_ + mass, 0.0, larger), u_) > threshold_) break;
+      if (rule_.Score(MassOf(mass, mass, 0.0, larger), u_) > threshold_) break;
     }
-    constexpr size_t kAside = 3;
+    constexpr size_t kAside = 2;
     pivots[0] = sample_[i < kAside ? 0 : i - kAside].x;
     pivots[1] = sample_[std::min(i + kAside, kSample - 1)].x;
     return true;
@@ -172,20 +201,26 @@ class NucleusSearch {
   T Finish() {
     candidates_.clear();
     for (size_t i = 0; i < kept_; ++i) candidates_.push_back({kept_x_[i], kept_e_[i]});
-    std::sort(candidates_.begin(), candidates_.end(), IsLarger<T>);
+    if (kept_ <= kFew) {
+      SortFew(candidates_.data(), kept_);
+    } else {
+      std::sort(candidates_.begin(), candidates_.end(), IsLarger());
+    }
     for (size_t i = 0; i < candidates_.size();) {
       const T value = candidates_[i].x, own = candidates_[i].e;
       size_t end = i;
-      double ties = 0.0;
+      const double above = mass_.Total();
       for (; end < candidates_.size() && candidates_[end].x == value; ++end) {
-        ties += static_cast<double>(candidates_[end].e);
+        mass_.Add(static_cast<double>(candidates_[end].e));
       }
-      if (!IsIn(MassOf(mass_, mass_ + ties, static_cast<double>(own), count_), value, threshold_)) return border_;
-      Take(value, {ties, static_cast<double>(end - i)});
+      if (!IsIn(MassOf(above, mass_.Total(), static_cast<double>(own), count_), value, threshold_)) return border_;
+      border_ = value;
+      count_ += static_cast<double>(end - i);
       i = end;
     }
     const bool has_all = low_ == kLowest;  // but for elements of -inf
-    return has_all && IsIn(MassOf(terms_.total, terms_.total, 0.0, count_), -kInfinity, threshold_) ? -kInfinity : border_;
+    return has_all && IsIn(MassOf(terms_.total, terms_.total, 0.0, count_), -kInfinity, threshold_) ? -kInfinity
+                                                                                                    : border_;
   }
 
   const SetKernels<T>& kernels_;
@@ -201,7 +236,8 @@ class NucleusSearch {
   RowTerms<T> terms_ = {};
   double u_ = 0.0, threshold_ = 0.0;
   T border_ = kInfinity, low_ = kLowest;
-  double mass_ = 0.0, count_ = 0.0;
+  MassSum mass_;
+  double count_ = 0.0;
   // The last exact score.
   bool has_exact_ = false;
   T exact_value_ = 0;

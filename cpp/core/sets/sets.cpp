@@ -76,8 +76,6 @@ class SetBuilder {
         rows_(problem.rows),
         n_(problem.rows.n),
         e_(n_),
-        places_(n_),
-        probabilities_(n_),
         search_(kernels_, problem.rule, n_) {
     if (p_.thresholds == nullptr) return;
     threshold_ = -kInfinity;
@@ -89,8 +87,12 @@ class SetBuilder {
   // Appends the set of a row; returns its size.
   size_t Append(size_t r, SetsOfRows* sets) {
     const T* x = rows_.Get(r, 1).x;
+    Growing<T>& probabilities = Probabilities(sets);
+    places_ = sets->classes.Room(n_);
+    probabilities_ = probabilities.Room(n_);
     const RowTerms<T> terms = kernels_.terms(x, n_, e_.data());
     search_.Begin(x, terms, p_.u[r]);
+    scale_ = static_cast<T>(1.0 / terms.total);
     size_t count;
     if (terms.total != terms.total || threshold_ == kInfinity) {
       count = All();
@@ -98,19 +100,13 @@ class SetBuilder {
       count = threshold_ == -kInfinity ? 0 : Below(x, terms);
       if (p_.thresholds != nullptr) count = OfClasses(x, count);
     }
-    std::vector<T>& into = Probabilities(sets);
-    sets->classes.insert(sets->classes.end(), places_.data(), places_.data() + count);
-    const size_t before = into.size();
-    into.resize(before + count);
-    const double scale = 1.0 / terms.total;
-    for (size_t i = 0; i < count; ++i) {
-      into[before + i] = static_cast<T>(static_cast<double>(probabilities_[i]) * scale);
-    }
+    sets->classes.Grow(count);
+    probabilities.Grow(count);
     return count;
   }
 
  private:
-  static std::vector<T>& Probabilities(SetsOfRows* sets) {
+  static Growing<T>& Probabilities(SetsOfRows* sets) {
     if constexpr (std::is_same_v<T, float>) {
       return sets->floats;
     } else {
@@ -120,11 +116,11 @@ class SetBuilder {
 
   size_t All() {
     for (size_t c = 0; c < n_; ++c) places_[c] = static_cast<int32_t>(c);
-    std::copy(e_.begin(), e_.end(), probabilities_.begin());
+    for (size_t c = 0; c < n_; ++c) probabilities_[c] = e_[c] * scale_;
     return n_;
   }
   size_t From(const T* key, T least) {
-    return kernels_.places_from(key, e_.data(), n_, least, places_.data(), probabilities_.data());
+    return kernels_.places_from(key, e_.data(), n_, least, scale_, places_, probabilities_);
   }
 
   // The classes whose scores are at most the threshold.
@@ -133,13 +129,23 @@ class SetBuilder {
   }
   // Those of enough probability.
   size_t Likely(const T* x, const RowTerms<T>& terms) {
-    constexpr double kMargin = 1.0 - 0x1p-16;
-    const double least = std::max(0.0, (1.0 - threshold_) * terms.total * kMargin);
-    const size_t count = From(e_.data(), static_cast<T>(least));
-    return KeepIf(count, [&](size_t i) {
-      return search_.IsIn(search_.MassOf(0.0, 0.0, static_cast<double>(probabilities_[i]), 0.0), x[places_[i]],
-                          threshold_);
-    });
+    // Scores near 1 are rounded to 2^-53; the rest of the margins is for the exponentials.
+    const double p = 1.0 - threshold_, near = std::abs(p) * 0x1p-16 + 0x1p-52;
+    const T bounds[2] = {static_cast<T>(std::max(0.0, p + near) * terms.total),
+                         static_cast<T>(std::max(0.0, p - near) * terms.total)};
+    Upper uppers[2];
+    kernels_.uppers(e_.data(), e_.data(), n_, bounds, uppers);
+    const size_t count = From(e_.data(), bounds[1]);
+    if (uppers[0].count == uppers[1].count) return count;
+    size_t kept = 0;
+    for (size_t i = 0; i < count; ++i) {
+      const auto c = static_cast<size_t>(places_[i]);
+      const double own = static_cast<double>(e_[c]);
+      if (e_[c] < bounds[0] && !search_.IsIn(search_.MassOf(0.0, 0.0, own, 0.0), x[c], threshold_)) continue;
+      places_[kept] = places_[i];
+      probabilities_[kept++] = probabilities_[i];
+    }
+    return kept;
   }
 
   // Of `count` classes, those whose own threshold allows them; and all those without one.
@@ -152,7 +158,7 @@ class SetBuilder {
       i += is_member;
       if (!is_in && p_.thresholds[c] < kInfinity) continue;
       places_[kept] = static_cast<int32_t>(c);
-      probabilities_[kept++] = e_[c];
+      probabilities_[kept++] = e_[c] * scale_;
     }
     return kept;
   }
@@ -165,35 +171,25 @@ class SetBuilder {
   // Scores the members of a set, largest first, ties together; they are left in the order of their places.
   void ScoreMembers(const T* x, size_t count) {
     members_.clear();
-    for (size_t i = 0; i < count; ++i) members_.push_back({x[places_[i]], probabilities_[i], places_[i], false});
+    for (size_t i = 0; i < count; ++i)
+      members_.push_back({x[places_[i]], e_[static_cast<size_t>(places_[i])], places_[i], false});
     std::sort(members_.begin(), members_.end(), [](const Member& a, const Member& b) { return a.x > b.x; });
-    double mass = 0.0;
+    MassSum mass;
     for (size_t i = 0; i < members_.size();) {
-      double ties = 0.0;
+      const double above = mass.Total();
       size_t end = i;
       for (; end < members_.size() && members_[end].x == members_[i].x; ++end) {
-        ties += static_cast<double>(members_[end].e);
+        mass.Add(static_cast<double>(members_[end].e));
       }
-      const LabelMass known = search_.MassOf(mass, mass + ties, static_cast<double>(members_[i].e), static_cast<double>(i));
+      const LabelMass known =
+          search_.MassOf(above, mass.Total(), static_cast<double>(members_[i].e), static_cast<double>(i));
       for (size_t j = i; j < end; ++j) {
         const double threshold = p_.thresholds[members_[j].place];
         members_[j].is_in = threshold == kInfinity || search_.IsIn(known, members_[j].x, threshold);
       }
-      mass += ties;
       i = end;
     }
     std::sort(members_.begin(), members_.end(), [](const Member& a, const Member& b) { return a.place < b.place; });
-  }
-
-  template <class F>
-  size_t KeepIf(size_t count, F f) {
-    size_t kept = 0;
-    for (size_t i = 0; i < count; ++i) {
-      if (!f(i)) continue;
-      places_[kept] = places_[i];
-      probabilities_[kept++] = probabilities_[i];
-    }
-    return kept;
   }
 
   const SetsProblem& p_;
@@ -202,8 +198,9 @@ class SetBuilder {
   size_t n_;
   double threshold_ = p_.threshold;  // the largest of all classes' finite ones
   std::vector<T> e_;
-  std::vector<int32_t> places_;
-  std::vector<T> probabilities_;  // exponentials at first
+  int32_t* places_ = nullptr;   // of the classes of the row's set, at the end of the result
+  T* probabilities_ = nullptr;  // theirs
+  T scale_ = 0;                 // from exponentials to probabilities
   std::vector<Member> members_;
   NucleusSearch<T> search_;
 };

@@ -5,6 +5,7 @@
 #include <vector>
 
 #include "../runtime/dispatch.hpp"
+#include "growing.hpp"
 #include "rule.hpp"
 
 namespace boltzmax {
@@ -33,9 +34,9 @@ struct SetsProblem {
 // doubles, else floats.
 struct SetsOfRows {
   size_t first_row;
-  std::vector<int32_t> classes;
-  std::vector<float> floats;
-  std::vector<double> doubles;
+  Growing<int32_t> classes;
+  Growing<float> floats;
+  Growing<double> doubles;
 };
 
 // The sets of all rows, in order. A row with NaN or without a finite maximum has all classes, and NaN for probabilities.

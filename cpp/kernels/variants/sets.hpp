@@ -1,6 +1,6 @@
 // Prediction sets: the part of a row's sum of exponentials that lies above an element, and the elements above a value.
 //
-// A row's maximum is found first, so that all its exponentials have the same unit, however long the row is. Masses are
+// All exponentials of a row have the same unit, however long it is. Masses are
 // sums of the same terms in the same order with zeros in place of those that do not count, and rounding is monotone. So
 // of two elements, the smaller one has at least as much mass above it as the larger one with all above that.
 #pragma once
@@ -36,31 +36,49 @@ inline double ValueOf(const Sum& sum) { return sum.hi + sum.lo; }
 
 // ---- the mass above a label ----
 
+// What is done with each exponential besides summing.
+template <class F>
+struct KeepWith : F {
+  static constexpr bool kForLog = false;
+};
+template <class F>
+KeepWith(F) -> KeepWith<F>;
+
+// A row's sum, with the exponentials in the unit in which they are stored.
+template <class T, class F>
+inline RowSum SumOfRow(const T* x, size_t n, F keep) {
+  const Source<T> row = {x, nullptr};
+  return ReduceRow<false>(row, n, 1.0, GuessMax(row, n), KeepWith{keep}, true);
+}
+
 template <class T>
 BOLTZMAX_KERNEL LabelMass MassOfRow(const T* x, size_t n, T at) {
   using V = Vec<T>;
+  using C = ExpConstants<T>;
   const Source<T> row = {x, nullptr};
-  const T max = MaxOver<V>(n, row);
-  if (!IsFinite(static_cast<double>(max))) return {__builtin_nan(""), 0.0, 0.0, 0.0, 0.0, 0.0};
-  const auto shift = ShiftOf(Set<V>(max));
   const V value = Set<V>(at), zero = Set<V>(0);
-  WideSum<V> total, above, upper;
+  WideSum<V> above, upper;
   V larger = zero;
-  ForEachBlock<V, 4>(n, [&](size_t i, auto lanes) {
-    const auto v = row(i, lanes), e = ScaledExp(v, shift);
+  const RowSum sum = SumOfRow(x, n, [&](size_t i, auto lanes, const auto& e) {
+    if (i == 0) {  // starts over where the guess at the maximum was poor
+      above = upper = {};
+      larger = zero;
+    }
+    const auto v = row(i, lanes);
     using B = Block<V, lanes.kVectors>;
     const auto is_larger = Lt(B(value), v);
-    AddTrees(&total, e);
     AddTrees(&above, IfThenElse(is_larger, e, B(zero)));
     AddTrees(&upper, IfThenElse(Lt(v, B(value)), B(zero), e));
     BOLTZMAX_UNROLL
     for (size_t u = 0; u < lanes.kVectors; ++u) larger = larger + OneWhere<V>(is_larger.part[u]);
   });
-  return {ValueOf(total.Total()),
-          ValueOf(above.Total()),
-          ValueOf(upper.Total()),
-          static_cast<double>(FirstLane(ScaledExp(value, shift))),
-          static_cast<double>(FirstLane(ScaledExp(Set<V>(max), shift))),
+  if (IsDegenerate(sum)) return {__builtin_nan(""), 0.0, 0.0, 0.0, 0.0, 0.0};
+  const ExpShift<V, false> shift(sum, MakeTemperature<V>(1.0));
+  return {sum.hi + sum.lo,
+          ValueOf(above.Total()) * C::kUnscale,
+          ValueOf(upper.Total()) * C::kUnscale,
+          static_cast<double>(FirstLane(ScaledExp(value, shift))) * C::kUnscale,
+          sum.top,
           CountOf(larger)};
 }
 
@@ -145,18 +163,10 @@ void LabelMasses(const T* x, ptrdiff_t stride, size_t rows, size_t n, const T* a
 
 template <class T>
 BOLTZMAX_KERNEL RowTerms<T> Terms(const T* x, size_t n, T* e) {
-  using V = Vec<T>;
-  const Source<T> row = {x, nullptr};
-  const T max = MaxOver<V>(n, row);
-  if (!IsFinite(static_cast<double>(max))) return {max, __builtin_nan(""), 0.0};
-  const auto shift = ShiftOf(Set<V>(max));
-  WideSum<V> total;
-  ForEachBlock<V, V::kUnroll>(n, [&](size_t i, auto lanes) {
-    const auto term = ScaledExp(row(i, lanes), shift);
-    StoreLanes(e + i, term, lanes);
-    AddTrees(&total, term);
-  });
-  return {max, ValueOf(total.Total()), static_cast<double>(FirstLane(ScaledExp(Set<V>(max), shift)))};
+  using C = ExpConstants<T>;
+  const RowSum sum = SumOfRow(x, n, [e](size_t i, auto lanes, const auto& terms) { StoreLanes(e + i, terms, lanes); });
+  if (IsDegenerate(sum)) return {static_cast<T>(sum.max), __builtin_nan(""), 0.0};
+  return {static_cast<T>(sum.max), (sum.hi + sum.lo) * C::kScale, sum.top * C::kScale};
 }
 
 template <class T>
@@ -218,30 +228,30 @@ BOLTZMAX_KERNEL size_t Between(const T* x, const T* e, size_t n, T low, T high, 
 }
 
 template <class T>
-BOLTZMAX_KERNEL size_t PlacesFrom(const T* key, const T* e, size_t n, T low, int32_t* places, T* kept_e) {
+BOLTZMAX_KERNEL size_t PlacesFrom(const T* key, const T* e, size_t n, T low, T scale, int32_t* places, T* p) {
   size_t count = 0, i = 0;
 #if defined(__AVX512F__)
   if constexpr (sizeof(T) == sizeof(float)) {
-    const __m512 least = _mm512_set1_ps(low);
+    const __m512 least = _mm512_set1_ps(low), times = _mm512_set1_ps(scale);
     __m512i place = _mm512_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15);
     for (; i + 16 <= n; i += 16) {
       const __mmask16 keep = _mm512_cmp_ps_mask(_mm512_loadu_ps(key + i), least, _CMP_GE_OQ);
       if (keep != 0) {
         _mm512_storeu_si512(places + count, _mm512_maskz_compress_epi32(keep, place));
-        _mm512_storeu_ps(kept_e + count, _mm512_maskz_compress_ps(keep, _mm512_loadu_ps(e + i)));
+        _mm512_storeu_ps(p + count, _mm512_mul_ps(_mm512_maskz_compress_ps(keep, _mm512_loadu_ps(e + i)), times));
         count += static_cast<size_t>(__builtin_popcount(keep));
       }
       place = _mm512_add_epi32(place, _mm512_set1_epi32(16));
     }
   } else {
-    const __m512d least = _mm512_set1_pd(low);
+    const __m512d least = _mm512_set1_pd(low), times = _mm512_set1_pd(scale);
     __m512i place = _mm512_setr_epi64(0, 1, 2, 3, 4, 5, 6, 7);
     for (; i + 8 <= n; i += 8) {
       const __mmask8 keep = _mm512_cmp_pd_mask(_mm512_loadu_pd(key + i), least, _CMP_GE_OQ);
       if (keep != 0) {
         const __m256i narrow = _mm512_cvtepi64_epi32(_mm512_maskz_compress_epi64(keep, place));
         _mm256_storeu_si256(reinterpret_cast<__m256i*>(places + count), narrow);
-        _mm512_storeu_pd(kept_e + count, _mm512_maskz_compress_pd(keep, _mm512_loadu_pd(e + i)));
+        _mm512_storeu_pd(p + count, _mm512_mul_pd(_mm512_maskz_compress_pd(keep, _mm512_loadu_pd(e + i)), times));
         count += static_cast<size_t>(__builtin_popcount(keep));
       }
       place = _mm512_add_epi64(place, _mm512_set1_epi64(8));
@@ -250,7 +260,7 @@ BOLTZMAX_KERNEL size_t PlacesFrom(const T* key, const T* e, size_t n, T low, int
 #endif
   for (; i < n; ++i) {
     places[count] = static_cast<int32_t>(i);
-    kept_e[count] = e[i];
+    p[count] = e[i] * scale;
     count += static_cast<size_t>(key[i] >= low);
   }
   return count;

@@ -160,15 +160,16 @@ class SetPredictor(Parameters, ABC):
         rule = self._rule()
         u = self._uniform(rows.n_rows, _PREDICTION, check_first_row(first_row))
         indptr = np.zeros(rows.n_rows + 1, np.int64)
-        ids, probs = [np.empty(0, np.int32)], [np.empty(0, _dtype_of(rows))]
+        ids, probs = _GrowingArray(np.int32), _GrowingArray(_dtype_of(rows))
         for part in rows.blocks():
             some, some_probs = _core.prediction_sets(
                 rows.logits(part), rule, threshold, thresholds, u[part], indptr[1:][part]
             )
-            ids.append(some)
-            probs.append(some_probs)
+            done = part.stop / rows.n_rows
+            ids.extend(some, done)
+            probs.extend(some_probs, done)
         np.cumsum(indptr, out=indptr)
-        return PredictionSets(indptr, _joined(ids), _joined(probs), rows.n_classes)
+        return PredictionSets(indptr, ids.finished(), probs.finished(), rows.n_classes)
 
     def _uniform(self, rows: int, stream: int, first_row: int) -> Doubles:
         if as_flag(self.randomized, "randomized") and self._rule()[0] != LAC_SCORE:
@@ -212,12 +213,24 @@ def _dtype_of(rows: Scored) -> type[np.floating[Any]]:
     return np.float64 if rows.array.dtype == np.float64 else np.float32
 
 
-def _joined(parts: list[NDArray[Any]]) -> NDArray[Any]:
-    """Return the parts as one array; they are let go one by one."""
-    whole = np.empty(sum(map(len, parts)), parts[-1].dtype)
-    at = 0
-    for i, part in enumerate(parts):
-        whole[at : at + len(part)] = part
-        at += len(part)
-        parts[i] = part[:0].copy()
-    return whole
+class _GrowingArray:
+    """An array that grows at its end, by what the share of the work that is done suggests."""
+
+    def __init__(self, dtype: Any) -> None:
+        self._array = np.empty(0, dtype)
+        self._size = 0
+
+    def extend(self, part: NDArray[Any], done: float) -> None:
+        """Append the elements of `part`, with which this share of the work is done."""
+        size = self._size + len(part)
+        if size > len(self._array):
+            larger = np.empty(int(size / done * (1.0 if done == 1 else 1.1)) + 1, part.dtype)
+            larger[: self._size] = self._array[: self._size]
+            self._array = larger
+        self._array[self._size : size] = part
+        self._size = size
+
+    def finished(self) -> NDArray[Any]:
+        """Return the array, without room for more."""
+        self._array.resize(self._size, refcheck=False)
+        return self._array
