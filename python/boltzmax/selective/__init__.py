@@ -1,9 +1,10 @@
 """Answer only when sure, with a guarantee on how often the answers are wrong.
 
-- `abstention`: the answer is a class, or a node of a tree of classes, or none
+- `abstention`: the answer is a class, or none
 - `bounds`: exact limits of a risk, from counts
 - `confidence`: scores of how sure a row is
 - `curves`: risk against coverage
+- `hierarchical`: the answer is a node of a tree of classes
 """
 
 from __future__ import annotations

@@ -74,7 +74,7 @@ class HierarchicalAbstention(Parameters):
     >>> y = (logits + rng.gumbel(size=logits.shape)).argmax(axis=1)
     >>> model = HierarchicalAbstention(tree, target_risk=0.05).fit(logits, y)
     >>> [tree.names[v] for v in model.predict([[9.0, 0.0, 0.0], [3.0, 3.0, -9.0], [2.0, 0.0, 2.0]])]
-    ['cat', 'animal', '']
+    ['animal/cat', 'animal', '']
     """
 
     threshold_: float
