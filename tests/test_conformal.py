@@ -194,7 +194,7 @@ def test_bad_arguments() -> None:
     z, y = sample(50)
     with pytest.raises(ValueError, match="not fitted"):
         LAC().predict(z)
-    with pytest.raises(IndexError, match="10 is out of range"):
+    with pytest.raises(IndexError, match="y 10 at position 3 is out of range"):
         LAC().fit(z, y + 1)
     with pytest.raises(ValueError, match="logits have 9 classes, but those of fit had 10"):
         LAC().fit(z, y).predict(z[:, :9])

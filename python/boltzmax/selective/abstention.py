@@ -252,5 +252,5 @@ def _places(classes: Array, y: ArrayLike) -> Ids:
     unknown = classes[places] != labels
     if unknown.any():
         row = int(unknown.argmax())
-        raise ValueError(f"y has {labels[row]!r} in row {row}, which is no class of the estimator")
+        raise ValueError(f"y has {labels.tolist()[row]!r} in row {row}, which is no class of the estimator")
     return places
