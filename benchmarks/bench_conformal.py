@@ -1,4 +1,4 @@
-"""Time conformal prediction against softmax: ``python benchmarks/bench_conformal.py [ROWS CLASSES]``.
+"""Time conformal prediction against softmax: ``bench_conformal.py [ROWS CLASSES]``.
 
 All runs are interleaved in one process on one thread; the table has medians, and multiples of the
 time of softmax. The sets are also written by themselves, which nothing can save.
@@ -10,12 +10,15 @@ import statistics
 import sys
 import time
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import numpy as np
 
 import boltzmax
 from boltzmax.conformal import APS, LAC, RAPS, SAPS
+
+Array = np.ndarray[Any, Any]
 
 REPEATS = 5
 
@@ -27,11 +30,28 @@ def timed(f: Callable[[], Any]) -> float:
     return time.perf_counter() - start
 
 
-def copy_of(array: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+def copy_of(array: Array) -> Array:
     """Write an array of the same size."""
     new = np.empty_like(array)
     new[:] = array
     return new
+
+
+def measure(z: Array, y: Array) -> tuple[dict[str, list[float]], int]:
+    """Return the seconds of every call, and the number of classes in all sets of APS."""
+    out = np.empty_like(z)
+    predictors = {kind.__name__: kind().fit(z, y) for kind in (LAC, APS, RAPS, SAPS)}
+    sets = predictors["APS"].predict(z)
+    calls: dict[str, Callable[[], Any]] = {"softmax": partial(boltzmax.softmax, z, out=out)}
+    for name, predictor in predictors.items():
+        calls[f"{name}.fit"] = partial(predictor.fit, z, y)
+        calls[f"{name}.predict"] = partial(predictor.predict, z)
+    calls["writing the sets of APS"] = lambda: (copy_of(sets.ids), copy_of(sets.probs))
+    times: dict[str, list[float]] = {name: [] for name in calls}
+    for _ in range(REPEATS):
+        for name, call in calls.items():
+            times[name].append(timed(call))
+    return times, len(sets.ids)
 
 
 def main(rows: int, classes: int) -> None:
@@ -41,22 +61,9 @@ def main(rows: int, classes: int) -> None:
     for scale in (4, 1):
         z = rng.standard_normal((rows, classes), np.float32)
         z *= scale
-        y = boltzmax.gumbel_max(z, rng=0)
-        out = np.empty_like(z)
-        predictors = [kind().fit(z, y) for kind in (LAC, APS, RAPS, SAPS)]
-        times: dict[str, list[float]] = {"softmax": []}
-        for _ in range(REPEATS):
-            times["softmax"].append(timed(lambda: boltzmax.softmax(z, out=out)))
-            for p in predictors:
-                name = type(p).__name__
-                times.setdefault(f"{name}.fit", []).append(timed(lambda p=p: p.fit(z, y)))
-                times.setdefault(f"{name}.predict", []).append(timed(lambda p=p: p.predict(z)))
-        sets = predictors[1].predict(z)
-        times["writing the sets of APS"] = [
-            timed(lambda: (copy_of(sets.ids), copy_of(sets.probs))) for _ in range(REPEATS)
-        ]
+        times, total = measure(z, boltzmax.gumbel_max(z, rng=0))
         base = statistics.median(times["softmax"])
-        print(f"{rows} x {classes}, logits N(0, {scale}^2): {len(sets.ids) / rows:.0f} classes in a set")
+        print(f"{rows} x {classes}, logits N(0, {scale}^2): {total / rows:.0f} classes in a set")
         for name, seconds in times.items():
             median = statistics.median(seconds)
             print(f"  {name:24s} {1e3 * median:9.1f} ms {median / base:8.2f}")

@@ -23,7 +23,11 @@ def selective(sets: int) -> bool:
     """Scores are uniform, and P(wrong | score) = (1 - score) / 2: the risk is known exactly."""
     good = True
     for bound in ("clopper_pearson", "hoeffding", "conformal_risk_control"):
-        for n, target, delta in ((1000, "0.1", "0.05"), (5000, "0.15", "0.1"), (3000, "0.05", "0.2")):
+        for n, target, delta in (
+            (1000, "0.1", "0.05"),
+            (5000, "0.15", "0.1"),
+            (3000, "0.05", "0.2"),
+        ):
             rng = np.random.default_rng(n)
             risk = np.zeros(sets)
             for i in range(sets):
@@ -39,7 +43,9 @@ def selective(sets: int) -> bool:
                 found, limit = (risk > float(Fraction(target))).mean(), float(delta)
                 error = np.sqrt(limit * (1 - limit) / sets)
             good &= found <= limit + Z * error
-            print(f"{bound:24s} n={n:5d} target={target:5s} {found:.4f} <= {limit:.4f} + {Z * error:.4f}")
+            print(
+                f"{bound:24s} n={n:5d} target={target:5s} {found:.4f} <= {limit:.4f} + {Z * error:.4f}"
+            )
     return good
 
 

@@ -96,8 +96,9 @@ def test_two_classes_in_one_column() -> None:
 
 def test_adjusted_logits() -> None:
     z = np.random.default_rng(0).normal(size=(4, 3)).astype(np.float32)
-    back = adjust_priors(adjust_priors(z, [0.2, 0.3, 0.5], [0.6, 0.3, 0.1]),
-                         [0.6, 0.3, 0.1], [0.2, 0.3, 0.5])
+    back = adjust_priors(
+        adjust_priors(z, [0.2, 0.3, 0.5], [0.6, 0.3, 0.1]), [0.6, 0.3, 0.1], [0.2, 0.3, 0.5]
+    )
     np.testing.assert_allclose(back, z, atol=1e-6)
     gone = adjust_priors(z, [0.2, 0.3, 0.5], [0.5, 0.5, 0.0])
     assert (gone[:, 2] == -np.inf).all()

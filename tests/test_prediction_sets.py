@@ -98,7 +98,10 @@ def test_long_rows_match_the_oracle(predictor: Any, isa: str) -> None:
             inside = np.zeros(row.size, bool)
             inside[ids[part]] = True
             if 0 < size[r] < row.size:
-                edge = [int(np.where(inside, row, np.inf).argmin()), int(np.where(inside, -np.inf, row).argmax())]
+                edge = [
+                    int(np.where(inside, row, np.inf).argmin()),
+                    int(np.where(inside, -np.inf, row).argmax()),
+                ]
                 below = scores_of(x[[r, r]], rule, np.array(edge), u[[r, r]])
                 assert below[0] <= threshold < below[1]
             np.testing.assert_allclose(probs[part], boltzmax.softmax(row)[ids[part]], rtol=1e-5)
@@ -173,5 +176,7 @@ def test_class_thresholds_of_long_rows(isa: str) -> None:
     assert (sets.sizes >= 197).all()
     u = predictor.base._uniform(400, 1, 0)
     for c in range(3):
-        within = scores_of(x, predictor.base._rule(), np.full(400, c), u) <= predictor.thresholds_[c]
+        within = (
+            scores_of(x, predictor.base._rule(), np.full(400, c), u) <= predictor.thresholds_[c]
+        )
         np.testing.assert_array_equal(sets.contain(np.full(400, c)), within)

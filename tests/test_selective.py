@@ -124,8 +124,12 @@ def test_ties_are_kept_together() -> None:
         assert t in (1.0, 2.0, 3.0, np.inf)
         exceeded += t <= 1.0 and (0.16 + 0.02) / 3 > 0.06
     assert exceeded == 0
-    assert safe_threshold(np.ones(500), np.zeros(500, bool), Fraction(1, 100), Fraction(1, 20),
-                          "clopper_pearson") == 1.0
+    assert (
+        safe_threshold(
+            np.ones(500), np.zeros(500, bool), Fraction(1, 100), Fraction(1, 20), "clopper_pearson"
+        )
+        == 1.0
+    )
 
 
 @pytest.mark.parametrize("bound", BOUNDS)
@@ -142,7 +146,9 @@ def test_classifier_on_new_rows(bound: str) -> None:
     np.testing.assert_array_equal(answer[answered], z[20_000:].argmax(axis=1)[answered])
 
 
-@pytest.mark.parametrize("score", ["max_prob", "margin", "entropy", "energy", "max_logit", "doctor"])
+@pytest.mark.parametrize(
+    "score", ["max_prob", "margin", "entropy", "energy", "max_logit", "doctor"]
+)
 def test_every_score(score: str) -> None:
     z, y = sample(4000)
     model = SelectiveClassifier(target_risk=0.2, score=score).fit(z, y)
@@ -235,7 +241,7 @@ def test_the_risk_of_nodes_is_exceeded_seldom(bound: str) -> None:
         part = slice(i * n, (i + 1) * n)
         model = HierarchicalAbstention(tree, 0.1, 0.9, bound=bound).fit(z[part], y[part])
         node = model.predict(z[-10_000:])
-        right = (node == tree.root)
+        right = node == tree.root
         for level in range(1, 4):
             above = np.array([tree.leaf_path(c)[min(level, 3)] for c in range(8)])[y[-10_000:]]
             right |= node == above
@@ -326,6 +332,8 @@ def test_confidence_by_hand() -> None:
     }
     for score, values in wanted.items():
         np.testing.assert_allclose(confidence(z, score), values, rtol=1e-12, atol=1e-12)
-        np.testing.assert_allclose(confidence(z.astype(np.float32), score), values, rtol=1e-5, atol=1e-6)
+        np.testing.assert_allclose(
+            confidence(z.astype(np.float32), score), values, rtol=1e-5, atol=1e-6
+        )
     assert confidence(z[:0], "margin").shape == (0,)
     assert confidence([[1.0], [2.0]], "margin").tolist() == [1.0, 1.0]

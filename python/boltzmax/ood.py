@@ -123,7 +123,9 @@ def max_prob(logits: ArrayLike, *, from_probs: bool = False) -> Doubles:
     >>> max_prob([[5.0, 0.0], [1.0, 2.0]]).round(3)
     array([0.993, 0.731])
     """
-    return _of_rows(logits, from_probs, lambda s: np.exp(_doubles(s.max_log_prob)), k=1, entropy=False)
+    return _of_rows(
+        logits, from_probs, lambda s: np.exp(_doubles(s.max_log_prob)), k=1, entropy=False
+    )
 
 
 def entropy(logits: ArrayLike, *, from_probs: bool = False) -> Doubles:

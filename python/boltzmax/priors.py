@@ -83,8 +83,10 @@ def adjust_priors(logits: ArrayLike, train_priors: ArrayLike, test_priors: Array
     with np.errstate(all="ignore"):
         shift = np.log(test) - np.log(train)
         if rows.is_binary:
-            return np.asarray(rows.array + rows.array.dtype.type(shift[1] - shift[0]))
-        return np.asarray(rows.array + shift.astype(rows.array.dtype))
+            moved: Array = rows.array + rows.array.dtype.type(shift[1] - shift[0])
+        else:
+            moved = rows.array + shift.astype(rows.array.dtype)
+    return moved
 
 
 def estimate_priors(

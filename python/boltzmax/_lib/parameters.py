@@ -1,4 +1,4 @@
-"""The constructor's arguments of an object, as scikit-learn's `clone` and grid searches use them."""
+"""The constructor's arguments of an object, as scikit-learn's `clone` and searches use them."""
 
 from __future__ import annotations
 

@@ -120,9 +120,7 @@ class SetPredictor(Parameters, ABC):
         self._check_is_fitted("threshold_")
         return self.sets_of(logits, first_row, self.threshold_, None)
 
-    def p_values(
-        self, logits: ArrayLike, y: ArrayLike, *, first_row: SupportsIndex = 0
-    ) -> Doubles:
+    def p_values(self, logits: ArrayLike, y: ArrayLike, *, first_row: SupportsIndex = 0) -> Doubles:
         """Return the p-value of each row's class in `y`: small if it is an unlikely label.
 
         It is (1 + the number of scores in `fit` that are at least as large) / (1 + their number);
@@ -176,9 +174,7 @@ class SetPredictor(Parameters, ABC):
             return uniform_rows(self.key_, stream, first_row, rows)
         return np.ones(rows)
 
-    def _read_labelled(
-        self, logits: ArrayLike, y: ArrayLike, classes: int | None = None
-    ) -> Scored:
+    def _read_labelled(self, logits: ArrayLike, y: ArrayLike, classes: int | None = None) -> Scored:
         rows = read_scores_and_labels(logits, y, from_probs=self.from_probs)
         if classes is not None:
             self._check_classes(rows, classes)

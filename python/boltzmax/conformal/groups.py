@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 from fractions import Fraction
+from itertools import pairwise
 from typing import Any, Self, SupportsIndex
 
 import numpy as np
@@ -50,7 +51,7 @@ class _GroupConditional(Parameters):
         """Find the threshold of each group; `group_` is known."""
         order = np.lexsort((scores, groups))
         edges = np.searchsorted(groups[order], np.arange(n_groups + 1))
-        parts = [scores[order[a:b]] for a, b in zip(edges[:-1], edges[1:], strict=True)]
+        parts = [scores[order[a:b]] for a, b in pairwise(edges.tolist())]
         self._sorted = parts
         found = np.array([threshold_of(part, share) for part in parts])
         self.thresholds_ = found[self.group_]
@@ -68,9 +69,7 @@ class _GroupConditional(Parameters):
         self._check_is_fitted("thresholds_")
         return self.base.sets_of(logits, first_row, np.inf, self.thresholds_)
 
-    def p_values(
-        self, logits: ArrayLike, y: ArrayLike, *, first_row: SupportsIndex = 0
-    ) -> Doubles:
+    def p_values(self, logits: ArrayLike, y: ArrayLike, *, first_row: SupportsIndex = 0) -> Doubles:
         """Return the p-value of each row's class in `y`, among the scores of its group."""
         self._check_is_fitted("thresholds_")
         rows = read_scores_and_labels(logits, y, from_probs=self.base.from_probs)
@@ -200,7 +199,9 @@ def _clusters(
         return group
     order = np.argsort(labels, kind="stable")
     edges = np.searchsorted(labels[order], np.arange(n_classes + 1))
-    points = np.array([np.quantile(scores[order[edges[c] : edges[c + 1]]], levels) for c in classes])
+    points = np.array(
+        [np.quantile(scores[order[edges[c] : edges[c + 1]]], levels) for c in classes]
+    )
     group[classes] = _k_means(points, np.sqrt(counts[classes]), n_clusters)
     return group
 
@@ -223,7 +224,8 @@ def _k_means(points: Doubles, weights: Doubles, k: int) -> Ids:
         if np.array_equal(moved, nearest):
             break
         nearest = moved
-    return nearest.astype(np.int64)
+    found: Ids = nearest.astype(np.int64)
+    return found
 
 
 def _squared_distances(points: Doubles, centers: Doubles) -> Any:

@@ -50,7 +50,9 @@ class PredictionSets:
         indptr, ids = np.asarray(self.indptr, np.int64), np.asarray(self.ids, np.int32)
         probs = np.asarray(self.probs)
         if indptr.ndim != 1 or not len(indptr) or indptr[0] != 0 or (np.diff(indptr) < 0).any():
-            raise ValueError("indptr must rise from 0, and have one number more than there are rows")
+            raise ValueError(
+                "indptr must rise from 0, and have one number more than there are rows"
+            )
         if ids.shape != (indptr[-1],) or probs.shape != ids.shape:
             raise ValueError(
                 f"ids and probs must have {indptr[-1]} elements, as indptr says, got shapes "

@@ -207,7 +207,7 @@ def safe_threshold(
     n = len(score)
     order = np.argsort(-score, kind="stable")
     ends, thresholds = group_ends(score[order])
-    answered, errors = ends + 1, np.cumsum(wrong[order])[ends]
+    answered, errors = ends + 1, np.cumsum(wrong[order], dtype=np.int64)[ends]
     if bound == "conformal_risk_control":
         allowed = (n + 1) * target.numerator // target.denominator - 1
         last = int(np.searchsorted(errors, allowed, side="right")) - 1
@@ -252,5 +252,7 @@ def _places(classes: Array, y: ArrayLike) -> Ids:
     unknown = classes[places] != labels
     if unknown.any():
         row = int(unknown.argmax())
-        raise ValueError(f"y has {labels.tolist()[row]!r} in row {row}, which is no class of the estimator")
+        raise ValueError(
+            f"y has {labels.tolist()[row]!r} in row {row}, which is no class of the estimator"
+        )
     return places

@@ -83,7 +83,8 @@ def clopper_pearson_ranks(n: int, target: Fraction, delta: Fraction) -> Ranks:
     Then the upper limit of Clopper & Pearson (Biometrika 26, 1934) for k errors of j is at most
     `target`. The table ends where j would exceed n.
     """
-    p, level, ranks = float(target), float(delta), []
+    p, level = float(target), float(delta)
+    ranks: list[int] = []
     k = j = steps = 0
     cdf = pmf = 1.0  # of Binomial(j, p) at k
     while True:
@@ -123,7 +124,9 @@ def _frozen(ranks: list[int]) -> Ranks:
 RANKS = {"clopper_pearson": clopper_pearson_ranks, "hoeffding": hoeffding_ranks}
 
 
-def starting_ranks(n: int, target: Fraction, delta: Fraction, bound: str) -> tuple[list[int], Ranks]:
+def starting_ranks(
+    n: int, target: Fraction, delta: Fraction, bound: str
+) -> tuple[list[int], Ranks]:
     """Return the ranks from which sequences of tests start, and the limits of their tests.
 
     Each sequence goes on to larger ranks as long as tests pass, without a penalty for their
@@ -139,9 +142,7 @@ def starting_ranks(n: int, target: Fraction, delta: Fraction, bound: str) -> tup
     return ranks[:2].tolist()[-1:], ranks
 
 
-def last_rank(
-    answered: Ranks, wrong: Ranks, starts: list[int], limits: Ranks
-) -> int:
+def last_rank(answered: Ranks, wrong: Ranks, starts: list[int], limits: Ranks) -> int:
     """Return the place of the largest coverage that a sequence of tests reaches, or -1.
 
     `answered` and `wrong` count the surest rows down to each threshold, and the errors among them;

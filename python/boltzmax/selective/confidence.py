@@ -18,9 +18,7 @@ Doubles = NDArray[np.float64]
 SCORES = ("max_prob", "margin", "entropy", "energy", "max_logit", "doctor")
 
 
-def confidence(
-    logits: ArrayLike, score: str = "max_prob", *, from_probs: bool = False
-) -> Doubles:
+def confidence(logits: ArrayLike, score: str = "max_prob", *, from_probs: bool = False) -> Doubles:
     """Return how sure each row is; larger is surer.
 
     Parameters

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import warnings
 from fractions import Fraction
-from typing import Any, Self
+from typing import Self
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -172,7 +172,7 @@ def allowed_errors(n: int, target: Fraction, delta: Fraction, bound: str) -> int
 
 
 def threshold_for(worst: Doubles, allowed: int) -> float:
-    """Return the least number that at most `allowed` others exceed; +inf if `allowed` is below 0."""
+    """Return the least number that at most `allowed` others exceed; +inf if that is below 0."""
     if allowed < 0:
         return np.inf
     if allowed >= len(worst):
@@ -181,7 +181,8 @@ def threshold_for(worst: Doubles, allowed: int) -> float:
 
 
 def _probabilities(rows: Scored, part: slice) -> Doubles:
-    return softmax(rows.logits(part).astype(np.float64))
+    p: Doubles = softmax(rows.logits(part).astype(np.float64))
+    return p
 
 
 class _Paths:
