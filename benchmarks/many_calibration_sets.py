@@ -43,9 +43,8 @@ def selective(sets: int) -> bool:
                 found, limit = (risk > float(Fraction(target))).mean(), float(delta)
                 error = np.sqrt(limit * (1 - limit) / sets)
             good &= found <= limit + Z * error
-            print(
-                f"{bound:24s} n={n:5d} target={target:5s} {found:.4f} <= {limit:.4f} + {Z * error:.4f}"
-            )
+            allowed = f"{limit:.4f} + {Z * error:.4f}"
+            print(f"{bound:24s} n={n:5d} target={target:5s} {found:.4f} <= {allowed}")
     return good
 
 

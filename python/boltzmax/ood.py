@@ -179,7 +179,8 @@ def gen(
 
     def score(stats: RowStats) -> Array:
         log_p = _doubles(stats.top_log_probs)
-        return -((np.exp(log_p) * -np.expm1(log_p)) ** exponent).sum(axis=-1)
+        terms: Array = (np.exp(log_p) * -np.expm1(log_p)) ** exponent
+        return np.asarray(-terms.sum(axis=-1))
 
     return _of_rows(logits, from_probs, score, k=most, entropy=False)
 

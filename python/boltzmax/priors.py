@@ -182,7 +182,7 @@ def _train_priors(k: int, priors: ArrayLike | None, source_y: ArrayLike | None) 
 
 def _maximum_likelihood(rows: Scored, train: Doubles, most: int, tol: float) -> Doubles:
     """Iterate q = the mean over rows of softmax(logits + log(q / train))."""
-    priors = train.copy()
+    priors: Doubles = train.copy()
     for _ in range(most):
         with np.errstate(all="ignore"):
             shift = np.log(priors) - np.log(train)
@@ -192,7 +192,7 @@ def _maximum_likelihood(rows: Scored, train: Doubles, most: int, tol: float) -> 
             # In at least float32; classes of prior 0 have -inf.
             p = softmax(z + shift.astype(np.float32 if z.dtype.itemsize < 4 else z.dtype))
             total += p.sum(axis=0, dtype=np.float64)
-        new = total / total.sum()
+        new: Doubles = total / total.sum()
         moved = float(np.abs(new - priors).sum())
         priors = new
         if moved <= tol:
@@ -214,9 +214,9 @@ def _black_box(rows: Scored, source: Scored) -> Doubles:
     counts = np.bincount(source.labels, minlength=k)
     if not counts.all():
         raise ValueError(f"class {int(counts.argmin())} does not occur in source_y")
-    joint = np.bincount(_predicted(source) * k + source.labels, minlength=k * k).reshape(k, k)
+    pairs = np.bincount(_predicted(source) * k + source.labels, minlength=k * k)
     seen = np.bincount(_predicted(rows), minlength=k) / rows.n_rows
-    joint = joint / source.n_rows
+    joint = pairs.reshape(k, k) / source.n_rows
     if np.linalg.matrix_rank(joint) < k:
         raise ValueError("the confusion matrix is singular: some classes are never told apart")
     ratio = np.maximum(np.linalg.solve(joint, seen), 0.0)

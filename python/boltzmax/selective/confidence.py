@@ -87,4 +87,5 @@ def _margin(z: NDArray[Any]) -> Doubles:
 
 def _sum_of_squares(z: NDArray[Any]) -> Doubles:
     p = softmax(z.astype(np.float32) if z.dtype.itemsize < 4 else z)
-    return np.einsum("ij,ij->i", p, p, dtype=np.float64)
+    squares: Doubles = np.einsum("ij,ij->i", p, p, dtype=np.float64)
+    return squares
