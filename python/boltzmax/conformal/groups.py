@@ -158,6 +158,17 @@ class ClusterConditional(_GroupConditional):
     -----
     Ding, Angelopoulos, Bates, Jordan & Tibshirani, "Class-Conditional Conformal Prediction with
     Many Classes", NeurIPS 2023.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from boltzmax.conformal import LAC, ClusterConditional
+    >>> rng = np.random.default_rng(0)
+    >>> logits = 2 * rng.normal(size=(4000, 6))
+    >>> y = (logits + rng.gumbel(size=logits.shape)).argmax(axis=1)
+    >>> logits[:, :3] -= 3  # the model underrates three classes
+    >>> ClusterConditional(LAC(alpha=0.1), n_clusters=2).fit(logits, y).group_
+    array([0, 0, 0, 1, 1, 1])
     """
 
     def __init__(

@@ -37,7 +37,14 @@ def coverage(sets: PredictionSets, y: ArrayLike) -> float:
 
 
 def mean_set_size(sets: PredictionSets) -> float:
-    """Return the mean number of classes in a set; NaN without rows."""
+    """Return the mean number of classes in a set; NaN without rows.
+
+    Examples
+    --------
+    >>> from boltzmax.conformal import PredictionSets, mean_set_size
+    >>> mean_set_size(PredictionSets([0, 1, 3], [1, 0, 1], [0.9, 0.5, 0.5], 2))
+    1.5
+    """
     return len(sets.ids) / len(sets) if len(sets) else np.nan
 
 
@@ -53,6 +60,14 @@ class SizeStrata:
         How many sets have such a size.
     coverage : ndarray of float64
         The share of them that contain the right class; NaN where there are none.
+
+    Examples
+    --------
+    >>> from boltzmax.conformal import PredictionSets, size_stratified_coverage
+    >>> sets = PredictionSets([0, 1, 3], [1, 0, 1], [0.9, 0.5, 0.5], 2)
+    >>> strata = size_stratified_coverage(sets, [0, 1], sizes=[0, 2])
+    >>> strata.low, strata.high, strata.worst
+    (array([0, 2]), array([1, 2]), 0.0)
     """
 
     low: Ids
@@ -148,7 +163,24 @@ def covgap(sets: PredictionSets, y: ArrayLike, alpha: float) -> float:
 
 
 def plot_set_sizes(sets: PredictionSets, ax: Any = None) -> Any:
-    """Draw how many sets have each size with matplotlib, and return the axes."""
+    """Draw how many sets have each size with matplotlib, and return the axes.
+
+    Parameters
+    ----------
+    sets : PredictionSets
+        A set for each row.
+    ax : matplotlib axes, optional
+        Where to draw; by default in a new figure.
+
+    Examples
+    --------
+    >>> import matplotlib
+    >>> matplotlib.use("agg")
+    >>> from boltzmax.conformal import PredictionSets, plot_set_sizes
+    >>> axes = plot_set_sizes(PredictionSets([0, 1, 3], [1, 0, 1], [0.9, 0.5, 0.5], 2))
+    >>> axes.get_xlabel()
+    'classes in a set'
+    """
     import matplotlib.pyplot as plt
 
     if ax is None:

@@ -120,6 +120,15 @@ class RAPS(SetPredictor):
     -----
     Angelopoulos, Bates, Malik & Jordan, "Uncertainty Sets for Image Classifiers using Conformal
     Prediction", ICLR 2021.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from boltzmax.conformal import RAPS
+    >>> logits = np.log([[0.4, 0.3, 0.2, 0.1]] * 10)
+    >>> y = [0, 0, 0, 0, 1, 1, 1, 2, 2, 3]
+    >>> RAPS(alpha=0.2, k_reg=2, lam=0.5, randomized=False).fit(logits, y).threshold_.__round__(6)
+    1.4
     """
 
     def __init__(
@@ -162,6 +171,15 @@ class SAPS(SetPredictor):
     -----
     Huang, Xi, Zhang, Yao, Qiu & Wei, "Conformal Prediction for Deep Classifier via Label Ranking",
     ICML 2024.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from boltzmax.conformal import SAPS
+    >>> logits = np.log([[0.4, 0.3, 0.2, 0.1]] * 10)
+    >>> y = [0, 0, 0, 0, 1, 1, 1, 2, 2, 3]
+    >>> SAPS(alpha=0.2, weight=0.1, randomized=False).fit(logits, y).threshold_.__round__(6)
+    0.6
     """
 
     def __init__(

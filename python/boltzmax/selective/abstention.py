@@ -84,7 +84,7 @@ class SelectiveClassifier(Parameters):
     >>> import numpy as np
     >>> from boltzmax.selective import SelectiveClassifier
     >>> rng = np.random.default_rng(0)
-    >>> logits = 9 * rng.normal(size=(4000, 5))
+    >>> logits = 6 * rng.normal(size=(4000, 5))
     >>> y = (logits + rng.gumbel(size=logits.shape)).argmax(axis=1)
     >>> model = SelectiveClassifier(target_risk=0.05).fit(logits[:2000], y[:2000])
     >>> answer = model.predict(logits[2000:])

@@ -25,6 +25,12 @@ class RiskCoverage:
         The mean loss of these rows.
     threshold : ndarray of float64
         The distinct scores, falling.
+
+    Examples
+    --------
+    >>> from boltzmax.selective import risk_coverage_curve
+    >>> risk_coverage_curve([0.9, 0.8, 0.5], [0, 0, 1]).risk.round(3)
+    array([0.   , 0.   , 0.333])
     """
 
     coverage: Doubles
@@ -203,6 +209,14 @@ def plot_risk_coverage(score: ArrayLike, loss: ArrayLike, ax: Any = None, **opti
         Where to draw; by default in a new figure.
     **options
         For ``ax.step``, such as ``label``.
+
+    Examples
+    --------
+    >>> import matplotlib
+    >>> matplotlib.use("agg")
+    >>> from boltzmax.selective import plot_risk_coverage
+    >>> plot_risk_coverage([0.9, 0.8, 0.5], [0, 0, 1]).get_ylabel()
+    'risk of the answered'
     """
     import matplotlib.pyplot as plt
 
