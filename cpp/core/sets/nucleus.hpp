@@ -137,6 +137,7 @@ class NucleusSearch {
     size_t m = n_;
     double rest = terms_.total;  // of the elements that are left
     T high = kInfinity;
+    const T* all = e;
     low_ = kLowest;
     const auto keep = [&] {
       const size_t left = kernels_.between(x, e, m, low_, high, kept_x_.data(), kept_e_.data());
@@ -148,9 +149,16 @@ class NucleusSearch {
     };
     while (m > kFew) {
       T pivots[2];
-      if (!ChoosePivots(x, e, m, rest, pivots)) {
+      const size_t place = ChoosePivots(x, e, m, rest, pivots);
+      if (place == kSample) {
         keep();
         continue;
+      }
+      // Where few elements are above the border, only these are counted.
+      const bool is_top = x == x_ && place < kSample / 4;
+      if (is_top) {
+        low_ = pivots[1];
+        keep();
       }
       Upper uppers[2];
       kernels_.uppers(x, e, m, pivots, uppers);
@@ -166,19 +174,26 @@ class NucleusSearch {
         rest -= uppers[1].mass;
         Take(pivots[1], uppers[1]);
         high = pivots[1];
+        if (is_top) {
+          x = x_;
+          e = all;
+          m = n_;
+          low_ = kLowest;
+        }
       }
-      if (!keep()) break;  // nearly all are equal
+      if (!keep() && !is_top) break;  // nearly all are equal
     }
     if (x == x_) keep();
     kept_ = m;
   }
 
-  // Two elements around the border, as a sample suggests; false if the sample has elements of -inf.
-  bool ChoosePivots(const T* x, const T* e, size_t m, double rest, T* pivots) {
+  // Two elements around the border, as a sample suggests. Returns its place in the sample, or kSample if that has
+  // elements of -inf.
+  size_t ChoosePivots(const T* x, const T* e, size_t m, double rest, T* pivots) {
     double total = 0.0;
     for (size_t i = 0; i < kSample; ++i) {
       const size_t at = i * m / kSample;
-      if (x[at] < kLowest) return false;
+      if (x[at] < kLowest) return kSample;
       sample_[i] = {x[at], e[at]};
       total += static_cast<double>(e[at]);
     }
@@ -194,7 +209,7 @@ class NucleusSearch {
     constexpr size_t kAside = 2;
     pivots[0] = sample_[i < kAside ? 0 : i - kAside].x;
     pivots[1] = sample_[std::min(i + kAside, kSample - 1)].x;
-    return true;
+    return i;
   }
 
   // Walks down the elements that are left, largest first, ties together; the elements of -inf come last.
