@@ -133,10 +133,12 @@ class SetBuilder {
     const double p = 1.0 - threshold_, near = std::abs(p) * 0x1p-16 + 0x1p-52;
     const T bounds[2] = {static_cast<T>(std::max(0.0, p + near) * terms.total),
                          static_cast<T>(std::max(0.0, p - near) * terms.total)};
-    Upper uppers[2];
-    kernels_.uppers(e_.data(), e_.data(), n_, bounds, uppers);
     const size_t count = From(e_.data(), bounds[1]);
-    if (uppers[0].count == uppers[1].count) return count;
+    if (count > n_ / 8) {  // perhaps none of many is near the bound
+      Upper uppers[2];
+      kernels_.uppers(e_.data(), e_.data(), n_, bounds, uppers);
+      if (uppers[0].count == uppers[1].count) return count;
+    }
     size_t kept = 0;
     for (size_t i = 0; i < count; ++i) {
       const auto c = static_cast<size_t>(places_[i]);
