@@ -50,7 +50,9 @@ def scores_of(x: Array, rule: Any, labels: Array, u: Array) -> Array:
 
 def sets_of(x: Array, rule: Any, threshold: float, thresholds: Any, u: Array) -> Any:
     size = np.empty(len(x), np.int64)
-    return (*_core.prediction_sets(x, rule, threshold, thresholds, u, size), size)
+    ids, probs = np.empty(x.size, np.int32), np.empty(x.size, x.dtype)
+    total = _core.prediction_sets(x, rule, threshold, thresholds, u, size, ids, probs)
+    return ids[:total], probs[:total], size
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])

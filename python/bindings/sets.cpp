@@ -51,56 +51,27 @@ void RunLabelScores(const py::object& x, const py::tuple& rule_object, const py:
   Detached(CostOf(rows), [&] { LabelScores(rows, rule, label, u, score); });
 }
 
-py::object NewVector(size_t size, int type) {
-  auto length = static_cast<npy_intp>(size);
-  PyObject* array = PyArray_SimpleNew(1, &length, type);
-  if (array == nullptr) throw py::error_already_set();
-  return py::reinterpret_steal<py::object>(array);
-}
-
-// An array of the elements in all parts. The memory of a single part is taken over; it is as large as the sets of all
-// rows.
-template <class T>
-py::object Joined(std::vector<SetsOfRows>& sets, Growing<T> SetsOfRows::* part, int type) {
-  size_t total = 0;
-  for (const SetsOfRows& some : sets) total += (some.*part).Size();
-  if (sets.size() == 1 && total != 0) {
-    auto length = static_cast<npy_intp>(total);
-    T* data = (sets[0].*part).Release().release();
-    const py::capsule owner(data, [](void* p) { typename Growing<T>::Free()(p); });
-    PyObject* array = PyArray_SimpleNewFromData(1, &length, type, data);
-    if (array == nullptr) throw py::error_already_set();
-    py::object result = py::reinterpret_steal<py::object>(array);
-    if (PyArray_SetBaseObject(reinterpret_cast<PyArrayObject*>(array), owner.inc_ref().ptr()) < 0) {
-      throw py::error_already_set();
-    }
-    return result;
-  }
-  py::object result = NewVector(total, type);
-  auto* to = static_cast<T*>(PyArray_DATA(AsArray(result, "the result")));
-  for (const SetsOfRows& some : sets) to = std::copy_n((some.*part).Data(), (some.*part).Size(), to);
-  return result;
-}
-
-py::tuple RunPredictSets(const py::object& x, const py::tuple& rule, double threshold,
-                         const py::object& thresholds_object, const py::object& u_object,
-                         const py::object& size_object) {
+// Writes the sets to `classes` and `probabilities`, which have room for all classes of all rows; returns how many
+// classes there are in all.
+size_t RunPredictSets(const py::object& x, const py::tuple& rule, double threshold, const py::object& thresholds,
+                      const py::object& u, const py::object& size, const py::object& classes,
+                      const py::object& probabilities) {
   SetsProblem problem = {};
   problem.rows = AsRows(x);
-  const size_t rows = problem.rows.rows;
+  const size_t rows = problem.rows.rows, n = problem.rows.n;
   problem.rule = AsRule(rule);
   problem.threshold = threshold;
-  if (!thresholds_object.is_none()) {
-    problem.thresholds = VectorOf<double>(thresholds_object, NPY_DOUBLE, problem.rows.n, "thresholds must be doubles");
+  if (!thresholds.is_none()) {
+    problem.thresholds = VectorOf<double>(thresholds, NPY_DOUBLE, n, "thresholds must be doubles, one per class");
   }
-  problem.u = VectorOf<double>(u_object, NPY_DOUBLE, rows, "u must be doubles, one per row");
-  problem.size = VectorOf<int64_t>(size_object, NPY_INT64, rows, "sizes must be int64, one per row");
-  std::vector<SetsOfRows> sets;
-  Detached(CostOf(problem.rows), [&] { sets = PredictSets(problem); });
-  const bool is_double = problem.rows.storage == DType::kFloat64;
-  return py::make_tuple(
-      Joined(sets, &SetsOfRows::classes, NPY_INT32),
-      is_double ? Joined(sets, &SetsOfRows::doubles, NPY_DOUBLE) : Joined(sets, &SetsOfRows::floats, NPY_FLOAT));
+  problem.u = VectorOf<double>(u, NPY_DOUBLE, rows, "u must be doubles, one per row");
+  problem.size = VectorOf<int64_t>(size, NPY_INT64, rows, "sizes must be int64, one per row");
+  problem.classes = VectorOf<int32_t>(classes, NPY_INT32, rows * n, "classes must be int32, with room for all");
+  const int type = problem.rows.storage == DType::kFloat64 ? NPY_DOUBLE : NPY_FLOAT;
+  problem.probabilities = VectorOf<void>(probabilities, type, rows * n, "probabilities must have room for all");
+  size_t total = 0;
+  Detached(CostOf(problem.rows), [&] { total = PredictSets(problem); });
+  return total;
 }
 
 }  // namespace
@@ -109,7 +80,7 @@ void BindSets(py::module_& module) {
   module.def("label_scores", RunLabelScores, py::arg("x"), py::arg("rule"), py::arg("label"), py::arg("u"),
              py::arg("score"));
   module.def("prediction_sets", RunPredictSets, py::arg("x"), py::arg("rule"), py::arg("threshold"),
-             py::arg("thresholds"), py::arg("u"), py::arg("size"));
+             py::arg("thresholds"), py::arg("u"), py::arg("size"), py::arg("classes"), py::arg("probabilities"));
 }
 
 }  // namespace boltzmax

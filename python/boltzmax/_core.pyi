@@ -113,7 +113,9 @@ def prediction_sets(
     thresholds: NDArray[np.float64] | None,
     u: NDArray[np.float64],
     size: NDArray[np.int64],
-) -> tuple[NDArray[np.int32], NDArray[Any]]: ...
+    classes: NDArray[np.int32],
+    probabilities: NDArray[Any],
+) -> int: ...
 def draw(
     x: NDArray[Any],
     temperature: NDArray[np.float64] | None,

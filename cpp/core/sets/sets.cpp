@@ -4,7 +4,7 @@
 #include <cmath>
 #include <limits>
 #include <mutex>
-#include <type_traits>
+#include <vector>
 
 #include "../runtime/convert.hpp"
 #include "../runtime/row_blocks.hpp"
@@ -84,12 +84,11 @@ class SetBuilder {
     }
   }
 
-  // Appends the set of a row; returns its size.
-  size_t Append(size_t r, SetsOfRows* sets) {
+  // Writes the set of a row at a place of the results; returns its size.
+  size_t Write(size_t r, size_t at) {
     const T* x = rows_.Get(r, 1).x;
-    Growing<T>& probabilities = Probabilities(sets);
-    places_ = sets->classes.Room(n_);
-    probabilities_ = probabilities.Room(n_);
+    places_ = p_.classes + at;
+    probabilities_ = static_cast<T*>(p_.probabilities) + at;
     const RowTerms<T> terms = kernels_.terms(x, n_, e_.data());
     search_.Begin(x, terms, p_.u[r]);
     scale_ = static_cast<T>(1.0 / terms.total);
@@ -100,20 +99,10 @@ class SetBuilder {
       count = threshold_ == -kInfinity ? 0 : Below(x, terms);
       if (p_.thresholds != nullptr) count = OfClasses(x, count);
     }
-    sets->classes.Grow(count);
-    probabilities.Grow(count);
     return count;
   }
 
  private:
-  static Growing<T>& Probabilities(SetsOfRows* sets) {
-    if constexpr (std::is_same_v<T, float>) {
-      return sets->floats;
-    } else {
-      return sets->doubles;
-    }
-  }
-
   size_t All() {
     for (size_t c = 0; c < n_; ++c) places_[c] = static_cast<int32_t>(c);
     for (size_t c = 0; c < n_; ++c) probabilities_[c] = e_[c] * scale_;
@@ -229,22 +218,38 @@ void LabelScores(const ScoreRows& rows, const ScoreRule& rule, const int64_t* la
   });
 }
 
-std::vector<SetsOfRows> PredictSets(const SetsProblem& problem) {
-  std::vector<SetsOfRows> all;
+size_t PredictSets(const SetsProblem& problem) {
   const ScoreRows& rows = problem.rows;
-  if (rows.rows == 0 || rows.n == 0) return all;
+  if (rows.rows == 0 || rows.n == 0) return 0;
+  // A block of rows writes where its sets would be if all were full; then they are moved together.
+  struct Block {
+    size_t at, size;
+  };
+  std::vector<Block> blocks;
   std::mutex mutex;
+  size_t total = 0;
   WithType(rows.storage, [&]<class T>(T) {
     ForEachRowBlock(rows.rows, rows.n, 2.0 * CostOf(rows), [&](size_t begin, size_t end) {
       SetBuilder<T> builder(problem);
-      SetsOfRows sets = {begin, {}, {}, {}};
-      for (size_t r = begin; r < end; ++r) problem.size[r] = static_cast<int64_t>(builder.Append(r, &sets));
+      const size_t at = begin * rows.n;
+      size_t size = 0;
+      for (size_t r = begin; r < end; ++r) {
+        const size_t count = builder.Write(r, at + size);
+        problem.size[r] = static_cast<int64_t>(count);
+        size += count;
+      }
       const std::scoped_lock lock(mutex);
-      all.push_back(std::move(sets));
+      blocks.push_back({at, size});
     });
+    std::sort(blocks.begin(), blocks.end(), [](const Block& a, const Block& b) { return a.at < b.at; });
+    auto* p = static_cast<T*>(problem.probabilities);
+    for (const Block& block : blocks) {
+      std::copy_n(problem.classes + block.at, block.size, problem.classes + total);
+      std::copy_n(p + block.at, block.size, p + total);
+      total += block.size;
+    }
   });
-  std::sort(all.begin(), all.end(), [](const auto& a, const auto& b) { return a.first_row < b.first_row; });
-  return all;
+  return total;
 }
 
 }  // namespace boltzmax

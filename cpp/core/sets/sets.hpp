@@ -2,10 +2,8 @@
 #pragma once
 
 #include <cstdint>
-#include <vector>
 
 #include "../runtime/dispatch.hpp"
-#include "growing.hpp"
 #include "rule.hpp"
 
 namespace boltzmax {
@@ -28,18 +26,14 @@ struct SetsProblem {
   const double* thresholds;  // one for each class, in place of `threshold`; or null
   const double* u;           // one for each row
   int64_t* size;             // of each row's set
+  // The sets, one after the other, each by increasing class; both have room for all classes of all rows. Probabilities
+  // are doubles for rows of doubles, else floats.
+  int32_t* classes;
+  void* probabilities;
 };
 
-// The sets of neighbouring rows, one after the other, each by increasing class. Probabilities are doubles for rows of
-// doubles, else floats.
-struct SetsOfRows {
-  size_t first_row;
-  Growing<int32_t> classes;
-  Growing<float> floats;
-  Growing<double> doubles;
-};
-
-// The sets of all rows, in order. A row with NaN or without a finite maximum has all classes, and NaN for probabilities.
-std::vector<SetsOfRows> PredictSets(const SetsProblem&);
+// The sets of all rows, in order; returns the sum of their sizes. A row with NaN or without a finite maximum has all
+// classes, and NaN for probabilities.
+size_t PredictSets(const SetsProblem&);
 
 }  // namespace boltzmax

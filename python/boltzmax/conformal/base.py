@@ -160,12 +160,14 @@ class SetPredictor(Parameters, ABC):
         indptr = np.zeros(rows.n_rows + 1, np.int64)
         ids, probs = _GrowingArray(np.int32), _GrowingArray(_dtype_of(rows))
         for part in rows.blocks():
-            some, some_probs = _core.prediction_sets(
-                rows.logits(part), rule, threshold, thresholds, u[part], indptr[1:][part]
+            z = rows.logits(part)
+            done = part.start / rows.n_rows
+            room = ids.room(z.size, done), probs.room(z.size, done)
+            count = _core.prediction_sets(
+                z, rule, threshold, thresholds, u[part], indptr[1:][part], *room
             )
-            done = part.stop / rows.n_rows
-            ids.extend(some, done)
-            probs.extend(some_probs, done)
+            ids.size += count
+            probs.size += count
         np.cumsum(indptr, out=indptr)
         return PredictionSets(indptr, ids.finished(), probs.finished(), rows.n_classes)
 
@@ -214,19 +216,20 @@ class _GrowingArray:
 
     def __init__(self, dtype: Any) -> None:
         self._array = np.empty(0, dtype)
-        self._size = 0
+        self.size = 0
 
-    def extend(self, part: NDArray[Any], done: float) -> None:
-        """Append the elements of `part`, with which this share of the work is done."""
-        size = self._size + len(part)
-        if size > len(self._array):
-            larger = np.empty(int(size / done * (1.0 if done == 1 else 1.1)) + 1, part.dtype)
-            larger[: self._size] = self._array[: self._size]
+    def room(self, count: int, done: float) -> NDArray[Any]:
+        """Return `count` elements beyond the end, where this share of the work is done."""
+        needed = self.size + count
+        if needed > len(self._array):
+            # Memory that is never written costs nothing.
+            total = int(1.1 * self.size / done) if done else 0
+            larger = np.empty(count + total, self._array.dtype)
+            larger[: self.size] = self._array[: self.size]
             self._array = larger
-        self._array[self._size : size] = part
-        self._size = size
+        return self._array[self.size : needed]
 
     def finished(self) -> NDArray[Any]:
         """Return the array, without room for more."""
-        self._array.resize(self._size, refcheck=False)
+        self._array.resize(self.size, refcheck=False)
         return self._array
