@@ -14,6 +14,7 @@ LISTING = Path(__file__).parent / "data" / "public_api.txt"
 MODULES = (
     *("boltzmax", "boltzmax.special", "boltzmax.sklearn"),
     *("boltzmax.cuda", "boltzmax.margin", "boltzmax.testing"),
+    *("boltzmax.conformal", "boltzmax.selective", "boltzmax.ood", "boltzmax.priors"),
 )
 
 

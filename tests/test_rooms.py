@@ -26,7 +26,7 @@ ROOMS = {
     "cpp/core": (
         {"runtime"},
         {"rows", "weighted"},
-        {"losses", "stats", "trees", "variants"},
+        {"losses", "sets", "stats", "trees", "variants"},
         {"linear"},
         {"api"},
     ),

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import ast
+import importlib
 import importlib.util
 import pkgutil
 import re
@@ -15,6 +16,8 @@ import boltzmax.variants
 from boltzmax import _core
 from boltzmax.losses.registry import LOSSES
 
+# Public modules whose pages list all of their names.
+MODULES = ("conformal", "ood", "priors", "selective")
 VARIANTS = list(pkgutil.iter_modules(boltzmax.variants.__path__))
 
 
@@ -42,6 +45,7 @@ def listings() -> dict[str, list[str]]:
         "gradients": [gradient for _, gradient, *_ in _core.operations if gradient is not None],
         "losses of logits": losses["logits"],
         "losses of log-probabilities": losses["others"],
+        **{m: importlib.import_module(f"boltzmax.{m}").__all__ for m in MODULES},
         **{f"variants.{m.name}": of_module(f"variants.{m.name}") for m in VARIANTS},
         "layers": [n for n in boltzmax.__all__ if hasattr(getattr(boltzmax, n), "adagrad_step")],
     }

@@ -22,6 +22,7 @@
 #include "recycling.hpp"
 #include "row_functions.hpp"
 #include "segments.hpp"
+#include "sets.hpp"
 #include "trees.hpp"
 #include "weighted.hpp"
 
@@ -82,6 +83,7 @@ PYBIND11_MODULE(core_of_main_interpreter, module, py::mod_gil_not_used()) {
   boltzmax::BindDraws(module);
   boltzmax::BindRowFunctions(module);
   boltzmax::BindSegments(module);
+  boltzmax::BindSets(module);
   boltzmax::BindLosses(module);
   boltzmax::BindLinear(module);
   boltzmax::BindTrees(module);

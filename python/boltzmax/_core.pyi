@@ -106,6 +106,23 @@ def run_segments(
 def sort_by_segment(
     ids: NDArray[np.int64], order: NDArray[np.int64], indptr: NDArray[np.int64]
 ) -> int: ...
+def label_scores(
+    x: NDArray[Any],
+    rule: tuple[int, float, float],
+    label: NDArray[np.int64],
+    u: NDArray[np.float64],
+    score: NDArray[np.float64],
+) -> None: ...
+def prediction_sets(
+    x: NDArray[Any],
+    rule: tuple[int, float, float],
+    threshold: float,
+    thresholds: NDArray[np.float64] | None,
+    u: NDArray[np.float64],
+    size: NDArray[np.int64],
+    classes: NDArray[np.int32],
+    probabilities: NDArray[Any],
+) -> int: ...
 def draw(
     x: NDArray[Any],
     temperature: NDArray[np.float64] | None,

@@ -8,6 +8,7 @@
 #include "../../kernels/draw_types.hpp"
 #include "../../kernels/loss_types.hpp"
 #include "../../kernels/row_functions.hpp"
+#include "../../kernels/set_types.hpp"
 #include "../../kernels/types.hpp"
 
 namespace boltzmax {
@@ -36,6 +37,7 @@ std::vector<const char*> AvailableIsas();
 const KernelTable& ActiveKernels();
 const ConversionTable& ActiveConversions();
 const DrawTable& ActiveDraws();
+const SetTable& ActiveSets();
 const StorageKernels& KernelsFor(DType storage);
 const LossKernels& LossKernelsFor(DType storage);
 

@@ -7,8 +7,11 @@
 - `logits`: logits in a dtype that the kernels support, and the destination of their gradient
 - `numbers`: arrays and numbers as arguments
 - `output_layer`: the interface of output layers, and how they read their arguments
+- `parameters`: the constructor's arguments, as scikit-learn uses them
 - `public`: the module names that public objects report
 - `random`: where random numbers come from
+- `rational`: shares as exact fractions
+- `scored`: rows of scores with labels and weights
 - `shared_docs`: paragraphs that docstrings share
 - `targets`: class indices or class probabilities, one set per row
 - `threadpools`: the controller for threadpoolctl

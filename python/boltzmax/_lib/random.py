@@ -56,3 +56,13 @@ def normal_noise(key: int, first_row: int, rows: int, n: int) -> NDArray[np.floa
     _core.run_function("noise", np.empty_like(noise), None, noise, 1, None, None,
                        key=key, first_row=first_row, count=1)  # fmt: skip
     return noise
+
+
+def uniform_rows(key: int, stream: int, first_row: int, rows: int) -> NDArray[np.float64]:
+    """Return a number from [0, 1) for each row, which depends on the key, stream and row alone.
+
+    NumPy's Philox has four numbers of 64 bits in each block, of which the counter is the number.
+    """
+    skipped = first_row % 4
+    philox = np.random.Philox(key=np.array([key, stream], np.uint64), counter=first_row // 4)
+    return np.random.Generator(philox).random(skipped + rows)[skipped:]

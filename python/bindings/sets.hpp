@@ -1,0 +1,10 @@
+// Prediction sets.
+#pragma once
+
+#include <pybind11/pybind11.h>
+
+namespace boltzmax {
+
+void BindSets(pybind11::module_& module);
+
+}  // namespace boltzmax

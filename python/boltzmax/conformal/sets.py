@@ -1,0 +1,100 @@
+"""Prediction sets in compressed rows."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any, SupportsIndex
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from boltzmax._lib.arguments import as_integer
+from boltzmax._lib.targets import NO_CLASS, Wanted, checked_targets
+
+Array = NDArray[Any]
+
+
+@dataclass(frozen=True, eq=False)
+class PredictionSets:
+    """A set of classes for each row, in compressed rows (CSR).
+
+    ``len(sets)`` is the number of rows, and ``sets[i]`` has the classes of row i, which iteration
+    also yields. `scipy.sparse.csr_array((probs, ids, indptr))` is the same as a matrix.
+
+    Attributes
+    ----------
+    indptr : ndarray of int64, shape (N + 1,)
+        The set of row i is ``ids[indptr[i]:indptr[i + 1]]``.
+    ids : ndarray of int32
+        The classes, in increasing order in each row.
+    probs : ndarray
+        Their probabilities, float64 if the logits were, else float32.
+    n_classes : int
+        How many classes there are.
+
+    Examples
+    --------
+    >>> from boltzmax.conformal import PredictionSets
+    >>> sets = PredictionSets([0, 2, 3], [0, 2, 1], [0.6, 0.3, 0.9], 3)
+    >>> sets[0], sets.sizes, sets.contain([2, 0])
+    (array([0, 2], dtype=int32), array([2, 1]), array([ True, False]))
+    """
+
+    indptr: NDArray[np.int64]
+    ids: NDArray[np.int32]
+    probs: Array
+    n_classes: int
+
+    def __post_init__(self) -> None:
+        indptr, ids = np.asarray(self.indptr, np.int64), np.asarray(self.ids, np.int32)
+        probs = np.asarray(self.probs)
+        if indptr.ndim != 1 or not len(indptr) or indptr[0] != 0 or (np.diff(indptr) < 0).any():
+            raise ValueError(
+                "indptr must rise from 0, and have one number more than there are rows"
+            )
+        if ids.shape != (indptr[-1],) or probs.shape != ids.shape:
+            raise ValueError(
+                f"ids and probs must have {indptr[-1]} elements, as indptr says, got shapes "
+                f"{ids.shape} and {probs.shape}"
+            )
+        for name, value in (("indptr", indptr), ("ids", ids), ("probs", probs)):
+            object.__setattr__(self, name, value)
+
+    @property
+    def sizes(self) -> NDArray[np.int64]:
+        """How many classes each set has."""
+        return np.diff(self.indptr)
+
+    def __len__(self) -> int:
+        return len(self.indptr) - 1
+
+    def __getitem__(self, row: SupportsIndex) -> NDArray[np.int32]:
+        index = as_integer(row, "row")
+        if not -len(self) <= index < len(self):
+            raise IndexError(f"row {index} is out of range for {len(self)} sets")
+        index %= len(self)
+        return self.ids[self.indptr[index] : self.indptr[index + 1]]
+
+    def __iter__(self) -> Iterator[NDArray[np.int32]]:
+        return (self[i] for i in range(len(self)))
+
+    def contain(self, y: ArrayLike) -> NDArray[np.bool_]:
+        """Return for each row whether its set contains its class in `y`."""
+        labels = read_labels(self, y)
+        hits = np.flatnonzero(self.ids == np.repeat(labels.astype(np.int32), self.sizes))
+        found = np.zeros(len(self), np.bool_)
+        found[np.searchsorted(self.indptr, hits, side="right") - 1] = True
+        return found
+
+    def __repr__(self) -> str:
+        mean = len(self.ids) / len(self) if len(self) else 0.0
+        return f"<PredictionSets of {len(self)} rows, {mean:.3g} of {self.n_classes} classes each>"
+
+
+def read_labels(sets: PredictionSets, y: ArrayLike) -> NDArray[np.int64]:
+    """Return one class for each set."""
+    if not isinstance(sets, PredictionSets):
+        raise TypeError(f"sets must be PredictionSets, got {type(sets).__name__}")
+    labels, _ = checked_targets(y, Wanted((len(sets),), sets.n_classes, name="y"), NO_CLASS)
+    return labels
