@@ -9,6 +9,7 @@
 - `output_layer`: the interface of output layers, and how they read their arguments
 - `public`: the module names that public objects report
 - `random`: where random numbers come from
+- `scored`: rows of scores with labels and weights
 - `shared_docs`: paragraphs that docstrings share
 - `targets`: class indices or class probabilities, one set per row
 - `threadpools`: the controller for threadpoolctl

@@ -24,6 +24,7 @@ class Wanted(NamedTuple):
     n_classes: int
     axis: int = -1
     probabilities: bool = False  # whether class probabilities are allowed
+    name: str = "target"  # the argument, for messages
 
     @property
     def shape_of_scores(self) -> tuple[int, ...]:
@@ -41,7 +42,7 @@ class Wanted(NamedTuple):
 
 def read_targets(target: ArrayLike, wanted: Wanted, ignore_index: Any) -> tuple[Array, Counted]:
     """Read classes as `checked_targets` does (int64), or probabilities: floats, unchanged."""
-    array = _array(target, ignore_index)
+    array = _array(target, ignore_index, wanted.name)
     may_be_soft = wanted.probabilities and array.dtype.kind not in "iu"
     if may_be_soft and is_float(array.dtype) and array.shape == wanted.shape_of_scores:
         _read_ignored(ignore_index)
@@ -70,7 +71,7 @@ def checked_targets(
     counted : ndarray of bool
         Which rows count.
     """
-    return _read_classes(_array(target, ignore_index), wanted, ignore_index)
+    return _read_classes(_array(target, ignore_index, wanted.name), wanted, ignore_index)
 
 
 def _read_classes(
@@ -79,10 +80,10 @@ def _read_classes(
     if array.dtype.kind not in "iu":
         also = f" or probabilities of shape {wanted.shape_of_scores}" * wanted.probabilities
         raise TypeError(
-            f"target must be integers of shape {wanted.shape}{also}, got {array.dtype} of shape "
-            f"{array.shape}{wanted.hint(array)}"
+            f"{wanted.name} must be integers of shape {wanted.shape}{also}, got {array.dtype} of "
+            f"shape {array.shape}{wanted.hint(array)}"
         )
-    check_shape_of_targets(array.shape, wanted.shape, wanted.hint(array))
+    check_shape_of_targets(array.shape, wanted.shape, wanted.hint(array), wanted.name)
     ignored = _read_ignored(ignore_index)
     flat = array.reshape(-1)
     counted = np.ones(flat.shape, np.bool_)
@@ -90,33 +91,36 @@ def _read_classes(
         counted = np.asarray(flat != ignored, np.bool_)
     bad = counted & ((flat < 0) | (flat >= wanted.n_classes))
     if bad.any():
-        raise IndexError(_out_of_range(array, int(bad.argmax()), wanted.n_classes, ignored))
+        raise IndexError(_out_of_range(array, int(bad.argmax()), wanted, ignored))
     return np.where(counted, flat, np.zeros((), array.dtype)).astype(np.int64), counted
 
 
-def check_shape_of_targets(shape: tuple[int, ...], wanted: tuple[int, ...], hint: str = "") -> None:
+def check_shape_of_targets(
+    shape: tuple[int, ...], wanted: tuple[int, ...], hint: str = "", name: str = "target"
+) -> None:
     """Raise unless there is one class for each row."""
     if shape != wanted:
         raise ValueError(
-            f"target must have one class for each row, shape {wanted}, got shape {shape}{hint}"
+            f"{name} must have one class for each row, shape {wanted}, got shape {shape}{hint}"
         )
 
 
-def _array(target: ArrayLike, ignore_index: Any) -> Array:
+def _array(target: ArrayLike, ignore_index: Any, name: str) -> Array:
     if isinstance(target, np.ma.MaskedArray):
         also = "" if ignore_index is NO_CLASS else ", and ignore_index at the mask"
-        raise TypeError(f"target is a masked array; pass its data{also}")
-    return unmasked_ids(target, "target")
+        raise TypeError(f"{name} is a masked array; pass its data{also}")
+    return unmasked_ids(target, name)
 
 
 def _read_ignored(ignore_index: Any) -> int | None:
     return None if ignore_index is NO_CLASS else as_integer(ignore_index, "ignore_index")
 
 
-def _out_of_range(array: Array, first: int, n_classes: int, ignored: int | None) -> str:
+def _out_of_range(array: Array, first: int, wanted: Wanted, ignored: int | None) -> str:
     besides = "" if ignored is None else f" (and not ignore_index, {ignored})"
     index = tuple(int(i) for i in np.unravel_index(first, array.shape))
     place = f" at position {index[0] if array.ndim == 1 else index}" if index else ""
     return (
-        f"target {array.reshape(-1)[first]}{place} is out of range for {n_classes} classes{besides}"
+        f"{wanted.name} {array.reshape(-1)[first]}{place} is out of range for "
+        f"{wanted.n_classes} classes{besides}"
     )
