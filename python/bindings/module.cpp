@@ -22,6 +22,7 @@
 #include "recycling.hpp"
 #include "row_functions.hpp"
 #include "segments.hpp"
+#include "temperature.hpp"
 #include "trees.hpp"
 #include "weighted.hpp"
 
@@ -84,6 +85,7 @@ PYBIND11_MODULE(core_of_main_interpreter, module, py::mod_gil_not_used()) {
   boltzmax::BindSegments(module);
   boltzmax::BindLosses(module);
   boltzmax::BindLinear(module);
+  boltzmax::BindTemperature(module);
   boltzmax::BindTrees(module);
   boltzmax::BindWeighted(module);
   boltzmax::BindComplex(module);
