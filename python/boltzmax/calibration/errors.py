@@ -260,18 +260,28 @@ def ks_error(
 
 def error_of_bins(bins: Bins, norm: float, debias: bool = False) -> Any:
     """Return the mean of the errors of bins, along the last axis; empty ones do not count."""
-    full = bins.weight > 0
-    gap = np.where(full, np.abs(np.where(full, bins.gap, 0.0)), 0.0)
-    if norm == np.inf:
-        return gap.max(axis=-1)
+    gap, share = gaps_and_shares(bins)
+    if not debias:
+        return mean_gap(gap, share, norm)
+    n, a = bins.effective_count, np.where(share > 0, bins.accuracy, 0.0)
+    variance = np.where(n > 1, a * (1 - a) / np.maximum(n - 1, 1e-300), 0.0)
+    return np.sqrt(np.maximum((share * (np.square(gap) - variance)).sum(axis=-1), 0.0))
+
+
+def gaps_and_shares(bins: Bins) -> tuple[Doubles, Doubles]:
+    """Return the gap of each bin, 0 if it is empty, and its share of the weight."""
     share = bins.weight / bins.weight.sum(axis=-1, keepdims=True)
+    return np.where(share > 0, bins.gap, 0.0), share
+
+
+def mean_gap(gap: Doubles, share: Doubles, norm: float) -> Any:
+    """Return the mean size of gaps, along the last axis, of a norm of 1, 2 or infinity."""
+    size = np.abs(gap)
+    if norm == np.inf:
+        return size.max(axis=-1)
     if norm == 1:
-        return (share * gap).sum(axis=-1)
-    square = np.square(gap)
-    if debias:
-        n, a = bins.effective_count, np.where(full, bins.accuracy, 0.0)
-        square = square - np.where(n > 1, a * (1 - a) / np.maximum(n - 1, 1e-300), 0.0)
-    return np.sqrt(np.maximum((share * square).sum(axis=-1), 0.0))
+        return (share * size).sum(axis=-1)
+    return np.sqrt((share * np.square(size)).sum(axis=-1))
 
 
 def check_norm(norm: Any) -> float:

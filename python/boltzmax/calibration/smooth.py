@@ -66,9 +66,9 @@ def smooth_ece(
     """
     rows = read_scores_and_labels(logits, y, from_probs=from_probs, sample_weight=sample_weight)
     events = top_label_events(rows)
-    cells = _CELLS
+    cells, width = _CELLS, 0.1
     while True:
-        width = _fixed_point(_Spectrum(events, cells))
+        width = _fixed_point(_Spectrum(events, cells), width)
         if width * cells >= _PER_WIDTH or width == 0.0 or cells >= _MOST_CELLS:
             return width
         cells = min(_MOST_CELLS, max(2 * cells, int(2 ** np.ceil(np.log2(2 * _PER_WIDTH / width)))))
@@ -113,12 +113,16 @@ def _on_nodes(events: Events, cells: int) -> Doubles:
     return nodes[:-1]
 
 
-def _fixed_point(spectrum: _Spectrum) -> float:
+def _fixed_point(spectrum: _Spectrum, guess: float) -> float:
     """Return the width that is the smoothed size; the size falls as the width grows."""
-    low, high = 0.0, 1.0
     if spectrum.smoothed_size(1e-12) < 1e-12:
         return 0.0
-    while high - low > 1e-9 * high:
+    low, high = guess / 1.2, min(guess * 1.2, 1.0)
+    while spectrum.smoothed_size(low) < low:
+        low, high = low / 4, low
+    while high < 1.0 and spectrum.smoothed_size(high) > high:
+        low, high = high, min(4 * high, 1.0)
+    while high - low > 1e-7 * high:
         middle = (low + high) / 2
         low, high = (middle, high) if spectrum.smoothed_size(middle) > middle else (low, middle)
     return high
