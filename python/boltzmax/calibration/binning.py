@@ -1,8 +1,8 @@
 """Bins of probabilities: where their edges are, and what is in them.
 
-Bins of equal width are closed on the right, (k/n, (k+1)/n], as scikit-learn's and netcal's are;
-a probability of 0 belongs to the first, one of 1 to the last. Bins of equal mass end at
-quantiles; equal probabilities are never split, so there may be fewer bins than were asked for.
+Bins of equal width are closed on the right, (k/n, (k+1)/n], as scikit-learn's are; a probability of
+0 belongs to the first, one of 1 to the last. Bins of equal mass end at quantiles; equal
+probabilities are never split, so there may be fewer bins than were asked for.
 """
 
 from __future__ import annotations
