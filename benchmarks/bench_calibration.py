@@ -2,8 +2,8 @@
 
     python benchmarks/bench_calibration.py [temperature | errors | agreement ...]
 
-Temperature scaling is compared with one logsumexp of the logits, and with scikit-learn and netcal on
-a part of the rows; binned errors with np.histogram and np.sort of the confidences. ``agreement``
+Temperature scaling is compared with one logsumexp of the logits, and with scikit-learn and netcal
+on a part of the rows; binned errors with np.histogram and np.sort of the confidences. ``agreement``
 compares numbers with those of scikit-learn, netcal and torchmetrics, where definitions agree. Peers
 that are not installed are left out.
 """
@@ -96,7 +96,7 @@ def errors() -> None:
     rng = np.random.default_rng(0)
     for dtype in (np.float32, np.float64):
         p = rng.uniform(size=CONFIDENCES).astype(dtype)
-        hit = rng.uniform(size=CONFIDENCES) < p
+        hit = np.less(rng.uniform(size=CONFIDENCES), p)
         calls: Calls = {
             "np.histogram": partial(np.histogram, p, 15, (0, 1)),
             "np.sort": partial(np.sort, p),
@@ -122,7 +122,7 @@ def agreement() -> None:
         pass
     try:
         from netcal.metrics import ECE  # type: ignore[import-not-found]
-        from netcal.scaling import TemperatureScaling as Theirs  # type: ignore[import-not-found]
+        from netcal.scaling import TemperatureScaling as Theirs
 
         scaling = Theirs()
         scaling.fit(p, y, tensorboard=False)

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from boltzmax import _core
 from boltzmax._lib.arguments import check_count, one_of, quietly
 from boltzmax.calibration.events import Events
 
@@ -120,28 +121,36 @@ def equal_width_index(p: Array, edges: Doubles) -> Indices:
 def equal_width_sums(events: Events, edges: Doubles) -> Sums:
     """Return the sums of bins of equal width."""
     n = len(edges) - 1
-    hits, count = np.zeros(n), np.zeros(n)
-    sums = Sums(count, np.zeros(n), np.zeros(n), np.zeros(n), hits)
+    if events.weight is None:
+        count, happened, p = sums = np.zeros((3, n))
+        _core.add_to_bins(np.ascontiguousarray(events.p), events.happened, edges, sums)
+        return Sums(count, count, count, p, happened)
+    totals = np.zeros((5, n))  # in the order of Sums
     for start in range(0, len(events.p), _CHUNK):
         part = slice(start, start + _CHUNK)
-        p, happened = events.p[part], events.happened[part]
+        p, weight = events.p[part], events.weight[part]
         index = equal_width_index(p, edges)
-        if events.weight is None:
-            # Pairs of counts: of rows where the event happened, and where it did not.
-            pairs = np.bincount(2 * index + happened, minlength=2 * n).reshape(n, 2)
-            count += pairs.sum(axis=1)
-            hits += pairs[:, 1]
-            sums.p[:] += np.bincount(index, weights=p, minlength=n)
-            continue
-        weight = events.weight[part]
-        count += np.bincount(index, minlength=n)
-        sums.weight[:] += np.bincount(index, weights=weight, minlength=n)
-        sums.square[:] += np.bincount(index, weights=np.square(weight), minlength=n)
-        sums.p[:] += np.bincount(index, weights=weight * p, minlength=n)
-        hits += np.bincount(index, weights=weight * happened, minlength=n)
-    if events.weight is None:
-        return Sums(count, count, count, sums.p, hits)
-    return sums
+        terms = (None, weight, np.square(weight), weight * p, weight * events.happened[part])
+        for total, values in zip(totals, terms, strict=True):
+            total += np.bincount(index, weights=values, minlength=n)
+    return Sums(*totals)
+
+
+def bins_of_plain_pairs(p: Any, happened: Any, n_bins: int) -> Bins | None:
+    """Return the bins of equal width of an ordinary call, in one read; None for any other.
+
+    That is one with contiguous vectors of valid probabilities and of bools.
+    """
+    plain = type(p) is type(happened) is np.ndarray and p.dtype in (np.float32, np.float64)
+    if not (plain and happened.dtype == np.bool_ and p.ndim == 1 and p.shape == happened.shape):
+        return None
+    if not (len(p) and all(a.flags.c_contiguous and a.flags.aligned for a in (p, happened))):
+        return None
+    edges = equal_width_edges(n_bins)
+    count, hits, total = sums = np.zeros((3, n_bins))
+    if _core.add_to_bins(p, happened, edges, sums):
+        return None
+    return Sums(count, count, count, total, hits).bins(edges)
 
 
 @quietly

@@ -9,7 +9,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from boltzmax._lib.arguments import as_flag, one_of, quietly
 from boltzmax._lib.scored import Scored, read_scores_and_labels
-from boltzmax.calibration.binning import Bins, bins_of, check_bins
+from boltzmax.calibration.binning import Bins, bins_of, bins_of_plain_pairs, check_bins
 from boltzmax.calibration.classes import bins_of_classes
 from boltzmax.calibration.events import top_label_events
 
@@ -304,6 +304,10 @@ def _read_bins(
 ) -> Bins:
     """Return the bins of events, or of the classes."""
     n, how = check_bins(n_bins, binning)
+    if from_probs is True and how == "equal_width" and sample_weight is None:
+        found = bins_of_plain_pairs(logits, y, n)
+        if found is not None:
+            return found
     rows = read_scores_and_labels(logits, y, from_probs=from_probs, sample_weight=sample_weight)
     return _bins(rows, n, how, kind)
 
