@@ -157,8 +157,7 @@ def test_weights_are_repetitions(name: str) -> None:
     again = np.repeat(np.arange(len(y)), w)
     a = new(name).fit(z, y, sample_weight=w).predict_proba(z)
     b = new(name).fit(z[again], y[again]).predict_proba(z)
-    # Bins weigh rows by their effective count, which repetitions do not know.
-    np.testing.assert_allclose(a, b, atol=0.02 if name == "histogram" else 2e-5)
+    np.testing.assert_allclose(a, b, atol=2e-5)
 
 
 def test_rows_of_weight_0_do_not_count(name: str) -> None:

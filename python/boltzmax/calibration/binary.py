@@ -66,9 +66,9 @@ class _OneVersusRest(CalibrationMap):
         maps = _n_maps(rows.n_classes)
         assert rows.labels is not None
         tables = []
-        for c, odds in columns(rows, _log_odds, maps):
-            happened = rows.labels == (1 if maps == 1 else c)
-            tables.append(self._fit_one(odds.astype(np.float64), happened, rows.weights))
+        for c, odds in columns(rows, _log_odds, maps, np.dtype(np.float64)):
+            happened = rows.labels == (1 if rows.n_classes == 2 else c)
+            tables.append(self._fit_one(odds, happened, rows.weights))
         self.tables_ = np.concatenate(tables)
         self.lengths_ = np.array([len(table) for table in tables])
 
@@ -78,7 +78,7 @@ class _OneVersusRest(CalibrationMap):
 
     def _map(self, rows: Scored, part: slice) -> Array:
         odds, tables = _log_odds(rows, part), self._split()
-        if len(tables) == 1:
+        if rows.n_classes == 2:
             return self._log_p(tables[0], odds[:, 0])[:, ::-1]
         log_p = np.stack([self._log_p(t, odds[:, c])[:, 0] for c, t in enumerate(tables)], axis=1)
         # Where no class has a probability above 0, all have the same.
@@ -292,8 +292,9 @@ class HistogramBinning(_OneVersusRest):
     Notes
     -----
     Of n rows in a bin, of which the event happened in k, the probability is (k + 1) / (n + 2), by
-    Laplace's rule, so that none is 0; in an empty bin it is the middle of the bin. Of more than two
-    classes, each has a map, and the results are divided by their sum.
+    Laplace's rule, so that none is 0; in an empty bin it is the middle of the bin. A row of weight
+    w counts as w rows. Of more than two classes, each has a map, and the results are divided by
+    their sum.
 
     References
     ----------
@@ -325,7 +326,7 @@ class HistogramBinning(_OneVersusRest):
         n_bins, binning = check_bins(self.n_bins, self.binning)
         p = np.exp(_log_probabilities(odds)[:, 0])
         bins = bins_of(Events(p, happened, weight), n_bins, binning)
-        n = bins.effective_count
+        n = bins.weight
         share = (np.where(n > 0, bins.accuracy * n, 0.0) + 1) / (n + 2)
         middle = (bins.edges[:-1] + bins.edges[1:]) / 2
         return np.concatenate([bins.edges[1:], np.where(n > 0, share, middle)])

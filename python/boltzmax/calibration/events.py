@@ -105,18 +105,18 @@ class ClassEvents(NamedTuple):
 def class_events(rows: Scored) -> Iterator[ClassEvents]:
     """Yield the events of each class: its probability in every row, and whether it is the label."""
     labels = _labels(rows)
-    for c, p in columns(rows, class_probabilities, rows.n_classes):
+    dtype = loss_dtype(rows.array.dtype)
+    for c, p in columns(rows, class_probabilities, rows.n_classes, dtype):
         yield ClassEvents(c, Events(p, labels == c, rows.weights))
 
 
 def columns(
-    rows: Scored, function: Callable[[Scored, slice], Array], width: int
+    rows: Scored, function: Callable[[Scored, slice], Array], width: int, dtype: np.dtype[Any]
 ) -> Iterator[tuple[int, Array]]:
     """Yield the columns of a function of rows, (n, width), each with its number.
 
     They come in groups of limited size, each of which takes a read of all rows.
     """
-    dtype = loss_dtype(rows.array.dtype)
     step = max(1, min(width, _GROUP_BYTES // (rows.n_rows * dtype.itemsize)))
     for first in range(0, width, step):
         last = min(width, first + step)

@@ -142,11 +142,11 @@ def _sample(rows: Scored) -> Scored | None:
     if step < 4:
         return None
     assert rows.labels is not None
-    weights = None if rows.weights is None else rows.weights[::step]
+    weights = None if rows.weights is None else rows.weights[::step].copy()
     if weights is not None and not weights.any():
         return None
-    part = np.ascontiguousarray(rows.array[::step])
-    return Scored(part, rows.from_probs, rows.labels[::step], weights)
+    array, labels = np.array(rows.array[::step]), rows.labels[::step].copy()
+    return Scored(array, rows.from_probs, labels, weights)
 
 
 class _Solution:
