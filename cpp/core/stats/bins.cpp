@@ -10,9 +10,10 @@ namespace boltzmax {
 
 namespace {
 
-// Neighbouring rows are often in the same bin; each of several copies of the sums gets every fourth row, so that one
-// addition need not wait for the one before it.
+// Each of several copies of the sums gets every fourth row, so that one addition need not wait for the one before it.
 constexpr size_t kCopies = 4;
+// Rows whose bins are found together, before anything is added.
+constexpr size_t kBlock = 256;
 // Rows that are added up together. Their sums are added in order, so that threads change no bit.
 constexpr size_t kPiece = size_t{1} << 18;
 
@@ -31,39 +32,63 @@ class Bins {
 
   template <class T>
   void Add(const T* p, const uint8_t* happened, size_t rows) {
-    for (size_t r = 0; r < rows; ++r) {
-      const auto v = static_cast<double>(p[r]);
-      const bool valid = v >= 0.0 && v <= 1.0;
-      // Those that are not valid have a bin of their own.
-      Cell& cell = cells_[kCopies * (valid ? Index(v) : bins_) + r % kCopies];
-      cell.p += v;
-      cell.pairs += 1 + (static_cast<uint64_t>(happened[r] != 0) << 32);
-    }
+    for (size_t r = 0; r < rows; r += kBlock) AddBlock(p + r, happened + r, std::min(kBlock, rows - r));
   }
   size_t MoveTo(BinSums sums) {
     size_t invalid = 0;
-    for (size_t b = 0; b <= bins_; ++b) {
-      for (size_t c = 0; c < kCopies; ++c) {
-        Cell& cell = cells_[kCopies * b + c];
-        const uint64_t count = cell.pairs & 0xffffffffU;
-        if (b == bins_) {
-          invalid += count;
-        } else {
-          sums.p[b] += cell.p;
-          sums.count[b] += static_cast<double>(count);
-          sums.happened[b] += static_cast<double>(cell.pairs >> 32);
-        }
-        cell = {0.0, 0};
+    for (size_t c = 0; c < kCopies; ++c) {
+      Cell* cells = Copy(c);
+      for (size_t b = 0; b < bins_; ++b) {
+        sums.p[b] += cells[b].p;
+        sums.count[b] += static_cast<double>(cells[b].pairs & 0xffffffffU);
+        sums.happened[b] += static_cast<double>(cells[b].pairs >> 32);
       }
+      invalid += cells[bins_].pairs & 0xffffffffU;
+      std::fill_n(cells, bins_ + 1, Cell{0.0, 0});
     }
     return invalid;
   }
 
  private:
-  // The product with the number of bins is at most one bin off, at an edge.
-  size_t Index(double v) const {
-    const size_t at = std::min(static_cast<size_t>(static_cast<int64_t>(v * static_cast<double>(bins_))), bins_ - 1);
-    return at - static_cast<size_t>(v <= edges_[at]) + static_cast<size_t>(v > edges_[at + 1]);
+  // The cells of one copy; the last is for numbers that are not from 0 to 1.
+  Cell* Copy(size_t c) { return cells_.data() + c * (bins_ + 1); }
+
+  template <class T>
+  void AddBlock(const T* p, const uint8_t* happened, size_t rows) {
+    uint32_t bin[kBlock];
+    FindBins(p, rows, bin);
+    Cell* copies[kCopies] = {Copy(0), Copy(1), Copy(2), Copy(3)};
+    const auto add = [&](Cell* cells, size_t r) {
+      cells[bin[r]].p += static_cast<double>(p[r]);
+      cells[bin[r]].pairs += 1 + (static_cast<uint64_t>(happened[r] != 0) << 32);
+    };
+    size_t r = 0;
+    for (; r + kCopies <= rows; r += kCopies) {
+      for (size_t c = 0; c < kCopies; ++c) add(copies[c], r + c);
+    }
+    for (; r < rows; ++r) add(copies[0], r);
+  }
+
+  // A number is in the bin that its product with the number of bins names, unless it is near an edge.
+  template <class T>
+  void FindBins(const T* p, size_t rows, uint32_t* bin) const {
+    constexpr double kNear = 1e-9;  // more than what rounding can do with 2^20 bins
+    const auto scale = static_cast<double>(bins_);
+    int unclear = 0;
+    for (size_t r = 0; r < rows; ++r) {
+      const double at = static_cast<double>(p[r]) * scale;
+      const auto whole = static_cast<int32_t>(std::min(std::max(0.0, at), scale));
+      const double rest = at - whole;
+      unclear |= static_cast<int>(!(rest > kNear)) | static_cast<int>(!(rest < 1.0 - kNear));
+      bin[r] = static_cast<uint32_t>(whole);
+    }
+    for (size_t r = 0; unclear != 0 && r < rows; ++r) bin[r] = BinOf(static_cast<double>(p[r]));
+  }
+  uint32_t BinOf(double p) const {
+    if (!(p >= 0.0 && p <= 1.0)) return static_cast<uint32_t>(bins_);
+    const size_t at = std::min(static_cast<size_t>(p * static_cast<double>(bins_)), bins_ - 1);
+    const auto low = static_cast<size_t>(p <= edges_[at]), high = static_cast<size_t>(p > edges_[at + 1]);
+    return static_cast<uint32_t>(at - low + high);
   }
 
   size_t bins_;
