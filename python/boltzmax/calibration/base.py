@@ -21,6 +21,7 @@ from boltzmax._lib.scored import Scored, read_scores, read_scores_and_labels
 from boltzmax.calibration.estimator import (
     Estimator,
     NotFittedError,
+    as_real,
     check_names,
     is_fitted,
     record_names,
@@ -90,7 +91,7 @@ class CalibrationMap(Estimator, ABC):
         """
         self._check_parameters()
         rows = read_scores_and_labels(
-            logits, y, from_probs=self.from_probs, sample_weight=sample_weight
+            as_real(logits), y, from_probs=self.from_probs, sample_weight=sample_weight
         )
         rows.check_finite()
         if not self._bears_impossible_labels:
@@ -150,7 +151,7 @@ class CalibrationMap(Estimator, ABC):
         if not is_fitted(self):
             raise _not_fitted(self)
         check_names(self, logits)
-        rows = read_scores(logits, from_probs=self.from_probs)
+        rows = read_scores(as_real(logits), from_probs=self.from_probs)
         if rows.is_binary != self.is_binary_ or rows.n_classes != self.n_classes_:
             fitted = "(rows,)" if self.is_binary_ else f"(rows, {self.n_classes_})"
             raise ValueError(

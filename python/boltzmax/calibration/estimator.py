@@ -5,6 +5,8 @@ from __future__ import annotations
 from inspect import signature
 from typing import Any, Self
 
+import numpy as np
+
 __all__ = [
     "BaseEstimator",
     "ClassifierMixin",
@@ -12,6 +14,7 @@ __all__ = [
     "Estimator",
     "MetaEstimatorMixin",
     "NotFittedError",
+    "as_real",
     "check_names",
     "is_fitted",
     "record_names",
@@ -88,6 +91,14 @@ class Estimator(TransformerMixin, BaseEstimator):  # type: ignore[misc]
 def is_fitted(estimator: Any) -> bool:
     """Return whether `fit` has been called."""
     return hasattr(estimator, "n_features_in_")
+
+
+def as_real(logits: Any) -> Any:
+    """Return arrays of Python's numbers as floats; refuse complex ones in scikit-learn's words."""
+    kind = getattr(getattr(logits, "dtype", None), "kind", "f")
+    if kind == "c":
+        raise ValueError(f"Complex data not supported: logits are {logits.dtype}")
+    return np.asarray(logits).astype(np.float64) if kind == "O" else logits
 
 
 def record_names(estimator: Any, logits: Any) -> None:
