@@ -35,6 +35,12 @@ class CalibrationMap(Estimator, ABC):
     """A map from logits to calibrated logits, learned from held-out rows.
 
     Subclasses store their parameters as scikit-learn's estimators do. `from_probs` is one of all.
+
+    Examples
+    --------
+    >>> from boltzmax.calibration import CalibrationMap, TemperatureScaling
+    >>> issubclass(TemperatureScaling, CalibrationMap)
+    True
     """
 
     from_probs: bool

@@ -93,7 +93,7 @@ def ece(
     --------
     >>> from boltzmax.calibration import ece
     >>> round(ece([[2.0, 0.0], [0.0, 1.0], [3.0, 0.0]], [0, 0, 0]), 4)
-    0.3002
+    0.2992
     >>> ece([0.75, 0.75, 0.75, 0.75], [1, 1, 1, 0], from_probs=True)
     0.0
     """
@@ -245,7 +245,7 @@ def ks_error(
     --------
     >>> from boltzmax.calibration import ks_error
     >>> round(ks_error([0.25, 0.5, 0.75], [0, 1, 1], from_probs=True), 6)
-    0.25
+    0.166667
     """
     rows = read_scores_and_labels(logits, y, from_probs=from_probs, sample_weight=sample_weight)
     events = top_label_events(rows)

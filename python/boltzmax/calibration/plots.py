@@ -39,6 +39,13 @@ class ReliabilityCurve:
         Where each bin begins and ends.
     ece : float
         The expected calibration error of these bins.
+
+    Examples
+    --------
+    >>> from boltzmax.calibration import reliability_curve
+    >>> curve = reliability_curve([0.75, 0.75], [1, 0], from_probs=True)
+    >>> curve.accuracy, curve.ece
+    (array([0.5]), 0.25)
     """
 
     confidence: Doubles

@@ -62,7 +62,7 @@ def smooth_ece(
     --------
     >>> from boltzmax.calibration import smooth_ece
     >>> round(smooth_ece([0.5, 0.5, 0.5, 0.5], [1, 1, 1, 1], from_probs=True), 3)
-    0.459
+    0.5
     """
     rows = read_scores_and_labels(logits, y, from_probs=from_probs, sample_weight=sample_weight)
     events = top_label_events(rows)

@@ -66,8 +66,8 @@ class TemperatureScaling(CalibrationMap):
     >>> honest = rng.normal(size=(20_000, 5))
     >>> y = (honest + rng.gumbel(size=honest.shape)).argmax(axis=1)
     >>> scaling = TemperatureScaling().fit(3 * honest, y)
-    >>> round(scaling.temperature_, 1)
-    3.0
+    >>> bool(abs(scaling.temperature_ - 3) < 0.1)
+    True
     """
 
     _learned: ClassVar[tuple[str, ...]] = ("temperature_", "n_iter_")

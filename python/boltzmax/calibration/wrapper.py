@@ -46,8 +46,8 @@ def calibrated(estimator: Any, method: str | CalibrationMap = "temperature", cv:
     >>> from boltzmax.calibration import calibrated
     >>> x, y = load_iris(return_X_y=True)
     >>> model = calibrated(GaussianNB()).fit(x, y)
-    >>> round(model.calibration_.temperature_, 1)
-    1.5
+    >>> bool(1 < model.calibration_.temperature_ < 2)  # it was too sure of itself
+    True
     """
     return CalibratedClassifier(estimator, method, cv)
 
