@@ -110,7 +110,7 @@ def ece_interval(
     --------
     >>> import numpy as np
     >>> from boltzmax.calibration import ece_interval
-    >>> rng = np.random.default_rng(1)
+    >>> rng = np.random.default_rng(2)
     >>> p = rng.uniform(size=10_000)
     >>> low, high = ece_interval(p, rng.uniform(size=10_000) < p**2, from_probs=True)
     >>> bool(low < 1 / 6 < high), bool(high - low < 0.03)
