@@ -57,16 +57,20 @@ class Bins {
   void AddBlock(const T* p, const uint8_t* happened, size_t rows) {
     uint32_t bin[kBlock];
     FindBins(p, rows, bin);
-    Cell* copies[kCopies] = {Copy(0), Copy(1), Copy(2), Copy(3)};
+    Cell *first = Copy(0), *second = Copy(1), *third = Copy(2), *fourth = Copy(3);
     const auto add = [&](Cell* cells, size_t r) {
-      cells[bin[r]].p += static_cast<double>(p[r]);
-      cells[bin[r]].pairs += 1 + (static_cast<uint64_t>(happened[r] != 0) << 32);
+      Cell& cell = cells[bin[r]];
+      cell.p += static_cast<double>(p[r]);
+      cell.pairs += 1 + (static_cast<uint64_t>(happened[r]) << 32);
     };
     size_t r = 0;
     for (; r + kCopies <= rows; r += kCopies) {
-      for (size_t c = 0; c < kCopies; ++c) add(copies[c], r + c);
+      add(first, r);
+      add(second, r + 1);
+      add(third, r + 2);
+      add(fourth, r + 3);
     }
-    for (; r < rows; ++r) add(copies[0], r);
+    for (; r < rows; ++r) add(first, r);
   }
 
   // A number is in the bin that its product with the number of bins names, unless it is near an edge.

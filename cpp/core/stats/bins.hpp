@@ -13,7 +13,7 @@ struct BinSums {
   double* p;
 };
 
-// Adds rows to the sums of `bins` bins: bin b has (edges[b], edges[b + 1]], the first one 0, too. Returns how many
+// Adds rows, where `happened` is 0 or 1, to the sums of `bins` bins: bin b has (edges[b], edges[b + 1]], the first one 0, too. Returns how many
 // numbers are not from 0 to 1; those are in no bin.
 size_t AddToBins(const float* p, const uint8_t* happened, size_t rows, const double* edges, size_t bins, BinSums sums);
 size_t AddToBins(const double* p, const uint8_t* happened, size_t rows, const double* edges, size_t bins, BinSums sums);
