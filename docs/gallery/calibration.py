@@ -14,6 +14,7 @@ from sklearn.datasets import load_digits
 from sklearn.model_selection import train_test_split
 
 import boltzmax
+from boltzmax.calibration import TemperatureScaling, ece, ece_interval, nll, plot_reliability
 
 rng = np.random.default_rng(0)
 images, labels = load_digits(return_X_y=True)
@@ -29,32 +30,28 @@ logits = rest @ weight + bias
 held, test = slice(0, 500), slice(500, None)
 
 # %%
-# The temperature is chosen on held-out images: where cross-entropy is least.
-temperatures = np.geomspace(0.5, 8, 60)
-losses = [boltzmax.cross_entropy(logits[held], t_rest[held], temperature=T) for T in temperatures]
-best = float(temperatures[np.argmin(losses)])
-for T in (1.0, best):
-    loss = boltzmax.cross_entropy(logits[test], t_rest[test], temperature=T)
-    print(f"T = {T:.2f}: cross-entropy of the test images {loss:.3f}")
+# The temperature is fitted on held-out images: there, cross-entropy is least.
+scaling = TemperatureScaling().fit(logits[held], t_rest[held])
+mended = scaling.transform(logits[test])
+for name, z in ("as trained", logits[test]), (f"T = {scaling.temperature_:.2f}", mended):
+    low, high = ece_interval(z, t_rest[test])
+    print(
+        f"{name}: log-likelihood loss {nll(z, t_rest[test]):.3f}, calibration error "
+        f"{ece(z, t_rest[test]):.3f} ({low:.3f} to {high:.3f})"
+    )
 
 # %%
 # How many of the answers given with some confidence are right? On the diagonal, exactly that share
 # of them.
+temperatures = np.geomspace(0.5, 8, 60)
+losses = [nll(logits[held] / T, t_rest[held]) for T in temperatures]
 figure, (left, right) = plt.subplots(1, 2, figsize=(9, 4), layout="constrained")
 left.plot(temperatures, losses)
-left.axvline(best, color="C3", ls=":", label=f"T = {best:.2f}")
-left.set(xscale="log", xlabel="temperature", ylabel="cross-entropy on held-out images")
+left.axvline(scaling.temperature_, color="C3", ls=":", label=f"T = {scaling.temperature_:.2f}")
+left.set(xscale="log", xlabel="temperature", ylabel="loss on held-out images")
 left.set_xticks([0.5, 1, 2, 4, 8], ["0.5", "1", "2", "4", "8"])
 left.minorticks_off()
 left.legend()
-edges = np.linspace(0.1, 1, 10)
-for T, color in (1.0, "C0"), (best, "C3"):
-    p = boltzmax.softmax(logits[test], temperature=T)
-    confidence, correct = p.max(axis=1), p.argmax(axis=1) == t_rest[test]
-    bins = np.digitize(confidence, edges)
-    points = [(confidence[bins == b].mean(), correct[bins == b].mean()) for b in np.unique(bins)]
-    right.plot(*np.transpose(points), "o-", color=color, label=f"T = {T:.2f}")
-right.plot([0, 1], [0, 1], color="gray", lw=0.8)
-right.set(xlabel="confidence", ylabel="share of right answers")
-right.legend()
+plot_reliability(logits[test], t_rest[test], n_bins=9, ax=right, label="as trained")
+plot_reliability(mended, t_rest[test], n_bins=9, ax=right, color="C3", label="mended")
 plt.show()

@@ -11,6 +11,7 @@
 #include "../../cpp/core/runtime/cpu_features.hpp"
 #include "../../cpp/core/runtime/dispatch.hpp"
 #include "../../cpp/core/runtime/parallel.hpp"
+#include "calibration.hpp"
 #include "complex.hpp"
 #include "direct.hpp"
 #include "draws.hpp"
@@ -86,6 +87,7 @@ PYBIND11_MODULE(core_of_main_interpreter, module, py::mod_gil_not_used()) {
   boltzmax::BindSets(module);
   boltzmax::BindLosses(module);
   boltzmax::BindLinear(module);
+  boltzmax::BindCalibration(module);
   boltzmax::BindTrees(module);
   boltzmax::BindWeighted(module);
   boltzmax::BindComplex(module);

@@ -15,16 +15,17 @@ struct IsaTables {
   const KernelTable* kernels;
   const ConversionTable* conversions;
   const DrawTable* draws;
+  const MomentTable* moments;
   const SetTable* sets;
   std::vector<const RowFamily*> families;
 };
 
 #define BOLTZMAX_FAMILY_OF(Name, isa) &isa::k##Name,
-#define BOLTZMAX_TABLES_OF(isa)                                      \
-  {                                                                  \
-    &isa::kKernels, &isa::kConversions, &isa::kDraws, &isa::kSets, { \
-      BOLTZMAX_FOR_EACH_ROW_FAMILY(BOLTZMAX_FAMILY_OF, isa)          \
-    }                                                                \
+#define BOLTZMAX_TABLES_OF(isa)                                                      \
+  {                                                                                  \
+    &isa::kKernels, &isa::kConversions, &isa::kDraws, &isa::kMoments, &isa::kSets, { \
+      BOLTZMAX_FOR_EACH_ROW_FAMILY(BOLTZMAX_FAMILY_OF, isa)                          \
+    }                                                                                \
   }
 std::vector<IsaTables> UsableTables() {
   std::vector<IsaTables> tables;
@@ -78,6 +79,7 @@ std::vector<const char*> AvailableIsas() {
 const KernelTable& ActiveKernels() { return *Active().kernels; }
 const ConversionTable& ActiveConversions() { return *Active().conversions; }
 const DrawTable& ActiveDraws() { return *Active().draws; }
+const MomentTable& ActiveMoments() { return *Active().moments; }
 const SetTable& ActiveSets() { return *Active().sets; }
 
 namespace {

@@ -7,6 +7,7 @@
 #include "../../kernels/conversion_types.hpp"
 #include "../../kernels/draw_types.hpp"
 #include "../../kernels/loss_types.hpp"
+#include "../../kernels/moment_types.hpp"
 #include "../../kernels/row_functions.hpp"
 #include "../../kernels/set_types.hpp"
 #include "../../kernels/types.hpp"
@@ -37,6 +38,7 @@ std::vector<const char*> AvailableIsas();
 const KernelTable& ActiveKernels();
 const ConversionTable& ActiveConversions();
 const DrawTable& ActiveDraws();
+const MomentTable& ActiveMoments();
 const SetTable& ActiveSets();
 const StorageKernels& KernelsFor(DType storage);
 const LossKernels& LossKernelsFor(DType storage);

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeGuard
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -195,10 +195,26 @@ def read_scores_and_labels(
     rows = read_scores(logits, from_probs=from_probs, name=name, least=least)
     if rows.is_binary:
         y = _bools_as_integers(y)
-    wanted = Wanted((rows.n_rows,), rows.n_classes, name="y")
-    labels, _ = checked_targets(y, wanted, NO_CLASS)
+    labels = y if _are_plain(y, rows) else _read_labels(y, rows)
     weights = None if sample_weight is None else read_weights(sample_weight, rows.n_rows)
     return Scored(rows.array, rows.from_probs, labels, weights, name)
+
+
+def _are_plain(y: ArrayLike, rows: Scored) -> TypeGuard[Classes]:
+    """Return whether labels are valid as they are, and need no copy."""
+    return (
+        type(y) is np.ndarray
+        and y.dtype == np.int64
+        and y.shape == (rows.n_rows,)
+        and y.flags.c_contiguous
+        and y.flags.aligned
+        # As unsigned numbers, negative ones are huge.
+        and bool(y.view(np.uint64).max(initial=0) < rows.n_classes)
+    )
+
+
+def _read_labels(y: ArrayLike, rows: Scored) -> Classes:
+    return checked_targets(y, Wanted((rows.n_rows,), rows.n_classes, name="y"), NO_CLASS)[0]
 
 
 def read_weights(sample_weight: ArrayLike, rows: int) -> Doubles:
