@@ -21,6 +21,7 @@
 #include "point_losses.hpp"
 #include "recycling.hpp"
 #include "row_functions.hpp"
+#include "sampling.hpp"
 #include "segments.hpp"
 #include "trees.hpp"
 #include "weighted.hpp"
@@ -81,6 +82,7 @@ PYBIND11_MODULE(core_of_main_interpreter, module, py::mod_gil_not_used()) {
   boltzmax::BindNormalized(module);
   boltzmax::BindDraws(module);
   boltzmax::BindRowFunctions(module);
+  boltzmax::BindSampling(module);
   boltzmax::BindSegments(module);
   boltzmax::BindLosses(module);
   boltzmax::BindLinear(module);

@@ -5,6 +5,7 @@
 #include <stdexcept>
 
 #include "cpu_features.hpp"
+#include "sampling_table.hpp"
 
 namespace boltzmax {
 
@@ -15,13 +16,16 @@ struct IsaTables {
   const KernelTable* kernels;
   const ConversionTable* conversions;
   const DrawTable* draws;
+  const SamplingTable* sampling;
   std::vector<const RowFamily*> families;
 };
 
 #define BOLTZMAX_FAMILY_OF(Name, isa) &isa::k##Name,
-#define BOLTZMAX_TABLES_OF(isa)                                                                                 \
-  {                                                                                                             \
-    &isa::kKernels, &isa::kConversions, &isa::kDraws, { BOLTZMAX_FOR_EACH_ROW_FAMILY(BOLTZMAX_FAMILY_OF, isa) } \
+#define BOLTZMAX_TABLES_OF(isa)                                          \
+  {                                                                      \
+    &isa::kKernels, &isa::kConversions, &isa::kDraws, &isa::kSampling, { \
+      BOLTZMAX_FOR_EACH_ROW_FAMILY(BOLTZMAX_FAMILY_OF, isa)              \
+    }                                                                    \
   }
 std::vector<IsaTables> UsableTables() {
   std::vector<IsaTables> tables;
@@ -75,6 +79,7 @@ std::vector<const char*> AvailableIsas() {
 const KernelTable& ActiveKernels() { return *Active().kernels; }
 const ConversionTable& ActiveConversions() { return *Active().conversions; }
 const DrawTable& ActiveDraws() { return *Active().draws; }
+const SamplingTable& ActiveSampling() { return *Active().sampling; }
 
 namespace {
 

@@ -1,0 +1,66 @@
+// The kernels that find and draw the classes that filters leave. They read pieces of rows.
+#pragma once
+
+#include "philox.hpp"
+#include "types.hpp"
+
+namespace boltzmax {
+
+// Sums and maxima are those of groups of this many elements.
+inline constexpr size_t kSampleGroup = 256;
+
+// Draw d of a row has block d under kSample; the filter at place s of a program has block s under kFilter.
+inline constexpr Purpose kSamplePurpose = static_cast<Purpose>(3), kFilterPurpose = static_cast<Purpose>(4);
+
+// The constants of fast exponentials, 2^(x scale) / 2^unit, for numbers from `low` to the maximum of a row.
+template <class T>
+struct FastExp {
+  T low, scale_hi, scale_lo;
+  T unit;
+  double max, temperature;  // in double, exponentials are the exact ones
+};
+
+// Elements that were found, and their places in the piece. There must be room for a vector more than `most`.
+template <class T>
+struct FoundElements {
+  T* x;
+  uint32_t* place;
+  size_t most, count;
+};
+
+template <class T>
+struct SamplingKernels {
+  // The maxima of groups; NaN for a group that has NaN.
+  void (*maxima)(const T* x, size_t n, T* maxima);
+  // Adds the exponentials of the elements from lo to hi to the sums of their groups. In float the relative error of a
+  // sum is at most `error` plus, without fused multiplication, 2^-23 times the largest |x scale|.
+  void (*masses)(const T* x, size_t n, T lo, T hi, const FastExp<T>&, double* sums);
+  double mass_error;
+  bool is_fused;
+  // The number of elements from lo to hi.
+  size_t (*count)(const T* x, size_t n, T lo, T hi);
+  // Appends the elements from lo to hi, `base` added to their places. False if there are more than fit.
+  bool (*collect)(const T* x, size_t n, T lo, T hi, uint32_t base, FoundElements<T>*);
+  // exp((x - max) / temperature) in double, with the same bits on every ISA; 0 below exp(-708). Max error 2 ULP.
+  void (*exact_terms)(const T* x, size_t n, double max, double temperature, double* terms);
+};
+
+struct SamplingTable {
+  SamplingKernels<float> f32;
+  SamplingKernels<double> f64;
+};
+
+namespace scalar {
+extern const SamplingTable kSampling;
+}
+namespace avx2 {
+extern const SamplingTable kSampling;
+}
+namespace avx512 {
+extern const SamplingTable kSampling;
+}
+namespace neon {
+extern const SamplingTable kSampling;
+}
+
+}  // namespace boltzmax
