@@ -382,24 +382,25 @@ class Bias(Step):
             raise ValueError(f"bias must be below +inf and not NaN, got {bad[0]:g}")
         self._set("bias", read)
 
-    def added_to(self, logits: NDArray[Any]) -> NDArray[Any]:
-        """Return the logits with the bias; ids outside are an error."""
-        classes = logits.shape[-1]
+    def line(self) -> Line:
+        """A bias has none: it is read with the logits."""
+        raise TypeError("a bias must come before the filters")
+
+    def read(self, shape: tuple[int, ...]) -> Any:
+        """Return ids in ascending order and their values, or one number for each logit."""
+        classes = shape[-1]
         if isinstance(self.bias, np.ndarray):
             try:
-                bias = np.broadcast_to(self.bias, logits.shape)
+                full = np.broadcast_to(self.bias, shape)
             except ValueError:
                 raise ValueError(
-                    f"bias of shape {self.bias.shape} does not broadcast to logits of shape "
-                    f"{logits.shape}"
+                    f"bias of shape {self.bias.shape} does not broadcast to logits of shape {shape}"
                 ) from None
-            return (logits + bias).astype(logits.dtype, copy=False)
-        outside = [i for i in self.bias if not 0 <= i < classes]
-        if outside:
-            raise ValueError(
-                f"an id of bias must be from 0 to {classes - 1}, got {outside[0]}"
-            )
-        result = logits.copy()
-        ids = list(self.bias)
-        result[..., ids] = logits[..., ids] + np.fromiter(self.bias.values(), float, len(ids))
-        return result
+            if self.bias.ndim <= 1:
+                return np.broadcast_to(self.bias, (math.prod(shape[:-1]), classes))
+            return full.reshape(-1, classes)
+        for id_ in self.bias:
+            if not 0 <= id_ < classes:
+                raise ValueError(f"an id of bias must be from 0 to {classes - 1}, got {id_}")
+        ids = np.array(sorted(self.bias), np.int64)
+        return ids, np.array([self.bias[i] for i in ids.tolist()], np.float64)
