@@ -12,20 +12,27 @@ inline constexpr size_t kSampleGroup = 256;
 // Draw d of a row has block d under kSample; the filter at place s of a program has block s under kFilter.
 inline constexpr Purpose kSamplePurpose = static_cast<Purpose>(3), kFilterPurpose = static_cast<Purpose>(4);
 
-// The constants of fast exponentials, 2^(x scale) / 2^unit, for numbers from `low` to the maximum of a row.
+// The constants of fast exponentials, 2^(x scale) / 2^unit, for numbers up to `high`; those below `low` count as
+// `low`.
 template <class T>
 struct FastExp {
-  T low, scale_hi, scale_lo;
+  T low, high, scale_hi, scale_lo;
   T unit;
   double max, temperature;  // in double, exponentials are the exact ones
 };
 
-// Elements that were found, and their places in the piece. There must be room for a vector more than `most`.
+// Elements that were found, and their places; and how many were above. There must be room for a vector more than `most`.
 template <class T>
 struct FoundElements {
   T* x;
   uint32_t* place;
-  size_t most, count;
+  size_t most, count, above;
+};
+
+// Elements from lo to hi are collected, those above, up to `top`, are counted.
+template <class T>
+struct Bounds {
+  T lo, hi, top;
 };
 
 template <class T>
@@ -39,8 +46,8 @@ struct SamplingKernels {
   bool is_fused;
   // The number of elements from lo to hi.
   size_t (*count)(const T* x, size_t n, T lo, T hi);
-  // Appends the elements from lo to hi, `base` added to their places. False if there are more than fit.
-  bool (*collect)(const T* x, size_t n, T lo, T hi, uint32_t base, FoundElements<T>*);
+  // Appends elements, `base` added to their places. False if there are more than fit.
+  bool (*collect)(const T* x, size_t n, const Bounds<T>&, uint32_t base, FoundElements<T>*);
   // exp((x - max) / temperature) in double, with the same bits on every ISA; 0 below exp(-708). Max error 2 ULP.
   void (*exact_terms)(const T* x, size_t n, double max, double temperature, double* terms);
 };

@@ -1,4 +1,4 @@
-// Where to cut a row so that the classes above have a given count, or a given mass.
+// Where to cut a row so that what is below, the likelier classes being above, has a given count, or a given mass.
 #pragma once
 
 #include <algorithm>
@@ -16,77 +16,92 @@ struct Cut {
   size_t id;
 };
 
-// A sample of the row suggests a bracket: two logits with the cut between them. One pass sums what is above and collects
-// what is between; the cut is then found among a few thousand classes. If the sample was misleading, the next bracket
-// is wider, or narrower.
+// A sample of the row suggests a bracket: two logits with the cut between them. One pass sums what is below and collects
+// what is between; the cut is then found among a few thousand classes. If the sample was misleading, the next bracket is
+// wider, or narrower.
+//
+// The cut leaves out as much as it may from below, where sums are small and their errors, too.
 template <class T>
 class CutSearch {
  public:
   explicit CutSearch(RowPasses<T>* passes) : passes_(*passes) {
     x_.resize(kMost + kRoom);
     place_.resize(kMost + kRoom);
-    found_ = {x_.data(), place_.data(), kMost, 0};
+    found_ = {x_.data(), place_.data(), kMost, 0, 0};
   }
 
-  // The k-th largest logit that is left; there are more than k.
+  // The k-th likeliest class; there are `count`, more than k.
   Cut<T> OfCount(const Range<T>& range, double k, double count) {
     by_mass_ = false;
-    count_ = k;
-    return Find(range, k, count, 0.0);
+    total_ = count;
+    count_excess_ = count - k;
+    return Find(range, count_excess_, 0.0);
   }
 
-  // The class with which the mass is first at least p of the whole.
+  // The class with which the mass is first at least p of the whole, below 1.
   Cut<T> OfMass(const Range<T>& range, double p, double temperature) {
     by_mass_ = true;
     p_ = p;
     temperature_ = temperature;
-    top_ = static_cast<double>(range.hi);
     passes_.SetUnit(range, temperature);
     passes_.Masses(range, false, &sums_);
-    double total = 0.0;
-    for (const double sum : sums_) total += sum;
-    // With A above and B below, (1 - p) A is compared with p B: the error is that of both.
-    const double margin = total * (2.0 * p * (1.0 - p) * passes_.Error() + 0x1p-45);
-    return Find(range, p * total, total, margin);
+    total_ = TotalOf(sums_);
+    const double excess = total_ - p * total_;
+    return Find(range, excess, 2.0 * excess * passes_.Error() + kRounding * total_);
   }
+
+  // Whether the last search left the masses of groups down to the cut, and the number of classes.
+  bool HasSums() const { return has_sums_; }
+  const std::vector<double>& Sums() const { return sums_; }
+  size_t Kept() const { return kept_; }
 
  private:
   static constexpr size_t kMost = 16384, kRoom = 64;
   static constexpr size_t kRuns = 64, kRun = 16, kBuckets = 512, kSorted = 48;
+  static constexpr int kRounds = 12;
+  static constexpr double kRounding = 0x1p-50;
 
   struct Bracket {
     T lo, hi;
   };
+  enum class Outcome : uint8_t { kFound, kNear, kHigher };
 
-  Cut<T> Find(const Range<T>& range, double target, double total, double margin) {
+  static double TotalOf(const std::vector<double>& sums) {
+    double total = 0.0;
+    for (const double sum : sums) total += sum;
+    return total;
+  }
+
+  // `excess` is what may be left out.
+  Cut<T> Find(const Range<T>& range, double excess, double margin) {
+    has_sums_ = false;
     TakeSample(range);
-    const double scale = static_cast<double>(passes_.Length()) / (kRuns * kRun);
+    const double part = static_cast<double>(kRuns * kRun) / static_cast<double>(passes_.Length());
     Range<T> open = range;  // the cut is in it
     double spread = 1.0;
-    Bracket bracket = Suggest(open, target / scale, (total - target) / scale, spread);
-    for (int round = 0; round < 12; ++round) {
-      const double above = MeasureAbove(range, bracket.hi);
-      const bool fits = passes_.Collect(passes_.Within(range, bracket.lo, bracket.hi), &found_);
-      if (above >= target + margin) {
-        open = passes_.Above(range, bracket.hi);
+    Bracket bracket = Suggest(open, excess * part, (total_ - excess) * part, spread);
+    for (int round = 0; round < kRounds; ++round) {
+      const bool fits = Pass(range, bracket);
+      if (below_ > excess + margin) {
+        open = passes_.Within(open, open.lo, NextBelow(bracket.lo));
       } else if (!fits) {
-        if (bracket.lo == bracket.hi) return OfTies(range, bracket.lo, above, target, margin);
-        open = passes_.Within(range, bracket.lo, bracket.hi);
+        if (bracket.lo == bracket.hi) return OfTies(range, bracket.lo, excess, margin);
+        open = passes_.Within(open, bracket.lo, bracket.hi);
         // What was found before there were too many is a sample of the bracket.
         sample_.assign(x_.begin(), x_.begin() + static_cast<ptrdiff_t>(found_.count));
         const double covered = static_cast<double>(place_[found_.count - 1]) + 1.0;
-        const double part = covered / static_cast<double>(passes_.Length());
-        bracket = Suggest(open, std::max(target - above, 0.0) * part, kInfinity, spread = 0.25);
+        const double rest = std::max(excess - below_, 0.0) * covered / static_cast<double>(passes_.Length());
+        bracket = Suggest(open, rest, std::numeric_limits<double>::infinity(), spread = 0.25);
         continue;
       } else {
         Cut<T> cut;
-        const Outcome outcome = Resolve(above, target, margin, &cut);
+        const Outcome outcome = Resolve(excess, margin, &cut);
         if (outcome == Outcome::kFound) return cut;
         if (outcome == Outcome::kNear) return Exactly(range, bracket);
-        open = passes_.Within(open, open.lo, NextBelow(bracket.lo));
+        open = passes_.Within(open, NextAbove(bracket.hi), open.hi);
       }
       spread *= 4.0;
-      bracket = round < 2 ? Suggest(open, target / scale, (total - target) / scale, spread) : Halve(open);
+      bracket = round < 2 ? Suggest(open, excess * part, (total_ - excess) * part, spread) : Halve(open);
     }
     return BySorting(range);
   }
@@ -104,8 +119,8 @@ class CutSearch {
     }
   }
 
-  // A bracket around the cut, given what the sample should have above it or below it: the smaller of both counts.
-  Bracket Suggest(const Range<T>& open, double above, double below, double spread) {
+  // A bracket around the cut, given what the sample should have below it or above it: the smaller of both counts.
+  Bracket Suggest(const Range<T>& open, double below, double above, double spread) {
     T least = open.hi, most = open.lo;
     const T floor = by_mass_ ? FloorOfMass(open) : open.lo;
     for (const T x : sample_) {
@@ -113,43 +128,38 @@ class CutSearch {
       least = std::min(least, std::max(x, floor));
       most = std::max(most, x);
     }
-    if (!(least < most)) return {open.lo, open.hi};
+    if (least > most) return {open.lo, open.hi};
+    if (least == most) return {least, most};
     const double low = static_cast<double>(least), width = (static_cast<double>(most) - low) / kBuckets;
-    weights_.resize(sample_.size());
-    if (by_mass_) passes_.ExactTerms(sample_.data(), sample_.size(), weights_.data());
-    else std::fill(weights_.begin(), weights_.end(), 1.0);
-    double bucket[kBuckets] = {}, squares[kBuckets] = {};
+    Weigh(sample_.data(), sample_.size());
+    std::fill(bucket_.begin(), bucket_.end(), 0.0);
+    std::fill(squares_.begin(), squares_.end(), 0.0);
     for (size_t i = 0; i < sample_.size(); ++i) {
       if (sample_[i] < open.lo || sample_[i] > open.hi) continue;
       const size_t b = BucketOf(static_cast<double>(sample_[i]), low, width);
-      bucket[b] += weights_[i];
-      squares[b] += weights_[i] * weights_[i];
+      bucket_[b] += weights_[i];
+      squares_[b] += weights_[i] * weights_[i];
     }
-    const bool from_above = above <= below;
+    const bool from_above = above < below;
     const double wanted = from_above ? above : below;
     size_t near = kBuckets, far = kBuckets;  // buckets, counted from that side
     double sum = 0.0, square = 0.0;
-    for (size_t j = 0; j < kBuckets; ++j) {
+    for (size_t j = 0; j < kBuckets && far == kBuckets; ++j) {
       const size_t b = from_above ? kBuckets - 1 - j : j;
-      sum += bucket[b];
-      square += squares[b];
+      sum += bucket_[b];
+      square += squares_[b];
       const double error = spread * (3.0 * std::sqrt(square) + 0.01 * wanted);
       if (near == kBuckets && sum + error >= wanted) near = j;
-      if (sum - error > wanted) {
-        far = j;
-        break;
-      }
+      if (sum - error > wanted) far = j;
     }
-    const auto edge = [&](size_t b) {
-      return b == 0 ? static_cast<double>(least) : low + width * static_cast<double>(b);
-    };
+    const auto edge = [&](size_t b) { return static_cast<T>(low + width * static_cast<double>(b)); };
     Bracket bracket = {open.lo, open.hi};
     if (from_above) {
-      if (near > 0 && near < kBuckets) bracket.hi = static_cast<T>(edge(kBuckets - near));
-      if (far < kBuckets - 1) bracket.lo = static_cast<T>(edge(kBuckets - 1 - far));
+      if (near > 0 && near < kBuckets) bracket.hi = edge(kBuckets - near);
+      if (far < kBuckets - 1) bracket.lo = edge(kBuckets - 1 - far);
     } else {
-      if (near > 0 && near < kBuckets) bracket.lo = static_cast<T>(edge(near));
-      if (far < kBuckets - 1) bracket.hi = static_cast<T>(edge(far + 1));
+      if (near > 0 && near < kBuckets) bracket.lo = edge(near);
+      if (far < kBuckets - 1) bracket.hi = edge(far + 1);
     }
     bracket.lo = std::clamp(bracket.lo, open.lo, open.hi);
     bracket.hi = std::clamp(bracket.hi, bracket.lo, open.hi);
@@ -159,104 +169,8 @@ class CutSearch {
   // Elements below this have together less than a third of the mass below the cut.
   T FloorOfMass(const Range<T>& open) const {
     const double depth = std::log(static_cast<double>(passes_.Length()) / std::max(1.0 - p_, 0x1p-53)) + 1.0;
-    const double floor = top_ - depth * temperature_;
+    const double floor = passes_.Max() - depth * temperature_;
     return floor > static_cast<double>(open.lo) ? static_cast<T>(floor) : open.lo;
-  }
-
-  static size_t BucketOf(double x, double low, double width) {
-    return x <= low ? 0 : std::min(static_cast<size_t>((x - low) / width), kBuckets - 1);
-  }
-
-  double MeasureAbove(const Range<T>& range, T bound) {
-    if (!(bound < range.hi)) return 0.0;
-    const Range<T> above = passes_.Above(range, bound);
-    if (!by_mass_) return static_cast<double>(passes_.Count(above));
-    passes_.Masses(above, false, &sums_);
-    double total = 0.0;
-    for (const double sum : sums_) total += sum;
-    return total;
-  }
-
-  enum class Outcome : uint8_t { kFound, kNear, kBelow };
-
-  // Looks for the cut among what was found.
-  Outcome Resolve(double above, double target, double margin, Cut<T>* cut) {
-    size_t n = found_.count;
-    weights_.resize(n);
-    if (by_mass_) passes_.ExactTerms(x_.data(), n, weights_.data());
-    else std::fill(weights_.begin(), weights_.end(), 1.0);
-    entries_.resize(n);
-    for (size_t i = 0; i < n; ++i) entries_[i] = {x_[i], place_[i], weights_[i]};
-    while (entries_.size() > kSorted) {
-      T least = entries_[0].x, most = least;
-      for (const Entry& e : entries_) {
-        least = std::min(least, e.x);
-        most = std::max(most, e.x);
-      }
-      if (least == most) break;
-      const double low = static_cast<double>(least), width = (static_cast<double>(most) - low) / kBuckets;
-      if (!(width > 0.0)) break;
-      double bucket[kBuckets] = {};
-      for (const Entry& e : entries_) bucket[BucketOf(static_cast<double>(e.x), low, width)] += e.weight;
-      size_t b = kBuckets;
-      while (b > 0 && above + bucket[b - 1] < target) above += bucket[--b];
-      if (b == 0) return margin > 0.0 && above + margin >= target ? Outcome::kNear : Outcome::kBelow;
-      --b;
-      if (margin > 0.0 && (above > target - margin || above + bucket[b] < target + margin)) return Outcome::kNear;
-      std::erase_if(entries_, [&](const Entry& e) { return BucketOf(static_cast<double>(e.x), low, width) != b; });
-    }
-    std::sort(entries_.begin(), entries_.end());
-    for (const Entry& e : entries_) {
-      if (above + e.weight < target) {
-        above += e.weight;
-        continue;
-      }
-      if (margin > 0.0 && (above > target - margin || above + e.weight < target + margin)) return Outcome::kNear;
-      *cut = {e.x, e.place};
-      return Outcome::kFound;
-    }
-    return margin > 0.0 && above + margin >= target ? Outcome::kNear : Outcome::kBelow;
-  }
-
-  // The same with exact masses.
-  Cut<T> Exactly(const Range<T>& range, const Bracket& bracket) {
-    double above = 0.0, total = 0.0;
-    passes_.ForTerms(range, [&](double x, double term, size_t) {
-      total += term;
-      if (x > static_cast<double>(bracket.hi)) above += term;
-    });
-    Cut<T> cut;
-    if (above < p_ * total && Resolve(above, p_ * total, 0.0, &cut) == Outcome::kFound) return cut;
-    return BySorting(range);
-  }
-
-  // The cut is among the elements equal to x, which are too many to be collected.
-  Cut<T> OfTies(const Range<T>& range, T x, double above, double target, double margin) {
-    double weight = 1.0;
-    if (by_mass_) {
-      passes_.ExactTerms(&x, 1, &weight);
-      if (margin > 0.0) {
-        double total = 0.0;
-        above = 0.0;
-        passes_.ForTerms(range, [&](double z, double term, size_t) {
-          total += term;
-          if (z > static_cast<double>(x)) above += term;
-        });
-        target = p_ * total;
-      }
-    }
-    size_t last = range.lo_id;
-    bool is_found = false;
-    passes_.ForRuns(passes_.Within(range, x, x), true, [&](const T* z, size_t begin, size_t n, T lo, T hi) {
-      for (size_t i = 0; i < n; ++i) {
-        if (z[i] < lo || z[i] > hi) continue;
-        last = begin + i;
-        above += weight;
-        if (above >= target) return !(is_found = true);
-      }
-      return true;
-    });
-    return is_found ? Cut<T>{x, last} : BySorting(range);
   }
 
   // The upper half of what is open.
@@ -265,41 +179,145 @@ class CutSearch {
     return {std::clamp(middle, open.lo, open.hi), open.hi};
   }
 
+  static size_t BucketOf(double x, double low, double width) {
+    return x <= low ? 0 : std::min(static_cast<size_t>((x - low) / width), kBuckets - 1);
+  }
+
+  void Weigh(const T* x, size_t n) {
+    weights_.resize(n);
+    if (by_mass_) passes_.ExactTerms(x, n, weights_.data());
+    else std::fill(weights_.begin(), weights_.end(), 1.0);
+  }
+
+  // Sums what is below a bracket, collects what is in it, and counts what is above. False if there is too much in it.
+  bool Pass(const Range<T>& range, const Bracket& bracket) {
+    below_sums_.assign(by_mass_ ? sums_.size() : 0, 0.0);
+    found_.count = found_.above = 0;
+    bool fits = true;
+    const T bound = NextBelow(bracket.lo);
+    passes_.ForRuns(range, false, [&](const T* x, size_t begin, size_t n, T lo, T hi) {
+      if (by_mass_ && bound >= lo) passes_.AddMasses(x, begin, n, lo, std::min(bound, hi), below_sums_.data());
+      if (fits) fits = passes_.CollectRun(x, begin, n, {std::max(lo, bracket.lo), std::min(hi, bracket.hi), hi}, &found_);
+      return true;
+    });
+    if (by_mass_) {
+      passes_.Scale(&below_sums_);
+      below_ = TotalOf(below_sums_);
+    } else if (fits) {
+      below_ = total_ - static_cast<double>(found_.above + found_.count);
+    } else {
+      below_ = static_cast<double>(passes_.Count(passes_.Within(range, range.lo, bound)));
+    }
+    return fits;
+  }
+
+  // Looks for the cut among what was found.
+  Outcome Resolve(double excess, double margin, Cut<T>* cut) {
+    const size_t n = found_.count;
+    Weigh(x_.data(), n);
+    entries_.resize(n);
+    for (size_t i = 0; i < n; ++i) entries_[i] = {x_[i], place_[i], weights_[i]};
+    double below = below_;
+    while (entries_.size() > kSorted) {
+      T least = entries_[0].x, most = least;
+      for (const Entry& e : entries_) {
+        least = std::min(least, e.x);
+        most = std::max(most, e.x);
+      }
+      const double low = static_cast<double>(least), width = (static_cast<double>(most) - low) / kBuckets;
+      if (!(width > 0.0)) break;
+      std::fill(bucket_.begin(), bucket_.end(), 0.0);
+      for (const Entry& e : entries_) bucket_[BucketOf(static_cast<double>(e.x), low, width)] += e.weight;
+      size_t b = 0;
+      while (b < kBuckets && below + bucket_[b] <= excess) below += bucket_[b++];
+      if (b == kBuckets) return below >= excess - margin && margin > 0.0 ? Outcome::kNear : Outcome::kHigher;
+      std::erase_if(entries_, [&](const Entry& e) { return BucketOf(static_cast<double>(e.x), low, width) != b; });
+    }
+    std::sort(entries_.begin(), entries_.end());
+    for (const Entry& e : entries_) {
+      if (below + e.weight <= excess) {
+        below += e.weight;
+        continue;
+      }
+      if (margin > 0.0 && (below >= excess - margin || below + e.weight <= excess + margin)) return Outcome::kNear;
+      *cut = {e.x, e.place};
+      KeepSums(*cut);
+      return Outcome::kFound;
+    }
+    return below >= excess - margin && margin > 0.0 ? Outcome::kNear : Outcome::kHigher;
+  }
+
+  // Makes the masses of all classes, and the number of those above the bracket, those of the classes that are kept.
+  void KeepSums(const Cut<T>& cut) {
+    kept_ = found_.above;
+    for (size_t i = 0; i < found_.count; ++i) {
+      const bool is_kept = x_[i] > cut.x || (x_[i] == cut.x && place_[i] <= cut.id);
+      kept_ += static_cast<size_t>(is_kept);
+      if (by_mass_ && !is_kept) below_sums_[place_[i] / kSampleGroup] += weights_[i];
+    }
+    if (!by_mass_) return;
+    for (size_t g = 0; g < sums_.size(); ++g) sums_[g] = std::max(sums_[g] - below_sums_[g], 0.0);
+    has_sums_ = true;
+  }
+
+  // Replaces fast sums by exact ones: of the whole, and below a logit.
+  double ExactSums(const Range<T>& range, T lo) {
+    passes_.ExactSums(range, NextBelow(lo), &total_, &below_);
+    return total_ - p_ * total_;
+  }
+
+  Cut<T> Exactly(const Range<T>& range, const Bracket& bracket) {
+    const double excess = ExactSums(range, bracket.lo);
+    Cut<T> cut;
+    if (below_ <= excess && Resolve(excess, 0.0, &cut) == Outcome::kFound) return cut;
+    return BySorting(range);
+  }
+
+  // The cut is among the elements equal to x, which are too many to be collected.
+  Cut<T> OfTies(const Range<T>& range, T x, double excess, double margin) {
+    if (margin > 0.0) excess = ExactSums(range, x);
+    Weigh(&x, 1);
+    const Range<T> ties = passes_.Within(range, x, x);
+    const auto count = static_cast<double>(passes_.Count(ties));
+    const double left_out = std::floor((excess - below_) / weights_[0]);
+    if (!(left_out >= 0.0 && left_out < count)) return BySorting(range);
+    return {x, passes_.PlaceOf(ties, static_cast<size_t>(count - left_out))};
+  }
+
   // The last resort.
   Cut<T> BySorting(const Range<T>& range) {
-    std::vector<Entry> all;
+    entries_.clear();
     double total = 0.0;
     passes_.ForTerms(range, [&](double x, double term, size_t id) {
       const double weight = by_mass_ ? term : 1.0;
-      all.push_back({static_cast<T>(x), static_cast<uint32_t>(id), weight});
+      entries_.push_back({static_cast<T>(x), static_cast<uint32_t>(id), weight});
       total += weight;
     });
-    std::sort(all.begin(), all.end());
-    const double target = by_mass_ ? p_ * total : count_;
-    double sum = 0.0;
-    for (const Entry& e : all) {
-      sum += e.weight;
-      if (sum >= target) return {e.x, e.place};
-    }
-    return {all.back().x, all.back().place};
+    std::sort(entries_.begin(), entries_.end());
+    const double excess = by_mass_ ? total - p_ * total : count_excess_;
+    double below = 0.0;
+    size_t i = 0;
+    while (i + 1 < entries_.size() && below + entries_[i].weight <= excess) below += entries_[i++].weight;
+    return {entries_[i].x, entries_[i].place};
   }
 
+  // The least likely ones first.
   struct Entry {
     T x;
     uint32_t place;
     double weight;
 
-    bool operator<(const Entry& other) const { return x > other.x || (x == other.x && place < other.place); }
+    bool operator<(const Entry& other) const { return x < other.x || (x == other.x && place > other.place); }
   };
 
-  static constexpr double kInfinity = std::numeric_limits<double>::infinity();
-
   RowPasses<T>& passes_;
-  bool by_mass_ = false;
-  double temperature_ = 1.0, p_ = 0.0, count_ = 0.0, top_ = 0.0;
+  bool by_mass_ = false, has_sums_ = false;
+  double temperature_ = 1.0, p_ = 0.0, total_ = 0.0, below_ = 0.0, count_excess_ = 0.0;
+  size_t kept_ = 0;
   std::vector<T> x_, sample_;
   std::vector<uint32_t> place_;
-  std::vector<double> weights_, sums_;
+  std::vector<double> weights_, sums_, below_sums_;
+  std::vector<double> bucket_ = std::vector<double>(kBuckets), squares_ = std::vector<double>(kBuckets);
   std::vector<Entry> entries_;
   FoundElements<T> found_ = {};
 };

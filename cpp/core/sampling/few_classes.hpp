@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <cmath>
 #include <cstdint>
+#include <utility>
 #include <vector>
 
 #include "../runtime/sampling_table.hpp"
@@ -105,24 +106,21 @@ class FewClasses {
   void TypicalP(double mass, bool strictly, double temperature) {
     if (mass == 1.0) return;
     const auto& terms = Terms(temperature);
-    const double total = Total(), information = std::log(total) - Entropy(temperature);
-    // The likelier classes are those of negative distances. The range grows by the nearer of its neighbours.
-    std::vector<double> distance(Size());
-    for (size_t i = 0; i < Size(); ++i) distance[i] = information + (classes_[0].x - classes_[i].x) / temperature;
-    const auto from = std::partition_point(distance.begin(), distance.end(), [](double d) { return d < 0.0; });
-    auto first = static_cast<size_t>(from - distance.begin());
-    size_t last = first;
-    double sum = 0.0, farthest = 0.0;
-    const auto is_enough = [&] { return strictly ? sum > mass * total : sum >= mass * total; };
-    while ((first > 0 || last < Size()) && !is_enough()) {
-      const bool takes_likelier = first > 0 && (last == Size() || -distance[first - 1] <= distance[last]);
-      const size_t next = takes_likelier ? --first : last++;
-      sum += terms[next];
-      farthest = std::abs(distance[next]);
+    const double total = Total(), shift = std::log(total) - Entropy(temperature);
+    std::vector<std::pair<double, size_t>> nearest(Size());  // the distance of a class's information from the entropy
+    for (size_t i = 0; i < Size(); ++i) {
+      nearest[i] = {std::abs(shift + (classes_[0].x - classes_[i].x) / temperature), i};
     }
-    while (!strictly && first > 0 && -distance[first - 1] <= farthest) --first;
-    while (!strictly && last < Size() && distance[last] <= farthest) ++last;
-    Keep(first, last);
+    std::sort(nearest.begin(), nearest.end());
+    size_t last = 0;
+    double sum = 0.0;
+    const auto is_enough = [&] { return strictly ? sum > mass * total : sum >= mass * total; };
+    while (last < Size() && !is_enough()) sum += terms[nearest[last++].second];
+    while (!strictly && last < Size() && nearest[last].first == nearest[last - 1].first) ++last;
+    std::vector<Class> kept;
+    for (size_t i = 0; i < last; ++i) kept.push_back(classes_[nearest[i].second]);
+    classes_ = std::move(kept);
+    Sort();
   }
 
   void TopNSigma(double n) {

@@ -57,6 +57,7 @@ class RowPasses {
       if (!(m <= std::numeric_limits<T>::max())) return false;
       max = std::max(max, m);
     }
+    row_max_ = max;
     *range = {std::numeric_limits<T>::lowest(), max, n_ - 1, 0};
     return max >= range->lo;
   }
@@ -105,13 +106,33 @@ class RowPasses {
 
   // Collects the classes that are left, in the order of their ids; false if there are more than `most`.
   bool Collect(const Range<T>& range, FoundElements<T>* found) {
-    found->count = 0;
+    found->count = found->above = 0;
     bool fits = true;
     ForRuns(range, true, [&](const T* x, size_t begin, size_t n, T lo, T hi) {
-      fits = kernels_.collect(x, n, lo, hi, static_cast<uint32_t>(begin), found);
+      fits = CollectRun(x, begin, n, {lo, hi, hi}, found);
       return fits;
     });
     return fits;
+  }
+  bool CollectRun(const T* x, size_t begin, size_t n, const Bounds<T>& bounds, FoundElements<T>* found) {
+    return kernels_.collect(x, n, bounds, static_cast<uint32_t>(begin), found);
+  }
+
+  // The id of the k-th class that is left, counted from the lowest id.
+  size_t PlaceOf(const Range<T>& range, size_t k) {
+    size_t place = 0;
+    ForRuns(range, true, [&](const T* x, size_t begin, size_t n, T lo, T hi) {
+      const size_t count = kernels_.count(x, n, lo, hi);
+      if (count < k) {
+        k -= count;
+        return true;
+      }
+      for (size_t i = 0; k > 0; ++i) {
+        if (x[i] >= lo && x[i] <= hi && --k == 0) place = begin + i;
+      }
+      return false;
+    });
+    return place;
   }
 
   // ---- masses: sums of exp((x - max) / T), in units of the likeliest class that is left ----
@@ -121,9 +142,11 @@ class RowPasses {
     temperature_ = temperature;
     if constexpr (std::is_same_v<T, float>) {
       const double scale = 1.4426950408889634 / temperature, unit = std::nearbyint(max_ * scale);
+      const auto rounded = static_cast<float>(scale);
       fast_ = {static_cast<float>(max_ - kFloor * temperature),
-               static_cast<float>(scale),
-               static_cast<float>(scale - static_cast<double>(static_cast<float>(scale))),
+               row_max_,
+               rounded,
+               static_cast<float>(scale - static_cast<double>(rounded)),
                static_cast<float>(unit),
                max_,
                temperature};
@@ -132,13 +155,14 @@ class RowPasses {
       fast_unit_ = std::exp2(unit - max_ * scale);
       error_ = is_exact_ ? kTiny : kernels_.mass_error + (kernels_.is_fused ? 0.0 : 0x1p-23 * largest);
     } else {
-      fast_ = {0.0, 0.0, 0.0, 0.0, max_, temperature};
+      fast_ = {std::numeric_limits<double>::lowest(), row_max_, 0.0, 0.0, 0.0, max_, temperature};
       is_exact_ = false;
       error_ = kernels_.mass_error;
     }
   }
   // A bound on the relative error of Masses.
   double Error() const { return error_; }
+  double Max() const { return max_; }
 
   // Adds the masses of runs to those of their groups.
   void AddMasses(const T* x, size_t begin, size_t n, T lo, T hi, double* sums) {
@@ -154,18 +178,31 @@ class RowPasses {
           MaskedSum(x + first, terms_.data() + first, std::min(kSampleGroup, n - first), lo, hi);
     }
   }
-  // Makes fast masses those in units of the likeliest class.
-  double UnitOfMasses() const { return std::is_same_v<T, float> && !is_exact_ ? fast_unit_ : 1.0; }
-
   void Masses(const Range<T>& range, bool exactly, std::vector<double>* sums) {
     sums->assign(maxima_.size(), 0.0);
     ForRuns(range, false, [&](const T* x, size_t begin, size_t n, T lo, T hi) {
       exactly ? AddExactMasses(x, begin, n, lo, hi, sums->data()) : AddMasses(x, begin, n, lo, hi, sums->data());
       return true;
     });
-    if (!exactly && UnitOfMasses() != 1.0) {
-      for (double& sum : *sums) sum *= UnitOfMasses();
-    }
+    if (!exactly) Scale(sums);
+  }
+  // Makes fast masses those in units of the likeliest class.
+  void Scale(std::vector<double>* sums) const {
+    const double unit = std::is_same_v<T, float> && !is_exact_ ? fast_unit_ : 1.0;
+    for (double& sum : *sums) sum *= unit;
+  }
+
+  // The exact mass of all classes that are left, and of those up to a logit.
+  void ExactSums(const Range<T>& range, T bound, double* total, double* below) {
+    double sums[2] = {};
+    ForRuns(range, false, [&](const T* x, size_t, size_t n, T lo, T hi) {
+      kernels_.exact_terms(x, n, max_, temperature_, terms_.data());
+      sums[0] += MaskedSum(x, terms_.data(), n, lo, hi);
+      sums[1] += MaskedSum(x, terms_.data(), n, lo, std::min(hi, bound));
+      return true;
+    });
+    *total = sums[0];
+    *below = sums[1];
   }
 
   // Calls f(x, term, id) for all classes that are left, with exact terms.
@@ -230,6 +267,7 @@ class RowPasses {
   RowReader<T> reader_;
   const SamplingKernels<T>& kernels_;
   std::vector<T> maxima_;
+  T row_max_ = 0;
   std::vector<double> terms_;
   double max_ = 0.0, temperature_ = 1.0, error_ = 0.0, fast_unit_ = 1.0;
   FastExp<T> fast_ = {};

@@ -34,7 +34,7 @@ class RowSampler {
     counter_ = p_.counters == nullptr ? row : p_.counters[row];
     temperature_ = 1.0;
     is_few_ = false;
-    is_hi_cut_ = false;
+    is_hi_cut_ = has_sums_ = false;
     if (p_.n == 0 || !passes_.Open(row, &range_)) return false;
     if (p_.n <= kShortRow) CollectFew();
     for (size_t i = 0; i < p_.line_count; ++i) Apply(p_.lines[i], i);
@@ -43,8 +43,9 @@ class RowSampler {
 
   void Draw() {
     const size_t at = row_ * p_.draws;
-    p_.kept[row_] = static_cast<int64_t>(is_few_ ? few_.Size() : passes_.Count(range_));
-    if (!p_.replace && p_.draws > static_cast<size_t>(p_.kept[row_])) {
+    const size_t kept = is_few_ ? few_.Size() : has_sums_ ? Search().Kept() : passes_.Count(range_);
+    p_.kept[row_] = static_cast<int64_t>(kept);
+    if (!p_.replace && p_.draws > kept) {
       p_.state[row_] = RowState::kTooFew;
       return;
     }
@@ -155,6 +156,8 @@ class RowSampler {
     if (p == 1.0) return;
     if (is_few_) return few_.TopP(p, Unit());
     CutAfter(Search().OfMass(range_, p, temperature_));
+    has_sums_ = Search().HasSums();
+    sums_temperature_ = temperature_;
   }
 
   void MinP(double p, bool by_logarithm) {
@@ -201,6 +204,7 @@ class RowSampler {
   }
 
   void RaiseTo(T lo) {
+    if (lo > range_.lo) has_sums_ = false;
     range_ = passes_.Within(range_, lo, range_.hi);
     CollectFew();
   }
@@ -251,6 +255,7 @@ class RowSampler {
     range_.hi = static_cast<T>(last.x);
     range_.hi_id = static_cast<size_t>(last.id);
     is_hi_cut_ = true;
+    has_sums_ = false;
   }
 
   // ---- the range ----
@@ -262,13 +267,15 @@ class RowSampler {
   FoundElements<T>* Found() {
     x_.resize(std::min(p_.n, kFound) + kRoom);
     place_.resize(x_.size());
-    found_ = {x_.data(), place_.data(), std::min(p_.n, kFound), 0};
+    found_ = {x_.data(), place_.data(), std::min(p_.n, kFound), 0, 0};
     return &found_;
   }
 
   void CutAfter(const Cut<T>& cut) {
+    has_sums_ = false;
+    if (cut.x > range_.lo) range_.lo_id = p_.n - 1;
     range_.lo = cut.x;
-    range_.lo_id = cut.id;
+    range_.lo_id = std::min(range_.lo_id, cut.id);
   }
 
   // Lists the classes if they are few.
@@ -336,7 +343,9 @@ class RowSampler {
 
   void DrawFromRange(int64_t* id, double* log_prob) {
     passes_.SetUnit(range_, temperature_);
-    Accumulate(false, &sums_);
+    if (has_sums_ && temperature_ == sums_temperature_) sums_ = Search().Sums();
+    else passes_.Masses(range_, false, &sums_);
+    Accumulate(&sums_);
     exact_sums_.clear();
     const double log_total = std::log(sums_.back());
     size_t done = 0, attempts = 0;
@@ -350,8 +359,7 @@ class RowSampler {
     if (done < p_.draws) Race(id, log_prob, done, log_total);
   }
 
-  void Accumulate(bool exactly, std::vector<double>* sums) {
-    passes_.Masses(range_, exactly, sums);
+  static void Accumulate(std::vector<double>* sums) {
     double total = 0.0;
     for (double& sum : *sums) sum = total += sum;
   }
@@ -360,9 +368,10 @@ class RowSampler {
   Class DrawOne(size_t draw) {
     const PhiloxBlock random = Philox(key_, counter_, kSamplePurpose, draw);
     size_t group = 0;
-    const double share = ShareOf(random.Lower()), margin = 2.0 * passes_.Error();
+    const double share = ShareOf(random.Lower()), margin = 8.0 * passes_.Error();
     if (!Choose(exact_sums_.empty() ? sums_ : exact_sums_, share, exact_sums_.empty() ? margin : 0.0, &group)) {
-      Accumulate(true, &exact_sums_);
+      passes_.Masses(range_, true, &exact_sums_);
+      Accumulate(&exact_sums_);
       Choose(exact_sums_, share, 0.0, &group);
     }
     double total = 0.0;
@@ -418,10 +427,11 @@ class RowSampler {
   std::optional<CutSearch<T>> search_;
   Range<T> range_ = {};
   bool is_few_ = false, is_hi_cut_ = false;
+  bool has_sums_ = false;  // the search has those of the range, at the temperature sums_temperature_
   FewClasses few_;
   size_t row_ = 0;
   uint64_t counter_ = 0;
-  double temperature_ = 1.0;
+  double temperature_ = 1.0, sums_temperature_ = 1.0;
   std::vector<T> x_, sorted_maxima_;
   std::vector<uint32_t> place_;
   FoundElements<T> found_ = {};

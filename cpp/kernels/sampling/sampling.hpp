@@ -13,18 +13,28 @@ inline T Infinity() {
   return static_cast<T>(__builtin_inff());
 }
 
+template <class V>
+inline typename V::Mask IsNan(V v) {
+  const V zero = Set<V>(0), one = Set<V>(1);
+  return Eq(IfThenElse(Eq(v, v), zero, one), one);
+}
+
 template <class T>
 inline T GroupMaximum(const T* x, size_t n) {
   using V = Vec<T>;
-  const V zero = Set<V>(0), one = Set<V>(1);
-  V max = Set<V>(-Infinity<T>()), nan = zero;
+  // The product of zero and an infinity is NaN, too: then there is a closer look.
+  V max = Set<V>(-Infinity<T>()), check = Set<V>(0);
   ForEachBlock<V, 4>(n, [&](size_t i, auto lanes) {
     const auto v = LoadLanes<V>(x + i, lanes, -Infinity<T>());
     max = MaxOf(v, max);
     BOLTZMAX_UNROLL
-    for (size_t u = 0; u < lanes.kVectors; ++u) nan = IfThenElse(Eq(v.part[u], v.part[u]), nan, one);
+    for (size_t u = 0; u < lanes.kVectors; ++u) check = MulAdd(v.part[u], Set<V>(0), check);
   });
-  return ReduceMax(nan) > T(0) ? static_cast<T>(__builtin_nanf("")) : ReduceMax(max);
+  if (!Any(IsNan(check))) return ReduceMax(max);
+  for (size_t i = 0; i < n; ++i) {
+    if (x[i] != x[i]) return x[i];
+  }
+  return ReduceMax(max);
 }
 
 // Calls f(first, count, group) for the groups of a piece.
@@ -106,6 +116,11 @@ inline B FastTerms(const B& x, const FastExp<float>& fast) {
   return Pow2OfFraction(r) * Pow2(k + set(kMagic + 127.0f - fast.unit));
 }
 
+// Elements up to hi keep their terms, others become 0.
+template <class B>
+inline B UpTo(const B& x, const B& e, const B& hi) {
+  return IfThenElse(Lt(hi, x), B(Set<Vec<typename B::Scalar>>(0)), e);
+}
 // Elements from lo to hi keep their terms, others become 0.
 template <class B>
 inline B Between(const B& x, const B& e, const B& lo, const B& hi) {
@@ -113,11 +128,15 @@ inline B Between(const B& x, const B& e, const B& lo, const B& hi) {
   return IfThenElse(Lt(x, lo), zero, IfThenElse(Lt(hi, x), zero, e));
 }
 
+template <bool kHasLo, bool kHasHi>
 inline double GroupMass(const float* x, size_t n, float lo, float hi, const FastExp<float>& fast) {
   F64 lower = Set<F64>(0), upper = Set<F64>(0);
   ForEachBlock<F32, 4>(n, [&](size_t i, auto lanes) {
-    const auto v = LoadLanes<F32>(x + i, lanes, -Infinity<float>());
-    const auto e = Between(v, FastTerms(v, fast), decltype(v)(Set<F32>(lo)), decltype(v)(Set<F32>(hi)));
+    using B = Block<F32, lanes.kVectors>;
+    const B v = LoadLanes<F32>(x + i, lanes, -Infinity<float>());
+    B e = FastTerms(v, fast);
+    if constexpr (kHasLo) e = Between(v, e, B(Set<F32>(lo)), B(Set<F32>(hi)));
+    else if constexpr (kHasHi) e = UpTo(v, e, B(Set<F32>(hi)));
     F32 sum = e.part[0];
     if constexpr (lanes.kVectors == 4) sum = (e.part[0] + e.part[1]) + (e.part[2] + e.part[3]);
     lower = lower + PromoteLower(sum);
@@ -130,6 +149,7 @@ inline double GroupMass(const float* x, size_t n, float lo, float hi, const Fast
   return total;
 }
 
+template <bool, bool>
 inline double GroupMass(const double* x, size_t n, double lo, double hi, const FastExp<double>& fast) {
   constexpr size_t kStep = kExactVectors * F64::kLanes;
   ExactBlock sum = Set<F64>(0);
@@ -149,7 +169,15 @@ inline double GroupMass(const double* x, size_t n, double lo, double hi, const F
 
 template <class T>
 BOLTZMAX_KERNEL void Masses(const T* x, size_t n, T lo, T hi, const FastExp<T>& fast, double* sums) {
-  ForEachGroup(n, [&](size_t first, size_t count, size_t g) { sums[g] += GroupMass(x + first, count, lo, hi, fast); });
+  // Elements below `low`, as -inf is, count little enough to be left in.
+  const bool has_lo = lo > fast.low, has_hi = hi < fast.high;
+  WithBool(has_lo, [&]<bool kHasLo>(Bool<kHasLo>) {
+    WithBool(has_hi, [&]<bool kHasHi>(Bool<kHasHi>) {
+      ForEachGroup(n, [&](size_t first, size_t count, size_t g) {
+        sums[g] += GroupMass<kHasLo, kHasHi>(x + first, count, lo, hi, fast);
+      });
+    });
+  });
 }
 
 // ---- elements ----
@@ -175,31 +203,40 @@ BOLTZMAX_KERNEL size_t Count(const T* x, size_t n, T lo, T hi) {
   return static_cast<size_t>(total);
 }
 
-// Appends the elements of a vector.
+// Appends the elements of a vector, and counts those above.
 template <class V, class T>
-inline size_t AppendBetween(V v, V lo, V hi, uint32_t place, T* x, uint32_t* places) {
+inline void AppendBetween(V v, const Bounds<T>& bounds, uint32_t place, FoundElements<T>* found) {
+  T* x = found->x + found->count;
+  uint32_t* places = found->place + found->count;
 #if defined(__AVX512F__)
   // Compressing in a register and storing all of it is faster than a compressing store.
+  const V lo = Set<V>(bounds.lo), hi = Set<V>(bounds.hi), top = Set<V>(bounds.top);
   if constexpr (sizeof(T) == sizeof(float)) {
     const __m512i lanes = _mm512_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15);
     const __m512i all = _mm512_add_epi32(lanes, _mm512_set1_epi32(static_cast<int>(place)));
-    const __mmask16 is =
-        _mm512_mask_cmp_ps_mask(_mm512_cmp_ps_mask(v.raw, lo.raw, _CMP_GE_OQ), v.raw, hi.raw, _CMP_LE_OQ);
+    const __mmask16 from = _mm512_cmp_ps_mask(v.raw, lo.raw, _CMP_GE_OQ);
+    const __mmask16 is = _mm512_mask_cmp_ps_mask(from, v.raw, hi.raw, _CMP_LE_OQ);
+    const __mmask16 below_top = _mm512_mask_cmp_ps_mask(from, v.raw, top.raw, _CMP_LE_OQ);
     _mm512_storeu_ps(x, _mm512_maskz_compress_ps(is, v.raw));
     _mm512_storeu_si512(places, _mm512_maskz_compress_epi32(is, all));
-    return static_cast<size_t>(__builtin_popcount(is));
+    const auto count = static_cast<size_t>(__builtin_popcount(is));
+    found->count += count;
+    found->above += static_cast<size_t>(__builtin_popcount(below_top)) - count;
   } else {
     const __m256i lanes = _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7);
     const __m256i all = _mm256_add_epi32(lanes, _mm256_set1_epi32(static_cast<int>(place)));
-    const __mmask8 is =
-        _mm512_mask_cmp_pd_mask(_mm512_cmp_pd_mask(v.raw, lo.raw, _CMP_GE_OQ), v.raw, hi.raw, _CMP_LE_OQ);
+    const __mmask8 from = _mm512_cmp_pd_mask(v.raw, lo.raw, _CMP_GE_OQ);
+    const __mmask8 is = _mm512_mask_cmp_pd_mask(from, v.raw, hi.raw, _CMP_LE_OQ);
+    const __mmask8 below_top = _mm512_mask_cmp_pd_mask(from, v.raw, top.raw, _CMP_LE_OQ);
     _mm512_storeu_pd(x, _mm512_maskz_compress_pd(is, v.raw));
     _mm256_storeu_si256(reinterpret_cast<__m256i*>(places), _mm256_maskz_compress_epi32(is, all));
-    return static_cast<size_t>(__builtin_popcount(is));
+    const auto count = static_cast<size_t>(__builtin_popcount(is));
+    found->count += count;
+    found->above += static_cast<size_t>(__builtin_popcount(below_top)) - count;
   }
 #else
   const V zero = Set<V>(0), one = Set<V>(1);
-  if (!Any(Eq(IfThenElse(Lt(v, lo), zero, IfThenElse(Lt(hi, v), zero, one)), one))) return 0;
+  if (!Any(Eq(IfThenElse(Lt(v, Set<V>(bounds.lo)), zero, one), one))) return;
   // Every element is stored, and the next one overwrites it unless it counts.
   T lanes[V::kLanes];
   Store(lanes, v);
@@ -207,24 +244,25 @@ inline size_t AppendBetween(V v, V lo, V hi, uint32_t place, T* x, uint32_t* pla
   for (size_t j = 0; j < V::kLanes; ++j) {
     x[count] = lanes[j];
     places[count] = place + static_cast<uint32_t>(j);
-    count += static_cast<size_t>(lanes[j] >= FirstLane(lo)) & static_cast<size_t>(lanes[j] <= FirstLane(hi));
+    const size_t from = static_cast<size_t>(lanes[j] >= bounds.lo), up_to = static_cast<size_t>(lanes[j] <= bounds.hi);
+    count += from & up_to;
+    found->above += static_cast<size_t>(lanes[j] > bounds.hi) & static_cast<size_t>(lanes[j] <= bounds.top) & from;
   }
-  return count;
+  found->count += count;
 #endif
 }
 
 template <class T>
-BOLTZMAX_KERNEL bool Collect(const T* x, size_t n, T lo, T hi, uint32_t base, FoundElements<T>* found) {
+BOLTZMAX_KERNEL bool Collect(const T* x, size_t n, const Bounds<T>& bounds, uint32_t base, FoundElements<T>* to) {
   using V = Vec<T>;
-  size_t count = found->count;
-  for (size_t i = 0; i < n && count <= found->most; i += V::kLanes) {
+  FoundElements<T> found = *to;
+  for (size_t i = 0; i < n && found.count <= found.most; i += V::kLanes) {
     const size_t step = n - i < V::kLanes ? n - i : V::kLanes;
     const V v = step == V::kLanes ? Load(x + i) : LoadN(x + i, step, static_cast<T>(__builtin_nanf("")));
-    const auto place = base + static_cast<uint32_t>(i);
-    count += AppendBetween(v, Set<V>(lo), Set<V>(hi), place, found->x + count, found->place + count);
+    AppendBetween(v, bounds, base + static_cast<uint32_t>(i), &found);
   }
-  found->count = count;
-  return count <= found->most;
+  *to = found;
+  return found.count <= found.most;
 }
 
 template <class T>

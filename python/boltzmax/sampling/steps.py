@@ -153,7 +153,7 @@ class TopK(Step):
             if k.dtype.kind not in "iu":
                 raise TypeError(f"k must be an integer or one per row, got dtype {k.dtype}")
         allowed = "at least 1"
-        self._set("k", _numbers(k, "k", allowed, 1.0, math.inf))
+        self._set("k", _numbers(k, "top_k", allowed, 1.0, math.inf))
 
     def line(self) -> Line:
         """Return the step as the compiled code reads it."""
@@ -179,7 +179,7 @@ class TopP(Step):
 
     def __post_init__(self) -> None:
         """Check p."""
-        self._set("p", _numbers(self.p, "p", "in (0, 1]", _LEAST, 1.0))
+        self._set("p", _numbers(self.p, "top_p", "in (0, 1]", _LEAST, 1.0))
 
     def line(self) -> Line:
         """Return the step as the compiled code reads it."""
@@ -204,7 +204,7 @@ class MinP(Step):
     def __post_init__(self) -> None:
         """Check p and the rule."""
         one_of(self.rule, "rule", ("ratio", "log"))
-        self._set("p", _numbers(self.p, "p", "in [0, 1]", 0.0, 1.0))
+        self._set("p", _numbers(self.p, "min_p", "in [0, 1]", 0.0, 1.0))
 
     def line(self) -> Line:
         """Return the step as the compiled code reads it."""
@@ -231,7 +231,7 @@ class TypicalP(Step):
     def __post_init__(self) -> None:
         """Check the mass and the rule."""
         one_of(self.rule, "rule", ("transformers", "llama.cpp"))
-        self._set("mass", _numbers(self.mass, "mass", "in (0, 1]", _LEAST, 1.0))
+        self._set("mass", _numbers(self.mass, "typical_p", "in (0, 1]", _LEAST, 1.0))
 
     def line(self) -> Line:
         """Return the step as the compiled code reads it."""
@@ -299,7 +299,7 @@ class TopNSigma(Step):
     def __post_init__(self) -> None:
         """Check n."""
         most = np.finfo(np.float64).max
-        self._set("n", _numbers(self.n, "n", "positive and finite", _LEAST, float(most)))
+        self._set("n", _numbers(self.n, "top_n_sigma", "positive and finite", _LEAST, float(most)))
 
     def line(self) -> Line:
         """Return the step as the compiled code reads it."""
@@ -322,7 +322,7 @@ class TopH(Step):
 
     def __post_init__(self) -> None:
         """Check h."""
-        self._set("h", _numbers(self.h, "h", "in (0, 1]", _LEAST, 1.0))
+        self._set("h", _numbers(self.h, "top_h", "in (0, 1]", _LEAST, 1.0))
 
     def line(self) -> Line:
         """Return the step as the compiled code reads it."""
