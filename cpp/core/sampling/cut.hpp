@@ -38,13 +38,13 @@ class CutSearch {
     return Find(range, count_excess_, 0.0);
   }
 
-  // The class with which the mass is first at least p of the whole, below 1.
-  Cut<T> OfMass(const Range<T>& range, double p, double temperature) {
+  // The class with which the mass is first at least p of the whole, below 1; `sums` are the masses of groups in the
+  // unit that is set.
+  Cut<T> OfMass(const Range<T>& range, double p, double temperature, const std::vector<double>& sums) {
     by_mass_ = true;
     p_ = p;
     temperature_ = temperature;
-    passes_.SetUnit(range, temperature);
-    passes_.Masses(range, false, &sums_);
+    sums_ = sums;
     total_ = TotalOf(sums_);
     const double excess = total_ - p * total_;
     return Find(range, excess, 2.0 * excess * passes_.Error() + kRounding * total_);
@@ -57,7 +57,7 @@ class CutSearch {
 
  private:
   static constexpr size_t kMost = 16384, kRoom = 64;
-  static constexpr size_t kRuns = 64, kRun = 16, kBuckets = 512, kSorted = 48;
+  static constexpr size_t kRuns = 64, kRun = 16, kBuckets = 512, kSorted = 48, kSampled = 256;
   static constexpr int kRounds = 12;
   static constexpr double kRounding = 0x1p-50;
 
@@ -211,27 +211,40 @@ class CutSearch {
     return fits;
   }
 
-  // Looks for the cut among what was found.
+  // Looks for the cut among what was found. First the bracket is halved until it has few elements.
   Outcome Resolve(double excess, double margin, Cut<T>* cut) {
     const size_t n = found_.count;
     Weigh(x_.data(), n);
-    entries_.resize(n);
-    for (size_t i = 0; i < n; ++i) entries_[i] = {x_[i], place_[i], weights_[i]};
     double below = below_;
-    while (entries_.size() > kSorted) {
-      T least = entries_[0].x, most = least;
-      for (const Entry& e : entries_) {
-        least = std::min(least, e.x);
-        most = std::max(most, e.x);
+    size_t count = n;
+    T lo = std::numeric_limits<T>::lowest(), hi = std::numeric_limits<T>::max();
+    for (int halving = 0; count > kSorted && halving < 64; ++halving) {
+      T least = hi, most = lo;
+      for (size_t i = 0; i < n; i += 1 + n / kSampled) {
+        if (x_[i] < lo || x_[i] > hi) continue;
+        least = std::min(least, x_[i]);
+        most = std::max(most, x_[i]);
       }
-      const double low = static_cast<double>(least), width = (static_cast<double>(most) - low) / kBuckets;
-      if (!(width > 0.0)) break;
-      std::fill(bucket_.begin(), bucket_.end(), 0.0);
-      for (const Entry& e : entries_) bucket_[BucketOf(static_cast<double>(e.x), low, width)] += e.weight;
-      size_t b = 0;
-      while (b < kBuckets && below + bucket_[b] <= excess) below += bucket_[b++];
-      if (b == kBuckets) return below >= excess - margin && margin > 0.0 ? Outcome::kNear : Outcome::kHigher;
-      std::erase_if(entries_, [&](const Entry& e) { return BucketOf(static_cast<double>(e.x), low, width) != b; });
+      const T middle = least / 2 + most / 2;
+      if (!(least < most && middle < most)) break;
+      const size_t up_to = passes_.CountOf(x_.data(), n, lo, middle);
+      double sum = static_cast<double>(up_to);
+      if (by_mass_) {
+        sum = passes_.MassOf(x_.data(), n, lo, middle);
+        margin += margin > 0.0 ? sum * passes_.Error() : 0.0;
+      }
+      if (below + sum <= excess) {
+        below += sum;
+        count -= up_to;
+        lo = NextAbove(middle);
+      } else {
+        count = up_to;
+        hi = middle;
+      }
+    }
+    entries_.clear();
+    for (size_t i = 0; i < n; ++i) {
+      if (x_[i] >= lo && x_[i] <= hi) entries_.push_back({x_[i], place_[i], weights_[i]});
     }
     std::sort(entries_.begin(), entries_.end());
     for (const Entry& e : entries_) {

@@ -244,6 +244,23 @@ class RowPasses {
   // exp((x - max) / T) of other numbers.
   void ExactTerms(const T* x, size_t n, double* terms) const { kernels_.exact_terms(x, n, max_, temperature_, terms); }
 
+  // The number, and the fast mass, of those of some other elements that are from lo to hi.
+  size_t CountOf(const T* x, size_t n, T lo, T hi) const { return kernels_.count(x, n, lo, hi); }
+  double MassOf(const T* x, size_t n, T lo, T hi) {
+    std::vector<double>& sums = few_sums_;
+    sums.assign(n / kSampleGroup + 1, 0.0);
+    if (is_exact_) {
+      few_terms_.resize(n);
+      ExactTerms(x, n, few_terms_.data());
+      return MaskedSum(x, few_terms_.data(), n, lo, hi);
+    }
+    kernels_.masses(x, n, lo, hi, fast_, sums.data());
+    Scale(&sums);
+    double total = 0.0;
+    for (const double sum : sums) total += sum;
+    return total;
+  }
+
   RowReader<T>& Reader() { return reader_; }
 
  private:
@@ -259,7 +276,11 @@ class RowPasses {
   // Four sums, whose additions overlap.
   static double MaskedSum(const T* x, const double* terms, size_t n, T lo, T hi) {
     double sums[4] = {};
-    for (size_t i = 0; i < n; ++i) sums[i % 4] += x[i] >= lo && x[i] <= hi ? terms[i] : 0.0;
+    size_t i = 0;
+    for (; i + 4 <= n; i += 4) {
+      for (size_t j = 0; j < 4; ++j) sums[j] += x[i + j] >= lo && x[i + j] <= hi ? terms[i + j] : 0.0;
+    }
+    for (; i < n; ++i) sums[i % 4] += x[i] >= lo && x[i] <= hi ? terms[i] : 0.0;
     return (sums[0] + sums[1]) + (sums[2] + sums[3]);
   }
 
@@ -268,7 +289,7 @@ class RowPasses {
   const SamplingKernels<T>& kernels_;
   std::vector<T> maxima_;
   T row_max_ = 0;
-  std::vector<double> terms_;
+  std::vector<double> terms_, few_sums_, few_terms_;
   double max_ = 0.0, temperature_ = 1.0, error_ = 0.0, fast_unit_ = 1.0;
   FastExp<T> fast_ = {};
   bool is_exact_ = false;

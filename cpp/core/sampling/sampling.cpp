@@ -90,7 +90,7 @@ class RowSampler {
 
  private:
   // A list is sorted, and more than this takes longer than another pass over a row.
-  static constexpr size_t kFew = 512, kFound = 16384, kRoom = 64, kShortRow = 128;
+  static constexpr size_t kFew = 512, kTopFew = 64, kFound = 16384, kRoom = 64, kShortRow = 128;
 
   // ---- steps ----
 
@@ -132,8 +132,15 @@ class RowSampler {
     if (k <= static_cast<double>(kFew)) CollectFew();
   }
 
-  // The k-th largest maximum of a group is a bound below the k-th largest logit.
   bool TopFew(size_t k, bool all_ties) {
+    if (!CollectTop(k)) return false;
+    few_.SelectTop(k, all_ties);
+    return is_few_ = true;
+  }
+
+  // Lists the likeliest classes, at least k if there are as many. The k-th largest maximum of a group is a bound below
+  // the k-th largest logit. False if that are too many.
+  bool CollectTop(size_t k) {
     const std::vector<T>& maxima = passes_.GroupMaxima();
     T bound = range_.lo;
     if (!is_hi_cut_ && maxima.size() >= k) {
@@ -147,17 +154,45 @@ class RowSampler {
     if (!passes_.Collect(passes_.Within(range_, bound, range_.hi), Found())) return false;
     few_.Clear();
     for (size_t i = 0; i < found_.count; ++i) few_.Add({static_cast<double>(x_[i]), place_[i]});
-    few_.SelectTop(k, all_ties);
-    is_few_ = true;
     return true;
   }
 
   void TopP(double p) {
     if (p == 1.0) return;
     if (is_few_) return few_.TopP(p, Unit());
-    CutAfter(Search().OfMass(range_, p, temperature_));
+    passes_.SetUnit(range_, temperature_);
+    passes_.Masses(range_, false, &sums_);
+    if (TopFewOfMass(p)) return;
+    CutAfter(Search().OfMass(range_, p, temperature_, sums_));
     has_sums_ = Search().HasSums();
     sums_temperature_ = temperature_;
+    if (!has_sums_ || Search().Kept() <= kFew) CollectFew();
+  }
+
+  // Often a few classes have most of the mass. False if they do not.
+  bool TopFewOfMass(double p) {
+    if (is_hi_cut_ || !CollectTop(kTopFew) || few_.Size() > kFew) return false;
+    few_.Sort();
+    const std::vector<double>& terms = few_.Terms(Unit());
+    double total = 0.0;
+    for (const double group : sums_) total += group;
+    // Whether some sum is too near to the border for a fast total.
+    const double margin = p * total * passes_.Error();
+    double sum = 0.0;
+    bool is_near = false;
+    for (const double term : terms) is_near |= std::abs((sum += term) - p * total) <= margin;
+    if (is_near) {
+      std::vector<double> exact;
+      passes_.Masses(range_, true, &exact);
+      total = 0.0;
+      for (const double group : exact) total += group;
+    }
+    size_t count = 0;
+    sum = 0.0;
+    while (count < few_.Size() && sum < p * total) sum += terms[count++];
+    if (sum < p * total) return false;
+    few_.Keep(0, count);
+    return is_few_ = true;
   }
 
   void MinP(double p, bool by_logarithm) {
