@@ -57,7 +57,7 @@ class CutSearch {
 
  private:
   static constexpr size_t kMost = 16384, kRoom = 64;
-  static constexpr size_t kRuns = 64, kRun = 16, kBuckets = 512, kSorted = 48, kSampled = 256;
+  static constexpr size_t kRuns = 64, kRun = 16, kBuckets = 512, kSorted = 48;
   static constexpr int kRounds = 12;
   static constexpr double kRounding = 0x1p-50;
 
@@ -191,6 +191,7 @@ class CutSearch {
 
   // Sums what is below a bracket, collects what is in it, and counts what is above. False if there is too much in it.
   bool Pass(const Range<T>& range, const Bracket& bracket) {
+    bracket_ = bracket;
     below_sums_.assign(by_mass_ ? sums_.size() : 0, 0.0);
     found_.count = found_.above = 0;
     bool fits = true;
@@ -217,16 +218,10 @@ class CutSearch {
     Weigh(x_.data(), n);
     double below = below_;
     size_t count = n;
-    T lo = std::numeric_limits<T>::lowest(), hi = std::numeric_limits<T>::max();
+    T lo = bracket_.lo, hi = bracket_.hi;
     for (int halving = 0; count > kSorted && halving < 64; ++halving) {
-      T least = hi, most = lo;
-      for (size_t i = 0; i < n; i += 1 + n / kSampled) {
-        if (x_[i] < lo || x_[i] > hi) continue;
-        least = std::min(least, x_[i]);
-        most = std::max(most, x_[i]);
-      }
-      const T middle = least / 2 + most / 2;
-      if (!(least < most && middle < most)) break;
+      const T middle = lo / 2 + hi / 2;
+      if (!(lo <= middle && middle < hi)) break;
       const size_t up_to = passes_.CountOf(x_.data(), n, lo, middle);
       double sum = static_cast<double>(up_to);
       if (by_mass_) {
@@ -264,9 +259,11 @@ class CutSearch {
   void KeepSums(const Cut<T>& cut) {
     kept_ = found_.above;
     for (size_t i = 0; i < found_.count; ++i) {
-      const bool is_kept = x_[i] > cut.x || (x_[i] == cut.x && place_[i] <= cut.id);
-      kept_ += static_cast<size_t>(is_kept);
-      if (by_mass_ && !is_kept) below_sums_[place_[i] / kSampleGroup] += weights_[i];
+      // No branch: half of the classes are kept.
+      const size_t is_kept = static_cast<size_t>(x_[i] > cut.x) |
+                             (static_cast<size_t>(x_[i] == cut.x) & static_cast<size_t>(place_[i] <= cut.id));
+      kept_ += is_kept;
+      if (by_mass_) below_sums_[place_[i] / kSampleGroup] += weights_[i] * static_cast<double>(1 - is_kept);
     }
     if (!by_mass_) return;
     for (size_t g = 0; g < sums_.size(); ++g) sums_[g] = std::max(sums_[g] - below_sums_[g], 0.0);
@@ -327,6 +324,7 @@ class CutSearch {
   bool by_mass_ = false, has_sums_ = false;
   double temperature_ = 1.0, p_ = 0.0, total_ = 0.0, below_ = 0.0, count_excess_ = 0.0;
   size_t kept_ = 0;
+  Bracket bracket_ = {};  // of what was found
   std::vector<T> x_, sample_;
   std::vector<uint32_t> place_;
   std::vector<double> weights_, sums_, below_sums_;

@@ -135,12 +135,13 @@ class FewClasses {
   void TopH(double h, double temperature) {
     if (Size() > kTopHClasses) Keep(0, kTopHClasses);
     const auto& terms = Terms(temperature);
-    const double total = Total(), log_total = std::log(total);
+    // Sums of equal terms have to be equal to multiples of them: one double is not enough.
+    const long double total = Total(), log_total = std::log(total);
     const auto share = [&](size_t i) {
-      const double information = log_total + (classes_[0].x - classes_[i].x) / temperature;
-      return terms[i] > 0.0 ? terms[i] / total * information : 0.0;
+      const long double information = log_total + (classes_[0].x - classes_[i].x) / temperature;
+      return terms[i] > 0.0 ? terms[i] / total * information : 0.0L;
     };
-    double entropy = 0.0, sum = 0.0;
+    long double entropy = 0.0L, sum = 0.0L;
     for (size_t i = 0; i < Size(); ++i) entropy += share(i);
     size_t last = 0;
     while (last < Size() && (sum += share(last)) <= h * entropy) ++last;
