@@ -109,7 +109,7 @@ def typical_p(x: Floats, mass: float, rule: str = "transformers") -> Verdict:
     """
     finite = np.flatnonzero(np.isfinite(x))
     distance = np.abs(-log_softmax(x)[finite] - entropy(x))
-    by_distance = np.argsort(distance, kind="stable")
+    by_distance = np.lexsort((finite, -x[finite], distance))
     sums = np.cumsum(softmax(x)[finite][by_distance])
     strictly = rule == "llama.cpp"
     count, margin = _reach(sums, mass, strictly)
@@ -152,15 +152,16 @@ def top_n_sigma(x: Floats, n: float) -> Verdict:
     return Verdict(finite & ((x >= limit) | (x == x.max())), margin)
 
 
-def top_h(x: Floats, h: float) -> Verdict:
-    """The likeliest while their terms -p log p sum to at most h times the entropy, 1 at least."""
-    if h == 1.0:
-        return Verdict(np.isfinite(x))
-    order = likeliest_first(x)
-    log_p = log_softmax(x)[order]
+def top_h(x: Floats, h: float, most: int = 100) -> Verdict:
+    """The likeliest while their terms -p log p sum to at most h times the entropy, 1 at least.
+
+    As if there were only the `most` likeliest ones; h = 1 keeps these.
+    """
+    order = likeliest_first(x)[:most]
+    log_p = log_softmax(x[order])
     sums = np.cumsum(-np.exp(log_p) * log_p)
-    limit = h * entropy(x)
-    margin = float(np.abs(sums[1:] - limit).min(initial=np.longdouble(math.inf)))
+    limit = h * sums[-1]
+    margin = float(np.abs(sums[1:-1] - limit).min(initial=np.longdouble(math.inf)))
     return Verdict(_prefix(x, order, max(int((sums <= limit).sum()), 1)), margin)
 
 
