@@ -142,9 +142,110 @@ void FilterInto(const py::object& x, const py::object& mask, const py::list& bia
   Detached(call.Cost(), [&] { FilterRows(call.problem); });
 }
 
+// ---- the ordinary call ----
+
+// A number of a step, or none.
+struct PlainNumber {
+  bool is_given = false;
+  double value = 0.0;
+};
+
+// None or an exact float or int; false for anything else, which the general path reads.
+bool ReadNumber(PyObject* object, PlainNumber* number) {
+  if (object == Py_None) return true;
+  number->is_given = true;
+  if (PyFloat_CheckExact(object)) {
+    number->value = PyFloat_AS_DOUBLE(object);
+    return true;
+  }
+  int overflow = 0;
+  if (!PyLong_CheckExact(object)) return false;
+  number->value = static_cast<double>(PyLong_AsLongLongAndOverflow(object, &overflow));
+  return overflow == 0;
+}
+
+// Calls of more logits have no need of it.
+constexpr npy_intp kMostPlain = 65536;
+
+// (logits, temperature, top_k, top_p, min_p, rng): a tuple of ids, log-probabilities and counts, or None if the call is
+// not ordinary or not right; the general path then answers it, or raises the error.
+PyObject* PlainSample(PyObject*, PyObject* const* args, Py_ssize_t nargs) {
+  PlainNumber temperature, k, p, m;
+  const bool is_usual = nargs == 6 && PyArray_CheckExact(args[0]) && PyLong_CheckExact(args[5]) &&
+                        ReadNumber(args[1], &temperature) && ReadNumber(args[2], &k) && ReadNumber(args[3], &p) &&
+                        ReadNumber(args[4], &m);
+  if (!is_usual) Py_RETURN_NONE;
+  auto* x = reinterpret_cast<PyArrayObject*>(args[0]);
+  const int ndim = PyArray_NDIM(x);
+  const auto storage = DTypeOf(x);
+  const double t = temperature.value;
+  const bool is_right = temperature.is_given && (t == 0.0 || (t >= 1e-30 && t <= 1e30)) &&
+                        (!k.is_given || (PyLong_CheckExact(args[2]) && k.value >= 1.0)) &&
+                        (!p.is_given || (p.value > 0.0 && p.value <= 1.0)) &&
+                        (!m.is_given || (m.value >= 0.0 && m.value <= 1.0));
+  if (!is_right || (ndim != 1 && ndim != 2) || !storage || !HasKernels(*storage) || !PyArray_ISCARRAY_RO(x) ||
+      PyArray_SIZE(x) > kMostPlain || PyArray_SIZE(x) == 0) {
+    Py_RETURN_NONE;
+  }
+  const uint64_t key = PyLong_AsUnsignedLongLong(args[5]);
+  if (key == static_cast<uint64_t>(-1) && PyErr_Occurred()) {
+    PyErr_Clear();
+    Py_RETURN_NONE;
+  }
+  SampleProblem problem = {};
+  problem.storage = *storage;
+  problem.x = PyArray_BYTES(x);
+  problem.rows = ndim == 1 ? 1 : static_cast<size_t>(PyArray_DIM(x, 0));
+  problem.n = static_cast<size_t>(PyArray_DIM(x, ndim - 1));
+  problem.row_stride = static_cast<ptrdiff_t>(problem.n * ItemSize(*storage));
+  std::array<FilterLine, 4> lines = {};
+  const auto add = [&](Filter filter, const PlainNumber& number) {
+    if (number.is_given) lines[problem.line_count++] = {filter, {&number.value, false}, {&number.value, false}, 0};
+  };
+  if (t != 1.0) add(Filter::kTemperature, temperature);
+  add(Filter::kTopK, k);
+  add(Filter::kTopP, p);
+  add(Filter::kMinP, m);
+  problem.lines = lines.data();
+  problem.key = key;
+  problem.draws = 1;
+  problem.replace = true;
+  npy_intp rows = static_cast<npy_intp>(problem.rows);
+  const auto make = [&](int type) {
+    return py::reinterpret_steal<py::object>(PyArray_SimpleNew(ndim - 1, &rows, type));
+  };
+  const py::object ids = make(NPY_INT64), log_probs = make(NPY_DOUBLE), kept = make(NPY_INT64);
+  if (!ids || !log_probs || !kept) return nullptr;
+  const auto data = [](const py::object& array) { return PyArray_DATA(reinterpret_cast<PyArrayObject*>(array.ptr())); };
+  problem.id = static_cast<int64_t*>(data(ids));
+  problem.log_prob = static_cast<double*>(data(log_probs));
+  problem.kept = static_cast<int64_t*>(data(kept));
+  std::array<RowState, 16> few_states;
+  std::vector<RowState> more_states;
+  problem.state = few_states.data();
+  if (problem.rows > few_states.size()) {
+    more_states.resize(problem.rows);
+    problem.state = more_states.data();
+  }
+  if (!RunDetached(EstimateNanoseconds(problem.rows, problem.n, *storage), [&] { SampleRows(problem); }))
+    return nullptr;
+  for (size_t r = 0; r < problem.rows; ++r) {
+    if (problem.state[r] == RowState::kBad) Py_RETURN_NONE;
+  }
+  const auto result = [](const py::object& array) {
+    return PyArray_Return(reinterpret_cast<PyArrayObject*>(array.inc_ref().ptr()));
+  };
+  return Py_BuildValue("NNN", result(ids), result(log_probs), result(kept));
+}
+
+PyMethodDef plain_methods[] = {
+    {"plain_sample", reinterpret_cast<PyCFunction>(reinterpret_cast<void (*)()>(PlainSample)), METH_FASTCALL, nullptr},
+    {nullptr, nullptr, 0, nullptr}};
+
 }  // namespace
 
 void BindSampling(py::module_& module) {
+  if (PyModule_AddFunctions(module.ptr(), plain_methods) < 0) throw py::error_already_set();
   module.def("sample", SampleInto, py::arg("x"), py::arg("mask"), py::arg("biases"), py::arg("lines"), py::arg("key"),
              py::arg("counters"), py::arg("state"), py::arg("replace"), py::arg("ids"), py::arg("log_probs"),
              py::arg("kept"));

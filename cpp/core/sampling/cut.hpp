@@ -198,7 +198,8 @@ class CutSearch {
     const T bound = NextBelow(bracket.lo);
     passes_.ForRuns(range, false, [&](const T* x, size_t begin, size_t n, T lo, T hi) {
       if (by_mass_ && bound >= lo) passes_.AddMasses(x, begin, n, lo, std::min(bound, hi), below_sums_.data());
-      if (fits) fits = passes_.CollectRun(x, begin, n, {std::max(lo, bracket.lo), std::min(hi, bracket.hi), hi}, &found_);
+      if (fits)
+        fits = passes_.CollectRun(x, begin, n, {std::max(lo, bracket.lo), std::min(hi, bracket.hi), hi}, &found_);
       return true;
     });
     if (by_mass_) {

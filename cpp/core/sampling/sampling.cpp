@@ -108,7 +108,7 @@ class RowSampler {
                            double entropy) { return std::min(number, std::sqrt(number) * std::exp(-entropy)) * total; },
                        true);
       case Filter::kTopNSigma: return TopNSigma(number);
-      case Filter::kTopH: TopK(static_cast<double>(kTopHClasses), false); return few_.TopH(number, Unit());
+      case Filter::kTopH: return TopH(number);
       case Filter::kXtc: return Xtc(number, line.other[row_], place);
     }
   }
@@ -211,8 +211,10 @@ class RowSampler {
       few_.Terms(Unit());
       return few_.AtLeast(least(few_.Total(), with_entropy ? few_.Entropy(Unit()) : 0.0), Unit());
     }
-    const double total = ExactTotal();
-    const double bound = least(total, with_entropy ? Entropy(total) : 0.0);
+    double total = 0.0, entropy = 0.0;
+    if (with_entropy) entropy = Entropy(&total);
+    else total = ExactTotal();
+    const double bound = least(total, entropy);
     FromTerm(static_cast<double>(range_.hi) + std::log(bound) * temperature_, std::min(bound, 1.0));
   }
 
@@ -266,6 +268,12 @@ class RowSampler {
       return true;
     });
     FromLogit(max - n * std::sqrt(squares / count));
+  }
+
+  void TopH(double h) {
+    TopK(static_cast<double>(kTopHClasses), false);
+    if (!is_few_) CollectFew();
+    few_.TopH(h, Unit());
   }
 
   void TypicalP(double mass, bool strictly) {
@@ -338,11 +346,16 @@ class RowSampler {
     for (const double sum : sums_) total += sum;
     return total;
   }
-  double Entropy(double total) {
+  // The entropy, and the sum of exact terms.
+  double Entropy(double* total) {
+    passes_.SetUnit(range_, temperature_);
     double weighted = 0.0;
     const double max = static_cast<double>(range_.hi);
-    passes_.ForTerms(range_, [&](double x, double term, size_t) { weighted += term * ((max - x) / temperature_); });
-    return std::log(total) + weighted / total;
+    passes_.ForTerms(range_, [&](double x, double term, size_t) {
+      *total += term;
+      weighted += term * ((max - x) / temperature_);
+    });
+    return std::log(*total) + weighted / *total;
   }
 
   // ---- draws ----

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from boltzmax import _core
 from boltzmax._lib.arguments import one_of
 from boltzmax.sampling.program import Sample, run_filter, run_sample
 from boltzmax.sampling.steps import (
@@ -163,7 +164,33 @@ def sample(
     >>> sample([1.0, 3.0, 2.0], temperature=0).ids
     np.int64(1)
     """
-    steps = _steps(locals())
+    is_plain = (
+        typical_p is epsilon is eta is top_n_sigma is top_h is bias is where is compat is n is None
+        and counters is None
+        and order is ORDER
+        and replace is True
+        and errors == "raise"
+    )
+    if is_plain:
+        drawn = _core.plain_sample(logits, temperature, top_k, top_p, min_p, rng)
+        if drawn is not None:
+            return Sample(*drawn)
+    steps = _steps(
+        {
+            "temperature": temperature,
+            "top_k": top_k,
+            "top_p": top_p,
+            "min_p": min_p,
+            "typical_p": typical_p,
+            "epsilon": epsilon,
+            "eta": eta,
+            "top_n_sigma": top_n_sigma,
+            "top_h": top_h,
+            "bias": bias,
+            "order": order,
+            "compat": compat,
+        }
+    )
     return run_sample(
         logits,
         steps,

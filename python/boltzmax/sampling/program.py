@@ -141,14 +141,13 @@ class _Call:
         if not bad.size or self.marks:
             return
         raise ValueError(
-            f"logits must have a finite number and neither NaN nor +inf in every row; this does "
-            f"not hold{self.of_row(bad[0])}"
+            f"logits must have a finite number and neither NaN nor +inf{self.of_row(bad[0])}"
         )
 
     def of_row(self, row: int) -> str:
         """Say which row it is."""
         if not self.shape:
-            return " for the row"
+            return ""
         place = tuple(int(i) for i in np.unravel_index(row, self.shape))
         return f" for row {place[0] if len(place) == 1 else place}"
 
