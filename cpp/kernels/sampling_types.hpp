@@ -17,7 +17,7 @@ inline constexpr Purpose kSamplePurpose = static_cast<Purpose>(3), kFilterPurpos
 template <class T>
 struct FastExp {
   T low, high, scale_hi, scale_lo;
-  T unit;
+  T unit, offset;           // the offset is subtracted from x where there is no fused multiplication
   double max, temperature;  // in double, exponentials are the exact ones
 };
 
@@ -39,8 +39,9 @@ template <class T>
 struct SamplingKernels {
   // The maxima of groups; NaN for a group that has NaN.
   void (*maxima)(const T* x, size_t n, T* maxima);
-  // Adds the exponentials of the elements from lo to hi to the sums of their groups. In float the relative error of a
-  // sum is at most `error` plus, without fused multiplication, 2^-23 times the largest |x scale|.
+  // Adds the exponentials of the elements from lo to hi to the sums of their groups. The relative error of a sum is at
+  // most `mass_error`; without fused multiplication, it has 2^-22 times the mean of (max - x) / T besides, which is at
+  // most the logarithm of the number of elements.
   void (*masses)(const T* x, size_t n, T lo, T hi, const FastExp<T>&, double* sums);
   double mass_error;
   bool is_fused;

@@ -141,21 +141,25 @@ class RowPasses {
     max_ = static_cast<double>(range.hi);
     temperature_ = temperature;
     if constexpr (std::is_same_v<T, float>) {
-      const double scale = 1.4426950408889634 / temperature, unit = std::nearbyint(max_ * scale);
+      const double scale = 1.4426950408889634 / temperature,
+                   unit = kernels_.is_fused ? std::nearbyint(max_ * scale) : 0.0;
       const auto rounded = static_cast<float>(scale);
       fast_ = {static_cast<float>(max_ - kFloor * temperature),
                row_max_,
                rounded,
                static_cast<float>(scale - static_cast<double>(rounded)),
                static_cast<float>(unit),
+               range.hi,
                max_,
                temperature};
       const double largest = std::abs(max_) * scale + kFloor * 1.4427;
       is_exact_ = !(largest <= kMostExponent) || !std::isfinite(fast_.low);
-      fast_unit_ = std::exp2(unit - max_ * scale);
-      error_ = is_exact_ ? kTiny : kernels_.mass_error + (kernels_.is_fused ? 0.0 : 0x1p-23 * largest);
+      fast_unit_ = kernels_.is_fused ? std::exp2(unit - max_ * scale) : 1.0;
+      error_ = is_exact_ ? kTiny
+                         : kernels_.mass_error +
+                               (kernels_.is_fused ? 0.0 : 0x1p-22 * std::log(static_cast<double>(n_) + 1.0));
     } else {
-      fast_ = {std::numeric_limits<double>::lowest(), row_max_, 0.0, 0.0, 0.0, max_, temperature};
+      fast_ = {std::numeric_limits<double>::lowest(), row_max_, 0.0, 0.0, 0.0, 0.0, max_, temperature};
       is_exact_ = false;
       error_ = kernels_.mass_error;
     }

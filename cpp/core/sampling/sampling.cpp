@@ -422,18 +422,16 @@ class RowSampler {
       Accumulate(&exact_sums_);
       Choose(exact_sums_, share, 0.0, &group);
     }
+    group_.clear();
     double total = 0.0;
-    passes_.ForTermsOfGroup(range_, group, [&](double term, size_t, T) { total += term; });
-    const double target = ShareOf(random.Upper()) * total;
-    double sum = 0.0;
-    Class chosen = {};
-    bool is_open = true;
     passes_.ForTermsOfGroup(range_, group, [&](double term, size_t i, T x) {
-      if (!is_open || !(term > 0.0)) return;
-      chosen = {static_cast<double>(x), static_cast<int64_t>(i)};
-      is_open = !((sum += term) > target);
+      if (!(term > 0.0)) return;
+      group_.push_back({total += term, {static_cast<double>(x), static_cast<int64_t>(i)}});
     });
-    return chosen;
+    const double target = ShareOf(random.Upper()) * total;
+    const auto above = [&](const Edge& e) { return e.sum <= target; };
+    const auto chosen = std::partition_point(group_.begin(), group_.end(), above);
+    return chosen == group_.end() ? group_.back().c : chosen->c;
   }
 
   // The first group whose sum exceeds a share of the whole; false if that is too near to an edge.
@@ -469,6 +467,12 @@ class RowSampler {
     if (done < p_.draws) p_.state[row_] = RowState::kTooFew;  // the others have probability 0
   }
 
+  // The sum of terms up to a class.
+  struct Edge {
+    double sum;
+    Class c;
+  };
+
   const SampleProblem& p_;
   RowPasses<T> passes_;
   const PhiloxKey key_;
@@ -484,6 +488,7 @@ class RowSampler {
   std::vector<uint32_t> place_;
   FoundElements<T> found_ = {};
   std::vector<double> sums_, exact_sums_;
+  std::vector<Edge> group_;
 };
 
 template <class T, class Run>

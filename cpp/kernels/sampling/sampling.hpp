@@ -105,12 +105,15 @@ inline B Pow2OfFraction(const B& r) {
   return MulAdd(p, r, set(1.0f));
 }
 
-// 2^(x scale - unit). The remainder is exact with a fused multiplication, up to the rounding of r itself.
+// 2^(x scale - unit). The remainder is exact with a fused multiplication, up to the rounding of r itself. Without one, x
+// less the maximum is scaled: then errors grow with the distance, but terms shrink.
 template <class B>
 inline B FastTerms(const B& x, const FastExp<float>& fast) {
   constexpr float kMagic = 0x1.8p23f;
   const auto set = [](float c) { return B(Set<F32>(c)); };
-  const B v = Max(x, set(fast.low)), scale = set(fast.scale_hi);
+  const B scale = set(fast.scale_hi);
+  B v = Max(x, set(fast.low));
+  if constexpr (!F32::kHasFma) v = v - set(fast.offset);
   const B k = MulAdd(v, scale, set(kMagic)) - set(kMagic);
   const B r = MulAdd(v, set(fast.scale_lo), MulAdd(v, scale, set(0.0f) - k));
   return Pow2OfFraction(r) * Pow2(k + set(kMagic + 127.0f - fast.unit));
