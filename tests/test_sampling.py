@@ -268,16 +268,18 @@ def test_probabilities(dtype: np.dtype[Any]) -> None:
     names = [("temperature", 0.8), ("top_p", 0.9)]
     for row, logits in zip(p, x, strict=True):
         wanted = oracle.probabilities(logits.astype(np.float64), names)
-        np.testing.assert_allclose(row.astype(np.float64), wanted, rtol=1e-2 if p.itemsize < 4 else 1e-6)
+        np.testing.assert_allclose(
+            row.astype(np.float64), wanted, rtol=1e-2 if p.itemsize < 4 else 1e-6
+        )
 
 
 def test_bad_rows() -> None:
     x = np.zeros((4, 300))
     x[1, 5], x[2, 5], x[3] = np.nan, np.inf, -np.inf
     for bad in (1, 2, 3):
-        with pytest.raises(ValueError, match="for row 1$"):
+        with pytest.raises(ValueError, match=r"for row 1$"):
             sample(x[[0, bad]])
-        with pytest.raises(ValueError, match="for row 1$"):
+        with pytest.raises(ValueError, match=r"for row 1$"):
             filter_logits(x[[0, bad]])
     drawn = sample(x, errors="mark", n=2, rng=1)
     assert (drawn.ids[0] >= 0).all()

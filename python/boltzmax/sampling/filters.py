@@ -75,8 +75,8 @@ def sample(
     r"""Draw classes from filtered logits.
 
     The filters act one after the other, in the order `order`. Each leaves out classes; the next one
-    sees the probabilities of those that are left, :math:`p_i = e^{z_i} / \sum_j e^{z_j}`. Of classes
-    with equal logits, the one with the lower id counts as likelier.
+    sees the probabilities of those that are left, :math:`p_i = e^{z_i} / \sum_j e^{z_j}`. Of
+    classes with equal logits, the one with the lower id counts as likelier.
 
     Parameters
     ----------
@@ -165,7 +165,15 @@ def sample(
     np.int64(1)
     """
     is_plain = (
-        typical_p is epsilon is eta is top_n_sigma is top_h is bias is where is compat is n is None
+        typical_p is None
+        and epsilon is None
+        and eta is None
+        and top_n_sigma is None
+        and top_h is None
+        and bias is None
+        and where is None
+        and compat is None
+        and n is None
         and counters is None
         and order is ORDER
         and replace is True

@@ -107,7 +107,8 @@ class _Call:
         self.marks = one_of(errors, "errors", ("raise", "mark")) == "mark"
         mask = broadcast_mask(where, read.array)
         self.mask = None if mask is None else _as_rows(mask, self.matrix.shape)
-        self.biases, self.lines = [], []
+        self.biases: list[Any] = []
+        self.lines: list[Any] = []
         for step in steps:
             if not isinstance(step, Bias):
                 name, number, other, rule = step.line()
@@ -131,7 +132,7 @@ class _Call:
                 f"{name} of shape {number.shape} does not broadcast to one per row, {self.shape}"
             ) from None
 
-    def arguments(self, key: int) -> tuple[Any, ...]:
+    def arguments(self, key: int) -> tuple[Array, Any, list[Any], list[Any], int, Any, Array]:
         """Return what both compiled functions take."""
         return (self.matrix, self.mask, self.biases, self.lines, key, self.counters, self.state)
 

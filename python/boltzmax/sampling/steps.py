@@ -91,7 +91,11 @@ class Step:
 
     def __eq__(self, other: object) -> bool:
         """Return whether the other is the same step."""
-        return type(self) is type(other) and self.get_config() == other.get_config()  # type: ignore[attr-defined]
+        return (
+            isinstance(other, Step)
+            and type(self) is type(other)
+            and (self.get_config() == other.get_config())
+        )
 
     def __hash__(self) -> int:
         """Return a hash of the step."""
@@ -383,7 +387,7 @@ class Bias(Step):
         self._set("bias", read)
 
     def line(self) -> Line:
-        """A bias has none: it is read with the logits."""
+        """Raise, since a bias is read with the logits."""
         raise TypeError("a bias must come before the filters")
 
     def read(self, shape: tuple[int, ...]) -> Any:
