@@ -88,7 +88,8 @@ def small_calls() -> dict[str, float]:
     except ImportError:
         pass
     else:
-        long = (rng.normal(size=(1, 152_000)) * 2.5).astype(bfloat16)
+        kind: Any = bfloat16
+        long = (rng.normal(size=(1, 152_000)) * 2.5).astype(kind)
         result["1 x 152,000 bfloat16 (goal 60)"] = lambda: sample(long, top_k=50, top_p=0.9, rng=1)
     times = {}
     for name, call in result.items():
