@@ -82,7 +82,9 @@ def small_calls() -> dict[str, float]:
     """Return the time of a call on one row, in microseconds."""
     rng = np.random.default_rng(0)
     row = rng.normal(size=(1, 100)).astype(np.float32)
-    result = {"1 x 100 (goal 3)": lambda: sample(row, top_k=50, top_p=0.9, rng=1)}
+    result: dict[str, Callable[[], Any]] = {
+        "1 x 100 (goal 3)": lambda: sample(row, top_k=50, top_p=0.9, rng=1)
+    }
     try:
         from ml_dtypes import bfloat16
     except ImportError:
