@@ -22,6 +22,7 @@
 #include "point_losses.hpp"
 #include "recycling.hpp"
 #include "row_functions.hpp"
+#include "sampling.hpp"
 #include "segments.hpp"
 #include "sets.hpp"
 #include "trees.hpp"
@@ -83,6 +84,7 @@ PYBIND11_MODULE(core_of_main_interpreter, module, py::mod_gil_not_used()) {
   boltzmax::BindNormalized(module);
   boltzmax::BindDraws(module);
   boltzmax::BindRowFunctions(module);
+  boltzmax::BindSampling(module);
   boltzmax::BindSegments(module);
   boltzmax::BindSets(module);
   boltzmax::BindLosses(module);

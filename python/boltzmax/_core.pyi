@@ -131,6 +131,39 @@ def draw(
     ids: NDArray[np.int64],
     scores: NDArray[np.float64] | None,
 ) -> None: ...
+def sample(
+    x: NDArray[Any],
+    mask: NDArray[np.bool_] | None,
+    biases: list[Any],
+    lines: list[tuple[str, Any, Any, int]],
+    key: int,
+    counters: NDArray[np.uint64] | None,
+    state: NDArray[np.uint8],
+    replace: bool,
+    ids: NDArray[np.int64],
+    log_probs: NDArray[np.float64],
+    kept: NDArray[np.int64],
+) -> None: ...
+def plain_sample(
+    logits: object,
+    temperature: object,
+    top_k: object,
+    top_p: object,
+    min_p: object,
+    rng: object,
+    /,
+) -> tuple[Any, Any, Any] | None: ...
+def filter_logits(
+    x: NDArray[Any],
+    mask: NDArray[np.bool_] | None,
+    biases: list[Any],
+    lines: list[tuple[str, Any, Any, int]],
+    key: int,
+    counters: NDArray[np.uint64] | None,
+    state: NDArray[np.uint8],
+    y: NDArray[Any],
+    probabilities: bool,
+) -> None: ...
 def run_weighted(
     x: NDArray[Any],
     b: NDArray[Any],

@@ -5,6 +5,7 @@
 #include <stdexcept>
 
 #include "cpu_features.hpp"
+#include "sampling_table.hpp"
 
 namespace boltzmax {
 
@@ -16,16 +17,17 @@ struct IsaTables {
   const ConversionTable* conversions;
   const DrawTable* draws;
   const MomentTable* moments;
+  const SamplingTable* sampling;
   const SetTable* sets;
   std::vector<const RowFamily*> families;
 };
 
 #define BOLTZMAX_FAMILY_OF(Name, isa) &isa::k##Name,
-#define BOLTZMAX_TABLES_OF(isa)                                                      \
-  {                                                                                  \
-    &isa::kKernels, &isa::kConversions, &isa::kDraws, &isa::kMoments, &isa::kSets, { \
-      BOLTZMAX_FOR_EACH_ROW_FAMILY(BOLTZMAX_FAMILY_OF, isa)                          \
-    }                                                                                \
+#define BOLTZMAX_TABLES_OF(isa)                                                                       \
+  {                                                                                                   \
+    &isa::kKernels, &isa::kConversions, &isa::kDraws, &isa::kMoments, &isa::kSampling, &isa::kSets, { \
+      BOLTZMAX_FOR_EACH_ROW_FAMILY(BOLTZMAX_FAMILY_OF, isa)                                           \
+    }                                                                                                 \
   }
 std::vector<IsaTables> UsableTables() {
   std::vector<IsaTables> tables;
@@ -81,6 +83,7 @@ const ConversionTable& ActiveConversions() { return *Active().conversions; }
 const DrawTable& ActiveDraws() { return *Active().draws; }
 const MomentTable& ActiveMoments() { return *Active().moments; }
 const SetTable& ActiveSets() { return *Active().sets; }
+const SamplingTable& ActiveSampling() { return *Active().sampling; }
 
 namespace {
 

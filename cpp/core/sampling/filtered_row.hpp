@@ -1,0 +1,325 @@
+// Filters of a row: a range of its classes, or, once they are few, a list of them.
+#pragma once
+
+#include <algorithm>
+#include <cmath>
+#include <functional>
+#include <optional>
+#include <vector>
+
+#include "cut.hpp"
+#include "few_classes.hpp"
+#include "row_passes.hpp"
+
+namespace boltzmax {
+
+// The 53 upper bits as a number from 0 to below 1.
+inline double ShareOf(uint64_t bits) { return static_cast<double>(bits >> 11) * 0x1p-53; }
+
+// The classes of a row that the steps leave: a range of the row, or, once they are few, a list of them.
+template <class T>
+class FilteredRow {
+ public:
+  explicit FilteredRow(const SampleProblem& p) : p_(p), passes_(p), key_(MakePhiloxKey(p.key)) {}
+
+  // Applies the program; false for a row of which nothing can be drawn.
+  bool Filter(size_t row) {
+    row_ = row;
+    counter_ = p_.counters == nullptr ? row : p_.counters[row];
+    temperature_ = 1.0;
+    is_few_ = false;
+    is_hi_cut_ = has_sums_ = false;
+    if (p_.n == 0 || !passes_.Open(row, &range_)) return false;
+    if (p_.n <= kShortRow) CollectFew();
+    for (size_t i = 0; i < p_.line_count; ++i) Apply(p_.lines[i], i);
+    return true;
+  }
+
+ protected:
+  // A list is sorted, and more than this takes longer than another pass over a row.
+  static constexpr size_t kFew = 512, kTopFew = 64, kFound = 16384, kRoom = 64, kShortRow = 128;
+
+  // ---- steps ----
+
+  void Apply(const FilterLine& line, size_t place) {
+    const double number = line.number[row_];
+    switch (line.filter) {
+      case Filter::kTemperature: return ApplyTemperature(number);
+      case Filter::kTopK: return TopK(number, line.rule != 0);
+      case Filter::kTopP: return TopP(number);
+      case Filter::kMinP: return MinP(number, line.rule != 0);
+      case Filter::kTypicalP: return TypicalP(number, line.rule != 0);
+      case Filter::kEpsilon: return AtLeast([&](double total, double) { return number * total; }, false);
+      case Filter::kEta:
+        return AtLeast([&](double total,
+                           double entropy) { return std::min(number, std::sqrt(number) * std::exp(-entropy)) * total; },
+                       true);
+      case Filter::kTopNSigma: return TopNSigma(number);
+      case Filter::kTopH: return TopH(number);
+      case Filter::kXtc: return Xtc(number, line.other[row_], place);
+    }
+  }
+
+  void ApplyTemperature(double t) {
+    if (t == 0.0) TopK(1.0, false);
+    else temperature_ *= t;
+  }
+
+  // A single class has the same probability at any temperature, and keeps its logit at 0.
+  double Unit() const { return temperature_; }
+
+  void TopK(double k, bool all_ties) {
+    if (is_few_) return few_.TopK(k, all_ties);
+    if (!(k < static_cast<double>(p_.n))) return;
+    if (k <= static_cast<double>(kFew) && TopFew(static_cast<size_t>(k), all_ties)) return;
+    const size_t count = passes_.Count(range_);
+    if (k >= static_cast<double>(count)) return;
+    const Cut<T> cut = Search().OfCount(range_, k, static_cast<double>(count));
+    CutAfter(all_ties ? Cut<T>{cut.x, p_.n - 1} : cut);
+    if (k <= static_cast<double>(kFew)) CollectFew();
+  }
+
+  bool TopFew(size_t k, bool all_ties) {
+    if (!CollectTop(k)) return false;
+    few_.SelectTop(k, all_ties);
+    return is_few_ = true;
+  }
+
+  // Lists the likeliest classes, at least k if there are as many. The k-th largest maximum of a group is a bound below
+  // the k-th largest logit. False if that are too many.
+  bool CollectTop(size_t k) {
+    const std::vector<T>& maxima = passes_.GroupMaxima();
+    T bound = range_.lo;
+    if (!is_hi_cut_ && maxima.size() >= k) {
+      sorted_maxima_ = maxima;
+      const auto last = sorted_maxima_.begin() + static_cast<ptrdiff_t>(k - 1);
+      std::nth_element(sorted_maxima_.begin(), last, sorted_maxima_.end(), std::greater<>());
+      bound = std::max(bound, *last);
+    } else if (p_.n > kFound / 4) {
+      return false;
+    }
+    if (!passes_.Collect(passes_.Within(range_, bound, range_.hi), Found())) return false;
+    few_.Clear();
+    for (size_t i = 0; i < found_.count; ++i) few_.Add({static_cast<double>(x_[i]), place_[i]});
+    return true;
+  }
+
+  void TopP(double p) {
+    if (p == 1.0) return;
+    if (is_few_) return few_.TopP(p, Unit());
+    passes_.SetUnit(range_, temperature_);
+    passes_.Masses(range_, false, &sums_);
+    if (TopFewOfMass(p)) return;
+    CutAfter(Search().OfMass(range_, p, temperature_, sums_));
+    has_sums_ = Search().HasSums();
+    sums_temperature_ = temperature_;
+    if (!has_sums_ || Search().Kept() <= kFew) CollectFew();
+  }
+
+  // Often a few classes have most of the mass. False if they do not.
+  bool TopFewOfMass(double p) {
+    if (is_hi_cut_ || !CollectTop(kTopFew) || few_.Size() > kFew) return false;
+    few_.Sort();
+    const std::vector<double>& terms = few_.Terms(Unit());
+    double total = 0.0;
+    for (const double group : sums_) total += group;
+    // Whether some sum is too near to the border for a fast total.
+    const double margin = p * total * passes_.Error();
+    double sum = 0.0;
+    bool is_near = false;
+    for (const double term : terms) is_near |= std::abs((sum += term) - p * total) <= margin;
+    if (is_near) {
+      std::vector<double> exact;
+      passes_.Masses(range_, true, &exact);
+      total = 0.0;
+      for (const double group : exact) total += group;
+    }
+    size_t count = 0;
+    sum = 0.0;
+    while (count < few_.Size() && sum < p * total) sum += terms[count++];
+    if (sum < p * total) return false;
+    few_.Keep(0, count);
+    return is_few_ = true;
+  }
+
+  void MinP(double p, bool by_logarithm) {
+    if (p == 0.0) return;
+    const double max = is_few_ ? few_[0].x : static_cast<double>(range_.hi);
+    const double bound = max + std::log(p) * temperature_;
+    if (by_logarithm) return FromLogit(bound);
+    if (is_few_) return few_.AtLeast(p, Unit());
+    FromTerm(bound, p);
+  }
+
+  // Keeps the classes whose term is at least `least`, a number that depends on the sum of terms and the entropy.
+  template <class Least>
+  void AtLeast(Least least, bool with_entropy) {
+    if (is_few_) {
+      few_.Terms(Unit());
+      return few_.AtLeast(least(few_.Total(), with_entropy ? few_.Entropy(Unit()) : 0.0), Unit());
+    }
+    double total = 0.0, entropy = 0.0;
+    if (with_entropy) entropy = Entropy(&total);
+    else total = ExactTotal();
+    const double bound = least(total, entropy);
+    FromTerm(static_cast<double>(range_.hi) + std::log(bound) * temperature_, std::min(bound, 1.0));
+  }
+
+  // Keeps the classes whose exact term is at least `least`, that is whose logit is about `bound`.
+  void FromTerm(double bound, double least) {
+    passes_.SetUnit(range_, temperature_);
+    const auto term = [&](T x) {
+      double e;
+      passes_.ExactTerms(&x, 1, &e);
+      return e;
+    };
+    T lo = std::clamp(static_cast<T>(bound), range_.lo, range_.hi);
+    for (int i = 0; i < 64 && lo > range_.lo && term(NextBelow(lo)) >= least; ++i) lo = NextBelow(lo);
+    for (int i = 0; i < 64 && lo < range_.hi && term(lo) < least; ++i) lo = NextAbove(lo);
+    RaiseTo(lo);
+  }
+
+  void FromLogit(double bound) {
+    if (is_few_) return few_.FromLogit(bound);
+    // The least number of that type that is not below the bound.
+    T lo = std::clamp(static_cast<T>(bound), range_.lo, range_.hi);
+    if (static_cast<double>(lo) < bound && lo < range_.hi) lo = NextAbove(lo);
+    RaiseTo(lo);
+  }
+
+  void RaiseTo(T lo) {
+    if (lo > range_.lo) has_sums_ = false;
+    range_ = passes_.Within(range_, lo, range_.hi);
+    CollectFew();
+  }
+
+  void TopNSigma(double n) {
+    if (is_few_) return few_.TopNSigma(n);
+    const double max = static_cast<double>(range_.hi);
+    double count = 0.0, sum = 0.0, squares = 0.0;
+    passes_.ForRuns(range_, false, [&](const T* x, size_t, size_t size, T lo, T hi) {
+      for (size_t i = 0; i < size; ++i) {
+        if (x[i] < lo || x[i] > hi) continue;
+        count += 1.0;
+        sum += max - static_cast<double>(x[i]);
+      }
+      return true;
+    });
+    const double mean = sum / count;
+    passes_.ForRuns(range_, false, [&](const T* x, size_t, size_t size, T lo, T hi) {
+      for (size_t i = 0; i < size; ++i) {
+        if (x[i] < lo || x[i] > hi) continue;
+        const double distance = max - static_cast<double>(x[i]) - mean;
+        squares += distance * distance;
+      }
+      return true;
+    });
+    FromLogit(max - n * std::sqrt(squares / count));
+  }
+
+  void TopH(double h) {
+    TopK(static_cast<double>(kTopHClasses), false);
+    if (!is_few_) CollectFew();
+    few_.TopH(h, Unit());
+  }
+
+  void TypicalP(double mass, bool strictly) {
+    if (mass == 1.0) return;
+    if (!is_few_) CollectAll();
+    few_.TypicalP(mass, strictly, Unit());
+  }
+
+  void Xtc(double probability, double threshold, size_t place) {
+    if (!(ShareOf(Philox(key_, counter_, kFilterPurpose, place).Lower()) < probability)) return;
+    if (is_few_) return few_.Xtc(threshold, Unit());
+    // At most 1 / threshold classes are above it.
+    const double total = ExactTotal();
+    const double bound = static_cast<double>(range_.hi) + std::log(threshold * total) * temperature_;
+    const T lo = std::clamp(static_cast<T>(bound), range_.lo, range_.hi);
+    std::vector<Class> above;
+    passes_.ForTerms(passes_.Within(range_, NextBelow(lo), range_.hi), [&](double x, double term, size_t id) {
+      if (term >= threshold * total) above.push_back({x, static_cast<int64_t>(id)});
+    });
+    if (above.size() < 2) return;
+    const Class last = *std::max_element(above.begin(), above.end(), IsLikelier);
+    range_.hi = static_cast<T>(last.x);
+    range_.hi_id = static_cast<size_t>(last.id);
+    is_hi_cut_ = true;
+    has_sums_ = false;
+  }
+
+  // ---- the range ----
+
+  CutSearch<T>& Search() {
+    if (!search_) search_.emplace(&passes_);
+    return *search_;
+  }
+  FoundElements<T>* Found() {
+    x_.resize(std::min(p_.n, kFound) + kRoom);
+    place_.resize(x_.size());
+    found_ = {x_.data(), place_.data(), std::min(p_.n, kFound), 0, 0};
+    return &found_;
+  }
+
+  void CutAfter(const Cut<T>& cut) {
+    has_sums_ = false;
+    if (cut.x > range_.lo) range_.lo_id = p_.n - 1;
+    range_.lo = cut.x;
+    range_.lo_id = std::min(range_.lo_id, cut.id);
+  }
+
+  // Lists the classes if they are few.
+  void CollectFew() {
+    Found();
+    found_.most = std::min(kFew, found_.most);
+    if (!passes_.Collect(range_, &found_)) return;
+    few_.Clear();
+    for (size_t i = 0; i < found_.count; ++i) few_.Add({static_cast<double>(x_[i]), place_[i]});
+    few_.Sort();
+    is_few_ = true;
+  }
+  void CollectAll() {
+    few_.Clear();
+    passes_.SetUnit(range_, temperature_);
+    passes_.ForTerms(range_, [&](double x, double, size_t id) { few_.Add({x, static_cast<int64_t>(id)}); });
+    few_.Sort();
+    is_few_ = true;
+  }
+
+  double ExactTotal() {
+    passes_.SetUnit(range_, temperature_);
+    passes_.Masses(range_, true, &sums_);
+    double total = 0.0;
+    for (const double sum : sums_) total += sum;
+    return total;
+  }
+  // The entropy, and the sum of exact terms.
+  double Entropy(double* total) {
+    passes_.SetUnit(range_, temperature_);
+    double weighted = 0.0;
+    const double max = static_cast<double>(range_.hi);
+    passes_.ForTerms(range_, [&](double x, double term, size_t) {
+      *total += term;
+      weighted += term * ((max - x) / temperature_);
+    });
+    return std::log(*total) + weighted / *total;
+  }
+
+  const SampleProblem& p_;
+  RowPasses<T> passes_;
+  const PhiloxKey key_;
+  std::optional<CutSearch<T>> search_;
+  Range<T> range_ = {};
+  bool is_few_ = false, is_hi_cut_ = false;
+  bool has_sums_ = false;  // the search has those of the range, at the temperature sums_temperature_
+  FewClasses few_;
+  size_t row_ = 0;
+  uint64_t counter_ = 0;
+  double temperature_ = 1.0, sums_temperature_ = 1.0;
+  std::vector<T> x_, sorted_maxima_;
+  std::vector<uint32_t> place_;
+  FoundElements<T> found_ = {};
+  std::vector<double> sums_;
+};
+
+}  // namespace boltzmax
