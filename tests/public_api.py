@@ -13,7 +13,7 @@ from typing import Any
 LISTING = Path(__file__).parent / "data" / "public_api.txt"
 MODULES = (
     *("boltzmax", "boltzmax.special", "boltzmax.sklearn"),
-    *("boltzmax.cuda", "boltzmax.margin", "boltzmax.testing"),
+    *("boltzmax.cuda", "boltzmax.margin", "boltzmax.sampling", "boltzmax.testing"),
 )
 
 

@@ -8,6 +8,7 @@
 - `numbers`: arrays and numbers as arguments
 - `output_layer`: the interface of output layers, and how they read their arguments
 - `public`: the module names that public objects report
+- `ragged`: rows of different lengths, with offsets as in CSR
 - `random`: where random numbers come from
 - `shared_docs`: paragraphs that docstrings share
 - `targets`: class indices or class probabilities, one set per row

@@ -10,7 +10,6 @@ from numpy.typing import ArrayLike, DTypeLike, NDArray
 
 from boltzmax import _core
 from boltzmax._lib.arguments import (
-    as_array,
     as_input,
     check_count,
     checked_out,
@@ -19,9 +18,9 @@ from boltzmax._lib.arguments import (
     working_dtype,
 )
 from boltzmax._lib.numbers import gradient_dtype
+from boltzmax._lib.ragged import Ints, integers, one_axis, read_indptr
 
 Array = NDArray[Any]
-Ints = NDArray[np.int64]
 
 MOST_SEGMENTS = 2**40
 
@@ -300,7 +299,7 @@ def _map(
     *,
     reduces: bool = False,
 ) -> Array:
-    scores = _one_axis(as_input(x), "x")
+    scores = one_axis(as_input(x), "x")
     working = working_dtype(scores, dtype, f"segment_{function}")
     segments = _read_segments(scores, indptr, segment_ids, num_segments)
     shape = (segments.number,) if reduces else scores.shape
@@ -320,7 +319,7 @@ def _gradient(
     num_segments: int | None,
     out: Array | None,
 ) -> Array:
-    gradient, result = _one_axis(as_input(dy, "dy"), "dy"), _one_axis(as_input(y, "y"), "y")
+    gradient, result = one_axis(as_input(dy, "dy"), "dy"), one_axis(as_input(y, "y"), "y")
     working = gradient_dtype(f"segment_{function}", gradient, result, "y")
     if gradient.shape != result.shape:
         raise ValueError(f"dy has shape {gradient.shape}, but y has shape {result.shape}")
@@ -371,12 +370,6 @@ def _deliver(
     return target if out is None else out
 
 
-def _one_axis(x: Array, name: str) -> Array:
-    if x.ndim != 1:
-        raise ValueError(f"{name} must have one axis, got shape {x.shape}")
-    return x
-
-
 def _read_segments(
     x: Array, indptr: ArrayLike | None, segment_ids: ArrayLike | None, num_segments: int | None
 ) -> _Segments:
@@ -386,8 +379,8 @@ def _read_segments(
     if indptr is not None:
         if num_segments is not None:
             raise TypeError("num_segments goes with segment_ids; indptr has their number")
-        return _Segments(_read_indptr(indptr, len(x)), None)
-    ids = _integers(segment_ids, "segment_ids")
+        return _Segments(read_indptr(indptr, len(x)), None)
+    ids = integers(segment_ids, "segment_ids")
     if ids.shape != x.shape:
         raise ValueError(f"segment_ids has shape {ids.shape}, but the array has shape {x.shape}")
     if num_segments is None:
@@ -408,37 +401,3 @@ def _read_segments(
         allowed = f"from 0 to {count - 1}" if count else "absent, for 0 segments"
         raise ValueError(f"segment_ids must be {allowed}, got {ids[first_bad]} at {first_bad}")
     return _Segments(offsets, order)
-
-
-def _read_indptr(indptr: ArrayLike, size: int) -> Ints:
-    offsets = _integers(indptr, "indptr")
-    if len(offsets) == 0:
-        raise ValueError("indptr must have at least one number, got none")
-    if offsets[0] != 0:
-        raise ValueError(f"indptr must begin with 0, got indptr[0] = {offsets[0]}")
-    falls = offsets[1:] < offsets[:-1]
-    if falls.any():
-        s = int(falls.argmax()) + 1
-        raise ValueError(
-            f"indptr must not decrease, but indptr[{s}] = {offsets[s]} is below "
-            f"indptr[{s - 1}] = {offsets[s - 1]}"
-        )
-    if offsets[-1] != size:
-        beyond = offsets > size
-        s = int(beyond.argmax()) if beyond.any() else len(offsets) - 1
-        raise ValueError(
-            f"indptr must end with the number of elements, {size}, got indptr[{s}] = {offsets[s]}"
-        )
-    return offsets
-
-
-def _integers(values: Any, name: str) -> Ints:
-    """Return an array of int64 with one axis, contiguous."""
-    array = as_array(values, name)
-    if array.size == 0 and array.ndim == 1:
-        array = array.astype(np.int64)
-    if array.dtype.kind not in "iu":
-        raise TypeError(f"{name} must be an array of integers, got dtype {array.dtype}")
-    if array.dtype == np.uint64 and array.size and array.max() > np.iinfo(np.int64).max:
-        raise ValueError(f"{name} must be below 2**63, got {array.max()}")
-    return np.require(_one_axis(array, name), np.int64, ["C", "A"])
