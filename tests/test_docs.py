@@ -56,7 +56,7 @@ SPECIAL_SIGNATURES = {
 }
 MODULES = (
     *("boltzmax", "boltzmax.special", "boltzmax.sklearn", "boltzmax.cuda"),
-    *("boltzmax.margin", "boltzmax.testing"),
+    *("boltzmax.margin", "boltzmax.sampling", "boltzmax.testing"),
 )
 WITHOUT_DEVICE = ("is_available", "why_unavailable")  # of boltzmax.cuda
 PUBLIC = sorted(name for name in boltzmax.__all__ if callable(getattr(boltzmax, name)))

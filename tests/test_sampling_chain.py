@@ -6,7 +6,7 @@ import copy
 import json
 import pickle
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -37,44 +37,12 @@ from boltzmax.sampling import (
     TopP,
     TypicalP,
 )
+from sampling_samples import FILTERS, TIED
 
 pytestmark = pytest.mark.usefixtures("strict")
 
 Array = npt.NDArray[Any]
 KEY = 0x452821E638D01377
-
-# Every filter, as a step and as the oracle's.
-FILTERS: dict[str, tuple[Any, tuple[Any, ...]]] = {
-    "temperature": (Temperature(0.7), ("temperature", 0.7)),
-    "top_k": (TopK(7), ("top_k", 7)),
-    "top_k, ties": (TopK(7, ties="all"), ("top_k", 7, "all")),
-    "top_p": (TopP(0.85), ("top_p", 0.85)),
-    "min_p": (MinP(0.06), ("min_p", 0.06)),
-    "typical_p": (TypicalP(0.8), ("typical_p", 0.8)),
-    "typical_p of llama.cpp": (TypicalP(0.8, rule="llama.cpp"), ("typical_p", 0.8, "llama.cpp")),
-    "epsilon": (Epsilon(0.04), ("epsilon", 0.04)),
-    "eta": (Eta(0.1), ("eta", 0.1)),
-    "top_n_sigma": (TopNSigma(1.5), ("top_n_sigma", 1.5)),
-    "top_h": (TopH(0.8), ("top_h", 0.8)),
-    "xtc": (XTC(0.4, 0.1), ("xtc", 0.4, 0.1)),
-    "bias": (Bias({1: 1.0, 5: -0.5}), ("bias", [0, 1, 0, 0, 0, -0.5] + [0] * 8)),
-}
-TIED = np.array([1.0, 2.0, 2.0, 0.0, -np.inf, 3.0, 0.5, 2.0, -1.0, 1.5, 0.0, -2.0, 0.5, -np.inf])
-
-
-def chi_square(ids: Array, p: Array) -> float:
-    """The probability of counts this far from the expected ones; rare classes are merged."""
-    stats = pytest.importorskip("scipy.stats")
-    counts = np.bincount(ids.reshape(-1), minlength=len(p))
-    assert counts[p == 0.0].sum() == 0
-    large = p * ids.size > 5
-    observed = np.append(counts[large], counts[~large].sum())
-    expected = np.append(p[large], p[~large].sum()) * ids.size
-    keep = expected > 0
-    if keep.sum() < 2:
-        return 1.0
-    expected *= observed.sum() / expected.sum()
-    return float(stats.chisquare(observed[keep], expected[keep]).pvalue)
 
 
 # ---- what steps leave
@@ -179,59 +147,6 @@ def test_no_steps_are_softmax() -> None:
     np.testing.assert_allclose(p, boltzmax.softmax(TIED), rtol=1e-15)
 
 
-# ---- draws
-
-
-def exact_p(names: Sequence[str]) -> Array:
-    return sampling_oracle.probabilities(TIED, [FILTERS[name][1] for name in names])
-
-
-@pytest.mark.parametrize("name", FILTERS)
-def test_draws_of_each_filter(name: str, isa: str) -> None:
-    """One draw from each of many rows: XTC decides once for a row."""
-    x = np.broadcast_to(TIED, (100_000, len(TIED)))
-    ids = Chain([FILTERS[name][0]], rng=KEY)(x).ids
-    assert chi_square(ids, exact_p([name])) > 1e-3
-
-
-@pytest.mark.parametrize("first", FILTERS)
-def test_draws_of_pairs(first: str) -> None:
-    for i, second in enumerate(FILTERS):
-        chain = Chain([FILTERS[first][0], FILTERS[second][0]], rng=KEY + i)
-        p = exact_p([first, second])
-        if "xtc" in (first, second):
-            ids = chain(np.broadcast_to(TIED, (100_000, len(TIED)))).ids
-            if first == second:
-                continue  # both have the same coin
-        else:
-            ids = chain(TIED, n=100_000).ids
-        assert chi_square(ids, p) > 1e-4, second
-
-
-def test_classes_of_probability_1e_9() -> None:
-    """A million of them, which have 1e-3 together, are drawn that often, and alike."""
-    stats = pytest.importorskip("scipy.stats")
-    classes, draws = 2**20, 1_000_000
-    x = np.full(classes + 1, np.log(1e-9), np.float32)
-    x[classes // 2] = np.log1p(-classes * 1e-9)
-    ids = Chain([TopP(1.0)], rng=KEY)(x, n=draws).ids
-    rare = ids[ids != classes // 2]
-    expected = draws * classes * 1e-9
-    assert abs(len(rare) - expected) < 4 * np.sqrt(expected)
-    assert stats.kstest(rare / classes, "uniform").pvalue > 0.01
-
-
-def test_tails_without_replacement() -> None:
-    """After a class of nearly 1, classes of 1e-9 and 3e-9 come in the ratio of 1 to 3."""
-    x = np.log([1e-9, 1.0, 3e-9])
-    rows = np.broadcast_to(x, (10_000, 3))
-    sample = Chain([Temperature(1.0)], rng=KEY)(rows, n=3, replace=False)
-    assert (sample.ids[:, 0] == 1).all()
-    assert abs((sample.ids[:, 1] == 2).sum() - 7_500) < 4 * np.sqrt(10_000 * 3 / 16)
-    want = sampling_oracle.log_softmax(x)[sample.ids]
-    np.testing.assert_allclose(sample.log_probs, want.astype(float), rtol=1e-12, atol=1e-15)
-
-
 # ---- numbers of rows
 
 
@@ -296,80 +211,6 @@ def test_generators_and_keys() -> None:
     for bad in (-1, 2**64, "1", 0.5):
         with pytest.raises((TypeError, ValueError), match="rng must be"):
             Chain([], rng=bad)
-
-
-# ---- mirostat
-
-
-@pytest.mark.parametrize("version", [1, 2])
-def test_mirostat_follows_its_definition(version: int) -> None:
-    rng = np.random.default_rng(4)
-    chain = Chain([Temperature(0.9), Mirostat(2.5, 0.2, version)], rng=KEY)
-    mu = np.full(3, 5.0)
-    for step in range(60):
-        x = rng.normal(size=(3, 300)) * 2.0
-        x[0, : 299 if step % 7 == 0 else 3] = -np.inf
-        left = chain.filter_logits(x)
-        sample = chain(x)
-        for r, row in enumerate(x / 0.9):
-            finite = np.isfinite(row).sum()
-            if version == 2:
-                want = int(sampling_oracle.mirostat_2(row, mu[r]).kept.sum())
-            else:
-                want = int(max(min(sampling_oracle.mirostat_1_count(row, mu[r]), finite), 1))
-            assert sample.kept[r] == np.isfinite(left[r]).sum() == want
-            kept = sampling_oracle.top_k(row, want).kept
-            log_p = sampling_oracle.log_softmax(np.where(kept, row, -np.inf))[sample.ids[r]]
-            mu[r] -= 0.2 * (-log_p / np.log(2.0) - 2.5)
-        np.testing.assert_allclose(chain.mu, mu, rtol=1e-11)
-
-
-@pytest.mark.parametrize("version", [1, 2])
-def test_mirostat_reaches_its_aim(version: int) -> None:
-    """The mean surprise is tau: the error of the mean is that of mu over eta and the steps."""
-    logits = -1.1 * np.log(np.arange(1.0, 2001.0))
-    chain = Chain([Mirostat(3.0, 0.1, version)], rng=KEY)
-    x = np.broadcast_to(logits, (8, 2000))
-    surprise = np.mean([-chain(x).log_probs / np.log(2.0) for _ in range(300)], axis=0)
-    assert chain.mu is not None
-    np.testing.assert_allclose(surprise, 3.0 + (6.0 - chain.mu) / (0.1 * 300), rtol=1e-9)
-    assert np.abs(surprise - 3.0).max() < 0.2
-
-
-def test_mirostat_keeps_one_at_least() -> None:
-    chain = Chain([Mirostat(1e-9, 1.0)], rng=KEY)
-    sample = chain([1.0, 1.0, 1.0])
-    assert (sample.ids, sample.kept, sample.log_probs) == (0, 1, 0.0)
-    chain = Chain([Mirostat(1.0, 1e3)], rng=KEY)
-    for _ in range(5):
-        assert chain([0.0, 30.0]).ids == 1
-    assert Chain([Mirostat(version=1)])([3.0]).kept == 1
-    assert Chain([Mirostat(version=1, tau=9.0)])(np.zeros(5)).kept == 5
-
-
-def test_mirostat_and_rows() -> None:
-    chain = Chain([Mirostat(1.0)], rng=1)
-    x = np.zeros((2, 4))
-    x[0, 1] = np.nan
-    sample = chain(x, errors="mark")
-    assert sample.ids[0] == -1
-    assert chain.mu is not None
-    assert chain.mu[0] == 2.0 != chain.mu[1]
-    with pytest.raises(ValueError, match=re.escape("rows of shape (2,), as when Mirostat began")):
-        chain(x[1])
-    with pytest.raises(ValueError, match="n must be None"):
-        chain(x, n=2)
-    chain.reset()
-    assert chain(x[1]).ids >= 0
-    with pytest.raises(ValueError, match="Mirostat must be the last of 2 steps"):
-        Chain([Mirostat(), TopK(3)])
-    for make, message in (
-        (lambda: Mirostat(0.0), "tau must be positive and finite, got 0"),
-        (lambda: Mirostat(1.0, np.nan), "eta must be positive and finite"),
-        (lambda: Mirostat(version=3), "version must be 1 or 2, got 3"),
-    ):
-        with pytest.raises(ValueError, match=message):
-            make()
 
 
 # ---- objects

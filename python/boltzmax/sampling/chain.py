@@ -113,6 +113,7 @@ class Chain:
 
     def __init__(self, steps: Iterable[Step], *, rng: Any = None) -> None:
         self.steps = _read_steps(steps)
+        self._stages = _stages(self.steps[:-1] if self._mirostat else self.steps)
         self.key = random_key(rng)
         self.counter = 0
         self.mu: Floats | None = None
@@ -143,8 +144,8 @@ class Chain:
         Examples
         --------
         >>> from boltzmax.sampling import Chain
-        >>> Chain.compat("vllm", temperature=0.8, top_k=-1, top_p=0.9, rng=0).steps
-        (Temperature(temperature=0.8), TopP(p=0.9))
+        >>> Chain.compat("vllm", temperature=0.8, top_k=-1, top_p=0.9, rng=0)
+        Chain([Temperature(temperature=0.8), TopP(p=0.9)], rng=0)
         """
         return cls(compat.steps_of(engine, options), rng=rng)
 
@@ -302,8 +303,8 @@ class Chain:
         Examples
         --------
         >>> from boltzmax.sampling import Chain, TopK
-        >>> Chain.from_config(Chain([TopK(5)], rng=1).get_config()).steps
-        (TopK(k=5.0, ties='lowest'),)
+        >>> Chain.from_config(Chain([TopK(5)], rng=1).get_config())
+        Chain([TopK(k=5, ties='lowest')], rng=1)
         """
         made = []
         for described in config["steps"]:
@@ -316,7 +317,16 @@ class Chain:
 
     def __repr__(self) -> str:
         """Return how to make the chain."""
-        return f"Chain([{', '.join(map(repr, self.steps))}], rng={self.key})"
+        return f"Chain([{', '.join(map(_shown, self.steps))}], rng={self.key})"
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Return what pickles keep: names of public things only."""
+        return {name: value for name, value in vars(self).items() if name != "_stages"}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        """Take over what a pickle has kept."""
+        vars(self).update(state)
+        self._stages = _stages(self.steps[:-1] if self._mirostat else self.steps)
 
     @property
     def _mirostat(self) -> Mirostat | None:
@@ -336,7 +346,7 @@ class Chain:
         array = read_logits(logits).array
         shape = array.shape[:-1]
         text = None
-        if any(isinstance(step, Penalty) for step in self.steps):
+        if any(stage.reads_text for stage in self._stages):
             text = read_history(history, shape, array.shape[-1], prompt)
         numbers: Any = counters
         if counters is None:
@@ -347,11 +357,9 @@ class Chain:
     @quietly
     def _before_last(self, call: _Call) -> tuple[_Call, list[Step]]:
         """Run all but the last filters; return what is left, and these."""
-        stages = _stages(self.steps[:-1] if self._mirostat else self.steps)
-        for stage in stages[:-1]:
-            call, program = _edit(call, stage)
-            call = self._run(call, program)
-        return _edit(call, stages[-1])
+        for stage in self._stages[:-1]:
+            call = self._run(*_edit(call, stage))
+        return _edit(call, self._stages[-1])
 
     def _run(self, call: _Call, program: list[Step]) -> _Call:
         """Return the call on the logits that steps have left."""
@@ -407,6 +415,12 @@ class Chain:
         )
         with np.errstate(all="ignore"):
             return result.astype(dtype, copy=False)
+
+
+def _shown(step: Step) -> str:
+    """Return how to make a step."""
+    arguments = ", ".join(f"{name}={value!r}" for name, value in step.get_config().items())
+    return f"{type(step).__name__}({arguments})"
 
 
 def _read_steps(steps: Iterable[Step]) -> tuple[Step, ...]:

@@ -284,27 +284,20 @@ class Dry(Penalty):
     def _repetitions(self, text: Ints) -> tuple[Ints, Ints]:
         """Return the ids that would continue a repetition, and its length."""
         longest = min(self._after_a_breaker(text), self.allowed_length + self._largest_exponent)
-        next_places = np.arange(1, len(text))  # of the ids that came next
-        ids, lengths = np.empty(0, np.int64), np.empty(0, np.int64)
-        length = 0
-        while length < longest and next_places.size:
-            # The id before `length` matching ones may be beyond the beginning of the text.
-            next_places = next_places[next_places > length]
-            before = text[next_places - 1 - length]
-            next_places = next_places[before == text[len(text) - 1 - length]]
-            length += 1
-            if length >= self.allowed_length:
-                found = np.unique(text[next_places])
-                ids, lengths = (
-                    np.append(ids, found),
-                    np.append(lengths, np.full(found.size, length)),
-                )
-        # The last occurrence of an id has the greatest length.
-        ids, last = np.unique(ids[::-1], return_index=True)
-        lengths = lengths[::-1][last]
-        alone = [b[0] for b in self.breakers if len(b) == 1]
-        allowed = ~np.isin(ids, alone)
-        return ids[allowed], lengths[allowed]
+        lengths = np.zeros(len(text), np.int64)  # of what is repeated just before each place
+        places = np.arange(1, len(text))
+        for length in range(longest):
+            places = places[places > length]
+            places = places[text[places - 1 - length] == text[len(text) - 1 - length]]
+            if not places.size:
+                break
+            lengths[places] = length + 1
+        found = np.flatnonzero(lengths >= self.allowed_length)
+        ids, which = np.unique(text[found], return_inverse=True)
+        longest_of = np.zeros(len(ids), np.int64)
+        np.maximum.at(longest_of, which, lengths[found])
+        allowed = ~np.isin(ids, [b[0] for b in self.breakers if len(b) == 1])
+        return ids[allowed], longest_of[allowed]
 
     def _after_a_breaker(self, text: Ints) -> int:
         """Return how many ids follow the last breaker, which is found by its first id."""
