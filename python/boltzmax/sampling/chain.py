@@ -458,10 +458,19 @@ def _edit(call: _Call, stage: _Stage) -> tuple[_Call, list[Step]]:
         if isinstance(edit, Penalty):
             edit.penalize(matrix, call.history, call.shape)
         else:
-            assert isinstance(edit, Bias)
-            changed = edit.added_to(changed)
-            matrix = changed.reshape(-1, changed.shape[-1])
+            _add_bias(edit, matrix, changed.shape)
     return call._replace(logits=changed), stage.filters
+
+
+def _add_bias(step: Step, matrix: Array, shape: tuple[int, ...]) -> None:
+    """Add a bias to a matrix of logits, which have this shape."""
+    assert isinstance(step, Bias)
+    read = step.read(shape)
+    if isinstance(read, tuple):
+        ids, numbers = read
+        matrix[:, ids] = matrix[:, ids] + numbers
+    else:
+        matrix[...] = matrix + read
 
 
 def _wide(dtype: np.dtype[Any]) -> np.dtype[Any]:
