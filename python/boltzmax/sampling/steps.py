@@ -115,6 +115,12 @@ class Temperature(Step):
     temperature : float or array_like
         0, or from 1e-30 to 1e30. At 0 only the largest logit is left, and among equal ones that
         with the lowest id.
+
+    Examples
+    --------
+    >>> from boltzmax.sampling import Chain, Temperature
+    >>> Chain([Temperature(0.5)]).filter_logits([3.0, 2.0, 1.0])
+    array([6., 4., 2.])
     """
 
     temperature: Any
@@ -142,6 +148,12 @@ class TopK(Step):
         At least 1.
     ties : {"lowest", "all"}, default "lowest"
         Of equal logits on the border, the lowest ids are kept, so that exactly k are left; or all.
+
+    Examples
+    --------
+    >>> from boltzmax.sampling import Chain, TopK
+    >>> Chain([TopK(2)]).filter_logits([3.0, 2.0, 1.0, 2.0])
+    array([  3.,   2., -inf, -inf])
     """
 
     k: Any
@@ -177,6 +189,12 @@ class TopP(Step):
     ----------
     p : float or array_like
         Above 0 and at most 1. Of equal logits on the border, the lowest ids are kept.
+
+    Examples
+    --------
+    >>> from boltzmax.sampling import Chain, TopP
+    >>> Chain([TopP(0.7)]).filter_logits([3.0, 2.0, 1.0, 0.0])
+    array([  3.,   2., -inf, -inf])
     """
 
     p: Any
@@ -200,6 +218,12 @@ class MinP(Step):
         From 0 to 1.
     rule : {"ratio", "log"}, default "ratio"
         Whether exp(z - max) is compared with p, or z with max + log p: they differ by rounding.
+
+    Examples
+    --------
+    >>> from boltzmax.sampling import Chain, MinP
+    >>> Chain([MinP(0.2)]).filter_logits([3.0, 2.0, 1.0])
+    array([  3.,   2., -inf])
     """
 
     p: Any
@@ -227,6 +251,12 @@ class TypicalP(Step):
         Stop when the probability is at least `mass`, and keep classes that are as near as the
         last one; or stop when it exceeds `mass`. The latter takes, of two classes that are equally
         near, first the likelier one.
+
+    Examples
+    --------
+    >>> from boltzmax.sampling import Chain, TypicalP
+    >>> Chain([TypicalP(0.2)]).filter_logits([3.0, 2.0, 1.0, 0.0])
+    array([-inf,   2., -inf, -inf])
     """
 
     mass: Any
@@ -250,6 +280,12 @@ class Epsilon(Step):
     ----------
     epsilon : float or array_like
         Above 0 and below 1.
+
+    Examples
+    --------
+    >>> from boltzmax.sampling import Chain, Epsilon
+    >>> Chain([Epsilon(0.1)]).filter_logits([3.0, 2.0, 1.0])
+    array([  3.,   2., -inf])
     """
 
     epsilon: Any
@@ -273,6 +309,12 @@ class Eta(Step):
     ----------
     eta : float or array_like
         Above 0 and below 1.
+
+    Examples
+    --------
+    >>> from boltzmax.sampling import Chain, Eta
+    >>> Chain([Eta(0.3)]).filter_logits([3.0, 2.0, 1.0])
+    array([  3.,   2., -inf])
     """
 
     eta: Any
@@ -296,6 +338,12 @@ class TopNSigma(Step):
     ----------
     n : float or array_like
         Above 0.
+
+    Examples
+    --------
+    >>> from boltzmax.sampling import Chain, TopNSigma
+    >>> Chain([TopNSigma(1.0)]).filter_logits([3.0, 2.0, 1.0, 0.0])
+    array([  3.,   2., -inf, -inf])
     """
 
     n: Any
@@ -320,6 +368,12 @@ class TopH(Step):
     ----------
     h : float or array_like
         Above 0 and at most 1.
+
+    Examples
+    --------
+    >>> from boltzmax.sampling import Chain, TopH
+    >>> Chain([TopH(0.8)]).filter_logits([3.0, 2.0, 1.0, 0.0])
+    array([  3.,   2., -inf, -inf])
     """
 
     h: Any
@@ -343,6 +397,12 @@ class XTC(Step):
         That of applying the step to a row: from 0 to 1.
     threshold : float or array_like
         The least probability of a class that may be left out: from 0 to 1.
+
+    Examples
+    --------
+    >>> from boltzmax.sampling import XTC, Chain
+    >>> Chain([XTC(1.0, threshold=0.1)]).filter_logits([3.0, 2.0, 1.0, 0.0])
+    array([-inf,   2.,   1.,   0.])
     """
 
     probability: Any
@@ -366,6 +426,13 @@ class Bias(Step):
     ----------
     bias : dict or array_like
         ``{id: bias}``, or an array that broadcasts to the logits; -inf leaves a class out.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from boltzmax.sampling import Bias, Chain
+    >>> Chain([Bias({2: 1.5, 0: -np.inf})]).filter_logits([3.0, 2.0, 1.0])
+    array([-inf,  2. ,  2.5])
     """
 
     bias: Any
