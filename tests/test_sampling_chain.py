@@ -142,6 +142,13 @@ def test_a_penalty_after_a_filter_acts_on_what_is_left() -> None:
     assert scaled.tolist() == [4.0, 6.0, 5.0]
 
 
+def test_top_h_of_probabilities_that_underflow() -> None:
+    """They come after all of the entropy, even where that rounds to 0."""
+    x = np.array([0.0, 1e4, 0.0])
+    for h, kept in ((0.5, 1), (np.nextafter(1.0, 0.0), 1), (1.0, 3)):
+        assert np.isfinite(Chain([TopH(h)]).filter_logits(x)).sum() == kept
+
+
 def test_no_steps_are_softmax() -> None:
     p = Chain([]).token_probs(TIED)
     np.testing.assert_allclose(p, boltzmax.softmax(TIED), rtol=1e-15)

@@ -247,8 +247,9 @@ def test_ties_at_the_kth() -> None:
 
 @pytest.fixture(scope="module")
 def transformers() -> Any:
+    transformers = pytest.importorskip("transformers")
     pytest.importorskip("torch")
-    return pytest.importorskip("transformers")
+    return transformers
 
 
 def processors_of(transformers: Any, options: dict[str, Any]) -> Any:
