@@ -15,11 +15,17 @@ from boltzmax._lib.ragged import integers, read_indptr
 Ints = NDArray[np.int64]
 
 
-class Occurrences(NamedTuple):
-    """The ids that occur in texts, each once a row, in ascending order of rows and ids."""
+class Places(NamedTuple):
+    """Places of texts: the rows that they belong to, and the ids that are there."""
 
     rows: Ints
     ids: Ints
+
+
+class Occurrences(NamedTuple):
+    """The ids that occur in texts, each once a row, in ascending order of rows and ids."""
+
+    places: Places
     counts: Ints
 
 
@@ -32,34 +38,33 @@ class History:
         self._prompt = prompt
         self._classes = classes
         self._row_of = np.repeat(np.arange(len(indptr) - 1), np.diff(indptr))
-        self._counted: dict[tuple[int | None, bool], Occurrences] = {}
 
     def texts(self, last_n: int | None = None) -> Iterator[Ints]:
         """Yield the text of every row, or its last n ids."""
         for start, end in zip(self._starts(last_n, True), self._indptr[1:], strict=True):
             yield self._ids[start:end]
 
-    def occurrences(self, last_n: int | None = None, prompt: bool = True) -> Occurrences:
-        """Count the ids in the last n places of each text, in its prompt only if asked to."""
-        key = last_n, prompt
-        if key not in self._counted:
-            places = np.arange(len(self._ids))
-            counted = places >= self._starts(last_n, prompt)[self._row_of]
-            place_in_all = self._row_of[counted] * self._classes + self._ids[counted]
-            found, counts = np.unique(place_in_all, return_counts=True)
-            self._counted[key] = Occurrences(*np.divmod(found, self._classes), counts)
-        return self._counted[key]
+    def places(self, last_n: int | None = None, prompt: bool = True) -> Places:
+        """Return the last n places of each text, in its prompt only if asked to."""
+        if last_n is None and prompt:
+            return Places(self._row_of, self._ids)
+        counted = np.arange(len(self._ids)) >= self._starts(last_n, prompt)[self._row_of]
+        return Places(self._row_of[counted], self._ids[counted])
 
-    def ids_after(self, n: int) -> Occurrences:
-        """Return the ids that followed, anywhere in its text, the last n ids of each row."""
+    def occurrences(self, last_n: int | None = None, prompt: bool = True) -> Occurrences:
+        """Count the ids in these places."""
+        rows, ids = self.places(last_n, prompt)
+        found, counts = np.unique(rows * self._classes + ids, return_counts=True)
+        return Occurrences(Places(*np.divmod(found, self._classes)), counts)
+
+    def places_after(self, n: int) -> Places:
+        """Return the places, anywhere in a text, that follow the same n ids as its end does."""
         ids, starts, ends = self._ids, self._indptr[:-1], self._indptr[1:]
-        followers = np.flatnonzero(np.arange(len(ids)) >= starts[self._row_of] + n)
+        places = np.flatnonzero(np.arange(len(ids)) >= starts[self._row_of] + n)
         for back in range(1, n + 1):
-            last = ids[ends[self._row_of[followers]] - back]
-            followers = followers[ids[followers - back] == last]
-        place_in_all = self._row_of[followers] * self._classes + ids[followers]
-        found, counts = np.unique(place_in_all, return_counts=True)
-        return Occurrences(*np.divmod(found, self._classes), counts)
+            last = ids[ends[self._row_of[places]] - back]
+            places = places[ids[places - back] == last]
+        return Places(self._row_of[places], ids[places])
 
     def _starts(self, last_n: int | None, prompt: bool) -> Ints:
         """Return the first place of each text that counts."""

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from boltzmax._lib.arguments import as_flag, check_count
 from boltzmax._lib.ragged import integers
-from boltzmax.sampling.history import History, Occurrences
+from boltzmax.sampling.history import History, Places
 from boltzmax.sampling.steps import Numbers, Step, _numbers
 
 Array = NDArray[Any]
@@ -32,8 +32,8 @@ class Penalty(Step):
         raise NotImplementedError
 
 
-class _CountedPenalty(Penalty):
-    """A penalty that depends on how often an id occurs."""
+class _OfOccurrence(Penalty):
+    """A penalty of ids that occur in a part of the text."""
 
     penalty: Any
     last_n: int | None
@@ -46,19 +46,18 @@ class _CountedPenalty(Penalty):
 
     def penalize(self, logits: Array, history: History, shape: tuple[int, ...]) -> None:
         """Change a matrix of logits, whose rows have this shape, in place."""
-        found = history.occurrences(self.last_n, self.prompt)
-        if found.ids.size:
-            penalty = _of_rows(self.penalty, "penalty", shape, found)
-            old = logits[found.rows, found.ids].astype(np.float64)
-            logits[found.rows, found.ids] = self._changed(old, penalty, found.counts)
+        # An id that occurs often gets the same logit as often.
+        places = history.places(self.last_n, self.prompt)
+        old = logits[places].astype(np.float64)
+        logits[places] = self._changed(old, _of_rows(self.penalty, shape, places))
 
-    def _changed(self, logits: Array, penalty: Numbers, counts: Ints) -> Array:
-        """Return the new logits of ids that occur so often."""
+    def _changed(self, logits: Floats, penalty: Numbers) -> Floats:
+        """Return the new logits."""
         raise NotImplementedError
 
 
 @dataclass(frozen=True, eq=False)
-class RepetitionPenalty(_CountedPenalty):
+class RepetitionPenalty(_OfOccurrence):
     """Divide the logits of ids in the text if they are positive, otherwise multiply them.
 
     Parameters
@@ -96,12 +95,12 @@ class RepetitionPenalty(_CountedPenalty):
         """Check the arguments."""
         self._read("positive and finite", _LEAST, _MOST)
 
-    def _changed(self, logits: Array, penalty: Numbers, counts: Ints) -> Array:
+    def _changed(self, logits: Floats, penalty: Numbers) -> Floats:
         return np.where(logits > 0, logits / penalty, logits * penalty)
 
 
 @dataclass(frozen=True, eq=False)
-class PresencePenalty(_CountedPenalty):
+class PresencePenalty(_OfOccurrence):
     """Subtract a number from the logits of ids in the text, however often they occur.
 
     Parameters
@@ -137,12 +136,12 @@ class PresencePenalty(_CountedPenalty):
         """Check the arguments."""
         self._read("finite", -_MOST, _MOST)
 
-    def _changed(self, logits: Array, penalty: Numbers, counts: Ints) -> Array:
-        return np.asarray(logits - penalty)
+    def _changed(self, logits: Floats, penalty: Numbers) -> Floats:
+        return logits - penalty
 
 
 @dataclass(frozen=True, eq=False)
-class FrequencyPenalty(_CountedPenalty):
+class FrequencyPenalty(_OfOccurrence):
     """Subtract a number from the logits of ids in the text, once for every occurrence.
 
     Parameters
@@ -178,8 +177,11 @@ class FrequencyPenalty(_CountedPenalty):
         """Check the arguments."""
         self._read("finite", -_MOST, _MOST)
 
-    def _changed(self, logits: Array, penalty: Numbers, counts: Ints) -> Array:
-        return np.asarray(logits - penalty * counts)
+    def penalize(self, logits: Array, history: History, shape: tuple[int, ...]) -> None:
+        """Change a matrix of logits, whose rows have this shape, in place."""
+        places, counts = history.occurrences(self.last_n, self.prompt)
+        old = logits[places].astype(np.float64)
+        logits[places] = old - _of_rows(self.penalty, shape, places) * counts
 
 
 @dataclass(frozen=True, eq=False)
@@ -211,8 +213,7 @@ class NoRepeatNGram(Penalty):
 
     def penalize(self, logits: Array, history: History, shape: tuple[int, ...]) -> None:
         """Change a matrix of logits, whose rows have this shape, in place."""
-        found = history.ids_after(self.n - 1)
-        logits[found.rows, found.ids] = -np.inf
+        logits[history.places_after(self.n - 1)] = -np.inf
 
 
 @dataclass(frozen=True, eq=False)
@@ -335,13 +336,13 @@ def _read_breakers(breakers: Any) -> tuple[tuple[int, ...], ...]:
     return tuple(read)
 
 
-def _of_rows(numbers: Any, name: str, shape: tuple[int, ...], found: Occurrences) -> Numbers:
-    """Return one number for all ids, or that of each id's row."""
-    if isinstance(numbers, float):
-        return numbers
+def _of_rows(penalty: Any, shape: tuple[int, ...], places: Places) -> Numbers:
+    """Return one penalty for all places, or that of each place's row."""
+    if isinstance(penalty, float):
+        return penalty
     try:
-        return np.broadcast_to(numbers, shape).reshape(-1)[found.rows]
+        return np.broadcast_to(penalty, shape).reshape(-1)[places.rows]
     except ValueError:
         raise ValueError(
-            f"{name} of shape {numbers.shape} does not broadcast to one per row, {shape}"
+            f"penalty of shape {penalty.shape} does not broadcast to one per row, {shape}"
         ) from None
