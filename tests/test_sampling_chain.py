@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import json
 import pickle
@@ -38,6 +39,7 @@ from boltzmax.sampling import (
     TypicalP,
 )
 from sampling_samples import FILTERS, TIED
+from test_nothing_warns import extremes
 
 pytestmark = pytest.mark.usefixtures("strict")
 
@@ -149,6 +151,21 @@ def test_top_h_of_probabilities_that_underflow() -> None:
         assert np.isfinite(Chain([TopH(h)]).filter_logits(x)).sum() == kept
 
 
+@pytest.mark.parametrize("name", ["float16", "float32", "float64"])
+def test_limits_of_dtypes(name: str) -> None:
+    """Numbers at the limits, penalties that overflow, empty arrays: no warning, or a ValueError."""
+    steps: list[list[Any]] = [[step, TopK(2)] for step in ALL if not isinstance(step, Mirostat)]
+    steps += [[PresencePenalty(p)] for p in (-1e308, 1e308)] + [[Dry(1e308)], [Mirostat()]]
+    steps += [[RepetitionPenalty(p), TopP(0.9)] for p in (1e-300, 1e300)]
+    for x in extremes(np.dtype(name)):
+        rows = int(np.prod(x.shape[:-1]))
+        for made in steps:
+            chain = Chain(made, rng=KEY)
+            with contextlib.suppress(ValueError):
+                chain(x, history=[[0, 1, 0, 1, 0]] * rows, prompt=0, errors="mark")
+                chain.filter_logits(x, history=[[0, 1, 0, 1, 0]] * rows, prompt=0)
+
+
 def test_no_steps_are_softmax() -> None:
     p = Chain([]).token_probs(TIED)
     np.testing.assert_allclose(p, boltzmax.softmax(TIED), rtol=1e-15)
@@ -225,12 +242,13 @@ def test_generators_and_keys() -> None:
 ALL: list[Any] = [
     *(step for step, _ in FILTERS.values()),
     *(RepetitionPenalty(1.1), PresencePenalty(0.5, 9, prompt=False), FrequencyPenalty(0.1)),
-    *(NoRepeatNGram(3), Dry(0.8, breakers=[1, [2, 3]]), TopK([3, 4]), TopP([0.5, 0.9]), Mirostat()),
+    *(NoRepeatNGram(3), Dry(0.8, breakers=[1, [2, 3]]), Mirostat()),
 ]
+PER_ROW = [TopK([3, 4]), TopP([0.5, 0.9]), PresencePenalty([[0.5], [1.0]])]
 
 
 def test_configs() -> None:
-    chain = Chain(ALL, rng=KEY)
+    chain = Chain([*PER_ROW, *ALL], rng=KEY)
     config = chain.get_config()
     again = Chain.from_config(config)
     assert again.get_config() == config
@@ -238,7 +256,7 @@ def test_configs() -> None:
     assert again.key == KEY
     without_dict = [s for s in config["steps"] if s["step"] != "Bias"]
     text = json.dumps({**config, "steps": without_dict})
-    assert len(Chain.from_config(json.loads(text)).steps) == len(ALL) - 1
+    assert len(Chain.from_config(json.loads(text)).steps) == len(chain.steps) - 1
     with pytest.raises(ValueError, match=r"step must be one of Temperature, .*, got 'TopQ'"):
         Chain.from_config({"steps": [{"step": "TopQ"}], "rng": 1})
 
