@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from boltzmax import _core
 from boltzmax._lib.arguments import quietly
-from boltzmax.sampling.steps import Step, _numbers
+from boltzmax.sampling.steps import Step, read_numbers
 
 Array = NDArray[Any]
 Floats = NDArray[np.float64]
@@ -68,7 +68,7 @@ class Mirostat(Step):
         """Check the numbers."""
         for name in ("tau", "eta"):
             allowed = "positive and finite"
-            number = _numbers(getattr(self, name), name, allowed, math.ulp(0.0), _MOST)
+            number = read_numbers(getattr(self, name), name, allowed, math.ulp(0.0), _MOST)
             if not isinstance(number, float):
                 raise TypeError(f"{name} must be a single number, got {number!r}")
             self._set(name, number)

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from boltzmax._lib.arguments import as_flag, check_count
 from boltzmax._lib.ragged import integers
 from boltzmax.sampling.history import History, Places
-from boltzmax.sampling.steps import Numbers, Step, _numbers
+from boltzmax.sampling.steps import Numbers, Step, read_numbers
 
 Array = NDArray[Any]
 Floats = NDArray[np.float64]
@@ -40,7 +40,7 @@ class _OfOccurrence(Penalty):
     prompt: bool
 
     def _read(self, allowed: str, low: float, high: float) -> None:
-        self._set("penalty", _numbers(self.penalty, "penalty", allowed, low, high))
+        self._set("penalty", read_numbers(self.penalty, "penalty", allowed, low, high))
         self._set("last_n", _read_last_n(self.last_n))
         self._set("prompt", as_flag(self.prompt, "prompt"))
 
@@ -313,7 +313,7 @@ class Dry(Penalty):
 
 def _one_number(value: Any, name: str, least: float) -> float:
     """Return a single finite number of at least `least`."""
-    number = _numbers(value, name, f"at least {least:g} and finite", least, _MOST)
+    number = read_numbers(value, name, f"at least {least:g} and finite", least, _MOST)
     if not isinstance(number, float):
         raise TypeError(f"{name} must be a single number, got {value!r}")
     return number

@@ -38,7 +38,7 @@ class Line(NamedTuple):
 
 
 @quietly
-def _numbers(value: ArrayLike, name: str, allowed: str, low: float, high: float) -> Numbers:
+def read_numbers(value: ArrayLike, name: str, allowed: str, low: float, high: float) -> Numbers:
     """Return one number, or one per row, from `low` to `high`; `allowed` says so in messages."""
     array = _real(value, name)
     good = (array >= low) & (array <= high)
@@ -128,9 +128,9 @@ class Temperature(Step):
     def __post_init__(self) -> None:
         """Check the temperature."""
         allowed = f"0, or from {LEAST_TEMPERATURE:g} to {LARGEST_TEMPERATURE:g}"
-        t = _numbers(self.temperature, "temperature", allowed, 0.0, LARGEST_TEMPERATURE)
+        t = read_numbers(self.temperature, "temperature", allowed, 0.0, LARGEST_TEMPERATURE)
         least = np.where(np.asarray(t) == 0.0, LEAST_TEMPERATURE, t)
-        _numbers(least, "temperature", allowed, LEAST_TEMPERATURE, LARGEST_TEMPERATURE)
+        read_numbers(least, "temperature", allowed, LEAST_TEMPERATURE, LARGEST_TEMPERATURE)
         self._set("temperature", t)
 
     def line(self) -> Line:
@@ -169,7 +169,7 @@ class TopK(Step):
             if k.dtype.kind not in "iu":
                 raise TypeError(f"k must be an integer or one per row, got dtype {k.dtype}")
         allowed = "at least 1"
-        self._set("k", _numbers(k, "top_k", allowed, 1.0, math.inf))
+        self._set("k", read_numbers(k, "top_k", allowed, 1.0, math.inf))
 
     def line(self) -> Line:
         """Return the step as the compiled code reads it."""
@@ -201,7 +201,7 @@ class TopP(Step):
 
     def __post_init__(self) -> None:
         """Check p."""
-        self._set("p", _numbers(self.p, "top_p", "in (0, 1]", _LEAST, 1.0))
+        self._set("p", read_numbers(self.p, "top_p", "in (0, 1]", _LEAST, 1.0))
 
     def line(self) -> Line:
         """Return the step as the compiled code reads it."""
@@ -232,7 +232,7 @@ class MinP(Step):
     def __post_init__(self) -> None:
         """Check p and the rule."""
         one_of(self.rule, "rule", ("ratio", "log"))
-        self._set("p", _numbers(self.p, "min_p", "in [0, 1]", 0.0, 1.0))
+        self._set("p", read_numbers(self.p, "min_p", "in [0, 1]", 0.0, 1.0))
 
     def line(self) -> Line:
         """Return the step as the compiled code reads it."""
@@ -265,7 +265,7 @@ class TypicalP(Step):
     def __post_init__(self) -> None:
         """Check the mass and the rule."""
         one_of(self.rule, "rule", ("transformers", "llama.cpp"))
-        self._set("mass", _numbers(self.mass, "typical_p", "in (0, 1]", _LEAST, 1.0))
+        self._set("mass", read_numbers(self.mass, "typical_p", "in (0, 1]", _LEAST, 1.0))
 
     def line(self) -> Line:
         """Return the step as the compiled code reads it."""
@@ -292,7 +292,7 @@ class Epsilon(Step):
 
     def __post_init__(self) -> None:
         """Check epsilon."""
-        self._set("epsilon", _numbers(self.epsilon, "epsilon", "in (0, 1)", _LEAST, _BELOW_1))
+        self._set("epsilon", read_numbers(self.epsilon, "epsilon", "in (0, 1)", _LEAST, _BELOW_1))
 
     def line(self) -> Line:
         """Return the step as the compiled code reads it."""
@@ -321,7 +321,7 @@ class Eta(Step):
 
     def __post_init__(self) -> None:
         """Check eta."""
-        self._set("eta", _numbers(self.eta, "eta", "in (0, 1)", _LEAST, _BELOW_1))
+        self._set("eta", read_numbers(self.eta, "eta", "in (0, 1)", _LEAST, _BELOW_1))
 
     def line(self) -> Line:
         """Return the step as the compiled code reads it."""
@@ -351,7 +351,9 @@ class TopNSigma(Step):
     def __post_init__(self) -> None:
         """Check n."""
         most = np.finfo(np.float64).max
-        self._set("n", _numbers(self.n, "top_n_sigma", "positive and finite", _LEAST, float(most)))
+        self._set(
+            "n", read_numbers(self.n, "top_n_sigma", "positive and finite", _LEAST, float(most))
+        )
 
     def line(self) -> Line:
         """Return the step as the compiled code reads it."""
@@ -380,7 +382,7 @@ class TopH(Step):
 
     def __post_init__(self) -> None:
         """Check h."""
-        self._set("h", _numbers(self.h, "top_h", "in (0, 1]", _LEAST, 1.0))
+        self._set("h", read_numbers(self.h, "top_h", "in (0, 1]", _LEAST, 1.0))
 
     def line(self) -> Line:
         """Return the step as the compiled code reads it."""
@@ -411,7 +413,7 @@ class XTC(Step):
     def __post_init__(self) -> None:
         """Check both numbers."""
         for name in ("probability", "threshold"):
-            self._set(name, _numbers(getattr(self, name), name, "in [0, 1]", 0.0, 1.0))
+            self._set(name, read_numbers(getattr(self, name), name, "in [0, 1]", 0.0, 1.0))
 
     def line(self) -> Line:
         """Return the step as the compiled code reads it."""
