@@ -13,8 +13,9 @@ from typing import Any
 LISTING = Path(__file__).parent / "data" / "public_api.txt"
 MODULES = (
     *("boltzmax", "boltzmax.special", "boltzmax.sklearn"),
-    *("boltzmax.cuda", "boltzmax.margin", "boltzmax.testing", "boltzmax.calibration"),
-    *("boltzmax.conformal", "boltzmax.selective", "boltzmax.ood", "boltzmax.priors"),
+    *("boltzmax.cuda", "boltzmax.margin", "boltzmax.sampling", "boltzmax.testing"),
+    *("boltzmax.calibration", "boltzmax.conformal", "boltzmax.selective"),
+    *("boltzmax.ood", "boltzmax.priors"),
 )
 
 

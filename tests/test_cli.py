@@ -311,6 +311,37 @@ def test_text_learns(
             assert float(likeliest[1].rstrip("%")) > 90
 
 
+# 'a' is followed by rare words only, which a vocabulary of 4 does not have.
+MOSTLY_UNKNOWN = " ".join(f"a word{i} b a other{i} c" for i in range(200))
+
+
+@pytest.mark.parametrize("layer", ["full", "tree"])
+def test_text_writes(layer: str, folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """As many words as asked for, never <unknown>, the same for the same seed."""
+    (folder / "text.txt").write_text(MOSTLY_UNKNOWN, encoding="utf-8")
+    argv = ["text", "--file", "text.txt", "--vocabulary", "4", "--epochs", "1", "--layer", layer]
+    argv += ["--generate", "A word7", "--words", "30", "--temperature", "1.5", "--top-p", "0.95"]
+    written = []
+    for seed in ("1", "1", "2"):
+        assert main([*argv, "--seed", seed]) == 0
+        output = capsys.readouterr().out
+        assert output.count(f"{layer} softmax:\n") == 1
+        written.append(output.partition("softmax:\n")[2].split())
+    assert all(words[:2] == ["a", "word7"] and len(words) == 32 for words in written)
+    assert all(set(words[2:]) <= {"a", "b", "c"} for words in written)
+    assert written[0] == written[1] != written[2]
+
+
+def test_text_writes_marks_after_words(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A likeliest word after the other, in a text where it is certain."""
+    (folder / "text.txt").write_text("the cat sat on the mat . " * 200, encoding="utf-8")
+    argv = ["text", "--file", "text.txt", "--layer", "full", "--generate", "cat sat on"]
+    for options in (["--temperature", "0"], ["--top-k", "1"], ["--min-p", "1"]):
+        assert main([*argv, *options, "--words", "7"]) == 0
+        last = capsys.readouterr().out.splitlines()[-1]
+        assert last == "cat sat on the mat. the cat sat on"
+
+
 def test_text_errors(folder: Path, failure: Fail) -> None:
     """Errors for a file that is missing, too short, or not text."""
     (folder / "short.txt").write_text("too short")
@@ -319,6 +350,7 @@ def test_text_errors(folder: Path, failure: Fail) -> None:
     assert "too short" in failure("text", "--file", "short.txt")
     assert "not UTF-8" in failure("text", "--file", "bytes.txt")
     assert "--vocabulary" in failure("text", "--vocabulary", "1")
+    assert "temperature must be 0, or from" in failure("text", "--temperature", "-1")
 
 
 def test_demo_says_what_to_install(failure: Fail, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -346,9 +378,19 @@ def test_help_ends_with_examples_that_parse(
 
 @pytest.mark.parametrize(
     "argv",
-    ["text --seed -1", "text --epochs -1", "demo --seed -3", "demo --epochs 0"],
+    [
+        *("text --seed -1", "text --epochs -1", "text --top-k 0", "text --words 0"),
+        *("demo --seed -3", "demo --epochs 0"),
+    ],
 )
 def test_integers_out_of_range(argv: str, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit, match="2"):
         main(argv.split())
     assert "invalid integer of at least" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("argv", ["text --top-p 0", "text --top-p 1.5", "text --min-p nan"])
+def test_shares_out_of_range(argv: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit, match="2"):
+        main(argv.split())
+    assert "invalid number above 0 and at most 1" in capsys.readouterr().err

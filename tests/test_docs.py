@@ -56,8 +56,8 @@ SPECIAL_SIGNATURES = {
 }
 MODULES = (
     *("boltzmax", "boltzmax.special", "boltzmax.sklearn", "boltzmax.cuda"),
-    *("boltzmax.margin", "boltzmax.testing", "boltzmax.conformal", "boltzmax.selective"),
-    *("boltzmax.ood", "boltzmax.priors", "boltzmax.calibration"),
+    *("boltzmax.margin", "boltzmax.sampling", "boltzmax.testing", "boltzmax.calibration"),
+    *("boltzmax.conformal", "boltzmax.selective", "boltzmax.ood", "boltzmax.priors"),
 )
 WITHOUT_DEVICE = ("is_available", "why_unavailable")  # of boltzmax.cuda
 PUBLIC = sorted(name for name in boltzmax.__all__ if callable(getattr(boltzmax, name)))

@@ -1,10 +1,9 @@
 """
-Text, one character at a time, with Gumbel noise
-================================================
+Text, one character at a time
+=============================
 
-A small network learns to guess the next character of Python's help texts, then writes. To draw from
-a softmax it needs no probabilities: the index of the largest logit plus Gumbel noise has exactly
-that distribution. A nucleus keeps improbable characters out.
+A small network learns to guess the next character of Python's help texts, then writes: each
+character is drawn from the softmax of its logits. A nucleus keeps improbable characters out.
 """
 
 # %%
@@ -15,6 +14,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 
 import boltzmax
+from boltzmax.sampling import Chain, Temperature, TopP
 
 text = " ".join(" ".join(topics[name].split()) for name in sorted(topics)).lower()[:300_000]
 alphabet = sorted(set(text))
@@ -74,25 +74,17 @@ for i in range(STEPS):
 print(f"perplexity {np.exp(np.mean(losses[-100:])):.1f}, {len(alphabet)} at the start")
 
 # %%
-# :func:`boltzmax.gumbel_max` draws from the softmax of the logits over a temperature; at 0 it takes
-# the largest, and the text repeats itself. Nucleus sampling draws from the fewest characters that
-# have 90 % of the probability, so that no improbable one derails a word: the others get -inf.
-
-
-def nucleus(logits, share):
-    order = np.argsort(-logits)
-    before = np.cumsum(boltzmax.softmax(logits[order])) - boltzmax.softmax(logits[order])
-    kept = logits.copy()
-    kept[order[before >= share]] = -np.inf
-    return kept
+# A :class:`boltzmax.sampling.Chain` draws from the softmax of the logits over a temperature; at 0
+# it takes the largest, and the text repeats itself. Nucleus sampling draws from the fewest
+# characters that have 90 % of the probability, so that no improbable one derails a word.
 
 
 def write(temperature, share=1.0, length=110, start="the value of an "):
+    chain = Chain([Temperature(temperature), TopP(share)], rng=1)
     written = [number[c] for c in start]
-    for i in range(length):
+    for _ in range(length):
         logits = forward(np.array([written[-CONTEXT:]]))[2][0]
-        kept = nucleus(logits, share) if share < 1 else logits
-        written.append(int(boltzmax.gumbel_max(kept, temperature=temperature, rng=1, first_row=i)))
+        written.append(int(chain(logits).ids))
     return "".join(alphabet[i] for i in written)
 
 
@@ -101,12 +93,12 @@ for temperature in (0.0, 0.5, 1.0):
 print(f"T = 1.0, nucleus:  {write(1.0, share=0.9)}")
 
 # %%
-# A check of the noise: 20,000 draws after the same context, compared with the softmax.
+# A check of the draws: 20,000 after the same context, compared with the softmax.
 context = np.array([[number[c] for c in "statemen"[-CONTEXT:]], [number[c] for c in "functio "]])
 logits = forward(context)[2]
 figure, axes = plt.subplots(2, 1, figsize=(8, 5), layout="constrained")
 for axis, row, before in zip(axes, logits, ("statemen", "functio "), strict=True):
-    drawn = boltzmax.gumbel_max(row, n=20_000, rng=2)
+    drawn = Chain([], rng=2)(row, n=20_000).ids
     share = np.bincount(drawn, minlength=len(row)) / len(drawn)
     top = row.argsort()[::-1][:12]
     axis.bar(np.arange(12) - 0.2, boltzmax.softmax(row)[top], 0.4, label="softmax")

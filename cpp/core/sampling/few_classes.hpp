@@ -134,6 +134,7 @@ class FewClasses {
 
   void TopH(double h, double temperature) {
     if (Size() > kTopHClasses) Keep(0, kTopHClasses);
+    if (h == 1.0) return;
     const auto& terms = Terms(temperature);
     // Sums of equal terms have to be equal to multiples of them: one double is not enough.
     const long double total = Total(), log_total = std::log(total);
@@ -143,8 +144,9 @@ class FewClasses {
     };
     long double entropy = 0.0L, sum = 0.0L;
     for (size_t i = 0; i < Size(); ++i) entropy += share(i);
+    // A class whose share underflows comes after all of the entropy.
     size_t last = 0;
-    while (last < Size() && (sum += share(last)) <= h * entropy) ++last;
+    while (last < Size() && terms[last] > 0.0 && (sum += share(last)) <= h * entropy) ++last;
     Keep(0, std::max<size_t>(last, 1));
   }
 

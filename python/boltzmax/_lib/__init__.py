@@ -9,6 +9,7 @@
 - `output_layer`: the interface of output layers, and how they read their arguments
 - `parameters`: the constructor's arguments, as scikit-learn uses them
 - `public`: the module names that public objects report
+- `ragged`: rows of different lengths, with offsets as in CSR
 - `random`: where random numbers come from
 - `rational`: shares as exact fractions
 - `scored`: rows of scores with labels and weights

@@ -53,6 +53,16 @@ def at_least(least: int) -> Callable[[str], int]:
     return integer
 
 
+def share(text: str) -> float:
+    """Parse a number above 0 and at most 1."""
+    if not 0.0 < (number := float(text)) <= 1.0:
+        raise ValueError
+    return number
+
+
+share.__name__ = "number above 0 and at most 1"  # argparse shows it in its messages
+
+
 def list_of(parse: Callable[[str], Any]) -> Callable[[str], list[Any]]:
     """Return a parser of items separated by commas."""
 

@@ -17,8 +17,10 @@ from numpy.typing import NDArray
 
 from boltzmax._lib.console import CommandError, print_table, progress
 from boltzmax._lib.output_layer import OutputLayer
-from boltzmax.cli.arguments import add_command, at_least
+from boltzmax.cli.arguments import add_command, at_least, share
 from boltzmax.linear.layer import LinearSoftmax
+from boltzmax.sampling.chain import Chain
+from boltzmax.sampling.steps import Bias, MinP, Step, Temperature, TopK, TopP
 from boltzmax.trees.hierarchical import HierarchicalSoftmax
 from boltzmax.trees.tree import Tree
 
@@ -30,6 +32,7 @@ FEATURES = 64
 BATCH = 256
 LEARNING_RATE = 0.05
 UNKNOWN = "<unknown>"
+MARKS = ".,;:!?"
 
 
 def add_parser(commands: Any) -> None:
@@ -41,6 +44,7 @@ def add_parser(commands: Any) -> None:
         "train a next-word model on English text",
         '--layer tree --prompt "the value of"',
         "--file book.txt --vocabulary 20000 --epochs 5",
+        '--layer full --generate "the value of" --top-p 0.9 --temperature 0.8 --seed 1',
     )
     parser.add_argument("--file", type=Path, help="UTF-8 text; Python's help topics by default")
     parser.add_argument(
@@ -54,13 +58,22 @@ def add_parser(commands: Any) -> None:
     parser.add_argument("--vocabulary", type=int, default=5000, help="words at most, 5000")
     parser.add_argument("--prompt", default="the value of the", help="words to continue")
     parser.add_argument(
-        "--seed", type=at_least(0), default=0, help="of the weights and the order, 0"
+        "--seed", type=at_least(0), default=0, help="of the weights, the order and the draws, 0"
+    )
+    writing = parser.add_argument_group("writing")
+    writing.add_argument("--generate", metavar="PROMPT", help="write on after these words")
+    writing.add_argument("--words", type=at_least(1), default=50, help="how many, 50 by default")
+    writing.add_argument("--temperature", type=float, default=1.0, help="0 is the likeliest word")
+    writing.add_argument("--top-k", type=at_least(1), help="only the k likeliest words")
+    writing.add_argument("--top-p", type=share, help="only the likeliest words of this share")
+    writing.add_argument(
+        "--min-p", type=share, help="only words this likely, against the likeliest"
     )
 
 
 def split(text: str) -> list[str]:
     """Return the words and punctuation marks of a text, in lower case."""
-    return re.findall(r"\w+(?:'\w+)?|[.,;:!?]", text.lower())
+    return re.findall(rf"\w+(?:'\w+)?|[{MARKS}]", text.lower())
 
 
 def read_words(path: Path | None) -> list[str]:
@@ -154,6 +167,7 @@ def run(args: argparse.Namespace) -> None:
         raise CommandError(f"a text of {len(words)} words is too short")
     if args.vocabulary < 2:
         raise CommandError(f"--vocabulary must be at least 2, got {args.vocabulary}")
+    chain = chain_of(args)
     vocabulary = Vocabulary.of(words, args.vocabulary)
     ids = vocabulary.encode(words)
     contexts = np.lib.stride_tricks.sliding_window_view(ids, CONTEXT)[:-1]
@@ -178,7 +192,11 @@ def run(args: argparse.Namespace) -> None:
     header = ("softmax", "epoch", ">words/s", ">perplexity", ">held out")
     print_table(title, header, tables)
     for name, model in models.items():
-        show(model, vocabulary, args.prompt, name)
+        if args.generate is None:
+            show(model, vocabulary, args.prompt, name)
+        else:
+            print(f"{name} softmax:")
+            write(model, vocabulary, args.generate, chain, args.words)
 
 
 def run_epoch(
@@ -200,5 +218,31 @@ def show(model: Model, vocabulary: Vocabulary, prompt: str, name: str) -> None:
     words = [UNKNOWN] * CONTEXT + split(prompt)
     ids, p = model.guess(vocabulary.encode(words[-CONTEXT:]), min(5, len(vocabulary.words)))
     print(f"after {prompt!r}, {name} softmax:")
-    for i, share in zip(ids, p, strict=True):
-        print(f"  {vocabulary.words[i]:16} {share:6.1%}")
+    for i, p_i in zip(ids, p, strict=True):
+        print(f"  {vocabulary.words[i]:16} {p_i:6.1%}")
+
+
+def chain_of(args: argparse.Namespace) -> Chain:
+    """Return the steps from scores to the next word."""
+    try:
+        steps: list[Step] = [Bias({0: -np.inf}), Temperature(args.temperature)]
+        steps += [step(number) for step, number in (
+            (TopK, args.top_k), (TopP, args.top_p), (MinP, args.min_p)
+        ) if number is not None]  # fmt: skip
+        return Chain(steps, rng=args.seed)
+    except ValueError as error:
+        raise CommandError(str(error)) from None
+
+
+def write(model: Model, vocabulary: Vocabulary, prompt: str, chain: Chain, length: int) -> None:
+    """Print a prompt and the words that the model draws after it, as it draws them."""
+    chain.reset()
+    written = split(prompt)
+    print(" ".join(written), end="", flush=True)
+    for _ in range(length):
+        context = vocabulary.encode(([UNKNOWN] * CONTEXT + written)[-CONTEXT:])
+        scores = model.layer.log_prob_all(model.hidden(context[None]))[0]
+        word = vocabulary.words[chain(scores).ids]
+        written.append(word)
+        print(("" if word in MARKS else " ") + word, end="", flush=True)
+    print()

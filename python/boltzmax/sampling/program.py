@@ -32,6 +32,13 @@ class Sample(NamedTuple):
         probabilities have the sum 1. NaN for a bad row.
     kept : ndarray of int64, or int64
         The number of classes that the filters left in each row; 0 for a bad row.
+
+    Examples
+    --------
+    >>> from boltzmax.sampling import sample
+    >>> ids, log_probs, kept = sample([[5.0, 1.0], [1.0, 5.0]], top_k=1)
+    >>> ids, kept
+    (array([0, 1]), array([1, 1]))
     """
 
     ids: Any

@@ -38,7 +38,7 @@ class Line(NamedTuple):
 
 
 @quietly
-def _numbers(value: ArrayLike, name: str, allowed: str, low: float, high: float) -> Numbers:
+def read_numbers(value: ArrayLike, name: str, allowed: str, low: float, high: float) -> Numbers:
     """Return one number, or one per row, from `low` to `high`; `allowed` says so in messages."""
     array = _real(value, name)
     good = (array >= low) & (array <= high)
@@ -115,6 +115,12 @@ class Temperature(Step):
     temperature : float or array_like
         0, or from 1e-30 to 1e30. At 0 only the largest logit is left, and among equal ones that
         with the lowest id.
+
+    Examples
+    --------
+    >>> from boltzmax.sampling import Chain, Temperature
+    >>> Chain([Temperature(0.5)]).filter_logits([3.0, 2.0, 1.0])
+    array([6., 4., 2.])
     """
 
     temperature: Any
@@ -122,9 +128,9 @@ class Temperature(Step):
     def __post_init__(self) -> None:
         """Check the temperature."""
         allowed = f"0, or from {LEAST_TEMPERATURE:g} to {LARGEST_TEMPERATURE:g}"
-        t = _numbers(self.temperature, "temperature", allowed, 0.0, LARGEST_TEMPERATURE)
+        t = read_numbers(self.temperature, "temperature", allowed, 0.0, LARGEST_TEMPERATURE)
         least = np.where(np.asarray(t) == 0.0, LEAST_TEMPERATURE, t)
-        _numbers(least, "temperature", allowed, LEAST_TEMPERATURE, LARGEST_TEMPERATURE)
+        read_numbers(least, "temperature", allowed, LEAST_TEMPERATURE, LARGEST_TEMPERATURE)
         self._set("temperature", t)
 
     def line(self) -> Line:
@@ -142,6 +148,12 @@ class TopK(Step):
         At least 1.
     ties : {"lowest", "all"}, default "lowest"
         Of equal logits on the border, the lowest ids are kept, so that exactly k are left; or all.
+
+    Examples
+    --------
+    >>> from boltzmax.sampling import Chain, TopK
+    >>> Chain([TopK(2)]).filter_logits([3.0, 2.0, 1.0, 2.0])
+    array([  3.,   2., -inf, -inf])
     """
 
     k: Any
@@ -157,7 +169,7 @@ class TopK(Step):
             if k.dtype.kind not in "iu":
                 raise TypeError(f"k must be an integer or one per row, got dtype {k.dtype}")
         allowed = "at least 1"
-        self._set("k", _numbers(k, "top_k", allowed, 1.0, math.inf))
+        self._set("k", read_numbers(k, "top_k", allowed, 1.0, math.inf))
 
     def line(self) -> Line:
         """Return the step as the compiled code reads it."""
@@ -177,13 +189,19 @@ class TopP(Step):
     ----------
     p : float or array_like
         Above 0 and at most 1. Of equal logits on the border, the lowest ids are kept.
+
+    Examples
+    --------
+    >>> from boltzmax.sampling import Chain, TopP
+    >>> Chain([TopP(0.7)]).filter_logits([3.0, 2.0, 1.0, 0.0])
+    array([  3.,   2., -inf, -inf])
     """
 
     p: Any
 
     def __post_init__(self) -> None:
         """Check p."""
-        self._set("p", _numbers(self.p, "top_p", "in (0, 1]", _LEAST, 1.0))
+        self._set("p", read_numbers(self.p, "top_p", "in (0, 1]", _LEAST, 1.0))
 
     def line(self) -> Line:
         """Return the step as the compiled code reads it."""
@@ -200,6 +218,12 @@ class MinP(Step):
         From 0 to 1.
     rule : {"ratio", "log"}, default "ratio"
         Whether exp(z - max) is compared with p, or z with max + log p: they differ by rounding.
+
+    Examples
+    --------
+    >>> from boltzmax.sampling import Chain, MinP
+    >>> Chain([MinP(0.2)]).filter_logits([3.0, 2.0, 1.0])
+    array([  3.,   2., -inf])
     """
 
     p: Any
@@ -208,7 +232,7 @@ class MinP(Step):
     def __post_init__(self) -> None:
         """Check p and the rule."""
         one_of(self.rule, "rule", ("ratio", "log"))
-        self._set("p", _numbers(self.p, "min_p", "in [0, 1]", 0.0, 1.0))
+        self._set("p", read_numbers(self.p, "min_p", "in [0, 1]", 0.0, 1.0))
 
     def line(self) -> Line:
         """Return the step as the compiled code reads it."""
@@ -227,6 +251,12 @@ class TypicalP(Step):
         Stop when the probability is at least `mass`, and keep classes that are as near as the
         last one; or stop when it exceeds `mass`. The latter takes, of two classes that are equally
         near, first the likelier one.
+
+    Examples
+    --------
+    >>> from boltzmax.sampling import Chain, TypicalP
+    >>> Chain([TypicalP(0.2)]).filter_logits([3.0, 2.0, 1.0, 0.0])
+    array([-inf,   2., -inf, -inf])
     """
 
     mass: Any
@@ -235,7 +265,7 @@ class TypicalP(Step):
     def __post_init__(self) -> None:
         """Check the mass and the rule."""
         one_of(self.rule, "rule", ("transformers", "llama.cpp"))
-        self._set("mass", _numbers(self.mass, "typical_p", "in (0, 1]", _LEAST, 1.0))
+        self._set("mass", read_numbers(self.mass, "typical_p", "in (0, 1]", _LEAST, 1.0))
 
     def line(self) -> Line:
         """Return the step as the compiled code reads it."""
@@ -250,13 +280,19 @@ class Epsilon(Step):
     ----------
     epsilon : float or array_like
         Above 0 and below 1.
+
+    Examples
+    --------
+    >>> from boltzmax.sampling import Chain, Epsilon
+    >>> Chain([Epsilon(0.1)]).filter_logits([3.0, 2.0, 1.0])
+    array([  3.,   2., -inf])
     """
 
     epsilon: Any
 
     def __post_init__(self) -> None:
         """Check epsilon."""
-        self._set("epsilon", _numbers(self.epsilon, "epsilon", "in (0, 1)", _LEAST, _BELOW_1))
+        self._set("epsilon", read_numbers(self.epsilon, "epsilon", "in (0, 1)", _LEAST, _BELOW_1))
 
     def line(self) -> Line:
         """Return the step as the compiled code reads it."""
@@ -273,13 +309,19 @@ class Eta(Step):
     ----------
     eta : float or array_like
         Above 0 and below 1.
+
+    Examples
+    --------
+    >>> from boltzmax.sampling import Chain, Eta
+    >>> Chain([Eta(0.3)]).filter_logits([3.0, 2.0, 1.0])
+    array([  3.,   2., -inf])
     """
 
     eta: Any
 
     def __post_init__(self) -> None:
         """Check eta."""
-        self._set("eta", _numbers(self.eta, "eta", "in (0, 1)", _LEAST, _BELOW_1))
+        self._set("eta", read_numbers(self.eta, "eta", "in (0, 1)", _LEAST, _BELOW_1))
 
     def line(self) -> Line:
         """Return the step as the compiled code reads it."""
@@ -296,6 +338,12 @@ class TopNSigma(Step):
     ----------
     n : float or array_like
         Above 0.
+
+    Examples
+    --------
+    >>> from boltzmax.sampling import Chain, TopNSigma
+    >>> Chain([TopNSigma(1.0)]).filter_logits([3.0, 2.0, 1.0, 0.0])
+    array([  3.,   2., -inf, -inf])
     """
 
     n: Any
@@ -303,7 +351,9 @@ class TopNSigma(Step):
     def __post_init__(self) -> None:
         """Check n."""
         most = np.finfo(np.float64).max
-        self._set("n", _numbers(self.n, "top_n_sigma", "positive and finite", _LEAST, float(most)))
+        self._set(
+            "n", read_numbers(self.n, "top_n_sigma", "positive and finite", _LEAST, float(most))
+        )
 
     def line(self) -> Line:
         """Return the step as the compiled code reads it."""
@@ -320,13 +370,19 @@ class TopH(Step):
     ----------
     h : float or array_like
         Above 0 and at most 1.
+
+    Examples
+    --------
+    >>> from boltzmax.sampling import Chain, TopH
+    >>> Chain([TopH(0.8)]).filter_logits([3.0, 2.0, 1.0, 0.0])
+    array([  3.,   2., -inf, -inf])
     """
 
     h: Any
 
     def __post_init__(self) -> None:
         """Check h."""
-        self._set("h", _numbers(self.h, "top_h", "in (0, 1]", _LEAST, 1.0))
+        self._set("h", read_numbers(self.h, "top_h", "in (0, 1]", _LEAST, 1.0))
 
     def line(self) -> Line:
         """Return the step as the compiled code reads it."""
@@ -343,6 +399,12 @@ class XTC(Step):
         That of applying the step to a row: from 0 to 1.
     threshold : float or array_like
         The least probability of a class that may be left out: from 0 to 1.
+
+    Examples
+    --------
+    >>> from boltzmax.sampling import XTC, Chain
+    >>> Chain([XTC(1.0, threshold=0.1)]).filter_logits([3.0, 2.0, 1.0, 0.0])
+    array([-inf,   2.,   1.,   0.])
     """
 
     probability: Any
@@ -351,7 +413,7 @@ class XTC(Step):
     def __post_init__(self) -> None:
         """Check both numbers."""
         for name in ("probability", "threshold"):
-            self._set(name, _numbers(getattr(self, name), name, "in [0, 1]", 0.0, 1.0))
+            self._set(name, read_numbers(getattr(self, name), name, "in [0, 1]", 0.0, 1.0))
 
     def line(self) -> Line:
         """Return the step as the compiled code reads it."""
@@ -366,6 +428,13 @@ class Bias(Step):
     ----------
     bias : dict or array_like
         ``{id: bias}``, or an array that broadcasts to the logits; -inf leaves a class out.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from boltzmax.sampling import Bias, Chain
+    >>> Chain([Bias({2: 1.5, 0: -np.inf})]).filter_logits([3.0, 2.0, 1.0])
+    array([-inf,  2. ,  2.5])
     """
 
     bias: Any

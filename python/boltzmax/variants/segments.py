@@ -10,21 +10,19 @@ from numpy.typing import ArrayLike, DTypeLike, NDArray
 
 from boltzmax import _core
 from boltzmax._lib.arguments import (
-    as_array,
     as_input,
     broadcast_mask,
     check_count,
     checked_out,
     clashes,
     quietly,
-    refuse_masked,
     working_dtype,
 )
 from boltzmax._lib.numbers import gradient_dtype
+from boltzmax._lib.ragged import Ints, integers, one_axis, read_indptr
 from boltzmax._lib.shared_docs import complete
 
 Array = NDArray[Any]
-Ints = NDArray[np.int64]
 
 MOST_SEGMENTS = 2**40
 
@@ -276,7 +274,7 @@ def _map(
     dtype: DTypeLike | None,
     out: Array | None,
 ) -> Array:
-    scores = _one_axis(as_input(x), "x")
+    scores = one_axis(as_input(x), "x")
     working = working_dtype(scores, dtype, f"segment_{function}")
     mask = broadcast_mask(where, scores)
     segments = _read_segments(scores, indptr, segment_ids, num_segments)
@@ -305,7 +303,7 @@ def _gradient(
     out: Array | None,
 ) -> Array:
     gradient, result = (
-        _one_axis(as_input(a, name, "pass its data"), name) for a, name in ((dy, "dy"), (y, "y"))
+        one_axis(as_input(a, name, "pass its data"), name) for a, name in ((dy, "dy"), (y, "y"))
     )
     working = gradient_dtype(f"segment_{function}", gradient, result, "y")
     if gradient.shape != result.shape:
@@ -357,12 +355,6 @@ def _deliver(
     return target if out is None else out
 
 
-def _one_axis(x: Array, name: str) -> Array:
-    if x.ndim != 1:
-        raise ValueError(f"{name} must have one axis, got shape {x.shape}")
-    return x
-
-
 def _read_segments(
     x: Array, indptr: ArrayLike | None, segment_ids: ArrayLike | None, num_segments: int | None
 ) -> _Segments:
@@ -372,8 +364,8 @@ def _read_segments(
     if indptr is not None:
         if num_segments is not None:
             raise TypeError("num_segments goes with segment_ids; indptr has their number")
-        return _Segments(_read_indptr(indptr, len(x)), None)
-    ids = _integers(segment_ids, "segment_ids")
+        return _Segments(read_indptr(indptr, len(x)), None)
+    ids = integers(segment_ids, "segment_ids")
     if ids.shape != x.shape:
         raise ValueError(f"segment_ids has shape {ids.shape}, but the array has shape {x.shape}")
     if num_segments is None:
@@ -404,41 +396,6 @@ def _empty_offsets(count: int) -> Ints:
             f"{count} segments need {8 * (count + 1):,} bytes for their offsets; number the "
             "segments that occur from 0, for example by numpy.unique(..., return_inverse=True)"
         ) from None
-
-
-def _read_indptr(indptr: ArrayLike, size: int) -> Ints:
-    offsets = _integers(indptr, "indptr")
-    if len(offsets) == 0:
-        raise ValueError("indptr must have at least one number, got none")
-    if offsets[0] != 0:
-        raise ValueError(f"indptr must begin with 0, got indptr[0] = {offsets[0]}")
-    falls = offsets[1:] < offsets[:-1]
-    if falls.any():
-        s = int(falls.argmax()) + 1
-        raise ValueError(
-            f"indptr must not decrease, but indptr[{s}] = {offsets[s]} is below "
-            f"indptr[{s - 1}] = {offsets[s - 1]}"
-        )
-    if offsets[-1] != size:
-        beyond = offsets > size
-        s = int(beyond.argmax()) if beyond.any() else len(offsets) - 1
-        raise ValueError(
-            f"indptr must end with the number of elements, {size}, got indptr[{s}] = {offsets[s]}"
-        )
-    return offsets
-
-
-def _integers(values: Any, name: str) -> Ints:
-    """Return an array of int64 with one axis, contiguous."""
-    refuse_masked(values, name)
-    array = as_array(values, name)
-    if array.size == 0 and array.ndim == 1:
-        array = array.astype(np.int64)
-    if array.dtype.kind not in "iu":
-        raise TypeError(f"{name} must be an array of integers, got dtype {array.dtype}")
-    if array.dtype == np.uint64 and array.size and array.max() > np.iinfo(np.int64).max:
-        raise ValueError(f"{name} must be below 2**63, got {array.max()}")
-    return np.require(_one_axis(array, name), np.int64, ["C", "A"])
 
 
 complete(
