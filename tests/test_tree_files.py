@@ -105,7 +105,7 @@ def test_an_interrupted_save(
     ("thing", "stride"), [(TREE, 9), (learned(n_features=1), 17)], ids=["tree", "layer"]
 )
 def test_damaged_files(thing: Any, stride: int, tmp_path: Path) -> None:
-    """Flipped bits, one in every byte or every other, and truncation: the same object or a ValueError."""
+    """A flipped bit in every byte or two, and truncation: the same object or a ValueError."""
     file, load = tmp_path / "file", type(thing).load
     thing.save(file)
     data = file.read_bytes()
