@@ -32,7 +32,8 @@ def test_short_rows_do_not_depend_on_their_neighbours(isa: str, dtype: np.dtype[
     rng = np.random.default_rng(5)
     alpha = rng.choice([1.2, 2.0, 2.5, 9.0], size=70)
     for n in (3, 8, 11):
-        x = rng.normal(size=(70, n)).astype(dtype)
+        with np.errstate(under="ignore"):
+            x = rng.normal(size=(70, n)).astype(dtype)
         together = boltzmax.entmax(x, alpha)
         alone = [boltzmax.entmax(x[i : i + 1], alpha[i : i + 1])[0] for i in range(70)]
         assert (together == np.array(alone)).all()
