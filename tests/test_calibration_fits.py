@@ -206,6 +206,7 @@ EXPECTED = dict.fromkeys(
         *("check_estimators_overwrite_params", "check_estimators_fit_returns_self"),
         *("check_readonly_memmap_input", "check_sample_weights_not_an_array"),
         *("check_sample_weights_shape", "check_sample_weights_not_overwritten"),
+        "check_sample_weights_pandas_series",
         *("check_estimators_nan_inf", "check_fit2d_1feature", "check_dtype_object"),
     ),
     LABELS_ARE_COLUMNS,

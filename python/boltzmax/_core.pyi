@@ -10,6 +10,11 @@ _C_API: object
 # The name, the name of its gradient, whether it reduces, and whether its results are logarithms.
 operations: tuple[tuple[str, str | None, bool, bool], ...]
 
+_Array = NDArray[Any]
+_I32 = NDArray[np.int32]
+_I64 = NDArray[np.int64]
+_F64 = NDArray[np.float64]
+_Bool = NDArray[np.bool_]
 _Axis = int | Sequence[int] | None
 
 def softmax(
@@ -20,8 +25,8 @@ def softmax(
     temperature: ArrayLike = 1.0,
     empty: str = "nan",
     dtype: DTypeLike | None = None,
-    out: NDArray[Any] | None = None,
-) -> NDArray[Any]: ...
+    out: _Array | None = None,
+) -> _Array: ...
 def log_softmax(
     x: ArrayLike,
     axis: _Axis = -1,
@@ -30,8 +35,8 @@ def log_softmax(
     temperature: ArrayLike = 1.0,
     empty: str = "nan",
     dtype: DTypeLike | None = None,
-    out: NDArray[Any] | None = None,
-) -> NDArray[Any]: ...
+    out: _Array | None = None,
+) -> _Array: ...
 @overload
 def logsumexp(
     x: ArrayLike,
@@ -43,7 +48,7 @@ def logsumexp(
     where: ArrayLike | None = None,
     temperature: ArrayLike = 1.0,
     dtype: DTypeLike | None = None,
-    out: NDArray[Any] | None = None,
+    out: _Array | None = None,
 ) -> Any: ...
 @overload
 def logsumexp(
@@ -55,144 +60,112 @@ def logsumexp(
     where: ArrayLike | None = None,
     temperature: ArrayLike = 1.0,
     dtype: DTypeLike | None = None,
-    out: NDArray[Any] | None = None,
+    out: _Array | None = None,
 ) -> Any: ...
 def softmax_backward(
-    dy: ArrayLike, y: ArrayLike, axis: _Axis = -1, *, out: NDArray[Any] | None = None
-) -> NDArray[Any]: ...
+    dy: ArrayLike, y: ArrayLike, axis: _Axis = -1, *, out: _Array | None = None
+) -> _Array: ...
 def log_softmax_backward(
-    dy: ArrayLike, y: ArrayLike, axis: _Axis = -1, *, out: NDArray[Any] | None = None
-) -> NDArray[Any]: ...
+    dy: ArrayLike, y: ArrayLike, axis: _Axis = -1, *, out: _Array | None = None
+) -> _Array: ...
 def run(
     function: str,
-    x: NDArray[Any],
-    out: NDArray[Any],
+    x: _Array,
+    out: _Array,
     reduced: int,
-    mask: NDArray[np.bool_] | None,
-    temperature: NDArray[np.float64] | None,
+    mask: _Bool | None,
+    temperature: _F64 | None,
 ) -> None: ...
-def run_backward(
-    function: str, dy: NDArray[Any], y: NDArray[Any], dx: NDArray[Any], reduced: int
-) -> None: ...
+def run_backward(function: str, dy: _Array, y: _Array, dx: _Array, reduced: int) -> None: ...
 def run_function(
     function: str,
-    x: NDArray[Any],
-    other: NDArray[Any] | None,
-    out: NDArray[Any],
+    x: _Array,
+    other: _Array | None,
+    out: _Array,
     reduced: int,
-    mask: NDArray[np.bool_] | None,
-    temperature: NDArray[np.float64] | None,
+    mask: _Bool | None,
+    temperature: _F64 | None,
     number: float = 0.0,
     count: int = 0,
     key: int = 0,
     first_row: int = 0,
     flag: bool = False,
 ) -> None: ...
-def run_mixture(x: NDArray[Any], log_weights: NDArray[np.float64], out: NDArray[Any]) -> None: ...
-def run_scan_gradient(
-    scan: str,
-    dy: NDArray[np.float64],
-    x: NDArray[np.float64],
-    out: NDArray[np.float64],
-    half: int = 0,
-) -> None: ...
+def run_mixture(x: _Array, log_weights: _F64, out: _Array) -> None: ...
+def run_scan_gradient(scan: str, dy: _F64, x: _F64, out: _F64, half: int = 0) -> None: ...
 def run_segments(
-    function: str,
-    x: NDArray[Any],
-    other: NDArray[Any] | None,
-    out: NDArray[Any],
-    indptr: NDArray[np.int64],
+    function: str, x: _Array, other: _Array | None, out: _Array, indptr: _I64
 ) -> None: ...
-def sort_by_segment(
-    ids: NDArray[np.int64], order: NDArray[np.int64], indptr: NDArray[np.int64]
-) -> int: ...
+def sort_by_segment(ids: _I64, order: _I64, indptr: _I64) -> int: ...
 def label_scores(
-    x: NDArray[Any],
-    rule: tuple[int, float, float],
-    label: NDArray[np.int64],
-    u: NDArray[np.float64],
-    score: NDArray[np.float64],
+    x: _Array, rule: tuple[int, float, float], label: _I64, u: _F64, score: _F64
 ) -> None: ...
 def prediction_sets(
-    x: NDArray[Any],
+    x: _Array,
     rule: tuple[int, float, float],
     threshold: float,
-    thresholds: NDArray[np.float64] | None,
-    u: NDArray[np.float64],
-    size: NDArray[np.int64],
-    classes: NDArray[np.int32],
-    probabilities: NDArray[Any],
+    thresholds: _F64 | None,
+    u: _F64,
+    size: _I64,
+    classes: _I32,
+    probabilities: _Array,
 ) -> int: ...
 def draw(
-    x: NDArray[Any],
-    temperature: NDArray[np.float64] | None,
-    key: int,
-    first_row: int,
-    ids: NDArray[np.int64],
-    scores: NDArray[np.float64] | None,
+    x: _Array, temperature: _F64 | None, key: int, first_row: int, ids: _I64, scores: _F64 | None
 ) -> None: ...
 def sample(
-    x: NDArray[Any],
-    mask: NDArray[np.bool_] | None,
+    x: _Array,
+    mask: _Bool | None,
     biases: list[Any],
     lines: list[tuple[str, Any, Any, int]],
     key: int,
     counters: NDArray[np.uint64] | None,
     state: NDArray[np.uint8],
     replace: bool,
-    ids: NDArray[np.int64],
-    log_probs: NDArray[np.float64],
-    kept: NDArray[np.int64],
+    ids: _I64,
+    log_probs: _F64,
+    kept: _I64,
 ) -> None: ...
 def plain_sample(
-    logits: object,
-    temperature: object,
-    top_k: object,
-    top_p: object,
-    min_p: object,
-    rng: object,
-    /,
+    logits: object, temperature: object, top_k: object, top_p: object, min_p: object, rng: object, /
 ) -> tuple[Any, Any, Any] | None: ...
 def filter_logits(
-    x: NDArray[Any],
-    mask: NDArray[np.bool_] | None,
+    x: _Array,
+    mask: _Bool | None,
     biases: list[Any],
     lines: list[tuple[str, Any, Any, int]],
     key: int,
     counters: NDArray[np.uint64] | None,
     state: NDArray[np.uint8],
-    y: NDArray[Any],
+    y: _Array,
     probabilities: bool,
 ) -> None: ...
 def run_weighted(
-    x: NDArray[Any],
-    b: NDArray[Any],
-    log_size: NDArray[Any],
-    sign: NDArray[Any] | None,
+    x: _Array,
+    b: _Array,
+    log_size: _Array,
+    sign: _Array | None,
     reduced: int,
-    mask: NDArray[np.bool_] | None,
-    temperature: NDArray[np.float64] | None,
+    mask: _Bool | None,
+    temperature: _F64 | None,
 ) -> None: ...
 def run_complex_sum(
-    x: NDArray[Any],
-    b: NDArray[Any] | None,
-    log_size: NDArray[np.float64],
+    x: _Array,
+    b: _Array | None,
+    log_size: _F64,
     sum: NDArray[np.complex128],
-    special: NDArray[np.bool_],
+    special: _Bool,
     reduced: int,
-    mask: NDArray[np.bool_] | None,
-    temperature: NDArray[np.float64] | None,
+    mask: _Bool | None,
+    temperature: _F64 | None,
 ) -> None: ...
 def run_complex_softmax(
-    wants_log: bool, x: NDArray[Any], y: NDArray[Any], special: NDArray[np.bool_], reduced: int
+    wants_log: bool, x: _Array, y: _Array, special: _Bool, reduced: int
 ) -> None: ...
 def exact_sum(
-    re: NDArray[np.float64],
-    im: NDArray[np.float64],
-    w_re: NDArray[np.float64],
-    w_im: NDArray[np.float64],
+    re: _F64, im: _F64, w_re: _F64, w_im: _F64
 ) -> tuple[tuple[float, float], tuple[float, float], tuple[float, float]]: ...
-def empty_like(like: NDArray[Any], dtype: np.dtype[Any], reduced: int = 0) -> NDArray[Any]: ...
+def empty_like(like: _Array, dtype: np.dtype[Any], reduced: int = 0) -> _Array: ...
 def register_bfloat16(dtype: np.dtype[Any]) -> None: ...
 def set_doc(name: str, doc: str) -> None: ...
 def num_threads() -> int: ...
@@ -202,30 +175,22 @@ def isa() -> str: ...
 def available_isas() -> list[str]: ...
 def select_isa(name: str) -> None: ...
 def cpu() -> str: ...
-def add_to_bins(
-    p: NDArray[Any],
-    happened: NDArray[np.bool_],
-    edges: NDArray[np.float64],
-    sums: NDArray[np.float64],
-) -> int: ...
+def add_to_bins(p: _Array, happened: _Bool, edges: _F64, sums: _F64) -> int: ...
 def temperature_derivatives(
-    logits: NDArray[Any],
-    target: NDArray[np.int64],
-    weight: NDArray[np.float64] | None,
-    temperature: float,
+    logits: _Array, target: _I64, weight: _F64 | None, temperature: float
 ) -> tuple[float, float]: ...
 def cross_entropy(
-    logits: NDArray[Any],
-    target: NDArray[np.int64],
+    logits: _Array,
+    target: _I64,
     temperature: float,
-    lse: NDArray[np.float64],
-    log_prob: NDArray[np.float64],
-    distance: NDArray[np.float64] | None,
-    gradient: NDArray[Any] | None,
-    gain: NDArray[np.float64] | None,
-    lse_gain: NDArray[np.float64] | None,
-    add: NDArray[np.float64] | None,
-    target_gain: NDArray[np.float64] | None,
+    lse: _F64,
+    log_prob: _F64,
+    distance: _F64 | None,
+    gradient: _Array | None,
+    gain: _F64 | None,
+    lse_gain: _F64 | None,
+    add: _F64 | None,
+    target_gain: _F64 | None,
 ) -> None: ...
 def binary_cross_entropy(
     logits: ArrayLike,
@@ -235,7 +200,7 @@ def binary_cross_entropy(
     reduction: str,
     empty: str,
     with_grad: bool,
-    out: NDArray[Any] | None,
+    out: _Array | None,
 ) -> Any: ...
 def kl_divergence(
     log_q: ArrayLike,
@@ -244,7 +209,7 @@ def kl_divergence(
     reduction: str,
     empty: str,
     with_grad: bool,
-    out: NDArray[Any] | None,
+    out: _Array | None,
 ) -> Any: ...
 def nll_loss(
     log_prob: ArrayLike,
@@ -256,28 +221,28 @@ def nll_loss(
     axis: SupportsIndex,
     empty: str,
     with_grad: bool,
-    out: NDArray[Any] | None,
+    out: _Array | None,
 ) -> Any: ...
 def row_stats(
-    logits: NDArray[Any],
-    target: NDArray[np.int64] | None,
+    logits: _Array,
+    target: _I64 | None,
     temperature: float,
     k: int,
-    lse: NDArray[np.float64],
-    entropy: NDArray[np.float64] | None,
-    top_id: NDArray[np.int64] | None,
-    top_log_prob: NDArray[np.float64] | None,
-    target_log_prob: NDArray[np.float64] | None,
-    target_rank: NDArray[np.int64] | None,
+    lse: _F64,
+    entropy: _F64 | None,
+    top_id: _I64 | None,
+    top_log_prob: _F64 | None,
+    target_log_prob: _F64 | None,
+    target_rank: _I64 | None,
 ) -> None: ...
 
-_Shares = tuple[NDArray[Any] | None, NDArray[Any] | None, float, float]
+_Shares = tuple[_Array | None, _Array | None, float, float]
 _Columns = tuple[Any, ...]
 
 def linear_add_tile(
-    x: NDArray[Any],
+    x: _Array,
     first: int,
-    bias: NDArray[Any] | None,
+    bias: _Array | None,
     temperature: float,
     softcap: float,
     shares: _Shares,
@@ -286,37 +251,30 @@ def linear_add_tile(
 ) -> None: ...
 def linear_finish_top(totals: _Columns, top: _Columns) -> None: ...
 def linear_losses(
-    totals: _Columns,
-    hard: NDArray[np.float64] | None,
-    shares: bool,
-    z_loss: float,
-    losses: NDArray[np.float64],
+    totals: _Columns, hard: _F64 | None, shares: bool, z_loss: float, losses: _F64
 ) -> None: ...
 def linear_slopes(
-    x: NDArray[Any],
+    x: _Array,
     first: int,
     scored: bool,
-    bias: NDArray[Any] | None,
+    bias: _Array | None,
     temperature: float,
     softcap: float,
     shares: _Shares,
     totals: _Columns,
-    hard: NDArray[np.float64] | None,
+    hard: _F64 | None,
     z_loss: float,
-    scale: NDArray[np.float64],
-    column_sums: NDArray[np.float64] | None,
+    scale: _F64,
+    column_sums: _F64 | None,
 ) -> None: ...
 def linear_small_loss(*args: object) -> Any: ...
 def linear_small_loss_with_grad(
     *args: object,
-) -> tuple[Any, NDArray[Any], NDArray[Any], NDArray[Any] | None] | None: ...
-def linear_small_logsumexp(*args: object) -> NDArray[Any] | None: ...
-def linear_small_log_prob(*args: object) -> NDArray[Any] | None: ...
-def linear_small_topk(*args: object) -> tuple[NDArray[np.int64], NDArray[Any]] | None: ...
+) -> tuple[Any, _Array, _Array, _Array | None] | None: ...
+def linear_small_logsumexp(*args: object) -> _Array | None: ...
+def linear_small_log_prob(*args: object) -> _Array | None: ...
+def linear_small_topk(*args: object) -> tuple[_I64, _Array] | None: ...
 
-_I32 = NDArray[np.int32]
-_I64 = NDArray[np.int64]
-_F64 = NDArray[np.float64]
 _Tree = object  # the handle that make_tree returns first
 
 def make_tree(parents: _I64) -> tuple[_Tree, _I32, _I32, _I64, _I32, _I64, _I32, _I32]: ...
@@ -324,10 +282,10 @@ def huffman_parents(counts: _F64, arity: int) -> _I64: ...
 def balanced_parents(n: int, arity: int) -> _I64: ...
 def touched_units(tree: _Tree, target: _I64) -> _I64: ...
 def mean_loss(loss: _F64, weight: _F64) -> float: ...
-def try_log_prob(layer: object, hidden: ArrayLike, target: ArrayLike) -> NDArray[Any] | None: ...
+def try_log_prob(layer: object, hidden: ArrayLike, target: ArrayLike) -> _Array | None: ...
 def try_topk(
     layer: object, hidden: ArrayLike, k: int, beam: int | None, min_prob: float
-) -> tuple[_I64, NDArray[Any], _I64] | None: ...
+) -> tuple[_I64, _Array, _I64] | None: ...
 def try_descend(
     layer: object,
     hidden: ArrayLike,
@@ -337,40 +295,31 @@ def try_descend(
     update: str,
     squares: _F64 | None,
     eps: float,
-) -> tuple[float, NDArray[Any]] | None: ...
+) -> tuple[float, _Array] | None: ...
 def layer_log_prob(
-    tree: _Tree,
-    weight: NDArray[Any],
-    bias: NDArray[Any] | None,
-    hidden: NDArray[Any],
-    target: _I64,
-    out: NDArray[Any],
+    tree: _Tree, weight: _Array, bias: _Array | None, hidden: _Array, target: _I64, out: _Array
 ) -> None: ...
 def layer_log_prob_of_nodes(
-    tree: _Tree,
-    weight: NDArray[Any],
-    bias: NDArray[Any] | None,
-    hidden: NDArray[Any],
-    out: NDArray[Any],
+    tree: _Tree, weight: _Array, bias: _Array | None, hidden: _Array, out: _Array
 ) -> None: ...
 def layer_loss_gradient(
     tree: _Tree,
-    weight: NDArray[Any],
-    bias: NDArray[Any] | None,
-    hidden: NDArray[Any],
+    weight: _Array,
+    bias: _Array | None,
+    hidden: _Array,
     target: _I64,
     scale: _F64,
     loss: _F64,
-    d_hidden: NDArray[Any],
+    d_hidden: _Array,
     units: _I64,
-    d_weight: NDArray[Any],
-    d_bias: NDArray[Any] | None,
+    d_weight: _Array,
+    d_bias: _Array | None,
 ) -> None: ...
 def layer_descend(
     tree: _Tree,
-    weight: NDArray[Any],
-    bias: NDArray[Any] | None,
-    hidden: NDArray[Any],
+    weight: _Array,
+    bias: _Array | None,
+    hidden: _Array,
     target: _I64,
     scale: _F64,
     rate: float,
@@ -379,13 +328,13 @@ def layer_descend(
     lock_free: bool,
     together: int,
     loss: _F64,
-    d_hidden: NDArray[Any],
+    d_hidden: _Array,
 ) -> None: ...
 def layer_descend_pairs(
     tree: _Tree,
-    weight: NDArray[Any],
-    bias: NDArray[Any] | None,
-    table: NDArray[Any],
+    weight: _Array,
+    bias: _Array | None,
+    table: _Array,
     ids: _I64,
     target: _I64,
     rate: float,
@@ -397,32 +346,32 @@ def layer_descend_pairs(
 ) -> None: ...
 def layer_topk(
     tree: _Tree,
-    weight: NDArray[Any],
-    bias: NDArray[Any] | None,
-    hidden: NDArray[Any],
+    weight: _Array,
+    bias: _Array | None,
+    hidden: _Array,
     k: int,
     beam: int,
     min_log_prob: float,
     ids: _I64,
-    log_probs: NDArray[Any],
+    log_probs: _Array,
     visited: _I64,
 ) -> None: ...
 def layer_sample(
     tree: _Tree,
-    weight: NDArray[Any],
-    bias: NDArray[Any] | None,
-    hidden: NDArray[Any],
+    weight: _Array,
+    bias: _Array | None,
+    hidden: _Array,
     seed: NDArray[np.uint64],
     out: _I64,
 ) -> None: ...
 def layer_sure_nodes(
     tree: _Tree,
-    weight: NDArray[Any],
-    bias: NDArray[Any] | None,
-    hidden: NDArray[Any],
+    weight: _Array,
+    bias: _Array | None,
+    hidden: _Array,
     min_log_prob: float,
     nodes: _I64,
-    log_probs: NDArray[Any],
+    log_probs: _Array,
 ) -> None: ...
 
 # Ordinary calls of public functions, with arguments by position; None for any other call.
