@@ -38,8 +38,8 @@ def ece(
     event happened :math:`a_b`,
 
     .. math::
-        \sum_b w_b |p_b - a_b|, \quad \sqrt{\textstyle\sum_b w_b (p_b - a_b)^2}, \quad
-        \max_b |p_b - a_b|
+        \sum_b w_b abs(p_b - a_b), \quad \sqrt{\textstyle\sum_b w_b (p_b - a_b)^2}, \quad
+        \max_b abs(p_b - a_b)
 
     for a norm of 1, 2 and "max".
 
@@ -170,7 +170,7 @@ def ace(
     sample_weight: ArrayLike | None = None,
     return_bins: bool = False,
 ) -> Any:
-    """Return the adaptive calibration error: the mean of |p_b - a_b| over bins and classes.
+    """Return the adaptive calibration error: the mean of abs(p_b - a_b) over bins and classes.
 
     The bins are of equal mass, for each class apart; each counts the same.
 
@@ -219,7 +219,7 @@ def ks_error(
     It is the largest difference between the cumulative confidence and the cumulative hits,
 
     .. math::
-        \max_t \Big| \frac1N \sum_{i: p_i \le t} (p_i - [\text{right}_i]) \Big|
+        \max_t \Bigl| \frac1N \sum_{i: p_i \le t} (p_i - [\text{right}_i]) \Bigr|
 
     Parameters
     ----------

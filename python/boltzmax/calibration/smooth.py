@@ -33,7 +33,7 @@ def smooth_ece(
     It is the width s of a Gaussian kernel K, reflected at 0 and 1, for which
 
     .. math::
-        \int_0^1 \Big| \frac1N \sum_i K_s(t, p_i) ([\text{right}_i] - p_i) \Big| dt = s
+        \int_0^1 \Bigl| \frac1N \sum_i K_s(t, p_i) ([\text{right}_i] - p_i) \Bigr| dt = s
 
     so there is no number of bins to choose, and it is continuous in the probabilities.
 
