@@ -38,8 +38,8 @@ def ece(
     event happened :math:`a_b`,
 
     .. math::
-        \sum_b w_b abs(p_b - a_b), \quad \sqrt{\textstyle\sum_b w_b (p_b - a_b)^2}, \quad
-        \max_b abs(p_b - a_b)
+        \sum_b w_b |p_b - a_b|, \quad \sqrt{\textstyle\sum_b w_b (p_b - a_b)^2}, \quad
+        \max_b |p_b - a_b|
 
     for a norm of 1, 2 and "max".
 
