@@ -31,17 +31,19 @@ class FilteredRow {
     is_hi_cut_ = has_sums_ = false;
     if (p_.n == 0 || !passes_.Open(row, &range_)) return false;
     if (p_.n <= kShortRow) CollectFew();
-    for (size_t i = 0; i < p_.line_count; ++i) Apply(p_.lines[i], i);
+    for (size_t i = 0; i < p_.line_count; ++i) Apply(p_.lines[i]);
     return true;
   }
 
  protected:
   // A list is sorted, and more than this takes longer than another pass over a row.
   static constexpr size_t kFew = 512, kTopFew = 64, kFound = 16384, kRoom = 64, kShortRow = 128;
+  // Products of temperatures have no limit, but divide.
+  static constexpr double kLeastProduct = 1e-300, kLargestProduct = 1e300;
 
   // ---- steps ----
 
-  void Apply(const FilterLine& line, size_t place) {
+  void Apply(const FilterLine& line) {
     const double number = line.number[row_];
     switch (line.filter) {
       case Filter::kTemperature: return ApplyTemperature(number);
@@ -56,13 +58,13 @@ class FilteredRow {
                        true);
       case Filter::kTopNSigma: return TopNSigma(number);
       case Filter::kTopH: return TopH(number);
-      case Filter::kXtc: return Xtc(number, line.other[row_], place);
+      case Filter::kXtc: return Xtc(number, line.other[row_], static_cast<size_t>(line.rule));
     }
   }
 
   void ApplyTemperature(double t) {
     if (t == 0.0) TopK(1.0, false);
-    else temperature_ *= t;
+    else temperature_ = std::clamp(temperature_ * t, kLeastProduct, kLargestProduct);
   }
 
   // A single class has the same probability at any temperature, and keeps its logit at 0.

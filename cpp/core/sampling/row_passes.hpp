@@ -190,6 +190,26 @@ class RowPasses {
     });
     if (!exactly) Scale(sums);
   }
+  // The exact masses of groups; returns the number of classes. Those that are left are packed, as they may be few.
+  size_t ExactMasses(const Range<T>& range, std::vector<double>* sums) {
+    sums->assign(maxima_.size(), 0.0);
+    packed_.resize(terms_.size() + kRoom);
+    places_.resize(packed_.size());
+    size_t total = 0;
+    ForRuns(range, false, [&](const T* x, size_t begin, size_t n, T lo, T hi) {
+      FoundElements<T> found = {packed_.data(), places_.data(), n, 0, 0};
+      CollectRun(x, begin, n, {lo, hi, hi}, &found);
+      kernels_.exact_terms(packed_.data(), found.count, max_, temperature_, terms_.data());
+      for (size_t i = 0, end; i < found.count; i = end) {
+        const size_t group = places_[i] / kSampleGroup;
+        for (end = i; end < found.count && places_[end] / kSampleGroup == group;) ++end;
+        (*sums)[group] += SumOf(end - i, [&](size_t j) { return terms_[i + j]; });
+      }
+      total += found.count;
+      return true;
+    });
+    return total;
+  }
   // Makes fast masses those in units of the likeliest class.
   void Scale(std::vector<double>* sums) const {
     const double unit = std::is_same_v<T, float> && !is_exact_ ? fast_unit_ : 1.0;
@@ -209,6 +229,16 @@ class RowPasses {
     *below = sums[1];
   }
 
+  // Calls f(x, id) for all classes that are left.
+  template <class F>
+  void ForClasses(const Range<T>& range, F f) {
+    ForRuns(range, true, [&](const T* x, size_t begin, size_t n, T lo, T hi) {
+      for (size_t i = 0; i < n; ++i) {
+        if (x[i] >= lo && x[i] <= hi) f(static_cast<double>(x[i]), begin + i);
+      }
+      return true;
+    });
+  }
   // Calls f(x, term, id) for all classes that are left, with exact terms.
   template <class F>
   void ForTerms(const Range<T>& range, F f) {
@@ -268,7 +298,7 @@ class RowPasses {
   RowReader<T>& Reader() { return reader_; }
 
  private:
-  static constexpr size_t kPiece = RowReader<T>::kPiece;
+  static constexpr size_t kPiece = RowReader<T>::kPiece, kRoom = 64;
   // Fast terms below exp(-kFloor) are too large; there are at most 2^32, and they matter as little as rounding.
   static constexpr double kFloor = 80.0, kTiny = 0x1p-43;
   static constexpr double kMostExponent = 0x1p17;  // whose product with the rest of the scale keeps its digits
@@ -277,21 +307,26 @@ class RowPasses {
     return (range.lo_id + 1 > begin && range.lo_id + 1 < end) || (range.hi_id > begin && range.hi_id < end);
   }
 
-  // Four sums, whose additions overlap.
-  static double MaskedSum(const T* x, const double* terms, size_t n, T lo, T hi) {
+  // The sum of n numbers: four sums, whose additions overlap.
+  template <class F>
+  static double SumOf(size_t n, F number) {
     double sums[4] = {};
     size_t i = 0;
     for (; i + 4 <= n; i += 4) {
-      for (size_t j = 0; j < 4; ++j) sums[j] += x[i + j] >= lo && x[i + j] <= hi ? terms[i + j] : 0.0;
+      for (size_t j = 0; j < 4; ++j) sums[j] += number(i + j);
     }
-    for (; i < n; ++i) sums[i % 4] += x[i] >= lo && x[i] <= hi ? terms[i] : 0.0;
+    for (; i < n; ++i) sums[i % 4] += number(i);
     return (sums[0] + sums[1]) + (sums[2] + sums[3]);
+  }
+  static double MaskedSum(const T* x, const double* terms, size_t n, T lo, T hi) {
+    return SumOf(n, [&](size_t i) { return x[i] >= lo && x[i] <= hi ? terms[i] : 0.0; });
   }
 
   const size_t n_;
   RowReader<T> reader_;
   const SamplingKernels<T>& kernels_;
-  std::vector<T> maxima_;
+  std::vector<T> maxima_, packed_;
+  std::vector<uint32_t> places_;
   T row_max_ = 0;
   std::vector<double> terms_, few_sums_, few_terms_;
   double max_ = 0.0, temperature_ = 1.0, error_ = 0.0, fast_unit_ = 1.0;

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cmath>
 #include <limits>
+#include <unordered_set>
 #include <vector>
 
 #include "../runtime/row_blocks.hpp"
@@ -24,14 +25,21 @@ class RowSampler : public FilteredRow<T> {
   using Base::Base;
 
   void Draw() {
-    const size_t at = row_ * p_.draws;
-    const size_t kept = is_few_ ? few_.Size() : has_sums_ ? Search().Kept() : passes_.Count(range_);
+    const size_t at = row_ * p_.draws, kept = Prepare();
     p_.kept[row_] = static_cast<int64_t>(kept);
     if (!p_.replace && p_.draws > kept) {
       p_.state[row_] = RowState::kTooFew;
       return;
     }
-    is_few_ ? DrawFromFew(p_.id + at, p_.log_prob + at) : DrawFromRange(p_.id + at, p_.log_prob + at);
+    is_drawn_.clear();
+    size_t done = 0;
+    // Without replacement, classes that come again are passed over, unless there are many draws: then it is a race.
+    const size_t most = p_.replace ? p_.draws : p_.draws > kept / 2 ? 0 : 4 * p_.draws + 64;
+    for (size_t attempt = 0; done < p_.draws && attempt < most; ++attempt) {
+      const Class c = is_few_ ? OneOfFew(attempt) : OneOfRange(attempt);
+      if (p_.replace || is_drawn_.insert(c.id).second) Put(at + done++, c);
+    }
+    if (done < p_.draws) Race(at + done, p_.draws - done);
   }
 
   // Writes the logits that are left, or their probabilities.
@@ -71,8 +79,8 @@ class RowSampler : public FilteredRow<T> {
   }
 
  private:
-  using Base::counter_, Base::few_, Base::has_sums_, Base::is_few_, Base::key_, Base::p_, Base::passes_, Base::range_;
-  using Base::row_, Base::Search, Base::sums_, Base::sums_temperature_, Base::temperature_, Base::Unit;
+  using Base::counter_, Base::few_, Base::is_few_, Base::key_, Base::p_, Base::passes_, Base::range_, Base::row_;
+  using Base::sums_, Base::temperature_, Base::Unit;
 
   // ---- draws ----
 
@@ -81,116 +89,84 @@ class RowSampler : public FilteredRow<T> {
     return few_.Total();
   }
 
-  void DrawFromFew(int64_t* id, double* log_prob) {
-    std::vector<double>& terms = sums_;
-    terms = few_.Terms(Unit());
-    double total = few_.Total();
-    const double log_total = std::log(total);
-    for (size_t d = 0; d < p_.draws; ++d) {
-      const double target = ShareOf(Philox(key_, counter_, kSamplePurpose, d).Lower()) * total;
-      double sum = 0.0;
-      size_t chosen = 0;
-      for (size_t i = 0; i < terms.size(); ++i) {
-        if (terms[i] > 0.0) chosen = i;
-        sum += terms[i];
-        if (sum > target) break;
-      }
-      id[d] = few_[chosen].id;
-      log_prob[d] = (few_[chosen].x - few_[0].x) / Unit() - log_total;
-      if (!p_.replace) {
-        terms[chosen] = 0.0;
-        total = 0.0;
-        for (const double term : terms) total += term;
-      }
+  // Sums the exact terms of what is left: of single classes, if they are few, or of groups. Returns the number of classes.
+  size_t Prepare() {
+    size_t kept = few_.Size();
+    if (is_few_) {
+      sums_ = few_.Terms(Unit());
+    } else {
+      passes_.SetUnit(range_, temperature_);
+      kept = passes_.ExactMasses(range_, &sums_);
     }
-  }
-
-  void DrawFromRange(int64_t* id, double* log_prob) {
-    passes_.SetUnit(range_, temperature_);
-    if (has_sums_ && temperature_ == sums_temperature_) sums_ = Search().Sums();
-    else passes_.Masses(range_, false, &sums_);
-    Accumulate(&sums_);
-    exact_sums_.clear();
-    const double log_total = std::log(sums_.back());
-    size_t done = 0, attempts = 0;
-    const size_t most = p_.replace ? p_.draws : 4 * p_.draws + 64;
-    for (; done < p_.draws && attempts < most; ++attempts) {
-      const Class c = DrawOne(attempts);
-      if (!p_.replace && std::find(id, id + done, c.id) != id + done) continue;
-      id[done] = c.id;
-      log_prob[done++] = (c.x - static_cast<double>(range_.hi)) / temperature_ - log_total;
-    }
-    if (done < p_.draws) Race(id, log_prob, done, log_total);
-  }
-
-  static void Accumulate(std::vector<double>* sums) {
     double total = 0.0;
-    for (double& sum : *sums) sum = total += sum;
+    for (double& sum : sums_) sum = total += sum;
+    log_total_ = std::log(total);
+    return kept;
+  }
+
+  // The logarithm of the exact term of a class.
+  double LogTerm(double x) const { return (x - (is_few_ ? few_[0].x : static_cast<double>(range_.hi))) / Unit(); }
+
+  void Put(size_t at, const Class& c) {
+    p_.id[at] = c.id;
+    p_.log_prob[at] = LogTerm(c.x) - log_total_;
+  }
+
+  Class OneOfFew(size_t draw) {
+    return few_[PlaceOf(ShareOf(Philox(key_, counter_, kSamplePurpose, draw).Lower()), sums_)];
   }
 
   // One number selects a group by its share of the mass, another a class of it.
-  Class DrawOne(size_t draw) {
+  Class OneOfRange(size_t draw) {
     const PhiloxBlock random = Philox(key_, counter_, kSamplePurpose, draw);
-    size_t group = 0;
-    const double share = ShareOf(random.Lower()), margin = 8.0 * passes_.Error();
-    if (!Choose(exact_sums_.empty() ? sums_ : exact_sums_, share, exact_sums_.empty() ? margin : 0.0, &group)) {
-      passes_.Masses(range_, true, &exact_sums_);
-      Accumulate(&exact_sums_);
-      Choose(exact_sums_, share, 0.0, &group);
-    }
     group_.clear();
+    group_sums_.clear();
     double total = 0.0;
-    passes_.ForTermsOfGroup(range_, group, [&](double term, size_t i, T x) {
-      if (!(term > 0.0)) return;
-      group_.push_back({total += term, {static_cast<double>(x), static_cast<int64_t>(i)}});
+    passes_.ForTermsOfGroup(range_, PlaceOf(ShareOf(random.Lower()), sums_), [&](double term, size_t i, T x) {
+      group_.push_back({static_cast<double>(x), static_cast<int64_t>(i)});
+      group_sums_.push_back(total += term);
     });
-    const double target = ShareOf(random.Upper()) * total;
-    const auto above = [&](const Edge& e) { return e.sum <= target; };
-    const auto chosen = std::partition_point(group_.begin(), group_.end(), above);
-    return chosen == group_.end() ? group_.back().c : chosen->c;
+    return group_[PlaceOf(ShareOf(random.Upper()), group_sums_)];
   }
 
-  // The first group whose sum exceeds a share of the whole; false if that is too near to an edge.
-  static bool Choose(const std::vector<double>& sums, double share, double margin, size_t* group) {
-    const double target = share * sums.back(), near = margin * sums.back();
-    auto edge = std::upper_bound(sums.begin(), sums.end(), target);
-    if (edge == sums.end()) edge = std::lower_bound(sums.begin(), sums.end(), sums.back());
-    *group = static_cast<size_t>(edge - sums.begin());
-    const double lower = edge == sums.begin() ? 0.0 : edge[-1];
-    return margin == 0.0 || (*edge - target > near && target - lower > near);
+  // The place of the first sum that exceeds a share of the whole: never one of a term of 0.
+  static size_t PlaceOf(double share, const std::vector<double>& sums) {
+    auto at = std::upper_bound(sums.begin(), sums.end(), share * sums.back());
+    if (at == sums.end()) at = std::lower_bound(sums.begin(), sums.end(), sums.back());
+    return static_cast<size_t>(at - sums.begin());
   }
 
-  // The rest of draws without replacement: the first arrivals of a race, at rates that are the terms.
-  void Race(int64_t* id, double* log_prob, size_t done, double log_total) {
-    struct Runner {
-      double time;
-      Class c;
-    };
-    std::vector<Runner> runners;
-    passes_.ForTerms(range_, [&](double x, double term, size_t i) {
-      const auto c = static_cast<int64_t>(i);
-      if (!(term > 0.0) || std::find(id, id + done, c) != id + done) return;
+  // Draws without replacement from what has not been drawn: the first arrivals of a race, at rates that are the terms.
+  // Times are logarithms, so that no term is too small to arrive.
+  void Race(size_t at, size_t draws) {
+    runners_.clear();
+    const auto add = [&](double x, size_t i) {
+      const auto id = static_cast<int64_t>(i);
+      if (is_drawn_.contains(id)) return;
       const double u = ShareOf(Philox(key_, counter_, kRacePurpose, i).Lower());
-      runners.push_back({-std::log1p(-u) / term, {x, c}});
-    });
-    const size_t rest = std::min(p_.draws - done, runners.size());
-    std::partial_sort(runners.begin(), runners.begin() + static_cast<ptrdiff_t>(rest), runners.end(),
-                      [](const Runner& a, const Runner& b) { return a.time < b.time; });
-    for (size_t i = 0; i < rest; ++i, ++done) {
-      id[done] = runners[i].c.id;
-      log_prob[done] = (runners[i].c.x - static_cast<double>(range_.hi)) / temperature_ - log_total;
+      runners_.push_back({std::log(-std::log1p(-u)) - LogTerm(x), {x, id}});
+    };
+    if (is_few_) {
+      for (size_t i = 0; i < few_.Size(); ++i) add(few_[i].x, static_cast<size_t>(few_[i].id));
+    } else {
+      passes_.ForClasses(range_, add);
     }
-    if (done < p_.draws) p_.state[row_] = RowState::kTooFew;  // the others have probability 0
+    std::partial_sort(runners_.begin(), runners_.begin() + static_cast<ptrdiff_t>(draws), runners_.end());
+    for (size_t i = 0; i < draws; ++i) Put(at + i, runners_[i].c);
   }
 
-  // The sum of terms up to a class.
-  struct Edge {
-    double sum;
+  struct Runner {
+    double time;
     Class c;
+
+    bool operator<(const Runner& other) const { return time < other.time || (time == other.time && c.id < other.c.id); }
   };
 
-  std::vector<double> exact_sums_;
-  std::vector<Edge> group_;
+  double log_total_ = 0.0;
+  std::unordered_set<int64_t> is_drawn_;
+  std::vector<Class> group_;
+  std::vector<double> group_sums_;
+  std::vector<Runner> runners_;
 };
 
 template <class T, class Run>

@@ -18,7 +18,7 @@ struct RowNumbers {
 };
 
 // One step of a program. `rule` is not 0 for the variant of the filter: all ties of top_k, the logarithm of min_p, and
-// the strict comparison of typical_p.
+// the strict comparison of typical_p; for XTC, it is the number of its random numbers.
 struct FilterLine {
   Filter filter;
   RowNumbers number, other;

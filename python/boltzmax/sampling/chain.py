@@ -9,7 +9,7 @@ from typing import Any, NamedTuple, Self
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from boltzmax._lib.arguments import quietly
+from boltzmax._lib.arguments import one_of, quietly
 from boltzmax._lib.logits import read_logits
 from boltzmax._lib.random import random_key
 from boltzmax.sampling import compat, penalties, steps
@@ -38,6 +38,7 @@ class _Stage(NamedTuple):
 
     edits: list[Step]
     filters: list[Step]
+    first_place: int  # how many filters come before this stage
 
     @property
     def reads_text(self) -> bool:
@@ -52,6 +53,7 @@ class _Call(NamedTuple):
     where: ArrayLike | None
     counters: Any
     errors: str
+    first_place: int  # of the filters that come next
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -198,6 +200,7 @@ class Chain:
         mirostat = self._mirostat
         if mirostat is None:
             left, last = self._before_last(call)
+            options["first_place"] = left.first_place
             result = run_sample(left.logits, last, where=left.where, **options)
         else:
             if n is not None or not replace:
@@ -306,12 +309,15 @@ class Chain:
         >>> Chain.from_config(Chain([TopK(5)], rng=1).get_config())
         Chain([TopK(k=5, ties='lowest')], rng=1)
         """
+        missing = {"steps", "rng"} - config.keys()
+        if missing:
+            raise ValueError(f"config must have steps and rng, got {sorted(config)}")
         made = []
         for described in config["steps"]:
+            if not isinstance(described, Mapping):
+                raise TypeError(f"a step of config must be a dict, got {described!r}")
             arguments = dict(described)
-            name = arguments.pop("step", None)
-            if name not in STEPS:
-                raise ValueError(f"step must be one of {', '.join(STEPS)}, got {name!r}")
+            name = one_of(arguments.pop("step", None), "step", tuple(STEPS))
             made.append(STEPS[name].from_config(arguments))
         return cls(made, rng=config["rng"])
 
@@ -352,7 +358,7 @@ class Chain:
         if counters is None:
             rows = np.arange(math.prod(shape), dtype=np.uint64).reshape(shape)
             numbers = rows + np.uint64(self.counter)  # modulo 2**64
-        return _Call(array, text, where, numbers, errors)
+        return _Call(array, text, where, numbers, errors, 0)
 
     @quietly
     def _before_last(self, call: _Call) -> tuple[_Call, list[Step]]:
@@ -365,7 +371,8 @@ class Chain:
         """Return the call on the logits that steps have left."""
         options: dict[str, Any] = {"rng": self.key, "counters": call.counters}
         wide = call.logits.astype(_wide(call.logits.dtype), copy=False)
-        left = run_filter(wide, program, where=call.where, errors=call.errors, **options)
+        options |= {"where": call.where, "errors": call.errors, "first_place": call.first_place}
+        left = run_filter(wide, program, **options)
         return call._replace(logits=left, where=None)
 
     def _truncation(self, call: _Call, mirostat: Mirostat) -> tuple[_Call, TopK]:
@@ -412,6 +419,7 @@ class Chain:
             rng=self.key,
             counters=call.counters,
             errors=errors,
+            first_place=call.first_place,
         )
         with np.errstate(all="ignore"):
             return result.astype(dtype, copy=False)
@@ -438,17 +446,19 @@ def _read_steps(steps: Iterable[Step]) -> tuple[Step, ...]:
 
 def _stages(steps: tuple[Step, ...]) -> list[_Stage]:
     """Split the steps where one that changes logits of single classes follows a filter."""
-    stages = [_Stage([], [])]
+    stages = [_Stage([], [], 0)]
     for step in steps:
         is_edit = isinstance(step, (Penalty, Bias))
         if is_edit and stages[-1].filters:
-            stages.append(_Stage([], []))
+            place = stages[-1].first_place + len(stages[-1].filters)
+            stages.append(_Stage([], [], place))
         (stages[-1].edits if is_edit else stages[-1].filters).append(step)
     return stages
 
 
 def _edit(call: _Call, stage: _Stage) -> tuple[_Call, list[Step]]:
     """Apply the penalties of a stage; return what is left to do."""
+    call = call._replace(first_place=stage.first_place)
     if not stage.reads_text:
         return call, [*stage.edits, *stage.filters]
     assert call.history is not None

@@ -109,7 +109,7 @@ def _vllm(
     top_p: float = 1.0,
 ) -> Iterable[Step]:
     if logit_bias:
-        yield Bias({i: min(100.0, max(-100.0, b)) for i, b in logit_bias.items()})
+        yield Bias({i: _clipped(as_number(b, "logit_bias")) for i, b in logit_bias.items()})
     if repetition_penalty != 1.0:
         yield RepetitionPenalty(repetition_penalty)
     if frequency_penalty != 0.0:
@@ -209,6 +209,11 @@ def _llama_cpp(
         return
     for name in samplers:
         yield from by_name[one_of(name, "a name of samplers", _SAMPLERS)]()
+
+
+def _clipped(bias: float) -> float:
+    """Return a bias as vLLM limits it; NaN stays, and is refused."""
+    return bias if math.isnan(bias) else min(100.0, max(-100.0, bias))
 
 
 def _last_n(value: Any, name: str) -> int | None:

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from boltzmax import _core
-from boltzmax._lib.arguments import one_of
+from boltzmax._lib.arguments import LARGEST_TEMPERATURE, LEAST_TEMPERATURE, one_of
 from boltzmax.sampling.program import Sample, run_filter, run_sample
 from boltzmax.sampling.steps import (
     Bias,
@@ -23,6 +23,7 @@ from boltzmax.sampling.steps import (
     TopNSigma,
     TopP,
     TypicalP,
+    read_numbers,
 )
 
 ORDER = (
@@ -119,7 +120,8 @@ def sample(
     n : int, optional
         The number of draws from each row, on a new last axis. By default one, without that axis.
     replace : bool, default True
-        Whether a class can be drawn again. If not, draws are in the order of drawing.
+        Whether a class can be drawn again. If not, draws are in the order of drawing, and classes
+        whose probability underflows come last.
     rng : int, numpy.random.Generator or None
         An int is the key of all random numbers; a generator gives one for each call.
     counters : array_like of int, optional
@@ -151,7 +153,7 @@ def sample(
     bracket around the border, and the border is found among the few classes in that bracket. Fast
     sums decide only where their rounding cannot matter, otherwise sums in double do, so that the
     ids are the same on every instruction set. A draw takes two uniform numbers of 53 bits. The
-    log-probabilities have an error of at most 1e-6 if more than 512 classes are left.
+    log-probabilities are from sums in double as well, and have the same bits everywhere.
 
     Examples
     --------
@@ -320,11 +322,14 @@ def _steps(options: dict[str, Any]) -> list[Step]:
     for name in ORDER:
         is_off = options[name] is None or (name == "temperature" and _is_one(options[name]))
         if name not in order and not is_off:
-            raise ValueError(f"{name} is given, but order has only {', '.join(order)}")
+            has = f"has only {', '.join(order)}" if order else "is empty"
+            raise ValueError(f"{name} is given, but order {has}")
     return steps
 
 
 def _check_order(order: Sequence[str]) -> tuple[str, ...]:
+    if isinstance(order, str) or not isinstance(order, Iterable):
+        raise TypeError(f"order must be a sequence of names of filters, got {order!r}")
     names = tuple(one_of(name, "a name in order", ORDER) for name in order)
     if len(set(names)) < len(names):
         raise ValueError(f"order must have no name twice, got {names}")
@@ -332,7 +337,7 @@ def _check_order(order: Sequence[str]) -> tuple[str, ...]:
 
 
 def _is_one(temperature: Any) -> bool:
-    return isinstance(temperature, (int, float)) and temperature == 1.0
+    return type(temperature) is not bool and np.ndim(temperature) == 0 and bool(temperature == 1)
 
 
 def _step(name: str, value: Any, compat: str | None) -> Step:
@@ -344,16 +349,19 @@ def _step(name: str, value: Any, compat: str | None) -> Step:
     if name == "typical_p" and compat == "llama.cpp":
         return TypicalP(value, rule="llama.cpp")
     if name == "temperature" and compat is not None:
-        return Temperature(_engine_temperature(np.asarray(value, np.float64), compat))
+        return Temperature(_engine_temperature(value, compat))
     return _DEFAULTS[name](value)
 
 
-def _engine_temperature(t: NDArray[np.float64], compat: str) -> NDArray[np.float64]:
+def _engine_temperature(value: ArrayLike, compat: str) -> ArrayLike:
     """Return the temperature that an engine uses."""
-    if compat == "llama.cpp":
-        return np.where(t <= 0.0, 0.0, t)
+    most = LARGEST_TEMPERATURE
+    if compat == "transformers":
+        allowed = f"from {LEAST_TEMPERATURE:g} to {most:g} for compat='transformers'"
+        return read_numbers(value, "temperature", allowed, LEAST_TEMPERATURE, most)
     if compat == "vllm":
-        return np.where((t > 0.0) & (t < 0.01), 0.01, t)
-    if (t == 0.0).any():
-        raise ValueError("temperature must be above 0 for compat='transformers', got 0")
-    return t
+        allowed = f"from 0 to {most:g} for compat='vllm'"
+        t = read_numbers(value, "temperature", allowed, 0.0, most)
+        return np.where(np.equal(t, 0.0), 0.0, np.maximum(t, 0.01))
+    allowed = f"at most {most:g} for compat='llama.cpp'"
+    return np.maximum(read_numbers(value, "temperature", allowed, -np.inf, most), 0.0)

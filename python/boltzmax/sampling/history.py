@@ -60,6 +60,7 @@ class History:
     def places_after(self, n: int) -> Places:
         """Return the places, anywhere in a text, that follow the same n ids as its end does."""
         ids, starts, ends = self._ids, self._indptr[:-1], self._indptr[1:]
+        n = min(n, len(ids))  # no text is longer, and then there are no places
         places = np.flatnonzero(np.arange(len(ids)) >= starts[self._row_of] + n)
         for back in range(1, n + 1):
             last = ids[ends[self._row_of[places]] - back]

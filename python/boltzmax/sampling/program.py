@@ -10,13 +10,14 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from boltzmax import _core
-from boltzmax._lib.arguments import as_flag, broadcast_mask, check_count, one_of
+from boltzmax._lib.arguments import as_flag, as_input, broadcast_mask, check_count, one_of
 from boltzmax._lib.logits import read_logits
 from boltzmax._lib.random import random_key
-from boltzmax.sampling.steps import Bias, Numbers, Step
+from boltzmax.sampling.steps import Bias, Numbers, Step, of_row
 
 Array = NDArray[Any]
 
+_LARGEST_COUNTER = 2**64 - 1
 _BAD, _TOO_FEW = 1, 2  # RowState of cpp/core/sampling/sampling.hpp
 
 
@@ -56,9 +57,14 @@ def run_sample(
     rng: Any = None,
     counters: ArrayLike | None = None,
     errors: str = "raise",
+    first_place: int = 0,
 ) -> Sample:
-    """Draw from the distribution that the steps, in this order, make of the logits."""
-    call = _Call(logits, steps, where, counters, errors)
+    """Draw from the distribution that the steps, in this order, make of the logits.
+
+    The random numbers of a step depend on its place among the filters, of which some may have
+    been run before.
+    """
+    call = _Call(logits, steps, where, counters, errors, first_place)
     draws = 1 if n is None else check_count(n, "n", 1, 2**32)
     with_replacement = as_flag(replace, "replace")
     rows = len(call.matrix)
@@ -88,9 +94,10 @@ def run_filter(
     rng: Any = 0,
     counters: ArrayLike | None = None,
     errors: str = "raise",
+    first_place: int = 0,
 ) -> Array:
     """Return the logits that the steps leave, -inf elsewhere; or their probabilities."""
-    call = _Call(logits, steps, where, counters, errors)
+    call = _Call(logits, steps, where, counters, errors, first_place)
     result = np.empty_like(call.matrix)
     _core.filter_logits(*call.arguments(random_key(rng)), result, probabilities)
     call.check()
@@ -107,6 +114,7 @@ class _Call:
         where: ArrayLike | None,
         counters: ArrayLike | None,
         errors: str,
+        first_place: int,
     ) -> None:
         read = read_logits(logits)
         self.matrix = read.rows()
@@ -119,6 +127,8 @@ class _Call:
         for step in steps:
             if not isinstance(step, Bias):
                 name, number, other, rule = step.line()
+                if name == "xtc":
+                    rule = first_place + len(self.lines)
                 lines = (self.per_row(number, name), self.per_row(other, name))
                 self.lines.append((name, *lines, rule))
             elif self.lines:
@@ -167,15 +177,23 @@ def _as_rows(array: Array, shape: tuple[int, ...]) -> Array:
 
 def _counters(counters: ArrayLike, shape: tuple[int, ...]) -> NDArray[np.uint64]:
     """Return the number of each row."""
-    array = np.asarray(counters)
+    array = as_input(counters, "counters", "pass its data")
     if array.dtype.kind not in "iu":
-        raise TypeError(f"counters must be integers, got dtype {array.dtype}")
-    if array.size and array.min() < 0:
-        raise ValueError(f"counters must be from 0 to 2**64 - 1, got {array.min()}")
+        # NumPy reads an empty list, and one of integers above 2**63 and others, as floats.
+        wide = np.array(counters, object)
+        if hasattr(counters, "dtype") or not all(type(i) is int for i in wide.flat):
+            raise TypeError(f"counters must be integers, got dtype {array.dtype}")
+        array = wide
+    bad = (array < 0) | (array > _LARGEST_COUNTER)
+    if bad.any():
+        place = np.argwhere(bad)[0]
+        raise ValueError(
+            f"counters must be from 0 to 2**64 - 1, got {array[tuple(place)]}{of_row(place)}"
+        )
     try:
         full = np.broadcast_to(array, shape)
     except ValueError:
         raise ValueError(
             f"counters of shape {array.shape} do not broadcast to one per row, {shape}"
         ) from None
-    return np.ascontiguousarray(full, np.uint64).reshape(math.prod(shape))
+    return full.astype(np.uint64).reshape(math.prod(shape))

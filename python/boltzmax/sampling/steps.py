@@ -16,13 +16,14 @@ from numpy.typing import ArrayLike, NDArray
 from boltzmax._lib.arguments import (
     LARGEST_TEMPERATURE,
     LEAST_TEMPERATURE,
+    as_input,
     as_integer,
     as_number,
     is_real,
     one_of,
     quietly,
 )
-from boltzmax._lib.numbers import as_float64, real_numbers, unmasked
+from boltzmax._lib.numbers import as_float64, real_numbers
 
 Floats = NDArray[np.float64]
 Numbers = float | Floats
@@ -44,7 +45,7 @@ def read_numbers(value: ArrayLike, name: str, allowed: str, low: float, high: fl
     good = (array >= low) & (array <= high)
     if not good.all():
         place = np.argwhere(~good)[0]
-        raise ValueError(f"{name} must be {allowed}, got {array[tuple(place)]:g}{_of_row(place)}")
+        raise ValueError(f"{name} must be {allowed}, got {array[tuple(place)]:g}{of_row(place)}")
     if array.ndim == 0:
         return float(array)
     array.flags.writeable = False
@@ -53,13 +54,15 @@ def read_numbers(value: ArrayLike, name: str, allowed: str, low: float, high: fl
 
 def _real(value: ArrayLike, name: str) -> Floats:
     """Return a new array of real numbers in float64."""
-    array = np.asarray(as_number(value, name)) if np.ndim(value) == 0 else np.asarray(value)
+    if np.ndim(value) == 0:
+        return np.array(as_number(value, name), np.float64)
+    array = as_input(value, name, "pass its data")
     if not is_real(array.dtype) or array.dtype == np.bool_:
         raise TypeError(f"{name} must be a number or one per row, got {value!r}")
     return as_float64(array).copy()
 
 
-def _of_row(place: NDArray[np.intp]) -> str:
+def of_row(place: NDArray[np.intp]) -> str:
     """Say which of several numbers it is."""
     if not place.size:
         return ""
@@ -165,7 +168,7 @@ class TopK(Step):
         if np.ndim(self.k) == 0:
             k: Any = as_integer(self.k, "k")
         else:
-            k = unmasked(self.k, "k")
+            k = as_input(self.k, "k", "pass its data")
             if k.dtype.kind not in "iu":
                 raise TypeError(f"k must be an integer or one per row, got dtype {k.dtype}")
         allowed = "at least 1"
@@ -454,6 +457,14 @@ class Bias(Step):
         if bad:
             raise ValueError(f"bias must be below +inf and not NaN, got {bad[0]:g}")
         self._set("bias", read)
+
+    @classmethod
+    def from_config(cls, config: Mapping[str, Any]) -> Self:
+        """Return the step that `get_config` described; JSON has made strings of ids."""
+        bias = config["bias"]
+        if isinstance(bias, Mapping):
+            bias = {int(i) if isinstance(i, str) else i: b for i, b in bias.items()}
+        return cls(bias)
 
     def line(self) -> Line:
         """Raise, since a bias is read with the logits."""
