@@ -205,7 +205,7 @@ def test_bad_arguments() -> None:
         SAPS(weight=np.inf).fit(z, y)
     with pytest.raises(TypeError, match="base must be"):
         ClassConditional("LAC").fit(z, y)  # type: ignore[arg-type]
-    with pytest.raises(ValueError, match="must have at least 1 rows"):
+    with pytest.raises(ValueError, match="must have at least 1 row,"):
         LAC().fit(z[:0], y[:0])
     assert len(LAC(alpha=0.5).fit(z, y).predict(z[:0])) == 0
 

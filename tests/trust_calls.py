@@ -52,7 +52,7 @@ def scores(z: Array) -> Calls:
         yield "confidence", partial(selective.confidence, z, score)
     uniform = np.full(z.shape[1], 1 / max(1, z.shape[1]))
     yield "adjust_priors", partial(priors.adjust_priors, z, uniform, uniform)
-    yield "estimate_priors", partial(priors.estimate_priors, z, uniform, max_iter=3)
+    yield "estimate_priors", partial(priors.estimate_priors, z, uniform, tol=1.0)
 
 
 def of_scores(score: Array, loss: Array) -> Calls:
@@ -74,8 +74,10 @@ def fitted(made: Any, z: Array, y: Array, methods: tuple[str, ...]) -> None:
 
 def estimators(z: Array, y: Array) -> Calls:
     for kind in METHODS.values():
-        call = partial(fitted, kind(), z, y, ("transform", "predict_proba"))
-        yield kind.__name__, call
+        quick = kind()
+        if hasattr(quick, "tol"):
+            quick.set_params(tol=1e-2)
+        yield kind.__name__, partial(fitted, quick, z, y, ("transform", "predict_proba"))
     simple = (conformal.LAC, conformal.APS, conformal.RAPS, conformal.SAPS)
     for made in (
         *(kind(0.3) for kind in simple),

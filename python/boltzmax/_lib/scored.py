@@ -168,7 +168,8 @@ def read_scores(
             f"{name} must be (rows, classes), or (rows,) for two classes, got shape {array.shape}"
         )
     if len(array) < least:
-        raise ValueError(f"{name} must have at least {least} rows, got shape {array.shape}")
+        rows = "row" if least == 1 else "rows"
+        raise ValueError(f"{name} must have at least {least} {rows}, got shape {array.shape}")
     return Scored(array, as_flag(from_probs, "from_probs"), None, None, name)
 
 
