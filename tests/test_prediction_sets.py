@@ -178,7 +178,7 @@ def test_class_thresholds_of_long_rows(isa: str) -> None:
     sets = predictor.predict(x)
     assert (sets.sizes >= 197).all()
     base = predictor.base_
-    u = base.uniform(base.key_, PREDICTION, 0, 400)
+    u = base._uniform(base.key_, PREDICTION, 0, 400)
     for c in range(3):
         within = scores_of(x, base._rule(), np.full(400, c), u) <= predictor.thresholds_[c]
         np.testing.assert_array_equal(sets.contain(np.full(400, c)), within)

@@ -37,7 +37,7 @@ class Parameters:
                 setattr(self, name, value)
         return self
 
-    def unfitted(self) -> Self:
+    def _unfitted(self) -> Self:
         """Return a new object with the same arguments, without what `fit` has learned."""
         return type(self)(**self.get_params(deep=False))
 

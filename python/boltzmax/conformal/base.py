@@ -86,8 +86,8 @@ class SetPredictor(Parameters, ABC):
         share = as_share(self.alpha, "alpha")
         rows = self._read_labelled(logits, y)
         key = random_key(self.random_state, "random_state")
-        u = self.uniform(key, CALIBRATION, 0, rows.n_rows)
-        scores = np.sort(self.label_scores(rows, u))
+        u = self._uniform(key, CALIBRATION, 0, rows.n_rows)
+        scores = np.sort(self._label_scores(rows, u))
         # Nothing is stored before all of it is known: a call that raises changes nothing.
         self.key_, self.scores_, self.n_classes_ = key, scores, rows.n_classes
         self.threshold_ = threshold_of(self.scores_, share)
@@ -119,7 +119,7 @@ class SetPredictor(Parameters, ABC):
             In compressed rows; nothing of the size of the logits is allocated.
         """
         self._check_is_fitted("threshold_")
-        return self.sets_of(logits, first_row, self.threshold_, None)
+        return self._sets_of(logits, first_row, self.threshold_, None)
 
     def p_values(self, logits: ArrayLike, y: ArrayLike, *, first_row: SupportsIndex = 0) -> Doubles:
         """Return the p-value of each row's class in `y`: small if it is an unlikely label.
@@ -130,12 +130,12 @@ class SetPredictor(Parameters, ABC):
         """
         self._check_is_fitted("threshold_")
         rows = self._read_labelled(logits, y, self.n_classes_)
-        u = self.uniform(self.key_, PREDICTION, first_row, rows.n_rows)
-        scores = self.label_scores(rows, u)
+        u = self._uniform(self.key_, PREDICTION, first_row, rows.n_rows)
+        scores = self._label_scores(rows, u)
         return p_values_of(self.scores_, scores)
 
-    def label_scores(self, rows: Scored, u: Doubles) -> Doubles:
-        """Return the score of each row's label, from a number of `uniform` for each row."""
+    def _label_scores(self, rows: Scored, u: Doubles) -> Doubles:
+        """Return the score of each row's label, from a number of `_uniform` for each row."""
         rule = self._rule()
         found = np.empty(rows.n_rows)
         for part in rows.blocks():
@@ -146,7 +146,7 @@ class SetPredictor(Parameters, ABC):
             rows.check_finite()
         return found
 
-    def sets_of(
+    def _sets_of(
         self,
         logits: ArrayLike,
         first_row: SupportsIndex,
@@ -157,7 +157,7 @@ class SetPredictor(Parameters, ABC):
         rows = self._read(read_scores(logits, from_probs=self.from_probs, least=0))
         self._check_classes(rows, self.n_classes_)
         rule = self._rule()
-        u = self.uniform(self.key_, PREDICTION, first_row, rows.n_rows)
+        u = self._uniform(self.key_, PREDICTION, first_row, rows.n_rows)
         indptr = np.zeros(rows.n_rows + 1, np.int64)
         ids, probs = _GrowingArray(np.int32), _GrowingArray(_dtype_of(rows))
         for part in rows.blocks():
@@ -172,7 +172,7 @@ class SetPredictor(Parameters, ABC):
         np.cumsum(indptr, out=indptr)
         return PredictionSets(indptr, ids.finished(), probs.finished(), rows.n_classes)
 
-    def uniform(self, key: int, stream: int, first_row: SupportsIndex, rows: int) -> Doubles:
+    def _uniform(self, key: int, stream: int, first_row: SupportsIndex, rows: int) -> Doubles:
         """Return a random number for each row; ones, if the scores do not depend on them."""
         first = check_first_row(first_row)
         if as_flag(self.randomized, "randomized") and self._rule()[0] != LAC_SCORE:

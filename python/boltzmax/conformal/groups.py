@@ -45,12 +45,12 @@ class _GroupConditional(Parameters):
 
     def _score_labels(self, logits: ArrayLike, y: ArrayLike) -> tuple[Doubles, Ids]:
         """Return the scores of the labels, and the labels; `base_` is new."""
-        base = self.base.unfitted()
+        base = self.base._unfitted()
         rows = read_scores_and_labels(logits, y, from_probs=base.from_probs)
         base.key_ = random_key(base.random_state, "random_state")
         base.n_classes_ = rows.n_classes
         assert rows.labels is not None
-        scores = base.label_scores(rows, base.uniform(base.key_, CALIBRATION, 0, rows.n_rows))
+        scores = base._label_scores(rows, base._uniform(base.key_, CALIBRATION, 0, rows.n_rows))
         self.base_ = base
         return scores, rows.labels
 
@@ -74,7 +74,7 @@ class _GroupConditional(Parameters):
     def predict(self, logits: ArrayLike, *, first_row: SupportsIndex = 0) -> PredictionSets:
         """Return the set of each row, as `LAC.predict` does."""
         self._check_is_fitted("thresholds_")
-        return self.base_.sets_of(logits, first_row, np.inf, self.thresholds_)
+        return self.base_._sets_of(logits, first_row, np.inf, self.thresholds_)
 
     def p_values(self, logits: ArrayLike, y: ArrayLike, *, first_row: SupportsIndex = 0) -> Doubles:
         """Return the p-value of each row's class in `y`, among the scores of its group."""
@@ -85,8 +85,8 @@ class _GroupConditional(Parameters):
             raise ValueError(
                 f"logits have {rows.n_classes} classes, but those of fit had {len(self.group_)}"
             )
-        u = self.base_.uniform(self.base_.key_, PREDICTION, first_row, rows.n_rows)
-        scores = self.base_.label_scores(rows, u)
+        u = self.base_._uniform(self.base_.key_, PREDICTION, first_row, rows.n_rows)
+        scores = self.base_._label_scores(rows, u)
         groups, found = self.group_[rows.labels], np.empty(rows.n_rows)
         for g in np.unique(groups):
             some = groups == g
