@@ -205,7 +205,7 @@ def test_bad_arguments() -> None:
         SAPS(weight=np.inf).fit(z, y)
     with pytest.raises(TypeError, match="base must be"):
         ClassConditional("LAC").fit(z, y)  # type: ignore[arg-type]
-    with pytest.raises(ValueError, match="must have at least 1 rows"):
+    with pytest.raises(ValueError, match="must have at least 1 row,"):
         LAC().fit(z[:0], y[:0])
     assert len(LAC(alpha=0.5).fit(z, y).predict(z[:0])) == 0
 
@@ -260,3 +260,53 @@ def test_plot() -> None:
         z, y = sample(200, classes, scale=0.3)
         axes = plot_set_sizes(APS().fit(z, y).predict(z))
         assert axes.get_ylabel() == "rows"
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_base_of_groups_is_not_changed(kind: Any) -> None:
+    z, y = sample(400, 4)
+    base = kind(0.2).fit(z[:100], y[:100])
+    before, sets = dict(vars(base)), base.predict(z)
+    by_class, by_cluster = ClassConditional(base), ClusterConditional(base, 2)
+    for predictor in (by_class, by_cluster):
+        predictor.fit(z[:, :3], y % 3)
+        assert predictor.base is base
+        assert predictor.predict(z[:, :3]).n_classes == 3
+    assert vars(base) == before
+    np.testing.assert_array_equal(base.predict(z).ids, sets.ids)
+
+
+def test_a_fit_that_raises_changes_nothing() -> None:
+    z, y = sample(300)
+    bad = np.where(np.arange(300)[:, None] == 7, np.nan, z)
+    predictor = APS().fit(z, y)
+    by_class = ClassConditional(APS(0.5)).fit(z, y)
+    before = [p.predict(z).ids for p in (predictor, by_class)]
+    predictor.random_state = by_class.base.random_state = 5
+    for p, ids in zip((predictor, by_class), before, strict=True):
+        with pytest.raises(ValueError, match="the first is row 7"):
+            p.fit(bad, y)
+        np.testing.assert_array_equal(p.predict(z).ids, ids)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "error", "words"),
+    [
+        (([0, 1], [3], [1.0], 3), ValueError, "ids must be classes from 0 to 2, got 3 at position"),
+        (([0, 2], [0, -1], [1.0, 1.0], 3), ValueError, "got -1 at position 1"),
+        (([0, 1], [0.5], [1.0], 3), TypeError, "ids must be integers, got dtype float64"),
+        (([0, 1.5], [0], [1.0], 3), TypeError, "indptr must be integers"),
+        (([0, 1], [0], [1.0], 0), ValueError, "n_classes must be from 1"),
+    ],
+)
+def test_bad_sets(arguments: Any, error: type[Exception], words: str) -> None:
+    with pytest.raises(error, match=words):
+        PredictionSets(*arguments)
+
+
+def test_measures_need_sets() -> None:
+    for measure in (mean_set_size, plot_set_sizes):
+        with pytest.raises(TypeError, match="sets must be PredictionSets, got list"):
+            measure([[0]])  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match="clustering_share must be between 0 and 1, got 1"):
+        ClusterConditional(LAC(), 2, clustering_share=1).fit(*sample(50))

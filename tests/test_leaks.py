@@ -16,6 +16,7 @@ import pytest
 import boltzmax
 import boltzmax.special
 import every_function
+import trust_calls
 from boltzmax.losses.registry import LOSSES
 from conftest import RunPython
 from layer_samples import MADE_OF
@@ -209,10 +210,20 @@ for _name, _call in every_function.variants(x):
     CASES.setdefault(_name, []).append(_call)
 for _kind, _made_of in MADE_OF.items():
     CASES.setdefault(_kind.__name__, of_layer(_kind, _made_of(12)))
+_labels = np.arange(24) % 3
+_logits = 2 * np.random.default_rng(2).standard_normal((24, 3)) + 3 * np.eye(3)[_labels]
+TRUST: dict[str, list[Call]] = {}
+for _name, _call in (
+    *trust_calls.everything(_logits, _labels),
+    *trust_calls.refusals(_logits, _labels),
+):
+    TRUST.setdefault(_name, []).append(_call)
+CASES |= TRUST
 # Slow although they are small: fewer calls suffice.
 SLOW = {"Tree", "config", "resample_indices", "linear_sample", "get_include", "get_cmake_dir"} | {
     kind.__name__ for kind in MADE_OF
 }
+SLOW |= set(TRUST)
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -227,7 +238,8 @@ def small_heap() -> Iterator[None]:
 def test_all_public_functions_are_called() -> None:
     """All except functions that print and classes that only hold results."""
     public = {name for name in boltzmax.__all__ if callable(getattr(boltzmax, name))}
-    assert public - {"show_config", "RowStats"} == set(CASES) - {"special"}
+    assert public - {"show_config", "RowStats"} == set(CASES) - {"special"} - set(TRUST)
+    assert set(TRUST) == trust_calls.public()
 
 
 class _Mallinfo2(ctypes.Structure):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import warnings
 from collections.abc import Callable, Iterator
@@ -14,6 +15,7 @@ import pytest
 
 import boltzmax
 import every_function
+import trust_calls
 import ulp
 from operations import GRADIENTS, OPERATIONS
 
@@ -80,6 +82,27 @@ def test_scores_of_extended_precision() -> None:
     calls = extreme_calls(np.dtype(np.longdouble))
     done = {name for name, call, _ in calls if check_quiet(call)}
     assert done >= {*OPERATIONS, *GRADIENTS}
+
+
+def test_trust(dtype: np.dtype[Any]) -> None:
+    """What judges a classifier says that rows are too few, and the like, but nothing of NumPy's."""
+    succeeded, names = 0, set()
+    for x in extremes(dtype):
+        if x.ndim != 2:
+            continue
+        with np.errstate(all="ignore"):
+            rows = np.concatenate([x, x[:, ::-1], x])
+        calls = list(trust_calls.everything(rows, np.arange(len(rows)) % x.shape[1]))
+        for name, call in calls:
+            with np.errstate(all="raise"), warnings.catch_warnings():
+                warnings.simplefilter("error")
+                warnings.simplefilter("ignore", UserWarning)
+                names.add(name)
+                with contextlib.suppress(TypeError, ValueError):
+                    call()
+                    succeeded += 1
+    assert names == trust_calls.public()
+    assert succeeded > 300
 
 
 def test_weights_of_extended_precision() -> None:

@@ -126,6 +126,11 @@ def test_bad_priors() -> None:
         estimate_priors(z, None, "bbse", z, [0] * 4)
     with pytest.raises(ValueError, match="class 1 does not occur in source_y"):
         estimate_priors(z, source_y=[0] * 4)
+    for options in ({}, {"method": "bbse", "source_logits": z}):
+        with pytest.raises(IndexError, match="source_y 2 at position 3 is out of range for 2"):
+            estimate_priors(z, source_y=[0, 1, 0, 2], **options)  # type: ignore[arg-type]
+    with pytest.raises(TypeError, match="source_y must be integers of shape"):
+        estimate_priors(z, source_y=[0.0, 1.0])
     with pytest.raises(ValueError, match="the confusion matrix is singular"):
         estimate_priors(z, None, "bbse", z, [0, 1] * 2)
     with pytest.raises(ValueError, match="the first is row 2"):

@@ -93,7 +93,7 @@ def test_rows_without_probabilities_are_counted() -> None:
     [
         (np.zeros((2, 3, 4)), [0, 0], {}, ValueError, r"got shape \(2, 3, 4\)"),
         (np.zeros((2, 0)), [0, 0], {}, ValueError, r"got shape \(2, 0\)"),
-        (np.zeros((0, 3)), [], {}, ValueError, r"at least 1 rows, got shape \(0, 3\)"),
+        (np.zeros((0, 3)), [], {}, ValueError, r"at least 1 row, got shape \(0, 3\)"),
         (np.zeros((2, 3)), [0, 3], {}, IndexError, "y 3 at position 1 is out of range"),
         (np.zeros((2, 3)), [0.0, 1.0], {}, TypeError, "y must be integers"),
         (np.zeros((2, 3)), [True, False], {}, TypeError, "y must be integers"),

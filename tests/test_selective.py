@@ -337,3 +337,34 @@ def test_confidence_by_hand() -> None:
         )
     assert confidence(z[:0], "margin").shape == (0,)
     assert confidence([[1.0], [2.0]], "margin").tolist() == [1.0, 1.0]
+
+
+def test_a_fit_that_raises_changes_nothing() -> None:
+    z, y = sample(1000, 3)
+    model = SelectiveClassifier(target_risk=0.2).fit(z, y)
+    before = model.predict(z)
+    for bad_z, bad_y in ((z[:, :2], y), (np.full((4, 9), np.nan), [0, 1, 2, 0])):
+        with pytest.raises((ValueError, IndexError)):
+            model.fit(bad_z, bad_y)
+        np.testing.assert_array_equal(model.predict(z), before)
+
+
+class Fixed:
+    """A classifier whose scores are what is passed."""
+
+    def __init__(self, classes: Any) -> None:
+        self.classes_ = np.array(classes)
+
+    def decision_function(self, x: Array) -> Array:
+        return x
+
+
+def test_estimators_whose_scores_or_classes_do_not_fit() -> None:
+    z, y = sample(100, 6)
+    with pytest.raises(ValueError, match="scores have 6 columns, but it has 4 classes"):
+        SelectiveClassifier(Fixed(range(4))).fit(z, y % 4)  # as for pairs of classes
+    for classes in ([-1, 1], [-1.0, 1.0]):
+        with pytest.raises(ValueError, match="is -1, which would mean no answer"):
+            SelectiveClassifier(Fixed(classes)).fit(z[:, 0], np.where(y > 2, 1, -1))
+    with pytest.raises(TypeError, match="y must be classes of the estimator, int64, got object"):
+        SelectiveClassifier(Fixed([0, 1])).fit(z[:, 0], [None] * 100)

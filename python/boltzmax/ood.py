@@ -98,7 +98,8 @@ def max_logit(logits: ArrayLike) -> Doubles:
     rows = read_scores(logits, least=0)
     found = np.empty(rows.n_rows)
     for part in rows.blocks():
-        found[part] = rows.logits(part).max(axis=1)
+        with np.errstate(all="ignore"):
+            found[part] = rows.logits(part).max(axis=1)
     return found
 
 

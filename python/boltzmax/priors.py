@@ -15,7 +15,13 @@ from boltzmax._core import softmax
 from boltzmax._lib.arguments import check_count, one_of
 from boltzmax._lib.numbers import check_number, real_numbers
 from boltzmax._lib.public import show_in
-from boltzmax._lib.scored import Scored, read_scores, read_scores_and_labels
+from boltzmax._lib.scored import (
+    Classes,
+    Scored,
+    read_classes,
+    read_scores,
+    read_scores_and_labels,
+)
 
 Array = NDArray[Any]
 Doubles = NDArray[np.float64]
@@ -156,7 +162,9 @@ def estimate_priors(
     if method == "bbse":
         if source_logits is None or source_y is None:
             raise ValueError('method="bbse" needs source_logits and source_y')
-        source = read_scores_and_labels(source_logits, source_y, name="source_logits")
+        source = read_scores_and_labels(
+            source_logits, source_y, name="source_logits", label_name="source_y"
+        )
         return _black_box(rows, source)
     train = _train_priors(rows.n_classes, train_priors, source_y)
     most, least = check_count(max_iter, "max_iter", 1), check_number(tol, "tol", 0, 1)
@@ -168,16 +176,17 @@ def _train_priors(k: int, priors: ArrayLike | None, source_y: ArrayLike | None) 
         return _read_priors(priors, k, "train_priors", positive=True)
     if source_y is None:
         raise ValueError('method="em" needs train_priors, or source_y to count them')
-    labels = np.asarray(source_y)
-    if labels.dtype.kind not in "iu" or labels.ndim != 1 or not len(labels):
-        raise ValueError(f"source_y must be one class per row, got shape {labels.shape}")
-    if labels.min() < 0 or labels.max() >= k:
-        raise IndexError(f"source_y must be classes from 0 to {k - 1}")
-    counts = np.bincount(labels, minlength=k)
-    if not counts.all():
-        raise ValueError(f"class {int(counts.argmin())} does not occur in source_y")
+    counts = _counts(read_classes(source_y, len(np.atleast_1d(source_y)), k, "source_y"), k)
     frequencies: Doubles = counts / counts.sum()
     return frequencies
+
+
+def _counts(source_y: Classes, k: int) -> Classes:
+    """Return how often each class occurs; all of them must."""
+    counts = np.bincount(source_y, minlength=k)
+    if not counts.all():
+        raise ValueError(f"class {int(counts.argmin())} does not occur in source_y")
+    return counts
 
 
 def _maximum_likelihood(rows: Scored, train: Doubles, most: int, tol: float) -> Doubles:
@@ -211,9 +220,7 @@ def _black_box(rows: Scored, source: Scored) -> Doubles:
         raise ValueError(f"source_logits have {source.n_classes} classes, but logits have {k}")
     source.check_finite()
     assert source.labels is not None
-    counts = np.bincount(source.labels, minlength=k)
-    if not counts.all():
-        raise ValueError(f"class {int(counts.argmin())} does not occur in source_y")
+    counts = _counts(source.labels, k)
     pairs = np.bincount(_predicted(source) * k + source.labels, minlength=k * k)
     seen = np.bincount(_predicted(rows), minlength=k) / rows.n_rows
     joint = pairs.reshape(k, k) / source.n_rows
@@ -225,7 +232,7 @@ def _black_box(rows: Scored, source: Scored) -> Doubles:
     return found
 
 
-def _predicted(rows: Scored) -> NDArray[np.int64]:
+def _predicted(rows: Scored) -> Classes:
     found = np.empty(rows.n_rows, np.int64)
     for part in rows.blocks():
         found[part] = rows.logits(part).argmax(axis=1)

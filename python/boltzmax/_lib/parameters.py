@@ -37,6 +37,10 @@ class Parameters:
                 setattr(self, name, value)
         return self
 
+    def _unfitted(self) -> Self:
+        """Return a new object with the same arguments, without what `fit` has learned."""
+        return type(self)(**self.get_params(deep=False))
+
     def __repr__(self) -> str:
         shown = ", ".join(f"{k}={v!r}" for k, v in self.get_params(deep=False).items())
         return f"{type(self).__name__}({shown})"

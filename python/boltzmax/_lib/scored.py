@@ -168,7 +168,8 @@ def read_scores(
             f"{name} must be (rows, classes), or (rows,) for two classes, got shape {array.shape}"
         )
     if len(array) < least:
-        raise ValueError(f"{name} must have at least {least} rows, got shape {array.shape}")
+        rows = "row" if least == 1 else "rows"
+        raise ValueError(f"{name} must have at least {least} {rows}, got shape {array.shape}")
     return Scored(array, as_flag(from_probs, "from_probs"), None, None, name)
 
 
@@ -179,6 +180,7 @@ def read_scores_and_labels(
     from_probs: bool = False,
     sample_weight: ArrayLike | None = None,
     name: str = "logits",
+    label_name: str = "y",
     least: int = 1,
 ) -> Scored:
     """Return scores in rows with their labels.
@@ -191,11 +193,13 @@ def read_scores_and_labels(
         The class of each row: a column of `logits`; of one-dimensional `logits` 0 or 1, or a bool.
     sample_weight : array_like, shape (N,), optional
         A finite weight for each row, not negative and not 0 for all.
+    label_name : str
+        The argument `y`, for messages.
     """
     rows = read_scores(logits, from_probs=from_probs, name=name, least=least)
     if rows.is_binary:
-        y = _bools_as_integers(y)
-    labels = y if _are_plain(y, rows) else _read_labels(y, rows)
+        y = _bools_as_integers(y, label_name)
+    labels = y if _are_plain(y, rows) else read_classes(y, rows.n_rows, rows.n_classes, label_name)
     weights = None if sample_weight is None else read_weights(sample_weight, rows.n_rows)
     return Scored(rows.array, rows.from_probs, labels, weights, name)
 
@@ -213,8 +217,9 @@ def _are_plain(y: ArrayLike, rows: Scored) -> TypeGuard[Classes]:
     )
 
 
-def _read_labels(y: ArrayLike, rows: Scored) -> Classes:
-    return checked_targets(y, Wanted((rows.n_rows,), rows.n_classes, name="y"), NO_CLASS)[0]
+def read_classes(y: ArrayLike, rows: int, classes: int, name: str = "y") -> Classes:
+    """Return one class for each row."""
+    return checked_targets(y, Wanted((rows,), classes, name=name), NO_CLASS)[0]
 
 
 def read_weights(sample_weight: ArrayLike, rows: int) -> Doubles:
@@ -232,6 +237,6 @@ def read_weights(sample_weight: ArrayLike, rows: int) -> Doubles:
     return np.ascontiguousarray(weights)
 
 
-def _bools_as_integers(y: ArrayLike) -> ArrayLike:
-    array = unmasked(y, "y")
+def _bools_as_integers(y: ArrayLike, name: str) -> ArrayLike:
+    array = unmasked(y, name)
     return array.astype(np.int64) if array.dtype == np.bool_ else array

@@ -22,7 +22,7 @@ Doubles = NDArray[np.float64]
 Rule = tuple[int, float, float]
 
 LAC_SCORE, APS_SCORE, SAPS_SCORE = 0, 1, 2  # as in cpp/core/sets/rule.hpp
-_CALIBRATION, _PREDICTION = 0, 1  # streams of random numbers
+CALIBRATION, PREDICTION, SPLIT = 0, 1, 2  # streams of random numbers
 
 _MOST_CLASSES = 2**31 - 1
 
@@ -85,10 +85,11 @@ class SetPredictor(Parameters, ABC):
         """
         share = as_share(self.alpha, "alpha")
         rows = self._read_labelled(logits, y)
-        self.key_ = random_key(self.random_state, "random_state")
-        scores = self.label_scores(rows, _CALIBRATION)
-        self.scores_ = np.sort(scores)
-        self.n_classes_ = rows.n_classes
+        key = random_key(self.random_state, "random_state")
+        u = self._uniform(key, CALIBRATION, 0, rows.n_rows)
+        scores = np.sort(self._label_scores(rows, u))
+        # Nothing is stored before all of it is known: a call that raises changes nothing.
+        self.key_, self.scores_, self.n_classes_ = key, scores, rows.n_classes
         self.threshold_ = threshold_of(self.scores_, share)
         if self.threshold_ == np.inf:
             needed = -(-share.denominator // share.numerator) - 1
@@ -118,7 +119,7 @@ class SetPredictor(Parameters, ABC):
             In compressed rows; nothing of the size of the logits is allocated.
         """
         self._check_is_fitted("threshold_")
-        return self.sets_of(logits, first_row, self.threshold_, None)
+        return self._sets_of(logits, first_row, self.threshold_, None)
 
     def p_values(self, logits: ArrayLike, y: ArrayLike, *, first_row: SupportsIndex = 0) -> Doubles:
         """Return the p-value of each row's class in `y`: small if it is an unlikely label.
@@ -129,13 +130,13 @@ class SetPredictor(Parameters, ABC):
         """
         self._check_is_fitted("threshold_")
         rows = self._read_labelled(logits, y, self.n_classes_)
-        scores = self.label_scores(rows, _PREDICTION, check_first_row(first_row))
+        u = self._uniform(self.key_, PREDICTION, first_row, rows.n_rows)
+        scores = self._label_scores(rows, u)
         return p_values_of(self.scores_, scores)
 
-    def label_scores(self, rows: Scored, stream: int, first_row: int = 0) -> Doubles:
-        """Return the score of each row's label."""
+    def _label_scores(self, rows: Scored, u: Doubles) -> Doubles:
+        """Return the score of each row's label, from a number of `_uniform` for each row."""
         rule = self._rule()
-        u = self._uniform(rows.n_rows, stream, first_row)
         found = np.empty(rows.n_rows)
         for part in rows.blocks():
             label = np.ascontiguousarray(rows.labels[part])  # type: ignore[index]
@@ -145,7 +146,7 @@ class SetPredictor(Parameters, ABC):
             rows.check_finite()
         return found
 
-    def sets_of(
+    def _sets_of(
         self,
         logits: ArrayLike,
         first_row: SupportsIndex,
@@ -156,7 +157,7 @@ class SetPredictor(Parameters, ABC):
         rows = self._read(read_scores(logits, from_probs=self.from_probs, least=0))
         self._check_classes(rows, self.n_classes_)
         rule = self._rule()
-        u = self._uniform(rows.n_rows, _PREDICTION, check_first_row(first_row))
+        u = self._uniform(self.key_, PREDICTION, first_row, rows.n_rows)
         indptr = np.zeros(rows.n_rows + 1, np.int64)
         ids, probs = _GrowingArray(np.int32), _GrowingArray(_dtype_of(rows))
         for part in rows.blocks():
@@ -171,9 +172,11 @@ class SetPredictor(Parameters, ABC):
         np.cumsum(indptr, out=indptr)
         return PredictionSets(indptr, ids.finished(), probs.finished(), rows.n_classes)
 
-    def _uniform(self, rows: int, stream: int, first_row: int) -> Doubles:
+    def _uniform(self, key: int, stream: int, first_row: SupportsIndex, rows: int) -> Doubles:
+        """Return a random number for each row; ones, if the scores do not depend on them."""
+        first = check_first_row(first_row)
         if as_flag(self.randomized, "randomized") and self._rule()[0] != LAC_SCORE:
-            return uniform_rows(self.key_, stream, first_row, rows)
+            return uniform_rows(key, stream, first, rows)
         return np.ones(rows)
 
     def _read_labelled(self, logits: ArrayLike, y: ArrayLike, classes: int | None = None) -> Scored:

@@ -11,24 +11,29 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from boltzmax._lib.arguments import check_count
-from boltzmax._lib.numbers import check_number
 from boltzmax._lib.parameters import Parameters
-from boltzmax._lib.random import check_first_row, random_key, uniform_rows
+from boltzmax._lib.random import random_key, uniform_rows
 from boltzmax._lib.rational import as_share
 from boltzmax._lib.scored import read_scores_and_labels
-from boltzmax.conformal.base import SetPredictor, p_values_of, threshold_of
+from boltzmax.conformal.base import (
+    CALIBRATION,
+    PREDICTION,
+    SPLIT,
+    SetPredictor,
+    p_values_of,
+    threshold_of,
+)
 from boltzmax.conformal.sets import PredictionSets
 
 Doubles = NDArray[np.float64]
 Ids = NDArray[np.int64]
-
-_CALIBRATION, _PREDICTION, _SPLIT = 0, 1, 2
 
 
 class _GroupConditional(Parameters):
     """Groups of classes, each with a threshold of its own."""
 
     base: SetPredictor
+    base_: SetPredictor  # a copy, which has the key of the random numbers
     thresholds_: Doubles
     group_: Ids
     _sorted: list[Doubles]
@@ -38,14 +43,16 @@ class _GroupConditional(Parameters):
             raise TypeError(f"base must be LAC, APS, RAPS or SAPS, got {self.base!r}")
         return as_share(self.base.alpha, "alpha")
 
-    def _scores(self, logits: ArrayLike, y: ArrayLike) -> tuple[Doubles, Ids]:
-        """Return the scores of the labels, and the labels; the base gets its key."""
-        base = self.base
+    def _score_labels(self, logits: ArrayLike, y: ArrayLike) -> tuple[Doubles, Ids]:
+        """Return the scores of the labels, and the labels; `base_` is new."""
+        base = self.base._unfitted()
         rows = read_scores_and_labels(logits, y, from_probs=base.from_probs)
         base.key_ = random_key(base.random_state, "random_state")
         base.n_classes_ = rows.n_classes
         assert rows.labels is not None
-        return base.label_scores(rows, _CALIBRATION), rows.labels
+        scores = base._label_scores(rows, base._uniform(base.key_, CALIBRATION, 0, rows.n_rows))
+        self.base_ = base
+        return scores, rows.labels
 
     def _set_thresholds(self, scores: Doubles, groups: Ids, n_groups: int, share: Fraction) -> None:
         """Find the threshold of each group; `group_` is known."""
@@ -67,18 +74,19 @@ class _GroupConditional(Parameters):
     def predict(self, logits: ArrayLike, *, first_row: SupportsIndex = 0) -> PredictionSets:
         """Return the set of each row, as `LAC.predict` does."""
         self._check_is_fitted("thresholds_")
-        return self.base.sets_of(logits, first_row, np.inf, self.thresholds_)
+        return self.base_._sets_of(logits, first_row, np.inf, self.thresholds_)
 
     def p_values(self, logits: ArrayLike, y: ArrayLike, *, first_row: SupportsIndex = 0) -> Doubles:
         """Return the p-value of each row's class in `y`, among the scores of its group."""
         self._check_is_fitted("thresholds_")
-        rows = read_scores_and_labels(logits, y, from_probs=self.base.from_probs)
+        rows = read_scores_and_labels(logits, y, from_probs=self.base_.from_probs)
         assert rows.labels is not None
         if rows.n_classes != len(self.group_):
             raise ValueError(
                 f"logits have {rows.n_classes} classes, but those of fit had {len(self.group_)}"
             )
-        scores = self.base.label_scores(rows, _PREDICTION, check_first_row(first_row))
+        u = self.base_._uniform(self.base_.key_, PREDICTION, first_row, rows.n_rows)
+        scores = self.base_._label_scores(rows, u)
         groups, found = self.group_[rows.labels], np.empty(rows.n_rows)
         for g in np.unique(groups):
             some = groups == g
@@ -101,6 +109,8 @@ class ClassConditional(_GroupConditional):
     ----------
     thresholds_ : ndarray of float64, shape (K,)
         The threshold of each class.
+    base_ : LAC, APS, RAPS or SAPS
+        A copy of `base`, which itself is not changed.
 
     Notes
     -----
@@ -122,9 +132,9 @@ class ClassConditional(_GroupConditional):
     def fit(self, logits: ArrayLike, y: ArrayLike) -> Self:
         """Find the threshold of each class; the arguments are those of `LAC.fit`."""
         share = self._check_base()
-        scores, labels = self._scores(logits, y)
-        self.group_ = np.arange(self.base.n_classes_)
-        self._set_thresholds(scores, labels, self.base.n_classes_, share)
+        scores, labels = self._score_labels(logits, y)
+        self.group_ = np.arange(self.base_.n_classes_)
+        self._set_thresholds(scores, labels, self.base_.n_classes_, share)
         return self
 
 
@@ -153,6 +163,8 @@ class ClusterConditional(_GroupConditional):
         The cluster of each class, from 0 on; `n_clusters` for classes with too few rows.
     thresholds_ : ndarray of float64, shape (K,)
         The threshold of each class.
+    base_ : LAC, APS, RAPS or SAPS
+        A copy of `base`, which itself is not changed.
 
     Notes
     -----
@@ -182,11 +194,11 @@ class ClusterConditional(_GroupConditional):
         """Find the clusters and their thresholds; the arguments are those of `LAC.fit`."""
         share = self._check_base()
         n_clusters = check_count(self.n_clusters, "n_clusters", 1)
-        part = check_number(self.clustering_share, "clustering_share", 0, 1)
-        scores, labels = self._scores(logits, y)
-        is_first = uniform_rows(self.base.key_, _SPLIT, 0, len(scores)) < part
+        part = float(as_share(self.clustering_share, "clustering_share"))
+        scores, labels = self._score_labels(logits, y)
+        is_first = uniform_rows(self.base_.key_, SPLIT, 0, len(scores)) < part
         self.group_ = _clusters(
-            scores[is_first], labels[is_first], self.base.n_classes_, n_clusters, share
+            scores[is_first], labels[is_first], self.base_.n_classes_, n_clusters, share
         )
         rest, groups = scores[~is_first], self.group_[labels[~is_first]]
         # The threshold of the classes without a cluster comes from all rows.

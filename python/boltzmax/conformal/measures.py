@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from boltzmax._lib.rational import as_share
-from boltzmax.conformal.sets import PredictionSets, read_labels
+from boltzmax.conformal.sets import PredictionSets, check_sets, read_labels
 
 Doubles = NDArray[np.float64]
 Ids = NDArray[np.int64]
@@ -45,6 +45,7 @@ def mean_set_size(sets: PredictionSets) -> float:
     >>> mean_set_size(PredictionSets([0, 1, 3], [1, 0, 1], [0.9, 0.5, 0.5], 2))
     1.5
     """
+    check_sets(sets)
     return len(sets.ids) / len(sets) if len(sets) else np.nan
 
 
@@ -183,6 +184,7 @@ def plot_set_sizes(sets: PredictionSets, ax: Any = None) -> Any:
     """
     import matplotlib.pyplot as plt
 
+    check_sets(sets)
     if ax is None:
         ax = plt.figure(layout="constrained").add_subplot()
     sizes = sets.sizes

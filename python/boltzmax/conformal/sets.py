@@ -9,7 +9,7 @@ from typing import Any, SupportsIndex
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from boltzmax._lib.arguments import as_integer
+from boltzmax._lib.arguments import as_integer, check_count
 from boltzmax._lib.targets import NO_CLASS, Wanted, checked_targets
 
 Array = NDArray[Any]
@@ -47,8 +47,16 @@ class PredictionSets:
     n_classes: int
 
     def __post_init__(self) -> None:
-        indptr, ids = np.asarray(self.indptr, np.int64), np.asarray(self.ids, np.int32)
-        probs = np.asarray(self.probs)
+        n_classes = check_count(self.n_classes, "n_classes", 1, 2**31 - 1)
+        indptr = _integers(self.indptr, "indptr").astype(np.int64, copy=False)
+        given = _integers(self.ids, "ids")
+        if given.size and not (given.min() >= 0 and given.max() < n_classes):
+            place = int(((given < 0) | (given >= n_classes)).argmax())
+            raise ValueError(
+                f"ids must be classes from 0 to {n_classes - 1}, got {given.flat[place]} at "
+                f"position {place}"
+            )
+        ids, probs = given.astype(np.int32, copy=False), np.asarray(self.probs)
         if indptr.ndim != 1 or not len(indptr) or indptr[0] != 0 or (np.diff(indptr) < 0).any():
             raise ValueError(
                 "indptr must rise from 0, and have one number more than there are rows"
@@ -92,9 +100,21 @@ class PredictionSets:
         return f"<PredictionSets of {len(self)} rows, {mean:.3g} of {self.n_classes} classes each>"
 
 
-def read_labels(sets: PredictionSets, y: ArrayLike) -> NDArray[np.int64]:
-    """Return one class for each set."""
+def _integers(values: Any, name: str) -> Array:
+    array = np.asarray(values)
+    if array.size and array.dtype.kind not in "iu":
+        raise TypeError(f"{name} must be integers, got dtype {array.dtype}")
+    return array if array.size else array.astype(np.int64)
+
+
+def check_sets(sets: Any) -> None:
+    """Raise unless these are prediction sets."""
     if not isinstance(sets, PredictionSets):
         raise TypeError(f"sets must be PredictionSets, got {type(sets).__name__}")
+
+
+def read_labels(sets: PredictionSets, y: ArrayLike) -> NDArray[np.int64]:
+    """Return one class for each set."""
+    check_sets(sets)
     labels, _ = checked_targets(y, Wanted((len(sets),), sets.n_classes, name="y"), NO_CLASS)
     return labels

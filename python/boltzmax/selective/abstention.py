@@ -139,11 +139,12 @@ class SelectiveClassifier(Parameters):
         """
         target, certainty = as_share(self.target_risk, "target_risk"), self._confidence()
         one_of(self.bound, "bound", BOUNDS)
-        rows = self._read(logits, y)
+        rows, classes = self._read_labelled(logits, y)
         score = self._score_of(rows)
         if np.isnan(score).any():
             rows.check_finite()
         wrong = _answers(rows) != rows.labels
+        self.classes_ = classes
         self.threshold_ = safe_threshold(score, wrong, target, 1 - certainty, self.bound)
         answered = score >= self.threshold_
         self.coverage_ = float(answered.mean())
@@ -165,7 +166,7 @@ class SelectiveClassifier(Parameters):
         If the estimator's classes are not integers, the array has dtype object.
         """
         self._check_is_fitted("threshold_")
-        rows = self._read(logits, None)
+        rows = self._read(logits)
         if rows.n_classes != len(self.classes_):
             raise ValueError(
                 f"logits have {rows.n_classes} classes, but those of fit had {len(self.classes_)}"
@@ -184,20 +185,20 @@ class SelectiveClassifier(Parameters):
         one_of(self.score, "score", SCORES)
         return confidence(rows.array, self.score, from_probs=rows.from_probs)
 
-    def _read(self, logits: ArrayLike, y: ArrayLike | None) -> Scored:
-        """Return the rows, and with labels, set `classes_`."""
+    def _read(self, logits: ArrayLike) -> Scored:
         from_probs = self.from_probs
         if self.estimator is not None:
             logits, from_probs = _scores_of(self.estimator, logits)
-        if y is None:
-            return read_scores(logits, from_probs=from_probs, least=0)
+        return read_scores(logits, from_probs=from_probs, least=0)
+
+    def _read_labelled(self, logits: ArrayLike, y: ArrayLike) -> tuple[Scored, Array]:
+        """Return the rows with their labels, and what is answered for each class."""
+        rows = self._read(logits)
+        classes = np.arange(rows.n_classes)
         if self.estimator is not None:
-            self.classes_ = np.asarray(self.estimator.classes_)
-            y = _places(self.classes_, y)
-        rows = read_scores_and_labels(logits, y, from_probs=from_probs)
-        if self.estimator is None:
-            self.classes_ = np.arange(rows.n_classes)
-        return rows
+            classes = _classes_of(self.estimator, rows.n_classes)
+            y = _places(classes, y)
+        return read_scores_and_labels(rows.array, y, from_probs=rows.from_probs), classes
 
 
 def safe_threshold(
@@ -243,12 +244,29 @@ def _scores_of(estimator: Any, x: ArrayLike) -> tuple[ArrayLike, bool]:
     )
 
 
+def _classes_of(estimator: Any, columns: int) -> Array:
+    """Return an estimator's classes, of which each has a column of the scores."""
+    classes = np.asarray(estimator.classes_)
+    if len(classes) != columns:
+        raise ValueError(
+            f"the estimator's scores have {columns} columns, but it has {len(classes)} classes"
+        )
+    if classes.dtype.kind in "if" and (classes == -1).any():
+        raise ValueError("a class of the estimator is -1, which would mean no answer; rename it")
+    return classes
+
+
 def _places(classes: Array, y: ArrayLike) -> Ids:
     """Return the place of each label among the classes."""
     labels = np.asarray(y)
     if labels.ndim != 1:
         raise ValueError(f"y must be one class per row, got shape {labels.shape}")
-    places = np.minimum(np.searchsorted(classes, labels), len(classes) - 1)
+    try:
+        places = np.minimum(np.searchsorted(classes, labels), len(classes) - 1)
+    except TypeError:
+        raise TypeError(
+            f"y must be classes of the estimator, {classes.dtype}, got {labels.dtype}"
+        ) from None
     unknown = classes[places] != labels
     if unknown.any():
         row = int(unknown.argmax())

@@ -120,7 +120,7 @@ class HierarchicalAbstention(Parameters):
         target = as_share(self.target_risk, "target_risk")
         certainty = as_share(self.confidence, "confidence")
         one_of(self.bound, "bound", BOUNDS)
-        paths = _Paths(self._tree())
+        paths = Paths(self._tree())
         rows = read_scores_and_labels(logits, y, from_probs=self.from_probs)
         self._check_classes(rows)
         rows.check_finite()
@@ -147,7 +147,7 @@ class HierarchicalAbstention(Parameters):
         self._check_is_fitted("threshold_")
         rows = read_scores(logits, from_probs=self.from_probs, least=0)
         self._check_classes(rows)
-        paths, found = _Paths(self.tree), np.empty(rows.n_rows, np.int64)
+        paths, found = Paths(self.tree), np.empty(rows.n_rows, np.int64)
         for part in rows.blocks():
             found[part] = paths.deepest(_probabilities(rows, part), self.threshold_)
         return found
@@ -185,7 +185,7 @@ def _probabilities(rows: Scored, part: slice) -> Doubles:
     return p
 
 
-class _Paths:
+class Paths:
     """Paths from the root to the likeliest child, and on, of several rows at a time.
 
     Classes are put in the order of a walk through the tree, in which those below a node are
