@@ -118,6 +118,7 @@ class FewClasses {
     while (last < Size() && !is_enough()) sum += terms[nearest[last++].second];
     while (!strictly && last < Size() && nearest[last].first == nearest[last - 1].first) ++last;
     std::vector<Class> kept;
+    kept.reserve(last);
     for (size_t i = 0; i < last; ++i) kept.push_back(classes_[nearest[i].second]);
     classes_ = std::move(kept);
     Sort();
