@@ -33,8 +33,8 @@ class RowSampler : public FilteredRow<T> {
     }
     is_drawn_.clear();
     size_t done = 0;
-    // Without replacement, classes that come again are passed over, unless there are many draws: then it is a race.
-    const size_t most = p_.replace ? p_.draws : p_.draws > kept / 2 ? 0 : 4 * p_.draws + 64;
+    // Without replacement, classes that come again are passed over. For many draws, a race takes less time.
+    const size_t most = p_.replace ? p_.draws : p_.draws > kept / 8 ? 0 : 4 * p_.draws + 64;
     for (size_t attempt = 0; done < p_.draws && attempt < most; ++attempt) {
       const Class c = is_few_ ? OneOfFew(attempt) : OneOfRange(attempt);
       if (p_.replace || is_drawn_.insert(c.id).second) Put(at + done++, c);

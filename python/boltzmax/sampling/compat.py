@@ -46,6 +46,9 @@ def steps_of(engine: str, options: Mapping[str, Any]) -> list[Step]:
     for option in options:
         if option not in known:
             raise TypeError(f"{engine} has no option {option!r} here; it has {', '.join(known)}")
+    bias = options.get("logit_bias")
+    if not (bias is None or isinstance(bias, Mapping)):
+        raise TypeError(f"logit_bias must be a dict of ids, got {bias!r}")
     given = {option: value for option, value in options.items() if value is not None}
     for option in given.keys() - _NO_NUMBERS:
         if math.isnan(as_number(given[option], option)):
