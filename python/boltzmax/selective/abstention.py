@@ -130,7 +130,8 @@ class SelectiveClassifier(Parameters):
         Raises
         ------
         ValueError
-            For a row with NaN or without a finite maximum, or a class that is unknown.
+            For a row with NaN or without a finite maximum; a class that is unknown; an estimator
+            with a class -1, or without a column of scores for each class. Nothing is changed then.
 
         Warns
         -----
