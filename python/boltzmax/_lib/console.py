@@ -77,7 +77,9 @@ def _print_rich_table(title: str, header: Row, groups: Groups, bold: str) -> Non
         for row in group:
             table.add_row(*row, style="bold" if bold in row else None)
         table.add_section()
-    Console(width=None if sys.stdout.isatty() else PIPE_WIDTH).print(table)
+    width = None if sys.stdout.isatty() else PIPE_WIDTH
+    # Cells may be anybody's words: "[red]" and ":smile:" are printed as they are.
+    Console(width=width, markup=False, emoji=False).print(table)
 
 
 def _print_plain_table(title: str, header: Row, groups: Groups, bold: str) -> None:
