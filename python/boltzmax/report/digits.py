@@ -12,7 +12,7 @@ from boltzmax.losses.cross_entropy import cross_entropy_with_grad
 
 Array = NDArray[Any]
 
-_TRAINED_ON = 200  # images
+_TRAINED_ON = 400  # images
 _STEPS = 3000
 _RATE = 20.0
 

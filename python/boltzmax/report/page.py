@@ -155,7 +155,7 @@ def _section(table: Table, caption: str = "", *, sortable: bool = False) -> str:
     title = escape(table.title)
     return (
         f'<h2>{title}</h2>\n<div class="wide" tabindex="0" role="region" aria-label="{title}">'
-        f'<table{" class=sortable" if sortable else ""}>'
+        f"<table{' class=sortable' if sortable else ''}>"
         + (f"<caption>{escape(caption)}</caption>" if caption else "")
         + f"<thead><tr>{heads}</tr></thead>\n<tbody>\n{rows}\n</tbody></table></div>"
     )

@@ -94,7 +94,7 @@ def _for_page(svg: str) -> str:
     """Return the element alone, without ids that another figure has, in the page's colours."""
     svg = svg[svg.index("<svg") :]
     svg = re.sub(r"<metadata>.*?</metadata>\s*", "", svg, flags=re.S)
-    svg = re.sub(r' id="[A-Za-z.]+_\d+"', "", svg)
+    svg = re.sub(r' id="[A-Za-z0-9.]+_\d+"', "", svg)
     for colour, variable in _VARIABLES.items():
         svg = svg.replace(colour, f"var(--{variable})")
     # The caption and the label of the figure around it say what it shows.

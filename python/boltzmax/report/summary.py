@@ -126,9 +126,7 @@ def errors_table(report: Report, names: Sequence[str]) -> Table:
         (str(e.row), names[e.label], names[e.predicted], f"{e.confidence:.6f}")
         for e in report.errors
     ]
-    return Table(
-        "Most confident errors", (">row", "label", "answer", ">confidence"), rows
-    )
+    return Table("Most confident errors", (">row", "label", "answer", ">confidence"), rows)
 
 
 def classes_table(report: Report, names: Sequence[str], most: int = _WORST) -> Table:
