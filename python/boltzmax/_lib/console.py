@@ -77,7 +77,9 @@ def _print_rich_table(title: str, header: Row, groups: Groups, bold: str) -> Non
         for row in group:
             table.add_row(*row, style="bold" if bold in row else None)
         table.add_section()
-    Console(width=None if sys.stdout.isatty() else PIPE_WIDTH).print(table)
+    width = None if sys.stdout.isatty() else PIPE_WIDTH
+    # Cells may be anybody's words: "[red]" and ":smile:" are printed as they are.
+    Console(width=width, markup=False, emoji=False).print(table)
 
 
 def _print_plain_table(title: str, header: Row, groups: Groups, bold: str) -> None:
@@ -109,7 +111,9 @@ def _rich_progress(title: str, total: int) -> Iterator[Advance]:
     from rich.progress import Progress, TextColumn
 
     note = TextColumn("{task.fields[note]}")
-    with Progress(*Progress.get_default_columns(), note, console=Console(stderr=True)) as bar:
+    console = Console(stderr=True)
+    columns = (*Progress.get_default_columns(), note)
+    with Progress(*columns, console=console, disable=not console.is_terminal) as bar:
         task = bar.add_task(title, total=total, note="")
         yield lambda step, note="": bar.update(task, advance=step, note=note)
 

@@ -105,7 +105,7 @@ def reliability_curve(
     rows = read_scores_and_labels(logits, y, from_probs=from_probs, sample_weight=sample_weight)
     bins = bins_of(top_label_events(rows), n, how)
     full = bins.weight > 0
-    low, high = _wilson(bins.accuracy[full], bins.effective_count[full], level)
+    low, high = wilson(bins.accuracy[full], bins.effective_count[full], level)
     edges = np.stack([bins.edges[:-1], bins.edges[1:]], axis=1)
     return ReliabilityCurve(
         confidence=bins.confidence[full],
@@ -119,7 +119,7 @@ def reliability_curve(
     )
 
 
-def _wilson(share: Doubles, n: Doubles, level: float) -> tuple[Doubles, Doubles]:
+def wilson(share: Doubles, n: Doubles, level: float) -> tuple[Doubles, Doubles]:
     """Return Wilson's intervals of shares among n."""
     z = NormalDist().inv_cdf((1 + level) / 2)
     middle = (share + z * z / (2 * n)) / (1 + z * z / n)

@@ -63,6 +63,16 @@ def share(text: str) -> float:
 share.__name__ = "number above 0 and at most 1"  # argparse shows it in its messages
 
 
+def between_0_and_1(text: str) -> float:
+    """Parse a number above 0 and below 1."""
+    if not 0.0 < (number := float(text)) < 1.0:
+        raise ValueError
+    return number
+
+
+between_0_and_1.__name__ = "number between 0 and 1"  # argparse shows it in its messages
+
+
 def list_of(parse: Callable[[str], Any]) -> Callable[[str], list[Any]]:
     """Return a parser of items separated by commas."""
 
