@@ -257,7 +257,7 @@ def test_configs() -> None:
     without_dict = [s for s in config["steps"] if s["step"] != "Bias"]
     text = json.dumps({**config, "steps": without_dict})
     assert len(Chain.from_config(json.loads(text)).steps) == len(chain.steps) - 1
-    with pytest.raises(ValueError, match=r"step must be one of Temperature, .*, got 'TopQ'"):
+    with pytest.raises(ValueError, match=r"step must be one of 'Temperature', .*, got 'TopQ'"):
         Chain.from_config({"steps": [{"step": "TopQ"}], "rng": 1})
 
 
