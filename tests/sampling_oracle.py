@@ -95,9 +95,9 @@ def top_p(x: Floats, p: float) -> Verdict:
 def min_p(x: Floats, m: float, rule: str = "ratio") -> Verdict:
     """Classes of at least m times the largest probability; "log" compares logits."""
     below = x.astype(np.longdouble) - x.max()
-    with np.errstate(under="ignore"):
+    with np.errstate(divide="ignore", under="ignore"):
         kept = x >= x.max() + np.log(m) if rule == "log" else np.exp(below) >= m
-    margin = float(np.abs(below[np.isfinite(x)] - np.log(np.longdouble(m))).min())
+        margin = float(np.abs(below[np.isfinite(x)] - np.log(np.longdouble(m))).min())
     return Verdict(kept & np.isfinite(x), margin)
 
 

@@ -254,9 +254,7 @@ def test_configs() -> None:
     assert again.get_config() == config
     assert again.steps == chain.steps
     assert again.key == KEY
-    without_dict = [s for s in config["steps"] if s["step"] != "Bias"]
-    text = json.dumps({**config, "steps": without_dict})
-    assert len(Chain.from_config(json.loads(text)).steps) == len(chain.steps) - 1
+    assert Chain.from_config(json.loads(json.dumps(config))).steps == chain.steps
     with pytest.raises(ValueError, match=r"step must be one of 'Temperature', .*, got 'TopQ'"):
         Chain.from_config({"steps": [{"step": "TopQ"}], "rng": 1})
 

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import boltzmax
@@ -157,7 +157,6 @@ def test_masked_numbers_are_refused(option: str) -> None:
             "order must be a sequence of names of filters, got 'top_k'",
         ),
         ({"order": (), "top_k": 2}, ValueError, "top_k is given, but order is empty"),
-        ({"temperature": True}, TypeError, "temperature must be"),
         ({"temperature": "warm", "compat": "vllm"}, TypeError, "temperature must be a real number"),
         (
             {"temperature": [1.0, 0.0], "compat": "transformers"},
@@ -268,6 +267,7 @@ NUMBERS: dict[str, list[float]] = {
 ROWS = (2, 3)
 
 
+@settings(max_examples=60)
 @given(
     seed=st.integers(0, 2**32 - 1),
     classes=st.sampled_from([1, 2, 9, 127, 129, 700]),

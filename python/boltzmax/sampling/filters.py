@@ -337,7 +337,7 @@ def _check_order(order: Sequence[str]) -> tuple[str, ...]:
 
 
 def _is_one(temperature: Any) -> bool:
-    return type(temperature) is not bool and np.ndim(temperature) == 0 and bool(temperature == 1)
+    return np.ndim(temperature) == 0 and bool(temperature == 1)
 
 
 def _step(name: str, value: Any, compat: str | None) -> Step:
