@@ -359,7 +359,9 @@ def test_demo_says_what_to_install(failure: Fail, monkeypatch: pytest.MonkeyPatc
     assert failure("demo").endswith('sklearn is missing: pip install "boltzmax[demo]"')
 
 
-@pytest.mark.parametrize("command", [[], ["demo"], ["text"], ["bench"], ["info"], ["apply"], ["report"]])
+@pytest.mark.parametrize(
+    "command", [[], ["demo"], ["text"], ["bench"], ["info"], ["apply"], ["report"]]
+)
 def test_help_ends_with_examples_that_parse(
     command: list[str], folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
