@@ -6,7 +6,6 @@ import json
 import re
 import sys
 import tracemalloc
-from collections.abc import Iterator
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
@@ -223,14 +222,14 @@ def check_page(text: str) -> Page:
 
 
 @pytest.fixture
-def written(folder: Path, capsys: pytest.CaptureFixture[str]) -> Iterator[tuple[str, str]]:
+def written(folder: Path, capsys: pytest.CaptureFixture[str]) -> tuple[str, str]:
     """The page and the summary of a run with names that are markup."""
     z, y = sample(1200)
     Path("names.txt").write_text("<b>&\n[red]x\n:smile:\ntrüb\n'q\" \n", encoding="utf-8")
     Path("tree.txt").write_text("a/x\na/y\nb/x\nb/y\nc\n", encoding="utf-8")
     options = ["--classes", "names.txt", "--tree", "tree.txt", "--risk", "0.1", "--out", "new"]
     assert main([*write(z, y), *options]) == 0
-    yield (folder / "new" / "report.html").read_text(encoding="utf-8"), capsys.readouterr().out
+    return (folder / "new" / "report.html").read_text(encoding="utf-8"), capsys.readouterr().out
 
 
 def test_the_page_stands_alone(written: tuple[str, str]) -> None:

@@ -377,7 +377,9 @@ def classes_of(answers: Answers, labels: Ids, n_classes: int) -> Classes:
 def _mistaken_for(answers: Answers, labels: Ids, n_classes: int) -> Ids:
     """Return the most frequent wrong answer to each class, or -1."""
     wrong = ~answers.right
-    pairs, count = np.unique(labels[wrong] * n_classes + answers.predicted[wrong], return_counts=1)
+    pairs, count = np.unique(
+        labels[wrong] * n_classes + answers.predicted[wrong], return_counts=True
+    )
     order = np.argsort(count, kind="stable")  # the last of a class stays
     found = np.full(n_classes, -1)
     found[pairs[order] // n_classes] = pairs[order] % n_classes

@@ -145,12 +145,15 @@ def _sizes(ax: Any, all_sets: tuple[Sets, ...]) -> None:
     if most > 60:
         edges = np.unique(np.geomspace(1, most + 1, 40).astype(int)) - 0.5
         edges = np.append(-0.5, edges)
-    for sets, colour in zip(all_sets, (BEFORE, AFTER, WRONG), strict=True):
+    styles = ((BEFORE, "-"), (AFTER, "-"), (WRONG, "--"))  # one may hide another
+    for sets, (colour, line) in zip(all_sets, styles, strict=True):
         sizes = np.arange(most + 1)
         count = np.histogram(sizes, edges, weights=sets.counts[: most + 1])[0]
-        ax.stairs(count, edges, color=colour, linewidth=1.4, label=sets.method)
+        ax.stairs(count, edges, color=colour, linestyle=line, linewidth=1.4, label=sets.method)
     if most > 60:
         ax.set_xscale("symlog", linthresh=1)
+    elif most <= 12:
+        ax.set_xticks(range(most + 1))
     ax.set(xlabel="classes in a set", ylabel="rows")
     ax.set_ylim(bottom=0)
     ax.legend(loc="upper right")
