@@ -14,8 +14,6 @@ namespace {
 
 constexpr double kInfinity = std::numeric_limits<double>::infinity(), kNan = std::numeric_limits<double>::quiet_NaN();
 
-constexpr Purpose kRacePurpose = static_cast<Purpose>(5);
-
 // Draws from what the filters of a row leave, or writes it.
 template <class T>
 class RowSampler : public FilteredRow<T> {
@@ -87,7 +85,7 @@ class RowSampler : public FilteredRow<T> {
     double total = few_.Total();
     const double log_total = std::log(total);
     for (size_t d = 0; d < p_.draws; ++d) {
-      const double target = ShareOf(Philox(key_, counter_, kSamplePurpose, d).Lower()) * total;
+      const double target = ShareOf(Philox(key_, counter_, Purpose::kSample, d).Lower()) * total;
       double sum = 0.0;
       size_t chosen = 0;
       for (size_t i = 0; i < terms.size(); ++i) {
@@ -130,7 +128,7 @@ class RowSampler : public FilteredRow<T> {
 
   // One number selects a group by its share of the mass, another a class of it.
   Class DrawOne(size_t draw) {
-    const PhiloxBlock random = Philox(key_, counter_, kSamplePurpose, draw);
+    const PhiloxBlock random = Philox(key_, counter_, Purpose::kSample, draw);
     size_t group = 0;
     const double share = ShareOf(random.Lower()), margin = 8.0 * passes_.Error();
     if (!Choose(exact_sums_.empty() ? sums_ : exact_sums_, share, exact_sums_.empty() ? margin : 0.0, &group)) {
@@ -170,7 +168,7 @@ class RowSampler : public FilteredRow<T> {
     passes_.ForTerms(range_, [&](double x, double term, size_t i) {
       const auto c = static_cast<int64_t>(i);
       if (!(term > 0.0) || std::find(id, id + done, c) != id + done) return;
-      const double u = ShareOf(Philox(key_, counter_, kRacePurpose, i).Lower());
+      const double u = ShareOf(Philox(key_, counter_, Purpose::kRace, i).Lower());
       runners.push_back({-std::log1p(-u) / term, {x, c}});
     });
     const size_t rest = std::min(p_.draws - done, runners.size());
