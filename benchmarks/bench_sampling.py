@@ -53,6 +53,8 @@ def cases() -> dict[str, Callable[[], Any]]:
         "top_k=5000": lambda: sample(x, top_k=5000, rng=1),
         "epsilon=1e-4": lambda: sample(x, epsilon=1e-4, rng=1),
         "eta=1e-4": lambda: sample(x, eta=1e-4, rng=1),
+        "typical_p=0.9": lambda: sample(x, typical_p=0.9, rng=1),
+        "typical_p, ties": lambda: sample(tied, typical_p=0.9, rng=1),
         "top_n_sigma=1": lambda: sample(x, top_n_sigma=1.0, rng=1),
         "top_h=0.5": lambda: sample(x, top_h=0.5, rng=1),
         "top_p, all equal": lambda: sample(equal, top_p=0.9, rng=1),

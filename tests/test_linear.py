@@ -200,10 +200,19 @@ def test_sample(dtype):
     assert (((counts - n * p) ** 2) / (n * p)).sum() < 60
 
 
-def test_sample_without_probabilities():
-    ids = linear_sample([[np.nan], [1.0]], [[1.0], [2.0]], 0)
-    assert ids[0] == -1
-    assert ids[1] >= 0
+@pytest.mark.parametrize("temperature", [1.0, 0.0])
+@pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
+@pytest.mark.usefixtures("tiles")
+def test_sample_without_probabilities(bad, temperature):
+    """A row with NaN, with +inf, or without a finite logit."""
+    h, w = [[[1.0], [1.0]], [[bad], [bad]]], np.linspace(1, 2, 30)[:, None]
+    with pytest.raises(ValueError, match=r"neither NaN nor \+inf for row \(1, 0\)$"):
+        linear_sample(h, w, 0, temperature=temperature)
+    ids = linear_sample(h, w, 0, temperature=temperature, errors="mark")
+    assert (ids[0] >= 0).all()
+    assert ids[1].tolist() == [-1, -1]
+    with pytest.raises(ValueError, match="errors must be"):
+        linear_sample(h, w, 0, errors="ignore")
 
 
 def test_errors():

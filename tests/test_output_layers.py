@@ -292,6 +292,21 @@ def test_samples_are_reproducible(make: Callable[..., Any]) -> None:
     assert (layer.sample(hidden) != layer.sample(hidden)).any(), "the seed is random"
 
 
+@own_layers
+@both
+def test_rows_that_cannot_be_drawn_from(make: Callable[..., Any], dtype: str) -> None:
+    layer = make(dtype=dtype)
+    hidden = rows(5, dtype)[0]
+    want = layer.sample(hidden, 3)
+    hidden[2, 1] = np.nan
+    with pytest.raises(ValueError, match=r"neither NaN nor \+inf for row 2$"):
+        layer.sample(hidden, 3)
+    want[2] = -1
+    np.testing.assert_array_equal(layer.sample(hidden, 3, errors="mark"), want)
+    with pytest.raises(ValueError, match="errors must be"):
+        layer.sample(hidden, 3, errors="ignore")
+
+
 # ---- copies and files
 
 

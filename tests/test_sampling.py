@@ -116,6 +116,24 @@ def test_filters_leave_what_sorting_finds(isa: str, kind: str, n: int) -> None:
         check_filter(x, [step], [name])
 
 
+@pytest.mark.parametrize("kind", [*KINDS, "descending", "three values"])
+def test_typical_classes_without_a_sort(kind: str) -> None:
+    """On both sides of the entropy, of any mass, with ties, on top of other filters."""
+    rng = np.random.default_rng(5)
+    n = 12_000
+    x = np.concatenate([rows_of(kind, n // 3, rng), rows_of(kind, n - n // 3, rng)])
+    if kind == "descending":
+        x = np.sort(x)[::-1].copy()
+    elif kind == "three values":
+        x = rng.choice([0.0, 1.0, 5.0], n, p=[0.7, 0.2998, 0.0002])
+    for mass in (1e-9, 0.3, 0.9, math.nextafter(1.0, 0.0)):
+        for rule in ("transformers", "llama.cpp"):
+            typical = TypicalP(mass, rule), ("typical_p", mass, rule)
+            for before in (FILTERS[5], FILTERS[0]):
+                check_filter(x.astype(np.float32), [before[0], typical[0]], [before[1], typical[1]])
+        check_filter(x, [TypicalP(mass)], [("typical_p", mass)])
+
+
 @pytest.mark.parametrize("seed", range(12))
 def test_sequences_of_filters(seed: int) -> None:
     rng = np.random.default_rng(seed)

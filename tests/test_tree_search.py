@@ -178,9 +178,12 @@ def test_rows_with_nan(tree: Tree, dtype: str, isa: str) -> None:
         np.testing.assert_array_equal(ids[row], good[0][0][row])
         np.testing.assert_array_equal(log_probs[row], good[0][1][row])
         np.testing.assert_array_equal(layer.log_prob_all(hidden)[row], good[1][row])
-    sample = layer.sample(hidden, 0)
-    assert sample.min() >= 0
+    sample = layer.sample(hidden, 0, errors="mark")
+    np.testing.assert_array_equal(sample < 0, [False, True, False])
+    np.testing.assert_array_equal(sample[::2], layer.sample(rows_for(layer, 3)[0], 0)[::2])
     assert sample.max() < tree.n_classes
+    with pytest.raises(ValueError, match=r"neither NaN nor \+inf for row 1$"):
+        layer.sample(hidden, 0)
     assert layer.predict_node(hidden, 0.5)[0][1] == tree.root
     assert layer.predict(hidden)[1] == -1
     for beam in (None, 3):

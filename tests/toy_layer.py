@@ -148,9 +148,15 @@ class ToyLayer(UnitLayer):
         ids[missing], log_probs[missing] = -1, -np.inf
         return ids, log_probs
 
-    def sample(self, hidden: ArrayLike, rng: int | np.random.Generator | None = None) -> Classes:
+    def sample(
+        self,
+        hidden: ArrayLike,
+        rng: int | np.random.Generator | None = None,
+        *,
+        errors: str = "raise",
+    ) -> Classes:
         x, (weight, bias) = self._hidden(hidden), self._parameters()
-        return linear_sample(self._scaled(x), weight, rng, bias)
+        return linear_sample(self._scaled(x), weight, rng, bias, errors=errors)
 
     # ---- files ----
 

@@ -6,6 +6,9 @@
 //     kNoise        element i of a row has word i % 4 of block i / 4
 //     kNoiseTail    further bits of the same element, for a number near 0
 //     kDraw         draw d of a row has block d: words 0 and 1, and words 2 and 3, are two numbers of 64 bits
+//     kSample       the same for draws from what filters leave
+//     kFilter       the filter at place s of a program has block s
+//     kRace         element i of a row has block i
 #pragma once
 
 #include <stddef.h>
@@ -20,7 +23,7 @@ struct PhiloxKey {
 
 namespace {
 
-enum class Purpose : uint32_t { kNoise = 0, kNoiseTail = 1, kDraw = 2 };
+enum class Purpose : uint32_t { kNoise = 0, kNoiseTail = 1, kDraw = 2, kSample = 3, kFilter = 4, kRace = 5 };
 
 struct PhiloxConstants {
   static constexpr int kRounds = sizeof(PhiloxKey::round) / sizeof(PhiloxKey::round[0]);

@@ -1,16 +1,12 @@
 // The kernels that find and draw the classes that filters leave. They read pieces of rows.
 #pragma once
 
-#include "philox.hpp"
 #include "types.hpp"
 
 namespace boltzmax {
 
 // Sums and maxima are those of groups of this many elements.
 inline constexpr size_t kSampleGroup = 256;
-
-// Draw d of a row has block d under kSample; the filter at place s of a program has block s under kFilter.
-inline constexpr Purpose kSamplePurpose = static_cast<Purpose>(3), kFilterPurpose = static_cast<Purpose>(4);
 
 // The constants of fast exponentials, 2^(x scale) / 2^unit, for numbers up to `high`; those below `low` count as
 // `low`.

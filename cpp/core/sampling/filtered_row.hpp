@@ -7,9 +7,11 @@
 #include <optional>
 #include <vector>
 
+#include "../../kernels/philox.hpp"
 #include "cut.hpp"
 #include "few_classes.hpp"
 #include "row_passes.hpp"
+#include "typical.hpp"
 
 namespace boltzmax {
 
@@ -227,12 +229,21 @@ class FilteredRow {
 
   void TypicalP(double mass, bool strictly) {
     if (mass == 1.0) return;
-    if (!is_few_) CollectAll();
-    few_.TypicalP(mass, strictly, Unit());
+    if (is_few_) return few_.TypicalP(mass, strictly, Unit());
+    passes_.SetUnit(range_, temperature_);
+    if (!typical_) typical_.emplace(&passes_);
+    const T hi = range_.hi;
+    if (!typical_->Narrow(&range_, mass, temperature_, strictly)) {
+      CollectAll();
+      return few_.TypicalP(mass, strictly, Unit());
+    }
+    is_hi_cut_ |= range_.hi < hi;
+    has_sums_ = false;
+    CollectFew();
   }
 
   void Xtc(double probability, double threshold, size_t place) {
-    if (!(ShareOf(Philox(key_, counter_, kFilterPurpose, place).Lower()) < probability)) return;
+    if (!(ShareOf(Philox(key_, counter_, Purpose::kFilter, place).Lower()) < probability)) return;
     if (is_few_) return few_.Xtc(threshold, Unit());
     // At most 1 / threshold classes are above it.
     const double total = ExactTotal();
@@ -299,11 +310,7 @@ class FilteredRow {
   double Entropy(double* total) {
     passes_.SetUnit(range_, temperature_);
     double weighted = 0.0;
-    const double max = static_cast<double>(range_.hi);
-    passes_.ForTerms(range_, [&](double x, double term, size_t) {
-      *total += term;
-      weighted += term * ((max - x) / temperature_);
-    });
+    passes_.ExactMoments(range_, total, &weighted);
     return std::log(*total) + weighted / *total;
   }
 
@@ -311,6 +318,7 @@ class FilteredRow {
   RowPasses<T> passes_;
   const PhiloxKey key_;
   std::optional<CutSearch<T>> search_;
+  std::optional<TypicalSearch<T>> typical_;
   Range<T> range_ = {};
   bool is_few_ = false, is_hi_cut_ = false;
   bool has_sums_ = false;  // the search has those of the range, at the temperature sums_temperature_

@@ -239,6 +239,28 @@ class RowPasses {
       return true;
     });
   }
+
+  // The sums of exact terms, and of terms times (max - x) / T.
+  void ExactMoments(const Range<T>& range, double* total, double* weighted) {
+    double sums[4] = {}, moments[4] = {};
+    ForRuns(range, false, [&](const T* x, size_t, size_t n, T lo, T hi) {
+      kernels_.exact_terms(x, n, max_, temperature_, terms_.data());
+      const auto add = [&](size_t i, size_t j) {
+        const double term = x[i] >= lo && x[i] <= hi ? terms_[i] : 0.0;
+        sums[j] += term;
+        moments[j] += term > 0.0 ? term * (max_ - static_cast<double>(x[i])) : 0.0;
+      };
+      size_t i = 0;
+      for (; i + 4 <= n; i += 4) {
+        for (size_t j = 0; j < 4; ++j) add(i + j, j);
+      }
+      for (; i < n; ++i) add(i, i % 4);
+      return true;
+    });
+    *total = (sums[0] + sums[1]) + (sums[2] + sums[3]);
+    *weighted = ((moments[0] + moments[1]) + (moments[2] + moments[3])) / temperature_;
+  }
+
   // Calls f(x, term, id) for all classes that are left, with exact terms.
   template <class F>
   void ForTerms(const Range<T>& range, F f) {

@@ -15,8 +15,6 @@ namespace {
 
 constexpr double kInfinity = std::numeric_limits<double>::infinity(), kNan = std::numeric_limits<double>::quiet_NaN();
 
-constexpr Purpose kRacePurpose = static_cast<Purpose>(5);
-
 // Draws from what the filters of a row leave, or writes it.
 template <class T>
 class RowSampler : public FilteredRow<T> {
@@ -113,12 +111,12 @@ class RowSampler : public FilteredRow<T> {
   }
 
   Class OneOfFew(size_t draw) {
-    return few_[PlaceOf(ShareOf(Philox(key_, counter_, kSamplePurpose, draw).Lower()), sums_)];
+    return few_[PlaceOf(ShareOf(Philox(key_, counter_, Purpose::kSample, draw).Lower()), sums_)];
   }
 
   // One number selects a group by its share of the mass, another a class of it.
   Class OneOfRange(size_t draw) {
-    const PhiloxBlock random = Philox(key_, counter_, kSamplePurpose, draw);
+    const PhiloxBlock random = Philox(key_, counter_, Purpose::kSample, draw);
     group_.clear();
     group_sums_.clear();
     double total = 0.0;
@@ -143,7 +141,7 @@ class RowSampler : public FilteredRow<T> {
     const auto add = [&](double x, size_t i) {
       const auto id = static_cast<int64_t>(i);
       if (is_drawn_.contains(id)) return;
-      const double u = ShareOf(Philox(key_, counter_, kRacePurpose, i).Lower());
+      const double u = ShareOf(Philox(key_, counter_, Purpose::kRace, i).Lower());
       runners_.push_back({std::log(-std::log1p(-u)) - LogTerm(x), {x, id}});
     };
     if (is_few_) {

@@ -24,7 +24,7 @@ template <class T>
 void TopClasses(const Layer<T>& layer, const Hidden<T>& hidden, const TopQuery& query, int64_t* ids, T* log_probs,
                 int64_t* visited);
 
-// A class for every row, drawn with a generator that is seeded with the row's seed.
+// A class for every row, drawn with a generator that is seeded with the row's seed; -1 where a choice has NaN.
 template <class T>
 void SampleClasses(const Layer<T>& layer, const Hidden<T>& hidden, const uint64_t* seed, int64_t* out);
 

@@ -236,6 +236,10 @@ void SampleClasses(const Layer<T>& layer, const Hidden<T>& hidden, const uint64_
     int32_t node = layer.tree.Root();
     while (!layer.tree.IsLeaf(node)) {
       const std::vector<double>& log_probs = scorer.Children(hidden.x + r * layer.features, node);
+      if (std::any_of(log_probs.begin(), log_probs.end(), [](double p) { return std::isnan(p); })) {
+        node = -1;
+        break;
+      }
       double left = uniform.Next();
       size_t s = 0;
       for (; s + 1 < log_probs.size(); ++s) {

@@ -1,6 +1,7 @@
 """What all families share, independent of each of them.
 
 - `arguments`: the arguments of functions of arrays
+- `bad_rows`: rows that nothing can be drawn from: an error, or a mark
 - `config`: the build, the instruction set, the number of threads
 - `console`: tables, progress bars and errors of the command line
 - `files`: files that are whole or not there, and arrays in them

@@ -125,8 +125,18 @@ class OutputLayer(Protocol):
     def predict(self, hidden: ArrayLike) -> Classes:
         """Return the likeliest class of each row, (N,)."""
 
-    def sample(self, hidden: ArrayLike, rng: int | np.random.Generator | None = None) -> Classes:
-        """Draw a class for each row, (N,)."""
+    def sample(
+        self,
+        hidden: ArrayLike,
+        rng: int | np.random.Generator | None = None,
+        *,
+        errors: str = "raise",
+    ) -> Classes:
+        """Draw a class for each row, (N,).
+
+        A row that nothing can be drawn from (one with NaN, say) is a ValueError that names it, or,
+        with errors="mark", has the class -1.
+        """
 
     def save(self, path: FileName) -> None:
         """Write the layer to one file."""

@@ -287,14 +287,21 @@ class LinearSoftmax(UnitLayer):
             ids[~found], log_probs[~found] = -1, -np.inf
         return ids, log_probs
 
-    def sample(self, hidden: ArrayLike, rng: int | np.random.Generator | None = None) -> Classes:
-        """Draw a class for each row, (N,); -1 for a row with NaN.
+    def sample(
+        self,
+        hidden: ArrayLike,
+        rng: int | np.random.Generator | None = None,
+        *,
+        errors: str = "raise",
+    ) -> Classes:
+        """Draw a class for each row, (N,).
 
         Exact, from one uniform number per row (see `linear_sample`): the same classes for the same
-        seed.
+        seed. A row with NaN, +inf or no finite logit is a ValueError that names it, or, with
+        errors="mark", has the class -1.
         """
         x, (weight, bias) = self._hidden(hidden), self._parameters()
-        return linear_sample(x, weight, rng, bias)
+        return linear_sample(x, weight, rng, bias, errors=errors)
 
     # ---- files ----
 

@@ -9,6 +9,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from boltzmax import _core
 from boltzmax._lib.arguments import check_count, check_temperature, quietly
+from boltzmax._lib.bad_rows import are_marked, refuse_bad_rows
 from boltzmax._lib.random import random_generator
 from boltzmax._lib.targets import Wanted, checked_targets
 from boltzmax.arrays.argmax_limit import Largest
@@ -223,6 +224,7 @@ def linear_sample(
     bias: ArrayLike | None = None,
     *,
     temperature: float = 1.0,
+    errors: str = "raise",
 ) -> NDArray[np.int64]:
     r"""Draw a class for each row from the softmax of its scores.
 
@@ -232,18 +234,22 @@ def linear_sample(
         At a temperature of 0 one of the classes with the largest score is drawn.
     rng : numpy.random.Generator or int, optional
         The generator, or a seed; by default a fresh seed from the operating system.
+    errors : {"raise", "mark"}, default "raise"
+        What a row that nothing can be drawn from (one with NaN, +inf or no finite logit) does:
+        raise, or give a class of -1.
 
     Returns
     -------
     ndarray of int64, shape (...)
-        The classes; -1 where a row has no probabilities (NaN, +inf, or -inf alone).
+        The classes.
 
     Raises
     ------
     TypeError
         If an argument has an unsupported dtype.
     ValueError
-        If shapes do not match, there are no classes, or `temperature` is out of range.
+        If shapes do not match, there are no classes, or `temperature` is out of range; or, with
+        errors="raise", for a row that nothing can be drawn from, whose number it says.
 
     Notes
     -----
@@ -258,6 +264,7 @@ def linear_sample(
     array([1, 0])
     """
     scores, is_limit = _scores_at(temperature, hidden, weight, bias)
+    marks = are_marked(errors)
     level = random_generator(rng).random(scores.n_rows)
     ids = np.empty(scores.n_rows, np.int64)
     for where, x in scores.blocks():
@@ -268,6 +275,8 @@ def linear_sample(
         for j, tile in enumerate(scores.tiles):
             sums[:, j] = summed_tile(scores, x, tile)[0]
         ids[where] = _drawn(scores, x, sums, level[where])
+    if not marks:
+        refuse_bad_rows(ids < 0, scores.shape)
     return ids.reshape(scores.shape)
 
 

@@ -9,6 +9,7 @@ from numpy.typing import ArrayLike, DTypeLike
 
 from boltzmax import _core
 from boltzmax._lib.arguments import as_number, check_count, check_positive, one_of, quietly
+from boltzmax._lib.bad_rows import are_marked, refuse_bad_rows
 from boltzmax._lib.numbers import check_number
 from boltzmax._lib.output_layer import (
     Array,
@@ -387,15 +388,26 @@ class MarginSoftmax(UnitLayer):
         return ids, log_probs
 
     @quietly
-    def sample(self, hidden: ArrayLike, rng: int | np.random.Generator | None = None) -> Classes:
-        """Draw a class for each row, (N,); -1 for a row with NaN.
+    def sample(
+        self,
+        hidden: ArrayLike,
+        rng: int | np.random.Generator | None = None,
+        *,
+        errors: str = "raise",
+    ) -> Classes:
+        """Draw a class for each row, (N,).
 
-        From one uniform number per row: the same classes for the same seed.
+        From one uniform number per row: the same classes for the same seed. A row with NaN is a
+        ValueError that names it, or, with errors="mark", has the class -1.
         """
+        marks = are_marked(errors)
         sums = np.exp(self.log_prob_all(hidden).astype(np.float64)).cumsum(axis=1)
         uniform = random_generator(rng).random(len(sums)) * sums[:, -1]
         drawn = (sums > uniform[:, np.newaxis]).argmax(axis=1)
-        return np.where(np.isnan(sums[:, -1]), -1, drawn)
+        is_bad = np.isnan(sums[:, -1])
+        if not marks:
+            refuse_bad_rows(is_bad, is_bad.shape)
+        return np.where(is_bad, -1, drawn)
 
     # ---- files ----
 

@@ -10,10 +10,11 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from boltzmax import _core
-from boltzmax._lib.arguments import as_flag, as_input, broadcast_mask, check_count, one_of
+from boltzmax._lib.arguments import as_flag, as_input, broadcast_mask, check_count
+from boltzmax._lib.bad_rows import are_marked, at_place, of_row, refuse_bad_rows
 from boltzmax._lib.logits import read_logits
 from boltzmax._lib.random import random_key
-from boltzmax.sampling.steps import Bias, Numbers, Step, of_row
+from boltzmax.sampling.steps import Bias, Numbers, Step
 
 Array = NDArray[Any]
 
@@ -77,7 +78,7 @@ def run_sample(
         row = few[0]
         raise ValueError(
             f"n must be at most the number of classes that are left without replacement, "
-            f"{kept[row]}{call.of_row(row)}, got {draws}"
+            f"{kept[row]}{of_row(int(row), call.shape)}, got {draws}"
         )
     shape = call.shape if n is None else (*call.shape, draws)
     return Sample(
@@ -119,7 +120,7 @@ class _Call:
         read = read_logits(logits)
         self.matrix = read.rows()
         self.shape = read.shape
-        self.marks = one_of(errors, "errors", ("raise", "mark")) == "mark"
+        self.marks = are_marked(errors)
         mask = broadcast_mask(where, read.array)
         self.mask = None if mask is None else _as_rows(mask, self.matrix.shape)
         self.biases: list[Any] = []
@@ -155,19 +156,8 @@ class _Call:
 
     def check(self) -> None:
         """Raise for the first row that nothing can be drawn from, unless such rows are marked."""
-        bad = np.flatnonzero(self.state == _BAD)
-        if not bad.size or self.marks:
-            return
-        raise ValueError(
-            f"logits must have a finite number and neither NaN nor +inf{self.of_row(bad[0])}"
-        )
-
-    def of_row(self, row: int) -> str:
-        """Say which row it is."""
-        if not self.shape:
-            return ""
-        place = tuple(int(i) for i in np.unravel_index(row, self.shape))
-        return f" for row {place[0] if len(place) == 1 else place}"
+        if not self.marks:
+            refuse_bad_rows(self.state == _BAD, self.shape)
 
 
 def _as_rows(array: Array, shape: tuple[int, ...]) -> Array:
@@ -188,7 +178,7 @@ def _counters(counters: ArrayLike, shape: tuple[int, ...]) -> NDArray[np.uint64]
     if bad.any():
         place = np.argwhere(bad)[0]
         raise ValueError(
-            f"counters must be from 0 to 2**64 - 1, got {array[tuple(place)]}{of_row(place)}"
+            f"counters must be from 0 to 2**64 - 1, got {array[tuple(place)]}{at_place(place)}"
         )
     try:
         full = np.broadcast_to(array, shape)

@@ -23,6 +23,7 @@ from boltzmax._lib.arguments import (
     one_of,
     quietly,
 )
+from boltzmax._lib.bad_rows import at_place
 from boltzmax._lib.numbers import as_float64, real_numbers
 
 Floats = NDArray[np.float64]
@@ -45,7 +46,7 @@ def read_numbers(value: ArrayLike, name: str, allowed: str, low: float, high: fl
     good = (array >= low) & (array <= high)
     if not good.all():
         place = np.argwhere(~good)[0]
-        raise ValueError(f"{name} must be {allowed}, got {array[tuple(place)]:g}{of_row(place)}")
+        raise ValueError(f"{name} must be {allowed}, got {array[tuple(place)]:g}{at_place(place)}")
     if array.ndim == 0:
         return float(array)
     array.flags.writeable = False
@@ -60,14 +61,6 @@ def _real(value: ArrayLike, name: str) -> Floats:
     if not is_real(array.dtype) or array.dtype == np.bool_:
         raise TypeError(f"{name} must be a number or one per row, got {value!r}")
     return as_float64(array).copy()
-
-
-def of_row(place: NDArray[np.intp]) -> str:
-    """Say which of several numbers it is."""
-    if not place.size:
-        return ""
-    row = ", ".join(map(str, place.tolist()))
-    return f" for row {row if place.size == 1 else f'({row})'}"
 
 
 _LEAST = math.ulp(0.0)  # the least number above 0

@@ -9,6 +9,7 @@ from numpy.typing import ArrayLike, DTypeLike, NDArray
 
 from boltzmax import _core
 from boltzmax._lib.arguments import check_count
+from boltzmax._lib.bad_rows import are_marked, refuse_bad_rows
 from boltzmax._lib.numbers import check_number
 from boltzmax._lib.output_layer import (
     Array,
@@ -376,12 +377,24 @@ class HierarchicalSoftmax(UnitLayer):
         return self._weights().sure_nodes(x, read_min_prob(min_prob))
 
     def sample(
-        self, hidden: ArrayLike, rng: int | np.random.Generator | None = None
+        self,
+        hidden: ArrayLike,
+        rng: int | np.random.Generator | None = None,
+        *,
+        errors: str = "raise",
     ) -> NDArray[np.int64]:
-        """Draw a class for each row, (N,), in time proportional to its depth."""
+        """Draw a class for each row, (N,), in time proportional to its depth.
+
+        A row with NaN, or whose way down meets a choice without probabilities, is a ValueError that
+        names it, or, with errors="mark", has the class -1.
+        """
+        marks = are_marked(errors)
         x = self._hidden(hidden)
         seeds = random_generator(rng).integers(2**64, size=len(x), dtype=np.uint64)
-        return self._weights().sample(x, seeds)
+        drawn = self._weights().sample(x, seeds)
+        if not marks:
+            refuse_bad_rows(drawn < 0, drawn.shape)
+        return drawn
 
     # ---- files ----
 

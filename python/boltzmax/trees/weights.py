@@ -85,7 +85,7 @@ class TreeWeights(NamedTuple):
         return nodes, log_probs
 
     def sample(self, x: Array, seeds: NDArray[np.uint64]) -> Classes:
-        """Draw a class for each row."""
+        """Draw a class for each row; -1 where a choice has no probabilities."""
         out = np.empty(len(x), np.int64)
         _core.layer_sample(*self, x, seeds, out)
         return out
