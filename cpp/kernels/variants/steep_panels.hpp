@@ -98,10 +98,10 @@ class SteepPanel {
     return high;
   }
 
-  const Panel<S>& panel_;
   Columns<T> columns_;
   V max_;
   D b_, c_;
+  const Panel<S>& panel_;
 };
 
 // A panel, whatever its rows' alpha.

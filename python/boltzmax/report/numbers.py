@@ -182,6 +182,7 @@ def measure(
     """
     rows = read_scores_and_labels(logits, y, least=2)
     fit, test = halves(rows)
+    assert fit.labels is not None
     with _noted() as notes:
         answers = answers_of(rows)
         advance(1, "answers")
@@ -333,7 +334,8 @@ def nodes_of(tree: Tree, fit: Scored, test: Scored, risk: float) -> Nodes:
 
 def is_below(tree: Tree, leaves: Ids, nodes: Ids) -> Bools:
     """Return whether each leaf is below a node, or the node itself."""
-    here, found = leaves.copy(), leaves == nodes
+    here = leaves.copy()
+    found: Bools = leaves == nodes
     depth = tree.node_depth
     while len(climbing := np.flatnonzero(depth[here] > depth[nodes])):
         here[climbing] = tree.parent[here[climbing]]

@@ -337,7 +337,8 @@ def _check_order(order: Sequence[str]) -> tuple[str, ...]:
 
 
 def _is_one(temperature: Any) -> bool:
-    return np.ndim(temperature) == 0 and bool(temperature == 1)
+    is_number = np.ndim(temperature) == 0 and not isinstance(temperature, bool | np.bool_)
+    return is_number and bool(temperature == 1)
 
 
 def _step(name: str, value: Any, compat: str | None) -> Step:
