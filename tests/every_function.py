@@ -111,7 +111,7 @@ def others(x: Array, numbers: Any = 1.0) -> Calls:
     yield "linear_logsumexp", partial(boltzmax.linear_logsumexp, *layer, bias)
     yield "linear_log_prob", partial(boltzmax.linear_log_prob, *layer, given.target, bias)
     yield "linear_topk", partial(boltzmax.linear_topk, *layer, 2, bias)
-    yield "linear_sample", partial(boltzmax.linear_sample, *layer, 0, bias)
+    yield "linear_sample", partial(boltzmax.linear_sample, *layer, 0, bias, errors="mark")
     rows = x.reshape(given.target.size, given.k)
     for kind, classes in MADE_OF.items():
         yield from layers(kind, classes(4), rows, numbers)

@@ -277,10 +277,13 @@ def test_samples_are_drawn_from_the_largest(sizes: Any, monkeypatch: pytest.Monk
 
 def test_samples_of_rows_without_a_maximum() -> None:
     h = np.array([[NAN], [1.0], [INF], [0.0]])
-    ids = linear_sample(h, [[1.0], [2.0]], 0, [0.0, -0.0], temperature=0)
+    ids = linear_sample(h, [[1.0], [2.0]], 0, [0.0, -0.0], temperature=0, errors="mark")
     assert ids[:3].tolist() == [-1, 1, -1]
     assert ids[3] in (0, 1)
-    assert linear_sample(h[1:2], [[1.0], [2.0]], 0, [-INF, -INF], temperature=0).tolist() == [-1]
+    nothing = h[1:2], [[1.0], [2.0]], 0, [-INF, -INF]
+    assert linear_sample(*nothing, temperature=0, errors="mark").tolist() == [-1]
+    with pytest.raises(ValueError, match=r"neither NaN nor \+inf for row 0"):
+        linear_sample(*nothing, temperature=0)
     got = linear_log_prob(h, [[1.0], [2.0]], [0, 1, 0, 0], temperature=0)
     np.testing.assert_array_equal(got, [NAN, 0.0, NAN, -math.log(2)])
     np.testing.assert_array_equal(

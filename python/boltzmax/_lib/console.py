@@ -111,9 +111,7 @@ def _rich_progress(title: str, total: int) -> Iterator[Advance]:
     from rich.progress import Progress, TextColumn
 
     note = TextColumn("{task.fields[note]}")
-    console = Console(stderr=True)
-    columns = (*Progress.get_default_columns(), note)
-    with Progress(*columns, console=console, disable=not console.is_terminal) as bar:
+    with Progress(*Progress.get_default_columns(), note, console=Console(stderr=True)) as bar:
         task = bar.add_task(title, total=total, note="")
         yield lambda step, note="": bar.update(task, advance=step, note=note)
 

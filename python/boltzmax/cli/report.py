@@ -5,14 +5,21 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from numpy.lib.format import open_memmap
 from numpy.typing import NDArray
 
-from boltzmax._lib.console import CommandError, output_path, print_table, progress, require
+from boltzmax._lib.console import (
+    Advance,
+    CommandError,
+    output_path,
+    print_table,
+    progress,
+    require,
+)
 from boltzmax._lib.files import replacing
 from boltzmax.cli.apply import BAD_HEADER
 from boltzmax.cli.arguments import add_command, between_0_and_1
@@ -82,7 +89,7 @@ def run(args: argparse.Namespace) -> None:
     n_classes = logits.shape[1] if logits.ndim == 2 else 2
     tree = None if args.tree is None else tree_of(args.tree, n_classes)
     names = names_of(args.classes, tree, n_classes)
-    with errors_named(args.logits), progress("report", STEPS - (tree is None)) as advance:
+    with errors_named(args.logits), _shown(STEPS - (tree is None)) as advance:
         report = measure(
             logits, labels, risk=args.risk, alpha=args.alpha, tree=tree, advance=advance
         )
@@ -165,3 +172,12 @@ def printable(text: str) -> str:
     """Escape characters that standard output does not have."""
     encoding = sys.stdout.encoding or "utf-8"
     return text.encode(encoding, "backslashreplace").decode(encoding)
+
+
+def _shown(steps: int) -> AbstractContextManager[Advance]:
+    """Return a progress bar if somebody sees it: errors are one line elsewhere."""
+    return progress("report", steps) if sys.stderr.isatty() else nullcontext(_ignore)
+
+
+def _ignore(step: float, note: str = "") -> None:
+    pass
