@@ -153,9 +153,10 @@ def layers(kind: Any, classes: Any, hidden: Array, numbers: Any) -> Calls:
         yield kind.__name__, partial(getattr(layer, name), hidden, target)
     for name in ("loss", "loss_with_grad"):
         yield kind.__name__, partial(getattr(layer, name), hidden, target, weight)
-    for name in ("log_prob_all", "node_log_prob", "predict_node", "predict", "sample"):
+    for name in ("log_prob_all", "node_log_prob", "predict_node", "predict"):
         if hasattr(layer, name):
             yield kind.__name__, partial(getattr(layer, name), hidden)
+    yield kind.__name__, partial(layer.sample, hidden, errors="mark")
     yield kind.__name__, partial(layer.topk, hidden, 2)
     for name in ("sgd_step", "adagrad_step"):
         learner = kind(classes, features, seed=0)
