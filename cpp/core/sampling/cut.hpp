@@ -44,15 +44,14 @@ class CutSearch {
     by_mass_ = true;
     p_ = p;
     temperature_ = temperature;
-    sums_ = sums;
-    total_ = TotalOf(sums_);
+    groups_ = sums.size();
+    total_ = TotalOf(sums);
     const double excess = total_ - p * total_;
     return Find(range, excess, 2.0 * excess * passes_.Error() + kRounding * total_);
   }
 
-  // Whether the last search left the masses of groups down to the cut, and the number of classes.
-  bool HasSums() const { return has_sums_; }
-  const std::vector<double>& Sums() const { return sums_; }
+  // Whether the last search counted the classes down to the cut, and their number.
+  bool HasCount() const { return has_count_; }
   size_t Kept() const { return kept_; }
 
  private:
@@ -74,7 +73,7 @@ class CutSearch {
 
   // `excess` is what may be left out.
   Cut<T> Find(const Range<T>& range, double excess, double margin) {
-    has_sums_ = false;
+    has_count_ = false;
     TakeSample(range);
     const double part = static_cast<double>(kRuns * kRun) / static_cast<double>(passes_.Length());
     Range<T> open = range;  // the cut is in it
@@ -192,7 +191,7 @@ class CutSearch {
   // Sums what is below a bracket, collects what is in it, and counts what is above. False if there is too much in it.
   bool Pass(const Range<T>& range, const Bracket& bracket) {
     bracket_ = bracket;
-    below_sums_.assign(by_mass_ ? sums_.size() : 0, 0.0);
+    below_sums_.assign(by_mass_ ? groups_ : 0, 0.0);
     found_.count = found_.above = 0;
     bool fits = true;
     const T bound = NextBelow(bracket.lo);
@@ -250,25 +249,21 @@ class CutSearch {
       }
       if (margin > 0.0 && (below >= excess - margin || below + e.weight <= excess + margin)) return Outcome::kNear;
       *cut = {e.x, e.place};
-      KeepSums(*cut);
+      CountKept(*cut);
       return Outcome::kFound;
     }
     return below >= excess - margin && margin > 0.0 ? Outcome::kNear : Outcome::kHigher;
   }
 
-  // Makes the masses of all classes, and the number of those above the bracket, those of the classes that are kept.
-  void KeepSums(const Cut<T>& cut) {
+  // Makes the number of classes above the bracket that of the classes that are kept.
+  void CountKept(const Cut<T>& cut) {
     kept_ = found_.above;
     for (size_t i = 0; i < found_.count; ++i) {
       // No branch: half of the classes are kept.
-      const size_t is_kept = static_cast<size_t>(x_[i] > cut.x) |
-                             (static_cast<size_t>(x_[i] == cut.x) & static_cast<size_t>(place_[i] <= cut.id));
-      kept_ += is_kept;
-      if (by_mass_) below_sums_[place_[i] / kSampleGroup] += weights_[i] * static_cast<double>(1 - is_kept);
+      kept_ += static_cast<size_t>(x_[i] > cut.x) |
+               (static_cast<size_t>(x_[i] == cut.x) & static_cast<size_t>(place_[i] <= cut.id));
     }
-    if (!by_mass_) return;
-    for (size_t g = 0; g < sums_.size(); ++g) sums_[g] = std::max(sums_[g] - below_sums_[g], 0.0);
-    has_sums_ = true;
+    has_count_ = true;
   }
 
   // Replaces fast sums by exact ones: of the whole, and below a logit.
@@ -322,13 +317,13 @@ class CutSearch {
   };
 
   RowPasses<T>& passes_;
-  bool by_mass_ = false, has_sums_ = false;
+  bool by_mass_ = false, has_count_ = false;
   double temperature_ = 1.0, p_ = 0.0, total_ = 0.0, below_ = 0.0, count_excess_ = 0.0;
-  size_t kept_ = 0;
+  size_t kept_ = 0, groups_ = 0;
   Bracket bracket_ = {};  // of what was found
   std::vector<T> x_, sample_;
   std::vector<uint32_t> place_;
-  std::vector<double> weights_, sums_, below_sums_;
+  std::vector<double> weights_, below_sums_;
   std::vector<double> bucket_ = std::vector<double>(kBuckets), squares_ = std::vector<double>(kBuckets);
   std::vector<Entry> entries_;
   FoundElements<T> found_ = {};

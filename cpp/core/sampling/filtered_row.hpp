@@ -30,7 +30,7 @@ class FilteredRow {
     counter_ = p_.counters == nullptr ? row : p_.counters[row];
     temperature_ = 1.0;
     is_few_ = false;
-    is_hi_cut_ = has_sums_ = false;
+    is_hi_cut_ = false;
     if (p_.n == 0 || !passes_.Open(row, &range_)) return false;
     if (p_.n <= kShortRow) CollectFew();
     for (size_t i = 0; i < p_.line_count; ++i) Apply(p_.lines[i]);
@@ -115,9 +115,7 @@ class FilteredRow {
     passes_.Masses(range_, false, &sums_);
     if (TopFewOfMass(p)) return;
     CutAfter(Search().OfMass(range_, p, temperature_, sums_));
-    has_sums_ = Search().HasSums();
-    sums_temperature_ = temperature_;
-    if (!has_sums_ || Search().Kept() <= kFew) CollectFew();
+    if (!Search().HasCount() || Search().Kept() <= kFew) CollectFew();
   }
 
   // Often a few classes have most of the mass. False if they do not.
@@ -192,7 +190,6 @@ class FilteredRow {
   }
 
   void RaiseTo(T lo) {
-    if (lo > range_.lo) has_sums_ = false;
     range_ = passes_.Within(range_, lo, range_.hi);
     CollectFew();
   }
@@ -238,7 +235,6 @@ class FilteredRow {
       return few_.TypicalP(mass, strictly, Unit());
     }
     is_hi_cut_ |= range_.hi < hi;
-    has_sums_ = false;
     CollectFew();
   }
 
@@ -258,7 +254,6 @@ class FilteredRow {
     range_.hi = static_cast<T>(last.x);
     range_.hi_id = static_cast<size_t>(last.id);
     is_hi_cut_ = true;
-    has_sums_ = false;
   }
 
   // ---- the range ----
@@ -275,7 +270,6 @@ class FilteredRow {
   }
 
   void CutAfter(const Cut<T>& cut) {
-    has_sums_ = false;
     if (cut.x > range_.lo) range_.lo_id = p_.n - 1;
     range_.lo = cut.x;
     range_.lo_id = std::min(range_.lo_id, cut.id);
@@ -321,11 +315,10 @@ class FilteredRow {
   std::optional<TypicalSearch<T>> typical_;
   Range<T> range_ = {};
   bool is_few_ = false, is_hi_cut_ = false;
-  bool has_sums_ = false;  // the search has those of the range, at the temperature sums_temperature_
   FewClasses few_;
   size_t row_ = 0;
   uint64_t counter_ = 0;
-  double temperature_ = 1.0, sums_temperature_ = 1.0;
+  double temperature_ = 1.0;
   std::vector<T> x_, sorted_maxima_;
   std::vector<uint32_t> place_;
   FoundElements<T> found_ = {};
