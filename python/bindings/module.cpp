@@ -21,6 +21,7 @@
 #include "normalized.hpp"
 #include "point_losses.hpp"
 #include "recycling.hpp"
+#include "rescoring.hpp"
 #include "row_functions.hpp"
 #include "sampling.hpp"
 #include "segments.hpp"
@@ -89,6 +90,7 @@ PYBIND11_MODULE(core_of_main_interpreter, module, py::mod_gil_not_used()) {
   boltzmax::BindSets(module);
   boltzmax::BindLosses(module);
   boltzmax::BindLinear(module);
+  boltzmax::BindRescoring(module);
   boltzmax::BindCalibration(module);
   boltzmax::BindTrees(module);
   boltzmax::BindWeighted(module);

@@ -22,6 +22,7 @@ from boltzmax.arrays.row_stats import RowStats, row_stats
 from boltzmax.linear.cross_entropy import linear_cross_entropy, linear_cross_entropy_with_grad
 from boltzmax.linear.layer import LinearSoftmax
 from boltzmax.linear.queries import linear_log_prob, linear_logsumexp, linear_sample, linear_topk
+from boltzmax.linear.two_stage import CertifiedTopK, TwoStageClassifier
 from boltzmax.losses.binary import (
     binary_cross_entropy_with_logits,
     binary_cross_entropy_with_logits_with_grad,
@@ -44,6 +45,10 @@ from boltzmax.losses.imbalance import (
     resample_indices,
 )
 from boltzmax.losses.nll import nll_loss, nll_loss_with_grad
+from boltzmax.screens.clusters import ClusteredLinear
+from boltzmax.screens.low_rank import LowRankLinear, low_rank
+from boltzmax.screens.pruning import PrunedLinear, prune
+from boltzmax.screens.screen import Candidates, Screen
 from boltzmax.trees.hierarchical import HierarchicalSoftmax
 from boltzmax.trees.tree import Tree
 from boltzmax.variants.draws import gumbel_max, gumbel_topk
@@ -91,12 +96,19 @@ from boltzmax.variants.windows import (
 )
 
 __all__ = [
+    "Candidates",
+    "CertifiedTopK",
+    "ClusteredLinear",
     "GumbelSoftmax",
     "HierarchicalSoftmax",
     "LinearSoftmax",
+    "LowRankLinear",
     "OnlineLogSumExp",
+    "PrunedLinear",
     "RowStats",
+    "Screen",
     "Tree",
+    "TwoStageClassifier",
     "__version__",
     "available_isas",
     "balanced_softmax",
@@ -143,10 +155,12 @@ __all__ = [
     "logcumsumexp_backward",
     "logit_adjustment",
     "logsumexp",
+    "low_rank",
     "mixture_log_softmax",
     "mixture_log_softmax_backward",
     "nll_loss",
     "nll_loss_with_grad",
+    "prune",
     "resample_indices",
     "row_stats",
     "segment_log_softmax",

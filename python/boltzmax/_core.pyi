@@ -13,6 +13,7 @@ operations: tuple[tuple[str, str | None, bool, bool], ...]
 _Array = NDArray[Any]
 _I32 = NDArray[np.int32]
 _I64 = NDArray[np.int64]
+_F32 = NDArray[np.float32]
 _F64 = NDArray[np.float64]
 _Bool = NDArray[np.bool_]
 _Axis = int | Sequence[int] | None
@@ -250,6 +251,31 @@ def linear_add_tile(
     top: _Columns,
 ) -> None: ...
 def linear_finish_top(totals: _Columns, top: _Columns) -> None: ...
+def linear_rescore(
+    hidden: _F32,
+    weight: _F32,
+    bias: _F32 | None,
+    indptr: _I64,
+    ids: _I64,
+    scores: _F64,
+    errors: _F64,
+) -> None: ...
+def linear_rescored_top(
+    hidden: _F32,
+    weight: _F32,
+    bias: _F32 | None,
+    indptr: _I64,
+    ids: _I64,
+    lower: _F64,
+    upper: _F64,
+    most: int,
+    top: tuple[_I64, _F64, _F64],
+    proven: NDArray[np.uint8],
+    rescored: _I64,
+) -> None: ...
+def linear_winners(
+    lower: _F64, upper: _F64, first: int, key: int, first_row: int, best: _F64
+) -> tuple[_I64, _I64, _F64, _F64]: ...
 def linear_losses(
     totals: _Columns, hard: _F64 | None, shares: bool, z_loss: float, losses: _F64
 ) -> None: ...
