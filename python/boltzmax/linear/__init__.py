@@ -1,9 +1,12 @@
 """A linear layer and its softmax, without the matrix of logits.
 
+- `codes`: weights in few bits
 - `cross_entropy`: the loss and its gradients
 - `layer`: the full softmax layer
 - `partition`: bounds of the log-partition that are as narrow as wanted
 - `queries`: log-probabilities, the likeliest classes, samples
+- `quantised`: the layer of weights in few bits
+- `rotation`: a random orthogonal map
 - `scores`: logits in tiles, and running totals over them
 - `two_stage`: `TwoStageClassifier`
 """

@@ -15,8 +15,9 @@ from boltzmax._lib.numbers import check_number
 from boltzmax._lib.output_layer import Array, Classes, Doubles
 from boltzmax._lib.random import random_key
 from boltzmax.linear.partition import narrow_partition
+from boltzmax.linear.quantised import QuantizedLinear
 from boltzmax.screens.exact import ExactLinear, ExactWeights, Top
-from boltzmax.screens.reading import read_weights
+from boltzmax.screens.reading import Floats, read_vectors, read_weights
 from boltzmax.screens.screen import Candidates, Screen
 
 MakeScreen = Callable[[Array, Array | None], Screen]
@@ -57,9 +58,9 @@ class TwoStageClassifier:
         One row for each class, in float32; other real dtypes are converted. Or the path of a
         ``.npy`` file, which is mapped into memory.
     bias : array_like, shape (V,), optional
-    screen : Screen, or callable
-        A screen of the same weights and bias; or what makes one of them, such as
-        `ClusteredLinear`.
+    screen : Screen, or callable, default QuantizedLinear
+        What makes a screen of the weights and the bias, such as `ClusteredLinear`, or a screen that
+        was made of the same weights and bias: these must then be numbers of float32.
     keep_exact : {"memory", "mmap"}, default "memory"
         Where the float32 weights are: in memory, or in a file, of which only the rows of few
         classes are read for each answer. For "mmap" `weight` must be a path or a float32
@@ -94,10 +95,10 @@ class TwoStageClassifier:
     Examples
     --------
     >>> import numpy as np
-    >>> from boltzmax import ClusteredLinear, TwoStageClassifier
+    >>> from boltzmax import TwoStageClassifier
     >>> rng = np.random.default_rng(0)
     >>> weight = rng.standard_normal((1000, 16))
-    >>> layer = TwoStageClassifier(weight, screen=ClusteredLinear)
+    >>> layer = TwoStageClassifier(weight)
     >>> top = layer.topk(3 * weight[:2], 1)
     >>> top.ids
     array([[0],
@@ -111,13 +112,16 @@ class TwoStageClassifier:
         weight: ArrayLike | os.PathLike[str] | str,
         bias: ArrayLike | None = None,
         *,
-        screen: Screen | MakeScreen,
+        screen: Screen | MakeScreen = QuantizedLinear,
         keep_exact: str = "memory",
     ) -> None:
         place = one_of(keep_exact, "keep_exact", ("memory", "mmap"))
-        self._exact = ExactWeights(*read_weights(_opened(weight, place), bias))
-        made = screen if isinstance(screen, Screen) else _made(screen, self._exact)
-        self._set_screen(made)
+        given = _opened(weight, place)
+        self._exact = ExactWeights(*read_weights(given, bias))
+        if isinstance(screen, Screen):
+            _refuse_rounding(given, self._exact.weight, "weight")
+            _refuse_rounding(bias, self._exact.bias, "bias")
+        self._set_screen(screen if isinstance(screen, Screen) else _made(screen, self._exact))
 
     @property
     def n_classes(self) -> int:
@@ -203,7 +207,7 @@ class TwoStageClassifier:
         return self.topk(hidden, 1, log_probs=False).ids[:, 0]
 
     def _vectors(self, hidden: ArrayLike) -> Array:
-        return self.screen._vectors(hidden)
+        return read_vectors(hidden, self.n_features)
 
     def _settle(self, x: Array, found: Candidates, top: Top) -> None:
         """Decide by exact comparisons where sums in double are too near to each other."""
@@ -336,6 +340,16 @@ def _opened(weight: Any, place: str) -> Any:
             f"order, got {kind}"
         )
     return weight
+
+
+def _refuse_rounding(given: Any, read: Floats | None, name: str) -> None:
+    """Raise if a screen may have been made of other numbers than those that were read."""
+    if given is None or read is None or np.shares_memory(given, read):
+        return
+    if not np.array_equal(given, read):
+        raise ValueError(
+            f"{name} has numbers that float32 rounds: convert it, and make the screen from that"
+        )
 
 
 def _made(make: Any, exact: ExactWeights) -> Screen:

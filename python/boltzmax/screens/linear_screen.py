@@ -73,10 +73,7 @@ class LinearScreen(Screen):
         """
         end = self._last(first, last)
         rows = self._read_rows(self._vectors(hidden))
-        middle = self._scores(rows, first, end)
-        radius = self._radius(rows, first, end)
-        # Rounding of the bias's addition, and of the two results.
-        radius += 2.0**-50 * np.abs(middle)
+        middle, radius = self._middle_and_radius(rows, first, end)
         lower, upper = middle - radius, middle + radius
         unknown = ~(np.isfinite(lower) & np.isfinite(upper))
         lower[unknown], upper[unknown] = -np.inf, np.inf
@@ -84,13 +81,25 @@ class LinearScreen(Screen):
 
     @quietly
     def error_bound(self, hidden: ArrayLike) -> Doubles:
-        """Return how far each approximate logit may be from the exact one, (N, n_classes).
+        """Return how far any approximate logit of a row may be from the exact one, (N,).
 
-        Infinite where the approximate logit overflows.
+        `intervals` are narrower for most classes.
         """
         x = self._vectors(hidden)
-        lower, upper = self.intervals(x)
-        return np.where(np.isinf(lower), np.inf, 0.5 * (upper - lower) * (1.0 + 2.0**-50))
+        bound = np.zeros(len(x))
+        for block in blocks(len(x)):
+            rows = self._read_rows(x[block])
+            for tile in self._tiles(len(rows.factors)):
+                middle, radius = self._middle_and_radius(rows, tile.start, tile.stop)
+                radius += 2.0**-23 * np.abs(middle)  # logits are rounded to float32
+                bound[block] = np.maximum(bound[block], radius.max(axis=1))
+        bound[~np.isfinite(bound)] = np.inf
+        return bound
+
+    def _middle_and_radius(self, rows: Rows, first: int, last: int) -> tuple[Doubles, Doubles]:
+        middle = self._scores(rows, first, last)
+        # The last term is the rounding of the bias's addition, and of the bounds.
+        return middle, self._radius(rows, first, last) + 2.0**-50 * np.abs(middle)
 
     def _last(self, first: int, last: int | None) -> int:
         end = self.n_classes if last is None else check_count(last, "last", 0, self.n_classes)
@@ -136,11 +145,11 @@ class LinearScreen(Screen):
         for block in blocks(len(x)):
             rows, wanted = self._read_rows(x[block]), classes[block]
             sums, scores = [], np.empty(len(wanted))
-            for first, last in self._tiles(len(wanted)):
-                tile = self._scores(rows, first, last)
-                here = np.flatnonzero((first <= wanted) & (wanted < last))
-                scores[here] = tile[here, wanted[here] - first]
-                sums.append(_core.logsumexp(tile, -1))
+            for tile in self._tiles(len(wanted)):
+                of_tile = self._scores(rows, tile.start, tile.stop)
+                here = np.flatnonzero((tile.start <= wanted) & (wanted < tile.stop))
+                scores[here] = of_tile[here, wanted[here] - tile.start]
+                sums.append(_core.logsumexp(of_tile, -1))
             total[block], own[block] = _core.logsumexp(np.stack(sums, axis=1), -1), scores
         return total, own
 
@@ -164,7 +173,7 @@ class LinearScreen(Screen):
         for block in blocks(len(x)):
             rows = self._read_rows(x[block])
             n = len(rows.factors)
-            tiles = ((tile[0], self._scores(rows, *tile)) for tile in self._tiles(n))
+            tiles = ((t.start, self._scores(rows, t.start, t.stop)) for t in self._tiles(n))
             found = survivors(((first, s, s) for first, s in tiles), n, count)
             best = ranked(found.indptr, found.ids, found.lower, count)
             ids[block], scores[block] = found.ids[best], found.lower[best]

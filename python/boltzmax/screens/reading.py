@@ -25,7 +25,7 @@ def read_vectors(hidden: ArrayLike, n_features: int) -> Floats:
 def read_weights(weight: ArrayLike, bias: ArrayLike | None) -> tuple[Floats, Floats | None]:
     """Return weights, (V, D), and a bias, (V,), in float32, C-contiguous; all must be finite.
 
-    A float32 matrix in C order is not copied.
+    A float32 matrix in C order is not copied; float64 is rounded.
     """
     w = _read(weight, "weight")
     if w.ndim != 2 or 0 in w.shape:

@@ -139,24 +139,25 @@ class Screen(ABC):
     def _vectors(self, hidden: ArrayLike) -> Array:
         return read_vectors(hidden, self.n_features)
 
-    def _tiles(self, rows: int) -> Iterator[tuple[int, int]]:
-        """Yield the first and last class of tiles; noise comes in blocks of four classes."""
+    def _tiles(self, rows: int) -> Iterator[slice]:
+        """Yield the classes of tiles, which begin at multiples of 4, as blocks of noise do."""
         step = max(4, TILE // max(rows, 1) // 4 * 4)
         for first in range(0, self.n_classes, step):
-            yield first, min(first + step, self.n_classes)
+            yield slice(first, min(first + step, self.n_classes))
 
     def _candidates(self, x: Array, k: int) -> Candidates:
-        tiles = ((first, *self.intervals(x, first, last)) for first, last in self._tiles(len(x)))
-        return survivors(tiles, len(x), k)
+        tiles = self._tiles(len(x))
+        bounds = ((t.start, *self.intervals(x, t.start, t.stop)) for t in tiles)
+        return survivors(bounds, len(x), k)
 
     @quietly
     def _split(self, x: Array, bar: Doubles) -> Split:
         kept, low, high = Kept(len(x)), [], []
-        for first, last in self._tiles(len(x)):
-            lower, upper = self.intervals(x, first, last)
+        for tile in self._tiles(len(x)):
+            lower, upper = self.intervals(x, tile.start, tile.stop)
             is_above = upper > bar[:, None]
             if is_above.any():
-                kept.add(is_above, first, lower, upper)
+                kept.add(is_above, tile.start, lower, upper)
                 lower[is_above] = upper[is_above] = -np.inf
             low.append(_core.logsumexp(lower, -1))
             high.append(_core.logsumexp(upper, -1))
@@ -166,9 +167,10 @@ class Screen(ABC):
     def _winners(self, x: Array, key: int, first_row: int) -> Winners:
         best = np.full(len(x), -np.inf)
         found = []
-        for first, last in self._tiles(len(x)):
-            lower, upper = map(np.ascontiguousarray, self.intervals(x, first, last))
-            found.append(_core.linear_winners(lower, upper, first, key, first_row, best))
+        for tile in self._tiles(len(x)):
+            bounds = self.intervals(x, tile.start, tile.stop)
+            lower, upper = map(np.ascontiguousarray, bounds)
+            found.append(_core.linear_winners(lower, upper, tile.start, key, first_row, best))
         row, ids, noise, bound = map(np.concatenate, zip(*found, strict=True))
         left = bound >= best[row]
         row, ids, noise = row[left], ids[left], noise[left]
