@@ -20,6 +20,7 @@
 #include "losses.hpp"
 #include "normalized.hpp"
 #include "point_losses.hpp"
+#include "quantised.hpp"
 #include "recycling.hpp"
 #include "row_functions.hpp"
 #include "sampling.hpp"
@@ -90,6 +91,7 @@ PYBIND11_MODULE(core_of_main_interpreter, module, py::mod_gil_not_used()) {
   boltzmax::BindLosses(module);
   boltzmax::BindLinear(module);
   boltzmax::BindCalibration(module);
+  boltzmax::BindQuantised(module);
   boltzmax::BindTrees(module);
   boltzmax::BindWeighted(module);
   boltzmax::BindComplex(module);
