@@ -51,12 +51,24 @@ class Format:
         """The largest whole number that is stored."""
         return int(2 ** (self.bits - 1)) - 1
 
-    @property
-    def stored(self) -> tuple[tuple[int, ...], type[Any]]:
-        """The shape and dtype of a block of 16 classes."""
-        if self.bits == 16:
-            return (self.width, LANES), np.uint16
-        return (self.width * self.bits // 32, 4 * LANES), np.uint8
+    def arrays(self, classes: int) -> dict[str, tuple[tuple[int, ...], np.dtype[Any]]]:
+        """Return the shapes and dtypes of the arrays of a layer."""
+        blocks = -(-classes // LANES)
+        codes: tuple[tuple[int, ...], Any] = (
+            ((blocks, self.width, LANES), np.uint16)
+            if self.bits == 16
+            else ((blocks, self.width * self.bits // 32, 4 * LANES), np.uint8)
+        )
+        of_class = (blocks * LANES,)
+        found = {
+            "codes": codes,
+            "scale": ((blocks, self.groups, LANES), np.float32),
+            "error": (of_class, np.float32),
+            "norm": (of_class, np.float32),
+            "bias": (of_class, np.float64),
+            "bias_above": (of_class, np.float32),
+        }
+        return {name: (shape, np.dtype(dtype)) for name, (shape, dtype) in found.items()}
 
     def pack(self, numbers: Array) -> Array:
         """Return the stored form of (16 n, width) whole numbers."""
@@ -101,7 +113,7 @@ def encode(form: Format, weight: Floats, rounding: float) -> Encoded:
         codes, scale = form.pack(numbers), _by_block(scales)
     norm = norms(w)
     error = norms(w - kept) + rounding * norm
-    return Encoded(codes, scale, rounded_up(error), rounded_up(norms(kept)))
+    return Encoded(codes, scale, nearest_above(error), nearest_above(norms(kept)))
 
 
 def decode(form: Format, codes: Array, scale: Array) -> Floats:
@@ -157,7 +169,7 @@ def norms(x: Floats) -> Floats:
     return np.where(np.any(x, axis=1), np.maximum(found, 1e-140), 0.0)
 
 
-def rounded_up(x: Floats) -> Array:
-    """Return the next float32 that is at least `x`, which is not negative."""
+def nearest_above(x: Floats) -> Array:
+    """Return the least float32 that is at least `x`."""
     short = x.astype(np.float32)
     return np.where(short < x, np.nextafter(short, np.float32(np.inf)), short)

@@ -11,10 +11,11 @@ from numpy.typing import ArrayLike, NDArray
 from boltzmax import _core
 from boltzmax._lib.arguments import as_flag, as_integer, check_count, one_of, quietly
 from boltzmax._lib.bad_rows import at_place
-from boltzmax._lib.files import FileName, load_npz, write_npz
+from boltzmax._lib.files import FileName
+from boltzmax._lib.mapped import map_npz, write_mapped
 from boltzmax._lib.numbers import per_class, real_array
 from boltzmax._lib.output_layer import Classes, read_hidden, read_target
-from boltzmax.linear.codes import LANES, Format, decode, encode, norms
+from boltzmax.linear.codes import LANES, Format, decode, encode, nearest_above, norms
 from boltzmax.linear.rotation import Rotation
 from boltzmax.linear.scores import NO_SHARES, Totals
 from boltzmax.screens.screen import Candidates, Screen
@@ -23,9 +24,12 @@ Array = NDArray[Any]
 Floats = NDArray[np.float64]
 
 _TILE = 2**18  # numbers in a tile of weights or of logits
+_ARRAYS = ("codes", "scale", "error", "norm", "bias", "bias_above")
 _LARGEST_NORM = 3e38  # of a row of weights
 _LARGEST_HIDDEN = 1e100
-_TINY = 1e-300
+_TINY = 1e-30
+_FEW_ROWS = 4  # as many are read in the time that memory takes; candidates of more have 8 bits
+_MODERATE = (1e-30, 1e12)  # scales and errors whose products neither vanish nor overflow in float
 
 
 class QuantizedLinear(Screen):
@@ -101,6 +105,19 @@ class QuantizedLinear(Screen):
     True
     """
 
+    n_classes: int
+    n_features: int
+    _format: Format
+    _rotation: Rotation | None
+    _codes: Array
+    _scale: Array
+    _error: Array
+    _norm: Array
+    _bias: Floats
+    _bias_above: Array
+    _ratio: float
+    _is_moderate: bool
+
     _kind = "boltzmax quantised linear layer, version 1"
 
     @quietly
@@ -119,22 +136,18 @@ class QuantizedLinear(Screen):
         if w.ndim != 2 or not w.size:
             raise ValueError(f"weight must be (V, D) with V, D > 0, got shape {w.shape}")
         form = _read_format(w.shape[1], bits, scheme, group, dtype)
-        blocks = -(-len(w) // LANES)
-        shape, stored = form.stored
         self._format = form
         self.n_classes, self.n_features = w.shape
         self._rotation = _read_rotation(rotate, self.n_features)
-        self._codes = np.empty((blocks, *shape), stored)
-        self._scale = np.empty((blocks, form.groups, LANES), np.float32)
-        self._error, self._norm = np.empty((2, blocks * LANES), np.float32)
-        self._bias = np.zeros(blocks * LANES)
+        for name, (shape, stored) in form.arrays(self.n_classes).items():
+            setattr(self, f"_{name}", np.zeros(shape, stored))
         if bias is not None:
             self._bias[: self.n_classes] = per_class(bias, self.n_classes, "bias")
             _refuse_rows(np.isfinite(self._bias), "bias must be finite", 0)
-        self._has_bias = bias is not None
         rows = max(_TILE // form.width, 1) // LANES * LANES or LANES
         for start in range(0, self.n_classes, rows):
             self._encode(w[start : start + rows], start)
+        self._summarize()
 
     def _encode(self, w: Array, start: int) -> None:
         """Store some rows of weights."""
@@ -151,6 +164,21 @@ class QuantizedLinear(Screen):
         of_block = slice(start // LANES, where.stop // LANES)
         self._codes[of_block], self._scale[of_block] = found.codes, found.scale
         self._error[where], self._norm[where] = found.error, found.norm
+
+    def _summarize(self) -> None:
+        """Compute what the search for candidates needs besides the arrays."""
+        more = np.abs(self._bias) * 2.0**-20
+        self._bias_above = nearest_above(self._bias + more)
+        self._bias_above[self.n_classes :] = -np.inf
+        self._ratio, self._is_moderate = 0.0, False
+        if self._format.groups == 1:
+            scale = self._scale.ravel()
+            ratio = np.divide(self._norm, scale, out=np.zeros_like(scale), where=scale > 0)
+            self._ratio = float(ratio.max()) * (1.0 + 2.0**-20)
+            least, most = _MODERATE
+            both = np.concatenate((scale, self._error))
+            fits = bool(np.all((both == 0.0) | ((both >= least) & (both <= most))))
+            self._is_moderate = fits and float(np.abs(self._bias).max()) <= 1e30
 
     # ---- sizes ----
 
@@ -215,17 +243,18 @@ class QuantizedLinear(Screen):
         `intervals` are narrower for most classes.
         """
         x, dtype = self._hidden(hidden)
-        _, relative, absolute = self._hidden_bounds(x)
-        size = np.abs(self._bias).max()
-        largest = relative * self._error.max() + absolute * self._norm.max() + size * 2.0**-50
-        norm = float(self._norm.max())
-        rounding = 2.0**-24 if dtype == np.float32 else 0.0
-        return (largest + rounding * (relative * norm + size)) * (1.0 + 2.0**-40) + _TINY
+        of_rows = np.empty((len(x), 3))
+        _core.quantised_row_bounds(self._compiled, *self._rotated(x), of_rows)
+        _, by_error, by_norm = of_rows.T
+        norm, bias = float(self._norm.max()), float(np.abs(self._bias[: self.n_classes]).max())
+        rounding = 2.0**-24 if dtype == np.float32 else 2.0**-50
+        bound = by_error * float(self._error.max()) + by_norm * norm
+        return (bound + rounding * (by_error * norm + bias)) * (1.0 + 2.0**-40) + _TINY
 
     def intervals(
         self, hidden: ArrayLike, first: int = 0, last: int | None = None
     ) -> tuple[Floats, Floats]:
-        """Return bounds of the exact logits of the classes from `first` to `last`, (N, last - first)."""
+        """Return bounds of the exact logits of classes from `first` on, (N, last - first)."""
         end = self.n_classes if last is None else last
         begin = check_count(first, "first", 0, self.n_classes)
         end = check_count(end, "last", begin, self.n_classes)
@@ -237,19 +266,9 @@ class QuantizedLinear(Screen):
         """Return every class of each row that may be among the k with the largest exact logits."""
         x, _ = self._hidden(hidden)
         count = check_count(k, "k", 1, self.n_classes)
-        found: list[tuple[Array, Array, Array]] = []
-        for row in x:
-            ids, lower, upper = (np.empty(0, t) for t in (np.int64, np.float64, np.float64))
-            for tile in self._tiles(1):
-                low, high = self._intervals(row[None], tile.start, tile.stop)
-                ids = np.append(ids, np.arange(tile.start, tile.stop))
-                lower, upper = np.append(lower, low), np.append(upper, high)
-                if len(ids) > count:
-                    keep = upper >= np.partition(lower, -count)[-count]
-                    ids, lower, upper = ids[keep], lower[keep], upper[keep]
-            found.append((ids, lower, upper))
-        indptr = np.cumsum([0, *(len(ids) for ids, _, _ in found)])
-        return Candidates(indptr, *(np.concatenate([*part]) for part in zip(*found, strict=True)))
+        few_bits = len(x) > _FEW_ROWS
+        found = _core.quantised_candidates(self._compiled, *self._rotated(x), count, few_bits)
+        return Candidates(*found)
 
     @quietly
     def log_partition(self, hidden: ArrayLike) -> tuple[Floats, Floats]:
@@ -266,35 +285,71 @@ class QuantizedLinear(Screen):
 
     def save(self, path: FileName) -> None:
         """Write the layer to one ``.npz`` file, which appears only when complete."""
-        write_npz(path, self._kind, self._arrays())
+        write_mapped(path, self._kind, self._arrays())
 
     @classmethod
     def load(cls, path: FileName, *, verify: bool = True) -> Self:
-        """Read what `save` wrote."""
-        as_flag(verify, "verify")
-        return load_npz(path, cls._kind, cls._from_arrays)
+        """Map what `save` wrote into memory, read-only.
+
+        Parameters
+        ----------
+        path : str or path-like
+            The file, which must not change while the layer is used.
+        verify : bool, default True
+            Whether to read all of it first, compare checksums and check every number. Without,
+            loading takes no time, and a damaged file may give wrong results.
+
+        Raises
+        ------
+        ValueError
+            If the file is damaged or something else; the message names it.
+        """
+        checked = as_flag(verify, "verify")
+
+        def make(arrays: dict[str, Array]) -> Self:
+            return cls._from_arrays(arrays, checked)
+
+        return map_npz(path, cls._kind, make, verify=checked)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self)._from_arrays, (self._arrays(), False)
 
     def _arrays(self) -> dict[str, Array]:
         form, seed = self._format, -1 if self._rotation is None else self._rotation.seed
-        shape = (self.n_classes, self.n_features, form.bits, form.group, self._has_bias, seed)
+        shape = (self.n_classes, self.n_features, form.bits, form.group, seed)
         return {
             "form": np.array(shape, np.int64),
-            "codes": self._codes,
-            "scale": self._scale,
-            "error": self._error,
-            "norm": self._norm,
-            "bias": self._bias,
+            "search": np.array((self._ratio, float(self._is_moderate))),
+            **{name: getattr(self, f"_{name}") for name in _ARRAYS},
         }
 
     @classmethod
-    def _from_arrays(cls, arrays: dict[str, Array]) -> Self:
+    def _from_arrays(cls, arrays: dict[str, Array], verify: bool) -> Self:
+        if set(arrays) != {"form", "search", *_ARRAYS}:
+            raise ValueError("not a quantised layer: its arrays are others")
         layer = cls.__new__(cls)
-        classes, features, bits, group, has_bias, seed = map(int, arrays["form"])
+        form, search = (np.asarray(arrays[name]) for name in ("form", "search"))
+        if (form.shape, form.dtype) != ((5,), np.int64) or search.shape != (2,):
+            raise ValueError("not a quantised layer: no form")
+        classes, features, bits, group, seed = map(int, form)
+        plain = group == 0 or (bits < 16 and group in range(8, 513, 8))
+        if min(classes, features) < 1 or bits not in (4, 8, 16) or not plain or seed < -1:
+            raise ValueError(f"not a quantised layer: no such form, {tuple(map(int, form))}")
         layer.n_classes, layer.n_features = classes, features
-        layer._format, layer._has_bias = Format(features, bits, group), bool(has_bias)
+        layer._format = Format(features, bits, group)
+        for name, (shape, dtype) in layer._format.arrays(classes).items():
+            array = arrays[name]
+            if array.shape != shape or array.dtype != dtype or not array.flags.c_contiguous:
+                raise ValueError(f"not a quantised layer: {name} does not fit its form")
+            if verify and name in ("scale", "error", "norm") and not np.all(array >= 0):
+                raise ValueError(f"not a quantised layer: {name} is negative or NaN")
+            setattr(layer, f"_{name}", array)
+        if verify and not np.isfinite(layer._bias).all():
+            raise ValueError("not a quantised layer: a bias is not finite")
         layer._rotation = None if seed < 0 else Rotation(features, seed)
-        layer._codes, layer._scale = arrays["codes"], arrays["scale"]
-        layer._error, layer._norm, layer._bias = arrays["error"], arrays["norm"], arrays["bias"]
+        layer._ratio, layer._is_moderate = float(search[0]), bool(search[1])
+        if verify:
+            layer._summarize()
         return layer
 
     def __repr__(self) -> str:
@@ -329,39 +384,30 @@ class QuantizedLinear(Screen):
             _add_tile(totals, self._centers(x, tile.start, tile.stop), tile.start)
         return totals
 
-    def _hidden_bounds(self, x: Floats) -> tuple[Floats, Floats, Floats]:
-        """Return the hidden vectors as stored weights see them, ||h||, and what multiplies ||w~||."""
-        y, rounding = x, 0.0
-        if self._rotation is not None:
-            y, rounding = self._rotation(x), self._rotation.error
-        size = np.abs(y).max(axis=1, initial=0.0)
-        if self._format.bits == 16:
-            near, eta = y.astype(np.float32).astype(np.float64), (self.n_features + 2) * 2.0**-24
-        else:
-            t = (size / 32639).astype(np.float32).astype(np.float64)[:, None]
-            p = np.rint(np.divide(y, t, out=np.zeros_like(y), where=t > 0)).clip(-32639, 32639)
-            near, eta = t * p, (self._format.groups + 4) * 2.0**-52
-        norm = _scaled_norms(x)
-        rest = _scaled_norms(y - near) + rounding * norm
-        return near, norm, (rest + eta * (norm + rest)) * (1.0 + 2.0**-50)
+    @property
+    def _compiled(self) -> tuple[Any, ...]:
+        """The layer as compiled functions take it."""
+        form = self._format
+        shape = (self.n_classes, self.n_features, form.width, form.section, form.groups)
+        arrays = (self._codes, self._scale, self._error, self._norm, self._bias)
+        return (form.bits, *shape, *arrays, self._bias_above, self._ratio, self._is_moderate)
 
-    @quietly
+    def _rotated(self, x: Floats) -> tuple[Floats, float]:
+        """Return hidden vectors as the stored weights see them, and their relative error."""
+        if self._rotation is None:
+            return x, 0.0
+        return np.ascontiguousarray(self._rotation(x)), self._rotation.error
+
     def _centers(self, x: Floats, first: int, last: int) -> Floats:
-        near, _, _ = self._hidden_bounds(x)
-        of_block = slice(first // LANES, -(-last // LANES))
-        w = decode(self._format, self._codes[of_block], self._scale[of_block])
-        begin = first - of_block.start * LANES
-        return near @ w[begin : begin + last - first].T + self._bias[first:last]
+        """Return the logits of the stored weights for the classes from `first` to `last`."""
+        z = np.empty((len(x), last - first))
+        _core.quantised_centers(self._compiled, *self._rotated(x), first, last, z)
+        return z
 
-    @quietly
     def _intervals(self, x: Floats, first: int, last: int) -> tuple[Floats, Floats]:
-        _, norm, absolute = self._hidden_bounds(x)
-        centers = self._centers(x, first, last)
-        some = slice(first, last)
-        radius = norm[:, None] * self._error[some] + absolute[:, None] * self._norm[some]
-        radius += np.abs(self._bias[some]) * 2.0**-50
-        radius = radius * (1.0 + 2.0**-45) + np.abs(centers) * 2.0**-48 + _TINY
-        return centers - radius, centers + radius
+        lower, upper = np.empty((2, len(x), last - first))
+        _core.quantised_intervals(self._compiled, *self._rotated(x), first, last, lower, upper)
+        return lower, upper
 
 
 def _read_format(width: int, bits: int, scheme: str, group: int, dtype: str) -> Format:
@@ -396,12 +442,6 @@ def _refuse_rows(good: NDArray[np.bool_], what: str, start: int) -> None:
 def _add_tile(totals: Totals, s: Array, first: int) -> None:
     shares = NO_SHARES.of((), slice(0, 0), s.dtype)
     _core.linear_add_tile(s, first, None, 1.0, 0.0, shares, totals.columns, totals.top)
-
-
-def _scaled_norms(x: Floats) -> Floats:
-    """Return upper bounds of the norms of rows of any size."""
-    _, exponent = np.frexp(np.abs(x).max(axis=1, initial=0.0))
-    return np.ldexp(norms(np.ldexp(x, -exponent[:, None])), exponent)
 
 
 def _rounding(lse: Floats) -> Floats:
