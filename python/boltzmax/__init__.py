@@ -22,6 +22,7 @@ from boltzmax.arrays.row_stats import RowStats, row_stats
 from boltzmax.linear.cross_entropy import linear_cross_entropy, linear_cross_entropy_with_grad
 from boltzmax.linear.layer import LinearSoftmax
 from boltzmax.linear.quantised import QuantizedLinear
+from boltzmax.linear.quantised_layer import QuantizedSoftmax
 from boltzmax.linear.queries import linear_log_prob, linear_logsumexp, linear_sample, linear_topk
 from boltzmax.linear.two_stage import CertifiedTopK, TwoStageClassifier
 from boltzmax.losses.binary import (
@@ -51,6 +52,7 @@ from boltzmax.screens.low_rank import LowRankLinear, low_rank
 from boltzmax.screens.pruning import PrunedLinear, prune
 from boltzmax.screens.screen import Candidates, Screen
 from boltzmax.trees.hierarchical import HierarchicalSoftmax
+from boltzmax.trees.quantised_layer import QuantizedHierarchicalSoftmax
 from boltzmax.trees.tree import Tree
 from boltzmax.variants.draws import gumbel_max, gumbel_topk
 from boltzmax.variants.gumbel import (
@@ -106,7 +108,9 @@ __all__ = [
     "LowRankLinear",
     "OnlineLogSumExp",
     "PrunedLinear",
+    "QuantizedHierarchicalSoftmax",
     "QuantizedLinear",
+    "QuantizedSoftmax",
     "RowStats",
     "Screen",
     "Tree",

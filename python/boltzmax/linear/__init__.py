@@ -4,8 +4,9 @@
 - `cross_entropy`: the loss and its gradients
 - `layer`: the full softmax layer
 - `partition`: bounds of the log-partition that are as narrow as wanted
-- `queries`: log-probabilities, the likeliest classes, samples
 - `quantised`: the layer of weights in few bits
+- `quantised_layer`: the full softmax layer of weights in few bits
+- `queries`: log-probabilities, the likeliest classes, samples
 - `rotation`: a random orthogonal map
 - `scores`: logits in tiles, and running totals over them
 - `two_stage`: `TwoStageClassifier`

@@ -200,6 +200,15 @@ class QuantizedLinear(Screen):
             result[first : first + len(w)] = w[: self.n_classes - first]
         return result
 
+    @quietly
+    def _rows(self, ids: Classes) -> Array:
+        """Return the weights of some classes, decoded, in float32."""
+        block, place = np.divmod(ids, LANES)
+        known, where = np.unique(block, return_inverse=True)
+        w = decode(self._format, self._codes[known], self._scale[known])
+        w = w if self._rotation is None else self._rotation.inverse(w)
+        return w[where * LANES + place].astype(np.float32)
+
     # ---- logits ----
 
     def logits(self, hidden: ArrayLike) -> Array:
