@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from boltzmax._lib.console import CommandError, output_path, print_table, progress
+from boltzmax._lib.console import Advance, CommandError, output_path, print_table, progress
 from boltzmax.cli.arguments import add_command, at_least
 from boltzmax.linear.quantised import QuantizedLinear
 from boltzmax.linear.two_stage import TwoStageClassifier
@@ -51,16 +51,28 @@ def run(args: argparse.Namespace) -> None:
     if args.group is not None:
         options |= {"scheme": "per_group", "group": args.group}
     try:
-        layer = QuantizedLinear(weight, bias, **options)
+        with progress("quantize", weight.size) as advance:
+            layer = quantized(advance, weight, bias, **options)
     except (TypeError, ValueError) as error:
         raise CommandError(f"{args.source}: {error}") from error
     layer.save(args.target)
-    sizes = f"{weight.nbytes / 1e6:,.1f} MB", f"{layer.nbytes / 1e6:,.1f} MB"
     print(
-        f"{args.target}: {layer.n_classes:,} classes of {layer.n_features}, from {sizes[0]} to {sizes[1]}"
+        f"{args.target}: {layer.n_classes:,} classes of {layer.n_features}, "
+        f"from {weight.nbytes / 1e6:,.1f} MB to {layer.nbytes / 1e6:,.1f} MB"
     )
     if args.check:
         check(args.target, weight, bias)
+
+
+def quantized(advance: Advance, *args: Any, **options: Any) -> QuantizedLinear:
+    """Return a layer; `advance` is told of the weights that are stored."""
+
+    class Shown(QuantizedLinear):
+        def _encode(self, w: NDArray[Any], start: int) -> None:
+            super()._encode(w, start)
+            advance(w.size)
+
+    return Shown(*args, **options)
 
 
 def read(path: Path) -> NDArray[Any]:
@@ -79,8 +91,9 @@ def check(path: Path, weight: NDArray[Any], bias: NDArray[Any] | None) -> None:
     w = np.asarray(weight, np.float32)
     b = None if bias is None else np.asarray(bias, np.float32)
     layer = QuantizedLinear.load(path)
-    made_of_floats = np.array_equal(w, weight) and (bias is None or np.array_equal(b, bias))
-    screen = layer if made_of_floats else QuantizedLinear(w, b)
+    rounded = [(w, weight)] if bias is None or b is None else [(w, weight), (b, bias)]
+    is_float = all(np.array_equal(given, read) for given, read in rounded)
+    screen = layer if is_float else QuantizedLinear(w, b)
     exact = TwoStageClassifier(w, b, screen=screen)
     k = min(K, layer.n_classes)
     hidden = w[:: max(1, len(w) // ROWS)][:ROWS]
