@@ -4,8 +4,8 @@
 - `codes`: weights in few bits
 - `cross_entropy`: the loss and its gradients
 - `layer`: the full softmax layer
-- `queries`: log-probabilities, the likeliest classes, samples
 - `quantised`: the layer of weights in few bits
+- `queries`: log-probabilities, the likeliest classes, samples
 - `rotation`: a random orthogonal map
 - `scores`: logits in tiles, and running totals over them
 """
