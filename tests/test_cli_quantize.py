@@ -83,7 +83,8 @@ def test_errors(layer, failure, capsys):
     assert main(["quantize", "w.npy", "out.npz"]) == 2
     assert "row 7" in capsys.readouterr().err
     np.save("w.npy", w[0])
-    assert "weight must be" in failure("quantize", "w.npy", "out.npz")
+    assert main(["quantize", "w.npy", "out.npz"]) == 2
+    assert "weight must be" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("bits", ["8", "4"])

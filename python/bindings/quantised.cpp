@@ -1,5 +1,6 @@
 #include "quantised.hpp"
 
+#include "../../cpp/core/quantised/encode.hpp"
 #include "../../cpp/core/quantised/search.hpp"
 #include "../../cpp/core/runtime/quantised_table.hpp"
 #include "checks.hpp"
@@ -62,6 +63,23 @@ HiddenRows AsHidden(const QuantisedLayer& layer, const py::object& x, double rou
 
 void RequireClasses(const QuantisedLayer& layer, size_t first, size_t last) {
   Require(first <= last && last <= layer.classes, "no such classes");
+}
+
+// Encodes rows of weights from class `first` on; returns the first row that is refused, or their number.
+size_t RunEncode(const py::tuple& parts, const py::object& weight, size_t first, double rounding) {
+  const QuantisedLayer layer = AsLayer(parts);
+  PyArrayObject* array = AsArray(weight, "weight");
+  Require(PyArray_NDIM(array) == 2, "weight must be a matrix");
+  const auto rows = static_cast<size_t>(PyArray_DIM(array, 0));
+  const auto* at = NumbersOf<double>(weight, NPY_DOUBLE, rows * layer.features);
+  Require(first % kClassLanes == 0 && first + rows <= layer.classes, "no such classes");
+  const auto writable = [&](size_t i) { return PyArray_DATA(AsArray(parts[i], "an operand")); };
+  const LayerArrays to = {static_cast<uint8_t*>(writable(6)), static_cast<float*>(writable(7)),
+                          static_cast<float*>(writable(8)), static_cast<float*>(writable(9))};
+  for (size_t i = 6; i < 10; ++i) Require(PyArray_ISWRITEABLE(AsArray(parts[i], "an operand")), "read-only");
+  size_t refused = rows;
+  Detached([&] { refused = Encode(layer, to, at, first, rows, rounding); });
+  return refused;
 }
 
 void RunCenters(const py::tuple& parts, const py::object& x, double rounding, size_t first, size_t last,
@@ -137,6 +155,7 @@ py::tuple RunCandidates(const py::tuple& parts, const py::object& x, double roun
 }  // namespace
 
 void BindQuantised(py::module_& module) {
+  module.def("quantised_encode", RunEncode, py::arg("layer"), py::arg("weight"), py::arg("first"), py::arg("rounding"));
   module.def("quantised_centers", RunCenters, py::arg("layer"), py::arg("x"), py::arg("rounding"), py::arg("first"),
              py::arg("last"), py::arg("z"));
   module.def("quantised_intervals", RunIntervals, py::arg("layer"), py::arg("x"), py::arg("rounding"), py::arg("first"),

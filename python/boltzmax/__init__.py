@@ -24,7 +24,7 @@ from boltzmax.linear.layer import LinearSoftmax
 from boltzmax.linear.quantised import QuantizedLinear
 from boltzmax.linear.quantised_layer import QuantizedSoftmax
 from boltzmax.linear.queries import linear_log_prob, linear_logsumexp, linear_sample, linear_topk
-from boltzmax.linear.two_stage import CertifiedTopK, TwoStageClassifier
+from boltzmax.linear.two_stage import TwoStageClassifier
 from boltzmax.losses.binary import (
     binary_cross_entropy_with_logits,
     binary_cross_entropy_with_logits_with_grad,
@@ -50,7 +50,7 @@ from boltzmax.losses.nll import nll_loss, nll_loss_with_grad
 from boltzmax.screens.clusters import ClusteredLinear
 from boltzmax.screens.low_rank import LowRankLinear, low_rank
 from boltzmax.screens.pruning import PrunedLinear, prune
-from boltzmax.screens.screen import Candidates, Screen
+from boltzmax.screens.screen import Screen
 from boltzmax.trees.hierarchical import HierarchicalSoftmax
 from boltzmax.trees.quantised_layer import QuantizedHierarchicalSoftmax
 from boltzmax.trees.tree import Tree
@@ -99,8 +99,6 @@ from boltzmax.variants.windows import (
 )
 
 __all__ = [
-    "Candidates",
-    "CertifiedTopK",
     "ClusteredLinear",
     "GumbelSoftmax",
     "HierarchicalSoftmax",

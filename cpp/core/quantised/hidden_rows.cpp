@@ -4,6 +4,8 @@
 #include <bit>
 #include <cmath>
 
+#include "bounds.hpp"
+
 namespace boltzmax {
 
 namespace {
@@ -15,29 +17,6 @@ constexpr double kLargest8 = 127.0, kLargest16 = 32639.0;
 double RoundedUp(double x) {
   constexpr uint64_t kRest = (uint64_t{1} << 29) - 1;
   return std::bit_cast<double>((std::bit_cast<uint64_t>(x) + kRest) & ~kRest);
-}
-
-// An upper bound of the norm of n numbers of at most `largest` with a relative error of 2^-53 each. The sum of squares
-// has a relative error of at most (n + 2) 2^-53. They are scaled, so that the only squares that vanish are of numbers
-// below 1e-150 times the largest.
-template <class Number>
-double NormAbove(size_t n, double largest, Number number) {
-  if (largest == 0.0 || !(largest < HUGE_VAL)) return largest;
-  const int exponent = std::ilogb(largest);
-  const bool scaled = exponent < -300 || exponent > 400;
-  double sum = 0.0;
-  for (size_t i = 0; i < n; ++i) {
-    const double v = scaled ? std::ldexp(number(i), -exponent) : number(i);
-    sum += v * v;
-  }
-  const double norm = std::sqrt(sum) * (1.0 + static_cast<double>(n + 8) * 0x1p-52);
-  return (scaled ? std::ldexp(norm, exponent) : norm) + largest * 1e-40 + 5e-324;
-}
-
-double LargestOf(const double* x, size_t n) {
-  double largest = 0.0;
-  for (size_t i = 0; i < n; ++i) largest = std::max(largest, std::abs(x[i]));
-  return largest;
 }
 
 // What rounding and inexact rows add: `rest` is ||y - t p|| for rows y that are inexact themselves, and `eta` bounds the
@@ -91,7 +70,7 @@ void HiddenRows::SetNumbers(const QuantisedLayer& layer, const double* x, size_t
   std::vector<double> rest(n);
   const size_t at = row * width_;
   for (size_t i = 0; i < n; ++i) {
-    const double p = t > 0.0 ? std::clamp(std::nearbyint(x[i] / t), -most, most) : 0.0;
+    const double p = t > 0.0 ? std::clamp(Rounded(x[i] / t), -most, most) : 0.0;
     rest[i] = x[i] - t * p;
     const auto whole = static_cast<int>(p);
     const auto low = static_cast<int8_t>(whole & 255);
@@ -102,8 +81,8 @@ void HiddenRows::SetNumbers(const QuantisedLayer& layer, const double* x, size_t
     // The codes have 2^(bits - 1) added.
     offset_[row * sections_ + i / section_] -= whole * (1 << (layer.bits - 1));
   }
-  const double norm = NormAbove(n, largest, [&](size_t i) { return x[i]; });
-  const double of_rest = NormAbove(n, LargestOf(rest.data(), n), [&](size_t i) { return rest[i]; });
+  const double norm = NormAbove(x, n);
+  const double of_rest = NormAbove(rest.data(), n);
   // A product and a sum for each group, and three more roundings.
   const double eta = static_cast<double>(layer.groups + 4) * 0x1p-52;
   bounds_[row] = BoundsOf(t, norm, of_rest, rounding, eta);
@@ -117,8 +96,8 @@ void HiddenRows::SetFloats(const QuantisedLayer& layer, const double* x, size_t 
     y[i] = static_cast<float>(x[i]);
     rest[i] = x[i] - static_cast<double>(y[i]);  // infinite if x is not a float: so is the bound
   }
-  const double norm = NormAbove(n, LargestOf(x, n), [&](size_t i) { return x[i]; });
-  const double of_rest = NormAbove(n, LargestOf(rest.data(), n), [&](size_t i) { return rest[i]; });
+  const double norm = NormAbove(x, n);
+  const double of_rest = NormAbove(rest.data(), n);
   // The error of a sum of n products in float, in any order, is at most gamma times the sum of their sizes
   // (Higham, Accuracy and Stability of Numerical Algorithms, 3.5).
   const double u = static_cast<double>(n + 2) * 0x1p-24;

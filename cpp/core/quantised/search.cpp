@@ -8,18 +8,13 @@
 #include "../runtime/parallel.hpp"
 #include "../runtime/quantised_table.hpp"
 #include "../runtime/row_blocks.hpp"
+#include "bounds.hpp"
 
 namespace boltzmax {
 
 namespace {
 
 constexpr double kInfinity = std::numeric_limits<double>::infinity();
-
-float FloatAbove(double x) {
-  const auto near = static_cast<float>(x);
-  return static_cast<double>(near) < x ? std::nextafter(near, HUGE_VALF) : near;
-}
-float FloatBelow(double x) { return -FloatAbove(-x); }
 
 // The classes of one row found so far.
 class RowSearch {

@@ -20,9 +20,6 @@
 namespace boltzmax::kernels {
 namespace {
 
-// How far ahead of the codes that are multiplied memory is asked for more, where a single row reads them.
-inline constexpr size_t kAhead = 4096;
-
 // Rows are read as bytes, low and high, or as numbers of 16 bits.
 inline constexpr bool kPlanes = sizeof(Number) == 1;
 inline const int8_t* LowNumbers(const NumberRows& p, int8_t) { return p.low; }
@@ -49,7 +46,6 @@ inline void DotTile(const CodeBlocks& codes, const NumberRows& p, int32_t* z, si
     BOLTZMAX_UNROLL
     for (size_t b = 0; b < B; ++b) {
       const uint8_t* at = codes.at + b * codes.stride + i * kBytes;
-      if constexpr (R == 1) __builtin_prefetch(at + kAhead);
       if constexpr (kBits == 8) {
         add(chain, b, CodesOf8(at), i);
       } else {
@@ -96,7 +92,9 @@ template <int kBits, bool kTwo>
 inline void DotBlocks(const CodeBlocks& codes, const NumberRows& p, const DotMatrix<int32_t>& z) {
   const auto at = [&](size_t b) { return CodeBlocks{codes.at + b * codes.stride, codes.stride, 1, codes.steps}; };
   size_t b = 0;
-  if (p.rows == 1) {  // memory is read in order
+  // One row waits for memory, which is fastest when it is read in order, and without asking for it in advance: that took
+  // 1.1 to 1.3 of the time.
+  if (p.rows == 1) {
     for (; b < codes.blocks; ++b) DotTile<kBits, 1, 1, kChains, kTwo>(at(b), p, z.at + b * kClassLanes, z.stride);
     return;
   }

@@ -8,16 +8,17 @@ from __future__ import annotations
 
 import os
 import struct
-import zipfile
-import zlib
 from collections.abc import Callable, Mapping
 from math import prod
-from typing import Any, BinaryIO, TypeVar
+from typing import TYPE_CHECKING, Any, BinaryIO, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from boltzmax._lib.files import FileName, replacing
+
+if TYPE_CHECKING:
+    from zipfile import ZipInfo
 
 Array = NDArray[Any]
 T = TypeVar("T")
@@ -31,6 +32,8 @@ _PIECE = 1 << 24  # bytes whose checksum is taken at once
 
 def write_mapped(path: FileName, kind: str, arrays: Mapping[str, Array]) -> None:
     """Write arrays of some kind to one file, which appears only when it is complete."""
+    import zipfile  # takes milliseconds to load, and few programs write files
+
     header = {"kind": np.array(kind), "contents": np.array(" ".join(sorted(arrays)))}
     with (
         replacing(path) as temporary,
@@ -68,6 +71,8 @@ def map_npz(
 
 
 def _map_arrays(file: BinaryIO, kind: str, verify: bool) -> dict[str, Array]:
+    import zipfile
+
     with zipfile.ZipFile(file) as archive:
         entries = archive.infolist()
     names = [entry.filename.removesuffix(".npy") for entry in entries]
@@ -85,9 +90,9 @@ def _map_arrays(file: BinaryIO, kind: str, verify: bool) -> dict[str, Array]:
     return found
 
 
-def _map_entry(file: BinaryIO, entry: zipfile.ZipInfo, size: int, verify: bool) -> Array:
+def _map_entry(file: BinaryIO, entry: ZipInfo, size: int, verify: bool) -> Array:
     """Return a map of one array, after checking that it is one and that all of it is there."""
-    if entry.compress_type != zipfile.ZIP_STORED or entry.file_size != entry.compress_size:
+    if entry.compress_type != 0 or entry.file_size != entry.compress_size:
         raise ValueError(f"{entry.filename} is compressed")
     file.seek(entry.header_offset)
     signature, name, extra = _LOCAL.unpack(file.read(_LOCAL.size))
@@ -112,6 +117,8 @@ def _map_entry(file: BinaryIO, entry: zipfile.ZipInfo, size: int, verify: bool) 
 
 def _checksum(file: BinaryIO, begin: int, end: int) -> int:
     """Return the CRC-32 of part of a file."""
+    import zlib
+
     file.seek(begin)
     checksum = 0
     for start in range(begin, end, _PIECE):

@@ -70,50 +70,14 @@ class Format:
         }
         return {name: (shape, np.dtype(dtype)) for name, (shape, dtype) in found.items()}
 
-    def pack(self, numbers: Array) -> Array:
-        """Return the stored form of (16 n, width) whole numbers."""
-        blocks = len(numbers) // LANES
-        steps = numbers.reshape(blocks, LANES, -1, 4).swapaxes(1, 2)
-        plus = (steps + (self.largest + 1)).astype(np.uint8)
-        if self.bits == 4:
-            plus = plus[:, 0::2] | plus[:, 1::2] << 4
-        return plus.reshape(blocks, -1, 4 * LANES)
-
     def unpack(self, codes: Array) -> Array:
-        """Return the whole numbers that `pack` stored, as int16."""
+        """Return the whole numbers of some blocks, (16 blocks, width), as int16."""
         blocks = len(codes)
         plus = codes.reshape(blocks, -1, LANES, 4)
         if self.bits == 4:
             plus = np.stack((plus & 15, plus >> 4), axis=2).reshape(blocks, -1, LANES, 4)
         steps = plus.astype(np.int16) - np.int16(self.largest + 1)
         return steps.swapaxes(1, 2).reshape(blocks * LANES, self.width)
-
-
-@dataclass(frozen=True)
-class Encoded:
-    """Some classes: their codes, scales (blocks, groups, 16), and bounds, one for each class."""
-
-    codes: Array
-    scale: Array
-    error: Array  # of the norm of what the codes leave out
-    norm: Array  # of the norm of what they stand for
-
-
-def encode(form: Format, weight: Floats, rounding: float) -> Encoded:
-    """Encode finite weights, (n, D), that were computed with this error relative to their norm."""
-    classes = -(-len(weight) // LANES) * LANES
-    w = np.zeros((classes, form.width))
-    w[: len(weight), : form.n_features] = weight
-    if form.bits == 16:
-        codes, kept, scale = _as_bfloat16(w)
-        scale = scale.reshape(-1, 1, LANES)
-    else:
-        numbers, scales = _as_integers(form, w)
-        kept = numbers * _spread(form, scales)  # exact: the scales have 24 bits
-        codes, scale = form.pack(numbers), _by_block(scales)
-    norm = norms(w)
-    error = norms(w - kept) + rounding * norm
-    return Encoded(codes, scale, nearest_above(error), nearest_above(norms(kept)))
 
 
 def decode(form: Format, codes: Array, scale: Array) -> Floats:
@@ -125,48 +89,9 @@ def decode(form: Format, codes: Array, scale: Array) -> Floats:
     return (form.unpack(codes) * _spread(form, scales))[:, : form.n_features]
 
 
-def _as_integers(form: Format, w: Floats) -> tuple[Floats, Floats]:
-    """Return whole numbers, and the scale of each group, which is a float32."""
-    rows, group = len(w), form.group or form.width
-    padded = np.zeros((rows, form.groups * group))
-    padded[:, : form.width] = np.abs(w)
-    size = padded.reshape(rows, form.groups, group).max(axis=2)
-    scales = (size / form.largest).astype(np.float32).astype(np.float64)
-    spread = _spread(form, scales)
-    numbers = np.rint(np.divide(w, spread, out=np.zeros_like(w), where=spread > 0.0))
-    return np.clip(numbers, -form.largest, form.largest), scales
-
-
-def _as_bfloat16(w: Floats) -> tuple[Array, Floats, Array]:
-    """Return the bits of the nearest bfloat16, by lanes; their values; and scales of 1."""
-    bits = w.astype(np.float32).view(np.uint32)
-    nearest = np.minimum(
-        (bits + 0x7FFF + (bits >> 16 & 1)) >> 16, (bits & 0x80000000) >> 16 | 0x7F7F
-    )
-    kept = (nearest << 16).view(np.float32).astype(np.float64)
-    codes = nearest.astype(np.uint16).reshape(-1, LANES, w.shape[1]).swapaxes(1, 2)
-    return np.ascontiguousarray(codes), kept, np.ones(len(w), np.float32)
-
-
 def _spread(form: Format, scales: Floats) -> Floats:
     """Return the scale of every feature."""
     return np.repeat(scales, form.group or form.width, axis=1)[:, : form.width]
-
-
-def _by_block(scales: Floats) -> Array:
-    """Return scales, (16 blocks, groups), as (blocks, groups, 16) float32."""
-    each = scales.astype(np.float32).reshape(-1, LANES, scales.shape[1])
-    return np.ascontiguousarray(each.swapaxes(1, 2))
-
-
-def norms(x: Floats) -> Floats:
-    """Return upper bounds of the norms of rows whose elements have a relative error of 2^-53.
-
-    A sum of D squares has a relative error of at most (D + 2) 2^-53. Squares of numbers below
-    1e-150 may vanish, so that a row which is not 0 has at least 1e-140.
-    """
-    found = np.sqrt(np.einsum("ij,ij->i", x, x)) * (1.0 + (x.shape[1] + 8) * 2.0**-52)
-    return np.where(np.any(x, axis=1), np.maximum(found, 1e-140), 0.0)
 
 
 def nearest_above(x: Floats) -> Array:

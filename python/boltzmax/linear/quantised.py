@@ -15,7 +15,7 @@ from boltzmax._lib.files import FileName
 from boltzmax._lib.mapped import map_npz, write_mapped
 from boltzmax._lib.numbers import per_class, real_array
 from boltzmax._lib.output_layer import Classes, read_hidden, read_target
-from boltzmax.linear.codes import LANES, Format, decode, encode, nearest_above, norms
+from boltzmax.linear.codes import LANES, Format, decode, nearest_above
 from boltzmax.linear.rotation import Rotation
 from boltzmax.linear.scores import NO_SHARES, Totals
 from boltzmax.screens.screen import Candidates, Screen
@@ -25,7 +25,6 @@ Floats = NDArray[np.float64]
 
 _TILE = 2**18  # numbers in a tile of weights or of logits
 _ARRAYS = ("codes", "scale", "error", "norm", "bias", "bias_above")
-_LARGEST_NORM = 3e38  # of a row of weights
 _LARGEST_HIDDEN = 1e100
 _TINY = 1e-30
 _FEW_ROWS = 4  # as many are read in the time that memory takes; candidates of more have 8 bits
@@ -141,36 +140,28 @@ class QuantizedLinear(Screen):
         self._rotation = _read_rotation(rotate, self.n_features)
         for name, (shape, stored) in form.arrays(self.n_classes).items():
             setattr(self, f"_{name}", np.zeros(shape, stored))
+        self._ratio, self._is_moderate = 0.0, False
         if bias is not None:
             self._bias[: self.n_classes] = per_class(bias, self.n_classes, "bias")
-            _refuse_rows(np.isfinite(self._bias), "bias must be finite", 0)
-        rows = max(_TILE // form.width, 1) // LANES * LANES or LANES
+            _refuse_rows(np.isfinite(self._bias), "bias must be finite")
+        rows = max(_TILE // form.width // LANES, 1) * LANES
         for start in range(0, self.n_classes, rows):
             self._encode(w[start : start + rows], start)
         self._summarize()
 
     def _encode(self, w: Array, start: int) -> None:
-        """Store some rows of weights."""
-        exact = w.astype(np.float64)
-        of_rows = norms(exact)
-        _refuse_rows(
-            of_rows <= _LARGEST_NORM, "weight must be finite, with norms up to 3e38", start
-        )
-        rounding = 0.0
-        if self._rotation is not None:
-            exact, rounding = self._rotation(exact), self._rotation.error
-        found = encode(self._format, exact, rounding)
-        where = slice(start, start + len(found.error))
-        of_block = slice(start // LANES, where.stop // LANES)
-        self._codes[of_block], self._scale[of_block] = found.codes, found.scale
-        self._error[where], self._norm[where] = found.error, found.norm
+        """Store some rows of weights, from class `start` on."""
+        tile, rounding = self._rotated(np.ascontiguousarray(w, np.float64))
+        refused = _core.quantised_encode(self._compiled, tile, start, rounding)
+        if refused < len(tile):
+            row = at_place((start + refused,))
+            raise ValueError(f"weight must be finite, with norms up to 3e38; it is not{row}")
 
     def _summarize(self) -> None:
         """Compute what the search for candidates needs besides the arrays."""
         more = np.abs(self._bias) * 2.0**-20
         self._bias_above = nearest_above(self._bias + more)
         self._bias_above[self.n_classes :] = -np.inf
-        self._ratio, self._is_moderate = 0.0, False
         if self._format.groups == 1:
             scale = self._scale.ravel()
             ratio = np.divide(self._norm, scale, out=np.zeros_like(scale), where=scale > 0)
@@ -231,7 +222,8 @@ class QuantizedLinear(Screen):
         """
         x, dtype = self._hidden(hidden)
         totals = self._totals(x, label=read_target(target, len(x), self.n_classes))
-        return (totals.own - totals.from_reference).astype(dtype)
+        log_p: Floats = totals.own - totals.from_reference
+        return log_p.astype(dtype)
 
     def topk(self, hidden: ArrayLike, k: int) -> tuple[Classes, Array]:
         """Return the k likeliest classes of each row, and their log-probabilities, both (N, k).
@@ -315,10 +307,9 @@ class QuantizedLinear(Screen):
         """
         checked = as_flag(verify, "verify")
 
-        def make(arrays: dict[str, Array]) -> Self:
-            return cls._from_arrays(arrays, checked)
-
-        return map_npz(path, cls._kind, make, verify=checked)
+        return map_npz(
+            path, cls._kind, lambda arrays: cls._from_arrays(arrays, checked), verify=checked
+        )
 
     def __reduce__(self) -> tuple[Any, ...]:
         return type(self)._from_arrays, (self._arrays(), False)
@@ -338,7 +329,7 @@ class QuantizedLinear(Screen):
             raise ValueError("not a quantised layer: its arrays are others")
         layer = cls.__new__(cls)
         form, search = (np.asarray(arrays[name]) for name in ("form", "search"))
-        if (form.shape, form.dtype) != ((5,), np.int64) or search.shape != (2,):
+        if form.shape != (5,) or form.dtype != np.int64 or search.shape != (2,):
             raise ValueError("not a quantised layer: no form")
         classes, features, bits, group, seed = map(int, form)
         plain = group == 0 or (bits < 16 and group in range(8, 513, 8))
@@ -374,7 +365,8 @@ class QuantizedLinear(Screen):
         given = real_array(hidden, "hidden")
         short = given.dtype.kind not in "biu" and given.dtype.itemsize <= 4
         x = read_hidden(given, self.n_features, np.dtype(np.float64))
-        _refuse_rows((np.abs(x) <= _LARGEST_HIDDEN).all(axis=1), "hidden must be at most 1e100", 0)
+        size = np.abs(x).max(axis=1, initial=0.0)
+        _refuse_rows(size <= _LARGEST_HIDDEN, "hidden must be at most 1e100")
         return x, np.dtype(np.float32 if short else np.float64)
 
     def _vectors(self, hidden: ArrayLike) -> Array:
@@ -441,11 +433,10 @@ def _read_rotation(rotate: bool | int, width: int) -> Rotation | None:
     return Rotation(width, check_count(rotate, "rotate", 0, 2**62))
 
 
-def _refuse_rows(good: NDArray[np.bool_], what: str, start: int) -> None:
+def _refuse_rows(good: NDArray[np.bool_], what: str) -> None:
     """Raise for the first row that is not good."""
     if not good.all():
-        row = start + int(good.argmin())
-        raise ValueError(f"{what}; it is not{at_place((row,))}")
+        raise ValueError(f"{what}; it is not{at_place((int(good.argmin()),))}")
 
 
 def _add_tile(totals: Totals, s: Array, first: int) -> None:

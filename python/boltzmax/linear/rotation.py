@@ -7,6 +7,7 @@ The factor is a power of two, so only additions round.
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
@@ -23,7 +24,7 @@ class Rotation:
     def __init__(self, n_features: int, seed: int) -> None:
         self.seed = seed
         rng = np.random.Generator(np.random.Philox(seed))
-        self._size = 4 ** ((n_features.bit_length() - 1) // 2)
+        self._size: int = 4 ** ((n_features.bit_length() - 1) // 2)
         self._passes = [
             (rng.permutation(n_features), 2.0 * rng.integers(0, 2, n_features) - 1.0)
             for _ in range(_PASSES)
@@ -36,7 +37,7 @@ class Rotation:
         Each of the log2(m) stages of a pass rounds every element once, so it adds an error of at
         most 2^-53 of the norm, which stays the same.
         """
-        return _PASSES * (self._size.bit_length() - 1) * 2.0**-52
+        return float(_PASSES * (self._size.bit_length() - 1) * 2.0**-52)
 
     def __call__(self, x: NDArray[Any]) -> Floats:
         """Return the rotated rows of `x`, in float64."""
@@ -66,4 +67,5 @@ class Rotation:
             pairs = y.reshape(rows, width // (2 * half), 2, half)
             y = np.stack((pairs[:, :, 0] + pairs[:, :, 1], pairs[:, :, 0] - pairs[:, :, 1]), axis=2)
             half *= 2
-        return y.reshape(rows, width) * self._size**-0.5
+        mixed: Floats = y.reshape(rows, width) / math.isqrt(self._size)
+        return mixed
