@@ -313,3 +313,43 @@ def test_the_order_of_noisy_logits():
     noise = np.array([0.0, math.ulp(0.0), 0.0, -1.0])
     order = weights.in_order(np.ones(2, np.float32), np.arange(4), noise)
     np.testing.assert_array_equal(order, [1, 0, 2, 3])
+
+
+# ---- the choice of a screen
+
+
+def test_the_smallest_screen_that_is_fast_enough():
+    rng = np.random.default_rng(9)
+    w, x = rng.standard_normal((3000, 32)).astype(np.float32), rng.standard_normal((4, 32))
+    layer = TwoStageClassifier(w)
+    want = layer.topk(x, 5).ids
+    trials = layer.fit_budget(x, 1e9, k=5)
+    assert {trial.name for trial in trials} == {"8 bits", "4 bits", "bfloat16", "low rank"}
+    assert trials[0].nbytes == min(trial.nbytes for trial in trials) == layer.screen.nbytes
+    assert all(trial.seconds > 0 and 5 <= trial.rescored <= 3000 for trial in trials)
+    np.testing.assert_array_equal(layer.topk(x, 5).ids, want)
+    trials = layer.fit_budget(x, 0.0, screens={"few": ClusteredLinear, "many": QuantizedLinear})
+    assert trials[0].seconds == min(trial.seconds for trial in trials)
+    assert isinstance(
+        layer.screen, {"few": ClusteredLinear, "many": QuantizedLinear}[trials[0].name]
+    )
+
+
+def test_a_failed_choice_changes_nothing():
+    w, x, b = hostile("normal")
+    layer = TwoStageClassifier(w, b)
+    before = layer.screen
+    for screens_tried, error, message in (
+        ({}, ValueError, "at least one"),
+        (
+            {"good": QuantizedLinear, "other": lambda w, b: QuantizedLinear(w + 1, b)},
+            ValueError,
+            "other",
+        ),
+        ({"bad": lambda w, b: w}, TypeError, "no Screen"),
+    ):
+        with pytest.raises(error, match=message):
+            layer.fit_budget(x, 1.0, screens=screens_tried)
+        assert layer.screen is before
+    with pytest.raises(ValueError, match="target_latency must be"):
+        layer.fit_budget(x, -1.0)

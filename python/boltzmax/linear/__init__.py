@@ -1,5 +1,6 @@
 """A linear layer and its softmax, without the matrix of logits.
 
+- `budget`: the choice of a screen by measurement
 - `codes`: weights in few bits
 - `cross_entropy`: the loss and its gradients
 - `layer`: the full softmax layer

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
-from functools import cached_property
+from collections.abc import Mapping
+from functools import cached_property, partial
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -14,13 +14,12 @@ from boltzmax._lib.arguments import as_flag, check_count, one_of, quietly
 from boltzmax._lib.numbers import check_number
 from boltzmax._lib.output_layer import Array, Classes, Doubles
 from boltzmax._lib.random import random_key
+from boltzmax.linear.budget import MakeScreen, Trial, best, default_screens, measured
 from boltzmax.linear.partition import narrow_partition
 from boltzmax.linear.quantised import QuantizedLinear
 from boltzmax.screens.exact import ExactLinear, ExactWeights, Top
 from boltzmax.screens.reading import Floats, read_vectors, read_weights
 from boltzmax.screens.screen import Candidates, Screen
-
-MakeScreen = Callable[[Array, Array | None], Screen]
 
 # With certify=False, this many candidates are rescored besides k: a multiple of k, or at least so
 # many.
@@ -321,6 +320,54 @@ class TwoStageClassifier:
                 best = ids[keys[some].argmax()] if order is None else order[0]
                 result[r] = best
         return result
+
+    # ---- the choice of a screen ----
+
+    def fit_budget(
+        self,
+        hidden_sample: ArrayLike,
+        target_latency: float,
+        *,
+        k: int = 10,
+        screens: Mapping[str, MakeScreen] | None = None,
+    ) -> list[Trial]:
+        """Try screens, and use the smallest one that is fast enough.
+
+        Parameters
+        ----------
+        hidden_sample : array_like, shape (N, D)
+            As many rows as calls will have, and like them.
+        target_latency : float
+            The seconds that ``topk(hidden_sample, k, log_probs=False)`` may take.
+        k : int, default 10
+        screens : mapping from names to callables, optional
+            What makes the screens of the weights and the bias; by default `QuantizedLinear` with 8
+            bits, 4 bits and bfloat16, and `LowRankLinear` with a rank of D / 4.
+
+        Returns
+        -------
+        list of (name, seconds, nbytes, rescored)
+            For each screen: the median time of a call, the memory that it takes, and the mean
+            number of exact logits per row. The first is the one that is used now: that of the least
+            memory among those within `target_latency`; if none is, the fastest.
+        """
+        x, count = self._vectors(hidden_sample), check_count(k, "k", 1, self.n_classes)
+        target = check_number(target_latency, "target_latency", 0, 1e9)
+        tried = default_screens(self.n_features) if screens is None else screens
+        if not tried:
+            raise ValueError("screens must have at least one")
+        before, trials, made = self.screen, [], []
+        try:
+            for name, make in tried.items():
+                self._set_screen(_made(make, self._exact))
+                made.append(self.screen)
+                answer = partial(self.topk, x, count, log_probs=False)
+                trials.append(measured(name, self.screen, answer))
+        finally:
+            self.screen = before
+        chosen = best(trials, target)
+        self.screen = made[chosen]
+        return [trials[chosen], *trials[:chosen], *trials[chosen + 1 :]]
 
     def __repr__(self) -> str:
         return f"TwoStageClassifier({self.n_classes}, {self.n_features}, screen={self.screen!r})"
