@@ -53,6 +53,7 @@ RescoreProblem AsProblem(const py::handle& hidden_object, const py::handle& weig
   problem.weight = DataOf<float>(weight);
   if (!bias.is_none()) problem.bias = Vector<float>(bias, NPY_FLOAT, classes, "bias must be float32, one per class");
   problem.rows = static_cast<size_t>(rows);
+  problem.classes = static_cast<size_t>(classes);
   problem.features = static_cast<size_t>(PyArray_DIM(hidden, 1));
   problem.begin = Vector<int64_t>(begin, NPY_INT64, rows + 1, "indptr must be int64, one per row and one more");
   Require(problem.begin[0] == 0 && problem.begin[rows] == entries &&
@@ -61,6 +62,10 @@ RescoreProblem AsProblem(const py::handle& hidden_object, const py::handle& weig
   problem.id = DataOf<int64_t>(ids);
   Require(std::all_of(problem.id, problem.id + entries, [&](int64_t id) { return id >= 0 && id < classes; }),
           "an id is not a class");
+  for (npy_intp r = 0; r < rows; ++r) {
+    Require(std::is_sorted(problem.id + problem.begin[r], problem.id + problem.begin[r + 1]),
+            "ids of a row must ascend");
+  }
   return problem;
 }
 

@@ -90,7 +90,7 @@ class Search {
     auto& order = order_[r];
     for (int64_t i = p_.logits.begin[r]; i < p_.logits.begin[r + 1]; ++i) order.push_back(i);
     MoveToFront(order.begin(), order.end(), p_.k, p_.lower);
-    return IdsOf(order.begin(), order.begin() + static_cast<ptrdiff_t>(p_.k));
+    return SortedIds(order.begin(), order.begin() + static_cast<ptrdiff_t>(p_.k));
   }
 
   // The other candidates that may exceed the bar, those with the largest upper bounds if there are too many.
@@ -101,9 +101,7 @@ class Search {
     const auto left = static_cast<size_t>(end - begin), taken = std::min(left, p_.most);
     p_.proven[r] = taken == left;
     if (taken < left) MoveToFront(begin, end, taken, p_.upper);
-    auto ids = IdsOf(begin, begin + static_cast<ptrdiff_t>(taken));
-    std::sort(ids.begin(), ids.end());  // as they are in memory
-    return ids;
+    return SortedIds(begin, begin + static_cast<ptrdiff_t>(taken));
   }
 
   void Finish(size_t r, std::vector<Scored>& all) {
@@ -127,9 +125,10 @@ class Search {
     const auto last = begin + static_cast<ptrdiff_t>(count - 1);
     std::nth_element(begin, last, end, [&](int64_t a, int64_t b) { return bound[a] > bound[b]; });
   }
-  std::vector<int64_t> IdsOf(Iterator begin, Iterator end) const {
+  std::vector<int64_t> SortedIds(Iterator begin, Iterator end) const {
     std::vector<int64_t> ids;
     for (; begin != end; ++begin) ids.push_back(p_.logits.id[*begin]);
+    std::sort(ids.begin(), ids.end());
     return ids;
   }
 

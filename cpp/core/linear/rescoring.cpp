@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <vector>
 
 #include "../runtime/parallel.hpp"
 
@@ -48,23 +49,51 @@ void Prefetch(const float* row, size_t n) {
   for (size_t b = 0; b < std::min(n * sizeof(float), kMostPrefetched); b += kLine) __builtin_prefetch(bytes + b);
 }
 
+void ScoreEntry(const RescoreProblem& p, size_t row, size_t i) {
+  const auto c = static_cast<size_t>(p.id[i]);
+  const double bias = p.bias == nullptr ? 0.0 : static_cast<double>(p.bias[c]);
+  const Logit logit = Score(p.hidden + row * p.features, p.weight + c * p.features, p.features, bias);
+  p.score[i] = logit.score;
+  p.error[i] = logit.error;
+}
+
+// Many rows want the same classes: those of a tile are read from memory once for all rows.
+constexpr size_t kTileBytes = size_t{1} << 18;
+void RescoreByTiles(const RescoreProblem& p, double cost) {
+  const size_t of_tile = std::max<size_t>(1, kTileBytes / (p.features * sizeof(float)));
+  const size_t tiles = (p.classes + of_tile - 1) / of_tile;
+  ParallelBlocks(tiles, 1, cost, [&](size_t first, size_t last) {
+    std::vector<size_t> next(p.rows);
+    for (size_t r = 0; r < p.rows; ++r) {
+      const auto* from =
+          std::lower_bound(p.id + p.begin[r], p.id + p.begin[r + 1], static_cast<int64_t>(first * of_tile));
+      next[r] = static_cast<size_t>(from - p.id);
+    }
+    for (size_t tile = first; tile < last; ++tile) {
+      const auto end = static_cast<int64_t>((tile + 1) * of_tile);
+      for (size_t r = 0; r < p.rows; ++r) {
+        const auto of_row = static_cast<size_t>(p.begin[r + 1]);
+        for (; next[r] < of_row && p.id[next[r]] < end; ++next[r]) ScoreEntry(p, r, next[r]);
+      }
+    }
+  });
+}
+
 }  // namespace
 
 void Rescore(const RescoreProblem& p) {
   const auto entries = static_cast<size_t>(p.begin[p.rows]);
   const double nanoseconds = 100.0 + 0.5 * static_cast<double>(p.features);  // for each
-  constexpr size_t kLeast = 32;
-  ParallelBlocks(entries, kLeast, nanoseconds * static_cast<double>(entries), [&](size_t first, size_t last) {
+  const double cost = nanoseconds * static_cast<double>(entries);
+  constexpr size_t kFewRows = 4, kLeast = 32;
+  if (p.rows > kFewRows && entries > p.classes / 4) return RescoreByTiles(p, cost);
+  ParallelBlocks(entries, kLeast, cost, [&](size_t first, size_t last) {
     const auto* after = std::upper_bound(p.begin, p.begin + p.rows + 1, static_cast<int64_t>(first));
     auto row = static_cast<size_t>(after - p.begin) - 1;
     for (size_t i = first; i < last; ++i) {
       while (static_cast<size_t>(p.begin[row + 1]) <= i) ++row;
       if (i + kAhead < last) Prefetch(p.weight + static_cast<size_t>(p.id[i + kAhead]) * p.features, p.features);
-      const auto c = static_cast<size_t>(p.id[i]);
-      const double bias = p.bias == nullptr ? 0.0 : static_cast<double>(p.bias[c]);
-      const Logit logit = Score(p.hidden + row * p.features, p.weight + c * p.features, p.features, bias);
-      p.score[i] = logit.score;
-      p.error[i] = logit.error;
+      ScoreEntry(p, row, i);
     }
   });
 }

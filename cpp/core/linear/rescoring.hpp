@@ -6,12 +6,12 @@
 
 namespace boltzmax {
 
-// For row r, the classes id[begin[r]] to id[begin[r + 1] - 1]; matrices are contiguous.
+// For row r, the classes id[begin[r]] to id[begin[r + 1] - 1], which ascend; matrices are contiguous.
 struct RescoreProblem {
   const float* hidden;  // rows x features
   const float* weight;  // classes x features
   const float* bias;    // of each class, or null
-  size_t rows, features;
+  size_t rows, classes, features;
   const int64_t* begin;  // rows + 1
   const int64_t* id;
   double* score;  // of each entry of `id`: hidden . weight + bias

@@ -11,11 +11,13 @@ from boltzmax import _core
 from boltzmax._lib.output_layer import Array, Classes, Doubles
 from boltzmax.screens.exact import ExactLinear, ExactWeights
 from boltzmax.screens.reading import Floats
-from boltzmax.screens.screen import Screen, outwards
+from boltzmax.screens.screen import Candidates, Levels, Screen, Split, outwards, running_total
 
-# Classes from which thresholds are estimated: so many runs of so many neighbours.
-_RUNS, _RUN = 16, 1024
+# Classes from which a bar is estimated: so many runs of so many neighbours.
+_RUNS, _RUN = 16, 128
 _TRIES = 3
+# The largest share of the classes that is rescored: more take as long as all of them together.
+MOST = 0.2
 
 
 def narrow_partition(
@@ -27,35 +29,33 @@ def narrow_partition(
 ) -> tuple[Doubles, Doubles]:
     """Return bounds of each row's log-partition that are at most `width` apart.
 
-    The exact logits of the classes above a threshold replace their bounds. A sample of the classes
-    says how low it must be; where that was not enough, it is lowered, and in the end all classes
-    are computed in double.
+    The exact logits of the classes above a bar replace their bounds. A sample of the classes says
+    how low it must be; where that was not enough, it is lowered. Where most classes would be above,
+    all are computed in double.
     """
-    lower, upper = (np.array(bound) for bound in screen.log_partition(x))
-    wide = np.flatnonzero(~(upper - lower <= width))
-    sample = _Sample(screen, x[wide])
-    for attempt in range(_TRIES):
+    lower, upper = np.full(len(x), -np.inf), np.full(len(x), np.inf)
+    wide = np.arange(len(x))
+    for attempt in range(1, _TRIES + 1):
+        levels = sample(screen, x[wide], width * 0.5**attempt)
+        parts = screen._split_at(x[wide], levels)
+        few = np.diff(parts.above.indptr) <= MOST * screen.n_classes
+        narrowed, parts = wide[few], _rows_of(parts, few)
+        lower[narrowed], upper[narrowed] = with_exact(exact, x[narrowed], parts)
+        wide = wide[few][~(upper[narrowed] - lower[narrowed] <= width)]
         if not len(wide):
-            return lower, upper
-        bar = sample.threshold(lower[wide], width * 0.5 ** (attempt + 1))
-        low, high = partition_above(screen, exact, x[wide], bar)
-        lower[wide] = np.maximum(lower[wide], low)
-        upper[wide] = np.minimum(upper[wide], high)
-        left = ~(upper[wide] - lower[wide] <= width)
-        wide, sample = wide[left], sample.of(left)
-    if len(wide):
-        lower[wide], upper[wide] = everything().log_partition(x[wide])
+            break
+    left = np.flatnonzero(~(upper - lower <= width))
+    if len(left):
+        lower[left], upper[left] = everything().log_partition(x[left])
     return lower, upper
 
 
-def partition_above(
-    screen: Screen, exact: ExactWeights, x: Floats, bar: Doubles
-) -> tuple[Doubles, Doubles]:
+def with_exact(exact: ExactWeights, x: Floats, parts: Split) -> tuple[Doubles, Doubles]:
     """Return bounds of the log-partition, with exact logits of the classes above the bar."""
-    above, rest_lower, rest_upper = screen.split(x, bar)
-    scores, errors = exact.scores(x, above.indptr, above.ids)
-    lower = outwards([_sums(scores - errors, above.indptr), rest_lower], -1.0)
-    upper = outwards([_sums(scores + errors, above.indptr), rest_upper], 1.0)
+    indptr = parts.above.indptr
+    scores, errors = exact.scores(x, indptr, parts.above.ids)
+    lower = outwards([_sums(scores - errors, indptr), parts.lower], -1.0)
+    upper = outwards([_sums(scores + errors, indptr), parts.upper], 1.0)
     return lower, upper
 
 
@@ -65,34 +65,36 @@ def _sums(scores: Doubles, indptr: Classes) -> Doubles:
     return np.array([_core.logsumexp(scores[indptr[r] : indptr[r + 1]]) for r in rows], np.float64)
 
 
-class _Sample:
-    """How much wider the bounds of some classes make those of the sum, by their upper bounds."""
+def _rows_of(parts: Split, which: Array) -> Split:
+    """Return some rows of a split."""
+    if which.all():
+        return parts
+    above, counts = parts.above, np.diff(parts.above.indptr)
+    entries = np.repeat(which, counts)
+    kept = Candidates(
+        running_total([counts[which]]),
+        above.ids[entries],
+        above.lower[entries],
+        above.upper[entries],
+    )
+    return Split(kept, parts.lower[which], parts.upper[which])
 
-    def __init__(self, screen: Screen, x: Floats) -> None:
-        runs = _runs(screen.n_classes)
-        self._weight = math.log(screen.n_classes / sum(last - first for first, last in runs))
-        parts = [screen.intervals(x, first, last) for first, last in runs]
-        lower, upper = (np.concatenate([part[i] for part in parts], axis=1) for i in (0, 1))
-        order = np.argsort(upper, axis=1)
-        self._upper = np.take_along_axis(upper, order, axis=1)
-        lower = np.take_along_axis(lower, order, axis=1)
-        # log(exp(upper) - exp(lower)), added up from the least upper bound on
-        gap = self._upper + np.log(-np.expm1(lower - self._upper))
-        self._gap = np.logaddexp.accumulate(gap, axis=1)
 
-    def of(self, rows: Array) -> _Sample:
-        """Return the sample of some of its rows."""
-        part = object.__new__(_Sample)
-        part._weight, part._upper, part._gap = self._weight, self._upper[rows], self._gap[rows]
-        return part
+def sample(screen: Screen, x: Floats, width: float) -> Levels:
+    """Return the levels at which the bounds of the log-partition are about `width` apart.
 
-    def threshold(self, partition: Doubles, width: float) -> Doubles:
-        """Return the upper bound up to which classes may stay as they are."""
-        allowed = partition + math.log(math.expm1(min(width, 1.0))) - self._weight
-        fine = (self._gap <= allowed[:, None]).sum(axis=1)
-        lowest = self._upper[:, 0] - 1.0
-        kept = np.take_along_axis(self._upper, np.maximum(fine - 1, 0)[:, None], axis=1)[:, 0]
-        return np.where(fine > 0, kept, lowest)
+    Classes are taken in runs of neighbours, spread evenly; each stands for many others.
+    """
+    runs = _runs(screen.n_classes)
+    each = math.log(screen.n_classes / sum(last - first for first, last in runs))
+    parts = [screen.intervals(x, first, last) for first, last in runs]
+    lower, upper = (np.concatenate([part[i] for part in parts], axis=1) for i in (0, 1))
+    order = np.argsort(upper, axis=1)
+    lower, upper = (np.take_along_axis(a, order, axis=1) for a in (lower, upper))
+    # log(exp(upper) - exp(lower)), added up from the least upper bound on
+    gap = upper + np.log(-np.expm1(lower - upper))
+    gaps = np.logaddexp.accumulate(gap, axis=1)
+    return Levels(upper, gaps, math.log(math.expm1(min(width, 1.0))) - each)
 
 
 def _runs(n_classes: int) -> list[tuple[int, int]]:

@@ -18,7 +18,7 @@ from boltzmax._lib.output_layer import Classes, read_hidden, read_target
 from boltzmax.linear.codes import LANES, Format, decode, nearest_above
 from boltzmax.linear.rotation import Rotation
 from boltzmax.linear.scores import NO_SHARES, Totals
-from boltzmax.screens.screen import Candidates, Screen
+from boltzmax.screens.screen import Candidates, Levels, Screen, Split
 
 Array = NDArray[Any]
 Floats = NDArray[np.float64]
@@ -274,13 +274,29 @@ class QuantizedLinear(Screen):
     @quietly
     def log_partition(self, hidden: ArrayLike) -> tuple[Floats, Floats]:
         """Return bounds of the logsumexp of the exact logits of each row, both (N,)."""
-        x, _ = self._hidden(hidden)
-        bounds = [Totals(len(x)), Totals(len(x))]
-        for tile in self._tiles(len(x)):
-            for totals, s in zip(bounds, self._intervals(x, tile.start, tile.stop), strict=True):
-                _add_tile(totals, s, tile.start)
-        lower, upper = (totals.lse for totals in bounds)
-        return lower - _rounding(lower), upper + _rounding(upper)
+        x = self._vectors(hidden)
+        return self._passed(x, np.full(len(x), np.inf), None, False)[1:]
+
+    @quietly
+    def split(self, hidden: ArrayLike, threshold: ArrayLike) -> Split:
+        """Return the classes whose upper bound exceeds a row's threshold, and sum up the rest.
+
+        See `Screen.split`.
+        """
+        x = self._vectors(hidden)
+        bar = np.ascontiguousarray(np.broadcast_to(np.asarray(threshold, np.float64), len(x)))
+        return self._passed(x, bar, None, False)
+
+    def _split_at(self, x: Array, levels: Levels) -> Split:
+        bar = np.full(len(x), -np.inf)
+        return self._passed(x.astype(np.float64), bar, levels, len(x) > _FEW_ROWS)
+
+    def _passed(self, x: Floats, bar: Floats, levels: Levels | None, few_bits: bool) -> Split:
+        """Return the classes above a bar, and bounds of the rest, after one pass."""
+        above, *rest = _core.quantised_split(
+            self._compiled, *self._rotated(x), few_bits, bar, levels
+        )
+        return Split(Candidates(*above), *rest)
 
     # ---- files ----
 
@@ -442,8 +458,3 @@ def _refuse_rows(good: NDArray[np.bool_], what: str) -> None:
 def _add_tile(totals: Totals, s: Array, first: int) -> None:
     shares = NO_SHARES.of((), slice(0, 0), s.dtype)
     _core.linear_add_tile(s, first, None, 1.0, 0.0, shares, totals.columns, totals.top)
-
-
-def _rounding(lse: Floats) -> Floats:
-    """Return a bound of the error of a logsumexp in float64."""
-    return 1e-11 + np.abs(lse) * 2.0**-44

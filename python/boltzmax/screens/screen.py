@@ -52,6 +52,24 @@ class Split(NamedTuple):
     upper: Doubles
 
 
+class Levels(NamedTuple):
+    """How high a bar may be, by a sample of the classes, whose upper bounds ascend in each row.
+
+    If the classes up to ``upper[:, i]`` keep their bounds, those of the partition are about
+    ``exp(gap[:, i])`` apart; `allowed` is the largest gap, less the log-partition.
+    """
+
+    upper: Doubles  # (N, S)
+    gap: Doubles
+    allowed: float
+
+    def bar(self, log_partition: Doubles) -> Doubles:
+        """Return the highest bar for lower bounds of the log-partition; -inf for none."""
+        fine = (self.gap <= (log_partition + self.allowed)[:, None]).sum(axis=1)
+        level = np.take_along_axis(self.upper, np.maximum(fine - 1, 0)[:, None], axis=1)[:, 0]
+        return np.where(fine > 0, level, -np.inf)
+
+
 class Winners(NamedTuple):
     """The classes that may win a row's draw, with their noise, in compressed rows."""
 
@@ -121,6 +139,10 @@ class Screen(ABC):
         parts = [self._split(x[rows], bar[rows]) for rows in blocks(len(x))]
         lower, upper = (np.concatenate([[], *(part[i] for part in parts)]) for i in (1, 2))
         return Split(joined([part.above for part in parts]), lower, upper)
+
+    def _split_at(self, x: Array, levels: Levels) -> Split:
+        """Split the classes of each row at a level, which a lower bound of the partition gives."""
+        return self.split(x, levels.bar(self.log_partition(x)[0]))
 
     def winners(self, hidden: ArrayLike, key: int, first_row: int = 0) -> Winners:
         """Return every class that may have a row's largest sum of logit and Gumbel noise.
