@@ -159,7 +159,7 @@ py::tuple RunCandidates(const py::tuple& parts, const py::object& x, double roun
 }
 
 // Classes above a row's bar, in compressed rows; and the bounds of the logsumexp of the others. The levels are (upper,
-// gap, allowed), or None.
+// gap, budget, allowed), or None.
 py::tuple RunSplit(const py::tuple& parts, const py::object& x, double rounding, bool few_bits, const py::object& bar,
                    const py::object& levels) {
   const QuantisedLayer layer = AsLayer(parts);
@@ -168,14 +168,15 @@ py::tuple RunSplit(const py::tuple& parts, const py::object& x, double rounding,
   SplitProblem problem = {};
   problem.bar = NumbersOf<double>(bar, NPY_DOUBLE, rows);
   if (!levels.is_none()) {
-    const auto three = levels.cast<py::tuple>();
-    Require(three.size() == 3, "three parts of the levels are needed");
-    PyArrayObject* upper = AsArray(three[0], "levels");
+    const auto four = levels.cast<py::tuple>();
+    Require(four.size() == 4, "four parts of the levels are needed");
+    PyArrayObject* upper = AsArray(four[0], "levels");
     Require(PyArray_NDIM(upper) == 2, "levels must be a matrix");
     problem.n = static_cast<size_t>(PyArray_DIM(upper, 1));
-    problem.upper = NumbersOf<double>(three[0], NPY_DOUBLE, rows * problem.n);
-    problem.gap = NumbersOf<double>(three[1], NPY_DOUBLE, rows * problem.n);
-    problem.allowed = three[2].cast<double>();
+    problem.upper = NumbersOf<double>(four[0], NPY_DOUBLE, rows * problem.n);
+    problem.gap = NumbersOf<double>(four[1], NPY_DOUBLE, rows * problem.n);
+    problem.budget = four[2].cast<double>();
+    problem.allowed = four[3].cast<double>();
   }
   std::vector<RowParts> found;
   Detached(EstimateNanoseconds(layer, rows, layer.classes), [&] { found = Split(layer, hidden, problem); });

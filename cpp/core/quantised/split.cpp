@@ -37,51 +37,49 @@ class LogSum {
 
 // Sums of float exponentials are right to about 2^-22, those of doubles to far less.
 constexpr double kFloatError = 1e-6, kDoubleError = 1e-9;
-// Tiles whose classes together are below this share of the sum are bounded by their largest class; there are at most
-// 2^20 such tiles per 2^28 classes.
-constexpr double kNegligible = 28.0;  // nats
-
-double LogSumOf(const float* x, size_t n) {
+struct SumAndMax {
+  double lse, max;
+};
+SumAndMax SumOf(const float* x, size_t n) {
   const StorageKernels& kernels = KernelsFor(DType::kFloat32);
   const RowSum sum = kernels.reduce({x, nullptr, nullptr, n, 1.0, false, false});
-  return LogSumExpOf(sum, IsDegenerate(sum) ? Sum{} : kernels.log_of_sum(sum), 1.0);
+  return {LogSumExpOf(sum, IsDegenerate(sum) ? Sum{} : kernels.log_of_sum(sum), 1.0), sum.max};
 }
+
+// The logsumexp of a tile's lower bounds, that of its upper bounds, and a bound of them all.
+struct TileSums {
+  double low, high, largest;
+};
 
 // One row, or a thread's part of it.
 class RowSplit {
  public:
-  RowSplit(double bar, const Levels& levels) : levels_(levels), bar_(bar) {}
-
-  double Bar() const { return bar_; }
-  // Whether classes whose upper bounds are at most this do not matter.
-  bool IsNegligible(double upper) const { return upper <= bar_ && upper < known_value_ - kNegligible; }
-
-  void AddAbove(int64_t id, Interval logit) {
-    above_.push_back({id, logit});
-    if (above_.size() >= room_) Prune();
-  }
-  // All lower bounds of a tile; and the bounds of the classes that are not above the bar.
-  void AddKnown(double lower) {
-    known_.Add(lower);
-    known_value_ = known_.Value();
-    Raise();
-  }
+  void AddAbove(int64_t id, Interval logit) { above_.push_back({id, logit}); }
   void AddRest(double lower, double upper) {
     low_.Add(lower);
     high_.Add(upper);
+  }
+  void Offer(int64_t id, Interval logit, double bar) {
+    if (logit.upper > bar) {
+      AddAbove(id, logit);
+    } else {
+      AddRest(logit.lower, logit.upper);
+    }
   }
 
   void Join(RowSplit& other) {
     above_.insert(above_.end(), other.above_.begin(), other.above_.end());
     low_.Add(other.low_);
     high_.Add(other.high_);
-    known_.Add(other.known_);
-    known_value_ = known_.Value();
-    Raise();
   }
 
-  RowParts Take() {
-    Prune();
+  // Classes that joined before the bar was as high are sorted out.
+  RowParts Take(double bar) {
+    std::erase_if(above_, [&](const BoundedClass& c) {
+      if (c.logit.upper > bar) return false;
+      AddRest(c.logit.lower, c.logit.upper);
+      return true;
+    });
     const auto outwards = [](double x) { return kDoubleError + 0x1p-46 * std::abs(x); };
     const double low = low_.Value(), high = high_.Value();
     return {std::move(above_),
@@ -89,30 +87,8 @@ class RowSplit {
   }
 
  private:
-  static constexpr size_t kLeastRoom = 4096;
-
-  void Raise() {
-    if (levels_.n == 0) return;
-    const double* end = levels_.gap + levels_.n;
-    const auto fine = std::upper_bound(levels_.gap, end, known_value_ + levels_.allowed) - levels_.gap;
-    if (fine > 0) bar_ = std::max(bar_, levels_.upper[fine - 1]);
-  }
-
-  // Adds classes that are no longer above the bar to the rest.
-  void Prune() {
-    std::erase_if(above_, [this](const BoundedClass& c) {
-      if (c.logit.upper > bar_) return false;
-      AddRest(c.logit.lower, c.logit.upper);
-      return true;
-    });
-    room_ = std::max(kLeastRoom, 2 * above_.size());
-  }
-
-  Levels levels_;
-  double bar_, known_value_ = -kInfinity;
-  size_t room_ = kLeastRoom;
   std::vector<BoundedClass> above_;
-  LogSum low_, high_, known_;
+  LogSum low_, high_;
 };
 
 // What all rows need of a tile.
@@ -130,66 +106,68 @@ struct TileBounds {
   }
 };
 
-struct Extent {
-  double low, high;
-};
-Extent ExtentOf(const double* x, size_t n) {
-  constexpr size_t kLanes = 8;
-  double low[kLanes], high[kLanes];
-  std::fill_n(low, kLanes, kInfinity);
-  std::fill_n(high, kLanes, -kInfinity);
-  size_t i = 0;
-  for (; i + kLanes <= n; i += kLanes) {
-    for (size_t j = 0; j < kLanes; ++j) {
-      low[j] = x[i + j] < low[j] ? x[i + j] : low[j];
-      high[j] = x[i + j] > high[j] ? x[i + j] : high[j];
-    }
-  }
-  for (; i < n; ++i) {
-    low[0] = x[i] < low[0] ? x[i] : low[0];
-    high[0] = x[i] > high[0] ? x[i] : high[0];
-  }
-  return {*std::min_element(low, low + kLanes), *std::max_element(high, high + kLanes)};
-}
-
+// The classes of a tile for one row.
 class TileOfRow {
  public:
   TileOfRow(const QuantisedLayer& layer, const RowBounds& row, const TileBounds& tile, const double* centers)
-      : layer_(layer), row_(row), tile_(tile), centers_(centers), extent_(ExtentOf(centers, tile.n)) {
-    radius_ = (row.by_error * static_cast<double>(tile.error) + row.by_norm * static_cast<double>(tile.norm) +
-               tile.bias * 0x1p-50) *
-                  (1.0 + 0x1p-40) +
-              Size() * 0x1p-48 + 1e-30;
+      : layer_(layer), row_(row), tile_(tile), centers_(centers) {
+    const auto error = static_cast<double>(tile.error), norm = static_cast<double>(tile.norm);
+    const double size = 2.0 * (row.by_error + row.by_norm) * norm + tile.bias;  // above that of every center
+    radius_ = (row.by_error * error + row.by_norm * norm) * (1.0 + 0x1p-18) + size * 0x1p-20 + 1e-29;
+    constexpr double kMost = 1e30;  // of numbers whose sums do not overflow in float
+    in_float_ = size + radius_ < kMost && row.by_error < kMost && row.by_norm < kMost;
   }
 
-  void AddTo(RowSplit& split) const {
-    const double upper = extent_.high + radius_ + std::log(static_cast<double>(tile_.n));
-    if (split.IsNegligible(upper)) return split.AddRest(-kInfinity, upper);
-    constexpr double kMost = 1e30;  // of numbers whose sums do not overflow in float
-    if (Size() + radius_ < kMost && row_.by_error < kMost && row_.by_norm < kMost) return AddInFloat(split);
-    for (size_t i = 0; i < tile_.n; ++i) {
-      const Interval logit = IntervalAt(i);
-      split.AddKnown(logit.lower);
-      Offer(split, i, logit);
+  TileSums Sums() {
+    if (!in_float_) return SumsInDouble();
+    SetBounds();
+    const SumAndMax high = SumOf(upper_, tile_.n);
+    return {SumOf(lower_, tile_.n).lse - kFloatError, high.lse + kFloatError, high.max};
+  }
+
+  // The same from the upper bounds alone: the lower ones are at most two radii below.
+  TileSums FastSums() {
+    if (!in_float_) return SumsInDouble();
+    SetBounds();
+    const SumAndMax high = SumOf(upper_, tile_.n);
+    return {high.lse - 2.0 * radius_ - kFloatError, high.lse + kFloatError, high.max};
+  }
+
+  // Divides the classes at the bar.
+  void Divide(double bar, RowSplit& split) {
+    if (!in_float_) {
+      for (size_t i = 0; i < tile_.n; ++i) split.Offer(Id(i), IntervalAt(i), bar);
+      return;
     }
+    SetBounds();
+    for (size_t i = 0; i < tile_.n; ++i) {
+      if (!(static_cast<double>(upper_[i]) > bar)) continue;
+      const Interval logit = IntervalAt(i);
+      if (!(logit.upper > bar)) continue;
+      split.AddAbove(Id(i), logit);
+      lower_[i] = upper_[i] = -std::numeric_limits<float>::infinity();
+    }
+    split.AddRest(SumOf(lower_, tile_.n).lse - kFloatError, SumOf(upper_, tile_.n).lse + kFloatError);
   }
 
  private:
-  double Size() const { return std::max(std::abs(extent_.low), std::abs(extent_.high)); }
+  int64_t Id(size_t i) const { return static_cast<int64_t>(tile_.first + i); }
   Interval IntervalAt(size_t i) const { return IntervalOf(layer_, row_, tile_.first + i, centers_[i]); }
 
-  bool Offer(RowSplit& split, size_t i, Interval logit) const {
-    if (logit.upper > split.Bar()) {
-      split.AddAbove(static_cast<int64_t>(tile_.first + i), logit);
-      return true;
+  TileSums SumsInDouble() const {
+    LogSum low, high;
+    double largest = -kInfinity;
+    for (size_t i = 0; i < tile_.n; ++i) {
+      const Interval logit = IntervalAt(i);
+      low.Add(logit.lower);
+      high.Add(logit.upper);
+      largest = std::max(largest, logit.upper);
     }
-    split.AddRest(logit.lower, logit.upper);
-    return false;
+    return {low.Value() - kDoubleError, high.Value() + kDoubleError, largest};
   }
 
   // Every term is enlarged by more than a few roundings in float can lose.
-  void AddInFloat(RowSplit& split) const {
-    alignas(64) float lower[kTileClasses], upper[kTileClasses];
+  void SetBounds() {
     constexpr double kMore = 1.0 + 0x1p-20;
     const auto by_error = static_cast<float>(row_.by_error * kMore), by_norm = static_cast<float>(row_.by_norm * kMore);
     const auto least = static_cast<float>(tile_.bias * 0x1p-49 + 1e-30);
@@ -197,69 +175,167 @@ class TileOfRow {
     for (size_t i = 0; i < tile_.n; ++i) {
       const auto center = static_cast<float>(centers_[i]);
       const float radius = by_error * error[i] + by_norm * norm[i] + std::abs(center) * 0x1p-21f + least;
-      lower[i] = center - radius;
-      upper[i] = center + radius;
+      lower_[i] = center - radius;
+      upper_[i] = center + radius;
     }
-    split.AddKnown(LogSumOf(lower, tile_.n) - kFloatError);
-    if (extent_.high + radius_ > split.Bar()) {
-      for (size_t i = 0; i < tile_.n; ++i) {
-        if (!(static_cast<double>(upper[i]) > split.Bar())) continue;
-        const Interval logit = IntervalAt(i);
-        if (!(logit.upper > split.Bar())) continue;
-        split.AddAbove(static_cast<int64_t>(tile_.first + i), logit);
-        lower[i] = upper[i] = -std::numeric_limits<float>::infinity();
-      }
-    }
-    split.AddRest(LogSumOf(lower, tile_.n) - kFloatError, LogSumOf(upper, tile_.n) + kFloatError);
   }
 
   const QuantisedLayer& layer_;
   const RowBounds& row_;
   const TileBounds& tile_;
   const double* centers_;
-  Extent extent_;
   double radius_;
+  bool in_float_;
+  alignas(64) float lower_[kTileClasses];
+  alignas(64) float upper_[kTileClasses];
 };
 
-void ReadTile(const QuantisedLayer& layer, const HiddenRows& hidden, size_t row, size_t rows, size_t tile,
-              RowSplit* splits) {
+// Calls f(row, classes) for rows from `row` on, with the classes of a tile.
+template <class F>
+void ReadTile(const QuantisedLayer& layer, const HiddenRows& hidden, size_t row, size_t rows, size_t tile, F f) {
   thread_local Scratch scratch;
   auto* at = reinterpret_cast<double*>(scratch.Get(kBlockRows * kTileClasses * sizeof(double)));
   const size_t block = tile * kTileBlocks, blocks = std::min(kTileBlocks, layer.blocks - block);
   Centers(layer, hidden, row, rows, block, blocks, at);
   const size_t first = block * kClassLanes;
   const TileBounds bounds(layer, first, std::min(layer.classes - first, blocks * kClassLanes));
-  for (size_t r = 0; r < rows; ++r) {
-    TileOfRow(layer, hidden.Bounds(row + r), bounds, at + r * kTileClasses).AddTo(splits[r]);
-  }
+  for (size_t r = 0; r < rows; ++r) f(row + r, TileOfRow(layer, hidden.Bounds(row + r), bounds, at + r * kTileClasses));
 }
+
+// Goes through the tiles in spans. A first pass over a span sums up each tile; the sum so far gives the bar; a second
+// pass reads the few tiles again that have classes above it.
+class SpanSplit {
+ public:
+  SpanSplit(const QuantisedLayer& layer, const HiddenRows& hidden, const SplitProblem& p, size_t tiles)
+      : layer_(layer),
+        hidden_(hidden),
+        p_(p),
+        rows_(hidden.Count()),
+        tiles_(tiles),
+        bar_(p.bar, p.bar + rows_),
+        known_(rows_),
+        known_value_(rows_, -kInfinity),
+        splits_(rows_) {}
+
+  void Run(size_t first, size_t tiles) {
+    sums_.resize(tiles * rows_);
+    const double cost = EstimateNanoseconds(layer_, rows_, tiles * kTileClasses);
+    ForTiles(tiles, cost, [&](size_t row, size_t rows, size_t tile) {
+      ReadTile(layer_, hidden_, row, rows, first + tile, [&](size_t r, TileOfRow&& classes) {
+        sums_[tile * rows_ + r] = p_.n == 0 ? classes.Sums() : classes.FastSums();
+      });
+    });
+    for (size_t tile = 0; tile < tiles; ++tile) {
+      for (size_t r = 0; r < rows_; ++r) known_[r].Add(sums_[tile * rows_ + r].low);
+    }
+    for (size_t r = 0; r < rows_; ++r) Raise(r, tiles);
+    std::vector<RowSplit> parts(tiles * rows_);
+    ForTiles(tiles, cost, [&](size_t row, size_t rows, size_t tile) {
+      Resolve(row, rows, first, tile, parts.data() + tile * rows_);
+    });
+    for (size_t tile = 0; tile < tiles; ++tile) {
+      for (size_t r = 0; r < rows_; ++r) splits_[r].Join(parts[tile * rows_ + r]);
+    }
+  }
+
+  std::vector<RowParts> Take() {
+    std::vector<RowParts> found;
+    for (size_t r = 0; r < rows_; ++r) found.push_back(splits_[r].Take(bar_[r]));
+    return found;
+  }
+
+ private:
+  template <class F>
+  void ForTiles(size_t tiles, double cost, F f) const {
+    constexpr size_t kLeast = 8;
+    ParallelBlocks(tiles, kLeast, cost, [&](size_t begin, size_t end) {
+      for (size_t row = 0; row < rows_; row += kBlockRows) {
+        for (size_t tile = begin; tile < end; ++tile) f(row, std::min(kBlockRows, rows_ - row), tile);
+      }
+    });
+  }
+
+  void Raise(size_t r, size_t tiles) {
+    known_value_[r] = known_[r].Value();
+    if (p_.n == 0) return;
+    const double *gap = p_.gap + r * p_.n, *end = gap + p_.n;
+    const auto fine = static_cast<size_t>(std::upper_bound(gap, end, known_value_[r] + p_.allowed) - gap);
+    if (fine == p_.n) {
+      bar_[r] = std::max(bar_[r], BarOfTiles(r, tiles));
+    } else if (fine > 0) {
+      bar_[r] = std::max(bar_[r], p_.upper[r * p_.n + fine - 1]);
+    }
+  }
+
+  // The least bar at which the tiles below it, and as many classes in each of the others, keep the budget.
+  double BarOfTiles(size_t r, size_t tiles) {
+    ranked_.clear();
+    double total = 0.0;
+    for (size_t tile = 0; tile < tiles; ++tile) {
+      const TileSums& s = sums_[tile * rows_ + r];
+      const double gap = std::exp(s.high - known_value_[r]) - std::exp(s.low - known_value_[r]);
+      ranked_.push_back({s.largest, gap});
+      total += gap;
+    }
+    const double share = static_cast<double>(tiles) / static_cast<double>(tiles_);
+    const double budget = std::exp(p_.budget) * share;
+    std::sort(ranked_.begin(), ranked_.end(), [](const Ranked& a, const Ranked& b) { return a.largest > b.largest; });
+    size_t taken = 0;
+    const auto keeps = [&] {
+      const auto left = static_cast<double>(tiles - taken);
+      return total * static_cast<double>(tiles) <= budget * left;
+    };
+    while (taken < tiles && !keeps()) total -= ranked_[taken++].gap;
+    if (taken == tiles) return -kInfinity;
+    return taken == 0 ? kInfinity : ranked_[taken].largest;
+  }
+
+  void Resolve(size_t row, size_t rows, size_t first, size_t tile, RowSplit* parts) const {
+    const TileSums* sums = sums_.data() + tile * rows_;
+    const auto is_above = [&](size_t r) { return sums[r].largest > bar_[r]; };
+    size_t count = 0;
+    for (size_t r = row; r < row + rows; ++r) {
+      if (is_above(r)) {
+        ++count;
+      } else {
+        parts[r].AddRest(sums[r].low, sums[r].high);
+      }
+    }
+    const auto divide = [&](size_t r, TileOfRow&& classes) {
+      if (is_above(r)) classes.Divide(bar_[r], parts[r]);
+    };
+    if (4 * count > rows) return ReadTile(layer_, hidden_, row, rows, first + tile, divide);
+    for (size_t r = row; r < row + rows && count > 0; ++r) {
+      if (is_above(r)) ReadTile(layer_, hidden_, r, 1, first + tile, divide);
+    }
+  }
+
+  struct Ranked {
+    double largest, gap;
+  };
+
+  const QuantisedLayer& layer_;
+  const HiddenRows& hidden_;
+  const SplitProblem& p_;
+  size_t rows_, tiles_;
+  std::vector<Ranked> ranked_;
+  std::vector<double> bar_;
+  std::vector<LogSum> known_;  // of lower bounds of all classes so far
+  std::vector<double> known_value_;
+  std::vector<RowSplit> splits_;
+  std::vector<TileSums> sums_;
+};
 
 }  // namespace
 
 std::vector<RowParts> Split(const QuantisedLayer& layer, const HiddenRows& hidden, const SplitProblem& p) {
-  const size_t rows = hidden.Count(), row_blocks = (rows + kBlockRows - 1) / kBlockRows;
-  const size_t tiles = (layer.blocks + kTileBlocks - 1) / kTileBlocks;
-  const double cost = 2.0 * EstimateNanoseconds(layer, rows, layer.classes);
-  const auto threads = static_cast<size_t>(UsableThreads(cost));
-  const size_t parts = threads == 1 ? 1 : std::max<size_t>(1, std::min(tiles / 8, 2 * threads));
-  std::vector<RowSplit> splits;
-  for (size_t part = 0; part < parts; ++part) {
-    for (size_t r = 0; r < rows; ++r) {
-      splits.emplace_back(p.bar[r], p.n == 0 ? Levels{} : Levels{p.upper + r * p.n, p.gap + r * p.n, p.n, p.allowed});
-    }
-  }
-  ParallelFor(parts * row_blocks, cost, [&](size_t task) {
-    const size_t part = task % parts, row = task / parts * kBlockRows, some = std::min(kBlockRows, rows - row);
-    for (size_t tile = tiles * part / parts; tile < tiles * (part + 1) / parts; ++tile) {
-      ReadTile(layer, hidden, row, some, tile, splits.data() + part * rows + row);
-    }
-  });
-  std::vector<RowParts> found;
-  for (size_t r = 0; r < rows; ++r) {
-    for (size_t part = 1; part < parts; ++part) splits[r].Join(splits[part * rows + r]);
-    found.push_back(splits[r].Take());
-  }
-  return found;
+  const size_t rows = hidden.Count(), tiles = (layer.blocks + kTileBlocks - 1) / kTileBlocks;
+  if (rows == 0) return {};
+  // What is kept of the tiles of a span takes up to 64 MB or so.
+  const size_t span = std::max<size_t>(64, (size_t{1} << 19) / rows);
+  SpanSplit split(layer, hidden, p, tiles);
+  for (size_t first = 0; first < tiles; first += span) split.Run(first, std::min(span, tiles - first));
+  return split.Take();
 }
 
 }  // namespace boltzmax

@@ -7,21 +7,15 @@
 
 namespace boltzmax {
 
-// How high the bar of a row may be, by a sample of its classes: if those whose upper bounds are at most upper[i] keep
-// their intervals, the logsumexp may be off by exp(gap[i]) over the sum. Both ascend.
-struct Levels {
-  const double* upper;
-  const double* gap;
-  size_t n;        // 0 for a bar that stays
-  double allowed;  // the largest gap, less the logsumexp
-};
-
+// The bar of a row is `bar`, or higher if there is a budget for what the intervals of the others may add to the sum. If
+// a sample of the classes takes less than the budget, the bar is that of the tiles with the largest classes. Otherwise
+// levels say what it may be: if the classes whose upper bounds are at most upper[i] keep their intervals, they add about
+// exp(gap[i]). Both ascend.
 struct SplitProblem {
-  const double* bar;    // of each row, at the least
-  const double* upper;  // (rows, n) levels, or null
-  const double* gap;
+  const double* bar;          // of each row
+  const double *upper, *gap;  // (rows, n), or null
   size_t n;
-  double allowed;
+  double budget, allowed;  // the largest gap, of all classes and of the sample, less the logsumexp
 };
 
 struct RowParts {
@@ -29,7 +23,7 @@ struct RowParts {
   Interval rest;
 };
 
-// One pass over the weights. As the sum of the lower bounds grows, the levels raise the bar.
+// One pass over the weights, and a second look at tiles with classes above the bar.
 std::vector<RowParts> Split(const QuantisedLayer& layer, const HiddenRows& hidden, const SplitProblem& p);
 
 }  // namespace boltzmax

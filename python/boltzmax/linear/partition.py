@@ -16,8 +16,9 @@ from boltzmax.screens.screen import Candidates, Levels, Screen, Split, outwards,
 # Classes from which a bar is estimated: so many runs of so many neighbours.
 _RUNS, _RUN = 16, 128
 _TRIES = 3
-# The largest share of the classes that is rescored: more take as long as all of them together.
-MOST = 0.2
+# Exact logits that are in memory at once. Rows that want more have all their classes computed, in
+# tiles.
+MOST = 2**22
 
 
 def narrow_partition(
@@ -30,15 +31,15 @@ def narrow_partition(
     """Return bounds of each row's log-partition that are at most `width` apart.
 
     The exact logits of the classes above a bar replace their bounds. A sample of the classes says
-    how low it must be; where that was not enough, it is lowered. Where most classes would be above,
-    all are computed in double.
+    how low it must be; where that was not enough, it is lowered. Where too many classes would be
+    above, all are computed in double.
     """
     lower, upper = np.full(len(x), -np.inf), np.full(len(x), np.inf)
     wide = np.arange(len(x))
     for attempt in range(1, _TRIES + 1):
-        levels = sample(screen, x[wide], width * 0.5**attempt)
+        levels = sample(screen, x[wide], width * 0.75**attempt)
         parts = screen._split_at(x[wide], levels)
-        few = np.diff(parts.above.indptr) <= MOST * screen.n_classes
+        few = parts.above.indptr[1:] <= MOST
         narrowed, parts = wide[few], _rows_of(parts, few)
         lower[narrowed], upper[narrowed] = with_exact(exact, x[narrowed], parts)
         wide = wide[few][~(upper[narrowed] - lower[narrowed] <= width)]
@@ -94,7 +95,8 @@ def sample(screen: Screen, x: Floats, width: float) -> Levels:
     # log(exp(upper) - exp(lower)), added up from the least upper bound on
     gap = upper + np.log(-np.expm1(lower - upper))
     gaps = np.logaddexp.accumulate(gap, axis=1)
-    return Levels(upper, gaps, math.log(math.expm1(min(width, 1.0))) - each)
+    budget = math.log(math.expm1(min(width, 1.0)))
+    return Levels(upper, gaps, budget, budget - each)
 
 
 def _runs(n_classes: int) -> list[tuple[int, int]]:

@@ -56,11 +56,13 @@ class Levels(NamedTuple):
     """How high a bar may be, by a sample of the classes, whose upper bounds ascend in each row.
 
     If the classes up to ``upper[:, i]`` keep their bounds, those of the partition are about
-    ``exp(gap[:, i])`` apart; `allowed` is the largest gap, less the log-partition.
+    ``exp(gap[:, i])`` apart. `budget` and `allowed` are the largest gaps of all classes and of the
+    sample, less the log-partition.
     """
 
     upper: Doubles  # (N, S)
     gap: Doubles
+    budget: float
     allowed: float
 
     def bar(self, log_partition: Doubles) -> Doubles:
