@@ -7,6 +7,7 @@ take 5 GB. Set OPENBLAS_NUM_THREADS=1.
 
 from __future__ import annotations
 
+import importlib
 import sys
 import time
 from collections.abc import Callable
@@ -45,7 +46,7 @@ def report(title: str, times: dict[str, float], product: str) -> None:
 def in_faiss(weight: Array) -> dict[str, Any]:
     """Return indices of faiss by name, if it is installed."""
     try:
-        import faiss
+        faiss: Any = importlib.import_module("faiss")
     except ImportError:
         return {}
     faiss.omp_set_num_threads(1)

@@ -26,7 +26,9 @@ WITHOUT_SCORES = {
     *("RowStats", "Tree", "available_isas", "config", "get_cmake_dir", "get_include"),
     *("get_num_threads", "isa", "set_num_threads", "show_config", "resample_indices"),
     *("class_weights", "logit_adjustment", "GumbelSoftmax", "OnlineLogSumExp"),
-    "QuantizedLinear",  # refuses bad rows
+    # Layers, and what makes them: they refuse bad rows, or mark them.
+    *("QuantizedLinear", "QuantizedSoftmax", "QuantizedHierarchicalSoftmax", "LowRankLinear"),
+    *("PrunedLinear", "ClusteredLinear", "Screen", "TwoStageClassifier", "low_rank", "prune"),
 }
 LINEAR_CLASSES = 3
 

@@ -96,7 +96,7 @@ class TwoStageClassifier:
     >>> import numpy as np
     >>> from boltzmax import TwoStageClassifier
     >>> rng = np.random.default_rng(0)
-    >>> weight = rng.standard_normal((1000, 16))
+    >>> weight = rng.standard_normal((1000, 64))
     >>> layer = TwoStageClassifier(weight)
     >>> top = layer.topk(3 * weight[:2], 1)
     >>> top.ids

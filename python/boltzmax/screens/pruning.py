@@ -25,6 +25,15 @@ class PrunedLinear(LinearScreen):
     any weight keeps its bias as its score, or 0 without biases. The interval of a logit is
     :math:`\|h\| \|w_c - \tilde w_c\|` to either side.
 
+    Parameters
+    ----------
+    weight : array_like, shape (V, D)
+    bias : array_like, shape (V,), optional
+    ratio : float
+    method : {"magnitude", "row", "block"}
+    block : int
+        See `prune`.
+
     Attributes
     ----------
     n_classes, n_features, nbytes : int
@@ -46,6 +55,12 @@ class PrunedLinear(LinearScreen):
     See Also
     --------
     prune : makes one.
+
+    Examples
+    --------
+    >>> from boltzmax import prune
+    >>> prune([[1.0, -4.0], [3.0, 2.0]], 0.5, "row").values
+    array([[ 1., -4.]], dtype=float32)
     """
 
     @quietly

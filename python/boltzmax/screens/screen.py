@@ -83,8 +83,26 @@ class Winners(NamedTuple):
 class Screen(ABC):
     """What every screen can do, given `intervals`.
 
-    Hidden vectors are (N, D) and converted to float32; a row that is not finite is a ValueError
-    that names it.
+    A screen of your own sets `n_classes` and `n_features` and has `intervals`. Hidden vectors are
+    (N, D); a row that is not finite is a ValueError that names it.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from boltzmax import Screen, TwoStageClassifier
+    >>> class Crude(Screen):
+    ...     # A logit is at most the product of the norms, to either side.
+    ...     def __init__(self, weight, bias=None):
+    ...         self.n_classes, self.n_features = weight.shape
+    ...         self.norms = 1.001 * np.linalg.norm(weight.astype(float), axis=1)
+    ...     def intervals(self, hidden, first=0, last=None):
+    ...         norms = np.linalg.norm(np.asarray(hidden, float), axis=1, keepdims=True)
+    ...         upper = norms * self.norms[first:last]
+    ...         return -upper, upper
+    >>> weight = np.diag([1.0, 5.0, 2.0, 0.1]).astype(np.float32)
+    >>> top = TwoStageClassifier(weight, screen=Crude).topk([[1.0, 1.0, 1.0, 1.0]], 1)
+    >>> top.ids, top.certified
+    (array([[1]]), array([ True]))
     """
 
     n_classes: int
