@@ -31,7 +31,7 @@ WHOLE = [name for name in FORMS if not name.startswith("bfloat16")]
 
 def tables() -> dict[str, tuple[str, bool]]:
     """Every table of kernels that this processor can use: instruction set, dot products."""
-    found = {}
+    found: dict[str, tuple[str, bool]] = {}
     for isa in boltzmax.available_isas():
         for use in (False, True):
             with use_isa(isa), use_dot_products(use):
