@@ -20,9 +20,9 @@ T* NumbersOf(const py::handle& object, int type, size_t size) {
   return static_cast<T*>(PyArray_DATA(array));
 }
 
-// (bits, classes, features, width, section, groups, codes, scale, error, norm, bias, bias_above, ratio, moderate)
+// (bits, classes, features, width, section, groups, codes, scale, error, norm, bias, bias_above, ratio, moderate, floats)
 QuantisedLayer AsLayer(const py::tuple& parts) {
-  Require(parts.size() == 14, "fourteen parts of the layer are needed");
+  Require(parts.size() == 15, "fifteen parts of the layer are needed");
   QuantisedLayer layer = {};
   layer.bits = parts[0].cast<int>();
   layer.classes = parts[1].cast<size_t>();
@@ -50,6 +50,8 @@ QuantisedLayer AsLayer(const py::tuple& parts) {
   layer.bias_above = NumbersOf<float>(parts[11], NPY_FLOAT, padded);
   layer.ratio = parts[12].cast<double>();
   layer.moderate = parts[13].cast<bool>();
+  layer.floats = !whole || parts[14].cast<bool>();
+  if (!whole) layer.section = layer.width;  // in one sum
   return layer;
 }
 

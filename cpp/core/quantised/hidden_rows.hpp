@@ -1,4 +1,4 @@
-// Hidden vectors as the codes of a layer see them: h ~ t p with whole numbers p or, for bfloat16 weights, as floats.
+// Hidden vectors as the codes of a layer see them: h ~ t p with whole numbers p, or floats.
 #pragma once
 
 #include <vector>
@@ -26,7 +26,9 @@ class HiddenRows {
   const RowBounds& Bounds(size_t row) const { return bounds_[row]; }
   // Rows from `row` on, at a section.
   NumberRows Numbers(size_t row, size_t rows, size_t section) const;
-  const float* Floats(size_t row) const { return floats_.data() + row * width_; }
+  FloatRows Floats(size_t row, size_t rows, size_t section) const {
+    return {floats_.data() + row * width_ + section * section_, width_, rows};
+  }
 
  private:
   void SetNumbers(const QuantisedLayer& layer, const double* x, size_t row, double rounding);

@@ -84,7 +84,7 @@ class PartSearch {
  public:
   PartSearch(const QuantisedLayer& layer, const HiddenRows& hidden, size_t row, size_t rows, RowSearch* searches)
       : layer_(layer), hidden_(hidden), row_(row), rows_(rows), searches_(searches) {
-    bool usable = layer.bits != 16 && layer.groups == 1 && layer.Sections() == 1;
+    bool usable = !layer.floats && layer.groups == 1 && layer.Sections() == 1;
     for (size_t r = 0; r < rows; ++r) {
       bounds_.emplace_back(layer, hidden.Bounds(row + r));
       usable &= bounds_.back().usable;

@@ -57,6 +57,10 @@ class QuantizedLinear:
         Whether weights and hidden vectors are rotated at random first, which spreads large
         features over all; an integer is the seed.
 
+    hidden_dtype : {"int16", "float32"}, default "int16"
+        Whether hidden vectors are rounded to whole numbers of 16 bits, for which sums are exact and
+        the same on every processor, or to float32, as they always are with dtype="bfloat16".
+
     Attributes
     ----------
     n_classes, n_features : int
@@ -84,9 +88,8 @@ class QuantizedLinear:
 
     by the inequality of Cauchy and Schwarz, plus the rounding of a few float64 operations. Norms
     are stored and computed with outward rounding, so that this holds for numbers as they are
-    stored, not only in theory. With bfloat16 weights, hidden vectors are float32, and the rounding
-    of float32 sums, at most :math:`(D + 2) 2^{-24} \|h\| \|\tilde w\|`, takes the place of the
-    second term.
+    stored, not only in theory. With hidden vectors of float32, the rounding of float32 sums, about
+    :math:`D \, 2^{-24} \|h\| \|\tilde w\|`, takes the place of the second term.
 
     Examples
     --------
@@ -114,6 +117,7 @@ class QuantizedLinear:
     _norm: Array
     _bias: Floats
     _bias_above: Array
+    _float_hidden: bool
     _ratio: float
     _is_moderate: bool
 
@@ -130,12 +134,15 @@ class QuantizedLinear:
         group: int = 64,
         dtype: str = "int8",
         rotate: bool | int = False,
+        hidden_dtype: str = "int16",
     ) -> None:
         w = real_array(weight, "weight")
         if w.ndim != 2 or not w.size:
             raise ValueError(f"weight must be (V, D) with V, D > 0, got shape {w.shape}")
         form = _read_format(w.shape[1], bits, scheme, group, dtype)
         self._format = form
+        floats = one_of(hidden_dtype, "hidden_dtype", ("int16", "float32")) == "float32"
+        self._float_hidden = floats or form.bits == 16
         self.n_classes, self.n_features = w.shape
         self._rotation = _read_rotation(rotate, self.n_features)
         for name, (shape, stored) in form.arrays(self.n_classes).items():
@@ -305,7 +312,8 @@ class QuantizedLinear:
 
     def _arrays(self) -> dict[str, Array]:
         form, seed = self._format, -1 if self._rotation is None else self._rotation.seed
-        shape = (self.n_classes, self.n_features, form.bits, form.group, seed)
+        floats = int(self._float_hidden)
+        shape = (self.n_classes, self.n_features, form.bits, form.group, seed, floats)
         return {
             "form": np.array(shape, np.int64),
             "search": np.array((self._ratio, float(self._is_moderate))),
@@ -318,14 +326,14 @@ class QuantizedLinear:
             raise ValueError("not a quantised layer: its arrays are others")
         layer = cls.__new__(cls)
         form, search = (np.asarray(arrays[name]) for name in ("form", "search"))
-        if form.shape != (5,) or form.dtype != np.int64 or search.shape != (2,):
+        if form.shape != (6,) or form.dtype != np.int64 or search.shape != (2,):
             raise ValueError("not a quantised layer: no form")
-        classes, features, bits, group, seed = map(int, form)
+        classes, features, bits, group, seed, floats = map(int, form)
         plain = group == 0 or (bits < 16 and group in range(8, 513, 8))
         if min(classes, features) < 1 or bits not in (4, 8, 16) or not plain or seed < -1:
             raise ValueError(f"not a quantised layer: no such form, {tuple(map(int, form))}")
         layer.n_classes, layer.n_features = classes, features
-        layer._format = Format(features, bits, group)
+        layer._format, layer._float_hidden = Format(features, bits, group), bool(floats)
         for name, (shape, dtype) in layer._format.arrays(classes).items():
             array = arrays[name]
             if array.shape != shape or array.dtype != dtype or not array.flags.c_contiguous:
@@ -377,7 +385,8 @@ class QuantizedLinear:
         form = self._format
         shape = (self.n_classes, self.n_features, form.width, form.section, form.groups)
         arrays = (self._codes, self._scale, self._error, self._norm, self._bias)
-        return (form.bits, *shape, *arrays, self._bias_above, self._ratio, self._is_moderate)
+        search = (self._bias_above, self._ratio, self._is_moderate)
+        return (form.bits, *shape, *arrays, *search, self._float_hidden)
 
     def _rotated(self, x: Floats) -> tuple[Floats, float]:
         """Return hidden vectors as the stored weights see them, and their relative error."""
