@@ -48,6 +48,8 @@ def test_intervals_contain_the_exact_logits(table: str, form: str, strict: None)
         hidden = np.concatenate([sample(rng, 1, n) for sample in SAMPLES.values()])
         weight = np.concatenate([sample(rng, 2, n) for sample in SAMPLES.values()])
         bias = rng.choice([0.0, 1.0, -1e30, 1e-30, 0.1], len(weight))
+        hidden[0] *= 1e99
+        hidden[1] = rng.integers(-9, 10, n) * 5e-324
         lower, upper = layer_of(form, weight, bias).intervals(hidden)
         exact = exact_logits(hidden, weight, bias)
         for low, high, row in zip(lower, upper, exact, strict=True):
@@ -132,6 +134,15 @@ def test_partition_is_in_its_interval(form: str) -> None:
             exact = mpmath.log(mpmath.fsum(terms))
             assert low <= exact <= high
     assert (upper - lower < 120.0).all()
+
+
+@every_form
+def test_partition_of_logits_that_overflow(form: str) -> None:
+    """There is an interval, even if it is the whole line."""
+    lower, upper = layer_of(form, normal(40, 5)).log_partition(np.full((2, 5), 1e90))
+    exact = exact_logits(np.full((1, 5), 1e90), normal(40, 5), None)[0]
+    assert (lower <= float(max(exact))).all()
+    assert (upper >= float(max(exact))).all()
 
 
 def test_bounds_are_narrow() -> None:
@@ -268,6 +279,11 @@ def test_results_have_the_dtype_of_the_hidden_vectors(dtype: np.dtype[Any]) -> N
 
 def test_strides_and_empty_batches() -> None:
     weight, hidden = normal(40, 11), normal(8, 22)
+    many = normal(600, 11, seed=1)
+    assert (
+        QuantizedLinear(weight).logsumexp(many)[300]
+        == QuantizedLinear(weight).logsumexp(many[300:301])
+    ).all()
     layer, plain = QuantizedLinear(weight.T.copy().T), QuantizedLinear(weight)
     assert (layer.logits(hidden[::-2, ::2]) == plain.logits(hidden[::-2, ::2].copy())).all()
     none = np.empty((0, 11))

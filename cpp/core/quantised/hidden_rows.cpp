@@ -33,6 +33,8 @@ HiddenRows::HiddenRows(const QuantisedLayer& layer, const double* x, size_t rows
     : width_(layer.width),
       section_(layer.section),
       sections_(layer.Sections()),
+      bits_(layer.bits),
+      are_floats_(layer.floats),
       two_(bits == HiddenBits::k16),
       bounds_(rows) {
   if (layer.floats) {

@@ -3,7 +3,7 @@ r"""A linear layer whose weights are stored in few bits, with bounds of every lo
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any, Self
+from typing import Any, NamedTuple, Self
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -26,6 +26,7 @@ Floats = NDArray[np.float64]
 _TILE = 2**18  # numbers in a tile of weights or of logits
 _ARRAYS = ("codes", "scale", "error", "norm", "bias", "bias_above")
 _LARGEST_HIDDEN = 1e100
+_ROWS = 256  # in a block
 _TINY = 1e-30
 _FEW_ROWS = 4  # as many are read in the time that memory takes; candidates of more have 8 bits
 _MODERATE = (1e-30, 1e12)  # scales and errors whose products neither vanish nor overflow in float
@@ -200,13 +201,20 @@ class QuantizedLinear:
 
     def logits(self, hidden: ArrayLike) -> Array:
         """Return the logits of the stored weights, (N, V)."""
-        x, dtype = self._hidden(hidden)
-        return self._centers(x, 0, self.n_classes).astype(dtype)
+        x, dtype = self._read(hidden)
+        logits = np.empty((len(x), self.n_classes), dtype)
+        for block in self._blocks(x):
+            for tile in self._tiles(block.rows):
+                logits[block.where, tile] = self._centers(block, tile)
+        return logits
 
     def logsumexp(self, hidden: ArrayLike) -> Array:
         """Return the logsumexp of the logits of each row, (N,)."""
-        x, dtype = self._hidden(hidden)
-        return self._totals(x).lse.astype(dtype)
+        x, dtype = self._read(hidden)
+        lse = np.empty(len(x), dtype)
+        for block in self._blocks(x):
+            lse[block.where] = self._totals(block).lse
+        return lse
 
     def log_prob(self, hidden: ArrayLike, target: ArrayLike) -> Array:
         """Return log p(target) of each row, (N,).
@@ -216,10 +224,12 @@ class QuantizedLinear:
         IndexError
             For a target that is not a class; the message names the first.
         """
-        x, dtype = self._hidden(hidden)
-        totals = self._totals(x, label=read_target(target, len(x), self.n_classes))
-        log_p: Floats = totals.own - totals.from_reference
-        return log_p.astype(dtype)
+        x, dtype = self._read(hidden)
+        classes, log_p = read_target(target, len(x), self.n_classes), np.empty(len(x), dtype)
+        for block in self._blocks(x):
+            totals = self._totals(block, label=classes[block.where])
+            log_p[block.where] = totals.own - totals.from_reference
+        return log_p
 
     def topk(self, hidden: ArrayLike, k: int) -> tuple[Classes, Array]:
         """Return the k likeliest classes of each row, and their log-probabilities, both (N, k).
@@ -227,10 +237,14 @@ class QuantizedLinear:
         They are those of the stored weights, which `candidates` are sure to contain, but which may
         differ from those of the exact weights.
         """
-        x, dtype = self._hidden(hidden)
-        totals = self._totals(x, top=check_count(k, "k", 1, self.n_classes))
-        _core.linear_finish_top(totals.columns, totals.top)
-        return totals.ids, totals.scores.astype(dtype)
+        x, dtype = self._read(hidden)
+        count = check_count(k, "k", 1, self.n_classes)
+        ids, log_p = np.empty((len(x), count), np.int64), np.empty((len(x), count), dtype)
+        for block in self._blocks(x):
+            totals = self._totals(block, top=count)
+            _core.linear_finish_top(totals.columns, totals.top)
+            ids[block.where], log_p[block.where] = totals.top
+        return ids, log_p
 
     # ---- bounds ----
 
@@ -239,9 +253,10 @@ class QuantizedLinear:
 
         `intervals` are narrower for most classes.
         """
-        x, dtype = self._hidden(hidden)
+        x, dtype = self._read(hidden)
         of_rows = np.empty((len(x), 3))
-        _core.quantised_row_bounds(self._compiled, *self._rotated(x), of_rows)
+        for block in self._blocks(x):
+            _core.quantised_row_bounds(block.hidden, of_rows[block.where])
         _, by_error, by_norm = of_rows.T
         norm, bias = float(self._norm.max()), float(np.abs(self._bias[: self.n_classes]).max())
         rounding = 2.0**-24 if dtype == np.float32 else 2.0**-50
@@ -255,27 +270,32 @@ class QuantizedLinear:
         end = self.n_classes if last is None else last
         begin = check_count(first, "first", 0, self.n_classes)
         end = check_count(end, "last", begin, self.n_classes)
-        x, _ = self._hidden(hidden)
-        return self._intervals(x, begin, end)
+        x, _ = self._read(hidden)
+        lower, upper = np.empty((2, len(x), end - begin))
+        for block in self._blocks(x):
+            lower[block.where], upper[block.where] = self._intervals(block, slice(begin, end))
+        return lower, upper
 
     @quietly
     def candidates(self, hidden: ArrayLike, k: int) -> Candidates:
         """Return every class of each row that may be among the k with the largest exact logits."""
-        x, _ = self._hidden(hidden)
+        x, _ = self._read(hidden)
         count = check_count(k, "k", 1, self.n_classes)
-        few_bits = len(x) > _FEW_ROWS
-        found = _core.quantised_candidates(self._compiled, *self._rotated(x), count, few_bits)
-        return Candidates(*found)
+        rows = self._prepared(x, few_bits=len(x) > _FEW_ROWS)
+        return Candidates(*_core.quantised_candidates(self._compiled, rows, count))
 
     @quietly
     def log_partition(self, hidden: ArrayLike) -> tuple[Floats, Floats]:
         """Return bounds of the logsumexp of the exact logits of each row, both (N,)."""
-        x, _ = self._hidden(hidden)
-        bounds = [Totals(len(x)), Totals(len(x))]
-        for tile in self._tiles(len(x)):
-            for totals, s in zip(bounds, self._intervals(x, tile.start, tile.stop), strict=True):
-                _add_tile(totals, s, tile.start)
-        lower, upper = (totals.lse for totals in bounds)
+        x, _ = self._read(hidden)
+        lower, upper = np.empty((2, len(x)))
+        for block in self._blocks(x):
+            low, high = Totals(block.rows), Totals(block.rows)
+            for tile in self._tiles(block.rows):
+                of_low, of_high = self._intervals(block, tile)
+                _add_tile(low, of_low, tile.start)
+                _add_tile(high, of_high, tile.start)
+            lower[block.where], upper[block.where] = low.lse, high.lse
         return lower - _rounding(lower), upper + _rounding(upper)
 
     # ---- files ----
@@ -357,7 +377,7 @@ class QuantizedLinear:
     # ---- the work ----
 
     @quietly
-    def _hidden(self, hidden: ArrayLike) -> tuple[Floats, np.dtype[Any]]:
+    def _read(self, hidden: ArrayLike) -> tuple[Floats, np.dtype[Any]]:
         """Return finite hidden vectors in float64, and the dtype of results."""
         given = real_array(hidden, "hidden")
         short = given.dtype.kind not in "biu" and given.dtype.itemsize <= 4
@@ -366,18 +386,21 @@ class QuantizedLinear:
         _refuse_rows(size <= _LARGEST_HIDDEN, "hidden must be at most 1e100")
         return x, np.dtype(np.float32 if short else np.float64)
 
-    def _tiles(self, rows: int) -> Iterator[slice]:
-        step = max(_TILE // max(rows, 1) // LANES, 1) * LANES
-        for start in range(0, self.n_classes, step):
-            yield slice(start, min(start + step, self.n_classes))
+    def _blocks(self, x: Floats) -> Iterator[_Block]:
+        """Yield hidden vectors, prepared for the stored weights, in blocks."""
+        for start in range(0, len(x), _ROWS):
+            where = slice(start, min(start + _ROWS, len(x)))
+            yield _Block(where, where.stop - start, self._prepared(x[where]))
 
     @quietly
-    def _totals(self, x: Floats, **wanted: Any) -> Totals:
-        """Return the totals of the logits of all classes."""
-        totals = Totals(len(x), **wanted)
-        for tile in self._tiles(len(x)):
-            _add_tile(totals, self._centers(x, tile.start, tile.stop), tile.start)
-        return totals
+    def _prepared(self, x: Floats, few_bits: bool = False) -> _core.QuantisedRows:
+        return _core.QuantisedRows(self._compiled, *self._rotated(x), few_bits)
+
+    def _rotated(self, x: Floats) -> tuple[Floats, float]:
+        """Return vectors as the stored weights see them, and their relative error."""
+        if self._rotation is None:
+            return x, 0.0
+        return np.ascontiguousarray(self._rotation(x)), self._rotation.error
 
     @property
     def _compiled(self) -> tuple[Any, ...]:
@@ -388,22 +411,38 @@ class QuantizedLinear:
         search = (self._bias_above, self._ratio, self._is_moderate)
         return (form.bits, *shape, *arrays, *search, self._float_hidden)
 
-    def _rotated(self, x: Floats) -> tuple[Floats, float]:
-        """Return hidden vectors as the stored weights see them, and their relative error."""
-        if self._rotation is None:
-            return x, 0.0
-        return np.ascontiguousarray(self._rotation(x)), self._rotation.error
+    def _tiles(self, rows: int) -> Iterator[slice]:
+        step = max(_TILE // rows // LANES, 1) * LANES
+        for start in range(0, self.n_classes, step):
+            yield slice(start, min(start + step, self.n_classes))
 
-    def _centers(self, x: Floats, first: int, last: int) -> Floats:
-        """Return the logits of the stored weights for the classes from `first` to `last`."""
-        z = np.empty((len(x), last - first))
-        _core.quantised_centers(self._compiled, *self._rotated(x), first, last, z)
+    @quietly
+    def _totals(self, block: _Block, **wanted: Any) -> Totals:
+        """Return the totals of the logits of all classes."""
+        totals = Totals(block.rows, **wanted)
+        for tile in self._tiles(block.rows):
+            _add_tile(totals, self._centers(block, tile), tile.start)
+        return totals
+
+    def _centers(self, block: _Block, tile: slice) -> Floats:
+        """Return the logits of the stored weights."""
+        z = np.empty((block.rows, tile.stop - tile.start))
+        _core.quantised_centers(self._compiled, block.hidden, tile.start, tile.stop, z)
         return z
 
-    def _intervals(self, x: Floats, first: int, last: int) -> tuple[Floats, Floats]:
-        lower, upper = np.empty((2, len(x), last - first))
-        _core.quantised_intervals(self._compiled, *self._rotated(x), first, last, lower, upper)
-        return lower, upper
+    def _intervals(self, block: _Block, tile: slice) -> Floats:
+        """Return lower and upper bounds of the exact logits."""
+        both = np.empty((2, block.rows, tile.stop - tile.start))
+        _core.quantised_intervals(self._compiled, block.hidden, tile.start, tile.stop, *both)
+        return both
+
+
+class _Block(NamedTuple):
+    """Some hidden vectors, and where they are among all."""
+
+    where: slice
+    rows: int
+    hidden: _core.QuantisedRows
 
 
 def _read_format(width: int, bits: int, scheme: str, group: int, dtype: str) -> Format:
