@@ -55,14 +55,17 @@ QuantisedLayer AsLayer(const py::tuple& parts) {
   return layer;
 }
 
-// Rows for layers of the same form.
-HiddenRows MakeRows(const py::tuple& parts, const py::object& x, double rounding, bool few_bits) {
-  const QuantisedLayer layer = AsLayer(parts);
+HiddenRows AsHidden(const QuantisedLayer& layer, const py::object& x, double rounding, bool few_bits) {
   PyArrayObject* array = AsArray(x, "hidden");
   Require(PyArray_NDIM(array) == 2, "hidden must be a matrix");
   const auto rows = static_cast<size_t>(PyArray_DIM(array, 0));
   const auto* at = NumbersOf<double>(x, NPY_DOUBLE, rows * layer.features);
   return {layer, at, rows, rounding, few_bits ? HiddenBits::k8 : HiddenBits::k16};
+}
+
+// For layers of this form.
+HiddenRows MakeRows(const py::tuple& parts, const py::object& x, double rounding, bool few_bits) {
+  return AsHidden(AsLayer(parts), x, rounding, few_bits);
 }
 
 QuantisedLayer AsLayerFor(const HiddenRows& hidden, const py::tuple& parts) {

@@ -201,7 +201,7 @@ class QuantizedLinear:
 
     def logits(self, hidden: ArrayLike) -> Array:
         """Return the logits of the stored weights, (N, V)."""
-        x, dtype = self._read(hidden)
+        x, dtype = self._hidden(hidden)
         logits = np.empty((len(x), self.n_classes), dtype)
         for block in self._blocks(x):
             for tile in self._tiles(block.rows):
@@ -210,7 +210,7 @@ class QuantizedLinear:
 
     def logsumexp(self, hidden: ArrayLike) -> Array:
         """Return the logsumexp of the logits of each row, (N,)."""
-        x, dtype = self._read(hidden)
+        x, dtype = self._hidden(hidden)
         lse = np.empty(len(x), dtype)
         for block in self._blocks(x):
             lse[block.where] = self._totals(block).lse
@@ -224,7 +224,7 @@ class QuantizedLinear:
         IndexError
             For a target that is not a class; the message names the first.
         """
-        x, dtype = self._read(hidden)
+        x, dtype = self._hidden(hidden)
         classes, log_p = read_target(target, len(x), self.n_classes), np.empty(len(x), dtype)
         for block in self._blocks(x):
             totals = self._totals(block, label=classes[block.where])
@@ -237,7 +237,7 @@ class QuantizedLinear:
         They are those of the stored weights, which `candidates` are sure to contain, but which may
         differ from those of the exact weights.
         """
-        x, dtype = self._read(hidden)
+        x, dtype = self._hidden(hidden)
         count = check_count(k, "k", 1, self.n_classes)
         ids, log_p = np.empty((len(x), count), np.int64), np.empty((len(x), count), dtype)
         for block in self._blocks(x):
@@ -253,7 +253,7 @@ class QuantizedLinear:
 
         `intervals` are narrower for most classes.
         """
-        x, dtype = self._read(hidden)
+        x, dtype = self._hidden(hidden)
         of_rows = np.empty((len(x), 3))
         for block in self._blocks(x):
             _core.quantised_row_bounds(block.hidden, of_rows[block.where])
@@ -270,16 +270,17 @@ class QuantizedLinear:
         end = self.n_classes if last is None else last
         begin = check_count(first, "first", 0, self.n_classes)
         end = check_count(end, "last", begin, self.n_classes)
-        x, _ = self._read(hidden)
+        x, _ = self._hidden(hidden)
         lower, upper = np.empty((2, len(x), end - begin))
         for block in self._blocks(x):
-            lower[block.where], upper[block.where] = self._intervals(block, slice(begin, end))
+            both = lower[block.where], upper[block.where]
+            _core.quantised_intervals(self._compiled, block.hidden, begin, end, *both)
         return lower, upper
 
     @quietly
     def candidates(self, hidden: ArrayLike, k: int) -> Candidates:
         """Return every class of each row that may be among the k with the largest exact logits."""
-        x, _ = self._read(hidden)
+        x, _ = self._hidden(hidden)
         count = check_count(k, "k", 1, self.n_classes)
         rows = self._prepared(x, few_bits=len(x) > _FEW_ROWS)
         return Candidates(*_core.quantised_candidates(self._compiled, rows, count))
@@ -287,7 +288,7 @@ class QuantizedLinear:
     @quietly
     def log_partition(self, hidden: ArrayLike) -> tuple[Floats, Floats]:
         """Return bounds of the logsumexp of the exact logits of each row, both (N,)."""
-        x, _ = self._read(hidden)
+        x, _ = self._hidden(hidden)
         lower, upper = np.empty((2, len(x)))
         for block in self._blocks(x):
             low, high = Totals(block.rows), Totals(block.rows)
@@ -377,7 +378,7 @@ class QuantizedLinear:
     # ---- the work ----
 
     @quietly
-    def _read(self, hidden: ArrayLike) -> tuple[Floats, np.dtype[Any]]:
+    def _hidden(self, hidden: ArrayLike) -> tuple[Floats, np.dtype[Any]]:
         """Return finite hidden vectors in float64, and the dtype of results."""
         given = real_array(hidden, "hidden")
         short = given.dtype.kind not in "biu" and given.dtype.itemsize <= 4
