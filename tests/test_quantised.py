@@ -11,8 +11,10 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+import boltzmax
 from boltzmax import QuantizedLinear
 from boltzmax.testing import use_dot_products, use_isa
+from conftest import RunPython
 from quantised_samples import FORMS, SAMPLES, WHOLE, exact_logits, long_logits, tables
 
 Array = NDArray[Any]
@@ -195,6 +197,15 @@ def test_threads_change_nothing(threads: Callable[[int], None]) -> None:
         parts = (layer.logits(hidden), *layer.intervals(hidden), *layer.candidates(hidden, 7))
         found.append([part.tobytes() for part in parts])
     assert found[0] == found[1]
+
+
+def test_dot_products_are_switched_off(run_python: RunPython) -> None:
+    code = "from boltzmax import _core; print(_core.uses_dot_products(), _core.quantised_table())"
+    for value, expected in (("0", "False"), ("1", "True"), ("", "True")):
+        done = run_python(code, env={"BOLTZMAX_DOT_PRODUCTS": value})
+        used, table = done.stdout.split()
+        assert used == expected
+        assert used == "True" or table == boltzmax.available_isas()[0]
 
 
 # ---- candidates

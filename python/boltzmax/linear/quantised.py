@@ -200,7 +200,23 @@ class QuantizedLinear:
     # ---- logits ----
 
     def logits(self, hidden: ArrayLike) -> Array:
-        """Return the logits of the stored weights, (N, V)."""
+        """Return the logits of the stored weights, (N, V).
+
+        Parameters
+        ----------
+        hidden : array_like, shape (N, D)
+            Finite numbers of at most 1e100.
+
+        Returns
+        -------
+        ndarray, shape (N, V)
+            As all results but bounds, float64 if `hidden` is float64 or integer, otherwise float32.
+
+        Raises
+        ------
+        ValueError
+            As in all methods, for a row that is not finite or too large, whose number it says.
+        """
         x, dtype = self._hidden(hidden)
         logits = np.empty((len(x), self.n_classes), dtype)
         for block in self._blocks(x):
@@ -219,6 +235,12 @@ class QuantizedLinear:
     def log_prob(self, hidden: ArrayLike, target: ArrayLike) -> Array:
         """Return log p(target) of each row, (N,).
 
+        Parameters
+        ----------
+        hidden : array_like, shape (N, D)
+        target : array_like of int, shape (N,)
+            A class for each row.
+
         Raises
         ------
         IndexError
@@ -232,10 +254,22 @@ class QuantizedLinear:
         return log_p
 
     def topk(self, hidden: ArrayLike, k: int) -> tuple[Classes, Array]:
-        """Return the k likeliest classes of each row, and their log-probabilities, both (N, k).
+        """Return the k likeliest classes of each row, and their log-probabilities.
 
-        They are those of the stored weights, which `candidates` are sure to contain, but which may
-        differ from those of the exact weights.
+        They are those of the stored weights, which may differ from those of the exact weights:
+        `candidates` are sure to contain the latter.
+
+        Parameters
+        ----------
+        hidden : array_like, shape (N, D)
+        k : int
+            From 1 to V.
+
+        Returns
+        -------
+        ids : ndarray of int64, shape (N, k)
+            The likeliest first, ties in favour of the lower class.
+        log_probs : ndarray, shape (N, k)
         """
         x, dtype = self._hidden(hidden)
         count = check_count(k, "k", 1, self.n_classes)
@@ -251,7 +285,7 @@ class QuantizedLinear:
     def error_bound(self, hidden: ArrayLike) -> Floats:
         """Return a bound of ``|logit - exact logit|`` for all classes of each row, (N,).
 
-        `intervals` are narrower for most classes.
+        It includes the rounding of `logits`. `intervals` are narrower for most classes.
         """
         x, dtype = self._hidden(hidden)
         of_rows = np.empty((len(x), 3))
@@ -266,7 +300,20 @@ class QuantizedLinear:
     def intervals(
         self, hidden: ArrayLike, first: int = 0, last: int | None = None
     ) -> tuple[Floats, Floats]:
-        """Return bounds of the exact logits of classes from `first` on, (N, last - first)."""
+        """Return bounds of the exact logits.
+
+        Parameters
+        ----------
+        hidden : array_like, shape (N, D)
+        first, last : int, optional
+            The classes, ``range(first, last)``; by default all.
+
+        Returns
+        -------
+        lower, upper : ndarray of float64, shape (N, last - first)
+            The real number h . w + b is at least `lower` and at most `upper`; both
+            are infinite where a logit may exceed the range of the sums.
+        """
         end = self.n_classes if last is None else last
         begin = check_count(first, "first", 0, self.n_classes)
         end = check_count(end, "last", begin, self.n_classes)
@@ -279,7 +326,24 @@ class QuantizedLinear:
 
     @quietly
     def candidates(self, hidden: ArrayLike, k: int) -> Candidates:
-        """Return every class of each row that may be among the k with the largest exact logits."""
+        """Return every class of each row that may be among the k with the largest exact logits.
+
+        Parameters
+        ----------
+        hidden : array_like, shape (N, D)
+            In calls of more than four rows, they are rounded to 8 bits instead of 16.
+        k : int
+            From 1 to V.
+
+        Returns
+        -------
+        indptr : ndarray of int64, shape (N + 1,)
+            Row i has the elements from ``indptr[i]`` to ``indptr[i + 1]`` of the other arrays.
+        ids : ndarray of int64
+            The classes whose upper bound reaches the k-th largest lower bound, in rising order.
+        lower, upper : ndarray of float64
+            Their bounds.
+        """
         x, _ = self._hidden(hidden)
         count = check_count(k, "k", 1, self.n_classes)
         rows = self._prepared(x, few_bits=len(x) > _FEW_ROWS)
@@ -287,7 +351,12 @@ class QuantizedLinear:
 
     @quietly
     def log_partition(self, hidden: ArrayLike) -> tuple[Floats, Floats]:
-        """Return bounds of the logsumexp of the exact logits of each row, both (N,)."""
+        """Return bounds of the logsumexp of the exact logits of each row.
+
+        Returns
+        -------
+        lower, upper : ndarray of float64, shape (N,)
+        """
         x, _ = self._hidden(hidden)
         lower, upper = np.empty((2, len(x)))
         for block in self._blocks(x):
