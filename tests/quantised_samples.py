@@ -23,15 +23,17 @@ FORMS: dict[str, dict[str, Any]] = {
     "int4 groups": {"bits": 4, "scheme": "per_group", "group": 8},
     "int8 rotated": {"rotate": True},
     "int4 rotated groups": {"bits": 4, "scheme": "per_group", "group": 32, "rotate": 7},
+    "int8, float32": {"hidden_dtype": "float32"},
+    "int4 groups, float32": {"bits": 4, "scheme": "per_group", "hidden_dtype": "float32"},
     "bfloat16": {"dtype": "bfloat16"},
     "bfloat16 rotated": {"dtype": "bfloat16", "rotate": True},
 }
-WHOLE = [name for name in FORMS if not name.startswith("bfloat16")]
+WHOLE = [name for name in FORMS if "float" not in name]
 
 
 def tables() -> dict[str, tuple[str, bool]]:
     """Every table of kernels that this processor can use: instruction set, dot products."""
-    found = {}
+    found: dict[str, tuple[str, bool]] = {}
     for isa in boltzmax.available_isas():
         for use in (False, True):
             with use_isa(isa), use_dot_products(use):

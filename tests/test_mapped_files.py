@@ -91,7 +91,7 @@ def test_hostile_arrays_are_refused(tmp_path: Path) -> None:
     good = layer._arrays()
 
     def form(**changed: int) -> Array:
-        names = ("classes", "features", "bits", "group", "seed")
+        names = ("classes", "features", "bits", "group", "seed", "floats")
         values = dict(zip(names, map(int, good["form"]), strict=True)) | changed
         return np.array(list(values.values()), np.int64)
 
@@ -108,7 +108,7 @@ def test_hostile_arrays_are_refused(tmp_path: Path) -> None:
         {"form": form(group=7)},
         {"form": form(group=-8)},
         {"form": form(seed=-2)},
-        {"form": np.zeros(5)},
+        {"form": np.zeros(6)},
         {"form": np.zeros((2, 3), np.int64)},
         {"codes": good["codes"][:, :-1]},
         {"codes": good["codes"].view(np.int8)},

@@ -11,8 +11,10 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+import boltzmax
 from boltzmax import QuantizedLinear
 from boltzmax.testing import use_dot_products, use_isa
+from conftest import RunPython
 from quantised_samples import FORMS, SAMPLES, WHOLE, exact_logits, long_logits, tables
 
 Array = NDArray[Any]
@@ -48,6 +50,8 @@ def test_intervals_contain_the_exact_logits(table: str, form: str, strict: None)
         hidden = np.concatenate([sample(rng, 1, n) for sample in SAMPLES.values()])
         weight = np.concatenate([sample(rng, 2, n) for sample in SAMPLES.values()])
         bias = rng.choice([0.0, 1.0, -1e30, 1e-30, 0.1], len(weight))
+        hidden[0] *= 1e99
+        hidden[1] = rng.integers(-9, 10, n) * 5e-324
         lower, upper = layer_of(form, weight, bias).intervals(hidden)
         exact = exact_logits(hidden, weight, bias)
         for low, high, row in zip(lower, upper, exact, strict=True):
@@ -134,6 +138,15 @@ def test_partition_is_in_its_interval(form: str) -> None:
     assert (upper - lower < 120.0).all()
 
 
+@every_form
+def test_partition_of_logits_that_overflow(form: str) -> None:
+    """There is an interval, even if it is the whole line."""
+    lower, upper = layer_of(form, normal(40, 5)).log_partition(np.full((2, 5), 1e90))
+    exact = exact_logits(np.full((1, 5), 1e90), normal(40, 5), None)[0]
+    assert (lower <= float(max(exact))).all()
+    assert (upper >= float(max(exact))).all()
+
+
 def test_bounds_are_narrow() -> None:
     """A top-10 of Gaussian weights has few candidates, and stored weights have an exact logit."""
     hidden, weight = normal(6, 256), normal(20_000, 256, seed=1)
@@ -184,6 +197,15 @@ def test_threads_change_nothing(threads: Callable[[int], None]) -> None:
         parts = (layer.logits(hidden), *layer.intervals(hidden), *layer.candidates(hidden, 7))
         found.append([part.tobytes() for part in parts])
     assert found[0] == found[1]
+
+
+def test_dot_products_are_switched_off(run_python: RunPython) -> None:
+    code = "from boltzmax import _core; print(_core.uses_dot_products(), _core.quantised_table())"
+    for value, expected in (("0", "False"), ("1", "True"), ("", "True")):
+        done = run_python(code, env={"BOLTZMAX_DOT_PRODUCTS": value})
+        used, table = done.stdout.split()
+        assert used == expected
+        assert used == "True" or table == boltzmax.available_isas()[0]
 
 
 # ---- candidates
@@ -268,6 +290,11 @@ def test_results_have_the_dtype_of_the_hidden_vectors(dtype: np.dtype[Any]) -> N
 
 def test_strides_and_empty_batches() -> None:
     weight, hidden = normal(40, 11), normal(8, 22)
+    many = normal(600, 11, seed=1)
+    assert (
+        QuantizedLinear(weight).logsumexp(many)[300]
+        == QuantizedLinear(weight).logsumexp(many[300:301])
+    ).all()
     layer, plain = QuantizedLinear(weight.T.copy().T), QuantizedLinear(weight)
     assert (layer.logits(hidden[::-2, ::2]) == plain.logits(hidden[::-2, ::2].copy())).all()
     none = np.empty((0, 11))

@@ -8,6 +8,7 @@
 #include "quantised/dots.hpp"
 
 namespace boltzmax::BOLTZMAX_ISA {
-constinit const QuantisedTable kQuantised = {BOLTZMAX_ISA_NAME, kernels::IntegerDots<8>, kernels::IntegerDots<4>,
-                                             kernels::FloatDots, kernels::FindReaching};
+constinit const QuantisedTable kQuantised = {
+    BOLTZMAX_ISA_NAME,        kernels::IntegerDots<8>, kernels::IntegerDots<4>, kernels::DotsOfFloats<8>,
+    kernels::DotsOfFloats<4>, kernels::FloatDots,      kernels::FindReaching};
 }  // namespace boltzmax::BOLTZMAX_ISA

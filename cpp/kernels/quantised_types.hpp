@@ -31,6 +31,12 @@ struct NumberRows {
   }
 };
 
+struct FloatRows {
+  const float* at;
+  size_t stride;
+  size_t rows;
+};
+
 // The codes of a section, features whose products with p add up to less than 2^31, of some blocks.
 struct CodeBlocks {
   const uint8_t* at;
@@ -59,9 +65,11 @@ struct QuantisedTable {
   // The sums of q p over a section: whole numbers, the same on every ISA.
   void (*dots8)(const CodeBlocks&, const NumberRows&, const DotMatrix<int32_t>&);
   void (*dots4)(const CodeBlocks&, const NumberRows&, const DotMatrix<int32_t>&);
+  // The sums of q x over a section for floats x: in four sums for each class, which are added at the end.
+  void (*dots8_of_floats)(const CodeBlocks&, const FloatRows& x, const DotMatrix<float>&);
+  void (*dots4_of_floats)(const CodeBlocks&, const FloatRows& x, const DotMatrix<float>&);
   // The sums of `features` products of bfloat16 weights and floats, added one after the other.
-  void (*dots16)(const BFloat16* codes, size_t blocks, size_t features, const float* x, size_t x_stride, size_t rows,
-                 const DotMatrix<float>&);
+  void (*dots16)(const BFloat16* codes, size_t blocks, size_t features, const FloatRows& x, const DotMatrix<float>&);
   // Writes the indices of the bounds that are not below `least`, and returns their number.
   size_t (*find_reaching)(const UpperBounds&, float least, uint32_t* found);
 };

@@ -21,9 +21,9 @@ T* NumbersOf(const py::handle& object, int type, size_t size) {
   return static_cast<T*>(PyArray_DATA(array));
 }
 
-// (bits, classes, features, width, section, groups, codes, scale, error, norm, bias, bias_above, ratio, moderate)
+// (bits, classes, features, width, section, groups, codes, scale, error, norm, bias, bias_above, ratio, moderate, floats)
 QuantisedLayer AsLayer(const py::tuple& parts) {
-  Require(parts.size() == 14, "fourteen parts of the layer are needed");
+  Require(parts.size() == 15, "fifteen parts of the layer are needed");
   QuantisedLayer layer = {};
   layer.bits = parts[0].cast<int>();
   layer.classes = parts[1].cast<size_t>();
@@ -51,15 +51,28 @@ QuantisedLayer AsLayer(const py::tuple& parts) {
   layer.bias_above = NumbersOf<float>(parts[11], NPY_FLOAT, padded);
   layer.ratio = parts[12].cast<double>();
   layer.moderate = parts[13].cast<bool>();
+  layer.floats = !whole || parts[14].cast<bool>();
+  if (!whole) layer.section = layer.width;  // in one sum
   return layer;
 }
 
-HiddenRows AsHidden(const QuantisedLayer& layer, const py::object& x, double rounding, bool few_bits = false) {
+HiddenRows AsHidden(const QuantisedLayer& layer, const py::object& x, double rounding, bool few_bits) {
   PyArrayObject* array = AsArray(x, "hidden");
   Require(PyArray_NDIM(array) == 2, "hidden must be a matrix");
   const auto rows = static_cast<size_t>(PyArray_DIM(array, 0));
   const auto* at = NumbersOf<double>(x, NPY_DOUBLE, rows * layer.features);
   return {layer, at, rows, rounding, few_bits ? HiddenBits::k8 : HiddenBits::k16};
+}
+
+// For layers of this form.
+HiddenRows MakeRows(const py::tuple& parts, const py::object& x, double rounding, bool few_bits) {
+  return AsHidden(AsLayer(parts), x, rounding, few_bits);
+}
+
+QuantisedLayer AsLayerFor(const HiddenRows& hidden, const py::tuple& parts) {
+  const QuantisedLayer layer = AsLayer(parts);
+  Require(hidden.Fits(layer), "hidden vectors were prepared for another layer");
+  return layer;
 }
 
 void RequireClasses(const QuantisedLayer& layer, size_t first, size_t last) {
@@ -83,21 +96,18 @@ size_t RunEncode(const py::tuple& parts, const py::object& weight, size_t first,
   return refused;
 }
 
-void RunCenters(const py::tuple& parts, const py::object& x, double rounding, size_t first, size_t last,
-                const py::object& z) {
-  const QuantisedLayer layer = AsLayer(parts);
+void RunCenters(const py::tuple& parts, const HiddenRows& hidden, size_t first, size_t last, const py::object& z) {
+  const QuantisedLayer layer = AsLayerFor(hidden, parts);
   RequireClasses(layer, first, last);
-  const HiddenRows hidden = AsHidden(layer, x, rounding);
   auto* at = NumbersOf<double>(z, NPY_DOUBLE, hidden.Count() * (last - first));
   Detached(EstimateNanoseconds(layer, hidden.Count(), last - first),
            [&] { AllCenters(layer, hidden, first, last, at); });
 }
 
-void RunIntervals(const py::tuple& parts, const py::object& x, double rounding, size_t first, size_t last,
-                  const py::object& lower, const py::object& upper) {
-  const QuantisedLayer layer = AsLayer(parts);
+void RunIntervals(const py::tuple& parts, const HiddenRows& hidden, size_t first, size_t last, const py::object& lower,
+                  const py::object& upper) {
+  const QuantisedLayer layer = AsLayerFor(hidden, parts);
   RequireClasses(layer, first, last);
-  const HiddenRows hidden = AsHidden(layer, x, rounding);
   const size_t size = hidden.Count() * (last - first);
   auto *low = NumbersOf<double>(lower, NPY_DOUBLE, size), *high = NumbersOf<double>(upper, NPY_DOUBLE, size);
   Detached(EstimateNanoseconds(layer, hidden.Count(), last - first),
@@ -105,8 +115,7 @@ void RunIntervals(const py::tuple& parts, const py::object& x, double rounding, 
 }
 
 // (t, by_error, by_norm) of each row.
-void RunRowBounds(const py::tuple& parts, const py::object& x, double rounding, const py::object& bounds) {
-  const HiddenRows hidden = AsHidden(AsLayer(parts), x, rounding);
+void RunRowBounds(const HiddenRows& hidden, const py::object& bounds) {
   auto* at = NumbersOf<double>(bounds, NPY_DOUBLE, 3 * hidden.Count());
   for (size_t r = 0; r < hidden.Count(); ++r) {
     const RowBounds& row = hidden.Bounds(r);
@@ -148,10 +157,9 @@ py::tuple InRows(const std::vector<std::vector<BoundedClass>>& found) {
   return py::make_tuple(indptr, ids, lower, upper);
 }
 
-py::tuple RunCandidates(const py::tuple& parts, const py::object& x, double rounding, size_t k, bool few_bits) {
-  const QuantisedLayer layer = AsLayer(parts);
+py::tuple RunCandidates(const py::tuple& parts, const HiddenRows& hidden, size_t k) {
+  const QuantisedLayer layer = AsLayerFor(hidden, parts);
   Require(k > 0 && k <= layer.classes, "no such rank");
-  const HiddenRows hidden = AsHidden(layer, x, rounding, few_bits);
   std::vector<std::vector<BoundedClass>> found;
   Detached(EstimateNanoseconds(layer, hidden.Count(), layer.classes),
            [&] { found = FindCandidates(layer, hidden, k); });
@@ -160,10 +168,8 @@ py::tuple RunCandidates(const py::tuple& parts, const py::object& x, double roun
 
 // Classes above a row's bar, in compressed rows; and the bounds of the logsumexp of the others. The levels are (upper,
 // gap, budget, allowed), or None.
-py::tuple RunSplit(const py::tuple& parts, const py::object& x, double rounding, bool few_bits, const py::object& bar,
-                   const py::object& levels) {
-  const QuantisedLayer layer = AsLayer(parts);
-  const HiddenRows hidden = AsHidden(layer, x, rounding, few_bits);
+py::tuple RunSplit(const py::tuple& parts, const HiddenRows& hidden, const py::object& bar, const py::object& levels) {
+  const QuantisedLayer layer = AsLayerFor(hidden, parts);
   const size_t rows = hidden.Count();
   SplitProblem problem = {};
   problem.bar = NumbersOf<double>(bar, NPY_DOUBLE, rows);
@@ -193,16 +199,15 @@ py::tuple RunSplit(const py::tuple& parts, const py::object& x, double rounding,
 
 void BindQuantised(py::module_& module) {
   module.def("quantised_encode", RunEncode, py::arg("layer"), py::arg("weight"), py::arg("first"), py::arg("rounding"));
-  module.def("quantised_centers", RunCenters, py::arg("layer"), py::arg("x"), py::arg("rounding"), py::arg("first"),
-             py::arg("last"), py::arg("z"));
-  module.def("quantised_intervals", RunIntervals, py::arg("layer"), py::arg("x"), py::arg("rounding"), py::arg("first"),
-             py::arg("last"), py::arg("lower"), py::arg("upper"));
-  module.def("quantised_row_bounds", RunRowBounds, py::arg("layer"), py::arg("x"), py::arg("rounding"),
-             py::arg("bounds"));
-  module.def("quantised_candidates", RunCandidates, py::arg("layer"), py::arg("x"), py::arg("rounding"), py::arg("k"),
-             py::arg("few_bits"));
-  module.def("quantised_split", RunSplit, py::arg("layer"), py::arg("x"), py::arg("rounding"), py::arg("few_bits"),
-             py::arg("bar"), py::arg("levels"));
+  py::class_<HiddenRows>(module, "QuantisedRows")
+      .def(py::init(&MakeRows), py::arg("layer"), py::arg("x"), py::arg("rounding"), py::arg("few_bits"));
+  module.def("quantised_centers", RunCenters, py::arg("layer"), py::arg("rows"), py::arg("first"), py::arg("last"),
+             py::arg("z"));
+  module.def("quantised_intervals", RunIntervals, py::arg("layer"), py::arg("rows"), py::arg("first"), py::arg("last"),
+             py::arg("lower"), py::arg("upper"));
+  module.def("quantised_row_bounds", RunRowBounds, py::arg("rows"), py::arg("bounds"));
+  module.def("quantised_candidates", RunCandidates, py::arg("layer"), py::arg("rows"), py::arg("k"));
+  module.def("quantised_split", RunSplit, py::arg("layer"), py::arg("rows"), py::arg("bar"), py::arg("levels"));
   module.def("quantised_table", [] { return ActiveQuantised().name; });
   module.def("use_dot_products", UseDotProducts, py::arg("use"));
   module.def("uses_dot_products", UsesDotProducts);

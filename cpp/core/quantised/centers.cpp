@@ -18,50 +18,56 @@ constexpr double kInfinity = std::numeric_limits<double>::infinity();
 // More than what can vanish below the range of floats or doubles in any step, for up to 2^40 features.
 constexpr double kVanished = 1e-300, kVanishedFloat = 1e-30;
 
-void FloatCenters(const QuantisedLayer& layer, const HiddenRows& hidden, size_t row, size_t rows, size_t block,
-                  size_t blocks, double* at) {
-  thread_local Scratch scratch;
-  auto* z = reinterpret_cast<float*>(scratch.Get(kBlockRows * kTileClasses * sizeof(float)));
-  const auto* codes = reinterpret_cast<const BFloat16*>(layer.codes + block * layer.BlockBytes());
-  ActiveQuantised().dots16(codes, blocks, layer.width, hidden.Floats(row), layer.width, rows, {z, kTileClasses});
-  const double* bias = layer.bias + block * kClassLanes;
-  for (size_t r = 0; r < rows; ++r) {
-    const float* from = z + r * kTileClasses;
-    double* to = at + r * kTileClasses;
-    for (size_t c = 0; c < blocks * kClassLanes; ++c) to[c] = static_cast<double>(from[c]) + bias[c];
-  }
-}
+// The sums of a section, of whole numbers or floats: z[r * kTileClasses + c].
+struct TileSums {
+  const QuantisedLayer& layer;
+  size_t rows, block, blocks;
 
-// Adds the sums of a section: whole numbers, exact as they are, or times the scales of a group.
-void AddSection(const QuantisedLayer& layer, size_t section, size_t block, size_t blocks, size_t rows, const int32_t* z,
-                double* at) {
-  for (size_t r = 0; r < rows; ++r) {
-    for (size_t b = 0; b < blocks; ++b) {
-      const int32_t* from = z + r * kTileClasses + b * kClassLanes;
-      double* to = at + r * kTileClasses + b * kClassLanes;
-      const float* scale = layer.scale + ((block + b) * layer.groups + section) * kClassLanes;
-      for (size_t i = 0; i < kClassLanes; ++i) {
-        const double s = layer.groups > 1 ? static_cast<double>(scale[i]) : 1.0;
-        const double sum = s * static_cast<double>(from[i]);
-        to[i] = section == 0 ? sum : to[i] + sum;
+  // Adds the sums of a section: as they are, exact if they are whole numbers, or times the scales of a group.
+  template <class Number>
+  void Add(size_t section, const Number* z, double* at) const {
+    for (size_t r = 0; r < rows; ++r) {
+      for (size_t b = 0; b < blocks; ++b) {
+        const Number* from = z + r * kTileClasses + b * kClassLanes;
+        double* to = at + r * kTileClasses + b * kClassLanes;
+        const float* scale = layer.scale + ((block + b) * layer.groups + section) * kClassLanes;
+        for (size_t i = 0; i < kClassLanes; ++i) {
+          const double s = layer.groups > 1 ? static_cast<double>(scale[i]) : 1.0;
+          const double sum = s * static_cast<double>(from[i]);
+          to[i] = section == 0 ? sum : to[i] + sum;
+        }
       }
     }
   }
-}
 
-// Turns sums into logits.
-void Finish(const QuantisedLayer& layer, const HiddenRows& hidden, size_t row, size_t rows, size_t block, size_t blocks,
-            double* at) {
-  const double* bias = layer.bias + block * kClassLanes;
-  const float* scale = layer.scale + block * kClassLanes;
-  for (size_t r = 0; r < rows; ++r) {
-    const double t = hidden.Bounds(row + r).t;
-    double* z = at + r * kTileClasses;
+  // Turns the sums of a row into logits.
+  void Finish(double t, double* z) const {
+    const double* bias = layer.bias + block * kClassLanes;
+    const float* scale = layer.scale + block * kClassLanes;
     for (size_t c = 0; c < blocks * kClassLanes; ++c) {
       const double s = layer.groups > 1 ? t : t * static_cast<double>(scale[c]);  // exact: each has 24 bits
       z[c] = s * z[c] + bias[c];
     }
   }
+};
+
+CodeBlocks CodesOf(const QuantisedLayer& layer, size_t section, size_t block, size_t blocks) {
+  const size_t first = section * layer.section, features = std::min(layer.section, layer.width - first);
+  const size_t bytes = first * kClassLanes * static_cast<size_t>(layer.bits) / 8;
+  return {layer.codes + block * layer.BlockBytes() + bytes, layer.BlockBytes(), blocks, features / 4};
+}
+
+void SumFloats(const QuantisedLayer& layer, const HiddenRows& hidden, size_t row, size_t rows, size_t section,
+               size_t block, size_t blocks, float* z) {
+  const QuantisedTable& table = ActiveQuantised();
+  const FloatRows x = hidden.Floats(row, rows, section);
+  if (layer.bits == 16) {
+    const auto* codes = reinterpret_cast<const BFloat16*>(layer.codes + block * layer.BlockBytes());
+    table.dots16(codes, blocks, layer.width, x, {z, kTileClasses});
+    return;
+  }
+  (layer.bits == 8 ? table.dots8_of_floats : table.dots4_of_floats)(CodesOf(layer, section, block, blocks), x,
+                                                                    {z, kTileClasses});
 }
 
 // Calls task(row, rows, first block, blocks, centers) for tiles of all rows and the blocks that have these classes.
@@ -101,26 +107,28 @@ Interval IntervalOf(const QuantisedLayer& layer, const RowBounds& bounds, size_t
 
 void SumNumbers(const QuantisedLayer& layer, const NumberRows& p, size_t section, size_t block, size_t blocks,
                 int32_t* z) {
-  const size_t first = section * layer.section, features = std::min(layer.section, layer.width - first);
-  const size_t bytes = first * kClassLanes * static_cast<size_t>(layer.bits) / 8;
-  const CodeBlocks codes = {layer.codes + block * layer.BlockBytes() + bytes, layer.BlockBytes(), blocks, features / 4};
   const QuantisedTable& table = ActiveQuantised();
-  (layer.bits == 8 ? table.dots8 : table.dots4)(codes, p, {z, kTileClasses});
+  (layer.bits == 8 ? table.dots8 : table.dots4)(CodesOf(layer, section, block, blocks), p, {z, kTileClasses});
 }
 
 void Centers(const QuantisedLayer& layer, const HiddenRows& hidden, size_t row, size_t rows, size_t block,
              size_t blocks, double* at) {
-  if (layer.bits == 16) {
-    FloatCenters(layer, hidden, row, rows, block, blocks, at);
-    return;
-  }
   thread_local Scratch scratch;
-  auto* z = reinterpret_cast<int32_t*>(scratch.Get(kBlockRows * kTileClasses * sizeof(int32_t)));
+  static_assert(sizeof(float) == sizeof(int32_t));
+  char* z = scratch.Get(kBlockRows * kTileClasses * sizeof(int32_t));
+  const TileSums tile = {layer, rows, block, blocks};
   for (size_t section = 0; section < layer.Sections(); ++section) {
-    SumNumbers(layer, hidden.Numbers(row, rows, section), section, block, blocks, z);
-    AddSection(layer, section, block, blocks, rows, z, at);
+    if (layer.floats) {
+      auto* sums = reinterpret_cast<float*>(z);
+      SumFloats(layer, hidden, row, rows, section, block, blocks, sums);
+      tile.Add(section, sums, at);
+    } else {
+      auto* sums = reinterpret_cast<int32_t*>(z);
+      SumNumbers(layer, hidden.Numbers(row, rows, section), section, block, blocks, sums);
+      tile.Add(section, sums, at);
+    }
   }
-  Finish(layer, hidden, row, rows, block, blocks, at);
+  for (size_t r = 0; r < rows; ++r) tile.Finish(hidden.Bounds(row + r).t, at + r * kTileClasses);
 }
 
 void AllCenters(const QuantisedLayer& layer, const HiddenRows& hidden, size_t first, size_t last, double* z) {

@@ -33,9 +33,11 @@ HiddenRows::HiddenRows(const QuantisedLayer& layer, const double* x, size_t rows
     : width_(layer.width),
       section_(layer.section),
       sections_(layer.Sections()),
+      bits_(layer.bits),
+      are_floats_(layer.floats),
       two_(bits == HiddenBits::k16),
       bounds_(rows) {
-  if (layer.bits == 16) {
+  if (layer.floats) {
     floats_.resize(rows * width_);
   } else {
     low_.resize(rows * width_);
@@ -44,7 +46,7 @@ HiddenRows::HiddenRows(const QuantisedLayer& layer, const double* x, size_t rows
     offset_.resize(rows * sections_);
   }
   for (size_t r = 0; r < rows; ++r) {
-    if (layer.bits == 16) {
+    if (layer.floats) {
       SetFloats(layer, x + r * layer.features, r, rounding);
     } else {
       SetNumbers(layer, x + r * layer.features, r, rounding);
@@ -100,7 +102,7 @@ void HiddenRows::SetFloats(const QuantisedLayer& layer, const double* x, size_t 
   const double of_rest = NormAbove(rest.data(), n);
   // The error of a sum of n products in float, in any order, is at most gamma times the sum of their sizes
   // (Higham, Accuracy and Stability of Numerical Algorithms, 3.5).
-  const double u = static_cast<double>(n + 2) * 0x1p-24;
+  const double u = static_cast<double>(n + 8) * 0x1p-24;
   const double gamma = u < 0.5 ? u / (1.0 - u) : HUGE_VAL;
   bounds_[row] = BoundsOf(1.0, norm, of_rest, rounding, gamma * (1.0 + 0x1p-20));
 }

@@ -1,4 +1,4 @@
-// Hidden vectors as the codes of a layer see them: h ~ t p with whole numbers p or, for bfloat16 weights, as floats.
+// Hidden vectors as the codes of a layer see them: h ~ t p with whole numbers p, or floats.
 #pragma once
 
 #include <vector>
@@ -23,17 +23,24 @@ class HiddenRows {
   HiddenRows(const QuantisedLayer& layer, const double* x, size_t rows, double rounding, HiddenBits bits);
 
   size_t Count() const { return bounds_.size(); }
+  // Whether they were made for a layer of this form.
+  bool Fits(const QuantisedLayer& layer) const {
+    return layer.width == width_ && layer.section == section_ && layer.bits == bits_ && layer.floats == are_floats_;
+  }
   const RowBounds& Bounds(size_t row) const { return bounds_[row]; }
   // Rows from `row` on, at a section.
   NumberRows Numbers(size_t row, size_t rows, size_t section) const;
-  const float* Floats(size_t row) const { return floats_.data() + row * width_; }
+  FloatRows Floats(size_t row, size_t rows, size_t section) const {
+    return {floats_.data() + row * width_ + section * section_, width_, rows};
+  }
 
  private:
   void SetNumbers(const QuantisedLayer& layer, const double* x, size_t row, double rounding);
   void SetFloats(const QuantisedLayer& layer, const double* x, size_t row, double rounding);
 
   size_t width_, section_, sections_;
-  bool two_;
+  int bits_;  // of the layer
+  bool are_floats_, two_;
   std::vector<RowBounds> bounds_;
   std::vector<int8_t> low_, high_;
   std::vector<int16_t> pairs_;

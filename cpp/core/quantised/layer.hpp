@@ -22,6 +22,7 @@ struct QuantisedLayer {
   const double* bias;
   const float* bias_above;  // >= bias (1 + 2^-20)
   double ratio;             // >= norm / scale, where a class has one scale
+  bool floats;              // hidden vectors are floats rather than whole numbers; always with 16 bits
   bool moderate;            // scales, errors and biases are such that nothing overflows or vanishes in float
 
   size_t BlockBytes() const { return width * kClassLanes * static_cast<size_t>(bits) / 8; }

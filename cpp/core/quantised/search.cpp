@@ -84,7 +84,7 @@ class PartSearch {
  public:
   PartSearch(const QuantisedLayer& layer, const HiddenRows& hidden, size_t row, size_t rows, RowSearch* searches)
       : layer_(layer), hidden_(hidden), row_(row), rows_(rows), searches_(searches) {
-    bool usable = layer.bits != 16 && layer.groups == 1 && layer.Sections() == 1;
+    bool usable = !layer.floats && layer.groups == 1 && layer.Sections() == 1;
     for (size_t r = 0; r < rows; ++r) {
       bounds_.emplace_back(layer, hidden.Bounds(row + r));
       usable &= bounds_.back().usable;
@@ -132,11 +132,22 @@ class PartSearch {
     Centers(layer_, hidden_, row_, rows_, block, blocks, at);
     const size_t first = block * kClassLanes, end = std::min(layer_.classes, first + blocks * kClassLanes);
     for (size_t r = 0; r < rows_; ++r) {
+      const RowBounds& row = hidden_.Bounds(row_ + r);
       for (size_t c = first; c < end; ++c) {
         const double center = at[r * kTileClasses + (c - first)];
-        searches_[r].Offer(static_cast<int64_t>(c), IntervalOf(layer_, hidden_.Bounds(row_ + r), c, center));
+        if (IsSurelyBelow(row, c, center, searches_[r].Threshold())) continue;
+        searches_[r].Offer(static_cast<int64_t>(c), IntervalOf(layer_, row, c, center));
       }
     }
+  }
+
+  // A quick test that rules out most classes: an upper bound that is a little larger than that of IntervalOf.
+  bool IsSurelyBelow(const RowBounds& row, size_t c, double center, double threshold) const {
+    constexpr double kMore = 1.0 + 0x1p-40, kRounding = 0x1p-45, kVanished = 1e-29;
+    const double terms =
+        row.by_error * static_cast<double>(layer_.error[c]) + row.by_norm * static_cast<double>(layer_.norm[c]);
+    const double sizes = std::abs(center) + std::abs(layer_.bias[c]);
+    return center + terms * kMore + sizes * kRounding + kVanished < threshold;
   }
 
   const QuantisedLayer& layer_;

@@ -14,6 +14,8 @@
 //   kChains                         how many sums take turns where there is one row
 #pragma once
 
+#include <bit>
+
 #include "../isa/block.hpp"
 #include "../quantised_types.hpp"
 
@@ -137,14 +139,76 @@ inline void FloatTile(const BFloat16* codes, size_t features, const float* x, si
   for (size_t r = 0; r < R; ++r) StoreLanes(z + r * stride, sums[r], Whole<kVectors>{});
 }
 
-BOLTZMAX_KERNEL inline void FloatDots(const BFloat16* codes, size_t blocks, size_t features, const float* x,
-                                      size_t x_stride, size_t rows, const DotMatrix<float>& z) {
+BOLTZMAX_KERNEL inline void FloatDots(const BFloat16* codes, size_t blocks, size_t features, const FloatRows& x,
+                                      const DotMatrix<float>& z) {
   for (size_t b = 0; b < blocks; ++b) {
     const BFloat16* at = codes + b * features * kClassLanes;
     float* to = z.at + b * kClassLanes;
     size_t r = 0;
-    for (; r + 4 <= rows; r += 4) FloatTile<4>(at, features, x + r * x_stride, x_stride, to + r * z.stride, z.stride);
-    for (; r < rows; ++r) FloatTile<1>(at, features, x + r * x_stride, x_stride, to + r * z.stride, z.stride);
+    for (; r + 4 <= x.rows; r += 4)
+      FloatTile<4>(at, features, x.at + r * x.stride, x.stride, to + r * z.stride, z.stride);
+    for (; r < x.rows; ++r) FloatTile<1>(at, features, x.at + r * x.stride, x.stride, to + r * z.stride, z.stride);
+  }
+}
+
+// ---- whole numbers and floats ----
+
+typedef int32_t IntLanes __attribute__((vector_size(4 * F32::kLanes)));
+typedef float FloatLanes __attribute__((vector_size(4 * F32::kLanes)));
+
+// The whole number in kBits bits of each lane, `place` bits from the lowest, where its sign is.
+template <int kBits>
+inline F32 NumberAt(IntLanes codes, int place) {
+  const IntLanes q = (codes << (32 - kBits - place)) >> (32 - kBits);
+  return std::bit_cast<F32>(__builtin_convertvector(q, FloatLanes));
+}
+
+template <int kBits, size_t R>
+inline void FloatTileOfNumbers(const uint8_t* codes, size_t loads, const float* x, size_t x_stride, float* z,
+                               size_t stride) {
+  constexpr size_t kVectors = kClassLanes / F32::kLanes, kSteps = 8 / kBits;
+  for (size_t v = 0; v < kVectors; ++v) {
+    F32 sums[R][4];
+    BOLTZMAX_UNROLL
+    for (size_t r = 0; r < R; ++r) {
+      BOLTZMAX_UNROLL
+      for (size_t i = 0; i < 4; ++i) sums[r][i] = Set<F32>(0.0f);
+    }
+    for (size_t j = 0; j < loads; ++j) {
+      IntLanes some;
+      memcpy(&some, codes + (j * kClassLanes + v * F32::kLanes) * 4, sizeof some);
+      some ^= static_cast<int32_t>(kBits == 8 ? 0x80808080U : 0x88888888U);  // without the added constant
+      BOLTZMAX_UNROLL
+      for (size_t k = 0; k < kSteps; ++k) {
+        BOLTZMAX_UNROLL
+        for (size_t i = 0; i < 4; ++i) {
+          const F32 q = NumberAt<kBits>(some, static_cast<int>(8 * i + kBits * k));
+          const float* at = x + 4 * (j * kSteps + k) + i;
+          BOLTZMAX_UNROLL
+          for (size_t r = 0; r < R; ++r) sums[r][i] = MulAdd(q, Set<F32>(at[r * x_stride]), sums[r][i]);
+        }
+      }
+    }
+    BOLTZMAX_UNROLL
+    for (size_t r = 0; r < R; ++r) {
+      Store(z + r * stride + v * F32::kLanes, (sums[r][0] + sums[r][1]) + (sums[r][2] + sums[r][3]));
+    }
+  }
+}
+
+template <int kBits>
+BOLTZMAX_KERNEL inline void DotsOfFloats(const CodeBlocks& codes, const FloatRows& x, const DotMatrix<float>& z) {
+  const size_t loads = codes.steps * kBits / 8;
+  for (size_t b = 0; b < codes.blocks; ++b) {
+    const uint8_t* at = codes.at + b * codes.stride;
+    float* to = z.at + b * kClassLanes;
+    size_t r = 0;
+    for (; r + 2 <= x.rows; r += 2) {
+      FloatTileOfNumbers<kBits, 2>(at, loads, x.at + r * x.stride, x.stride, to + r * z.stride, z.stride);
+    }
+    if (r < x.rows) {
+      FloatTileOfNumbers<kBits, 1>(at, loads, x.at + r * x.stride, x.stride, to + r * z.stride, z.stride);
+    }
   }
 }
 

@@ -3,7 +3,7 @@ r"""A linear layer whose weights are stored in few bits, with bounds of every lo
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any, Self
+from typing import Any, NamedTuple, Self
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -26,6 +26,7 @@ Floats = NDArray[np.float64]
 _TILE = 2**18  # numbers in a tile of weights or of logits
 _ARRAYS = ("codes", "scale", "error", "norm", "bias", "bias_above")
 _LARGEST_HIDDEN = 1e100
+_ROWS = 256  # in a block
 _TINY = 1e-30
 _FEW_ROWS = 4  # as many are read in the time that memory takes; candidates of more have 8 bits
 _MODERATE = (1e-30, 1e12)  # scales and errors whose products neither vanish nor overflow in float
@@ -57,6 +58,10 @@ class QuantizedLinear(Screen):
         Whether weights and hidden vectors are rotated at random first, which spreads large
         features over all; an integer is the seed.
 
+    hidden_dtype : {"int16", "float32"}, default "int16"
+        Whether hidden vectors are rounded to whole numbers of 16 bits, for which sums are exact and
+        the same on every processor, or to float32, as they always are with dtype="bfloat16".
+
     Attributes
     ----------
     n_classes, n_features : int
@@ -84,9 +89,8 @@ class QuantizedLinear(Screen):
 
     by the inequality of Cauchy and Schwarz, plus the rounding of a few float64 operations. Norms
     are stored and computed with outward rounding, so that this holds for numbers as they are
-    stored, not only in theory. With bfloat16 weights, hidden vectors are float32, and the rounding
-    of float32 sums, at most :math:`(D + 2) 2^{-24} \|h\| \|\tilde w\|`, takes the place of the
-    second term.
+    stored, not only in theory. With hidden vectors of float32, the rounding of float32 sums, about
+    :math:`D \, 2^{-24} \|h\| \|\tilde w\|`, takes the place of the second term.
 
     Examples
     --------
@@ -114,6 +118,7 @@ class QuantizedLinear(Screen):
     _norm: Array
     _bias: Floats
     _bias_above: Array
+    _float_hidden: bool
     _ratio: float
     _is_moderate: bool
 
@@ -130,12 +135,15 @@ class QuantizedLinear(Screen):
         group: int = 64,
         dtype: str = "int8",
         rotate: bool | int = False,
+        hidden_dtype: str = "int16",
     ) -> None:
         w = real_array(weight, "weight")
         if w.ndim != 2 or not w.size:
             raise ValueError(f"weight must be (V, D) with V, D > 0, got shape {w.shape}")
         form = _read_format(w.shape[1], bits, scheme, group, dtype)
         self._format = form
+        floats = one_of(hidden_dtype, "hidden_dtype", ("int16", "float32")) == "float32"
+        self._float_hidden = floats or form.bits == 16
         self.n_classes, self.n_features = w.shape
         self._rotation = _read_rotation(rotate, self.n_features)
         for name, (shape, stored) in form.arrays(self.n_classes).items():
@@ -203,17 +211,46 @@ class QuantizedLinear(Screen):
     # ---- logits ----
 
     def logits(self, hidden: ArrayLike) -> Array:
-        """Return the logits of the stored weights, (N, V)."""
+        """Return the logits of the stored weights, (N, V).
+
+        Parameters
+        ----------
+        hidden : array_like, shape (N, D)
+            Finite numbers of at most 1e100.
+
+        Returns
+        -------
+        ndarray, shape (N, V)
+            As all results but bounds, float64 if `hidden` is float64 or integer, otherwise float32.
+
+        Raises
+        ------
+        ValueError
+            As in all methods, for a row that is not finite or too large, whose number it says.
+        """
         x, dtype = self._hidden(hidden)
-        return self._centers(x, 0, self.n_classes).astype(dtype)
+        logits = np.empty((len(x), self.n_classes), dtype)
+        for block in self._blocks(x):
+            for tile in self._tiles(block.rows):
+                logits[block.where, tile] = self._centers(block, tile)
+        return logits
 
     def logsumexp(self, hidden: ArrayLike) -> Array:
         """Return the logsumexp of the logits of each row, (N,)."""
         x, dtype = self._hidden(hidden)
-        return self._totals(x).lse.astype(dtype)
+        lse = np.empty(len(x), dtype)
+        for block in self._blocks(x):
+            lse[block.where] = self._totals(block).lse
+        return lse
 
     def log_prob(self, hidden: ArrayLike, target: ArrayLike) -> Array:
         """Return log p(target) of each row, (N,).
+
+        Parameters
+        ----------
+        hidden : array_like, shape (N, D)
+        target : array_like of int, shape (N,)
+            A class for each row.
 
         Raises
         ------
@@ -221,31 +258,50 @@ class QuantizedLinear(Screen):
             For a target that is not a class; the message names the first.
         """
         x, dtype = self._hidden(hidden)
-        totals = self._totals(x, label=read_target(target, len(x), self.n_classes))
-        log_p: Floats = totals.own - totals.from_reference
-        return log_p.astype(dtype)
+        classes, log_p = read_target(target, len(x), self.n_classes), np.empty(len(x), dtype)
+        for block in self._blocks(x):
+            totals = self._totals(block, label=classes[block.where])
+            log_p[block.where] = totals.own - totals.from_reference
+        return log_p
 
     def topk(self, hidden: ArrayLike, k: int) -> tuple[Classes, Array]:
-        """Return the k likeliest classes of each row, and their log-probabilities, both (N, k).
+        """Return the k likeliest classes of each row, and their log-probabilities.
 
-        They are those of the stored weights, which `candidates` are sure to contain, but which may
-        differ from those of the exact weights.
+        They are those of the stored weights, which may differ from those of the exact weights:
+        `candidates` are sure to contain the latter.
+
+        Parameters
+        ----------
+        hidden : array_like, shape (N, D)
+        k : int
+            From 1 to V.
+
+        Returns
+        -------
+        ids : ndarray of int64, shape (N, k)
+            The likeliest first, ties in favour of the lower class.
+        log_probs : ndarray, shape (N, k)
         """
         x, dtype = self._hidden(hidden)
-        totals = self._totals(x, top=check_count(k, "k", 1, self.n_classes))
-        _core.linear_finish_top(totals.columns, totals.top)
-        return totals.ids, totals.scores.astype(dtype)
+        count = check_count(k, "k", 1, self.n_classes)
+        ids, log_p = np.empty((len(x), count), np.int64), np.empty((len(x), count), dtype)
+        for block in self._blocks(x):
+            totals = self._totals(block, top=count)
+            _core.linear_finish_top(totals.columns, totals.top)
+            ids[block.where], log_p[block.where] = totals.top
+        return ids, log_p
 
     # ---- bounds ----
 
     def error_bound(self, hidden: ArrayLike) -> Floats:
         """Return a bound of ``|logit - exact logit|`` for all classes of each row, (N,).
 
-        `intervals` are narrower for most classes.
+        It includes the rounding of `logits`. `intervals` are narrower for most classes.
         """
         x, dtype = self._hidden(hidden)
         of_rows = np.empty((len(x), 3))
-        _core.quantised_row_bounds(self._compiled, *self._rotated(x), of_rows)
+        for block in self._blocks(x):
+            _core.quantised_row_bounds(block.hidden, of_rows[block.where])
         _, by_error, by_norm = of_rows.T
         norm, bias = float(self._norm.max()), float(np.abs(self._bias[: self.n_classes]).max())
         rounding = 2.0**-24 if dtype == np.float32 else 2.0**-50
@@ -255,25 +311,63 @@ class QuantizedLinear(Screen):
     def intervals(
         self, hidden: ArrayLike, first: int = 0, last: int | None = None
     ) -> tuple[Floats, Floats]:
-        """Return bounds of the exact logits of classes from `first` on, (N, last - first)."""
+        """Return bounds of the exact logits.
+
+        Parameters
+        ----------
+        hidden : array_like, shape (N, D)
+        first, last : int, optional
+            The classes, ``range(first, last)``; by default all.
+
+        Returns
+        -------
+        lower, upper : ndarray of float64, shape (N, last - first)
+            The real number h . w + b is at least `lower` and at most `upper`; both
+            are infinite where a logit may exceed the range of the sums.
+        """
         end = self.n_classes if last is None else last
         begin = check_count(first, "first", 0, self.n_classes)
         end = check_count(end, "last", begin, self.n_classes)
         x, _ = self._hidden(hidden)
-        return self._intervals(x, begin, end)
+        lower, upper = np.empty((2, len(x), end - begin))
+        for block in self._blocks(x):
+            both = lower[block.where], upper[block.where]
+            _core.quantised_intervals(self._compiled, block.hidden, begin, end, *both)
+        return lower, upper
 
     @quietly
     def candidates(self, hidden: ArrayLike, k: int) -> Candidates:
-        """Return every class of each row that may be among the k with the largest exact logits."""
+        """Return every class of each row that may be among the k with the largest exact logits.
+
+        Parameters
+        ----------
+        hidden : array_like, shape (N, D)
+            In calls of more than four rows, they are rounded to 8 bits instead of 16.
+        k : int
+            From 1 to V.
+
+        Returns
+        -------
+        indptr : ndarray of int64, shape (N + 1,)
+            Row i has the elements from ``indptr[i]`` to ``indptr[i + 1]`` of the other arrays.
+        ids : ndarray of int64
+            The classes whose upper bound reaches the k-th largest lower bound, in rising order.
+        lower, upper : ndarray of float64
+            Their bounds.
+        """
         x, _ = self._hidden(hidden)
         count = check_count(k, "k", 1, self.n_classes)
-        few_bits = len(x) > _FEW_ROWS
-        found = _core.quantised_candidates(self._compiled, *self._rotated(x), count, few_bits)
-        return Candidates(*found)
+        rows = self._prepared(x, few_bits=len(x) > _FEW_ROWS)
+        return Candidates(*_core.quantised_candidates(self._compiled, rows, count))
 
     @quietly
     def log_partition(self, hidden: ArrayLike) -> tuple[Floats, Floats]:
-        """Return bounds of the logsumexp of the exact logits of each row, both (N,)."""
+        """Return bounds of the logsumexp of the exact logits of each row.
+
+        Returns
+        -------
+        lower, upper : ndarray of float64, shape (N,)
+        """
         x = self._vectors(hidden)
         return self._passed(x, np.full(len(x), np.inf), None, False)[1:]
 
@@ -293,9 +387,8 @@ class QuantizedLinear(Screen):
 
     def _passed(self, x: Floats, bar: Floats, levels: Levels | None, few_bits: bool) -> Split:
         """Return the classes above a bar, and bounds of the rest, after one pass."""
-        above, *rest = _core.quantised_split(
-            self._compiled, *self._rotated(x), few_bits, bar, levels
-        )
+        rows = self._prepared(x, few_bits)
+        above, *rest = _core.quantised_split(self._compiled, rows, bar, levels)
         return Split(Candidates(*above), *rest)
 
     # ---- files ----
@@ -332,7 +425,8 @@ class QuantizedLinear(Screen):
 
     def _arrays(self) -> dict[str, Array]:
         form, seed = self._format, -1 if self._rotation is None else self._rotation.seed
-        shape = (self.n_classes, self.n_features, form.bits, form.group, seed)
+        floats = int(self._float_hidden)
+        shape = (self.n_classes, self.n_features, form.bits, form.group, seed, floats)
         return {
             "form": np.array(shape, np.int64),
             "search": np.array((self._ratio, float(self._is_moderate))),
@@ -345,14 +439,14 @@ class QuantizedLinear(Screen):
             raise ValueError("not a quantised layer: its arrays are others")
         layer = cls.__new__(cls)
         form, search = (np.asarray(arrays[name]) for name in ("form", "search"))
-        if form.shape != (5,) or form.dtype != np.int64 or search.shape != (2,):
+        if form.shape != (6,) or form.dtype != np.int64 or search.shape != (2,):
             raise ValueError("not a quantised layer: no form")
-        classes, features, bits, group, seed = map(int, form)
+        classes, features, bits, group, seed, floats = map(int, form)
         plain = group == 0 or (bits < 16 and group in range(8, 513, 8))
         if min(classes, features) < 1 or bits not in (4, 8, 16) or not plain or seed < -1:
             raise ValueError(f"not a quantised layer: no such form, {tuple(map(int, form))}")
         layer.n_classes, layer.n_features = classes, features
-        layer._format = Format(features, bits, group)
+        layer._format, layer._float_hidden = Format(features, bits, group), bool(floats)
         for name, (shape, dtype) in layer._format.arrays(classes).items():
             array = arrays[name]
             if array.shape != shape or array.dtype != dtype or not array.flags.c_contiguous:
@@ -388,18 +482,21 @@ class QuantizedLinear(Screen):
     def _vectors(self, hidden: ArrayLike) -> Array:
         return self._hidden(hidden)[0]
 
-    def _tiles(self, rows: int) -> Iterator[slice]:
-        step = max(_TILE // max(rows, 1) // LANES, 1) * LANES
-        for start in range(0, self.n_classes, step):
-            yield slice(start, min(start + step, self.n_classes))
+    def _blocks(self, x: Floats) -> Iterator[_Block]:
+        """Yield hidden vectors, prepared for the stored weights, in blocks."""
+        for start in range(0, len(x), _ROWS):
+            where = slice(start, min(start + _ROWS, len(x)))
+            yield _Block(where, where.stop - start, self._prepared(x[where]))
 
     @quietly
-    def _totals(self, x: Floats, **wanted: Any) -> Totals:
-        """Return the totals of the logits of all classes."""
-        totals = Totals(len(x), **wanted)
-        for tile in self._tiles(len(x)):
-            _add_tile(totals, self._centers(x, tile.start, tile.stop), tile.start)
-        return totals
+    def _prepared(self, x: Floats, few_bits: bool = False) -> _core.QuantisedRows:
+        return _core.QuantisedRows(self._compiled, *self._rotated(x), few_bits)
+
+    def _rotated(self, x: Floats) -> tuple[Floats, float]:
+        """Return vectors as the stored weights see them, and their relative error."""
+        if self._rotation is None:
+            return x, 0.0
+        return np.ascontiguousarray(self._rotation(x)), self._rotation.error
 
     @property
     def _compiled(self) -> tuple[Any, ...]:
@@ -407,24 +504,35 @@ class QuantizedLinear(Screen):
         form = self._format
         shape = (self.n_classes, self.n_features, form.width, form.section, form.groups)
         arrays = (self._codes, self._scale, self._error, self._norm, self._bias)
-        return (form.bits, *shape, *arrays, self._bias_above, self._ratio, self._is_moderate)
+        search = (self._bias_above, self._ratio, self._is_moderate)
+        return (form.bits, *shape, *arrays, *search, self._float_hidden)
 
-    def _rotated(self, x: Floats) -> tuple[Floats, float]:
-        """Return hidden vectors as the stored weights see them, and their relative error."""
-        if self._rotation is None:
-            return x, 0.0
-        return np.ascontiguousarray(self._rotation(x)), self._rotation.error
+    def _tiles(self, rows: int) -> Iterator[slice]:
+        step = max(_TILE // rows // LANES, 1) * LANES
+        for start in range(0, self.n_classes, step):
+            yield slice(start, min(start + step, self.n_classes))
 
-    def _centers(self, x: Floats, first: int, last: int) -> Floats:
-        """Return the logits of the stored weights for the classes from `first` to `last`."""
-        z = np.empty((len(x), last - first))
-        _core.quantised_centers(self._compiled, *self._rotated(x), first, last, z)
+    @quietly
+    def _totals(self, block: _Block, **wanted: Any) -> Totals:
+        """Return the totals of the logits of all classes."""
+        totals = Totals(block.rows, **wanted)
+        for tile in self._tiles(block.rows):
+            _add_tile(totals, self._centers(block, tile), tile.start)
+        return totals
+
+    def _centers(self, block: _Block, tile: slice) -> Floats:
+        """Return the logits of the stored weights."""
+        z = np.empty((block.rows, tile.stop - tile.start))
+        _core.quantised_centers(self._compiled, block.hidden, tile.start, tile.stop, z)
         return z
 
-    def _intervals(self, x: Floats, first: int, last: int) -> tuple[Floats, Floats]:
-        lower, upper = np.empty((2, len(x), last - first))
-        _core.quantised_intervals(self._compiled, *self._rotated(x), first, last, lower, upper)
-        return lower, upper
+
+class _Block(NamedTuple):
+    """Some hidden vectors, and where they are among all."""
+
+    where: slice
+    rows: int
+    hidden: _core.QuantisedRows
 
 
 def _read_format(width: int, bits: int, scheme: str, group: int, dtype: str) -> Format:

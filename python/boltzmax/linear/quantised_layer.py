@@ -146,5 +146,7 @@ class _StoredWeights(Screen):
         self, hidden: ArrayLike, first: int = 0, last: int | None = None
     ) -> tuple[Doubles, Doubles]:
         end = self.n_classes if last is None else last
-        z = self._linear._centers(np.asarray(hidden, np.float64), first, end)
+        x = np.asarray(hidden, np.float64)
+        z = np.empty((len(x), end - first))
+        _core.quantised_centers(self._linear._compiled, self._linear._prepared(x), first, end, z)
         return z, z
