@@ -16,6 +16,7 @@ import pytest
 import boltzmax
 import boltzmax.special
 import every_function
+import screen_calls
 import trust_calls
 from boltzmax.losses.registry import LOSSES
 from conftest import RunPython
@@ -217,35 +218,7 @@ CASES["QuantizedLinear"] = [
     refused(few.candidates, hidden, 13),
     refused(boltzmax.QuantizedLinear, weight * np.inf),
 ]
-for _name, _make in {
-    "LowRankLinear": lambda: boltzmax.LowRankLinear(weight, counts, rank=2),
-    "low_rank": lambda: boltzmax.low_rank(weight, 2),
-    "ClusteredLinear": lambda: boltzmax.ClusteredLinear(weight),
-    "PrunedLinear": lambda: boltzmax.PrunedLinear(weight, ratio=0.5, method="row", block=1),
-    "prune": lambda: boltzmax.prune(weight, 0.5, "block", block=2),
-}.items():
-    CASES[_name] = [
-        partial(lambda make: make().candidates(hidden, 3), _make),
-        partial(lambda make: make().log_partition(hidden), _make),
-    ]
-proven = boltzmax.TwoStageClassifier(weight, counts)
-CASES["TwoStageClassifier"] = CASES["Screen"] = [
-    lambda: proven.topk(hidden, 3),
-    lambda: proven.log_partition(hidden, 1e-3),
-    lambda: proven.sample(hidden, 1),
-    refused(proven.topk, hidden, 13),
-    refused(boltzmax.TwoStageClassifier, weight * np.inf),
-]
-small_layer = boltzmax.QuantizedSoftmax(few)
-small_tree = boltzmax.HierarchicalSoftmax(boltzmax.Tree.balanced(12), hidden.shape[1]).quantize()
-CASES["QuantizedSoftmax"] = [
-    lambda: small_layer.topk(hidden, 3),
-    lambda: small_layer.sample(hidden, 1),
-]
-CASES["QuantizedHierarchicalSoftmax"] = [
-    lambda: small_tree.topk(hidden, 3),
-    lambda: small_tree.log_prob(hidden, classes),
-]
+CASES |= screen_calls.everything(weight, counts, hidden, classes)
 CASES["OnlineLogSumExp"] = [streamed]
 CASES["GumbelSoftmax"] = [lambda: boltzmax.GumbelSoftmax(rng=1)(x)]
 for _name, _call in every_function.variants(x):
@@ -263,8 +236,8 @@ for _name, _call in (
 CASES |= TRUST
 # Slow although they are small: fewer calls suffice.
 SLOW = {
-    *("QuantizedLinear", "LowRankLinear", "low_rank", "ClusteredLinear", "PrunedLinear", "prune"),
-    *("TwoStageClassifier", "Screen", "QuantizedSoftmax", "QuantizedHierarchicalSoftmax"),
+    "QuantizedLinear",
+    *screen_calls.NAMES,
     "Tree",
     "config",
     "resample_indices",

@@ -257,20 +257,7 @@ def linear_winners(*args: object) -> tuple[_I64, _I64, _F64, _F64]: ...
 def linear_losses(
     totals: _Columns, hard: _F64 | None, shares: bool, z_loss: float, losses: _F64
 ) -> None: ...
-def linear_slopes(
-    x: _Array,
-    first: int,
-    scored: bool,
-    bias: _Array | None,
-    temperature: float,
-    softcap: float,
-    shares: _Shares,
-    totals: _Columns,
-    hard: _F64 | None,
-    z_loss: float,
-    scale: _F64,
-    column_sums: _F64 | None,
-) -> None: ...
+def linear_slopes(*args: object) -> None: ...
 def linear_small_loss(*args: object) -> Any: ...
 def linear_small_loss_with_grad(
     *args: object,
