@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -75,10 +76,16 @@ def test_errors(layer, failure, capsys):
     assert "missing.npy" in failure("quantize", "missing.npy", "out.npz")
     with open("text.npy", "w", encoding="utf-8") as file:
         file.write("no array")
-    assert "is no .npy file" in failure("quantize", "text.npy", "out.npz")
+    assert "is no .npy file that can be mapped" in failure("quantize", "text.npy", "out.npz")
     np.savez("two.npz", w)
-    assert "is no .npy file" in failure("quantize", "two.npz", "out.npz")
+    assert "is no .npy file that can be mapped" in failure("quantize", "two.npz", "out.npz")
     w[7, 3] = np.nan
+    before = Path("b.npy").read_bytes()
+    Path("link.npz").symlink_to("b.npy")
+    for target in ("b.npy", "./b.npy", "link.npz"):
+        assert "replace" in failure("quantize", "b.npy", target)
+        assert "replace" in failure("quantize", "two.npz", target, "--bias", "b.npy")
+    assert Path("b.npy").read_bytes() == before
     np.save("w.npy", w)
     assert main(["quantize", "w.npy", "out.npz"]) == 2
     assert "row 7" in capsys.readouterr().err

@@ -211,6 +211,52 @@ def test_bad_arguments():
         QuantizedHierarchicalSoftmax(Tree.balanced(V), QuantizedLinear(np.eye(3)))
 
 
+@both
+def test_it_has_every_method(make):
+    layer = make()
+    small = layer.quantize()
+    methods = [m for m in dir(layer) if not m.startswith("_") and callable(getattr(layer, m))]
+    assert not [m for m in methods if m != "quantize" and not hasattr(small, m)]
+
+
+def test_queries_of_nodes():
+    layer = tree("float64")
+    small = layer.quantize()
+    layer, (x, _) = decoded(layer, small), rows()
+    x[2, 3] = np.nan
+    np.testing.assert_allclose(small.node_log_prob(x), layer.node_log_prob(x), atol=1e-6)
+    for least in (0.0, 0.5, 0.9):
+        for got, want in zip(
+            small.predict_node(x, least), layer.predict_node(x, least), strict=True
+        ):
+            np.testing.assert_allclose(got, want, atol=1e-6)
+    got, want = small.topk_visited(x, 3), layer.topk_visited(x, 3)
+    np.testing.assert_array_equal(got.ids, want.ids)
+    good = np.isfinite(x).all(axis=1)
+    np.testing.assert_array_equal(got.visited[good], want.visited[good])
+    with pytest.raises(TypeError, match="pair_step"):
+        small.pair_step(x, [0], [1], 0.1)
+
+
+@both
+def test_huge_rows_do_not_warn(make):
+    x = np.full((2, D), 3e38, np.float32)
+    small = make().quantize()
+    with np.errstate(all="raise"):
+        for result in (small.log_prob(x, [0, 1]), small.log_prob_all(x), small.topk(x, 3)[1]):
+            assert not (result > 0).any()
+        small.loss(x, [0, 1])
+        small.sample(x, 0, errors="mark")
+
+
+def test_loading_without_verification(tmp_path):
+    small = full("float64").quantize()
+    small.save(tmp_path / "a.npz")
+    loaded = QuantizedSoftmax.load(tmp_path / "a.npz", dtype=np.float64, verify=False)
+    x, target = rows()
+    np.testing.assert_array_equal(loaded.log_prob(x, target), small.log_prob(x, target))
+
+
 def test_only_paths_to_targets_are_decoded(monkeypatch):
     small = tree().quantize()
     decoded_rows = []

@@ -158,6 +158,18 @@ def test_bad_arguments(make):
     for k in (0, 151):
         with pytest.raises(ValueError, match="k must be"):
             screen.candidates(x, k)
+    for bar, error in (
+        (np.zeros(3), ValueError),
+        (np.zeros((len(x), 1)), ValueError),
+        (np.full(len(x), np.nan), ValueError),
+        ("high", TypeError),
+        (None, TypeError),
+    ):
+        with pytest.raises(error, match="threshold"):
+            screen.split(x, bar)
+    for key, first_row, message in ((-1, 0, "key"), (2**64, 0, "key"), (0, -1, "first_row")):
+        with pytest.raises(ValueError, match=f"{message} must be"):
+            screen.winners(x, key, first_row)
     for make_bad, message in (
         (lambda: make(np.where(np.arange(150)[:, None] == 7, np.nan, w), b), "row 7"),
         (lambda: make(w[0], b), "weight must be"),
@@ -265,6 +277,21 @@ def test_pruning_removes_the_smallest(ratio):
         assert (dense[kept] == w[kept]).all()
         if 0 < kept.sum() < w.size:
             assert size[~kept].max() <= size[kept].min() + 1e-6
+
+
+def test_the_share_is_not_rounded_down_twice():
+    """0.29 * 100 is a little less than 29 in floating point, and so are others."""
+    w = np.arange(1.0, 101).reshape(10, 10)
+    for percent in range(101):
+        assert np.count_nonzero(prune(w, percent / 100).dequantize() == 0) == percent
+
+
+def test_a_block_is_at_most_a_row():
+    w = np.arange(1.0, 11).reshape(2, 5)
+    for block in (5, 6, 2**62):
+        layer = prune(w, 0.5, "block", block=block)
+        assert layer.block == 5
+        np.testing.assert_array_equal(layer.dequantize(), prune(w, 0.5, "row").dequantize())
 
 
 def test_pruning_at_the_edges():

@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import os
 import struct
+import tokenize
 from collections.abc import Callable, Mapping
 from math import prod
 from typing import TYPE_CHECKING, Any, BinaryIO, TypeVar
 
 import numpy as np
+from numpy.lib.format import open_memmap
 from numpy.typing import NDArray
 
 from boltzmax._lib.files import FileName, replacing
@@ -23,11 +25,22 @@ if TYPE_CHECKING:
 Array = NDArray[Any]
 T = TypeVar("T")
 
+# What NumPy raises besides ValueError for the header of a `.npy` file.
+BAD_HEADER = (SyntaxError, tokenize.TokenError)
+
 _LINE = 64  # bytes; the header of an array is a multiple of it
 _LOCAL = struct.Struct("<4s22xHH")  # of an entry: signature, lengths of name and extra field
 _PADDING = 0xD935  # the extra field that other programs use for alignment
 _ZIP64 = 20  # bytes of the extra field that `zipfile` adds
 _PIECE = 1 << 24  # bytes whose checksum is taken at once
+
+
+def map_npy(path: FileName) -> Array:
+    """Return the array of a ``.npy`` file, mapped into memory, read-only."""
+    try:
+        return open_memmap(path, mode="r")
+    except (ValueError, *BAD_HEADER) as error:
+        raise ValueError(f"{path} is no .npy file that can be mapped: {error}") from error
 
 
 def write_mapped(path: FileName, kind: str, arrays: Mapping[str, Array]) -> None:

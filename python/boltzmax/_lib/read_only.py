@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from boltzmax import _core
+from boltzmax._lib.arguments import quietly
 from boltzmax._lib.output_layer import (
     Array,
     Classes,
@@ -40,6 +41,7 @@ class ReadOnlyLayer(ABC):
     def topk(self, hidden: ArrayLike, k: int, *, min_prob: float = 0.0) -> tuple[Classes, Array]:
         """Return the k likeliest classes of each row, and their log-probabilities."""
 
+    @quietly
     def log_prob(self, hidden: ArrayLike, target: ArrayLike) -> Array:
         """Return log p(target) of every row, (N,).
 

@@ -14,7 +14,6 @@ import math
 import mmap
 import os
 import signal
-import tokenize
 from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
@@ -30,6 +29,7 @@ from numpy.typing import NDArray
 
 from boltzmax._lib.console import CommandError, output_path, progress
 from boltzmax._lib.files import replacing
+from boltzmax._lib.mapped import BAD_HEADER
 from boltzmax.cli.arguments import add_command
 
 # The operations, and the modules that have them.
@@ -46,7 +46,6 @@ MODULES = {
 }
 OPERATIONS = tuple(MODULES)
 DTYPES = ("float16", "float32", "float64")
-BAD_HEADER = (SyntaxError, tokenize.TokenError)  # what NumPy raises besides ValueError
 
 
 def axis(text: str) -> int | tuple[int, ...] | None:

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from boltzmax._lib.console import Advance, CommandError, output_path, print_table, progress
+from boltzmax._lib.mapped import map_npy
 from boltzmax.cli.arguments import add_command, at_least
 from boltzmax.linear.quantised import QuantizedLinear
 from boltzmax.linear.two_stage import TwoStageClassifier
@@ -45,6 +46,9 @@ def add_parser(commands: Any) -> None:
 
 def run(args: argparse.Namespace) -> None:
     """Write the layer, and check it if that is wanted."""
+    for given in filter(None, (args.source, args.bias)):
+        if given.exists() and args.target.exists() and given.samefile(args.target):
+            raise CommandError(f"{args.target} would replace what it is made from")
     weight = read(args.source)
     bias = None if args.bias is None else read(args.bias)
     options: dict[str, Any] = {"bits": args.bits, "rotate": args.rotate}
@@ -78,12 +82,9 @@ def quantized(advance: Advance, *args: Any, **options: Any) -> QuantizedLinear:
 def read(path: Path) -> NDArray[Any]:
     """Return a mapped array."""
     try:
-        array: NDArray[Any] = np.load(path, mmap_mode="r", allow_pickle=False)
-    except (ValueError, EOFError) as error:
-        raise CommandError(f"{path} is no .npy file: {error}") from error
-    if not isinstance(array, np.ndarray):
-        raise CommandError(f"{path} is no .npy file")
-    return array
+        return map_npy(path)
+    except ValueError as error:
+        raise CommandError(str(error)) from error
 
 
 def check(path: Path, weight: NDArray[Any], bias: NDArray[Any] | None) -> None:

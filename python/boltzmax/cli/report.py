@@ -21,7 +21,7 @@ from boltzmax._lib.console import (
     require,
 )
 from boltzmax._lib.files import replacing
-from boltzmax.cli.apply import BAD_HEADER
+from boltzmax._lib.mapped import BAD_HEADER
 from boltzmax.cli.arguments import add_command, between_0_and_1
 from boltzmax.trees.text import plain
 from boltzmax.trees.tree import Tree

@@ -88,7 +88,7 @@ def sample(screen: Screen, x: Floats, width: float) -> Levels:
     """
     runs = _runs(screen.n_classes)
     each = math.log(screen.n_classes / sum(last - first for first, last in runs))
-    parts = [screen.intervals(x, first, last) for first, last in runs]
+    parts = [screen._bounds(x, first, last) for first, last in runs]
     lower, upper = (np.concatenate([part[i] for part in parts], axis=1) for i in (0, 1))
     order = np.argsort(upper, axis=1)
     lower, upper = (np.take_along_axis(a, order, axis=1) for a in (lower, upper))

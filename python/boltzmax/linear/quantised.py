@@ -18,7 +18,7 @@ from boltzmax._lib.output_layer import Classes, read_hidden, read_target
 from boltzmax.linear.codes import LANES, Format, decode, nearest_above
 from boltzmax.linear.rotation import Rotation
 from boltzmax.linear.scores import NO_SHARES, Totals
-from boltzmax.screens.screen import Candidates, Levels, Screen, Split
+from boltzmax.screens.screen import Candidates, Levels, Screen, Split, read_threshold
 
 Array = NDArray[Any]
 Floats = NDArray[np.float64]
@@ -378,8 +378,7 @@ class QuantizedLinear(Screen):
         See `Screen.split`.
         """
         x = self._vectors(hidden)
-        bar = np.ascontiguousarray(np.broadcast_to(np.asarray(threshold, np.float64), len(x)))
-        return self._passed(x, bar, None, False)
+        return self._passed(x, read_threshold(threshold, len(x)), None, False)
 
     def _split_at(self, x: Array, levels: Levels) -> Split:
         bar = np.full(len(x), -np.inf)

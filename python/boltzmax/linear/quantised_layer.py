@@ -83,6 +83,7 @@ class QuantizedSoftmax(ReadOnlyLayer):
         scores[is_bad] = np.nan
         return _core.log_softmax(scores, -1, out=scores)
 
+    @quietly
     def topk(self, hidden: ArrayLike, k: int, *, min_prob: float = 0.0) -> tuple[Classes, Array]:
         """Return the k likeliest classes of each row, and their log-probabilities.
 
@@ -124,9 +125,12 @@ class QuantizedSoftmax(ReadOnlyLayer):
         self.linear.save(path)
 
     @classmethod
-    def load(cls, path: FileName, *, dtype: DTypeLike = np.float32) -> Self:
-        """Read what `save` wrote; see `QuantizedLinear.load`."""
-        return cls(QuantizedLinear.load(path), dtype)
+    def load(cls, path: FileName, *, dtype: DTypeLike = np.float32, verify: bool = True) -> Self:
+        """Map what `save` wrote into memory, read-only.
+
+        The file holds no `dtype`. See `QuantizedLinear.load` for `verify` and the errors.
+        """
+        return cls(QuantizedLinear.load(path, verify=verify), dtype)
 
     def __reduce__(self) -> tuple[Any, ...]:
         return type(self), (self.linear, self.dtype)

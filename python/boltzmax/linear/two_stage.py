@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from boltzmax._lib.arguments import as_flag, check_count, one_of, quietly
+from boltzmax._lib.mapped import map_npy
 from boltzmax._lib.numbers import check_number
 from boltzmax._lib.output_layer import Array, Classes, Doubles
 from boltzmax._lib.random import random_key
@@ -73,8 +74,8 @@ class TwoStageClassifier:
     Raises
     ------
     ValueError
-        If a weight is not finite (the message names the row), shapes do not fit, or the screen was
-        made from other weights.
+        If a weight is not finite (the message names the row), shapes do not fit, the screen was
+        made from other weights, or a file is no ``.npy`` file.
 
     See Also
     --------
@@ -147,7 +148,7 @@ class TwoStageClassifier:
         count = min(_CHECKED, self.n_classes)
         first = (self.n_classes - count) // 2
         x = self._exact.weight[first : first + count].copy()
-        lower, upper = screen.intervals(x, first, first + count)
+        lower, upper = screen._bounds(x, first, first + count)
         indptr = np.arange(len(x) + 1) * count
         ids = np.tile(np.arange(first, first + count), len(x))
         scores, errors = (a.reshape(lower.shape) for a in self._exact.scores(x, indptr, ids))
@@ -189,15 +190,12 @@ class TwoStageClassifier:
             rounding error of sums in double of each other; ids are then those of these sums. With
             certify=False, it means that classes were left open.
         rescored : ndarray of int64, shape (N,)
-            How many exact logits were computed.
+            How many exact logits were computed; none for a row of zeros, whose logits are the
+            biases.
         """
         x, count = self._vectors(hidden), check_count(k, "k", 1, self.n_classes)
         is_exact = as_flag(certify, "certify")
-        found = self.screen.candidates(x, count)
-        most = self.n_classes if is_exact else max(_FEW_TIMES * count, _FEW)
-        top = self._exact.top(x, found, count, most)
-        if is_exact:
-            self._settle(x, found, top)
+        top = self._top(x, count, is_exact)
         bounds = self._log_probs(x, top) if as_flag(log_probs, "log_probs") else None
         return CertifiedTopK(top.ids, bounds, top.proven, top.rescored)
 
@@ -207,6 +205,23 @@ class TwoStageClassifier:
 
     def _vectors(self, hidden: ArrayLike) -> Array:
         return read_vectors(hidden, self.n_features)
+
+    def _top(self, x: Array, k: int, is_exact: bool) -> Top:
+        """Return the k largest logits; rows of zeros, where all weights tie, need no screen."""
+        is_zero = ~x.any(axis=1)
+        if not is_zero.any():
+            return self._searched(x, k, is_exact)
+        of_zero, others = self._exact.top_of_zero(k), self._searched(x[~is_zero], k, is_exact)
+        place = np.where(is_zero, 0, np.cumsum(~is_zero))
+        return Top(*(np.concatenate(both)[place] for both in zip(of_zero, others, strict=True)))
+
+    def _searched(self, x: Array, k: int, is_exact: bool) -> Top:
+        found = self.screen.candidates(x, k)
+        most = self.n_classes if is_exact else max(_FEW_TIMES * k, _FEW)
+        top = self._exact.top(x, found, k, most)
+        if is_exact:
+            self._settle(x, found, top)
+        return top
 
     def _settle(self, x: Array, found: Candidates, top: Top) -> None:
         """Decide by exact comparisons where sums in double are too near to each other."""
@@ -376,7 +391,7 @@ class TwoStageClassifier:
 def _opened(weight: Any, place: str) -> Any:
     """Return the weights, mapped or in memory."""
     if isinstance(weight, (str, os.PathLike)):
-        weight = np.load(weight, mmap_mode="r", allow_pickle=False)
+        weight = map_npy(weight)
     is_mapped = isinstance(weight, np.memmap)
     if place == "memory":
         return np.array(weight) if is_mapped else weight

@@ -59,6 +59,16 @@ class ExactWeights(NamedTuple):
         _core.linear_rescored_top(x, *self, indptr, ids, lower, upper, most, top, proven, rescored)
         return Top(*top, proven.astype(np.bool_), rescored)
 
+    def top_of_zero(self, k: int) -> Top:
+        """Return the k largest logits of one hidden vector of zeros: they are the biases."""
+        if self.bias is None:
+            ids, scores = np.arange(k), np.zeros(k)
+        else:
+            ids = np.argsort(-self.bias, kind="stable")[:k]
+            scores = self.bias[ids].astype(np.float64)
+        one = np.ones(1, np.bool_), np.zeros(1, np.int64)
+        return Top(ids[None], scores[None], np.zeros((1, k)), *one)
+
     def terms(self, x: Floats, c: int) -> list[float]:
         """Return doubles whose exact sum is the logit of one class."""
         products: list[float] = (x.astype(np.float64) * self.weight[c].astype(np.float64)).tolist()
@@ -67,15 +77,19 @@ class ExactWeights(NamedTuple):
     def in_order(self, x: Floats, ids: Classes, more: Doubles | None = None) -> Classes | None:
         """Return classes by decreasing exact logit of one row, ties by id; None if too many.
 
-        `more` is added to the logit of each class. Classes with the same weights and bias, bit for
-        bit, count as one.
+        `more` is added to the logit of each class. Classes with the same bias and the same weights
+        where the row is not zero, bit for bit, count as one.
         """
+        used = np.flatnonzero(x)
         twins: dict[tuple[bytes, ...], list[int]] = {}
         for i, c in enumerate(ids.tolist()):
-            own = (self.weight[c].tobytes(), b"" if self.bias is None else self.bias[c].tobytes())
+            own = (
+                self.weight[c, used].tobytes(),
+                b"" if self.bias is None else self.bias[c].tobytes(),
+            )
             twins.setdefault(own if more is None else (*own, more[i].tobytes()), []).append(i)
-        if len(twins) > MOST_COMPARED:
-            return None
+            if len(twins) > MOST_COMPARED:
+                return None
         ordered = []
         for same in twins.values():
             noise = [] if more is None else [float(more[same[0]])]

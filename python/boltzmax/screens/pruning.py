@@ -76,7 +76,8 @@ class PrunedLinear(LinearScreen):
         w, b = read_weights(weight, bias)
         share = check_number(ratio, "ratio", 0, 1)
         width = {"magnitude": 1, "row": w.shape[1]}.get(one_of(method, "method", METHODS))
-        self.block = check_count(block, "block", 1) if width is None else width
+        chosen = check_count(block, "block", 1) if width is None else width
+        self.block = min(chosen, w.shape[1])
         runs = -(-w.shape[1] // self.block)
         removed = _smallest(_run_sizes(w, self.block), share)
         self.indptr = running_total([(~removed).sum(axis=1)])
@@ -154,7 +155,7 @@ def prune(
     bias : array_like, shape (V,), optional
         Never removed: it is all that is left of the score of a row without weights.
     block : int, default 16
-        The length of a run; read by "block" alone.
+        The length of a run, D at most; read by "block" alone.
 
     Returns
     -------
@@ -202,7 +203,8 @@ def _run_sizes(w: Floats, block: int) -> Array:
 def _smallest(sizes: Array, share: float) -> Array:
     """Mark the smallest sizes, this share of them; of equal ones, the first."""
     flat = sizes.ravel()
-    count = int(share * flat.size)
+    # The factor is for rounding: 0.29 * 100 is 28.999999999999996.
+    count = min(int(share * flat.size * (1.0 + 2.0**-51)), flat.size)
     removed = np.zeros(flat.size, np.bool_)
     if count == flat.size:
         removed[:] = True

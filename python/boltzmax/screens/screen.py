@@ -17,8 +17,9 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from boltzmax import _core
-from boltzmax._lib.arguments import check_count, quietly
+from boltzmax._lib.arguments import as_input, check_count, is_float, quietly
 from boltzmax._lib.output_layer import Array, Classes, Doubles
+from boltzmax._lib.random import check_first_row, check_key
 from boltzmax.screens.reading import read_vectors
 
 # Rows that are worked on together, and about as many intervals as are in memory at once.
@@ -147,7 +148,7 @@ class Screen(ABC):
         Parameters
         ----------
         hidden : array_like, shape (N, D)
-        threshold : array_like, shape (N,)
+        threshold : array_like, shape (N,), or float
 
         Returns
         -------
@@ -155,7 +156,8 @@ class Screen(ABC):
         lower, upper : ndarray of float64, shape (N,)
             Bounds of the logsumexp of the exact logits of all other classes.
         """
-        x, bar = self._vectors(hidden), np.asarray(threshold, np.float64)
+        x = self._vectors(hidden)
+        bar = read_threshold(threshold, len(x))
         parts = [self._split(x[rows], bar[rows]) for rows in blocks(len(x))]
         lower, upper = (np.concatenate([[], *(part[i] for part in parts)]) for i in (1, 2))
         return Split(joined([part.above for part in parts]), lower, upper)
@@ -170,8 +172,8 @@ class Screen(ABC):
         The noise of a class depends on the key, the number of its row and the class; it is that of
         `boltzmax.gumbel_topk`.
         """
-        x = self._vectors(hidden)
-        found = [self._winners(x[rows], key, first_row + rows.start) for rows in blocks(len(x))]
+        x, noise, first = self._vectors(hidden), check_key(key, "key"), check_first_row(first_row)
+        found = [self._winners(x[rows], noise, first + rows.start) for rows in blocks(len(x))]
         indptr = running_total([np.diff(part.indptr) for part in found])
         ids = np.concatenate([np.empty(0, np.int64), *(part.ids for part in found)])
         return Winners(indptr, ids, np.concatenate([[], *(part.noise for part in found)]))
@@ -187,20 +189,39 @@ class Screen(ABC):
         for first in range(0, self.n_classes, step):
             yield slice(first, min(first + step, self.n_classes))
 
+    def _bounds(self, x: Array, first: int, last: int) -> tuple[Doubles, Doubles]:
+        """Return the intervals in float64, whatever a screen of the user's own gives."""
+        lower, upper = (np.asarray(bound, np.float64) for bound in self.intervals(x, first, last))
+        shape = len(x), last - first
+        if lower.shape != shape or upper.shape != shape:
+            raise ValueError(
+                f"intervals of {type(self).__name__} must be two arrays of shape {shape}, got "
+                f"{lower.shape} and {upper.shape}"
+            )
+        is_wrong = ~(lower <= upper)
+        if is_wrong.any():
+            row, c = np.argwhere(is_wrong)[0]
+            raise ValueError(
+                f"intervals of {type(self).__name__} must have lower <= upper, got "
+                f"{lower[row, c]} and {upper[row, c]} for class {first + c}"
+            )
+        return lower, upper
+
     def _candidates(self, x: Array, k: int) -> Candidates:
         tiles = self._tiles(len(x))
-        bounds = ((t.start, *self.intervals(x, t.start, t.stop)) for t in tiles)
+        bounds = ((t.start, *self._bounds(x, t.start, t.stop)) for t in tiles)
         return survivors(bounds, len(x), k)
 
     @quietly
     def _split(self, x: Array, bar: Doubles) -> Split:
         kept, low, high = Kept(len(x)), [], []
         for tile in self._tiles(len(x)):
-            lower, upper = self.intervals(x, tile.start, tile.stop)
+            lower, upper = self._bounds(x, tile.start, tile.stop)
             is_above = upper > bar[:, None]
             if is_above.any():
                 kept.add(is_above, tile.start, lower, upper)
-                lower[is_above] = upper[is_above] = -np.inf
+                # Copies, as a screen may keep its arrays.
+                lower, upper = (np.where(is_above, -np.inf, bound) for bound in (lower, upper))
             low.append(_core.logsumexp(lower, -1))
             high.append(_core.logsumexp(upper, -1))
         return Split(kept.candidates(), outwards(low, -1.0), outwards(high, 1.0))
@@ -210,7 +231,7 @@ class Screen(ABC):
         best = np.full(len(x), -np.inf)
         found = []
         for tile in self._tiles(len(x)):
-            bounds = self.intervals(x, tile.start, tile.stop)
+            bounds = self._bounds(x, tile.start, tile.stop)
             lower, upper = map(np.ascontiguousarray, bounds)
             found.append(_core.linear_winners(lower, upper, tile.start, key, first_row, best))
         row, ids, noise, bound = map(np.concatenate, zip(*found, strict=True))
@@ -219,6 +240,19 @@ class Screen(ABC):
         order = np.lexsort((ids, row))
         counts = np.bincount(row, minlength=len(x))
         return Winners(running_total([counts]), ids[order], noise[order])
+
+
+def read_threshold(threshold: ArrayLike, rows: int) -> Doubles:
+    """Return a threshold for each row."""
+    bar = as_input(threshold, "threshold", "pass its data")
+    if bar.dtype.kind not in "iub" and not is_float(bar.dtype):
+        raise TypeError(f"threshold must be real numbers, got dtype {bar.dtype}")
+    if bar.shape not in ((), (rows,)):
+        raise ValueError(f"threshold must be (N,), here ({rows},), got shape {bar.shape}")
+    bar = np.broadcast_to(bar.astype(np.float64), rows)
+    if np.isnan(bar).any():
+        raise ValueError(f"threshold must not be NaN, but row {int(np.isnan(bar).argmax())} is")
+    return np.ascontiguousarray(bar)
 
 
 def survivors(tiles: Iterable[tuple[int, Doubles, Doubles]], rows: int, k: int) -> Candidates:

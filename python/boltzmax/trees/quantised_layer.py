@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Self
+from typing import Any, NoReturn, Self
 
 import numpy as np
 from numpy.typing import ArrayLike, DTypeLike
@@ -12,12 +12,12 @@ from boltzmax._lib.arguments import check_count
 from boltzmax._lib.bad_rows import are_marked, refuse_bad_rows
 from boltzmax._lib.files import FileName
 from boltzmax._lib.mapped import map_npz, write_mapped
-from boltzmax._lib.output_layer import Array, Classes, read_min_prob
+from boltzmax._lib.output_layer import Array, Classes, read_hidden, read_min_prob
 from boltzmax._lib.random import random_generator
 from boltzmax._lib.read_only import ReadOnlyLayer
 from boltzmax.linear.quantised import QuantizedLinear
 from boltzmax.trees.tree import Tree
-from boltzmax.trees.weights import TreeWeights, read_beam
+from boltzmax.trees.weights import TopClasses, TreeWeights, read_beam
 
 _KIND = "boltzmax quantised hierarchical softmax, version 1"
 
@@ -100,6 +100,11 @@ class QuantizedHierarchicalSoftmax(ReadOnlyLayer):
         log_probs[is_bad] = np.nan
         return log_probs
 
+    def node_log_prob(self, hidden: ArrayLike) -> Array:
+        """Return the log-probability of every node, (N, n_nodes): the total of its leaves."""
+        x = read_hidden(hidden, self.n_features, self.dtype)
+        return self._weights().log_prob_of_nodes(x, self.tree.n_nodes)
+
     def topk(
         self, hidden: ArrayLike, k: int, *, beam: int | None = None, min_prob: float = 0.0
     ) -> tuple[Classes, Array]:
@@ -107,12 +112,26 @@ class QuantizedHierarchicalSoftmax(ReadOnlyLayer):
 
         See `HierarchicalSoftmax.topk`.
         """
+        return self.topk_visited(hidden, k, beam=beam, min_prob=min_prob).pair()
+
+    def topk_visited(
+        self, hidden: ArrayLike, k: int, *, beam: int | None = None, min_prob: float = 0.0
+    ) -> TopClasses:
+        """Return what `topk` does, and how many nodes it visited for each row."""
         count = check_count(k, "k", 1, self.tree.n_classes)
         width, least = read_beam(beam, self.tree.n_nodes), read_min_prob(min_prob)
         x, is_bad = self._finite(hidden)
-        ids, log_probs = self._weights().top(x, count, width, least).pair()
-        ids[is_bad], log_probs[is_bad] = -1, -np.inf
-        return ids, log_probs
+        found = self._weights().top(x, count, width, least)
+        found.ids[is_bad], found.log_probs[is_bad] = -1, -np.inf
+        return found
+
+    def predict_node(self, hidden: ArrayLike, min_prob: float = 0.9) -> tuple[Classes, Array]:
+        """Return the deepest node that is certain enough: a class, or one of its ancestors.
+
+        See `HierarchicalSoftmax.predict_node`.
+        """
+        least = read_min_prob(min_prob)
+        return self._weights().sure_nodes(read_hidden(hidden, self.n_features, self.dtype), least)
 
     def sample(
         self,
@@ -133,6 +152,10 @@ class QuantizedHierarchicalSoftmax(ReadOnlyLayer):
         if not marks:
             refuse_bad_rows(drawn < 0, drawn.shape)
         return drawn
+
+    def pair_step(self, *args: Any, **options: Any) -> NoReturn:
+        """Raise a TypeError: the layer does not learn."""
+        self._refuse("pair_step")
 
     # ---- files ----
 
