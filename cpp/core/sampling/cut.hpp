@@ -190,7 +190,7 @@ class CutSearch {
     const uint32_t* place = place_.data();
     size_t n = found_.count, count = n;  // of what the cut may be among, and between the bounds
     double below = below_;
-    T lo = bracket_.lo, hi = bracket_.hi;
+    T lo = bracket_.lo, hi = passes_.LargestOf(x, n, bracket_.hi);
     for (int halving = 0, narrowed = 0; count > kSorted && halving < 64; ++halving) {
       const T middle = lo / 2 + hi / 2;
       if (!(lo <= middle && middle < hi)) break;
@@ -206,8 +206,9 @@ class CutSearch {
         lo = NextAbove(middle);
       } else {
         count = up_to;
-        hi = middle;
+        hi = passes_.LargestOf(x, n, middle);
       }
+      if (up_to == 0 && passes_.CountOf(x, n, hi, hi) == count) lo = hi;  // ties
       if (4 * count > n) continue;
       Part& part = narrowed_[narrowed++ % 2];
       n = Narrow(x, place, n, lo, hi, &part);

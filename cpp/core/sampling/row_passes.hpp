@@ -288,7 +288,8 @@ class RowPasses {
   // exp((x - max) / T) of other numbers.
   void ExactTerms(const T* x, size_t n, double* terms) const { kernels_.exact_terms(x, n, max_, temperature_, terms); }
 
-  // The number, and the mass, of those of some other elements that are from lo to hi.
+  // Of some other elements, the largest up to hi; the number, and the mass, of those from lo to hi.
+  T LargestOf(const T* x, size_t n, T hi) const { return kernels_.largest_up_to(x, n, hi); }
   size_t CountOf(const T* x, size_t n, T lo, T hi) const { return kernels_.count(x, n, lo, hi); }
   double MassOf(const T* x, size_t n, T lo, T hi, bool exactly) {
     few_sums_.assign(n / kSampleGroup + 1, 0.0);
