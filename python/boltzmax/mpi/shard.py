@@ -1,0 +1,73 @@
+"""The contiguous range of classes that a rank has."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from mpi4py import MPI
+
+from boltzmax._lib.arguments import check_count
+from boltzmax.losses.parts import PART
+
+
+class Shard:
+    """The classes of this rank: a contiguous range, in the order of the ranks.
+
+    The constructor is collective: every rank of `comm` calls it.
+
+    Parameters
+    ----------
+    comm : mpi4py.MPI.Intracomm
+        The ranks among which the classes are split.
+    n_classes : int
+        How many classes this rank has; 0 is allowed, but not on all ranks.
+
+    Attributes
+    ----------
+    comm : mpi4py.MPI.Intracomm
+        The communicator.
+    n_local : int
+        How many classes this rank has.
+    first : int
+        The first of them.
+    n_classes : int
+        How many classes there are in all.
+
+    Raises
+    ------
+    TypeError, ValueError
+        On all ranks, if `n_classes` of one is not a count, or there are no classes in all.
+
+    Examples
+    --------
+    >>> from mpi4py import MPI  # doctest: +SKIP
+    >>> from boltzmax.mpi import Shard  # doctest: +SKIP
+    >>> shard = Shard(MPI.COMM_WORLD, 50_000)  # doctest: +SKIP
+    >>> range(shard.first, shard.first + shard.n_local)  # doctest: +SKIP
+    """
+
+    def __init__(self, comm: Any, n_classes: int) -> None:
+        failure: Exception | None = None
+        try:
+            n_local = check_count(n_classes, "n_classes", 0, 2**48)
+        except (TypeError, ValueError) as error:
+            n_local, failure = -1, error
+        counts = comm.allgather(n_local)
+        if failure is not None:
+            raise failure
+        if min(counts) < 0:
+            raise ValueError(f"rank {counts.index(min(counts))} has no valid n_classes")
+        if not sum(counts):
+            raise ValueError("there must be at least one class on all ranks together")
+        self.comm, self.n_local = comm, n_local
+        self.first, self.n_classes = sum(counts[: comm.rank]), sum(counts)
+        self.record = datatype_of(PART.itemsize)
+
+    def __repr__(self) -> str:
+        end = self.first + self.n_local
+        return f"Shard(classes {self.first} to {end - 1} of {self.n_classes})"
+
+
+def datatype_of(size: int) -> Any:
+    """Return the datatype of records of some bytes, which MPI does not divide."""
+    return MPI.BYTE.Create_contiguous(size).Commit()
