@@ -18,7 +18,7 @@ from mpi4py import MPI
 from numpy.typing import NDArray
 
 from boltzmax.losses.parts import PART, empty_parts, merge_parts
-from boltzmax.mpi.shard import Shard, datatype_of
+from boltzmax.mpi.shard import Shard
 
 Array = NDArray[Any]
 
@@ -171,5 +171,3 @@ def _check(header: Any, shard: Shard) -> None:
             "targets, weights or options: all arguments but the classes' own must be the same"
         )
 
-
-__all__ = ["ROWS", "Rows", "datatype_of", "operation", "reduced_blocks"]

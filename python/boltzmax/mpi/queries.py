@@ -16,6 +16,7 @@ from boltzmax.mpi.messages import Rows, operation, reduced_blocks
 from boltzmax.mpi.rows import LocalLogits, rows_of
 from boltzmax.mpi.shard import Shard, datatype_of
 from boltzmax.variants.exact_totals import Normalizer
+from boltzmax.variants.leaders import leaders_of, merge_leaders
 
 Array = NDArray[Any]
 Integers = NDArray[np.int64]
@@ -76,11 +77,11 @@ def topk(
             if at.start == 0:
                 ids = np.empty((len(local.matrix), most), np.int64)
                 log_probs = np.empty((len(local.matrix), most))
-            found, scores = _largest(local.matrix[at], shard.first, most)
-            reduce(shard, found, scores)
+            leaders = leaders_of(local.matrix[at], shard.first, most)
+            reduce(shard, leaders)
+            ids[at] = leaders["id"]
             normalizer = Normalizer(parts["total"], rows.temperature)
-            ids[at] = found
-            log_probs[at] = normalizer.log_prob(scores.T).T
+            log_probs[at] = normalizer.log_prob(leaders["score"].T).T
     local, _ = read[0]
     return local.whole(ids), local.whole(log_probs.astype(loss_dtype(local.dtype)))
 
@@ -154,31 +155,10 @@ def sample(
                 number = start + at.start + row
                 u = uniform_rows(key, number, shard.first, shard.n_local)
                 perturbed[row] -= np.log(-np.log1p(-(1.0 - u) * (1 - 2.0**-53)))
-            found, scores = _largest(perturbed, shard.first, 1)
-            reduce(shard, found, scores)
-            ids[at] = found[:, 0]
+            leaders = leaders_of(perturbed, shard.first, 1)
+            reduce(shard, leaders)
+            ids[at] = leaders["id"][:, 0]
     return read[0][0].whole(ids)
-
-
-def _largest(x: Array, first: int, k: int) -> tuple[Integers, Array]:
-    """Return the k largest elements of rows and their classes; -inf and -1 if there are fewer."""
-    ids = np.full((len(x), k), -1, np.int64)
-    scores = np.full((len(x), k), -np.inf)
-    some = min(k, x.shape[1])
-    if not some or not len(x):
-        return ids, scores
-    wide = x.astype(np.float64)
-    # Equal scores go by class: the k-th largest score decides, and of those equal to it the first.
-    least = -np.partition(-wide, some - 1, axis=1)[:, some - 1]
-    for row, border in enumerate(least):
-        above = np.flatnonzero(wide[row] > border)
-        equal = np.flatnonzero(wide[row] == border)[: some - len(above)]
-        chosen = np.concatenate([above, equal])
-        order = np.lexsort((chosen, -wide[row, chosen]))
-        chosen = chosen[order]
-        ids[row, : len(chosen)] = chosen + first
-        scores[row, : len(chosen)] = wide[row, chosen]
-    return ids, scores
 
 
 class _Leaders:
@@ -187,7 +167,7 @@ class _Leaders:
     def __init__(self) -> None:
         self._operations: dict[int, tuple[Any, Any, Any]] = {}
 
-    def __enter__(self) -> Callable[[Shard, Integers, Array], None]:
+    def __enter__(self) -> Callable[[Shard, Array], None]:
         return self._reduce
 
     def __exit__(self, *_: object) -> None:
@@ -195,24 +175,11 @@ class _Leaders:
             context.__exit__(None, None, None)
             datatype.Free()
 
-    def _reduce(self, shard: Shard, ids: Integers, scores: Array) -> None:
-        k = ids.shape[1]
-        record = np.dtype([("id", "i8", (k,)), ("score", "f8", (k,))])
+    def _reduce(self, shard: Shard, leaders: Array) -> None:
+        k = leaders["id"].shape[1]
         if k not in self._operations:
-            context = operation(_merge_leaders, record)
-            self._operations[k] = (context, context.__enter__(), datatype_of(record.itemsize))
+            context = operation(merge_leaders, leaders.dtype)
+            datatype = datatype_of(leaders.dtype.itemsize)
+            self._operations[k] = (context, context.__enter__(), datatype)
         _, op, datatype = self._operations[k]
-        message = np.empty(len(ids), record)
-        message["id"], message["score"] = ids, scores
-        shard.comm.Allreduce(MPI.IN_PLACE, [message, datatype], op)
-        ids[...], scores[...] = message["id"], message["score"]
-
-
-def _merge_leaders(mine: Array, other: Array) -> None:
-    """Keep the largest scores of both; those that are equal by class, missing ones last."""
-    k = mine["id"].shape[1]
-    ids = np.concatenate([mine["id"], other["id"]], axis=1)
-    scores = np.concatenate([mine["score"], other["score"]], axis=1)
-    order = np.lexsort((ids, -scores, ids < 0), axis=1)[:, :k]
-    mine["id"] = np.take_along_axis(ids, order, axis=1)
-    mine["score"] = np.take_along_axis(scores, order, axis=1)
+        shard.comm.Allreduce(MPI.IN_PLACE, [leaders, datatype], op)

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from boltzmax._lib.arguments import check_temperature, quietly
-from boltzmax._lib.numbers import loss_dtype, scores
+from boltzmax._lib.numbers import scores
 from boltzmax.losses.parts import parts_of
 from boltzmax.mpi.messages import Rows, reduced_blocks
 from boltzmax.mpi.shard import Shard
@@ -160,8 +160,3 @@ def logsumexp(logits: ArrayLike, shard: Shard, *, temperature: float = 1.0) -> A
     >>> lse = logsumexp(logits_of_my_classes, shard)  # doctest: +SKIP
     """
     return _mapped("logsumexp", logits, shard, temperature, lambda rows, _: rows.lse, False)
-
-
-def result_dtype(read: LocalLogits) -> Any:
-    """Return the dtype of a loss of these logits."""
-    return loss_dtype(read.dtype)
