@@ -62,8 +62,7 @@ def cross_entropy(
     Raises
     ------
     IndexError
-        When it is computed, for a target out of range; the message names its place in its chunk, and
-        the chunk.
+        When it is computed, for a target out of range; the message names its place in its chunk.
     TypeError, ValueError
         For any other invalid argument.
 

@@ -168,14 +168,12 @@ def ece(
     sums = da.squeeze(known, read.axis).map_blocks(
         partial(_bin_sums, n_classes=read.n_classes, n_bins=bins, temperature=t),
         label, loss_dtype(read.array.dtype).name,
-        dtype=np.float64, chunks=tuple((1,) * len(c) for c in read.row_chunks) + ((3,), (bins,)),
+        dtype=np.float64, chunks=(*((1,) * len(c) for c in read.row_chunks), (3,), (bins,)),
         new_axis=[len(read.shape), len(read.shape) + 1],
         meta=np.empty((0,) * (len(read.shape) + 2)),
     )  # fmt: skip
     total = sums.sum(axis=tuple(range(len(read.shape)))) if read.shape else sums
-    return total.map_blocks(
-        _error, exponent, dtype=np.float64, drop_axis=[0, 1], meta=np.empty(())
-    )
+    return total.map_blocks(_error, exponent, dtype=np.float64, drop_axis=[0, 1], meta=np.empty(()))
 
 
 def _lse(parts: Array, *, temperature: float) -> Array:
@@ -205,9 +203,7 @@ def _top_log_probs(leaders: Array, parts: Array, *, temperature: float) -> Array
     return Normalizer(parts["total"], temperature).log_prob(leaders["score"].T).T
 
 
-def _second_pass(
-    x: Array, first: int, parts: Array, *, temperature: float, entropy: bool
-) -> Array:
+def _second_pass(x: Array, first: int, parts: Array, *, temperature: float, entropy: bool) -> Array:
     second = np.zeros(len(x), _SECOND)
     second["above"] = (x.astype(np.float64) > parts["score"][:, None]).sum(axis=1)
     if entropy:
@@ -243,8 +239,8 @@ def _bin_sums(
     bad = ~np.isfinite(rows.max)
     if bad.any():
         raise ValueError(
-            f"logits must have a finite maximum and no NaN in each row; {int(bad.sum())} of a chunk "
-            f"have not, the first is row {int(bad.argmax())} of the chunk"
+            "logits must have a finite maximum and no NaN in each row; of a chunk of rows, "
+            f"{int(bad.sum())} have not, the first is row {int(bad.argmax())} of the chunk"
         )
     p = np.exp(-rows.log_sum).astype(dtype)
     edges = equal_width_edges(n_bins)

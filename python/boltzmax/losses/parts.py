@@ -1,7 +1,7 @@
 r"""Cross-entropy of rows whose classes come in parts: pieces of an array, or ranks of a cluster.
 
-With scores :math:`s = x / T`, label smoothing :math:`\varepsilon` over all `V` classes and the label
-`t`, the loss of a row and its derivatives are
+With scores :math:`s = x / T`, label smoothing :math:`\varepsilon` over all `V` classes and the
+label `t`, the loss of a row and its derivatives are
 
 .. math:: (1 - \varepsilon) (\ell - s_t) + \frac{\varepsilon}{V} \sum_c (\ell - s_c) + z \ell^2,
           \qquad \bigl((1 + 2 z \ell) p_c - (1 - \varepsilon) [c = t] - \varepsilon / V\bigr) / T.

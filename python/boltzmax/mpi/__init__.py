@@ -1,8 +1,8 @@
 """Softmax with the classes split over the ranks of an MPI communicator.
 
 A `Shard` says which contiguous range of classes a rank has. Every rank calls each function with the
-same rows and its own classes, and all get the same loss, to the last bit: what ranks tell each other
-about a row is merged without rounding. It needs mpi4py: ``pip install "boltzmax[mpi]"``.
+same rows and its own classes, and all get the same loss, to the last bit: what ranks tell each
+other about a row is merged without rounding. It needs mpi4py: ``pip install "boltzmax[mpi]"``.
 
 - `linear`: a linear layer whose weights are split
 - `losses`: cross-entropy

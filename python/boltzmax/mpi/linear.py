@@ -23,7 +23,7 @@ _KEPT = 2**26  # numbers: the logits of a block that are kept for the gradient
 
 
 class _Layer:
-    """This rank's part of a linear layer, and the loss of its rows."""
+    """The part of a linear layer that this rank has, and the loss of its rows."""
 
     def __init__(
         self,
@@ -214,9 +214,9 @@ def linear_cross_entropy_with_grad(
 
     Notes
     -----
-    Two messages for each 256 rows: one of 120 bytes a row, and the sum of the gradients by `hidden`,
-    4 D or 8 D bytes a row. The logits of 256 rows are kept if they are at most 2**26 numbers, and
-    computed twice otherwise.
+    Two messages for each 256 rows: one of 120 bytes a row, and the sum of the gradients by
+    `hidden`, 4 D or 8 D bytes a row. The logits of 256 rows are kept if they are at most 2**26
+    numbers, and computed twice otherwise.
 
     Examples
     --------

@@ -28,7 +28,12 @@ class LossOptions(NamedTuple):
     empty: str
 
     def read(
-        self, shape: tuple[int, ...], dtype: np.dtype[Any], target: ArrayLike, shard: Shard, grad: bool
+        self,
+        shape: tuple[int, ...],
+        dtype: np.dtype[Any],
+        target: ArrayLike,
+        shard: Shard,
+        grad: bool,
     ) -> PartedLoss:
         """Check them, and the targets."""
         return read_parted_loss(
@@ -56,8 +61,8 @@ def cross_entropy(
 ) -> Any:
     """Cross-entropy of the softmax over the classes of all ranks.
 
-    The formula is that of `boltzmax.cross_entropy`; K is the number of classes of all ranks, also in
-    label smoothing. Collective: every rank calls it with the same rows, targets and options.
+    The formula is that of `boltzmax.cross_entropy`; K is the number of classes of all ranks, also
+    in label smoothing. Collective: every rank calls it with the same rows, targets and options.
 
     Parameters
     ----------

@@ -87,7 +87,7 @@ def reduction_of_parts(shard: Shard, temperature: float) -> Iterator[Callable[[A
 
 
 def _merge_headers(mine: Array, other: Array, records: Array, at: NDArray[np.bool_]) -> None:
-    """The lowest rank that cannot go on, and the least and the largest signature."""
+    """Keep the lowest rank that cannot go on, and the least and the largest signature."""
     merged = mine.copy()
     merged["low"] = np.minimum(mine["low"], other["low"])
     merged["high"] = np.maximum(mine["high"], other["high"])
@@ -97,9 +97,7 @@ def _merge_headers(mine: Array, other: Array, records: Array, at: NDArray[np.boo
     records.view(HEADER)[at] = merged
 
 
-def reduced_blocks(
-    shard: Shard, read: Callable[[], Rows]
-) -> Iterator[tuple[Rows, slice, Array]]:
+def reduced_blocks(shard: Shard, read: Callable[[], Rows]) -> Iterator[tuple[Rows, slice, Array]]:
     """Yield blocks of rows with what is known of them from all classes: one message for each.
 
     Parameters
@@ -114,7 +112,7 @@ def reduced_blocks(
     try:
         rows = read()
         first = rows.parts(next(rows.blocks()))
-    except Exception as error:  # noqa: BLE001 (raised again below, on every rank)
+    except Exception as error:
         failure = error
     message = empty_parts(1 + ROWS)
     message[:1].view(HEADER)[0] = _header(shard, rows, failure)
@@ -153,7 +151,8 @@ def signature(*alike: Any) -> int:
     digest = hashlib.blake2b(digest_size=8)
     for value in alike:
         digest.update(
-            np.ascontiguousarray(value).tobytes() if isinstance(value, np.ndarray)
+            np.ascontiguousarray(value).tobytes()
+            if isinstance(value, np.ndarray)
             else repr(value).encode()
         )
         digest.update(b"|")
@@ -170,4 +169,3 @@ def _check(header: Any, shard: Shard) -> None:
             "the ranks called different functions, or with a different number of rows, different "
             "targets, weights or options: all arguments but the classes' own must be the same"
         )
-

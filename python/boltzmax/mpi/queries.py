@@ -25,7 +25,7 @@ Integers = NDArray[np.int64]
 def topk(
     logits: ArrayLike, k: int, shard: Shard, *, temperature: float = 1.0
 ) -> tuple[Integers, Array]:
-    """The `k` most probable classes of all ranks, and their log-probabilities.
+    """Find the `k` most probable classes of all ranks, and their log-probabilities.
 
     Collective: every rank calls it with the same rows and the same k.
 

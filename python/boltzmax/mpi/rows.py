@@ -42,9 +42,7 @@ def rows_of(name: str, read: LocalLogits, shard: Shard, temperature: float, *ali
     """Return the rows of a function without targets."""
     t = check_temperature(temperature)
     same = (name, read.shape, read.dtype.name, *alike)
-    return Rows(
-        len(read.matrix), t, same, lambda at: parts_of(read.matrix[at], shard.first, t)
-    )
+    return Rows(len(read.matrix), t, same, lambda at: parts_of(read.matrix[at], shard.first, t))
 
 
 def _mapped(
@@ -106,7 +104,8 @@ def softmax(logits: ArrayLike, shard: Shard, *, temperature: float = 1.0) -> Arr
     >>> from boltzmax.mpi import softmax  # doctest: +SKIP
     >>> p = softmax(logits_of_my_classes, shard)  # doctest: +SKIP
     """
-    return _mapped("softmax", logits, shard, temperature, Normalizer.softmax, True)
+    result: Array = _mapped("softmax", logits, shard, temperature, Normalizer.softmax, True)
+    return result
 
 
 def log_softmax(logits: ArrayLike, shard: Shard, *, temperature: float = 1.0) -> Array:
@@ -132,7 +131,8 @@ def log_softmax(logits: ArrayLike, shard: Shard, *, temperature: float = 1.0) ->
     >>> from boltzmax.mpi import log_softmax  # doctest: +SKIP
     >>> log_p = log_softmax(logits_of_my_classes, shard)  # doctest: +SKIP
     """
-    return _mapped("log_softmax", logits, shard, temperature, Normalizer.log_softmax, True)
+    result: Array = _mapped("log_softmax", logits, shard, temperature, Normalizer.log_softmax, True)
+    return result
 
 
 @quietly
@@ -159,4 +159,7 @@ def logsumexp(logits: ArrayLike, shard: Shard, *, temperature: float = 1.0) -> A
     >>> from boltzmax.mpi import logsumexp  # doctest: +SKIP
     >>> lse = logsumexp(logits_of_my_classes, shard)  # doctest: +SKIP
     """
-    return _mapped("logsumexp", logits, shard, temperature, lambda rows, _: rows.lse, False)
+    result: Array = _mapped(
+        "logsumexp", logits, shard, temperature, lambda rows, _: rows.lse, False
+    )
+    return result

@@ -1,9 +1,9 @@
 r"""Softmax of rows that come in parts, with the same bits for any parts in any order.
 
 The total of a row, :math:`\sum_i e^{x_i / T}`, is kept as its maximum, how often that occurs, and
-the sum of all other terms in whole numbers (``cpp/core/weighted/exact_totals.hpp``).  A term depends
-on its element alone, and whole numbers are added exactly, so totals do not depend on how a row was
-divided, on the order of merges, or on the instruction set.  Elements are mapped one by one.
+the sum of all other terms in whole numbers (``cpp/core/weighted/exact_totals.hpp``).  A term
+depends on its element alone, and whole numbers are added exactly, so totals do not depend on how a
+row was divided, on the order of merges, or on the instruction set.  Elements are mapped one by one.
 """
 
 from __future__ import annotations
