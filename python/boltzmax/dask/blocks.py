@@ -214,7 +214,8 @@ class _OfChunk:
 
     def _call(self, x: Array, first: Array, columns: tuple[Array, ...]) -> tuple[Array, Array]:
         last = np.moveaxis(np.asarray(x), self.axis, -1)
-        matrix = np.require(last, requirements=("C", "A")).reshape(-1, last.shape[-1])
+        shape = (math.prod(last.shape[:-1]), last.shape[-1])
+        matrix = np.require(last, requirements=("C", "A")).reshape(shape)
         flat = [np.ascontiguousarray(column).reshape(-1) for column in columns]
         return last, self.function(matrix, int(first[0]), *flat)
 
