@@ -5,6 +5,8 @@ Every rank writes its results to ``FOLDER/<ranks>-<rank>.npz``.
 
 from __future__ import annotations
 
+import doctest
+import inspect
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -145,9 +147,26 @@ def refusals(comm: Any) -> dict[str, Any]:
     return found
 
 
+def failed_examples() -> dict[str, Any]:
+    """The examples of docstrings that fail, and how many were run."""
+    found: dict[str, Any] = {}
+    report: list[str] = []
+    runner = doctest.DocTestRunner(optionflags=doctest.NORMALIZE_WHITESPACE, verbose=False)
+    for name in mpi.__all__:
+        text = inspect.getdoc(getattr(mpi, name)) or ""
+        test = doctest.DocTestParser().get_doctest(text, {}, name, None, 0)
+        assert test.examples, name
+        runner.run(test, out=report.append)
+    found["examples"] = runner.tries
+    found["examples.failed"] = "".join(report)
+    return found
+
+
 def main() -> None:
     comm = CountingComm(MPI.COMM_WORLD)
     found = {**results(comm), **refusals(MPI.COMM_WORLD)}
+    if comm.size == 1:
+        found.update(failed_examples())
     file = Path(sys.argv[1]) / f"{comm.size}-{comm.rank}.npz"
     np.savez(file, **{name: np.asarray(value) for name, value in found.items()})
 

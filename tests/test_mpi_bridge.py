@@ -208,5 +208,10 @@ def test_all_ranks_raise_together(ranks: Results, name: str, own: str, others: s
         assert others in text, text
 
 
+def test_examples_of_docstrings(ranks: Results) -> None:
+    assert int(ranks[1][0]["examples"]) > 20
+    assert str(ranks[1][0]["examples.failed"]) == ""
+
+
 def test_a_layer_needs_classes_on_every_rank(ranks: Results) -> None:
     assert all("ValueError" in str(rank["refusal.layer"]) for rank in ranks[4])

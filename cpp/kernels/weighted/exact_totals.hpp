@@ -49,14 +49,17 @@ BOLTZMAX_RARE ExactTerm LargeTerm(double q, double low) {
   const auto fraction = static_cast<int64_t>((q - static_cast<double>(whole)) * 0x1p33);  // exact, as |q| >= 2^19
   const Wide x =
       static_cast<Wide>(whole) * (static_cast<Wide>(1) << 64) + static_cast<Wide>(fraction) * (Wide{1} << 31);
-  Wide k = x / static_cast<Wide>(kLn2Hi);
-  Wide r = x - k * static_cast<Wide>(kLn2Hi) - ((k * static_cast<Wide>(kLn2Lo)) >> 64);
-  const Wide half = static_cast<Wide>(kLn2Hi / 2);
-  const int step = r > half ? 1 : (r < -half ? -1 : 0);
-  k += step;
-  r -= step * static_cast<Wide>(kLn2Hi);
-  const double rest = static_cast<double>(r) * 0x1p-64 + low;
-  return {FirstLane(ExactMantissa(Block<F64, 1>(Set<F64>(rest))).part[0]), static_cast<int64_t>(k)};
+  const auto minus_k_ln2 = [x](int64_t k) {  // times 2^64
+    return x - static_cast<Wide>(k) * static_cast<Wide>(kLn2Hi) -
+           ((static_cast<Wide>(k) * static_cast<Wide>(kLn2Lo)) >> 64);
+  };
+  // The product with log2 e is up to 2^8 off; what is left of q says by how much.
+  constexpr double kLog2E = 0x1.71547652b82fep+0, kToNearest = 0x1.8p52;
+  auto k = static_cast<int64_t>(q * kLog2E);
+  const double off = static_cast<double>(static_cast<int64_t>(minus_k_ln2(k) >> 16)) * 0x1p-48;
+  k += static_cast<int64_t>((off * kLog2E + kToNearest) - kToNearest);
+  const double rest = static_cast<double>(static_cast<int64_t>(minus_k_ln2(k))) * 0x1p-64 + low;
+  return {FirstLane(ExactMantissa(Block<F64, 1>(Set<F64>(rest))).part[0]), k};
 }
 
 // One term; nothing for one that is left out.

@@ -152,8 +152,11 @@ def linear_cross_entropy(
 
     Examples
     --------
-    >>> from boltzmax.mpi import linear_cross_entropy  # doctest: +SKIP
-    >>> loss = linear_cross_entropy(hidden, my_weight, target, shard)  # doctest: +SKIP
+    >>> from mpi4py import MPI
+    >>> from boltzmax.mpi import Shard, linear_cross_entropy
+    >>> shard = Shard(MPI.COMM_SELF, 2)
+    >>> round(float(linear_cross_entropy([[1.0]], [[0.0], [0.0]], [1], shard)), 6)
+    0.693147
     """
     options = LossOptions(
         ignore_index, label_smoothing, z_loss, temperature, reduction, sample_weight, empty
@@ -220,10 +223,15 @@ def linear_cross_entropy_with_grad(
 
     Examples
     --------
-    >>> from boltzmax.mpi import linear_cross_entropy_with_grad  # doctest: +SKIP
+    >>> from mpi4py import MPI
+    >>> from boltzmax.mpi import Shard, linear_cross_entropy_with_grad
+    >>> shard = Shard(MPI.COMM_SELF, 2)
     >>> loss, d_hidden, d_weight, d_bias = linear_cross_entropy_with_grad(
-    ...     hidden, my_weight, target, shard, my_bias
-    ... )  # doctest: +SKIP
+    ...     [[1.0]], [[0.0], [0.0]], [1], shard
+    ... )
+    >>> d_weight
+    array([[ 0.5],
+           [-0.5]])
     """
     options = LossOptions(
         ignore_index, label_smoothing, z_loss, temperature, reduction, sample_weight, empty

@@ -59,8 +59,11 @@ def topk(
 
     Examples
     --------
-    >>> from boltzmax.mpi import topk  # doctest: +SKIP
-    >>> ids, log_probs = topk(logits_of_my_classes, 5, shard)  # doctest: +SKIP
+    >>> from mpi4py import MPI
+    >>> from boltzmax.mpi import Shard, topk
+    >>> ids, log_probs = topk([[0.0, 2.0, 1.0]], 2, Shard(MPI.COMM_SELF, 3))
+    >>> ids
+    array([[1, 2]])
     """
     read: list[tuple[LocalLogits, int]] = []
 
@@ -127,8 +130,10 @@ def sample(
 
     Examples
     --------
-    >>> from boltzmax.mpi import sample  # doctest: +SKIP
-    >>> ids = sample(logits_of_my_classes, shard, rng=7)  # doctest: +SKIP
+    >>> from mpi4py import MPI
+    >>> from boltzmax.mpi import Shard, sample
+    >>> sample([[-99.0, 99.0]], Shard(MPI.COMM_SELF, 2), rng=7)
+    array([1])
     """
     read: list[tuple[LocalLogits, int, int]] = []
 

@@ -101,8 +101,10 @@ def softmax(logits: ArrayLike, shard: Shard, *, temperature: float = 1.0) -> Arr
 
     Examples
     --------
-    >>> from boltzmax.mpi import softmax  # doctest: +SKIP
-    >>> p = softmax(logits_of_my_classes, shard)  # doctest: +SKIP
+    >>> from mpi4py import MPI
+    >>> from boltzmax.mpi import Shard, softmax
+    >>> softmax([[0.0, 0.0]], Shard(MPI.COMM_SELF, 2))  # the classes of this rank alone
+    array([[0.5, 0.5]])
     """
     result: Array = _mapped("softmax", logits, shard, temperature, Normalizer.softmax, True)
     return result
@@ -128,8 +130,10 @@ def log_softmax(logits: ArrayLike, shard: Shard, *, temperature: float = 1.0) ->
 
     Examples
     --------
-    >>> from boltzmax.mpi import log_softmax  # doctest: +SKIP
-    >>> log_p = log_softmax(logits_of_my_classes, shard)  # doctest: +SKIP
+    >>> from mpi4py import MPI
+    >>> from boltzmax.mpi import Shard, log_softmax
+    >>> log_softmax([[0.0, 0.0]], Shard(MPI.COMM_SELF, 2)).round(6)
+    array([[-0.693147, -0.693147]])
     """
     result: Array = _mapped("log_softmax", logits, shard, temperature, Normalizer.log_softmax, True)
     return result
@@ -156,8 +160,10 @@ def logsumexp(logits: ArrayLike, shard: Shard, *, temperature: float = 1.0) -> A
 
     Examples
     --------
-    >>> from boltzmax.mpi import logsumexp  # doctest: +SKIP
-    >>> lse = logsumexp(logits_of_my_classes, shard)  # doctest: +SKIP
+    >>> from mpi4py import MPI
+    >>> from boltzmax.mpi import Shard, logsumexp
+    >>> logsumexp([[0.0, 0.0]], Shard(MPI.COMM_SELF, 2)).round(6)
+    array([0.693147])
     """
     result: Array = _mapped(
         "logsumexp", logits, shard, temperature, lambda rows, _: rows.lse, False
