@@ -147,9 +147,7 @@ def main() -> None:
             raise SystemExit(f"the formulas say {small.messages} messages, {total} bytes")
     step = Step(arguments.rows, arguments.features, arguments.classes, arguments.ranks)
     compute = step.flops / (arguments.teraflops * 1e12)
-    network = step.network_seconds(
-        arguments.gigabytes * 1e9, arguments.microseconds * 1e-6, merge
-    )
+    network = step.network_seconds(arguments.gigabytes * 1e9, arguments.microseconds * 1e-6, merge)
     print(f"\n{step.rows} rows, {step.features} features, {step.classes:.0e} classes, "
           f"{step.ranks} machines")  # fmt: skip
     weights = 4 * step.classes_per_rank * step.features

@@ -1,6 +1,7 @@
-"""What each rank computes for tests/test_mpi_bridge.py: ``mpiexec -n 4 python mpi_ranks.py FOLDER``.
+"""What each rank computes for tests/test_mpi_bridge.py.
 
-Every rank writes its results to ``FOLDER/<ranks>-<rank>.npz``.
+After ``mpiexec -n 4 python mpi_ranks.py FOLDER``, each rank has written its results to
+``FOLDER/<ranks>-<rank>.npz``.
 """
 
 from __future__ import annotations
@@ -33,7 +34,7 @@ class CountingComm:
     def __getattr__(self, name: str) -> Any:
         return getattr(self._comm, name)
 
-    def Allreduce(self, sent: Any, received: Any, op: Any) -> None:
+    def Allreduce(self, sent: Any, received: Any, op: Any) -> None:  # noqa: N802 (MPI's name)
         buffer = received[0] if isinstance(received, list) else received
         self.messages.append(buffer.nbytes)
         self._comm.Allreduce(sent, received, op)
@@ -65,44 +66,33 @@ def shard_of(comm: Any, classes: int = CLASSES) -> mpi.Shard:
     return mpi.Shard(comm, int(counts[comm.rank]))
 
 
-def results(comm: CountingComm) -> dict[str, Any]:
-    """Every function of the module; whether messages are as few as they should be."""
+def results(comm: CountingComm, name: str) -> dict[str, Any]:
+    """Every function of the module for one dtype, and the sizes of its messages."""
     found: dict[str, Any] = {}
-    for dtype in (np.float32, np.float64):
-        name = np.dtype(dtype).name
-        x = inputs(dtype)
-        shard = shard_of(comm)
-        own = slice(shard.first, shard.first + shard.n_local)
-        logits = x["logits"][:, own]
+    x, shard = inputs(name), shard_of(comm)
+    logits = x["logits"][:, shard.first : shard.first + shard.n_local]
 
-        def count(key: str, call: Callable[[], Any], name: str = name) -> Any:
-            comm.messages.clear()
-            value = call()
-            found[f"{name}.{key}.messages"] = np.array(comm.messages)
-            return value
+    def keep(key: str, call: Callable[[], Any]) -> None:
+        comm.messages.clear()
+        value = call()
+        found[f"{name}.{key}.messages"] = np.array(comm.messages)
+        for number, each in enumerate(value if isinstance(value, tuple) else (value,)):
+            found[f"{name}.{key}.{number}"] = np.asarray(each)
 
-        def keep(key: str, call: Callable[[], Any], name: str = name) -> None:
-            value = count(key, call)
-            values = value if isinstance(value, tuple) else (value,)
-            for number, each in enumerate(values):
-                found[f"{name}.{key}.{number}"] = np.asarray(each)
-
-        weighted = {**OPTIONS, "sample_weight": x["sample_weight"]}
-        keep("softmax", lambda: mpi.softmax(logits, shard))
-        keep("log_softmax", lambda: mpi.log_softmax(logits, shard, temperature=0.7))
-        keep("logsumexp", lambda: mpi.logsumexp(logits, shard))
-        keep("loss", lambda: mpi.cross_entropy(logits, x["target"], shard, reduction="none"))
-        keep(
-            "grad", lambda: mpi.cross_entropy_with_grad(logits, x["target"], shard, **weighted)
-        )
-        keep("topk", lambda: mpi.topk(logits, 7, shard))
-        keep("sample", lambda: mpi.sample(logits, shard, 3))
-        # A layer needs a class on every rank.
-        even = mpi.Shard(comm, CLASSES // comm.size + (comm.rank < CLASSES % comm.size))
-        own = slice(even.first, even.first + even.n_local)
-        layer = (x["hidden"], x["weight"][own], x["target"], even, x["bias"][own])
-        keep("linear", lambda: mpi.linear_cross_entropy(*layer, **weighted))
-        keep("linear_grad", lambda: mpi.linear_cross_entropy_with_grad(*layer, **weighted))
+    target, weighted = x["target"], {**OPTIONS, "sample_weight": x["sample_weight"]}
+    keep("softmax", lambda: mpi.softmax(logits, shard))
+    keep("log_softmax", lambda: mpi.log_softmax(logits, shard, temperature=0.7))
+    keep("logsumexp", lambda: mpi.logsumexp(logits, shard))
+    keep("loss", lambda: mpi.cross_entropy(logits, target, shard, reduction="none"))
+    keep("grad", lambda: mpi.cross_entropy_with_grad(logits, target, shard, **weighted))
+    keep("topk", lambda: mpi.topk(logits, 7, shard))
+    keep("sample", lambda: mpi.sample(logits, shard, 3))
+    # A layer needs a class on every rank.
+    even = mpi.Shard(comm, CLASSES // comm.size + (comm.rank < CLASSES % comm.size))
+    own = slice(even.first, even.first + even.n_local)
+    layer = (x["hidden"], x["weight"][own], target, even, x["bias"][own])
+    keep("linear", lambda: mpi.linear_cross_entropy(*layer, **weighted))
+    keep("linear_grad", lambda: mpi.linear_cross_entropy_with_grad(*layer, **weighted))
     return found
 
 
@@ -142,7 +132,7 @@ def refusals(comm: Any) -> dict[str, Any]:
         try:
             call()
             found[f"refusal.{name}"] = "nothing"
-        except Exception as error:  # noqa: BLE001 (to be compared)
+        except Exception as error:  # to be compared
             found[f"refusal.{name}"] = f"{type(error).__name__}: {error}"
     return found
 
@@ -164,7 +154,9 @@ def failed_examples() -> dict[str, Any]:
 
 def main() -> None:
     comm = CountingComm(MPI.COMM_WORLD)
-    found = {**results(comm), **refusals(MPI.COMM_WORLD)}
+    found = refusals(MPI.COMM_WORLD)
+    for name in ("float32", "float64"):
+        found.update(results(comm, name))
     if comm.size == 1:
         found.update(failed_examples())
     file = Path(sys.argv[1]) / f"{comm.size}-{comm.rank}.npz"

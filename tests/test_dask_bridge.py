@@ -14,8 +14,8 @@ import boltzmax
 from boltzmax.calibration import ece
 from conftest import RunPython
 
-dask = pytest.importorskip("dask")
-da = pytest.importorskip("dask.array")
+dask: Any = pytest.importorskip("dask")
+da: Any = pytest.importorskip("dask.array")
 
 from boltzmax import dask as bd  # noqa: E402 (only with dask)
 
@@ -24,7 +24,7 @@ Array = np.ndarray[Any, Any]
 SHAPE = (6, 5, 40)
 # Chunks of the array: one, several along every axis, several of different lengths.
 CHUNKS = [SHAPE, (4, 5, 7), (2, 3, (1, 0, 30, 9))]
-OPTIONS = {"label_smoothing": 0.1, "z_loss": 0.01, "temperature": 0.7}
+OPTIONS: dict[str, Any] = {"label_smoothing": 0.1, "z_loss": 0.01, "temperature": 0.7}
 
 
 def samples(dtype: Any) -> tuple[Array, Array, Array]:
@@ -128,7 +128,8 @@ def test_a_single_row_and_no_rows() -> None:
     lazy = da.from_array(x, chunks=4)
     assert np.array_equal(bd.softmax(lazy).compute(), bd.softmax(lazy.rechunk(6)).compute())
     assert bd.cross_entropy(lazy, 2).compute() == pytest.approx(boltzmax.cross_entropy(x, 2))
-    assert bd.row_stats(lazy, 2, k=1).target_rank.compute() == 4
+    rank: Any = bd.row_stats(lazy, 2, k=1).target_rank
+    assert rank.compute() == 4
     none = da.zeros((0, 6), chunks=(1, 3))
     assert bd.softmax(none).compute().shape == (0, 6)
     assert bd.cross_entropy(none, np.zeros(0, int), empty="zero").compute() == 0.0

@@ -118,6 +118,21 @@ def check_errors(scale: float, offset: float, temperature: float) -> None:
         assert np.abs(log_p - want).max() < 4 * 2.0**-52 * max(1.0, float(np.abs(want).max()))
 
 
+def test_large_scores_keep_their_differences() -> None:
+    """Neighbouring doubles up to 2^59, whose exponentials take ln 2 to 128 bits."""
+    mpmath = pytest.importorskip("mpmath")
+    rng = np.random.default_rng(6)
+    for _ in range(200):
+        x = float(rng.choice([-1.0, 1.0]) * 2.0 ** rng.uniform(19, 59))
+        below = float(np.nextafter(x, -np.inf))
+        with mpmath.workprec(300):
+            want = float(mpmath.log1p(mpmath.exp(mpmath.mpf(below) - mpmath.mpf(x))))
+        got = Normalizer(totals_of(np.array([[below, x]]))).log_sum[0]
+        assert got == pytest.approx(want, rel=1e-15)
+    x = 2.0**60  # beyond, only the maximum counts
+    assert Normalizer(totals_of(np.array([[x, np.nextafter(x, 0.0)]]))).log_sum[0] == 0.0
+
+
 def test_small_rests_are_not_lost() -> None:
     """As `boltzmax.logsumexp`, of which log1p of the rest is left."""
     x = np.array([[0.0, -40.0], [0.0, -600.0], [0.0, -744.0], [0.0, -900.0]])

@@ -40,8 +40,8 @@ def softmax(
     -------
     dask.array.Array
         Lazy, with the shape, the chunks and the dtype of `x`. Bits do not depend on the chunks, the
-        scheduler or the instruction set. Max error 0.51 ULP for float32, 3 ULP for float64; results
-        differ from those of `boltzmax.softmax` in the last digit at most.
+        scheduler or the instruction set. Max error 0.51 ULP for float32 and 3 ULP for float64,
+        valid for ``|x / T| <= 2**19``; beyond, ``|x - max| / (2 T)`` more.
 
     Raises
     ------

@@ -107,6 +107,8 @@ def reduced_blocks(shard: Shard, read: Callable[[], Rows]) -> Iterator[tuple[Row
     read : callable
         Reads the arguments. Whatever it raises is raised here, and a ValueError on other ranks.
     """
+    if not isinstance(shard, Shard):
+        raise TypeError(f"shard must be a boltzmax.mpi.Shard, got {type(shard).__name__}")
     failure: Exception | None = None
     rows, first = None, np.empty(0, PART)
     try:
