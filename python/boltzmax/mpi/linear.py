@@ -249,14 +249,17 @@ def linear_cross_entropy_with_grad(
         if at.start == 0:
             losses = np.empty(rows.n)
             d_hidden = np.zeros(layer.scores.hidden.shape, layer.dtype)
-            d_weight = np.zeros(layer.scores.weight.shape, layer.dtype)
+            d_weight = np.empty(layer.scores.weight.shape, layer.dtype)
             d_bias = None if layer.scores.bias is None else np.zeros(shard.n_local, np.float64)
         losses[at] = layer.loss.losses(parts)
         x = layer.hidden(at)
         total = np.zeros(x.shape, layer.dtype)
         for tile, slopes in layer.slopes(at, parts):
             total += slopes @ layer.scores.vectors(tile)
-            d_weight[tile] += slopes.T @ x
+            if at.start == 0:
+                np.matmul(slopes.T, x, out=d_weight[tile])
+            else:
+                d_weight[tile] += slopes.T @ x
             if d_bias is not None:
                 d_bias[tile] += slopes.sum(axis=0, dtype=np.float64)
         shard.comm.Allreduce(MPI.IN_PLACE, total, MPI.SUM)
