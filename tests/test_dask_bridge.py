@@ -252,6 +252,11 @@ def test_refusals(call: Callable[[Any], Any], message: str) -> None:
         call(da.ones((4, 6), chunks=(2, 3)))
 
 
+def test_the_import_says_what_is_missing(run_python: RunPython) -> None:
+    done = run_python("import sys; sys.modules['dask'] = None; import boltzmax.dask")
+    assert 'boltzmax.dask needs dask, with its arrays: pip install "boltzmax[dask]"' in done.stderr
+
+
 def test_targets_out_of_range_are_found_when_they_are_read() -> None:
     loss = bd.cross_entropy(da.ones((4, 6), chunks=(2, 3)), [0, 1, 2, 6])
     with pytest.raises(IndexError, match="target 6 at position 1 is out of range for 6 classes"):

@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 
 import boltzmax
+from conftest import RunPython
 
 # Not imported here: that would start MPI in the process of the tests.
 if importlib.util.find_spec("mpi4py") is None:
@@ -40,6 +41,10 @@ def ranks(tmp_path_factory: pytest.TempPathFactory) -> Results:
     folder = tmp_path_factory.mktemp("ranks")
     threads = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "BOLTZMAX_NUM_THREADS")
     environment = {**os.environ, **dict.fromkeys(threads, "1")}
+    # Open MPI runs more ranks than processors, and as root, only if it is told to.
+    environment["OMPI_MCA_rmaps_base_oversubscribe"] = "1"
+    environment["PRTE_MCA_rmaps_default_mapping_policy"] = ":oversubscribe"
+    environment |= {"OMPI_ALLOW_RUN_AS_ROOT": "1", "OMPI_ALLOW_RUN_AS_ROOT_CONFIRM": "1"}
     found: Results = {}
     for size in SIZES:
         command = [str(MPIEXEC), "-n", str(size), sys.executable, str(HERE / "mpi_ranks.py")]
@@ -206,6 +211,11 @@ def test_all_ranks_raise_together(ranks: Results, name: str, own: str, others: s
     for text in results[:3]:
         assert text.startswith("ValueError: "), text
         assert others in text, text
+
+
+def test_the_import_says_what_is_missing(run_python: RunPython) -> None:
+    done = run_python("import sys; sys.modules['mpi4py'] = None; import boltzmax.mpi")
+    assert "boltzmax.mpi needs mpi4py" in done.stderr
 
 
 def test_examples_of_docstrings(ranks: Results) -> None:
