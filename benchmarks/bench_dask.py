@@ -16,13 +16,10 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
-import dask
-import dask.array as da
 import numpy as np
 from numpy.typing import NDArray
 
 import boltzmax
-from boltzmax.dask import softmax
 
 Floats = NDArray[np.float32]
 
@@ -59,6 +56,8 @@ def chunk(seed: int) -> Floats:
 
 def array(rows: int, columns: int) -> Any:
     """Return an array of chunks that are made when they are needed."""
+    import dask.array as da
+
     return da.map_blocks(
         lambda block_info=None: chunk(
             block_info[None]["chunk-location"][0] * columns + block_info[None]["chunk-location"][1]
@@ -71,6 +70,10 @@ def array(rows: int, columns: int) -> Any:
 
 def with_dask(rows: int, columns: int) -> float:
     """Return the sum of the squares of the softmax."""
+    import dask
+
+    from boltzmax.dask import softmax
+
     p = softmax(array(rows, columns))
     squares = p.map_blocks(
         lambda block: np.vdot(block, block).reshape(1, 1), chunks=(1, 1), dtype=np.float32

@@ -125,6 +125,9 @@ def refusals(comm: Any) -> dict[str, Any]:
         "layer": lambda: mpi.linear_cross_entropy(
             x["hidden"], x["weight"][: shard.n_local, : WIDTH - is_last], x["target"], shard
         ),
+        "none": lambda: mpi.Shard(comm, 0),
+        "many": lambda: mpi.Shard(comm, 2**31),
+        "shard": lambda: mpi.softmax(logits, 3),  # type: ignore[arg-type]
         "count": lambda: mpi.Shard(comm, -1 if is_last else 3),
     }
     found = {}

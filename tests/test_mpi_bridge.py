@@ -223,5 +223,17 @@ def test_examples_of_docstrings(ranks: Results) -> None:
     assert str(ranks[1][0]["examples.failed"]) == ""
 
 
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("none", "ValueError: there must be from 1 to 2**31 classes in all, got 0"),
+        ("many", "ValueError: there must be from 1 to 2**31 classes in all, got 8589934592"),
+        ("shard", "TypeError: shard must be a boltzmax.mpi.Shard, got int"),
+    ],
+)
+def test_refusals_on_every_rank(ranks: Results, name: str, message: str) -> None:
+    assert [str(rank[f"refusal.{name}"]) for rank in ranks[4]] == [message] * 4
+
+
 def test_a_layer_needs_classes_on_every_rank(ranks: Results) -> None:
     assert all("ValueError" in str(rank["refusal.layer"]) for rank in ranks[4])

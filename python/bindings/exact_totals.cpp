@@ -73,7 +73,8 @@ void FinishTotals(const py::object& totals_object, double temperature, const py:
                   const py::object& sum) {
   size_t rows;
   const auto* totals = StructsOf<RowTotal>(totals_object, &rows);
-  Finish(totals, rows, temperature, DoublesOf(log_sum, rows), DoublesOf(sum, rows));
+  double *logs = DoublesOf(log_sum, rows), *sums = DoublesOf(sum, rows);
+  Detached(50.0 * static_cast<double>(rows), [&] { Finish(totals, rows, temperature, logs, sums); });
 }
 
 void Map(const py::object& x_object, double temperature, const py::object& max, const py::object& log_sum,
@@ -100,14 +101,18 @@ void MergeSigned(const py::object& sums_object, const py::object& other_object) 
   auto* sums = StructsOf<SignedSum>(sums_object, &rows);
   const auto* other = StructsOf<SignedSum>(other_object, &others);
   Require(rows == others, "there must be as many sums");
-  for (size_t r = 0; r < rows; ++r) Merge(&sums[r], other[r]);
+  Detached(20.0 * static_cast<double>(rows), [&] {
+    for (size_t r = 0; r < rows; ++r) Merge(&sums[r], other[r]);
+  });
 }
 
 void RoundSigned(const py::object& sums_object, const py::object& high_object, const py::object& low_object) {
   size_t rows;
   const auto* sums = StructsOf<SignedSum>(sums_object, &rows);
   double *high = DoublesOf(high_object, rows), *low = DoublesOf(low_object, rows);
-  for (size_t r = 0; r < rows; ++r) Round(sums[r], &high[r], &low[r]);
+  Detached(50.0 * static_cast<double>(rows), [&] {
+    for (size_t r = 0; r < rows; ++r) Round(sums[r], &high[r], &low[r]);
+  });
 }
 
 }  // namespace

@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 
 from boltzmax._lib.arguments import as_integer, is_native_float, quietly
 from boltzmax.losses.parts import PART, merge_parts, parts_of
+from boltzmax.variants.exact_totals import check_n_classes
 
 Array = NDArray[Any]
 Merge = Callable[[Array, Array], None]
@@ -49,9 +50,7 @@ class Logits:
         if not -array.ndim <= number < array.ndim:
             raise ValueError(f"axis {number} is out of range for {name} of shape {array.shape}")
         self.array, self.axis = array, number % array.ndim
-        if not array.shape[self.axis]:
-            raise ValueError(f"{name} must have at least one class, got shape {array.shape}")
-        self.n_classes = int(array.shape[self.axis])
+        self.n_classes = check_n_classes(int(array.shape[self.axis]))
         self.letters = tuple(range(array.ndim))
         self.row_letters = tuple(d for d in self.letters if d != self.axis)
 

@@ -8,6 +8,7 @@ from mpi4py import MPI
 
 from boltzmax._lib.arguments import check_count
 from boltzmax.losses.parts import PART
+from boltzmax.variants.exact_totals import check_n_classes
 
 
 class Shard:
@@ -36,7 +37,8 @@ class Shard:
     Raises
     ------
     TypeError, ValueError
-        On all ranks, if `n_classes` of one is not a count, or there are no classes in all.
+        On all ranks, if `n_classes` of one is not a count, or there are none in all, or more than
+        2**31.
 
     Examples
     --------
@@ -57,10 +59,8 @@ class Shard:
             raise failure
         if min(counts) < 0:
             raise ValueError(f"rank {counts.index(min(counts))} has no valid n_classes")
-        if not sum(counts):
-            raise ValueError("there must be at least one class on all ranks together")
-        self.comm, self.n_local = comm, n_local
-        self.first, self.n_classes = sum(counts[: comm.rank]), sum(counts)
+        self.n_classes = check_n_classes(sum(counts))
+        self.comm, self.n_local, self.first = comm, n_local, sum(counts[: comm.rank])
         self.record = datatype_of(PART.itemsize)
 
     def __repr__(self) -> str:

@@ -26,7 +26,14 @@ TOTAL = np.dtype(
 )
 SIGNED_SUM = np.dtype([("unit", "i8"), ("digit", "i8", 4), ("special", "f8")])
 _NO_UNIT = -(2**62)
-MOST_ELEMENTS = 2**31  # of a row: beyond, the whole numbers might overflow
+_MOST_ELEMENTS = 2**31  # of a row: beyond, the whole numbers might overflow
+
+
+def check_n_classes(n: int) -> int:
+    """Return the number of classes of whole rows if their totals have room for them."""
+    if not 1 <= n <= _MOST_ELEMENTS:
+        raise ValueError(f"there must be from 1 to 2**31 classes in all, got {n}")
+    return n
 
 
 def empty_totals(shape: int | tuple[int, ...]) -> Array:
