@@ -118,16 +118,20 @@ def check_errors(scale: float, offset: float, temperature: float) -> None:
         assert np.abs(log_p - want).max() < 4 * 2.0**-52 * max(1.0, float(np.abs(want).max()))
 
 
-def test_large_scores_keep_their_differences() -> None:
-    """Neighbouring doubles up to 2^59, whose exponentials take ln 2 to 128 bits."""
+@pytest.mark.parametrize("temperature", [1.0, 0.7, 1e-3])
+def test_large_scores_keep_their_differences(temperature: float) -> None:
+    """Neighbours up to |x / T| = 2^59, whose exponentials take ln 2 to 128 bits."""
     mpmath = pytest.importorskip("mpmath")
     rng = np.random.default_rng(6)
     for _ in range(200):
-        x = float(rng.choice([-1.0, 1.0]) * 2.0 ** rng.uniform(19, 59))
+        q = rng.choice([-1.0, 1.0]) * 2.0 ** rng.uniform(19, 59)
+        x = float(q * temperature)
         below = float(np.nextafter(x, -np.inf))
         with mpmath.workprec(300):
-            want = float(mpmath.log1p(mpmath.exp(mpmath.mpf(below) - mpmath.mpf(x))))
-        got = Normalizer(totals_of(np.array([[below, x]]))).log_sum[0]
+            distance = (mpmath.mpf(below) - mpmath.mpf(x)) / mpmath.mpf(temperature)
+            want = float(mpmath.log1p(mpmath.exp(distance)))
+        total = totals_of(np.array([[below, x]]), 0, temperature)
+        got = Normalizer(total, temperature).log_sum[0]
         assert got == pytest.approx(want, rel=1e-15)
     x = 2.0**60  # beyond, only the maximum counts
     assert Normalizer(totals_of(np.array([[x, np.nextafter(x, 0.0)]]))).log_sum[0] == 0.0

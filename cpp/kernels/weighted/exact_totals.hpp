@@ -45,10 +45,13 @@ inline constexpr uint64_t kLn2Hi = 0xB17217F7D1CF79AB, kLn2Lo = 0xC9E3B39803F2F6
 // exp(q + low) for kMostDirect < |q| <= kMostExact, of which the reduction takes 128 bits.
 BOLTZMAX_RARE ExactTerm LargeTerm(double q, double low) {
   __extension__ using Wide = __int128;
-  const auto whole = static_cast<int64_t>(q);
-  const auto fraction = static_cast<int64_t>((q - static_cast<double>(whole)) * 0x1p33);  // exact, as |q| >= 2^19
-  const Wide x =
-      static_cast<Wide>(whole) * (static_cast<Wide>(1) << 64) + static_cast<Wide>(fraction) * (Wide{1} << 31);
+  // Times 2^64. q has no digits below 2^-33; `low` is at most half of its last one, and may be more than 1.
+  const auto fixed = [](double number) {
+    const auto whole = static_cast<int64_t>(number);
+    const auto fraction = static_cast<int64_t>((number - static_cast<double>(whole)) * 0x1p62);
+    return static_cast<Wide>(whole) * (static_cast<Wide>(1) << 64) + static_cast<Wide>(fraction) * 4;
+  };
+  const Wide x = fixed(q) + fixed(low);
   const auto minus_k_ln2 = [x](int64_t k) {  // times 2^64
     return x - static_cast<Wide>(k) * static_cast<Wide>(kLn2Hi) -
            ((static_cast<Wide>(k) * static_cast<Wide>(kLn2Lo)) >> 64);
@@ -58,7 +61,7 @@ BOLTZMAX_RARE ExactTerm LargeTerm(double q, double low) {
   auto k = static_cast<int64_t>(q * kLog2E);
   const double off = static_cast<double>(static_cast<int64_t>(minus_k_ln2(k) >> 16)) * 0x1p-48;
   k += static_cast<int64_t>((off * kLog2E + kToNearest) - kToNearest);
-  const double rest = static_cast<double>(static_cast<int64_t>(minus_k_ln2(k))) * 0x1p-64 + low;
+  const double rest = static_cast<double>(static_cast<int64_t>(minus_k_ln2(k))) * 0x1p-64;
   return {FirstLane(ExactMantissa(Block<F64, 1>(Set<F64>(rest))).part[0]), k};
 }
 
