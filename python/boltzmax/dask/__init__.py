@@ -1,6 +1,6 @@
 """Softmax and its family on Dask arrays, whose class axis may be chunked, too.
 
-Everything is lazy. Chunks of a row tell each other 64 to 120 bytes, which merge without rounding:
+Everything is lazy. Chunks of a row tell each other 120 bytes, which merge without rounding:
 results have the same bits for any chunks, schedulers and instruction sets. It needs Dask:
 ``pip install "boltzmax[dask]"``.
 
