@@ -15,6 +15,7 @@
 #include "complex.hpp"
 #include "direct.hpp"
 #include "draws.hpp"
+#include "exact_totals.hpp"
 #include "linear.hpp"
 #include "loss_calls.hpp"
 #include "losses.hpp"
@@ -83,6 +84,7 @@ PYBIND11_MODULE(core_of_main_interpreter, module, py::mod_gil_not_used()) {
   if (PyModule_AddFunctions(module.ptr(), boltzmax::SmallLinearMethods()) < 0) throw py::error_already_set();
   boltzmax::BindNormalized(module);
   boltzmax::BindDraws(module);
+  boltzmax::BindExactTotals(module);
   boltzmax::BindRowFunctions(module);
   boltzmax::BindSampling(module);
   boltzmax::BindSegments(module);

@@ -5,6 +5,7 @@
 #include <stdexcept>
 
 #include "cpu_features.hpp"
+#include "exact_total_table.hpp"
 #include "sampling_table.hpp"
 
 namespace boltzmax {
@@ -16,6 +17,7 @@ struct IsaTables {
   const KernelTable* kernels;
   const ConversionTable* conversions;
   const DrawTable* draws;
+  const ExactTotalTable* totals;
   const MomentTable* moments;
   const SamplingTable* sampling;
   const SetTable* sets;
@@ -23,11 +25,12 @@ struct IsaTables {
 };
 
 #define BOLTZMAX_FAMILY_OF(Name, isa) &isa::k##Name,
-#define BOLTZMAX_TABLES_OF(isa)                                                                       \
-  {                                                                                                   \
-    &isa::kKernels, &isa::kConversions, &isa::kDraws, &isa::kMoments, &isa::kSampling, &isa::kSets, { \
-      BOLTZMAX_FOR_EACH_ROW_FAMILY(BOLTZMAX_FAMILY_OF, isa)                                           \
-    }                                                                                                 \
+#define BOLTZMAX_TABLES_OF(isa)                                                                            \
+  {                                                                                                        \
+    &isa::kKernels, &isa::kConversions, &isa::kDraws, &isa::kExactTotals, &isa::kMoments, &isa::kSampling, \
+        &isa::kSets, {                                                                                     \
+      BOLTZMAX_FOR_EACH_ROW_FAMILY(BOLTZMAX_FAMILY_OF, isa)                                                \
+    }                                                                                                      \
   }
 std::vector<IsaTables> UsableTables() {
   std::vector<IsaTables> tables;
@@ -81,6 +84,7 @@ std::vector<const char*> AvailableIsas() {
 const KernelTable& ActiveKernels() { return *Active().kernels; }
 const ConversionTable& ActiveConversions() { return *Active().conversions; }
 const DrawTable& ActiveDraws() { return *Active().draws; }
+const ExactTotalTable& ActiveExactTotals() { return *Active().totals; }
 const MomentTable& ActiveMoments() { return *Active().moments; }
 const SetTable& ActiveSets() { return *Active().sets; }
 const SamplingTable& ActiveSampling() { return *Active().sampling; }

@@ -1,9 +1,9 @@
 // Exponentials of the elements of a row, and their sums, with the same bits on every ISA.
 #pragma once
 
+#include "../math/exact_exp.hpp"
 #include "../rows/passes.hpp"
 #include "../sampling_types.hpp"
-#include "exact_exp.hpp"
 
 namespace boltzmax::kernels {
 namespace {
@@ -23,17 +23,6 @@ inline void ForEachGroup(size_t n, F f) {
 }
 
 // ---- exact terms ----
-
-// Up to a vector of elements as doubles; `fill` beyond them.
-inline F64 LoadDoubles(const double* x, size_t n, double fill) {
-  return n >= F64::kLanes ? Load(x) : LoadN(x, n, fill);
-}
-inline F64 LoadDoubles(const float* x, size_t n, double fill) {
-  if (n >= F64::kLanes) return LoadPromoted(x);
-  float lanes[F64::kLanes];
-  for (size_t j = 0; j < F64::kLanes; ++j) lanes[j] = j < n ? x[j] : static_cast<float>(fill);
-  return LoadPromoted(lanes);
-}
 
 inline constexpr size_t kExactVectors = 4;
 using ExactBlock = Block<F64, kExactVectors>;
