@@ -52,9 +52,9 @@ class Scores:
         temperature: float = 1.0,
         softcap: float | None = None,
     ) -> None:
-        x, w = _matrix(hidden, "hidden"), _matrix(weight, "weight")
+        x, w = matrix(hidden, "hidden"), matrix(weight, "weight")
         check_layer(x.shape, w.shape)
-        self.dtype = np.result_type(_computed(x.dtype), _computed(w.dtype))
+        self.dtype = computed_dtype(x, w)
         self.shape, self.n_classes, self.width = x.shape[:-1], len(w), w.shape[1]
         self.hidden, self.weight = x.reshape(math.prod(self.shape), self.width), w
         self.bias: Array | None = None
@@ -215,7 +215,7 @@ def check_layer(hidden: tuple[int, ...], weight: tuple[int, ...]) -> None:
         )
 
 
-def _matrix(x: ArrayLike, name: str) -> Array:
+def matrix(x: ArrayLike, name: str) -> Array:
     """Return `x` as an ndarray; arrays and memory maps are not copied."""
     if isinstance(x, np.ma.MaskedArray):
         raise TypeError(f"{name} is a masked array; pass its data")
@@ -228,7 +228,11 @@ def _matrix(x: ArrayLike, name: str) -> Array:
     return array
 
 
+def computed_dtype(x: Array, w: Array) -> np.dtype[Any]:
+    """Return the dtype to compute the scores of hidden vectors and weights in."""
+    return np.result_type(_computed(x.dtype), _computed(w.dtype))
+
+
 def _computed(dtype: np.dtype[Any]) -> np.dtype[Any]:
-    """Return the dtype to compute in."""
     short = is_small_float(dtype) or (is_float(dtype) and dtype.itemsize <= 4)
     return np.dtype(np.float32 if short else np.float64)
