@@ -22,6 +22,14 @@ from boltzmax.arrays.row_stats import RowStats, row_stats
 from boltzmax.linear.cross_entropy import linear_cross_entropy, linear_cross_entropy_with_grad
 from boltzmax.linear.layer import LinearSoftmax
 from boltzmax.linear.queries import linear_log_prob, linear_logsumexp, linear_sample, linear_topk
+from boltzmax.linear.sampled import (
+    nce_loss,
+    nce_loss_with_grad,
+    negative_sampling_loss,
+    negative_sampling_loss_with_grad,
+    sampled_softmax_loss,
+    sampled_softmax_loss_with_grad,
+)
 from boltzmax.losses.binary import (
     binary_cross_entropy_with_logits,
     binary_cross_entropy_with_logits_with_grad,
@@ -145,10 +153,16 @@ __all__ = [
     "logsumexp",
     "mixture_log_softmax",
     "mixture_log_softmax_backward",
+    "nce_loss",
+    "nce_loss_with_grad",
+    "negative_sampling_loss",
+    "negative_sampling_loss_with_grad",
     "nll_loss",
     "nll_loss_with_grad",
     "resample_indices",
     "row_stats",
+    "sampled_softmax_loss",
+    "sampled_softmax_loss_with_grad",
     "segment_log_softmax",
     "segment_log_softmax_backward",
     "segment_logsumexp",

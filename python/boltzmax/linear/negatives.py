@@ -1,51 +1,18 @@
-"""Drawn classes as the negatives of all rows, and the gradients of their weights.
-
-A *candidate* is a class that a sampler drew; a *hit*, a candidate that is the target of the row.
-"""
+"""The scores of candidates, and the gradients that go back to their weights."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Iterator
 from typing import Any, NamedTuple, Protocol
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import NDArray
 
 from boltzmax import _core
-from boltzmax._lib.arguments import check_count
-from boltzmax._lib.numbers import numbers_of_shape, per_class, unmasked_ids
-from boltzmax._lib.random import random_generator
-from boltzmax.linear.scores import Scores, check_layer, computed_dtype, matrix
+from boltzmax.linear.draws import Classes, Draws, Floats, Hits, Layer, find_hits, recycled
+from boltzmax.linear.scores import FEW_ROWS, LARGEST_TILE, Rows, Scores
 
 Array = NDArray[Any]
-Classes = NDArray[np.int64]
-Floats = NDArray[np.float64]
-
-
-class Sampler(Protocol):
-    """Draws classes, and knows how often it draws them."""
-
-    def sample(
-        self,
-        n: int,
-        *,
-        rng: Any = None,
-        unique: bool = False,
-        exclude: ArrayLike | None = None,
-        hidden: ArrayLike | None = None,
-    ) -> tuple[Classes, Floats]:
-        """Return `n` classes, and the logarithm of how often each is expected among them."""
-
-    def log_expected_count(
-        self,
-        ids: ArrayLike,
-        n: int,
-        *,
-        unique: bool = False,
-        exclude: ArrayLike | None = None,
-        hidden: ArrayLike | None = None,
-    ) -> Floats:
-        """Return the logarithm of how often each of `ids` is expected among `n` draws."""
 
 
 class SampledGradient(NamedTuple):
@@ -72,150 +39,189 @@ class SampledGradient(NamedTuple):
     d_bias: Array | None
 
 
-class Layer(NamedTuple):
-    """The checked arguments of a loss that reads some rows of `weight`."""
+class Gradients:
+    """The gradients with respect to hidden vectors and to the weights and biases of units."""
 
-    hidden: Array  # (..., D)
-    weight: Array  # (V, D)
-    bias: Floats | None
-    dtype: np.dtype[Any]  # of results
+    def __init__(self, layer: Layer, x: Array, ids: Classes, target: Classes) -> None:
+        every = np.concatenate([ids.reshape(-1), target])
+        self.unit_ids, place = np.unique(every, return_inverse=True)
+        self.at_ids, self.at_target = place[: ids.size].reshape(ids.shape), place[ids.size :]
+        self.hidden = recycled(x.shape, layer.dtype)
+        self.weight = recycled((len(self.unit_ids), layer.width), layer.dtype)
+        self.hidden.fill(0.0)
+        self.weight.fill(0.0)
+        self.bias = None if layer.bias is None else np.zeros(len(self.unit_ids))
 
-    @property
-    def rows(self) -> tuple[int, ...]:
-        """The shape of the rows."""
-        return self.hidden.shape[:-1]
+    def add_targets(self, layer: Layer, x: Array, target: Classes, slope: Floats) -> None:
+        """Add the gradients by the targets' scores, one for each row."""
+        _core.add_rows(self.hidden, None, slope, *layer.unit_rows(target))
+        _core.add_rows(self.weight, self.at_target, slope, x, None)
+        self.add_biases(self.at_target, slope)
 
-    def bias_of(self, ids: Classes) -> Floats:
-        """Return the biases of some classes, 0 without a bias."""
-        return np.zeros(len(ids)) if self.bias is None else self.bias[ids]
-
-
-def read_layer(hidden: ArrayLike, weight: ArrayLike, bias: ArrayLike | None) -> Layer:
-    """Check hidden vectors, weights and biases; nothing is copied."""
-    x, w = matrix(hidden, "hidden"), matrix(weight, "weight")
-    check_layer(x.shape, w.shape)
-    of_classes = None if bias is None else per_class(bias, len(w), "bias")
-    return Layer(x, w, of_classes, computed_dtype(x, w))
-
-
-class Draws(NamedTuple):
-    """Candidates, and the logarithms of their expected counts and of those of targets."""
-
-    ids: Classes
-    log_q: Floats
-    of_target: Floats
+    def add_biases(self, at: Classes, slope: Floats) -> None:
+        """Add derivatives by scores to those by biases."""
+        if self.bias is not None:
+            self.bias += np.bincount(at, slope, len(self.bias))
 
 
-def read_draws(
-    sampler: Any, n: Any, rng: Any, layer: Layer, target: Classes | None, *, counts: bool = True
-) -> Draws:
-    """Draw candidates, or check those that are given as ``(ids, log_q)``.
+class Candidates(Protocol):
+    """The scores of candidates in tiles, -inf where a hit is removed.
 
-    With `target` the expected counts of these classes are wanted, too: ``(ids, log_q,
-    target_log_q)``. Without `counts` none are, and zeros take their place.
+    A tile belongs to a block of rows and to a range of candidates.
     """
-    classes = len(layer.weight)
-    if hasattr(sampler, "sample"):
-        if n is None:
-            raise TypeError("n, the number of candidates, is missing")
-        n = check_count(n, "n", 1)
-        ids, log_q = sampler.sample(n, rng=random_generator(rng), hidden=layer.hidden)
-        given = (ids, log_q)
-        if target is not None:
-            given += (sampler.log_expected_count(target, n, hidden=layer.hidden),)
-    else:
-        given = _parts(sampler, target is not None, counts)
-        if n is not None:
-            raise TypeError("n is for samplers; here the candidates are given")
-    ids = _candidates(given[0], classes)
-    log_q, of_target = np.zeros(len(ids)), np.zeros(0)
-    if counts:
-        log_q = numbers_of_shape(given[1], ids.shape, "log_q", "one number per candidate")
-        _refuse_infinite(log_q)
-    if target is not None:
-        of_target = numbers_of_shape(given[2], target.shape, "target_log_q", "one number per row")
-    return Draws(ids, log_q, of_target)
+
+    tiles: list[slice]
+    dtype: np.dtype[Any]
+    last: Array  # the latest product
+
+    def blocks(self) -> Iterator[tuple[Any, Array]]:
+        """Yield the places of each block's rows, and the rows."""
+
+    def product(self, x: Array, tile: slice) -> Array:
+        """Return the logits of a block's rows, valid until the next call."""
+
+    def scoring(self, tile: slice) -> tuple[Array | None, float, float]:
+        """Return what turns a tile's logits into scores."""
+
+    def read(self, x: Array, totals: Any) -> None:
+        """Add all scores of a block's rows to their totals."""
+
+    def column_sums(self, tile: slice) -> Floats | None:
+        """Return where the sums of slopes over rows are added up, if they are needed."""
+
+    def add(self, gradients: Gradients, x: Array, tile: slice, s: Array) -> None:
+        """Add the gradients by the scores of a tile."""
+
+    def finish(self, gradients: Gradients) -> None:
+        """Add what has been kept back."""
 
 
-def _parts(sampler: Any, of_target: bool, counts: bool) -> tuple[Any, ...]:
-    """Return the arrays that take the place of a sampler."""
-    names = ("ids", "log_q", "target_log_q")[: 1 + counts + of_target]
-    if not counts and not isinstance(sampler, tuple):
-        return (sampler,)
-    if not isinstance(sampler, tuple) or len(sampler) < len(names):
-        got = f"a tuple of {len(sampler)}" if isinstance(sampler, tuple) else repr(sampler)
-        raise TypeError(
-            f"sampler must be an object with a method sample, or the tuple ({', '.join(names)}), "
-            f"got {got}"
-        )
-    return sampler
+class Shared(Scores):
+    """The scores of candidates that all rows share: a product with their weights."""
 
+    def __init__(
+        self, layer: Layer, x: Array, draws: Draws, target: Classes, remove_hits: bool
+    ) -> None:
+        super().__init__(x, layer.units(draws.ids), None)
+        bias = layer.biases(draws.ids) - draws.log_q
+        self.bias = bias.astype(self.dtype) if bias.any() else None
+        self._hits: Hits | None = find_hits(draws.ids, target) if remove_hits else None
+        self._where = slice(0, 0)
+        self._sum: Array | None = None  # the gradient with respect to the candidates' weights
+        self._of_bias = None if layer.bias is None else np.zeros(len(draws.ids))
 
-def _candidates(given: ArrayLike, classes: int) -> Classes:
-    """Return candidates, one or more of any integer dtype."""
-    ids = unmasked_ids(given, "ids")
-    if ids.dtype.kind not in "iu":
-        raise TypeError(f"ids must be integers, got dtype {ids.dtype}")
-    if ids.ndim != 1 or not len(ids):
-        raise ValueError(f"ids must be (n,) with n > 0, got shape {ids.shape}")
-    bad = (ids < 0) | (ids >= classes)
-    if bad.any():
-        first = int(bad.argmax())
-        raise IndexError(f"ids[{first}] is {ids[first]}, out of range for {classes} classes")
-    return ids.astype(np.int64, copy=False)
+    def plan(self, counted: Any = None) -> None:
+        """Choose the tiles: with all candidates, if these are few enough."""
+        if len(self.weight) * FEW_ROWS > LARGEST_TILE:
+            return super().plan(counted)
+        self.n_rows = n = len(self.hidden)
+        self.block_rows = max(1, min(n, LARGEST_TILE // len(self.weight)))
+        self.tiles = [slice(0, len(self.weight))]
+        self._tile = self.last = recycled((self.block_rows * len(self.weight),), self.dtype)
+        return None
 
-
-def _refuse_infinite(log_q: Floats) -> None:
-    bad = ~np.isfinite(log_q)
-    if bad.any():
-        first = int(bad.argmax())
-        raise ValueError(f"log_q must be finite, got {log_q[first]} at position {first}")
-
-
-@dataclass(frozen=True)
-class Hits:
-    """Which candidates are targets: columns[start[r] : start[r + 1]] in row r."""
-
-    start: Classes
-    columns: Classes
-
-    def of(self, rows: slice) -> tuple[Classes, Classes]:
-        """Return the rows, counted from the first, and the columns of hits in these rows."""
-        ends = self.start[rows.start : rows.stop + 1]
-        count = rows.stop - rows.start
-        return np.repeat(np.arange(count), np.diff(ends)), self.columns[ends[0] : ends[-1]]
-
-
-def find_hits(ids: Classes, target: Classes) -> Hits:
-    """Find the candidates that are the target of their row."""
-    order = np.argsort(ids, kind="stable")
-    first, last = (np.searchsorted(ids[order], target, side) for side in ("left", "right"))
-    start = np.concatenate([[0], np.cumsum(last - first)])
-    within = np.arange(start[-1]) - np.repeat(start[:-1] - first, last - first)
-    return Hits(start, order[within])
-
-
-class Negatives(Scores):
-    """The scores of the candidates, -inf where a hit is removed."""
-
-    def __init__(self, x: Array, layer: Layer, ids: Classes, minus: Floats, hits: Hits | None):
-        self._hits, self._rows = hits, slice(0, 0)
-        super().__init__(x, layer.weight[ids].astype(layer.dtype, copy=False), None)
-        bias = layer.bias_of(ids) - minus
-        if bias.any():
-            self.bias = bias.astype(self.dtype)
-
-    def blocks(self) -> Any:
-        """Yield blocks of rows, as `Scores` does."""
+    def blocks(self) -> Iterator[tuple[Rows, Array]]:
+        """Yield the places of each block's rows, and the rows."""
         for where, x in super().blocks():
-            self._rows = where
+            assert isinstance(where, slice)
+            self._where = where
             yield where, x
 
     def product(self, x: Array, tile: slice) -> Array:
-        """Return the logits of rows `x` for the candidates of a tile."""
+        """Return the logits of a block's rows, -inf for removed hits."""
         logits = super().product(x, tile)
         if self._hits is not None:
-            rows, columns = self._hits.of(self._rows)
+            rows, columns = self._hits.of(self._where)
             inside = (columns >= tile.start) & (columns < tile.stop)
             logits[rows[inside], columns[inside] - tile.start] = -np.inf
         return logits
+
+    def column_sums(self, tile: slice) -> Floats | None:
+        """Return where the sums of slopes over rows are added up, if there is a bias."""
+        return None if self._of_bias is None else self._of_bias[tile]
+
+    def add(self, gradients: Gradients, x: Array, tile: slice, s: Array) -> None:
+        """Add the gradients by the scores of a tile."""
+        d_x = gradients.hidden[self._where]
+        if tile.start == 0:
+            np.matmul(s, self.vectors(tile), out=d_x)
+        else:
+            d_x += s @ self.vectors(tile)
+        if self._sum is None:
+            self._sum = recycled(self.weight.shape, self.dtype)
+        if self._where.start == 0:
+            np.matmul(s.T, x, out=self._sum[tile])
+        else:
+            self._sum[tile] += s.T @ x
+
+    def finish(self, gradients: Gradients) -> None:
+        """Add the gradients with respect to the candidates' weights."""
+        if self._sum is not None:
+            _core.add_rows(gradients.weight, gradients.at_ids, None, self._sum, None)
+        if self._of_bias is not None:
+            gradients.add_biases(gradients.at_ids, self._of_bias)
+
+
+class OfRows:
+    """The scores of candidates of which each row has its own: a dot product for each."""
+
+    def __init__(
+        self, layer: Layer, x: Array, draws: Draws, target: Classes, remove_hits: bool
+    ) -> None:
+        self.dtype, self._layer, self._x, self._draws = layer.dtype, layer, x, draws
+        self._shift = layer.biases(draws.ids) - draws.log_q
+        self._hits = draws.ids == target[:, None] if remove_hits else None
+        n = draws.ids.shape[1]
+        self.tiles = [slice(0, n)]
+        self._step = max(1, LARGEST_TILE // n)
+        self._where = slice(0, 0)
+
+    def blocks(self) -> Iterator[tuple[slice, Array]]:
+        """Yield the places of each block's rows, and the rows."""
+        for start in range(0, len(self._x), self._step):
+            self._where = slice(start, min(start + self._step, len(self._x)))
+            yield self._where, self._x[self._where]
+
+    def product(self, x: Array, tile: slice) -> Array:
+        """Return the scores of a block's rows."""
+        ids = self._draws.ids[self._where]
+        dots = np.empty(ids.size)
+        _core.dot_rows(x, self._rows(), *self._layer.unit_rows(ids.reshape(-1)), dots)
+        s = dots.reshape(ids.shape) + self._shift[self._where]
+        if self._hits is not None:
+            s[self._hits[self._where]] = -np.inf
+        self.last = s.astype(self.dtype)
+        return self.last
+
+    def scoring(self, tile: slice) -> tuple[None, float, float]:
+        """Return that scores need no more than the product."""
+        return None, 1.0, 0.0
+
+    def read(self, x: Array, totals: Any) -> None:
+        """Add all scores of a block's rows to their totals."""
+        s = self.product(x, self.tiles[0])
+        _core.linear_add_tile(s, 0, *self.scoring(self.tiles[0]), (None, None, 0.0, 0.0),
+                              totals.columns, totals.top)  # fmt: skip
+
+    def column_sums(self, tile: slice) -> None:
+        """Return nothing: a column has the candidates of many classes."""
+
+    def add(self, gradients: Gradients, x: Array, tile: slice, s: Array) -> None:
+        """Add the gradients by the scores of a block's rows."""
+        slopes, rows = s.reshape(-1).astype(np.float64), self._rows()
+        ids, at = (
+            self._draws.ids[self._where].reshape(-1),
+            gradients.at_ids[self._where].reshape(-1),
+        )
+        d_x = gradients.hidden[self._where]
+        _core.add_rows(d_x, rows, slopes, *self._layer.unit_rows(ids))
+        _core.add_rows(gradients.weight, at, slopes, x, rows)
+        gradients.add_biases(at, slopes)
+
+    def finish(self, gradients: Gradients) -> None:
+        """Do nothing: everything has been added."""
+
+    def _rows(self) -> Classes:
+        """Return the row of each candidate of a block."""
+        count = self._where.stop - self._where.start
+        return np.repeat(np.arange(count), self._draws.ids.shape[1])
