@@ -267,6 +267,17 @@ def linear_slopes(
     scale: _F64,
     column_sums: _F64 | None,
 ) -> None: ...
+def linear_add_to_columns(x: _Array, largest: _F64, sum: _F64) -> None: ...
+def linear_pair_slopes(
+    x: _Array,
+    first: int,
+    scored: bool,
+    temperature: float,
+    totals: _Columns,
+    scale: _F64,
+    column_lse: _F64,
+    column_scale: float,
+) -> None: ...
 def copy_rows(matrix: _Array, at: _I64 | None, to: _Array) -> None: ...
 def dot_rows(a: _Array, a_at: _I64 | None, b: _Array, b_at: _I64 | None, z: _F64) -> None: ...
 def add_rows(

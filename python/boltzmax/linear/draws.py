@@ -15,7 +15,7 @@ from boltzmax import _core
 from boltzmax._lib.arguments import check_count
 from boltzmax._lib.numbers import numbers_of_shape, per_class, unmasked_ids
 from boltzmax._lib.output_layer import is_plain
-from boltzmax.linear.scores import check_layer, computed_dtype, matrix
+from boltzmax.linear.scores import check_layer, computed_dtype, matrix, recycled
 
 Array = NDArray[Any]
 Classes = NDArray[np.int64]
@@ -81,11 +81,6 @@ class Layer:
     def biases(self, ids: Classes) -> Floats:
         """Return the biases of some classes, 0 without a bias."""
         return np.zeros(ids.shape) if self.bias is None else self.bias[ids]
-
-
-def recycled(shape: tuple[int, ...], dtype: np.dtype[Any]) -> Array:
-    """Return a new array, in the memory of an earlier one if it is large."""
-    return _core.empty_like(np.empty(shape, dtype), dtype)
 
 
 def read_layer(hidden: ArrayLike, weight: ArrayLike, bias: ArrayLike | None) -> Layer:

@@ -9,8 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from boltzmax import _core
-from boltzmax.linear.draws import Classes, Draws, Floats, Hits, Layer, find_hits, recycled
-from boltzmax.linear.scores import FEW_ROWS, LARGEST_TILE, Rows, Scores
+from boltzmax.linear.draws import Classes, Draws, Floats, Hits, Layer, find_hits
+from boltzmax.linear.scores import FEW_ROWS, LARGEST_TILE, Products, Rows, Scores, recycled
 
 Array = NDArray[Any]
 
@@ -107,6 +107,7 @@ class Shared(Scores):
         self.bias = bias.astype(self.dtype) if bias.any() else None
         self._hits: Hits | None = find_hits(draws.ids, target) if remove_hits else None
         self._where = slice(0, 0)
+        self._products = Products(self.dtype)
         self._sum: Array | None = None  # the gradient with respect to the candidates' weights
         self._of_bias = None if layer.bias is None else np.zeros(len(draws.ids))
 
@@ -114,11 +115,7 @@ class Shared(Scores):
         """Choose the tiles: with all candidates, if these are few enough."""
         if len(self.weight) * FEW_ROWS > LARGEST_TILE:
             return super().plan(counted)
-        self.n_rows = n = len(self.hidden)
-        self.block_rows = max(1, min(n, LARGEST_TILE // len(self.weight)))
-        self.tiles = [slice(0, len(self.weight))]
-        self._tile = self.last = recycled((self.block_rows * len(self.weight),), self.dtype)
-        return None
+        return self.divide(LARGEST_TILE // len(self.weight), len(self.weight))
 
     def blocks(self) -> Iterator[tuple[Rows, Array]]:
         """Yield the places of each block's rows, and the rows."""
@@ -142,17 +139,11 @@ class Shared(Scores):
 
     def add(self, gradients: Gradients, x: Array, tile: slice, s: Array) -> None:
         """Add the gradients by the scores of a tile."""
-        d_x = gradients.hidden[self._where]
-        if tile.start == 0:
-            np.matmul(s, self.vectors(tile), out=d_x)
-        else:
-            d_x += s @ self.vectors(tile)
         if self._sum is None:
             self._sum = recycled(self.weight.shape, self.dtype)
-        if self._where.start == 0:
-            np.matmul(s.T, x, out=self._sum[tile])
-        else:
-            self._sum[tile] += s.T @ x
+        d_x, first_rows = gradients.hidden[self._where], self._where.start == 0
+        self._products.add(s, self.vectors(tile), d_x, first=tile.start == 0)
+        self._products.add(s.T, x, self._sum[tile], first=first_rows)
 
     def finish(self, gradients: Gradients) -> None:
         """Add the gradients with respect to the candidates' weights."""
