@@ -22,6 +22,7 @@ from boltzmax.arrays.row_stats import RowStats, row_stats
 from boltzmax.linear.contrastive import info_nce, info_nce_with_grad
 from boltzmax.linear.cross_entropy import linear_cross_entropy, linear_cross_entropy_with_grad
 from boltzmax.linear.layer import LinearSoftmax
+from boltzmax.linear.partition import log_partition_estimate
 from boltzmax.linear.queries import linear_log_prob, linear_logsumexp, linear_sample, linear_topk
 from boltzmax.linear.sampled import (
     nce_loss,
@@ -31,6 +32,7 @@ from boltzmax.linear.sampled import (
     sampled_softmax_loss,
     sampled_softmax_loss_with_grad,
 )
+from boltzmax.linear.sampling_bias import sampling_bias_report
 from boltzmax.losses.binary import (
     binary_cross_entropy_with_logits,
     binary_cross_entropy_with_logits_with_grad,
@@ -144,6 +146,7 @@ __all__ = [
     "linear_logsumexp",
     "linear_sample",
     "linear_topk",
+    "log_partition_estimate",
     "log_sigsoftmax",
     "log_sigsoftmax_backward",
     "log_softmax",
@@ -166,6 +169,7 @@ __all__ = [
     "row_stats",
     "sampled_softmax_loss",
     "sampled_softmax_loss_with_grad",
+    "sampling_bias_report",
     "segment_log_softmax",
     "segment_log_softmax_backward",
     "segment_logsumexp",

@@ -10,7 +10,16 @@ from numpy.typing import NDArray
 
 from boltzmax import _core
 from boltzmax.linear.draws import Classes, Draws, Floats, Hits, Layer, find_hits
-from boltzmax.linear.scores import FEW_ROWS, LARGEST_TILE, Products, Rows, Scores, recycled
+from boltzmax.linear.scores import (
+    FEW_ROWS,
+    LARGEST_TILE,
+    NO_SHARES,
+    Products,
+    Rows,
+    Scores,
+    Totals,
+    recycled,
+)
 
 Array = NDArray[Any]
 
@@ -83,8 +92,8 @@ class Candidates(Protocol):
     def scoring(self, tile: slice) -> tuple[Array | None, float, float]:
         """Return what turns a tile's logits into scores."""
 
-    def read(self, x: Array, totals: Any) -> None:
-        """Add all scores of a block's rows to their totals."""
+    def read_tile(self, x: Array, tile: slice, first: int, shares: Any, totals: Totals) -> Array:
+        """Add the scores of a tile to the totals of its rows, and return them."""
 
     def column_sums(self, tile: slice) -> Floats | None:
         """Return where the sums of slopes over rows are added up, if they are needed."""
@@ -99,13 +108,11 @@ class Candidates(Protocol):
 class Shared(Scores):
     """The scores of candidates that all rows share: a product with their weights."""
 
-    def __init__(
-        self, layer: Layer, x: Array, draws: Draws, target: Classes, remove_hits: bool
-    ) -> None:
+    def __init__(self, layer: Layer, x: Array, draws: Draws, removed: Classes | None) -> None:
         super().__init__(x, layer.units(draws.ids), None)
         bias = layer.biases(draws.ids) - draws.log_q
         self.bias = bias.astype(self.dtype) if bias.any() else None
-        self._hits: Hits | None = find_hits(draws.ids, target) if remove_hits else None
+        self._hits: Hits | None = None if removed is None else find_hits(draws.ids, removed)
         self._where = slice(0, 0)
         self._products = Products(self.dtype)
         self._sum: Array | None = None  # the gradient with respect to the candidates' weights
@@ -156,12 +163,10 @@ class Shared(Scores):
 class OfRows:
     """The scores of candidates of which each row has its own: a dot product for each."""
 
-    def __init__(
-        self, layer: Layer, x: Array, draws: Draws, target: Classes, remove_hits: bool
-    ) -> None:
+    def __init__(self, layer: Layer, x: Array, draws: Draws, removed: Classes | None) -> None:
         self.dtype, self._layer, self._x, self._draws = layer.dtype, layer, x, draws
         self._shift = layer.biases(draws.ids) - draws.log_q
-        self._hits = draws.ids == target[:, None] if remove_hits else None
+        self._hits = None if removed is None else draws.ids == removed[:, None]
         n = draws.ids.shape[1]
         self.tiles = [slice(0, n)]
         self._step = max(1, LARGEST_TILE // n)
@@ -188,11 +193,11 @@ class OfRows:
         """Return that scores need no more than the product."""
         return None, 1.0, 0.0
 
-    def read(self, x: Array, totals: Any) -> None:
-        """Add all scores of a block's rows to their totals."""
-        s = self.product(x, self.tiles[0])
-        _core.linear_add_tile(s, 0, *self.scoring(self.tiles[0]), (None, None, 0.0, 0.0),
-                              totals.columns, totals.top)  # fmt: skip
+    def read_tile(self, x: Array, tile: slice, first: int, shares: Any, totals: Totals) -> Array:
+        """Add the scores of a block's rows to their totals, and return them."""
+        s = self.product(x, tile)
+        _core.linear_add_tile(s, 0, *self.scoring(tile), shares, totals.columns, totals.top)
+        return s
 
     def column_sums(self, tile: slice) -> None:
         """Return nothing: a column has the candidates of many classes."""
@@ -216,3 +221,16 @@ class OfRows:
         """Return the row of each candidate of a block."""
         count = self._where.stop - self._where.start
         return np.repeat(np.arange(count), self._draws.ids.shape[1])
+
+
+def candidates_of(layer: Layer, x: Array, draws: Draws, removed: Classes | None) -> Candidates:
+    """Return the scores of candidates for rows `x`, without the hits of the targets `removed`."""
+    kind = Shared if draws.ids.ndim == 1 else OfRows
+    return kind(layer, x, draws, removed)
+
+
+def read_scores(candidates: Candidates, x: Array, totals: Totals) -> Iterator[Array]:
+    """Add the scores of a block's rows to their totals; yield those of each tile."""
+    for tile in candidates.tiles:
+        shares = NO_SHARES.of((), tile, candidates.dtype)
+        yield candidates.read_tile(x, tile, tile.start, shares, totals)

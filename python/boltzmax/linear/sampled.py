@@ -18,7 +18,13 @@ from boltzmax._lib.arguments import as_flag, quietly
 from boltzmax._lib.shared_docs import document_loss
 from boltzmax._lib.targets import Wanted, checked_targets
 from boltzmax.linear.draws import Classes, Floats, Layer, Wishes, read_draws, read_layer
-from boltzmax.linear.negatives import Candidates, Gradients, OfRows, SampledGradient, Shared
+from boltzmax.linear.negatives import (
+    Candidates,
+    Gradients,
+    SampledGradient,
+    candidates_of,
+    read_scores,
+)
 from boltzmax.linear.scores import NO_SHARES, Totals
 from boltzmax.losses.reduction import REDUCTIONS, Reduction, read_reduction
 
@@ -435,7 +441,8 @@ def _softmax(candidates: Candidates, block: _Block) -> tuple[Floats, Floats]:
     """
     x = block.x
     totals = Totals(len(x), label=np.full(len(x), -1))  # no column is a label
-    candidates.read(x, totals)
+    for s in read_scores(candidates, x, totals):
+        candidates.last = s
     margin = (block.own - totals.reference) - totals.from_reference
     losses = np.logaddexp(0.0, -margin)
     pull = -np.expm1(-losses)  # sigma(-m)
@@ -497,8 +504,7 @@ def _evaluate(
     own = np.empty(len(x))
     _core.dot_rows(x, None, *layer.unit_rows(t), own)
     own += layer.biases(t) - draws.of_target
-    kind = Shared if draws.ids.ndim == 1 else OfRows
-    candidates: Candidates = kind(layer, x, draws, t, remove_hits)
+    candidates = candidates_of(layer, x, draws, t if remove_hits else None)
     gradients = Gradients(layer, x, draws.ids, t) if with_grad else None
     scale, slope, losses = reduce.scale()[counted], np.empty(len(x)), np.zeros(len(counted))
     of_rows = np.empty(len(x))
