@@ -21,6 +21,9 @@ Classes = NDArray[np.int64]
 Floats = NDArray[np.float64]
 
 
+SIDE = 512  # rows and columns of a tile of scores, which then stays in the second-level cache
+
+
 class ContrastiveGradient(NamedTuple):
     """A contrastive loss and its gradients.
 
@@ -78,8 +81,7 @@ def info_nce(
         Vectors that are nobody's positive, such as a queue of earlier keys. They are among the keys
         of each query; those of each key, if `symmetric` and `own_view`.
     tile : int, optional
-        The most rows and columns of scores that exist at once. By default, tiles of at most 2**20
-        numbers are chosen.
+        How many rows and columns of scores exist at once, at most; 512 by default.
 
     Returns
     -------
@@ -170,16 +172,14 @@ class _Scores(Scores):
     def __init__(
         self, x: Array, w: Array, temperature: float, itself: Classes | None, tile: int | None
     ) -> None:
-        self._itself, self._side = itself, tile
+        self._itself, self._side = itself, SIDE if tile is None else tile
         self._where = slice(0, 0)
         self.columns: _Columns | None = None
         super().__init__(x, w, None, temperature)
 
     def plan(self, counted: Any = None) -> None:
-        """Choose the tiles, unless their size is given."""
-        if self._side is None:
-            return super().plan(counted)
-        return self.divide(self._side, self._side)
+        """Use square tiles."""
+        self.divide(self._side, self._side)
 
     def blocks(self) -> Any:
         """Yield the places of each block's rows, and the rows."""
