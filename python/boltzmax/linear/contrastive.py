@@ -14,7 +14,16 @@ from numpy.typing import ArrayLike, NDArray
 
 from boltzmax import _core
 from boltzmax._lib.arguments import as_flag, check_count, check_temperature, quietly
-from boltzmax.linear.scores import NO_SHARES, Products, Rows, Scores, Totals, computed_dtype, matrix
+from boltzmax.linear.scores import (
+    LARGEST_TILE,
+    NO_SHARES,
+    Products,
+    Rows,
+    Scores,
+    Totals,
+    computed_dtype,
+    matrix,
+)
 
 Array = NDArray[Any]
 Classes = NDArray[np.int64]
@@ -22,6 +31,7 @@ Floats = NDArray[np.float64]
 
 
 SIDE = 512  # rows and columns of a tile of scores, which then stays in the second-level cache
+FEW_ROWS = 128  # if that many rows with all columns fit into a tile, scores are computed once
 
 
 class ContrastiveGradient(NamedTuple):
@@ -81,7 +91,8 @@ def info_nce(
         Vectors that are nobody's positive, such as a queue of earlier keys. They are among the keys
         of each query; those of each key, if `symmetric` and `own_view`.
     tile : int, optional
-        How many rows and columns of scores exist at once, at most; 512 by default.
+        How many rows and columns of scores exist at once, at most; by default, 2**20 scores. If all
+        fit, they are computed once; otherwise twice for a gradient.
 
     Returns
     -------
@@ -169,17 +180,19 @@ def info_nce_with_grad(
 class _Scores(Scores):
     """The scores of pairs, -inf where a vector meets itself; and the totals of columns."""
 
-    def __init__(
-        self, x: Array, w: Array, temperature: float, itself: Classes | None, tile: int | None
-    ) -> None:
-        self._itself, self._side = itself, SIDE if tile is None else tile
-        self._where = slice(0, 0)
-        self.columns: _Columns | None = None
-        super().__init__(x, w, None, temperature)
+    def __init__(self, pairs: _Pairs) -> None:
+        self._itself, self._where = pairs.itself, slice(0, 0)
+        self.columns = _Columns(pairs.count) if pairs.has_columns else None
+        self._side = pairs.tile
+        super().__init__(pairs.x, pairs.w, None, pairs.temperature)
 
     def plan(self, counted: Any = None) -> None:
-        """Use square tiles."""
-        self.divide(self._side, self._side)
+        """Use square tiles, or, if columns have no loss, rows with all of their columns."""
+        columns = len(self.weight)
+        if self._side is None and self.columns is None and columns * FEW_ROWS <= LARGEST_TILE:
+            return self.divide(LARGEST_TILE // columns, columns)
+        side = self._side or SIDE
+        return self.divide(side, side)
 
     def blocks(self) -> Any:
         """Yield the places of each block's rows, and the rows."""
@@ -310,12 +323,10 @@ def _evaluate(pairs: _Pairs, with_grad: bool) -> tuple[Any, Any, Any, Any]:
     """Return the loss, and with a gradient those by the temperature, `x` and `w`."""
     if not pairs.count:
         return _of_no_pairs(pairs, with_grad)
-    scores = _Scores(pairs.x, pairs.w, pairs.temperature, pairs.itself, pairs.tile)
+    scores = _Scores(pairs)
     rows = len(pairs.x)
     totals = Totals(len(pairs.x), pairs.label)
     gradients = _Gradients(scores, pairs, totals) if with_grad else None
-    if pairs.has_columns:
-        scores.columns = _Columns(pairs.count)
     for where, x in scores.blocks():
         scores.read(x, totals.part(where))
         if gradients is not None and scores.columns is None:
