@@ -31,21 +31,36 @@ T* Vector(const py::handle& object, int type, size_t length, const char* what) {
   return data;
 }
 
-AliasSlot* Slots(const py::handle& object, size_t classes) {
+// Slots of the alias method, with or without logarithms.
+template <class Slot>
+Slot* Slots(const py::handle& object) {
   PyArrayObject* slots = AsArray(object, "slots");
-  Require(PyArray_ITEMSIZE(slots) == sizeof(AliasSlot) && Length(slots) == classes,
-          "slots must be structs, one per class");
-  return DataOf<AliasSlot>(slots, NPY_VOID, 1, "slots must be a vector of structs");
+  Require(PyArray_ITEMSIZE(slots) == sizeof(Slot), "slots must be structs of the right size");
+  return DataOf<Slot>(slots, NPY_VOID, 1, "slots must be a vector of structs");
+}
+template <class Slot>
+Slot* Slots(const py::handle& object, size_t classes) {
+  Slot* slots = Slots<Slot>(object);
+  Require(Length(AsArray(object, "slots")) == classes, "there must be one slot per class");
+  return slots;
 }
 
-void RunBuildAlias(const py::object& weights_object, const py::object& slots_object) {
+// With log_p, the slots have room for logarithms.
+void RunBuildAlias(const py::object& weights_object, const py::object& log_p_object, const py::object& slots) {
   PyArrayObject* weights = AsArray(weights_object, "weights");
   const auto* data = DataOf<double>(weights, NPY_DOUBLE, 1, "weights must be a vector of doubles");
-  AliasSlot* slots = Slots(slots_object, Length(weights));
-  Detached([&] { BuildAlias(data, Length(weights), slots); });
+  const size_t classes = Length(weights);
+  if (log_p_object.is_none()) {
+    AliasSlot* to = Slots<AliasSlot>(slots, classes);
+    Detached([&] { BuildAlias(data, classes, to); });
+  } else {
+    const auto* log_p = Vector<double>(log_p_object, NPY_DOUBLE, classes, "log_p must be doubles, one per class");
+    TableSlot* to = Slots<TableSlot>(slots, classes);
+    Detached([&] { BuildTable(data, log_p, classes, to); });
+  }
 }
 
-// ("uniform", V), ("log_uniform", V), ("table", slots, log_p) or ("counted", slots, recent, counts, smoothing, total);
+// ("uniform", V), ("log_uniform", V), ("table", slots) or ("counted", slots, recent, counts, smoothing, total);
 // and the number of classes.
 struct ReadProposal {
   std::unique_ptr<Proposal> proposal;
@@ -60,17 +75,15 @@ struct ReadProposal {
       classes = parts[1].cast<size_t>();
       proposal = std::make_unique<LogUniformProposal>(classes);
     } else if (kind == "table") {
-      PyArrayObject* log_p = AsArray(parts[2], "log_p");
-      classes = Length(log_p);
-      const auto* data = DataOf<double>(log_p, NPY_DOUBLE, 1, "log_p must be a vector of doubles");
-      proposal = std::make_unique<TableProposal>(Slots(parts[1], classes), data, classes);
+      classes = Length(AsArray(parts[1], "slots"));
+      proposal = std::make_unique<TableProposal>(Slots<TableSlot>(parts[1]), classes);
     } else {
       Require(kind == "counted", "no such proposal");
       PyArrayObject* recent = AsArray(parts[2], "recent");
       PyArrayObject* counts = AsArray(parts[3], "counts");
       classes = Length(counts);
       CountedClasses counted = {};
-      counted.slots = parts[1].is_none() ? nullptr : Slots(parts[1], classes);
+      counted.slots = parts[1].is_none() ? nullptr : Slots<AliasSlot>(parts[1], classes);
       counted.recent = DataOf<int64_t>(recent, NPY_INT64, 1, "recent must be a vector of int64");
       counted.recent_count = Length(recent);
       counted.counts = DataOf<int64_t>(counts, NPY_INT64, 1, "counts must be a vector of int64");
@@ -223,7 +236,7 @@ void RunQuadraticLogP(const py::object& weight, const py::object& sums, const py
 }  // namespace
 
 void BindCandidates(py::module_& module) {
-  module.def("build_alias", RunBuildAlias, py::arg("weights"), py::arg("slots"));
+  module.def("build_alias", RunBuildAlias, py::arg("weights"), py::arg("log_p"), py::arg("slots"));
   module.def("draw_candidates", RunDrawCandidates, py::arg("proposal"), py::arg("key"), py::arg("first_row"),
              py::arg("unique"), py::arg("excluded"), py::arg("offsets"), py::arg("shift"), py::arg("ids"),
              py::arg("log_q"));

@@ -30,16 +30,13 @@ class Residue {
   double hi_, lo_ = 0.0;
 };
 
-}  // namespace
-
-void BuildAlias(const double* weights, size_t classes, AliasSlot* slots) {
+// Calls set(slot, threshold, alias) for each slot.
+template <class Set>
+void Build(const double* weights, size_t classes, Set set) {
   const auto is_heavy = [&](size_t i) { return weights[i] > 1.0; };
   const auto next = [&](size_t i, bool heavy) {
     while (i < classes && is_heavy(i) != heavy) ++i;
     return i;
-  };
-  const auto set = [&](size_t i, double threshold, size_t alias) {
-    slots[i] = {threshold, static_cast<uint32_t>(alias), 0};
   };
   size_t light = next(0, false), heavy = next(0, true);
   if (heavy < classes) {
@@ -62,6 +59,20 @@ void BuildAlias(const double* weights, size_t classes, AliasSlot* slots) {
   // What is left fills whole slots, but for the rounding of the weights.
   for (; heavy < classes; heavy = next(heavy + 1, true)) set(heavy, 1.0, heavy);
   for (; light < classes; light = next(light + 1, false)) set(light, 1.0, light);
+}
+
+AliasSlot SlotOf(double threshold, size_t alias) { return {threshold, static_cast<uint32_t>(alias), 0}; }
+
+}  // namespace
+
+void BuildAlias(const double* weights, size_t classes, AliasSlot* slots) {
+  Build(weights, classes, [&](size_t i, double threshold, size_t alias) { slots[i] = SlotOf(threshold, alias); });
+}
+
+void BuildTable(const double* weights, const double* log_p, size_t classes, TableSlot* slots) {
+  Build(weights, classes, [&](size_t i, double threshold, size_t alias) {
+    slots[i] = {SlotOf(threshold, alias), {log_p[i], log_p[alias]}};
+  });
 }
 
 }  // namespace boltzmax

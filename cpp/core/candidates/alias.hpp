@@ -12,8 +12,15 @@ struct AliasSlot {
   uint32_t alias, unused;
 };
 
+// The same with the logarithms of both probabilities, all in one cache line.
+struct TableSlot {
+  AliasSlot classes;
+  double log_p[2];  // of the slot's own class, of the alias
+};
+
 // Fills the slots for weights whose mean is 1. Vose's method in the form of two sweeps over the weights (Huebschle-
 // Schneider & Sanders, ACM Trans. Math. Software 48(3), 2022), which read and write memory in order.
 void BuildAlias(const double* weights, size_t classes, AliasSlot* slots);
+void BuildTable(const double* weights, const double* log_p, size_t classes, TableSlot* slots);
 
 }  // namespace boltzmax

@@ -18,11 +18,12 @@ struct Batch {
 };
 
 // Draws again, attempt after attempt, what was excluded.
-void Redraw(const CandidateProblem& p, const PhiloxKey& key, const Batch& b, int64_t* ids) {
+void Redraw(const CandidateProblem& p, const PhiloxKey& key, const Batch& b, int64_t* ids, double* log_p) {
   std::vector<size_t> open(b.count);
   for (size_t i = 0; i < b.count; ++i) open[i] = i;
   BatchWords words;
   int64_t drawn[kDrawBatch];
+  double log_of_drawn[kDrawBatch];
   for (uint32_t attempt = 1;; ++attempt) {
     open.erase(std::remove_if(open.begin(), open.end(), [&](size_t i) { return !p.excluded.Has(b.row, ids[i]); }),
                open.end());
@@ -32,8 +33,11 @@ void Redraw(const CandidateProblem& p, const PhiloxKey& key, const Batch& b, int
           Philox(key, p.first_row + b.row, static_cast<Purpose>(CandidatePurpose(attempt)), b.first + open[j]);
       for (size_t w = 0; w < 4; ++w) words.word[w][j] = block.word[w];
     }
-    p.proposal->Draw(words, open.size(), drawn);
-    for (size_t j = 0; j < open.size(); ++j) ids[open[j]] = drawn[j];
+    p.proposal->Draw(words, open.size(), drawn, log_of_drawn);
+    for (size_t j = 0; j < open.size(); ++j) {
+      ids[open[j]] = drawn[j];
+      log_p[open[j]] = log_of_drawn[j];
+    }
   }
 }
 
@@ -41,8 +45,9 @@ void DrawBatch(const CandidateProblem& p, const PhiloxKey& key, const Batch& b) 
   BatchWords words;
   ActiveCandidates().words(key, {p.first_row + b.row, CandidatePurpose(0), b.first}, b.count, &words);
   const size_t at = b.row * p.n + b.first;
-  p.proposal->Draw(words, b.count, p.ids + at);
-  if (p.excluded.offsets != nullptr) Redraw(p, key, b, p.ids + at);
+  p.proposal->Draw(words, b.count, p.ids + at, p.log_q + at);
+  if (p.excluded.offsets != nullptr) Redraw(p, key, b, p.ids + at, p.log_q + at);
+  for (size_t i = 0; i < b.count; ++i) p.log_q[at + i] += p.shift[b.row];
 }
 
 // The classes that a row has met.
@@ -76,12 +81,15 @@ void DrawDifferent(const CandidateProblem& p, const PhiloxKey& key, size_t row) 
   int64_t* ids = p.ids + row * p.n;
   BatchWords words;
   int64_t drawn[kDrawBatch];
+  double log_p[kDrawBatch];
   size_t found = 0;
   for (size_t first = 0; found < p.n; first += kDrawBatch) {
     ActiveCandidates().words(key, {p.first_row + row, CandidatePurpose(0), first}, kDrawBatch, &words);
-    p.proposal->Draw(words, kDrawBatch, drawn);
+    p.proposal->Draw(words, kDrawBatch, drawn, log_p);
     for (size_t i = 0; i < kDrawBatch && found < p.n; ++i) {
-      if (met.Insert(drawn[i])) ids[found++] = drawn[i];
+      if (!met.Insert(drawn[i])) continue;
+      ids[found] = drawn[i];
+      p.log_q[row * p.n + found++] = log_p[i] + p.shift[row];
     }
   }
 }
@@ -103,16 +111,9 @@ void ForEachBatch(size_t rows, size_t n, F f) {
 void DrawCandidates(const CandidateProblem& p) {
   if (p.rows * p.n == 0) return;
   const PhiloxKey key = MakePhiloxKey(p.key);
-  if (p.unique) {
-    ParallelBlocks(p.rows, 1, 2.0 * kCost * static_cast<double>(p.rows * p.n), [&](size_t begin, size_t end) {
-      for (size_t row = begin; row < end; ++row) DrawDifferent(p, key, row);
-    });
-  }
-  ForEachBatch(p.rows, p.n, [&](const Batch& b) {
-    if (!p.unique) DrawBatch(p, key, b);
-    const size_t at = b.row * p.n + b.first;
-    p.proposal->LogP(p.ids + at, b.count, p.log_q + at);
-    for (size_t i = 0; i < b.count; ++i) p.log_q[at + i] += p.shift[b.row];
+  if (!p.unique) return ForEachBatch(p.rows, p.n, [&](const Batch& b) { DrawBatch(p, key, b); });
+  ParallelBlocks(p.rows, 1, 2.0 * kCost * static_cast<double>(p.rows * p.n), [&](size_t begin, size_t end) {
+    for (size_t row = begin; row < end; ++row) DrawDifferent(p, key, row);
   });
 }
 

@@ -14,8 +14,10 @@ uint64_t Below(uint64_t n, uint64_t bits) {
 
 double UniformOf(uint64_t bits) { return static_cast<double>(bits >> 11) * 0x1p-53; }
 
-int64_t FromSlot(const AliasSlot* slots, size_t slot, double u) {
-  return u < slots[slot].threshold ? static_cast<int64_t>(slot) : int64_t{slots[slot].alias};
+// Whether the alias is taken is used as a number: no processor could predict a branch on it.
+bool TakesAlias(const AliasSlot& slot, double u) { return u >= slot.threshold; }
+int64_t FromSlot(const AliasSlot& slot, uint64_t own, bool takes_alias) {
+  return static_cast<int64_t>(own ^ ((own ^ slot.alias) & (uint64_t{0} - uint64_t{takes_alias})));
 }
 
 // Memory is read in two passes, of which the first asks for it: a batch waits once and not for each of its draws.
@@ -26,8 +28,9 @@ void Ask(const void* p) { __builtin_prefetch(p); }
 UniformProposal::UniformProposal(uint64_t classes)
     : classes_(classes), log_p_(-std::log(static_cast<double>(classes))) {}
 
-void UniformProposal::Draw(const BatchWords& words, size_t count, int64_t* ids) const {
+void UniformProposal::Draw(const BatchWords& words, size_t count, int64_t* ids, double* log_p) const {
   for (size_t i = 0; i < count; ++i) ids[i] = static_cast<int64_t>(Below(classes_, words.Lower(i)));
+  LogP(ids, count, log_p);
 }
 
 void UniformProposal::LogP(const int64_t*, size_t count, double* log_p) const { std::fill_n(log_p, count, log_p_); }
@@ -40,29 +43,34 @@ LogUniformProposal::LogUniformProposal(uint64_t classes) : law_() {
   law_.log_of_log = std::log(std::log1p(static_cast<double>(classes)));
 }
 
-void LogUniformProposal::Draw(const BatchWords& words, size_t count, int64_t* ids) const {
+void LogUniformProposal::Draw(const BatchWords& words, size_t count, int64_t* ids, double* log_p) const {
   ActiveCandidates().log_uniform(words, count, law_, ids);
+  LogP(ids, count, log_p);
 }
 
 void LogUniformProposal::LogP(const int64_t* ids, size_t count, double* log_p) const {
   ActiveCandidates().log_uniform_log_p(ids, count, law_, log_p);
 }
 
-TableProposal::TableProposal(const AliasSlot* slots, const double* log_p, uint64_t classes)
-    : slots_(slots), log_p_(log_p), classes_(classes) {}
+TableProposal::TableProposal(const TableSlot* slots, uint64_t classes) : slots_(slots), classes_(classes) {}
 
-void TableProposal::Draw(const BatchWords& words, size_t count, int64_t* ids) const {
-  uint32_t slot[kDrawBatch];
+void TableProposal::Draw(const BatchWords& words, size_t count, int64_t* ids, double* log_p) const {
+  uint32_t own[kDrawBatch];
   for (size_t i = 0; i < count; ++i) {
-    slot[i] = static_cast<uint32_t>(Below(classes_, words.Lower(i)));
-    Ask(slots_ + slot[i]);
+    own[i] = static_cast<uint32_t>(Below(classes_, words.Lower(i)));
+    Ask(slots_ + own[i]);
   }
-  for (size_t i = 0; i < count; ++i) ids[i] = FromSlot(slots_, slot[i], UniformOf(words.Upper(i)));
+  for (size_t i = 0; i < count; ++i) {
+    const TableSlot& slot = slots_[own[i]];
+    const bool takes_alias = TakesAlias(slot.classes, UniformOf(words.Upper(i)));
+    ids[i] = FromSlot(slot.classes, own[i], takes_alias);
+    log_p[i] = slot.log_p[takes_alias];
+  }
 }
 
 void TableProposal::LogP(const int64_t* ids, size_t count, double* log_p) const {
-  for (size_t i = 0; i < count; ++i) Ask(log_p_ + ids[i]);
-  for (size_t i = 0; i < count; ++i) log_p[i] = log_p_[ids[i]];
+  for (size_t i = 0; i < count; ++i) Ask(slots_ + ids[i]);
+  for (size_t i = 0; i < count; ++i) log_p[i] = slots_[ids[i]].log_p[0];
 }
 
 CountedProposal::CountedProposal(const CountedClasses& counted)
@@ -70,7 +78,7 @@ CountedProposal::CountedProposal(const CountedClasses& counted)
       recent_share_(static_cast<double>(counted.recent_count) / counted.total),
       log_total_(std::log(counted.total)) {}
 
-void CountedProposal::Draw(const BatchWords& words, size_t count, int64_t* ids) const {
+void CountedProposal::Draw(const BatchWords& words, size_t count, int64_t* ids, double* log_p) const {
   const CountedClasses& c = counted_;
   uint64_t place[kDrawBatch];
   for (size_t i = 0; i < count; ++i) {
@@ -89,9 +97,11 @@ void CountedProposal::Draw(const BatchWords& words, size_t count, int64_t* ids) 
     } else if (c.slots == nullptr) {
       ids[i] = static_cast<int64_t>(place[i]);
     } else {
-      ids[i] = FromSlot(c.slots, place[i], (u - recent_share_) / (1.0 - recent_share_));
+      const AliasSlot& slot = c.slots[place[i]];
+      ids[i] = FromSlot(slot, place[i], TakesAlias(slot, (u - recent_share_) / (1.0 - recent_share_)));
     }
   }
+  LogP(ids, count, log_p);
 }
 
 void CountedProposal::LogP(const int64_t* ids, size_t count, double* log_p) const {

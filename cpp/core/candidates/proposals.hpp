@@ -13,8 +13,8 @@ class Proposal {
   Proposal& operator=(const Proposal&) = delete;
   virtual ~Proposal() = default;
 
-  // One class for each block of words, at most kDrawBatch.
-  virtual void Draw(const BatchWords& words, size_t count, int64_t* ids) const = 0;
+  // One class for each block of words, at most kDrawBatch, and the logarithm of its probability.
+  virtual void Draw(const BatchWords& words, size_t count, int64_t* ids, double* log_p) const = 0;
   // The logarithms of the probabilities of at most kDrawBatch classes.
   virtual void LogP(const int64_t* ids, size_t count, double* log_p) const = 0;
 };
@@ -22,7 +22,7 @@ class Proposal {
 class UniformProposal final : public Proposal {
  public:
   explicit UniformProposal(uint64_t classes);
-  void Draw(const BatchWords& words, size_t count, int64_t* ids) const override;
+  void Draw(const BatchWords& words, size_t count, int64_t* ids, double* log_p) const override;
   void LogP(const int64_t* ids, size_t count, double* log_p) const override;
 
  private:
@@ -33,7 +33,7 @@ class UniformProposal final : public Proposal {
 class LogUniformProposal final : public Proposal {
  public:
   explicit LogUniformProposal(uint64_t classes);
-  void Draw(const BatchWords& words, size_t count, int64_t* ids) const override;
+  void Draw(const BatchWords& words, size_t count, int64_t* ids, double* log_p) const override;
   void LogP(const int64_t* ids, size_t count, double* log_p) const override;
 
  private:
@@ -42,13 +42,12 @@ class LogUniformProposal final : public Proposal {
 
 class TableProposal final : public Proposal {
  public:
-  TableProposal(const AliasSlot* slots, const double* log_p, uint64_t classes);
-  void Draw(const BatchWords& words, size_t count, int64_t* ids) const override;
+  TableProposal(const TableSlot* slots, uint64_t classes);
+  void Draw(const BatchWords& words, size_t count, int64_t* ids, double* log_p) const override;
   void LogP(const int64_t* ids, size_t count, double* log_p) const override;
 
  private:
-  const AliasSlot* const slots_;
-  const double* const log_p_;
+  const TableSlot* const slots_;
   const uint64_t classes_;
 };
 
@@ -66,7 +65,7 @@ struct CountedClasses {
 class CountedProposal final : public Proposal {
  public:
   explicit CountedProposal(const CountedClasses& counted);
-  void Draw(const BatchWords& words, size_t count, int64_t* ids) const override;
+  void Draw(const BatchWords& words, size_t count, int64_t* ids, double* log_p) const override;
   void LogP(const int64_t* ids, size_t count, double* log_p) const override;
 
  private:

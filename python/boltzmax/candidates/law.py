@@ -81,8 +81,7 @@ class ProposalLaw(Law):
     def draw(
         self, key: int, first_row: int, n: int, unique: bool, excluded: Exclusion, shift: Floats
     ) -> tuple[Ints, Floats]:
-        ids = np.empty((excluded.rows, n), np.int64)
-        log_q = np.empty(ids.shape)
+        ids, log_q = empty_draws(excluded.rows, n)
         given = (excluded.ids, excluded.indptr) if len(excluded.ids) else (None, None)
         _core.draw_candidates(self._proposal, key, first_row, unique, *given, shift, ids, log_q)
         return ids, log_q
@@ -106,6 +105,12 @@ class ProposalLaw(Law):
 
     def draws_until(self, n: int) -> float:
         return _kept(self._draws_until, n, lambda: expected_draws(self.groups(0), n))
+
+
+def empty_draws(rows: int, n: int) -> tuple[Ints, Floats]:
+    """Return arrays for ids and logarithms, in memory that is used again and again."""
+    ids = np.empty((rows, n), np.int64)  # its pages are never touched
+    return _core.empty_like(ids, ids.dtype), _core.empty_like(ids, np.dtype(np.float64))
 
 
 def _kept(results: dict[int, T], n: int, compute: Callable[[], T]) -> T:

@@ -14,7 +14,7 @@ from boltzmax._lib.numbers import real_array
 from boltzmax.candidates.base import Floats, Ints, Sampler
 from boltzmax.candidates.exclusion import Exclusion, read_classes, read_exclude
 from boltzmax.candidates.inclusion import Groups, Inclusion, group_classes
-from boltzmax.candidates.law import Law
+from boltzmax.candidates.law import Law, empty_draws
 
 Array = NDArray[Any]
 
@@ -222,7 +222,7 @@ class _QuadraticLaw(Law):
     def draw(
         self, key: int, first_row: int, n: int, unique: bool, excluded: Exclusion, shift: Floats
     ) -> tuple[Ints, Floats]:
-        ids, log_p = np.empty((excluded.rows, n), np.int64), np.empty((excluded.rows, n))
+        ids, log_p = empty_draws(excluded.rows, n)
         hidden = self._of(first_row) if excluded.rows < self._rows else self._hidden
         given = (excluded.ids, excluded.indptr) if len(excluded.ids) else (None, None)
         _core.draw_quadratic(

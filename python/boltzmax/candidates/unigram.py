@@ -14,7 +14,9 @@ from boltzmax._lib.numbers import real_array
 from boltzmax.candidates.base import MOST_CLASSES, FixedSampler
 from boltzmax.candidates.law import Floats, ProposalLaw
 
-SLOT = np.dtype([("threshold", np.float64), ("alias", np.uint32), ("unused", np.uint32)])
+_SLOT = [("threshold", np.float64), ("alias", np.uint32), ("unused", np.uint32)]
+SLOT = np.dtype(_SLOT)
+TABLE_SLOT = np.dtype([*_SLOT, ("log_p", np.float64), ("alias_log_p", np.float64)])
 
 
 class UnigramSampler(FixedSampler):
@@ -31,7 +33,7 @@ class UnigramSampler(FixedSampler):
     Notes
     -----
     A draw takes constant time, by the alias method (Walker, ACM Trans. Math. Software 3(3), 1977):
-    24 bytes for each class, in double precision. The probability of each class is exact to 2^-53.
+    32 bytes for each class, in double precision. The probability of each class is exact to 2^-53.
 
     Examples
     --------
@@ -53,30 +55,36 @@ class UnigramSampler(FixedSampler):
     @quietly
     def _set_weights(self, weights: Floats) -> None:
         """Build the table; the array of weights is used up."""
-        self.n_classes = len(weights)
         weights /= weights.sum()
-        self._log_q = np.log(weights)
-        self._slots = alias_table(weights)
-        self._use_table(int(np.count_nonzero(weights)))
+        log_p = np.log(weights)
+        weights *= len(weights)
+        slots = _aligned(len(weights))
+        _core.build_alias(weights, log_p, slots)
+        self._use(slots)
 
-    def _use_table(self, support: int) -> None:
-        self._law = ProposalLaw(("table", self._slots, self._log_q), self.n_classes, support)
+    def _use(self, slots: NDArray[Any]) -> None:
+        """Draw from a table."""
+        self.n_classes = len(slots)
+        self._slots = slots
+        support = int(np.count_nonzero(slots["log_p"] > -np.inf))
+        self._law = ProposalLaw(("table", self._slots), self.n_classes, support)
 
     def __repr__(self) -> str:
         return f"<UnigramSampler of {self.n_classes} classes, power={self.power:g}>"
 
     def __getstate__(self) -> dict[str, Any]:
-        return {"power": self.power, "log_q": self._log_q, "slots": self._slots}
+        return {"power": self.power, "slots": self._slots}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        self.power, self._log_q, self._slots = state["power"], state["log_q"], state["slots"]
-        self.n_classes = len(self._log_q)
-        self._use_table(int(np.count_nonzero(self._log_q > -np.inf)))
+        self.power = state["power"]
+        slots = _aligned(len(state["slots"]))
+        slots[:] = state["slots"]
+        self._use(slots)
 
     @property
     def nbytes(self) -> int:
         """The memory of the table."""
-        return self._slots.nbytes + self._log_q.nbytes
+        return self._slots.nbytes
 
 
 def read_counts(counts: ArrayLike, name: str = "counts") -> NDArray[Any]:
@@ -98,8 +106,16 @@ def read_counts(counts: ArrayLike, name: str = "counts") -> NDArray[Any]:
 def alias_table(weights: Floats) -> NDArray[Any]:
     """Return the slots of the alias method for weights whose sum is 1."""
     slots = np.empty(len(weights), SLOT)
-    _core.build_alias(weights * len(weights), slots)
+    _core.build_alias(weights * len(weights), None, slots)
     return slots
+
+
+def _aligned(classes: int) -> NDArray[Any]:
+    """Return a table of which each slot is in one cache line."""
+    size = TABLE_SLOT.itemsize
+    room = np.empty((classes + 1) * size, np.uint8)
+    start = -room.ctypes.data % size
+    return room[start : start + classes * size].view(TABLE_SLOT)
 
 
 def _powers(counts: NDArray[Any], power: float) -> Floats:
