@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import tracemalloc
 from collections.abc import Callable
 from typing import Any
 
@@ -242,6 +243,9 @@ def test_samplers_are_asked_for_candidates(name: str) -> None:
 
 def test_rows_of_any_shape() -> None:
     h, w, t, b = layer(8)
+    one = sampled_softmax_loss(h[0], w, t[0], ([3, 4], [0.0, 0.0]), reduction="none")
+    assert np.ndim(one) == 0
+    assert one == sampled_softmax_loss(h[:1], w, t[:1], ([3, 4], [0.0, 0.0]))
     ids, log_q, _ = draws_of((8, 5), t)
     flat = boltzmax.sampled_softmax_loss_with_grad(h, w, t, (ids, log_q), bias=b)
     blocks = boltzmax.sampled_softmax_loss_with_grad(
@@ -298,6 +302,22 @@ def test_threads_do_not_change_bits(name: str, shape: Any, threads: Callable[[in
         found.append(gradient_of(name)(h, w, t, draws, bias=w[:, 0]))
     for a, b in zip(*found, strict=True):
         np.testing.assert_array_equal(a, b)
+
+
+def test_unused_weights_are_not_read() -> None:
+    """Nothing grows with the number of classes: no pass over the weights, and no copy."""
+    weight = np.zeros((2_000_000, 16), np.float32)  # 128 MB that nobody touches
+    h, t = np.ones((64, 16), np.float32), np.arange(64)
+    draws = np.arange(0, 2_000_000, 4000), np.zeros(500), np.zeros(64)
+    for name in OF_DRAWS:
+        gradient_of(name)(h, weight, t, draws)
+        tracemalloc.start()
+        try:
+            gradient_of(name)(h, weight, t, draws)
+            peak = tracemalloc.get_traced_memory()[1]
+        finally:
+            tracemalloc.stop()
+        assert peak < 1e6
 
 
 # ---- corners

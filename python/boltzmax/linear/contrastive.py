@@ -233,6 +233,10 @@ class _Columns:
         """The logarithm of the sum of the exponentials."""
         return np.where(np.isinf(self.largest), self.largest, self.largest + np.log(self.sum))
 
+    def losses(self, own: Floats) -> Floats:
+        """Return lse - s for the scores of the columns' partners, without rounding the lse."""
+        return (self.largest - own) + np.log(self.sum)
+
 
 @dataclass(frozen=True)
 class _Pairs:
@@ -333,10 +337,10 @@ def _evaluate(pairs: _Pairs, with_grad: bool) -> tuple[Any, Any, Any, Any]:
             gradients.add(where, x)
     loss = (totals.from_reference - totals.own).sum() / rows
     if scores.columns is not None:
-        lse, own = scores.columns.lse, totals.reference + totals.own
-        loss = (loss + (lse - own).sum() / rows) / 2.0
+        of_columns = scores.columns.losses(totals.reference + totals.own)
+        loss = (loss + of_columns.sum() / rows) / 2.0
         if gradients is not None:
-            gradients.lse = lse
+            gradients.lse = scores.columns.lse
             for where, x in scores.blocks():
                 gradients.add(where, x)
     loss = scores.dtype.type(loss)

@@ -126,7 +126,7 @@ def read_draws(
         if n is None:
             raise TypeError("n, the number of candidates to draw, is missing")
         known = getattr(sampler, "n_classes", layer.n_classes)
-        if known != layer.n_classes:
+        if known < layer.n_classes:
             raise ValueError(
                 f"the sampler draws from {known} classes, but weight has {layer.n_classes} rows"
             )
