@@ -1,14 +1,20 @@
-"""Losses of drawn classes and of pairs in long double, from every score."""
+"""Losses of drawn classes and of pairs in long double, from every score; and what to call."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+import boltzmax
+
 Array = npt.NDArray[Any]
 wide = np.longdouble
+
+V, D = 30, 5
+DRAWS = {"shared": (17,), "own": (9, 17)}
 
 
 def log_sum_exp(s: Array) -> Array:
@@ -73,3 +79,40 @@ def info_nce(
     if not symmetric:
         return one
     return (one + direction(k, q, more if own_view else more[:0])) / 2
+
+
+# ---- calls
+
+
+def layer(n: int = 9, dtype: Any = np.float64, seed: int = 0) -> tuple[Array, Array, Array, Array]:
+    """Hidden vectors, weights, targets and biases."""
+    rng = np.random.default_rng(seed)
+    h, w, b = rng.normal(size=(n, D)), rng.normal(size=(V, D)), rng.normal(size=V)
+    return h.astype(dtype), w.astype(dtype), rng.integers(V, size=n), b.astype(dtype)
+
+
+def draws_of(shape: tuple[int, ...], target: Array, seed: int = 1) -> tuple[Array, Array, Array]:
+    """Candidates, some twice and some hits, with any expected counts."""
+    rng = np.random.default_rng(seed)
+    ids = rng.integers(V, size=shape)
+    ids[..., :3], ids[..., 3] = target[:3], ids[..., 4]
+    return ids, rng.normal(size=shape), rng.normal(size=target.shape)
+
+
+def loss_of(name: str) -> Callable[..., Any]:
+    return getattr(boltzmax, name)
+
+
+def gradient_of(name: str) -> Callable[..., Any]:
+    return getattr(boltzmax, f"{name}_with_grad")
+
+
+def differences(f: Callable[[Array], Any], x: Array, step: float = 1e-5) -> Array:
+    """The gradient of f by central differences."""
+    found = np.empty(x.shape)
+    for i in np.ndindex(x.shape):
+        moved = [x.copy(), x.copy()]
+        moved[0][i] += step
+        moved[1][i] -= step
+        found[i] = (f(moved[0]) - f(moved[1])) / (2 * step)
+    return found

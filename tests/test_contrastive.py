@@ -14,8 +14,8 @@ import pytest
 
 import boltzmax
 from boltzmax import info_nce, info_nce_with_grad
+from sampled_oracle import differences
 from sampled_oracle import info_nce as oracle
-from test_sampled_losses import differences
 
 Array = npt.NDArray[Any]
 Arrays = tuple[Array, Array, Array]
