@@ -4,6 +4,7 @@
 #include <cstdlib>
 #include <stdexcept>
 
+#include "candidate_table.hpp"
 #include "cpu_features.hpp"
 #include "exact_total_table.hpp"
 #include "sampling_table.hpp"
@@ -15,6 +16,7 @@ namespace {
 // What one ISA has.
 struct IsaTables {
   const KernelTable* kernels;
+  const CandidateTable* candidates;
   const ConversionTable* conversions;
   const DrawTable* draws;
   const ExactTotalTable* totals;
@@ -25,13 +27,11 @@ struct IsaTables {
 };
 
 #define BOLTZMAX_FAMILY_OF(Name, isa) &isa::k##Name,
-#define BOLTZMAX_TABLES_OF(isa)                                                                            \
-  {                                                                                                        \
-    &isa::kKernels, &isa::kConversions, &isa::kDraws, &isa::kExactTotals, &isa::kMoments, &isa::kSampling, \
-        &isa::kSets, {                                                                                     \
-      BOLTZMAX_FOR_EACH_ROW_FAMILY(BOLTZMAX_FAMILY_OF, isa)                                                \
-    }                                                                                                      \
-  }
+#define BOLTZMAX_TABLES_OF(isa)                                                                              \
+  {                                                                                                          \
+    &isa::kKernels, &isa::kCandidates, &isa::kConversions, &isa::kDraws, &isa::kExactTotals, &isa::kMoments, \
+        &isa::kSampling, &isa::kSets, {BOLTZMAX_FOR_EACH_ROW_FAMILY(BOLTZMAX_FAMILY_OF, isa)}
+}  // namespace
 std::vector<IsaTables> UsableTables() {
   std::vector<IsaTables> tables;
 #if defined(BOLTZMAX_HAS_AVX512)
@@ -56,7 +56,7 @@ std::atomic<const IsaTables*> active{&usable.front()};
 
 const IsaTables& Active() { return *active.load(std::memory_order_relaxed); }
 
-}  // namespace
+}  // namespace boltzmax
 
 size_t ItemSize(DType dtype) {
   switch (dtype) {
@@ -82,6 +82,7 @@ std::vector<const char*> AvailableIsas() {
 }
 
 const KernelTable& ActiveKernels() { return *Active().kernels; }
+const CandidateTable& ActiveCandidates() { return *Active().candidates; }
 const ConversionTable& ActiveConversions() { return *Active().conversions; }
 const DrawTable& ActiveDraws() { return *Active().draws; }
 const ExactTotalTable& ActiveExactTotals() { return *Active().totals; }
