@@ -34,7 +34,11 @@ from boltzmax.linear.clusters import (
     starting_tail,
     tail_from_arrays,
 )
-from boltzmax.linear.cross_entropy import linear_cross_entropy, linear_cross_entropy_with_grad
+from boltzmax.linear.cross_entropy import (
+    gradients_with_room,
+    linear_cross_entropy,
+    linear_cross_entropy_with_grad,
+)
 from boltzmax.linear.cutoffs import (
     best_cutoffs,
     read_counts,
@@ -43,9 +47,12 @@ from boltzmax.linear.cutoffs import (
     widths_of,
 )
 from boltzmax.linear.queries import linear_log_prob, sample_at
+from boltzmax.linear.scores import SMALL
 from boltzmax.linear.torch_form import TorchAdaptive, read_torch_state, torch_module
 from boltzmax.linear.within import top_of_clusters
 from boltzmax.losses.reduction import checked_reduction, product
+
+_ROOM = 2**21  # logits in the buffer for gradients
 
 
 class AdaptiveSoftmax(UnitLayer):
@@ -634,8 +641,12 @@ def _gradient_of(
     x: Array, weight: Array, target: Array, bias: Array | None, scale: Doubles
 ) -> tuple[Any, Array, Array, Array | None]:
     """Return the sum of the losses, each times its scale, and its gradients."""
-    return linear_cross_entropy_with_grad(
-        x, weight, target, bias, ignore_index=IGNORED, reduction="sum", sample_weight=scale
+    if len(x) * len(weight) <= SMALL:
+        return linear_cross_entropy_with_grad(
+            x, weight, target, bias, ignore_index=IGNORED, reduction="sum", sample_weight=scale
+        )
+    return gradients_with_room(
+        x, weight, target, bias, ignore_index=IGNORED, sample_weight=scale, room=_ROOM
     )
 
 

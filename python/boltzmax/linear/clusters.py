@@ -196,8 +196,12 @@ def read_layer_targets(
     target: ArrayLike, rows: int, clusters: Clusters, ignore_index: int | None
 ) -> Targets:
     """Return one class for each row, or class probabilities, (rows, n_classes)."""
-    is_soft = np.ndim(target) == 2 and getattr(target, "dtype", np.dtype("O")).kind not in "iu"
-    wanted = Wanted((rows,), clusters.n_classes, probabilities=is_soft)
+    may_be_soft = len(getattr(target, "shape", ())) == 2 or (
+        isinstance(target, (list, tuple))
+        and len(target) > 0
+        and isinstance(target[0], (list, tuple))
+    )
+    wanted = Wanted((rows,), clusters.n_classes, probabilities=may_be_soft)
     given, counted = read_targets(
         target, wanted, NO_CLASS if ignore_index is None else ignore_index
     )

@@ -5,9 +5,9 @@ for GPUs", ICML 2017, section 4.2: the product of B vectors with k rows takes
 
 .. math:: g(k, B) = c + \lambda k \max(B, B_0),
 
-where :math:`c` is what a call takes before it multiplies, :math:`\lambda` the time of one logit, and
-:math:`B_0` the number of vectors below which fewer vectors save nothing. (The paper's threshold is
-on the product k B, as a GPU is idle below it; a CPU is limited by reading the weights, which all
+where :math:`c` is what a call takes before it multiplies, :math:`\lambda` the time of one logit,
+and :math:`B_0` the number of vectors below which fewer vectors save nothing. (The paper's threshold
+is on the product k B, as a GPU is idle below it; a CPU is limited by reading the weights, which all
 vectors share, so it is on B.)
 
 As in the paper, :math:`\lambda` is the same in all clusters, although the vectors of tails are

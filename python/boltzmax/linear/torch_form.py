@@ -76,21 +76,20 @@ def torch_module(
         weight.shape[1],
         clusters.n_classes,
         list(clusters.cutoffs),
-        head_bias=bias is not None,
-        dtype=torch.from_numpy(weight[:0]).dtype,
+        div_value=1.0,
+        device="meta",  # without memory: its layers are replaced
     )
 
-    def linear(values: Array) -> Any:
-        layer = torch.nn.Linear(*values.shape[::-1], bias=False, dtype=torch.float64)
+    def linear(values: Array, biases: Array | None = None) -> Any:
+        layer = torch.nn.Linear(*values.shape[::-1], bias=False, device="meta")
         layer.weight = torch.nn.Parameter(torch.from_numpy(values.copy()))
+        if biases is not None:
+            layer.bias = torch.nn.Parameter(torch.from_numpy(biases.copy()))
         return layer
 
-    # The lengths of the tails' vectors may be any.
+    module.head = linear(weight, bias)
+    module.head_bias = bias is not None
     module.tail = torch.nn.ModuleList(
         torch.nn.Sequential(linear(tail.projection), linear(tail.weight)) for tail in tails
     )
-    with torch.no_grad():
-        module.head.weight.copy_(torch.from_numpy(weight))
-        if bias is not None:
-            module.head.bias.copy_(torch.from_numpy(bias))
     return module
