@@ -54,8 +54,19 @@ def on_sphere(**fixed: Any) -> Callable[..., Any]:
     return make
 
 
-# What a public layer of so many classes is made of, by its class.
-MADE_OF: dict[Any, Callable[[int], Any]] = {HierarchicalSoftmax: Tree.balanced, LinearSoftmax: int}
+def adaptive(n_classes: int, n_features: int, **options: Any) -> AdaptiveSoftmax:
+    """A layer with a tail, if there are enough classes."""
+    return AdaptiveSoftmax(n_features, n_classes, [n_classes // 2] * (n_classes > 1), **options)
+
+
+# How a public layer of so many classes and features is made, by its class.
+MADE: dict[Any, Callable[..., Any]] = {
+    AdaptiveSoftmax: adaptive,
+    HierarchicalSoftmax: lambda n, d, **options: HierarchicalSoftmax(
+        Tree.balanced(n), d, **options
+    ),
+    LinearSoftmax: LinearSoftmax,
+}
 
 LAYERS: dict[str, Callable[..., Any]] = {
     "huffman tree": lambda **options: filled(HierarchicalSoftmax(HUFFMAN, D, seed=0, **options)),

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from boltzmax import AdaptiveSoftmax
-from boltzmax.linear.cutoffs import Costs, best_cutoffs, cost_of, tails_allowed
+from boltzmax.adaptive.cutoffs import Costs, best_cutoffs, cost_of, tails_allowed
 
 ZIPF = 1 / np.arange(1, 100_001)
 

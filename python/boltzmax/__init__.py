@@ -17,9 +17,9 @@ from boltzmax._lib.config import (
 )
 from boltzmax._lib.public import show_in as _show_in
 from boltzmax._lib.threadpools import install as _install_controller
+from boltzmax.adaptive.layer import AdaptiveSoftmax
 from boltzmax.arrays.docs import install as _install_docs
 from boltzmax.arrays.row_stats import RowStats, row_stats
-from boltzmax.linear.adaptive import AdaptiveSoftmax
 from boltzmax.linear.cross_entropy import linear_cross_entropy, linear_cross_entropy_with_grad
 from boltzmax.linear.layer import LinearSoftmax
 from boltzmax.linear.queries import linear_log_prob, linear_logsumexp, linear_sample, linear_topk

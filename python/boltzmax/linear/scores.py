@@ -53,8 +53,7 @@ class Scores:
         softcap: float | None = None,
         room: int | None = None,
     ) -> None:
-        """Read the arguments; `room` is the number of logits in a tile, if it is not to depend on
-        how many there are."""
+        """Read the arguments; a tile has `room` logits, by default a share of all."""
         x, w = _matrix(hidden, "hidden"), _matrix(weight, "weight")
         check_layer(x.shape, w.shape)
         self.dtype = np.result_type(_computed(x.dtype), _computed(w.dtype))

@@ -3,7 +3,7 @@ r"""Adaptive softmax: frequent classes in a short list, rare ones in tails of sh
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any, NamedTuple, Self
+from typing import Any, Self
 
 import numpy as np
 from numpy.typing import ArrayLike, DTypeLike
@@ -15,44 +15,33 @@ from boltzmax._lib.numbers import check_number
 from boltzmax._lib.output_layer import (
     Array,
     Classes,
-    Doubles,
     read_min_prob,
     read_rate,
     read_sample_weight,
 )
 from boltzmax._lib.random import random_generator
-from boltzmax._lib.unit_layer import UnitLayer, adagrad_rates, overlaps
-from boltzmax.linear.clusters import (
-    IGNORED,
+from boltzmax._lib.unit_layer import UnitLayer, overlaps
+from boltzmax.adaptive.clusters import (
     AdaptiveGradient,
     Clusters,
-    TailGradient,
-    TailTarget,
     Targets,
     clusters_from_arrays,
     read_layer_targets,
     starting_tail,
     tail_from_arrays,
 )
-from boltzmax.linear.cross_entropy import (
-    gradients_with_room,
-    linear_cross_entropy,
-    linear_cross_entropy_with_grad,
-)
-from boltzmax.linear.cutoffs import (
+from boltzmax.adaptive.cutoffs import (
     best_cutoffs,
     read_counts,
     read_cutoffs,
     tails_allowed,
     widths_of,
 )
+from boltzmax.adaptive.gradients import Weights, gradient_of_targets, losses_of_targets, take_step
+from boltzmax.adaptive.top import top_of_clusters
+from boltzmax.adaptive.torch_form import TorchAdaptive, read_torch_state, torch_module
 from boltzmax.linear.queries import linear_log_prob, sample_at
-from boltzmax.linear.scores import SMALL
-from boltzmax.linear.torch_form import TorchAdaptive, read_torch_state, torch_module
-from boltzmax.linear.within import top_of_clusters
 from boltzmax.losses.reduction import checked_reduction, product
-
-_ROOM = 2**21  # logits in the buffer for gradients
 
 
 class AdaptiveSoftmax(UnitLayer):
@@ -322,15 +311,7 @@ class AdaptiveSoftmax(UnitLayer):
         x, (weight, bias) = self._hidden(hidden), self._parameters()
         targets = self._targets(target, len(x), ignore_index)
         of_row = np.where(targets.counted, read_sample_weight(sample_weight, len(x)), 0.0)
-        losses = np.empty(len(x))
-        for rows, head, tails in targets.routes():
-            block = x[rows]
-            each = _losses(block, weight, head, bias)
-            for i, some, within in tails:
-                tail = self.tails[i]
-                h = block[some] @ tail.projection.T
-                each[some] += _losses(h, tail.weight, within, tail.bias)
-            losses[rows] = each
+        losses = losses_of_targets(Weights(weight, bias, self.tails), x, targets)
         losses = np.where(targets.counted, product(of_row, losses), 0.0)
         if how == "none":
             return losses.astype(self.dtype)
@@ -369,43 +350,8 @@ class AdaptiveSoftmax(UnitLayer):
         targets = self._targets(target, len(x), ignore_index)
         of_row = np.where(targets.counted, read_sample_weight(sample_weight, len(x)), 0.0)
         scale = of_row / of_row.sum() if how == "mean" else of_row
-        gradient = self._gradient(x, targets, scale, *parameters)
+        gradient = gradient_of_targets(Weights(*parameters, self.tails), x, targets, scale)
         return gradient if len(x) or how == "sum" else gradient._replace(loss=np.nan)
-
-    def _gradient(
-        self, x: Array, targets: Targets, scale: Doubles, weight: Array, bias: Array | None
-    ) -> AdaptiveGradient:
-        """Return the sum of the losses, each times its scale, and its gradients."""
-        total, d_hidden = 0.0, np.empty_like(x)
-        head: _Sums = _Sums()
-        tails = [_Sums() for _ in self.tails]
-        for rows, head_target, tail_targets in targets.routes():
-            block, of_row = x[rows], scale[rows]
-            loss, d_block, *d_units = _gradient_of(block, weight, head_target, bias, of_row)
-            head.add(*d_units)
-            total += float(loss)
-            for found in tail_targets:
-                total += self._add_tail(block, found, of_row, d_block, tails[found.tail])
-            d_hidden[rows] = d_block
-        if head.arrays is None:  # soft targets without rows
-            head.add(np.zeros_like(weight), None if bias is None else np.zeros_like(bias))
-        d_weight, d_bias = head.arrays or (None, None)
-        of_tails = (None if t.arrays is None else TailGradient(*t.arrays) for t in tails)
-        return AdaptiveGradient(total, d_hidden, d_weight, d_bias, tuple(of_tails))
-
-    def _add_tail(
-        self, x: Array, target: TailTarget, scale: Doubles, d_x: Array, sums: _Sums
-    ) -> float:
-        """Add the gradients of a tail's losses; return the sum of the losses."""
-        tail, some = self.tails[target.tail], target.rows
-        part = x[some]
-        h = part @ tail.projection.T
-        loss, d_h, d_weight, d_bias = _gradient_of(
-            h, tail.weight, target.target, tail.bias, scale[some]
-        )
-        d_x[some] += d_h @ tail.projection
-        sums.add(d_h.T @ part, d_weight, d_bias)
-        return float(loss)
 
     def sgd_step(
         self,
@@ -478,20 +424,12 @@ class AdaptiveSoftmax(UnitLayer):
             x = x.copy()  # the step must not change its own input
         targets = self._targets(target, len(x), ignore_index)
         of_row = np.where(targets.counted, read_sample_weight(sample_weight, len(x)), 0.0)
-        total, d_hidden, d_weight, d_bias, tails = self._gradient(x, targets, of_row, *parameters)
-        step = _Step(rate, eps)
+        weights = Weights(*parameters, self.tails)
+        gradient = gradient_of_targets(weights, x, targets, of_row)
         if eps is not None:
             self._squares = self._sums_of_squares()
-        step.take(self.weight, d_weight, self.bias, d_bias, self._squares)
-        for tail, gradient in zip(self.tails, tails, strict=True):
-            if gradient is None:
-                continue
-            if eps is not None:
-                tail.squares = tail.sums_of_squares()
-            of_projection, of_weight = tail.squares or (None, None)
-            step.take(tail.projection, gradient.d_projection, None, None, of_projection)
-            step.take(tail.weight, gradient.d_weight, tail.bias, gradient.d_bias, of_weight)
-        return float(np.float64(total) / of_row.sum()), d_hidden
+        take_step(weights, gradient, rate, eps, self._squares)
+        return float(np.float64(gradient.loss) / of_row.sum()), gradient.d_hidden
 
     # ---- queries ----
 
@@ -629,62 +567,3 @@ def _log_softmax(x: Array, weight: Array, bias: Array | None) -> Array:
     if bias is not None:
         scores += bias
     return _core.log_softmax(scores, -1, out=scores)
-
-
-def _losses(x: Array, weight: Array, target: Array, bias: Array | None) -> Doubles:
-    """Return the loss of every row."""
-    each = linear_cross_entropy(x, weight, target, bias, ignore_index=IGNORED, reduction="none")
-    return np.asarray(each, np.float64)
-
-
-def _gradient_of(
-    x: Array, weight: Array, target: Array, bias: Array | None, scale: Doubles
-) -> tuple[Any, Array, Array, Array | None]:
-    """Return the sum of the losses, each times its scale, and its gradients."""
-    if len(x) * len(weight) <= SMALL:
-        return linear_cross_entropy_with_grad(
-            x, weight, target, bias, ignore_index=IGNORED, reduction="sum", sample_weight=scale
-        )
-    return gradients_with_room(
-        x, weight, target, bias, ignore_index=IGNORED, sample_weight=scale, room=_ROOM
-    )
-
-
-class _Sums:
-    """Sums of gradients over blocks of rows."""
-
-    def __init__(self) -> None:
-        self.arrays: tuple[Any, ...] | None = None
-
-    def add(self, *gradients: Array | None) -> None:
-        """Add gradients, or keep those of the first block."""
-        if self.arrays is None:
-            self.arrays = gradients
-            return
-        for total, gradient in zip(self.arrays, gradients, strict=True):
-            if total is not None:
-                total += gradient
-
-
-class _Step(NamedTuple):
-    """A step along the negative gradient, by SGD or, with `eps`, by Adagrad."""
-
-    rate: float
-    eps: float | None
-
-    def take(
-        self,
-        weight: Array,
-        d_weight: Array,
-        bias: Array | None,
-        d_bias: Array | None,
-        squares: Doubles | None,
-    ) -> None:
-        """Change weights and biases in place."""
-        rates: Any = self.rate
-        if self.eps is not None and squares is not None:
-            rates = adagrad_rates(self.rate, squares, self.eps, d_weight, d_bias)
-        np.multiply(d_weight.T, rates, out=d_weight.T)
-        weight -= d_weight
-        if bias is not None and d_bias is not None:
-            bias -= rates * d_bias

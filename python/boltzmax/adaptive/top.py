@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from boltzmax._lib.output_layer import Array, Classes
-from boltzmax.linear.clusters import Clusters, Tail
+from boltzmax.adaptive.clusters import Clusters, Tail
 from boltzmax.linear.queries import linear_topk
 
 _BLOCK = 1 << 20  # most log-probabilities at a time of the rows that are sorted whole

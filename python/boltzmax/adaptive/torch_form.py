@@ -9,7 +9,7 @@ import numpy as np
 
 from boltzmax._lib.numbers import real_array
 from boltzmax._lib.output_layer import Array, Classes
-from boltzmax.linear.clusters import Clusters, Tail
+from boltzmax.adaptive.clusters import Clusters, Tail
 
 
 class TorchAdaptive(NamedTuple):
