@@ -40,7 +40,7 @@ def use_tiles(sizes, monkeypatch):
     monkeypatch.setattr(linear_scores, "LARGEST_TILE", sizes[1])
     monkeypatch.setattr(linear_scores, "FEW_ROWS", 2)
     monkeypatch.setattr(linear_scores, "MANY_CLASSES", 8)
-    monkeypatch.setattr("boltzmax.linear.cross_entropy.SCRATCH", 40)
+    monkeypatch.setattr("boltzmax.linear.scores.Products.SIZE", 40)
 
 
 def layer(n, v, d, dtype=np.float64, seed=0):

@@ -161,7 +161,7 @@ PYTHON_FLOORS = (
     {"_core", "_cuda", "cython_boltzmax"},
     {"_lib", "testing"},
     {"arrays"},
-    {"variants", "sampling"},
+    {"variants", "sampling", "candidates"},
     {"losses", "ood", "priors", "special"},
     {"linear", "margin"},
     {"adaptive", "trees"},

@@ -89,6 +89,7 @@ PYBIND11_MODULE(core_of_main_interpreter, module, py::mod_gil_not_used()) {
   boltzmax::BindSets(module);
   boltzmax::BindLosses(module);
   boltzmax::BindLinear(module);
+  boltzmax::BindPickedRows(module);
   boltzmax::BindCalibration(module);
   boltzmax::BindTrees(module);
   boltzmax::BindWeighted(module);
