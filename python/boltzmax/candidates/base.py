@@ -100,7 +100,9 @@ class Sampler:
         """
         classes = np.asarray(ids)
         excluded = read_exclude(exclude, self.n_classes) or [np.empty(0, np.int64)]
-        per_row = classes.reshape(len(excluded), -1) if isinstance(exclude, tuple) else classes[None]
+        per_row = (
+            classes.reshape(len(excluded), -1) if isinstance(exclude, tuple) else classes[None]
+        )
         out = np.empty(per_row.shape)
         for r, row in enumerate(excluded):
             rest = math.log1p(-math.fsum(np.exp(self._log_prob(row))))
