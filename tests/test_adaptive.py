@@ -68,6 +68,35 @@ def test_definition(make: Callable[..., Any], dtype: str, bias: bool) -> None:
     assert layer.loss(hidden, target) == pytest.approx(-float(chosen.mean()), rel=1e-6)
 
 
+def test_every_instruction_set(isa: str) -> None:
+    """Losses, gradients and queries in tiles of several vectors."""
+    del isa
+    layer = AdaptiveSoftmax(16, 600, [70, 200], bias=True, seed=0)
+    rng = np.random.default_rng(0)
+    hidden = rng.standard_normal((40, 16), dtype=np.float32)
+    target = rng.integers(0, 600, 40)
+    want = defined(layer, hidden)
+    near = {"rtol": 2e-6, "atol": 2e-6}
+    chosen = want[range(40), target]
+    assert layer.loss(hidden, target) == pytest.approx(-float(chosen.mean()), rel=1e-6)
+    np.testing.assert_allclose(layer.log_prob_all(hidden), want, **near)
+    ids, log_probs = layer.topk(hidden, 5)
+    np.testing.assert_allclose(log_probs, -np.sort(-want, axis=1)[:, :5], **near)
+    np.testing.assert_allclose(np.take_along_axis(want, ids, 1), log_probs, **near)
+    double = AdaptiveSoftmax(16, 600, [70, 200], bias=True, dtype="float64")
+    double.weight[:] = layer.weight
+    for mine, other in zip(double.tails, layer.tails, strict=True):
+        mine.projection[:], mine.weight[:] = other.projection, other.weight
+    one, two = layer.loss_with_grad(hidden, target), double.loss_with_grad(hidden, target)
+    np.testing.assert_allclose(one.d_hidden, two.d_hidden, rtol=1e-4, atol=1e-7)
+    np.testing.assert_allclose(one.d_weight, two.d_weight, rtol=1e-4, atol=1e-7)
+    for a, b in zip(one.tails, two.tails, strict=True):
+        assert a is not None
+        assert b is not None
+        np.testing.assert_allclose(a.d_projection, b.d_projection, rtol=1e-4, atol=1e-7)
+        np.testing.assert_allclose(a.d_weight, b.d_weight, rtol=1e-4, atol=1e-7)
+
+
 def test_only_the_head() -> None:
     """Without cutoffs below the number of classes it is the full softmax."""
     layer = AdaptiveSoftmax(D, V, (), seed=0)

@@ -49,11 +49,9 @@ class AdaptiveSoftmax(UnitLayer):
 
     Frequent classes are units of the *head*, and so is each *tail*, a cluster of rarer classes:
 
-    .. math::
-        p(c \mid h) = p(c \mid h, \text{head}) \quad\text{or}\quad
-        p(\text{tail} \mid h, \text{head}) \; p(c \mid h, \text{tail}),
+    .. math:: p(c \mid h) = p_0(c \mid h)  \quad \text{or} \quad  p_0(i \mid h) \, p_i(c \mid h)
 
-    each the softmax of linear scores. The scores of tail :math:`i` are those of a shorter vector
+    for a class of the head or of tail :math:`i`, each factor from a softmax of linear scores. The scores of tail :math:`i` are those of a shorter vector
     :math:`P_i h`, of :math:`D / d^i` numbers. A loss computes the head for all rows, and a tail
     only for the rows whose target is in it: with frequencies like those of words, a few per cent
     of the full softmax (Grave, Joulin, Cissé, Grangier & Jégou, ICML 2017).
@@ -151,18 +149,17 @@ class AdaptiveSoftmax(UnitLayer):
         width, n = check_count(n_features, "n_features", 1), check_count(n_classes, "n_classes", 1)
         divisor, all_biased = check_number(div_value, "div_value", 1, 1e30), as_flag(bias, "bias")
         order = None
+        frequency = 1.0 / np.arange(1, n + 1)
         if counts is not None:
             frequency = read_counts(counts, n)
             order = np.argsort(-frequency, kind="stable").astype(np.int64)
             frequency = frequency[order]
             if (order == np.arange(n)).all():
                 order = None
-        if cutoffs is not None:
-            cuts = read_cutoffs(cutoffs, n)
-        else:
-            if counts is None:
-                frequency = 1.0 / np.arange(1, n + 1)
+        if cutoffs is None:
             cuts = best_cutoffs(frequency, width, most_tails=tails_allowed(width, divisor))
+        else:
+            cuts = read_cutoffs(cutoffs, n)
         self._clusters = Clusters(n, cuts, order)
         rng = None if seed is None else random_generator(seed, "seed")
         biased = all_biased or as_flag(head_bias, "head_bias")
@@ -246,10 +243,8 @@ class AdaptiveSoftmax(UnitLayer):
             For a target that is not a class; the message names the first.
         """
         x, (weight, bias) = self._hidden(hidden), self._parameters()
-        counted = np.ones(len(x), np.bool_)
-        route = next(
-            Targets(self._clusters, self._target(target, len(x)), counted).routes(),
-        )
+        classes, counted = self._target(target, len(x)), np.ones(len(x), np.bool_)
+        (route,) = Targets(self._clusters, classes, counted).routes()
         found = linear_log_prob(x, weight, route.head, bias)
         for tail, some, within in route.tails:
             of_tail = self.tails[tail]
