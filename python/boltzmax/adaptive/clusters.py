@@ -15,7 +15,7 @@ from boltzmax._lib.targets import NO_CLASS, Wanted, read_targets
 
 Counted: TypeAlias = NDArray[np.bool_]
 
-IGNORED = -100  # in the targets of head and tails: what linear losses leave out
+IGNORED = -100  # in the targets of head and tails: what linear losses and queries leave out
 _BLOCK = 1 << 22  # numbers of class probabilities that are sorted into clusters at a time
 
 

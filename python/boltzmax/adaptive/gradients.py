@@ -21,6 +21,7 @@ from boltzmax.linear.cross_entropy import (
     linear_cross_entropy,
     linear_cross_entropy_with_grad,
 )
+from boltzmax.linear.queries import linear_log_prob
 from boltzmax.linear.scores import SMALL
 
 _ROOM = 2**21  # logits in the buffer for gradients
@@ -112,8 +113,10 @@ def take_step(
 
 
 def _losses(x: Array, weight: Array, target: Array, bias: Array | None) -> Doubles:
-    """Return the loss of every row."""
-    each = linear_cross_entropy(x, weight, target, bias, ignore_index=IGNORED, reduction="none")
+    """Return the loss of every row; 0 for one that is ignored."""
+    if target.ndim == 1:
+        return -linear_log_prob(x, weight, target, bias).astype(np.float64)
+    each = linear_cross_entropy(x, weight, target, bias, reduction="none")
     return np.asarray(each, np.float64)
 
 

@@ -51,10 +51,11 @@ class AdaptiveSoftmax(UnitLayer):
 
     .. math:: p(c \mid h) = p_0(c \mid h)  \quad \text{or} \quad  p_0(i \mid h) \, p_i(c \mid h)
 
-    for a class of the head or of tail :math:`i`, each factor from a softmax of linear scores. The scores of tail :math:`i` are those of a shorter vector
-    :math:`P_i h`, of :math:`D / d^i` numbers. A loss computes the head for all rows, and a tail
-    only for the rows whose target is in it: with frequencies like those of words, a few per cent
-    of the full softmax (Grave, Joulin, Cissé, Grangier & Jégou, ICML 2017).
+    for a class of the head or of tail :math:`i`, each factor from a softmax of linear scores. Those
+    of a tail are of a shorter vector :math:`P_i h`, with :math:`D / d^i` numbers. A loss computes
+    the head for all rows, and a tail only for the rows whose target is in it: with frequencies like
+    those of words, a few per cent of the full softmax (Grave, Joulin, Cissé, Grangier & Jégou, ICML
+    2017).
 
     Parameters
     ----------
