@@ -26,8 +26,12 @@ WITHOUT_SCORES = {
     *("RowStats", "Tree", "available_isas", "config", "get_cmake_dir", "get_include"),
     *("get_num_threads", "isa", "set_num_threads", "show_config", "resample_indices"),
     *("class_weights", "logit_adjustment", "GumbelSoftmax", "OnlineLogSumExp"),
+    "sampling_bias_report",
 }
 LINEAR_CLASSES = 3
+# Losses of drawn classes, and of pairs of vectors.
+OF_DRAWS = ("sampled_softmax_loss", "nce_loss", "negative_sampling_loss")
+OF_SAMPLES = {f"{name}_with_grad" for name in (*OF_DRAWS, "info_nce")}
 
 
 def alone_and_together(*options: dict[str, Any]) -> list[dict[str, Any]]:
@@ -144,6 +148,31 @@ def variants(x: Array, numbers: Any = 1.0) -> Calls:
         yield name, partial(getattr(boltzmax, name), flat, values, [0, 0, x.size])
 
 
+def samples(x: Array, numbers: Any = 1.0) -> Calls:
+    """Losses of drawn classes, the same for all rows or for each, and of pairs of vectors."""
+    given = Arguments(x, numbers)
+    hidden, weight, rows = x, given.vectors, x.shape[:-1]
+    own = np.ones((*rows, 2), np.int64)
+    for ids, name in itertools.product((np.array([2, 1, 2]), own), OF_DRAWS):
+        draws = (ids, np.full(ids.shape, -0.5), given.fill(*rows))
+        together = {"remove_hits": False, "bias": given.fill(LINEAR_CLASSES), "empty": "zero"}
+        for options in ({}, together | {"sample_weight": given.fill(*rows)}):
+            arguments = hidden, weight, given.target, draws
+            yield name, partial(getattr(boltzmax, name), *arguments, reduction="none", **options)
+            for function in (name, f"{name}_with_grad"):
+                yield function, partial(getattr(boltzmax, function), *arguments, **options)
+        if name == "sampled_softmax_loss":
+            yield name, partial(boltzmax.sampled_softmax_loss, *arguments, correct=False)
+            call = partial(boltzmax.log_partition_estimate, hidden, weight, draws)
+            yield "log_partition_estimate", call
+    pair = x.reshape(given.target.size, given.k)
+    for options in alone_and_together(
+        {"symmetric": True}, {"own_view": True}, {"negatives": weight}, {"tile": 1}
+    ):
+        for function in ("info_nce", "info_nce_with_grad"):
+            yield function, partial(getattr(boltzmax, function), pair, pair, **options)
+
+
 def layers(kind: str, make: Callable[..., Any], hidden: Array, numbers: Any) -> Calls:
     """The methods of an output layer; training steps get a separate layer."""
     rows, features = hidden.shape
@@ -167,6 +196,7 @@ def everything(x: Array, numbers: Any = 1.0) -> Calls:
     yield from losses(x, numbers)
     yield from others(x, numbers)
     yield from variants(x, numbers)
+    yield from samples(x, numbers)
 
 
 def names() -> set[str]:

@@ -17,6 +17,7 @@ import boltzmax
 import boltzmax.special
 import every_function
 import trust_calls
+from boltzmax.candidates import UniformSampler
 from boltzmax.losses.registry import LOSSES
 from conftest import RunPython
 from layer_samples import MADE
@@ -205,6 +206,13 @@ def streamed() -> object:
 
 
 CASES["OnlineLogSumExp"] = [streamed]
+for _name, _call in every_function.samples(x[:, :12]):
+    CASES.setdefault(_name, []).append(_call)
+CASES["log_partition_estimate"] += [refused(boltzmax.log_partition_estimate, hidden, weight, [1])]
+_uniform = UniformSampler(len(weight))
+CASES["sampling_bias_report"] = [
+    lambda: boltzmax.sampling_bias_report(hidden, weight, classes, [_uniform], 2, repeats=2)
+]
 CASES["GumbelSoftmax"] = [lambda: boltzmax.GumbelSoftmax(rng=1)(x)]
 for _name, _call in every_function.variants(x):
     CASES.setdefault(_name, []).append(_call)
@@ -223,7 +231,7 @@ CASES |= TRUST
 SLOW = {"Tree", "config", "resample_indices", "linear_sample", "get_include", "get_cmake_dir"} | {
     kind.__name__ for kind in MADE
 }
-SLOW |= set(TRUST)
+SLOW |= {*TRUST, "sampling_bias_report"}
 
 
 @pytest.fixture(scope="module", autouse=True)

@@ -12,6 +12,7 @@
 #include "../../cpp/core/runtime/dispatch.hpp"
 #include "../../cpp/core/runtime/parallel.hpp"
 #include "calibration.hpp"
+#include "candidates.hpp"
 #include "complex.hpp"
 #include "direct.hpp"
 #include "draws.hpp"
@@ -82,6 +83,7 @@ PYBIND11_MODULE(core_of_main_interpreter, module, py::mod_gil_not_used()) {
   if (PyModule_AddFunctions(module.ptr(), boltzmax::PointLossMethods()) < 0) throw py::error_already_set();
   if (PyModule_AddFunctions(module.ptr(), boltzmax::SmallLinearMethods()) < 0) throw py::error_already_set();
   boltzmax::BindNormalized(module);
+  boltzmax::BindCandidates(module);
   boltzmax::BindDraws(module);
   boltzmax::BindRowFunctions(module);
   boltzmax::BindSampling(module);

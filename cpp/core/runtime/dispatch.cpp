@@ -4,6 +4,7 @@
 #include <cstdlib>
 #include <stdexcept>
 
+#include "candidate_table.hpp"
 #include "cpu_features.hpp"
 #include "sampling_table.hpp"
 
@@ -14,6 +15,7 @@ namespace {
 // What one ISA has.
 struct IsaTables {
   const KernelTable* kernels;
+  const CandidateTable* candidates;
   const ConversionTable* conversions;
   const DrawTable* draws;
   const MomentTable* moments;
@@ -23,11 +25,12 @@ struct IsaTables {
 };
 
 #define BOLTZMAX_FAMILY_OF(Name, isa) &isa::k##Name,
-#define BOLTZMAX_TABLES_OF(isa)                                                                       \
-  {                                                                                                   \
-    &isa::kKernels, &isa::kConversions, &isa::kDraws, &isa::kMoments, &isa::kSampling, &isa::kSets, { \
-      BOLTZMAX_FOR_EACH_ROW_FAMILY(BOLTZMAX_FAMILY_OF, isa)                                           \
-    }                                                                                                 \
+#define BOLTZMAX_TABLES_OF(isa)                                                                                        \
+  {                                                                                                                    \
+    &isa::kKernels, &isa::kCandidates, &isa::kConversions, &isa::kDraws, &isa::kMoments, &isa::kSampling, &isa::kSets, \
+    {                                                                                                                  \
+      BOLTZMAX_FOR_EACH_ROW_FAMILY(BOLTZMAX_FAMILY_OF, isa)                                                            \
+    }                                                                                                                  \
   }
 std::vector<IsaTables> UsableTables() {
   std::vector<IsaTables> tables;
@@ -79,6 +82,7 @@ std::vector<const char*> AvailableIsas() {
 }
 
 const KernelTable& ActiveKernels() { return *Active().kernels; }
+const CandidateTable& ActiveCandidates() { return *Active().candidates; }
 const ConversionTable& ActiveConversions() { return *Active().conversions; }
 const DrawTable& ActiveDraws() { return *Active().draws; }
 const MomentTable& ActiveMoments() { return *Active().moments; }

@@ -2,27 +2,53 @@
 
 from __future__ import annotations
 
-import math
+from abc import ABC, abstractmethod
 from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from boltzmax._lib.arguments import as_flag, check_count, quietly
-from boltzmax._lib.ragged import integers, read_indptr
 from boltzmax._lib.random import random_key
+from boltzmax.candidates.draws import Draws
+from boltzmax.candidates.exclusion import Exclusion, read_classes, read_exclude
+from boltzmax.candidates.law import Law
 
 Ints = NDArray[np.int64]
 Floats = NDArray[np.float64]
 
 MOST_CLASSES = 2**32 - 1
+MOST_CANDIDATES = 2**32 - 1
 
 
-class Sampler:
+class Sampler(ABC):
     """The interface of samplers: draw candidates, and say how often each class is expected.
 
-    A sampler has a distribution q over classes. `sample` draws from it, and `log_expected_count`
-    gives the logarithm of how many times a class is expected among the candidates.
+    A sampler has a distribution q over classes. `sample` draws from it; `log_expected_count` gives
+    the logarithm of how many times a class is expected among the candidates, which losses need to
+    correct for what is drawn more or less often.
+
+    Attributes
+    ----------
+    n_classes : int
+        The number of classes: ids are from 0 to n_classes - 1.
+
+    Notes
+    -----
+    **Independent draws.** The expected count of a class among n is n q. **Different ones**
+    (``unique=True``) are those of successive sampling: draw until there are n of them, and leave
+    out what repeats another. A class is expected to be among them as often as it is one of them:
+    :math:`\\pi = \\int_0^\\infty q e^{-q t} P(N_t < n) dt`, where :math:`N_t` is how many of the
+    others are drawn until the time t of a Poisson process. The integral is taken numerically, once
+    for each n: in `log_q`, the maximum error is 1e-9 if at most 512 different probabilities occur,
+    otherwise 1e-6. (:math:`1 - (1 - q)^m` for a number m of draws would be wrong: m is random.)
+
+    **Excluded classes** are never drawn, and expected counts are those of draws from what is left.
+    If they have more than 15/16 of the probability, or most classes are wanted, the probabilities
+    of all classes are listed for each row; otherwise the time does not depend on their number.
+
+    The candidates depend on the key, the row, the sampler and what is asked, but not on the
+    instruction set or the number of threads. They are exact to the 53 bits of a uniform number.
     """
 
     n_classes: int
@@ -48,31 +74,36 @@ class Sampler:
             generator yields a new key for each call, and None takes one from the system.
         unique : bool, default False
             Draw until there are n different classes. Otherwise draws are independent.
-        exclude : array_like of int, or tuple of two, optional
-            Classes that are never drawn: one list of ids, or ``(values, indptr)`` with a list for
-            each row, ``values[indptr[r]:indptr[r + 1]]``, and candidates for each row.
+        exclude : array_like of int, or tuple, optional
+            Classes that are never drawn. A list of ids is for all candidates. A tuple
+            ``(values, indptr)`` has a list for each row, ``values[indptr[r]:indptr[r + 1]]``, as
+            for the positives of examples with several labels, and asks for a row of candidates for
+            each.
         hidden : array_like, optional
-            Features, for samplers whose distribution depends on them; others ignore it.
+            Feature vectors, for samplers whose distribution depends on them; others ignore it.
 
         Returns
         -------
         ids : ndarray of int64
-            The candidates, (n,), or (rows, n) if there are rows.
+            The candidates in the order in which they were drawn: (n,), or (rows, n) where `exclude`
+            has rows.
         log_q : ndarray of float64
-            The logarithm of each candidate's expected count, in the shape of `ids`: n q for
-            independent draws, the probability of being among the n if `unique`; conditional on
-            `exclude`.
+            The logarithms of their expected counts, in the same shape: of n q for independent
+            draws, of the probability of being one of them if `unique`; given `exclude`.
+
+        Raises
+        ------
+        IndexError
+            If an excluded id is out of range.
+        TypeError, ValueError
+            If an argument does not fit: among others if `exclude` leaves no class, or fewer than n
+            for `unique`.
         """
-        count = check_count(n, "n", 0, 2**32 - 1)
-        excluded = read_exclude(exclude, self.n_classes)
-        key = random_key(rng)
-        rows = [
-            self._draw_row(np.random.default_rng([key, r]), count, row, as_flag(unique, "unique"))
-            for r, row in enumerate(excluded or [np.empty(0, np.int64)])
-        ]
-        ids = np.array(rows, np.int64).reshape(len(rows), count)
-        ids = ids if isinstance(exclude, tuple) else ids[0]
-        return ids, self.log_expected_count(ids, count, unique=unique, exclude=exclude)
+        draws, shape = self._draws(n, unique, exclude, hidden)
+        ids, log_q = draws.draw(random_key(rng))
+        return ids.reshape(*shape, -1 if ids.size else ids.shape[-1]), log_q.reshape(
+            *shape, -1 if ids.size else ids.shape[-1]
+        )
 
     @quietly
     def log_expected_count(
@@ -84,69 +115,60 @@ class Sampler:
         exclude: Any = None,
         hidden: ArrayLike | None = None,
     ) -> Floats:
-        """Return the logarithm of the expected counts of classes among n candidates.
+        """Return the logarithms of the expected counts of classes among n candidates.
 
         Parameters
         ----------
         ids : array_like of int
-            The classes; if there are rows, (rows,) or (rows, k).
+            The classes, in any shape; where there are rows of candidates, one or more for each:
+            (rows,) or (rows, k).
         n, unique, exclude, hidden
             As for `sample`.
 
         Returns
         -------
         ndarray of float64
-            In the shape of `ids`; -inf for classes that are never drawn.
+            In the shape of `ids`. It is -inf for classes that are never drawn.
+
+        Raises
+        ------
+        IndexError
+            If an id is out of range.
+        TypeError, ValueError
+            If an argument does not fit.
         """
-        classes = np.asarray(ids)
-        excluded = read_exclude(exclude, self.n_classes) or [np.empty(0, np.int64)]
-        per_row = (
-            classes.reshape(len(excluded), -1) if isinstance(exclude, tuple) else classes[None]
-        )
-        out = np.empty(per_row.shape)
-        for r, row in enumerate(excluded):
-            rest = math.log1p(-math.fsum(np.exp(self._log_prob(row))))
-            log_p = self._log_prob(per_row[r]) - rest
-            out[r] = self._log_inclusion(log_p, n, row) if unique else log_p + math.log(max(n, 1))
-            out[r][np.isin(per_row[r], row)] = -np.inf
-        return out.reshape(classes.shape)
+        classes = read_classes(ids, self.n_classes)
+        draws, shape = self._draws(n, unique, exclude, hidden)
+        if shape and (classes.ndim not in (1, 2) or len(classes) != shape[0]):
+            raise ValueError(
+                f"ids must be (rows,) or (rows, k) for {shape[0]} rows of candidates, "
+                f"got shape {classes.shape}"
+            )
+        matrix = classes.reshape(shape[0] if shape else 1, -1) if classes.size else classes
+        if not classes.size:
+            return np.empty(classes.shape)
+        return draws.log_expected_count(matrix).reshape(classes.shape)
 
-    def _draw_row(self, rng: np.random.Generator, n: int, excluded: Ints, unique: bool) -> Ints:
-        if n > self.n_classes - len(excluded) and (unique or n * (self.n_classes == len(excluded))):
-            raise ValueError(f"n must be at most {self.n_classes - len(excluded)}, got {n}")
-        found = np.empty(0, np.int64)
-        while len(found) < n:
-            ids = self._propose(rng.random(2 * n + 64), rng.random(2 * n + 64))
-            found = np.concatenate([found, ids[~np.isin(ids, excluded)]])
-            if unique:
-                found = found[np.sort(np.unique(found, return_index=True)[1])]
-        return found[:n]
+    def _draws(
+        self, n: int, unique: bool, exclude: Any, hidden: ArrayLike | None
+    ) -> tuple[Draws, tuple[int, ...]]:
+        """Return what is to be drawn, and the shape of the rows."""
+        count = check_count(n, "n", 0, MOST_CANDIDATES)
+        is_unique = as_flag(unique, "unique")
+        excluded = read_exclude(exclude, self.n_classes)
+        law, excluded = self._law_of(hidden, excluded)
+        shape = (excluded.rows,) if excluded.per_row else ()
+        return Draws(law, count, is_unique, excluded), shape
 
-    def _log_inclusion(self, log_p: Floats, n: int, excluded: Ints) -> Floats:
-        every = np.exp(self._log_prob(np.arange(self.n_classes)))
-        every[excluded] = 0.0
-        every /= every.sum()
-        low, high = 0.0, 1.0
-        while -np.expm1(-every * high).sum() < n - 0.5 / n and high < 1e300:
-            high *= 2.0
-        for _ in range(200):
-            t = (low + high) / 2
-            low, high = (t, high) if -np.expm1(-every * t).sum() < n else (low, t)
-        return np.log(-np.expm1(-np.exp(log_p) * low))
-
-    def _propose(self, first: Floats, second: Floats) -> Ints:
-        raise NotImplementedError
-
-    def _log_prob(self, ids: Ints) -> Floats:
-        raise NotImplementedError
+    @abstractmethod
+    def _law_of(self, hidden: ArrayLike | None, excluded: Exclusion) -> tuple[Law, Exclusion]:
+        """Return the distribution, and what each of its rows excludes."""
 
 
-def read_exclude(exclude: Any, n_classes: int) -> list[Ints] | None:
-    """Return the sorted ids that each row excludes."""
-    if exclude is None:
-        return None
-    if isinstance(exclude, tuple):
-        values = integers(exclude[0], "exclude values")
-        indptr = read_indptr(exclude[1], len(values))
-        return [np.unique(values[a:b]) for a, b in zip(indptr, indptr[1:], strict=False)]
-    return [np.unique(integers(exclude, "exclude"))]
+class FixedSampler(Sampler):
+    """A sampler whose distribution does not depend on features."""
+
+    _law: Law
+
+    def _law_of(self, hidden: ArrayLike | None, excluded: Exclusion) -> tuple[Law, Exclusion]:
+        return self._law, excluded

@@ -14,11 +14,24 @@ from numpy.typing import ArrayLike, NDArray
 
 from boltzmax import _core
 from boltzmax._lib.arguments import as_flag, check_count, check_temperature, quietly
-from boltzmax.linear.scores import NO_SHARES, Products, Rows, Scores, Totals, computed_dtype, matrix
+from boltzmax.linear.scores import (
+    LARGEST_TILE,
+    NO_SHARES,
+    Products,
+    Rows,
+    Scores,
+    Totals,
+    computed_dtype,
+    matrix,
+)
 
 Array = NDArray[Any]
 Classes = NDArray[np.int64]
 Floats = NDArray[np.float64]
+
+
+SIDE = 512  # rows and columns of a tile of scores, which then stays in the second-level cache
+FEW_ROWS = 128  # if that many rows with all columns fit into a tile, scores are computed once
 
 
 class ContrastiveGradient(NamedTuple):
@@ -78,8 +91,8 @@ def info_nce(
         Vectors that are nobody's positive, such as a queue of earlier keys. They are among the keys
         of each query; those of each key, if `symmetric` and `own_view`.
     tile : int, optional
-        The most rows and columns of scores that exist at once. By default, tiles of at most 2**20
-        numbers are chosen.
+        How many rows and columns of scores exist at once, at most; by default, 2**20 scores. If all
+        fit, they are computed once; otherwise twice for a gradient.
 
     Returns
     -------
@@ -167,19 +180,19 @@ def info_nce_with_grad(
 class _Scores(Scores):
     """The scores of pairs, -inf where a vector meets itself; and the totals of columns."""
 
-    def __init__(
-        self, x: Array, w: Array, temperature: float, itself: Classes | None, tile: int | None
-    ) -> None:
-        self._itself, self._side = itself, tile
-        self._where = slice(0, 0)
-        self.columns: _Columns | None = None
-        super().__init__(x, w, None, temperature)
+    def __init__(self, pairs: _Pairs) -> None:
+        self._itself, self._where = pairs.itself, slice(0, 0)
+        self.columns = _Columns(pairs.count) if pairs.has_columns else None
+        self._side = pairs.tile
+        super().__init__(pairs.x, pairs.w, None, pairs.temperature)
 
     def plan(self, counted: Any = None) -> None:
-        """Choose the tiles, unless their size is given."""
-        if self._side is None:
-            return super().plan(counted)
-        return self.divide(self._side, self._side)
+        """Use square tiles, or, if columns have no loss, rows with all of their columns."""
+        columns = len(self.weight)
+        if self._side is None and self.columns is None and columns * FEW_ROWS <= LARGEST_TILE:
+            return self.divide(LARGEST_TILE // columns, columns)
+        side = self._side or SIDE
+        return self.divide(side, side)
 
     def blocks(self) -> Any:
         """Yield the places of each block's rows, and the rows."""
@@ -219,6 +232,10 @@ class _Columns:
     def lse(self) -> Floats:
         """The logarithm of the sum of the exponentials."""
         return np.where(np.isinf(self.largest), self.largest, self.largest + np.log(self.sum))
+
+    def losses(self, own: Floats) -> Floats:
+        """Return lse - s for the scores of the columns' partners, without rounding the lse."""
+        return (self.largest - own) + np.log(self.sum)
 
 
 @dataclass(frozen=True)
@@ -310,22 +327,20 @@ def _evaluate(pairs: _Pairs, with_grad: bool) -> tuple[Any, Any, Any, Any]:
     """Return the loss, and with a gradient those by the temperature, `x` and `w`."""
     if not pairs.count:
         return _of_no_pairs(pairs, with_grad)
-    scores = _Scores(pairs.x, pairs.w, pairs.temperature, pairs.itself, pairs.tile)
+    scores = _Scores(pairs)
     rows = len(pairs.x)
     totals = Totals(len(pairs.x), pairs.label)
     gradients = _Gradients(scores, pairs, totals) if with_grad else None
-    if pairs.has_columns:
-        scores.columns = _Columns(pairs.count)
     for where, x in scores.blocks():
         scores.read(x, totals.part(where))
         if gradients is not None and scores.columns is None:
             gradients.add(where, x)
     loss = (totals.from_reference - totals.own).sum() / rows
     if scores.columns is not None:
-        lse, own = scores.columns.lse, totals.reference + totals.own
-        loss = (loss + (lse - own).sum() / rows) / 2.0
+        of_columns = scores.columns.losses(totals.reference + totals.own)
+        loss = (loss + of_columns.sum() / rows) / 2.0
         if gradients is not None:
-            gradients.lse = lse
+            gradients.lse = scores.columns.lse
             for where, x in scores.blocks():
                 gradients.add(where, x)
     loss = scores.dtype.type(loss)

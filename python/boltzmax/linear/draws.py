@@ -15,6 +15,7 @@ from boltzmax import _core
 from boltzmax._lib.arguments import check_count
 from boltzmax._lib.numbers import numbers_of_shape, per_class, unmasked_ids
 from boltzmax._lib.output_layer import is_plain
+from boltzmax._lib.random import random_generator
 from boltzmax.linear.scores import check_layer, computed_dtype, matrix, recycled
 
 Array = NDArray[Any]
@@ -119,11 +120,13 @@ def read_draws(
 ) -> Draws:
     """Draw candidates for the rows that count, or check those that are given in a tuple."""
     given: tuple[Any, ...]
+    if rng is not None:
+        random_generator(rng)
     if hasattr(sampler, "sample"):
         if n is None:
             raise TypeError("n, the number of candidates to draw, is missing")
         known = getattr(sampler, "n_classes", layer.n_classes)
-        if known != layer.n_classes:
+        if known < layer.n_classes:
             raise ValueError(
                 f"the sampler draws from {known} classes, but weight has {layer.n_classes} rows"
             )

@@ -22,6 +22,7 @@ Array = NDArray[Any]
 Floats = NDArray[np.float64]
 
 MEASURES = ("loss", "gradient", "log_z")
+TITLES = {"loss": "loss", "gradient": "gradient", "log_z": "log Z"}
 
 
 @dataclass(frozen=True)
@@ -97,6 +98,7 @@ class SamplingBiasReport(Sequence[dict[str, Any]]):
 
         if axes is None:
             axes = plt.figure(figsize=(11, 3.6), layout="constrained").subplots(1, 3)
+        counts = sorted({row["n"] for row in self.rows})
         names = list(dict.fromkeys(row["sampler"] for row in self.rows))
         for ax, measure in zip(axes, MEASURES, strict=True):
             for k, name in enumerate(names):
@@ -107,7 +109,9 @@ class SamplingBiasReport(Sequence[dict[str, Any]]):
                 ax.errorbar(n, size, error, color=f"C{k}", marker="o", capsize=3, label=name)
                 spread = [row[f"{measure}_sd"] for row in rows]
                 ax.plot(n, spread, color=f"C{k}", linestyle="--", linewidth=1)
-            ax.set(xscale="log", yscale="log", xlabel="candidates", title=measure.replace("_", " "))
+            ax.set(xscale="log", yscale="log", xlabel="candidates", title=TITLES[measure])
+            ax.set_xticks(counts, map(str, counts))
+            ax.tick_params(axis="x", which="minor", bottom=False, labelbottom=False)
         axes[0].set_ylabel("size of the bias; standard deviation (dashed)")
         axes[0].legend()
         return axes

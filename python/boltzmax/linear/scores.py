@@ -224,13 +224,15 @@ class Products:
     SIZE = 2**18  # numbers in the buffer
 
     def __init__(self, dtype: np.dtype[Any]) -> None:
-        self._buffer = np.empty(self.SIZE, dtype)
+        self._dtype, self._buffer = dtype, np.empty(0, dtype)
 
     def add(self, a: Array, b: Array, out: Array, first: bool) -> None:
         """Add a product to `out`, or overwrite it if `first`."""
         if first:
             np.matmul(a, b, out=out)
             return
+        if not len(self._buffer):
+            self._buffer = recycled((self.SIZE,), self._dtype)
         columns = max(1, len(self._buffer) // len(out))
         for start in range(0, out.shape[1], columns):
             some = out[:, start : start + columns]
