@@ -96,6 +96,9 @@ def test_refusals() -> None:
         changed = {k: v for k, v in (state | change).items() if v is not None}
         with pytest.raises(ValueError, match=message):
             AdaptiveSoftmax.from_torch(changed)
+    for dtype, message in (("float16", "float32 or float64, got float16"), ("bfloat16", "float()")):
+        with pytest.raises(TypeError, match=message):
+            AdaptiveSoftmax.from_torch(module_of(dtype))
     with pytest.raises(TypeError, match="must be a state_dict or a module, got int"):
         AdaptiveSoftmax.from_torch(3)
     with pytest.raises(ValueError, match="order does not have each of 23 classes once"):

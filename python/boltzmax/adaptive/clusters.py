@@ -199,7 +199,7 @@ def read_layer_targets(
     may_be_soft = len(getattr(target, "shape", ())) == 2 or (
         isinstance(target, (list, tuple))
         and len(target) > 0
-        and isinstance(target[0], (list, tuple))
+        and isinstance(target[0], (list, tuple, np.ndarray))
     )
     wanted = Wanted((rows,), clusters.n_classes, probabilities=may_be_soft)
     given, counted = read_targets(

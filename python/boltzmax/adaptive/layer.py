@@ -524,6 +524,8 @@ class AdaptiveSoftmax(UnitLayer):
         ------
         ValueError
             If arrays are missing or their shapes do not match.
+        TypeError
+            If they are neither float32 nor float64.
         """
         arrays = read_torch_state(state)
         if order is not None:

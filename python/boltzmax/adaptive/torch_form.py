@@ -53,7 +53,10 @@ def _numbers(names: dict[str, Any], name: str) -> Array:
     if name not in names:
         raise ValueError(f"state has no {name!r}")
     value = names[name]
-    return real_array(value.detach() if hasattr(value, "detach") else value, f"state[{name!r}]")
+    array = real_array(value.detach() if hasattr(value, "detach") else value, f"state[{name!r}]")
+    if array.dtype not in (np.float32, np.float64):
+        raise TypeError(f"state[{name!r}] must be float32 or float64, got {array.dtype}")
+    return array
 
 
 def _matrix(names: dict[str, Any], name: str) -> Array:
