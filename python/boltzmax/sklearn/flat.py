@@ -201,6 +201,7 @@ class SoftmaxClassifier(SoftmaxBase):
     coef_: Array
     intercept_: Array
     layer_: AdaptiveSoftmax
+    output: str = "full"  # older pickles do not have it
 
     def __init__(
         self,
