@@ -26,7 +26,7 @@ import boltzmax.special
 import every_function
 from bits_arguments import DTYPES, Draw, layer, reduction
 from boltzmax.losses.registry import LOSSES
-from layer_samples import MADE_OF
+from layer_samples import MADE
 from operations import GRADIENTS, OPERATIONS
 from variant_samples import VARIANTS
 
@@ -268,8 +268,10 @@ def layer_call(draw: Draw, layer: Any, method: str) -> tuple[str, Callable[[], A
     """A call of a method; a step also returns the weights that it has changed."""
     n, classes, d = int(draw.rng.integers(0, 20)), draw.length() + 1, int(draw.rng.integers(1, 70))
     kind = draw.one_of("float32", "float64")
-    made_of = tree(draw, classes) if MADE_OF[layer] is boltzmax.Tree.balanced else classes
-    model = layer(made_of, d, dtype=kind, seed=0)
+    if layer is boltzmax.HierarchicalSoftmax:
+        model = layer(tree(draw, classes), d, dtype=kind, seed=0)
+    else:
+        model = MADE[layer](classes, d, dtype=kind, seed=0)
     hidden, target = draw.numbers(n, d, dtype=kind), draw.rng.integers(0, classes, n)
     given: list[Any] = [hidden]
     if method in ("log_prob", "loss", "loss_with_grad"):
@@ -312,7 +314,7 @@ def calls() -> Iterator[tuple[str, str, Callable[[], Any]]]:
         for _ in range(CALLS):
             case = arguments(draw, name)
             yield name, described(name, case), partial(function, *case[0], **case[1])
-    for kind in MADE_OF:
+    for kind in MADE:
         draw = Draw(kind.__name__)
         methods = [method for method in LAYER_CALLS if hasattr(kind, method)]
         for _ in range(2 * CALLS // len(methods)):

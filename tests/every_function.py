@@ -13,7 +13,7 @@ import numpy.typing as npt
 import boltzmax
 import boltzmax.special
 from boltzmax.losses.registry import LOSSES, Loss
-from layer_samples import MADE_OF
+from layer_samples import MADE
 from loss_oracles import ORACLES
 from operations import GRADIENTS, OPERATIONS
 from variant_samples import VARIANTS
@@ -117,8 +117,8 @@ def others(x: Array, numbers: Any = 1.0) -> Calls:
     yield "linear_topk", partial(boltzmax.linear_topk, *layer, 2, bias)
     yield "linear_sample", partial(boltzmax.linear_sample, *layer, 0, bias, errors="mark")
     rows = x.reshape(given.target.size, given.k)
-    for kind, classes in MADE_OF.items():
-        yield from layers(kind, classes(4), rows, numbers)
+    for kind, make in MADE.items():
+        yield from layers(kind.__name__, partial(make, 4), rows, numbers)
 
 
 def variants(x: Array, numbers: Any = 1.0) -> Calls:
@@ -173,23 +173,23 @@ def samples(x: Array, numbers: Any = 1.0) -> Calls:
             yield function, partial(getattr(boltzmax, function), pair, pair, **options)
 
 
-def layers(kind: Any, classes: Any, hidden: Array, numbers: Any) -> Calls:
+def layers(kind: str, make: Callable[..., Any], hidden: Array, numbers: Any) -> Calls:
     """The methods of an output layer; training steps get a separate layer."""
     rows, features = hidden.shape
     target, weight = np.zeros(rows, np.int64), np.resize(np.asarray(numbers, np.float64), rows)
-    layer = kind(classes, features)
+    layer = make(features)
     for name in ("log_prob", "loss", "loss_with_grad"):
-        yield kind.__name__, partial(getattr(layer, name), hidden, target)
+        yield kind, partial(getattr(layer, name), hidden, target)
     for name in ("loss", "loss_with_grad"):
-        yield kind.__name__, partial(getattr(layer, name), hidden, target, weight)
+        yield kind, partial(getattr(layer, name), hidden, target, weight)
     for name in ("log_prob_all", "node_log_prob", "predict_node", "predict"):
         if hasattr(layer, name):
-            yield kind.__name__, partial(getattr(layer, name), hidden)
-    yield kind.__name__, partial(layer.sample, hidden, errors="mark")
-    yield kind.__name__, partial(layer.topk, hidden, 2)
+            yield kind, partial(getattr(layer, name), hidden)
+    yield kind, partial(layer.sample, hidden, errors="mark")
+    yield kind, partial(layer.topk, hidden, 2)
     for name in ("sgd_step", "adagrad_step"):
-        learner = kind(classes, features, seed=0)
-        yield kind.__name__, partial(getattr(learner, name), hidden, target, 0.1, weight)
+        learner = make(features, seed=0)
+        yield kind, partial(getattr(learner, name), hidden, target, 0.1, weight)
 
 
 def everything(x: Array, numbers: Any = 1.0) -> Calls:

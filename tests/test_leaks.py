@@ -20,7 +20,7 @@ import trust_calls
 from boltzmax.candidates import UniformSampler
 from boltzmax.losses.registry import LOSSES
 from conftest import RunPython
-from layer_samples import MADE_OF
+from layer_samples import MADE
 from operations import GRADIENTS, MAPS
 
 CALLS = 1000  # per case: thousands per function
@@ -48,11 +48,11 @@ def refused(function: Callable[..., object], *args: object, **kwargs: object) ->
     return call
 
 
-def of_layer(kind: Any, made_of: Any) -> list[Call]:
+def of_layer(make: Callable[..., Any]) -> list[Call]:
     """Calls of the methods that every output layer has."""
-    full = kind(made_of, 6, dtype=np.float64)
+    full = make(dtype=np.float64)
     return [
-        lambda: kind(made_of, 6),
+        make,
         lambda: full.log_prob(hidden, classes),
         lambda: full.log_prob_all(hidden),
         lambda: full.loss_with_grad(hidden, classes),
@@ -216,8 +216,8 @@ CASES["sampling_bias_report"] = [
 CASES["GumbelSoftmax"] = [lambda: boltzmax.GumbelSoftmax(rng=1)(x)]
 for _name, _call in every_function.variants(x):
     CASES.setdefault(_name, []).append(_call)
-for _kind, _made_of in MADE_OF.items():
-    CASES.setdefault(_kind.__name__, of_layer(_kind, _made_of(12)))
+for _kind, _make in MADE.items():
+    CASES.setdefault(_kind.__name__, of_layer(partial(_make, 12, 6)))
 _labels = np.arange(24) % 3
 _logits = 2 * np.random.default_rng(2).standard_normal((24, 3)) + 3 * np.eye(3)[_labels]
 TRUST: dict[str, list[Call]] = {}
@@ -229,7 +229,7 @@ for _name, _call in (
 CASES |= TRUST
 # Slow although they are small: fewer calls suffice.
 SLOW = {"Tree", "config", "resample_indices", "linear_sample", "get_include", "get_cmake_dir"} | {
-    kind.__name__ for kind in MADE_OF
+    kind.__name__ for kind in MADE
 }
 SLOW |= {*TRUST, "sampling_bias_report"}
 

@@ -17,6 +17,7 @@ from boltzmax._lib.config import (
 )
 from boltzmax._lib.public import show_in as _show_in
 from boltzmax._lib.threadpools import install as _install_controller
+from boltzmax.adaptive.layer import AdaptiveSoftmax
 from boltzmax.arrays.docs import install as _install_docs
 from boltzmax.arrays.row_stats import RowStats, row_stats
 from boltzmax.linear.contrastive import info_nce, info_nce_with_grad
@@ -102,6 +103,7 @@ from boltzmax.variants.windows import (
 )
 
 __all__ = [
+    "AdaptiveSoftmax",
     "GumbelSoftmax",
     "HierarchicalSoftmax",
     "LinearSoftmax",

@@ -30,8 +30,10 @@ struct IsaTables {
 #define BOLTZMAX_TABLES_OF(isa)                                                                              \
   {                                                                                                          \
     &isa::kKernels, &isa::kCandidates, &isa::kConversions, &isa::kDraws, &isa::kExactTotals, &isa::kMoments, \
-        &isa::kSampling, &isa::kSets, {BOLTZMAX_FOR_EACH_ROW_FAMILY(BOLTZMAX_FAMILY_OF, isa)}
-}  // namespace
+        &isa::kSampling, &isa::kSets, {                                                                      \
+      BOLTZMAX_FOR_EACH_ROW_FAMILY(BOLTZMAX_FAMILY_OF, isa)                                                  \
+    }                                                                                                        \
+  }
 std::vector<IsaTables> UsableTables() {
   std::vector<IsaTables> tables;
 #if defined(BOLTZMAX_HAS_AVX512)
@@ -56,7 +58,7 @@ std::atomic<const IsaTables*> active{&usable.front()};
 
 const IsaTables& Active() { return *active.load(std::memory_order_relaxed); }
 
-}  // namespace boltzmax
+}  // namespace
 
 size_t ItemSize(DType dtype) {
   switch (dtype) {

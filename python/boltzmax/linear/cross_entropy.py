@@ -181,6 +181,24 @@ def linear_cross_entropy_with_grad(
     return _evaluate(hidden, weight, target, bias, temperature, softcap, options, True)
 
 
+def gradients_with_room(
+    hidden: Array,
+    weight: Array,
+    target: Array,
+    bias: Array | None,
+    *,
+    ignore_index: int,
+    sample_weight: Floats,
+    room: int,
+) -> tuple[Any, Array, Array, Array | None]:
+    """Return the sum of the losses and its gradients, with tiles of up to `room` logits.
+
+    Large tiles pay for few logits: if all classes of a block of rows fit, none is computed twice.
+    """
+    options = _Options(ignore_index, 0.0, 0.0, None, "sum", sample_weight, "nan")
+    return _evaluate(hidden, weight, target, bias, 1.0, None, options, True, room)
+
+
 class _Options(NamedTuple):
     """The arguments of a loss besides scores and targets."""
 
@@ -203,9 +221,10 @@ def _evaluate(
     softcap: float | None,
     options: _Options,
     with_grad: bool,
+    room: int | None = None,
 ) -> tuple[Any, Any, Any, Array | None]:
     """Return the loss, and the gradients or None for each."""
-    scores = Scores(hidden, weight, bias, temperature, softcap)
+    scores = Scores(hidden, weight, bias, temperature, softcap, room)
     terms = _terms(scores, target, options, with_grad)
     if not with_grad:
         for where, x in scores.blocks():

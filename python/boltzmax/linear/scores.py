@@ -52,7 +52,9 @@ class Scores:
         bias: ArrayLike | None,
         temperature: float = 1.0,
         softcap: float | None = None,
+        room: int | None = None,
     ) -> None:
+        """Read the arguments; a tile has `room` logits, by default a share of all."""
         x, w = matrix(hidden, "hidden"), matrix(weight, "weight")
         check_layer(x.shape, w.shape)
         self.dtype = computed_dtype(x, w)
@@ -64,6 +66,7 @@ class Scores:
         self.temperature = check_temperature(temperature)
         self.softcap = check_softcap(softcap)
         self.rows: NDArray[np.int64] | None = None
+        self._room = room
         self.plan()
 
     def plan(self, counted: NDArray[np.bool_] | None = None) -> None:
@@ -73,8 +76,9 @@ class Scores:
         self.n_rows = n = len(self.hidden if self.rows is None else self.rows)
         size = min(self.hidden.dtype.itemsize, self.weight.dtype.itemsize)
         part = n * self.n_classes * size // (_PART * self.dtype.itemsize)
-        room = min(max(part, SMALLEST_TILE), LARGEST_TILE)
-        whole = self.n_classes * 2 * FEW_ROWS <= room  # each logit is computed once only
+        room = self._room or min(max(part, SMALLEST_TILE), LARGEST_TILE)
+        # Each logit is computed once only.
+        whole = self.n_classes * max(1, min(n, 2 * FEW_ROWS)) <= room
         rows = room // self.n_classes if whole else max(math.isqrt(room // 2), room // MANY_CLASSES)
         if self.rows is not None or self.hidden.dtype != self.dtype:  # rows are copied
             rows = min(rows, max(room // (4 * self.width + 1), FEW_ROWS))
