@@ -37,6 +37,7 @@ class Draws:
 
     def __init__(self, law: Law, n: int, unique: bool, excluded: Exclusion) -> None:
         self._law, self._n, self._unique, self._excluded = law, n, unique, excluded
+        self._tables: dict[tuple[int, bytes], Inclusion] = {}
         of_excluded = np.empty(0)
         if len(excluded.ids):
             of_excluded = _excluded_log_p(law, excluded)
@@ -145,13 +146,21 @@ class Draws:
         return out
 
     def _inclusion(self, row: int) -> tuple[Inclusion, float]:
+        """Return the inclusion probabilities of a row, and log of what is left of the law.
+
+        Rows that exclude the same probabilities share them.
+        """
         begin, end = self._excluded.indptr[row : row + 2]
         p = self._excluded_p[begin:end]
-        p = p[p > 0.0]
+        p = np.sort(p[p > 0.0])
         if not len(p):
             return self._law.inclusion(row, self._n), 0.0
         log_rest = float(self._log_rest[row])
-        return Inclusion(self._law.groups(row).without(p, math.exp(log_rest)), self._n), log_rest
+        case = (row if self._law.rows else 0, p.tobytes())
+        if case not in self._tables:
+            left = self._law.groups(row).without(p, math.exp(log_rest))
+            self._tables[case] = Inclusion(left, self._n)
+        return self._tables[case], log_rest
 
 
 def _excluded_log_p(law: Law, excluded: Exclusion) -> Floats:

@@ -104,4 +104,4 @@ class LogUniformSampler(_Formula):
         log_v = math.log1p(self.n_classes)
         q = np.log1p(size / (edges[:-1] + 1.0)) / log_v / size
         low = math.log1p(1.0 / self.n_classes) / log_v
-        return Groups(q, size, low, float(q[0]))
+        return Groups(q, size, low, float(q[0]), bool(size.max() == 1.0))

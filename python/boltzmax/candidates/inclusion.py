@@ -40,6 +40,7 @@ class Groups(NamedTuple):
     size: Floats  # how many classes; negative to take some out of another group
     low: float  # the smallest and the largest probability of a class
     high: float
+    is_exact: bool = True  # whether no different probabilities are together
 
     @property
     def classes(self) -> float:
@@ -49,9 +50,8 @@ class Groups(NamedTuple):
     def without(self, q: Floats, rest: float) -> Groups:
         """Return the groups without classes of probabilities q, relative to the `rest`."""
         size = np.concatenate([self.size, np.full(len(q), -1.0)])
-        return Groups(
-            np.concatenate([self.q, q]) / rest, size, self.low / rest, min(self.high / rest, 1.0)
-        )
+        low, high = self.low / rest, min(self.high / rest, 1.0)
+        return Groups(np.concatenate([self.q, q]) / rest, size, low, high, self.is_exact)
 
 
 def group_classes(log_q: Floats) -> Groups:
@@ -72,7 +72,7 @@ def group_classes(log_q: Floats) -> Groups:
     size = np.bincount(place, minlength=MOST_GROUPS).astype(np.float64)
     mass = np.bincount(place, weights=np.exp(drawn), minlength=MOST_GROUPS)
     some = size > 0
-    return Groups(mass[some] / size[some], size[some], math.exp(low), math.exp(high))
+    return Groups(mass[some] / size[some], size[some], math.exp(low), math.exp(high), False)
 
 
 class Inclusion:
@@ -91,7 +91,7 @@ class Inclusion:
     def __init__(self, groups: Groups, n: int) -> None:
         self._groups, self._n = groups, n
         single = np.unique(groups.q[groups.size > 0])
-        self._is_exact = len(single) <= MOST_POINTS
+        self._is_exact = groups.is_exact and len(single) <= MOST_POINTS
         self._log_q = np.log(single)
         if not self._is_exact:
             self._log_q = np.linspace(math.log(groups.low), math.log(groups.high), MOST_POINTS)

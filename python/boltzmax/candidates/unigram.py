@@ -46,13 +46,13 @@ class UnigramSampler(FixedSampler):
     array([1, 1])
     """
 
+    @quietly
     def __init__(self, counts: ArrayLike, power: float = 0.75) -> None:
         self.power = as_number(power, "power")
         if not 0.0 <= self.power < math.inf:
             raise ValueError(f"power must be finite and not negative, got {power!r}")
         self._set_weights(_powers(read_counts(counts), self.power))
 
-    @quietly
     def _set_weights(self, weights: Floats) -> None:
         """Build the table; the array of weights is used up."""
         weights /= weights.sum()
