@@ -22,7 +22,7 @@ MOST_CANDIDATES = 2**32 - 1
 
 
 class Sampler(ABC):
-    """The interface of samplers: draw candidates, and say how often each class is expected.
+    r"""The interface of samplers: draw candidates, and say how often each class is expected.
 
     A sampler has a distribution q over classes. `sample` draws from it; `log_expected_count` gives
     the logarithm of how many times a class is expected among the candidates, which losses need to
@@ -38,7 +38,7 @@ class Sampler(ABC):
     **Independent draws.** The expected count of a class among n is n q. **Different ones**
     (``unique=True``) are those of successive sampling: draw until there are n of them, and leave
     out what repeats another. A class is expected to be among them as often as it is one of them:
-    :math:`\\pi = \\int_0^\\infty q e^{-q t} P(N_t < n) dt`, where :math:`N_t` is how many of the
+    :math:`\pi = \int_0^\infty q e^{-q t} P(N_t < n) dt`, where :math:`N_t` is how many of the
     others are drawn until the time t of a Poisson process. The integral is taken numerically, once
     for each n: in `log_q`, the maximum error is 1e-9 if at most 512 different probabilities occur,
     otherwise 1e-6. (:math:`1 - (1 - q)^m` for a number m of draws would be wrong: m is random.)

@@ -48,7 +48,7 @@ class Exclusion(NamedTuple):
     def sums(self, numbers: NDArray[np.float64]) -> NDArray[np.float64]:
         """Return the sum of the numbers of each row's classes."""
         row = np.repeat(np.arange(self.rows), np.diff(self.indptr))
-        return np.bincount(row, weights=numbers, minlength=self.rows)
+        return np.asarray(np.bincount(row, weights=numbers, minlength=self.rows))
 
     def has(self, ids: Ints) -> NDArray[np.bool_]:
         """Return which ids, a row of them for each row, are excluded."""

@@ -64,9 +64,9 @@ class UniformSampler(_Formula):
 
 
 class LogUniformSampler(_Formula):
-    """Zipf's law, for classes in order of their frequency, the most frequent one first.
+    r"""Zipf's law, for classes in order of their frequency, the most frequent one first.
 
-    .. math:: q(k) = \\frac{\\log(k + 2) - \\log(k + 1)}{\\log(V + 1)}
+    .. math:: q(k) = \frac{\log(k + 2) - \log(k + 1)}{\log(V + 1)}
 
     for k = 0 to V - 1. **The ids must be sorted by frequency**; if they are not, use
     `UnigramSampler`, which knows the counts.

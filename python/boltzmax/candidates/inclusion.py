@@ -2,7 +2,8 @@ r"""How likely a class is among the first n different ones that are drawn: succe
 
 Draws at the times of a Poisson process of rate 1 make the first draws of classes independent: that
 of a class with probability q is at an exponential time of rate q. So a class is among the first n
-if its time t comes before the n-th of the others' (Yu, Statistica Sinica 22, 2012, has the history):
+if its time t comes before the n-th of the others' (Rosen, J. Stat. Planning and Inference 62, 1997,
+on order sampling):
 
 .. math:: \pi(q) = \int_0^\infty q e^{-q t} \, P(N_t < n) \, dt
 
@@ -62,17 +63,18 @@ def group_classes(log_q: Floats) -> Groups:
     """
     drawn = log_q[log_q > -np.inf]
     if len(drawn) <= 16 * MOST_GROUPS:
-        values, size = np.unique(drawn, return_counts=True)
+        values, times = np.unique(drawn, return_counts=True)
         if len(values) <= MOST_GROUPS:
             q = np.exp(values)
-            return Groups(q, size.astype(np.float64), float(q[0]), float(q[-1]))
+            return Groups(q, times.astype(np.float64), float(q[0]), float(q[-1]))
     low, high = float(drawn.min()), float(drawn.max())
     scale = (MOST_GROUPS - 1) / max(high - low, 1e-300)
     place = ((drawn - low) * scale).astype(np.int64)
     size = np.bincount(place, minlength=MOST_GROUPS).astype(np.float64)
     mass = np.bincount(place, weights=np.exp(drawn), minlength=MOST_GROUPS)
     some = size > 0
-    return Groups(mass[some] / size[some], size[some], math.exp(low), math.exp(high), False)
+    q = np.asarray(mass[some] / size[some])
+    return Groups(q, size[some], math.exp(low), math.exp(high), False)
 
 
 class Inclusion:
@@ -229,11 +231,8 @@ def _interpolate(x: Floats, y: Floats, at: Floats) -> Floats:
     """Interpolate y on an even grid x by cubics through four neighbouring points."""
     u = np.clip((at - x[0]) / (x[1] - x[0]), 0.0, len(x) - 1.0)
     k = np.clip(u.astype(np.int64), 1, len(x) - 3)
-    f = u - k
+    f: Floats = u - k
     a, b, c, d = (y[k + i] for i in range(-1, 3))
-    return (
-        -f * (f - 1) * (f - 2) / 6 * a
-        + (f + 1) * (f - 1) * (f - 2) / 2 * b
-        - (f + 1) * f * (f - 2) / 2 * c
-        + (f + 1) * f * (f - 1) / 6 * d
-    )
+    outer = f * (f - 1) / 6 * ((f + 1) * d - (f - 2) * a)
+    inner = (f + 1) * (f - 2) / 2 * ((f - 1) * b - f * c)
+    return np.asarray(outer + inner)
