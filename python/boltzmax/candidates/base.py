@@ -49,6 +49,18 @@ class Sampler(ABC):
 
     The candidates depend on the key, the row, the sampler and what is asked, but not on the
     instruction set or the number of threads. They are exact to the 53 bits of a uniform number.
+
+    Examples
+    --------
+    >>> from boltzmax.candidates import Sampler, UniformSampler
+    >>> sampler = UniformSampler(10)
+    >>> isinstance(sampler, Sampler)
+    True
+    >>> ids, log_q = sampler.sample(5, rng=1, exclude=([2, 3, 7], [0, 2, 2, 3]))
+    >>> ids.shape  # three rows, which exclude 2 and 3, nothing, and 7
+    (3, 5)
+    >>> np.exp(log_q[:, 0]).round(3)
+    array([0.625, 0.5  , 0.556])
     """
 
     n_classes: int

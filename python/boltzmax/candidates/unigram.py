@@ -39,11 +39,11 @@ class UnigramSampler(FixedSampler):
     --------
     >>> from boltzmax.candidates import UnigramSampler
     >>> sampler = UnigramSampler([1, 16, 0, 81], power=0.5)
-    >>> sampler.log_expected_count([0, 1, 2, 3], 14).round(3)  # log of 1, 4, 0 and 9
-    array([0.   , 1.386,  -inf, 2.197])
+    >>> sampler.log_expected_count([0, 1, 2, 3], 28).round(3)  # log of 2, 8, 0 and 18
+    array([0.693, 2.079,  -inf, 2.89 ])
     >>> ids, log_q = sampler.sample(2, rng=1, exclude=[3])
     >>> ids
-    array([1, 1])
+    array([0, 1])
     """
 
     @quietly
