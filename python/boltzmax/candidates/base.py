@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
 from typing import Any
 
 import numpy as np
@@ -21,7 +20,7 @@ MOST_CLASSES = 2**32 - 1
 MOST_CANDIDATES = 2**32 - 1
 
 
-class Sampler(ABC):
+class Sampler:
     r"""The interface of samplers: draw candidates, and say how often each class is expected.
 
     A sampler has a distribution q over classes. `sample` draws from it; `log_expected_count` gives
@@ -113,9 +112,8 @@ class Sampler(ABC):
         """
         draws, shape = self._draws(n, unique, exclude, hidden)
         ids, log_q = draws.draw(random_key(rng))
-        return ids.reshape(*shape, -1 if ids.size else ids.shape[-1]), log_q.reshape(
-            *shape, -1 if ids.size else ids.shape[-1]
-        )
+        whole = (*shape, ids.shape[1])
+        return ids.reshape(whole), log_q.reshape(whole)
 
     @quietly
     def log_expected_count(
@@ -156,9 +154,9 @@ class Sampler(ABC):
                 f"ids must be (rows,) or (rows, k) for {shape[0]} rows of candidates, "
                 f"got shape {classes.shape}"
             )
-        matrix = classes.reshape(shape[0] if shape else 1, -1) if classes.size else classes
         if not classes.size:
             return np.empty(classes.shape)
+        matrix = classes.reshape(shape[0] if shape else 1, -1)
         return draws.log_expected_count(matrix).reshape(classes.shape)
 
     def _draws(
@@ -168,13 +166,16 @@ class Sampler(ABC):
         count = check_count(n, "n", 0, MOST_CANDIDATES)
         is_unique = as_flag(unique, "unique")
         excluded = read_exclude(exclude, self.n_classes)
-        law, excluded = self._law_of(hidden, excluded)
+        law = self._law_of(hidden, excluded)
         shape = (excluded.rows,) if excluded.per_row else ()
         return Draws(law, count, is_unique, excluded), shape
 
-    @abstractmethod
-    def _law_of(self, hidden: ArrayLike | None, excluded: Exclusion) -> tuple[Law, Exclusion]:
-        """Return the distribution, and what each of its rows excludes."""
+    def _law_of(self, hidden: ArrayLike | None, excluded: Exclusion) -> Law:
+        """Return the distribution, for as many rows as exclude something.
+
+        A sampler without one has its own `sample` and `log_expected_count`.
+        """
+        raise NotImplementedError
 
 
 class FixedSampler(Sampler):
@@ -182,5 +183,5 @@ class FixedSampler(Sampler):
 
     _law: Law
 
-    def _law_of(self, hidden: ArrayLike | None, excluded: Exclusion) -> tuple[Law, Exclusion]:
-        return self._law, excluded
+    def _law_of(self, hidden: ArrayLike | None, excluded: Exclusion) -> Law:
+        return self._law

@@ -183,6 +183,3 @@ class InBatchSampler(Sampler):
         row = np.repeat(np.arange(excluded.rows), np.diff(excluded.indptr))
         counts = np.bincount(row[found], minlength=excluded.rows)
         return place[found], np.concatenate([[0], np.cumsum(counts)])
-
-    def _law_of(self, hidden: ArrayLike | None, excluded: Exclusion) -> Any:
-        raise NotImplementedError

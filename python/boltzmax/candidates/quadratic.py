@@ -201,11 +201,11 @@ class QuadraticKernelSampler(Sampler):
             raise ValueError(f"hidden must be finite, got another number in row {bad.argmax()}")
         return matrix
 
-    def _law_of(self, hidden: ArrayLike | None, excluded: Exclusion) -> tuple[Law, Exclusion]:
+    def _law_of(self, hidden: ArrayLike | None, excluded: Exclusion) -> Law:
         matrix = self._read_hidden(hidden)
         if excluded.per_row and excluded.rows != len(matrix):
             raise ValueError(f"exclude has {excluded.rows} rows, but hidden has {len(matrix)}")
-        return _QuadraticLaw(self, matrix, excluded.rows), excluded
+        return _QuadraticLaw(self, matrix, excluded.rows)
 
 
 class _QuadraticLaw(Law):
