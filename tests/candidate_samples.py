@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
 from boltzmax.candidates import (
+    InBatchSampler,
     LearnedSampler,
     LogUniformSampler,
     QuadraticKernelSampler,
@@ -101,3 +103,23 @@ def orders(q: Floats, n: int) -> dict[tuple[int, ...], float]:
             rest -= q[i]
         chances[order] = chance
     return chances
+
+
+def calls() -> Iterator[tuple[str, Callable[[], Any]]]:
+    """Calls of every sampler, in all ways."""
+    made = [(sample.make(30), sample.hidden) for sample in SAMPLES.values()]
+    for sampler, hidden in (*made, (InBatchSampler(np.arange(20) % 7), None)):
+        name = type(sampler).__name__
+        for exclude in (None, [1, 2], ([1, 4], [0, 2])):
+            options: dict[str, Any] = {"exclude": exclude, "hidden": hidden}
+            yield name, partial(sampler.sample, 4, rng=1, **options)
+            yield name, partial(sampler.log_expected_count, [0], 4, **options)
+        if isinstance(sampler, (UniformSampler, UnigramSampler)):  # others make tables anew
+            yield name, partial(sampler.sample, 4, rng=1, unique=True)
+        if hasattr(sampler, "update"):
+            yield name, partial(sampler.update, np.arange(9))
+    for kind, argument in (
+        *((UniformSampler, 9), (LogUniformSampler, 9), (LearnedSampler, 9)),
+        *((UnigramSampler, [1, 2]), (QuadraticKernelSampler, weight(20)), (InBatchSampler, [1])),
+    ):
+        yield kind.__name__, partial(kind, argument)

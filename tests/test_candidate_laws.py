@@ -212,6 +212,7 @@ def test_bad_arguments_of_the_quadratic_kernel() -> None:
     cases: list[tuple[Any, type[Exception], str]] = [
         (lambda: QuadraticKernelSampler([[1.0]]), TypeError, "an ndarray of float32 or float64"),
         (lambda: QuadraticKernelSampler(w.astype(int)), TypeError, "got int64"),
+        (lambda: QuadraticKernelSampler(np.ma.array(w)), TypeError, "weight is a masked array"),
         (lambda: QuadraticKernelSampler(w[0]), ValueError, r"weight must be \(V, D\)"),
         (lambda: QuadraticKernelSampler(w.T), ValueError, "weight must be in C order"),
         (lambda: QuadraticKernelSampler(w * np.nan), ValueError, "weight must be finite"),

@@ -55,7 +55,7 @@ class Exclusion(NamedTuple):
         if not len(self.ids):
             return np.zeros(ids.shape, np.bool_)
         row = np.repeat(np.arange(self.rows), np.diff(self.indptr))
-        span = max(int(self.ids[-1]), int(self.ids.max()), int(ids.max(initial=0))) + 1
+        span = max(int(self.ids.max()), int(ids.max(initial=0))) + 1
         keys = row * span + self.ids
         wanted = np.arange(self.rows)[:, None] * span + ids
         at = np.minimum(np.searchsorted(keys, wanted), len(keys) - 1)

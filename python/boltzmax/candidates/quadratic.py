@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from boltzmax import _core
-from boltzmax._lib.arguments import as_flag, as_number
+from boltzmax._lib.arguments import as_flag, as_number, refuse_masked
 from boltzmax._lib.numbers import real_array
 from boltzmax.candidates.base import Floats, Ints, Sampler
 from boltzmax.candidates.exclusion import Exclusion, read_classes, read_exclude
@@ -270,11 +270,12 @@ def _checked(log_p: Floats) -> Floats:
 
 def _read_weight(weight: Array) -> Array:
     """Return the weights themselves, of which nothing is copied."""
+    refuse_masked(weight, "weight")
     if not isinstance(weight, np.ndarray) or weight.dtype not in (np.float32, np.float64):
         kind = weight.dtype if isinstance(weight, np.ndarray) else type(weight).__name__
         raise TypeError(f"weight must be an ndarray of float32 or float64, got {kind}")
     if weight.ndim != 2 or not weight.size:
         raise ValueError(f"weight must be (V, D) with V, D > 0, got shape {weight.shape}")
-    if not weight.flags.carray and not (weight.flags.c_contiguous and weight.flags.aligned):
+    if not (weight.flags.c_contiguous and weight.flags.aligned):
         raise ValueError("weight must be in C order; pass numpy.ascontiguousarray(weight)")
     return np.asarray(weight)
