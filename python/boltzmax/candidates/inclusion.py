@@ -80,7 +80,7 @@ def group_classes(log_q: Floats) -> Groups:
 class Inclusion:
     """The logarithms of inclusion probabilities for n different classes.
 
-    Max error 1e-9 for at most 512 different probabilities, 1e-6 for more of them.
+    Max error 1e-9 for at most 512 different probabilities, 1e-6 for at most 4096, 1e-5 for more.
 
     Parameters
     ----------
