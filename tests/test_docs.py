@@ -58,7 +58,7 @@ MODULES = (
     *("boltzmax", "boltzmax.special", "boltzmax.sklearn", "boltzmax.cuda"),
     *("boltzmax.margin", "boltzmax.sampling", "boltzmax.testing", "boltzmax.calibration"),
     *("boltzmax.conformal", "boltzmax.selective", "boltzmax.ood", "boltzmax.priors"),
-    *("boltzmax.dask", "boltzmax.mpi"),
+    *("boltzmax.candidates", "boltzmax.dask", "boltzmax.mpi"),
 )
 WITHOUT_DEVICE = ("is_available", "why_unavailable")  # of boltzmax.cuda
 PUBLIC = sorted(name for name in boltzmax.__all__ if callable(getattr(boltzmax, name)))

@@ -14,7 +14,9 @@ import numpy as np
 import pytest
 
 import boltzmax
+import boltzmax.candidates
 import boltzmax.special
+import candidate_samples
 import every_function
 import trust_calls
 from boltzmax.candidates import UniformSampler
@@ -227,11 +229,15 @@ for _name, _call in (
 ):
     TRUST.setdefault(_name, []).append(_call)
 CASES |= TRUST
+CANDIDATES: dict[str, list[Call]] = {}
+for _name, _call in candidate_samples.calls():
+    CANDIDATES.setdefault(_name, []).append(_call)
+CASES |= CANDIDATES
 # Slow although they are small: fewer calls suffice.
 SLOW = {"Tree", "config", "resample_indices", "linear_sample", "get_include", "get_cmake_dir"} | {
     kind.__name__ for kind in MADE
 }
-SLOW |= {*TRUST, "sampling_bias_report"}
+SLOW |= {*TRUST, *CANDIDATES, "sampling_bias_report"}
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -246,8 +252,11 @@ def small_heap() -> Iterator[None]:
 def test_all_public_functions_are_called() -> None:
     """All except functions that print and classes that only hold results."""
     public = {name for name in boltzmax.__all__ if callable(getattr(boltzmax, name))}
-    assert public - {"show_config", "RowStats"} == set(CASES) - {"special"} - set(TRUST)
+    assert public - {"show_config", "RowStats"} == set(CASES) - {"special"} - set(TRUST) - set(
+        CANDIDATES
+    )
     assert set(TRUST) == trust_calls.public()
+    assert set(CANDIDATES) == set(boltzmax.candidates.__all__) - {"Sampler"}
 
 
 class _Mallinfo2(ctypes.Structure):

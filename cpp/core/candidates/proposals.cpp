@@ -36,10 +36,12 @@ void UniformProposal::Draw(const BatchWords& words, size_t count, int64_t* ids, 
 void UniformProposal::LogP(const int64_t*, size_t count, double* log_p) const { std::fill_n(log_p, count, log_p_); }
 
 LogUniformProposal::LogUniformProposal(uint64_t classes) : law_() {
-  const double log2 = std::log2(static_cast<double>(classes) + 1.0), kBits = 0x1p16;  // log2 is at most 2^5
+  constexpr double kBits = 0x1p16, kLog2e = 0x1.71547652b82fep+0;  // the logarithm is at most 2^5
+  const double most = static_cast<double>(classes) + 1.0;
   law_.classes = static_cast<double>(classes);
-  law_.log2_hi = std::floor(log2 * kBits) / kBits;
-  law_.log2_lo = log2 - law_.log2_hi;
+  law_.log2_hi = std::floor(std::log2(most) * kBits) / kBits;
+  const double power = std::exp2(law_.log2_hi);
+  law_.log2_lo = std::log1p((most - power) / power) * kLog2e;
   law_.log_of_log = std::log(std::log1p(static_cast<double>(classes)));
 }
 

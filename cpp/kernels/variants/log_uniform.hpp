@@ -34,11 +34,13 @@ inline void ForEachPairOfVectors(size_t count, F f) {
 
 using Doubles = Block<F64, 2>;
 inline Doubles SetDoubles(double x) { return Doubles(Set<F64>(x)); }
-inline Doubles SignedWords(const uint32_t* p) {
+// Unsigned words as numbers below 1.
+inline Doubles Fractions(const uint32_t* p) {
   Doubles d;
   BOLTZMAX_UNROLL
   for (size_t u = 0; u < 2; ++u) d.part[u] = LoadSigned(p + u * F64::kLanes, F64{});
-  return d;
+  d = d * SetDoubles(0x1p-32);
+  return IfThenElse(Lt(d, SetDoubles(0.0)), d + SetDoubles(1.0), d);
 }
 
 // (ln 2)^n / n! from n = 13 down to 2.
@@ -65,18 +67,16 @@ inline Doubles PowerOfTwo(const Doubles& k, const Doubles& f) {
 // The exponent t = u log2(V + 1) is the exact product of the upper word of u and log2_hi, and a small rest.
 BOLTZMAX_KERNEL void DrawLogUniform(const BatchWords& words, size_t count, const LogUniformLaw& law, int64_t* ids) {
   constexpr double kMagic = 0x1.8p52;
-  const Doubles zero = SetDoubles(0.0), one = SetDoubles(1.0), magic = SetDoubles(kMagic);
+  const Doubles one = SetDoubles(1.0), magic = SetDoubles(kMagic);
   const auto floor = [&](const Doubles& x) {
     const Doubles nearest = (x + magic) - magic;
     return IfThenElse(Lt(x, nearest), nearest - one, nearest);
   };
   alignas(64) int64_t k[2 * F64::kLanes];
   ForEachPairOfVectors(count, [&](size_t i) {
-    const Doubles upper = SignedWords(words.word[1] + i) * SetDoubles(0x1p-32);
-    const Doubles lower = (SignedWords(words.word[0] + i) + SetDoubles(0x1p31)) * SetDoubles(0x1p-64);
-    const Doubles u = IfThenElse(Lt(upper, zero), upper + one, upper);
-    const Doubles head = u * SetDoubles(law.log2_hi);
-    const Doubles rest = u * SetDoubles(law.log2_lo) + lower * SetDoubles(law.log2_hi);
+    const Doubles upper = Fractions(words.word[1] + i), lower = Fractions(words.word[0] + i) * SetDoubles(0x1p-32);
+    const Doubles head = upper * SetDoubles(law.log2_hi);
+    const Doubles rest = upper * SetDoubles(law.log2_lo) + lower * SetDoubles(law.log2_hi);
     const Doubles whole = (head + magic) - magic;
     const Doubles x = floor(PowerOfTwo(whole, (head - whole) + rest));
     const Doubles least = IfThenElse(Lt(x, one), one, x), most = SetDoubles(law.classes);

@@ -172,10 +172,10 @@ class InBatchSampler(Sampler):
             return np.empty(0, np.int64)
         places = np.empty((1, n), np.int64)
         _core.draw(log_p, None, key, row, places, np.empty(places.shape))
-        return self._ids[places[0]]
+        return np.asarray(self._ids[places[0]])
 
     def _in_batch(self, excluded: Exclusion) -> Any:
-        """Return the places of excluded classes among those of the batch, as `sample` takes them."""
+        """Return the places of excluded classes in the batch's, as `sample` takes them."""
         place = np.minimum(np.searchsorted(self._classes, excluded.ids), len(self._classes) - 1)
         found = self._classes[place] == excluded.ids
         if not excluded.per_row:
@@ -183,6 +183,3 @@ class InBatchSampler(Sampler):
         row = np.repeat(np.arange(excluded.rows), np.diff(excluded.indptr))
         counts = np.bincount(row[found], minlength=excluded.rows)
         return place[found], np.concatenate([[0], np.cumsum(counts)])
-
-    def _law_of(self, hidden: ArrayLike | None, excluded: Exclusion) -> Any:
-        raise NotImplementedError

@@ -37,6 +37,7 @@ class Draws:
 
     def __init__(self, law: Law, n: int, unique: bool, excluded: Exclusion) -> None:
         self._law, self._n, self._unique, self._excluded = law, n, unique, excluded
+        self._tables: dict[tuple[int, bytes], Inclusion] = {}
         of_excluded = np.empty(0)
         if len(excluded.ids):
             of_excluded = _excluded_log_p(law, excluded)
@@ -47,14 +48,14 @@ class Draws:
         mass = excluded.sums(self._excluded_p)
         self._is_crowded = (mass > _MOST_EXCLUDED) & (self._left > 0)
         self._log_rest = np.log1p(-np.minimum(mass, _MOST_EXCLUDED))
-        for row in np.flatnonzero(self._is_crowded):
+        for row in np.flatnonzero(self._is_crowded).tolist():
             self._log_rest[row] = _log_sum(self._every_log_p(row))
 
     def draw(self, key: int) -> tuple[Ints, Floats]:
         """Return candidates and the logarithms of their expected counts."""
         is_listed = (self._is_crowded | self._is_slow()) & (self._n > 0)
         ids, log_q = self._drawn_again(key, is_listed)
-        for row in np.flatnonzero(is_listed):
+        for row in np.flatnonzero(is_listed).tolist():
             ids[row] = self._listed(key, row)
         if self._unique:
             log_q = self._log_inclusion(self._law.log_p(ids))
@@ -124,7 +125,7 @@ class Draws:
         ids = np.empty((1, self._n), np.int64)
         keys = np.empty(ids.shape) if self._unique else None
         _core.draw(log_p[None] - self._log_rest[row], None, key, row, ids, keys)
-        return ids[0]
+        return ids.reshape(-1)
 
     def _every_log_p(self, row: int) -> Floats:
         log_p = self._law.every_log_p(row)
@@ -145,24 +146,32 @@ class Draws:
         return out
 
     def _inclusion(self, row: int) -> tuple[Inclusion, float]:
+        """Return the inclusion probabilities of a row, and log of what is left of the law.
+
+        Rows that exclude the same probabilities share them.
+        """
         begin, end = self._excluded.indptr[row : row + 2]
         p = self._excluded_p[begin:end]
-        p = p[p > 0.0]
+        p = np.sort(p[p > 0.0])
         if not len(p):
             return self._law.inclusion(row, self._n), 0.0
         log_rest = float(self._log_rest[row])
-        return Inclusion(self._law.groups(row).without(p, math.exp(log_rest)), self._n), log_rest
+        case = (row if self._law.rows else 0, p.tobytes())
+        if case not in self._tables:
+            left = self._law.groups(row).without(p, math.exp(log_rest))
+            self._tables[case] = Inclusion(left, self._n)
+        return self._tables[case], log_rest
 
 
 def _excluded_log_p(law: Law, excluded: Exclusion) -> Floats:
     """Return log P of all excluded classes."""
     if law.rows is None:
-        return law.log_p(excluded.ids[None])[0]
+        return law.log_p(excluded.ids[None]).reshape(-1)
     counts = np.diff(excluded.indptr)
     is_id = np.arange(counts.max()) < counts[:, None]
     ids = np.zeros(is_id.shape, np.int64)
     ids[is_id] = excluded.ids
-    return law.log_p(ids)[is_id]
+    return np.asarray(law.log_p(ids)[is_id])
 
 
 def _log_sum(log_p: Floats) -> float:

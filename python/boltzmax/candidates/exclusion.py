@@ -48,14 +48,14 @@ class Exclusion(NamedTuple):
     def sums(self, numbers: NDArray[np.float64]) -> NDArray[np.float64]:
         """Return the sum of the numbers of each row's classes."""
         row = np.repeat(np.arange(self.rows), np.diff(self.indptr))
-        return np.bincount(row, weights=numbers, minlength=self.rows)
+        return np.asarray(np.bincount(row, weights=numbers, minlength=self.rows))
 
     def has(self, ids: Ints) -> NDArray[np.bool_]:
         """Return which ids, a row of them for each row, are excluded."""
         if not len(self.ids):
             return np.zeros(ids.shape, np.bool_)
         row = np.repeat(np.arange(self.rows), np.diff(self.indptr))
-        span = max(int(self.ids[-1]), int(self.ids.max()), int(ids.max(initial=0))) + 1
+        span = max(int(self.ids.max()), int(ids.max(initial=0))) + 1
         keys = row * span + self.ids
         wanted = np.arange(self.rows)[:, None] * span + ids
         at = np.minimum(np.searchsorted(keys, wanted), len(keys) - 1)

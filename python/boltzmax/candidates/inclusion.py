@@ -2,7 +2,8 @@ r"""How likely a class is among the first n different ones that are drawn: succe
 
 Draws at the times of a Poisson process of rate 1 make the first draws of classes independent: that
 of a class with probability q is at an exponential time of rate q. So a class is among the first n
-if its time t comes before the n-th of the others' (Yu, Statistica Sinica 22, 2012, has the history):
+if its time t comes before the n-th of the others' (Rosen, J. Stat. Planning and Inference 62, 1997,
+on order sampling):
 
 .. math:: \pi(q) = \int_0^\infty q e^{-q t} \, P(N_t < n) \, dt
 
@@ -40,6 +41,7 @@ class Groups(NamedTuple):
     size: Floats  # how many classes; negative to take some out of another group
     low: float  # the smallest and the largest probability of a class
     high: float
+    is_exact: bool = True  # whether no different probabilities are together
 
     @property
     def classes(self) -> float:
@@ -49,9 +51,8 @@ class Groups(NamedTuple):
     def without(self, q: Floats, rest: float) -> Groups:
         """Return the groups without classes of probabilities q, relative to the `rest`."""
         size = np.concatenate([self.size, np.full(len(q), -1.0)])
-        return Groups(
-            np.concatenate([self.q, q]) / rest, size, self.low / rest, min(self.high / rest, 1.0)
-        )
+        low, high = self.low / rest, min(self.high / rest, 1.0)
+        return Groups(np.concatenate([self.q, q]) / rest, size, low, high, self.is_exact)
 
 
 def group_classes(log_q: Floats) -> Groups:
@@ -62,23 +63,24 @@ def group_classes(log_q: Floats) -> Groups:
     """
     drawn = log_q[log_q > -np.inf]
     if len(drawn) <= 16 * MOST_GROUPS:
-        values, size = np.unique(drawn, return_counts=True)
+        values, times = np.unique(drawn, return_counts=True)
         if len(values) <= MOST_GROUPS:
             q = np.exp(values)
-            return Groups(q, size.astype(np.float64), float(q[0]), float(q[-1]))
+            return Groups(q, times.astype(np.float64), float(q[0]), float(q[-1]))
     low, high = float(drawn.min()), float(drawn.max())
     scale = (MOST_GROUPS - 1) / max(high - low, 1e-300)
     place = ((drawn - low) * scale).astype(np.int64)
     size = np.bincount(place, minlength=MOST_GROUPS).astype(np.float64)
     mass = np.bincount(place, weights=np.exp(drawn), minlength=MOST_GROUPS)
     some = size > 0
-    return Groups(mass[some] / size[some], size[some], math.exp(low), math.exp(high))
+    q = np.asarray(mass[some] / size[some])
+    return Groups(q, size[some], math.exp(low), math.exp(high), False)
 
 
 class Inclusion:
     """The logarithms of inclusion probabilities for n different classes.
 
-    Max error 1e-9 for at most 512 different probabilities, 1e-6 for more of them.
+    Max error 1e-9 for at most 512 different probabilities, 1e-6 for at most 4096, 1e-5 for more.
 
     Parameters
     ----------
@@ -91,7 +93,7 @@ class Inclusion:
     def __init__(self, groups: Groups, n: int) -> None:
         self._groups, self._n = groups, n
         single = np.unique(groups.q[groups.size > 0])
-        self._is_exact = len(single) <= MOST_POINTS
+        self._is_exact = groups.is_exact and len(single) <= MOST_POINTS
         self._log_q = np.log(single)
         if not self._is_exact:
             self._log_q = np.linspace(math.log(groups.low), math.log(groups.high), MOST_POINTS)
@@ -229,11 +231,8 @@ def _interpolate(x: Floats, y: Floats, at: Floats) -> Floats:
     """Interpolate y on an even grid x by cubics through four neighbouring points."""
     u = np.clip((at - x[0]) / (x[1] - x[0]), 0.0, len(x) - 1.0)
     k = np.clip(u.astype(np.int64), 1, len(x) - 3)
-    f = u - k
+    f: Floats = u - k
     a, b, c, d = (y[k + i] for i in range(-1, 3))
-    return (
-        -f * (f - 1) * (f - 2) / 6 * a
-        + (f + 1) * (f - 1) * (f - 2) / 2 * b
-        - (f + 1) * f * (f - 2) / 2 * c
-        + (f + 1) * f * (f - 1) / 6 * d
-    )
+    outer = f * (f - 1) / 6 * ((f + 1) * d - (f - 2) * a)
+    inner = (f + 1) * (f - 2) / 2 * ((f - 1) * b - f * c)
+    return np.asarray(outer + inner)

@@ -81,29 +81,35 @@ class ProposalLaw(Law):
     def draw(
         self, key: int, first_row: int, n: int, unique: bool, excluded: Exclusion, shift: Floats
     ) -> tuple[Ints, Floats]:
+        """Draw classes, the same for all rows."""
         ids, log_q = empty_draws(excluded.rows, n)
         given = (excluded.ids, excluded.indptr) if len(excluded.ids) else (None, None)
         _core.draw_candidates(self._proposal, key, first_row, unique, *given, shift, ids, log_q)
         return ids, log_q
 
     def log_p(self, ids: Ints) -> Floats:
+        """Return log P of classes."""
         matrix = np.ascontiguousarray(ids)
         log_p = np.empty(matrix.shape)
         _core.candidate_log_p(self._proposal, matrix, log_p)
         return log_p
 
     def every_log_p(self, row: int) -> Floats:
-        return self.log_p(np.arange(self.n_classes)[None])[0]
+        """Return log P of every class."""
+        return self.log_p(np.arange(self.n_classes)[None]).reshape(-1)
 
     def groups(self, row: int) -> Groups:
+        """Return the classes in groups, which are kept."""
         if self._groups is None:
             self._groups = group_classes(self.every_log_p(0))
         return self._groups
 
     def inclusion(self, row: int, n: int) -> Inclusion:
+        """Return inclusion probabilities; those of the last few n are kept."""
         return _kept(self._inclusion, n, lambda: Inclusion(self.groups(0), n))
 
     def draws_until(self, n: int) -> float:
+        """Return about how many draws it takes; the last few results are kept."""
         return _kept(self._draws_until, n, lambda: expected_draws(self.groups(0), n))
 
 

@@ -16,9 +16,9 @@ from boltzmax.candidates.unigram import alias_table
 
 
 class LearnedSampler(FixedSampler):
-    """Classes by the counts of what `update` has been given, the targets of training for instance.
+    r"""Classes by the counts of what `update` has been given, the targets of training for instance.
 
-    .. math:: q(i) = \\frac{c_i + s}{\\sum_j c_j + s V}
+    .. math:: q(i) = \frac{c_i + s}{\sum_j c_j + s V}
 
     with the smoothing s, so that at first all classes are alike, and none is ever left out.
 
@@ -91,7 +91,8 @@ class LearnedSampler(FixedSampler):
         self._counts[classes] += times
         self._observed += len(observed)
         if self._recent_count + len(observed) > self.n_classes:
-            self._slots = alias_table((self._counts + self.smoothing) / self._total)
+            weights = np.asarray((self._counts + self.smoothing) / self._total)
+            self._slots = alias_table(weights)
             self._recent_count = 0
         else:
             self._append(observed)

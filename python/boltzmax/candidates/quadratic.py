@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from boltzmax import _core
-from boltzmax._lib.arguments import as_flag, as_number
+from boltzmax._lib.arguments import as_flag, as_number, refuse_masked
 from boltzmax._lib.numbers import real_array
 from boltzmax.candidates.base import Floats, Ints, Sampler
 from boltzmax.candidates.exclusion import Exclusion, read_classes, read_exclude
@@ -20,9 +20,9 @@ Array = NDArray[Any]
 
 
 class QuadraticKernelSampler(Sampler):
-    """Classes by a kernel that is large where the logit is, whatever its sign.
+    r"""Classes by a kernel that is large where the logit is, whatever its sign.
 
-    .. math:: q(i \\mid h) \\propto \\alpha \\langle h, w_i \\rangle^2 + 1
+    .. math:: q(i \mid h) \propto \alpha \langle h, w_i \rangle^2 + 1
 
     (Blanc & Rendle, ICML 2018). It draws classes that a trained layer takes for likely, so that a
     sampled softmax has less bias for the same number of candidates.
@@ -37,8 +37,8 @@ class QuadraticKernelSampler(Sampler):
 
     Notes
     -----
-    A tree over the classes has, for each node, the matrix :math:`\\sum w w^T` of the classes below
-    it: its share of the kernels' sum is :math:`\\alpha h^T M h + |S|`. A draw goes down from the
+    A tree over the classes has, for each node, the matrix :math:`\sum w w^T` of the classes below
+    it: its share of the kernels' sum is :math:`\alpha h^T M h + |S|`. A draw goes down from the
     root, four children at a time, to a leaf of max(D, 16) classes, whose kernels are computed one
     by one: it takes time proportional to D^2 log V, and those draws of a row that pass the same
     node share its work. The matrices take at most 4 times the memory of the weights: for D from
@@ -201,13 +201,11 @@ class QuadraticKernelSampler(Sampler):
             raise ValueError(f"hidden must be finite, got another number in row {bad.argmax()}")
         return matrix
 
-    def _law_of(self, hidden: ArrayLike | None, excluded: Exclusion) -> tuple[Law, Exclusion]:
+    def _law_of(self, hidden: ArrayLike | None, excluded: Exclusion) -> Law:
         matrix = self._read_hidden(hidden)
         if excluded.per_row and excluded.rows != len(matrix):
-            raise ValueError(
-                f"exclude has {excluded.rows} rows, but hidden has {len(matrix)}"
-            )
-        return _QuadraticLaw(self, matrix, excluded.rows), excluded
+            raise ValueError(f"exclude has {excluded.rows} rows, but hidden has {len(matrix)}")
+        return _QuadraticLaw(self, matrix, excluded.rows)
 
 
 class _QuadraticLaw(Law):
@@ -234,7 +232,7 @@ class _QuadraticLaw(Law):
         return self._log_p(self._hidden, ids)
 
     def every_log_p(self, row: int) -> Floats:
-        return self._log_p(self._of(row), np.arange(self.n_classes)[None])[0]
+        return self._log_p(self._of(row), np.arange(self.n_classes)[None]).reshape(-1)
 
     def groups(self, row: int) -> Groups:
         return group_classes(self.every_log_p(row))
@@ -272,11 +270,12 @@ def _checked(log_p: Floats) -> Floats:
 
 def _read_weight(weight: Array) -> Array:
     """Return the weights themselves, of which nothing is copied."""
+    refuse_masked(weight, "weight")
     if not isinstance(weight, np.ndarray) or weight.dtype not in (np.float32, np.float64):
         kind = weight.dtype if isinstance(weight, np.ndarray) else type(weight).__name__
         raise TypeError(f"weight must be an ndarray of float32 or float64, got {kind}")
     if weight.ndim != 2 or not weight.size:
         raise ValueError(f"weight must be (V, D) with V, D > 0, got shape {weight.shape}")
-    if not weight.flags.carray and not (weight.flags.c_contiguous and weight.flags.aligned):
+    if not (weight.flags.c_contiguous and weight.flags.aligned):
         raise ValueError("weight must be in C order; pass numpy.ascontiguousarray(weight)")
     return np.asarray(weight)

@@ -39,20 +39,20 @@ class UnigramSampler(FixedSampler):
     --------
     >>> from boltzmax.candidates import UnigramSampler
     >>> sampler = UnigramSampler([1, 16, 0, 81], power=0.5)
-    >>> sampler.log_expected_count([0, 1, 2, 3], 14).round(3)  # log of 1, 4, 0 and 9
-    array([0.   , 1.386,  -inf, 2.197])
+    >>> sampler.log_expected_count([0, 1, 2, 3], 28).round(3)  # log of 2, 8, 0 and 18
+    array([0.693, 2.079,  -inf, 2.89 ])
     >>> ids, log_q = sampler.sample(2, rng=1, exclude=[3])
     >>> ids
-    array([1, 1])
+    array([0, 1])
     """
 
+    @quietly
     def __init__(self, counts: ArrayLike, power: float = 0.75) -> None:
         self.power = as_number(power, "power")
         if not 0.0 <= self.power < math.inf:
             raise ValueError(f"power must be finite and not negative, got {power!r}")
         self._set_weights(_powers(read_counts(counts), self.power))
 
-    @quietly
     def _set_weights(self, weights: Floats) -> None:
         """Build the table; the array of weights is used up."""
         weights /= weights.sum()
