@@ -29,7 +29,7 @@ FLOORS = {
     "python/bindings": 3,
 }
 SUFFIXES = {".h", ".hpp", ".c", ".cpp", ".cu", ".cuh", ".in"}
-ISAS = ("scalar", "avx2", "avx512", "neon")
+ISAS = ("scalar", "avx2", "avx512", "neon", "avx2_vnni", "avx512_vnni", "neon_dot")
 
 pytestmark = pytest.mark.skipif(not (ROOT / "cpp").is_dir(), reason="the sources are not here")
 

@@ -207,6 +207,19 @@ def streamed() -> object:
     return total.value
 
 
+few = boltzmax.QuantizedLinear(weight, rotate=True)
+CASES["QuantizedLinear"] = [
+    lambda: boltzmax.QuantizedLinear(weight, counts, bits=4, scheme="per_group"),
+    lambda: boltzmax.QuantizedLinear(weight, dtype="bfloat16").dequantize(),
+    lambda: few.logits(hidden),
+    lambda: few.log_prob(hidden, classes),
+    lambda: few.topk(hidden, 3),
+    lambda: few.intervals(hidden, 2),
+    lambda: few.candidates(hidden, 3),
+    lambda: few.log_partition(hidden),
+    refused(few.candidates, hidden, 13),
+    refused(boltzmax.QuantizedLinear, weight * np.inf),
+]
 CASES["OnlineLogSumExp"] = [streamed]
 for _name, _call in every_function.samples(x[:, :12]):
     CASES.setdefault(_name, []).append(_call)
@@ -234,9 +247,15 @@ for _name, _call in candidate_samples.calls():
     CANDIDATES.setdefault(_name, []).append(_call)
 CASES |= CANDIDATES
 # Slow although they are small: fewer calls suffice.
-SLOW = {"Tree", "config", "resample_indices", "linear_sample", "get_include", "get_cmake_dir"} | {
-    kind.__name__ for kind in MADE
-}
+SLOW = {
+    "QuantizedLinear",
+    "Tree",
+    "config",
+    "resample_indices",
+    "linear_sample",
+    "get_include",
+    "get_cmake_dir",
+} | {kind.__name__ for kind in MADE}
 SLOW |= {*TRUST, *CANDIDATES, "sampling_bias_report"}
 
 

@@ -19,7 +19,7 @@ ROOMS = {
         {"rows"},
         {"columns"},
         {"panels"},
-        {"losses", "weighted", "layers", "variants", "sampling"},
+        {"losses", "weighted", "layers", "variants", "sampling", "quantised"},
         {"operations"},
         {".cpp"},
     ),
@@ -27,7 +27,7 @@ ROOMS = {
         {"runtime"},
         {"rows", "weighted"},
         {"candidates", "losses", "sampling", "sets", "stats", "trees", "variants"},
-        {"linear"},
+        {"linear", "quantised"},
         {"api"},
     ),
 }

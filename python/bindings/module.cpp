@@ -22,6 +22,7 @@
 #include "losses.hpp"
 #include "normalized.hpp"
 #include "point_losses.hpp"
+#include "quantised.hpp"
 #include "recycling.hpp"
 #include "row_functions.hpp"
 #include "sampling.hpp"
@@ -95,6 +96,7 @@ PYBIND11_MODULE(core_of_main_interpreter, module, py::mod_gil_not_used()) {
   boltzmax::BindLinear(module);
   boltzmax::BindPickedRows(module);
   boltzmax::BindCalibration(module);
+  boltzmax::BindQuantised(module);
   boltzmax::BindTrees(module);
   boltzmax::BindWeighted(module);
   boltzmax::BindComplex(module);

@@ -24,6 +24,7 @@ from boltzmax.linear.contrastive import info_nce, info_nce_with_grad
 from boltzmax.linear.cross_entropy import linear_cross_entropy, linear_cross_entropy_with_grad
 from boltzmax.linear.layer import LinearSoftmax
 from boltzmax.linear.partition import log_partition_estimate
+from boltzmax.linear.quantised import QuantizedLinear
 from boltzmax.linear.queries import linear_log_prob, linear_logsumexp, linear_sample, linear_topk
 from boltzmax.linear.sampled import (
     nce_loss,
@@ -108,6 +109,7 @@ __all__ = [
     "HierarchicalSoftmax",
     "LinearSoftmax",
     "OnlineLogSumExp",
+    "QuantizedLinear",
     "RowStats",
     "Tree",
     "__version__",

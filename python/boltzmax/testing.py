@@ -36,3 +36,30 @@ def use_isa(name: str) -> Iterator[None]:
         yield
     finally:
         _core.select_isa(before)
+
+
+@contextmanager
+def use_dot_products(use: bool) -> Iterator[None]:
+    """Use the processor's dot products of bytes (VNNI, SDOT), or do without them, in a block.
+
+    Quantised layers use them where there are any, beyond what an instruction set requires. Results
+    have the same bits. The environment variable ``BOLTZMAX_DOT_PRODUCTS=0`` switches them off from
+    the start.
+
+    Parameters
+    ----------
+    use : bool
+        Whether to use them, for the whole process.
+
+    Examples
+    --------
+    >>> from boltzmax.testing import use_dot_products
+    >>> with use_dot_products(False):
+    ...     pass
+    """
+    before = _core.uses_dot_products()
+    _core.use_dot_products(bool(use))
+    try:
+        yield
+    finally:
+        _core.use_dot_products(before)

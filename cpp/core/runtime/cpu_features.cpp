@@ -5,6 +5,10 @@
 
 #if defined(__x86_64__) || defined(_M_X64)
 #include <cpuid.h>
+#elif defined(__aarch64__) && defined(__linux__)
+#include <sys/auxv.h>
+#elif defined(__aarch64__) && defined(__APPLE__)
+#include <sys/sysctl.h>
 #endif
 
 namespace boltzmax {
@@ -17,9 +21,9 @@ struct Registers {
   uint32_t eax = 0, ebx = 0, ecx = 0, edx = 0;
 };
 
-Registers Cpuid(uint32_t leaf) {
+Registers Cpuid(uint32_t leaf, uint32_t part = 0) {
   Registers r;
-  if (leaf <= __get_cpuid_max(leaf & 0x80000000u, nullptr)) __cpuid_count(leaf, 0, r.eax, r.ebx, r.ecx, r.edx);
+  if (leaf <= __get_cpuid_max(leaf & 0x80000000u, nullptr)) __cpuid_count(leaf, part, r.eax, r.ebx, r.ecx, r.edx);
   return r;
 }
 
@@ -50,6 +54,10 @@ bool CpuHasAvx512() {
   return CpuHasAvx2() && silicon && (SavedState() & kAvx512State) == kAvx512State;
 }
 
+bool CpuHasAvxVnni() { return CpuHasAvx2() && Cpuid(7).eax >= 1 && Bit(Cpuid(7, 1).eax, 4); }
+bool CpuHasAvx512Vnni() { return CpuHasAvx512() && Bit(Cpuid(7).ecx, 11); }
+bool CpuHasNeonDot() { return false; }
+
 std::string CpuName() {
   char name[49] = {};
   for (uint32_t i = 0; i < 3; ++i) {
@@ -65,6 +73,20 @@ std::string CpuName() {
 
 bool CpuHasAvx2() { return false; }
 bool CpuHasAvx512() { return false; }
+bool CpuHasAvxVnni() { return false; }
+bool CpuHasAvx512Vnni() { return false; }
+bool CpuHasNeonDot() {
+#if defined(__aarch64__) && defined(__linux__)
+  constexpr unsigned long kDotProducts = 1UL << 20;  // HWCAP_ASIMDDP
+  return (getauxval(AT_HWCAP) & kDotProducts) != 0;
+#elif defined(__aarch64__) && defined(__APPLE__)
+  int has = 0;
+  size_t size = sizeof has;
+  return sysctlbyname("hw.optional.arm.FEAT_DotProd", &has, &size, nullptr, 0) == 0 && has != 0;
+#else
+  return false;
+#endif
+}
 std::string CpuName() {
 #if defined(__aarch64__) || defined(_M_ARM64)
   return "aarch64";

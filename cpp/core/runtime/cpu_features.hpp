@@ -9,6 +9,11 @@ namespace boltzmax {
 bool CpuHasAvx2();    // AVX2, FMA, F16C
 bool CpuHasAvx512();  // those, and AVX-512 F, BW, VL, DQ
 
+// Dot products of bytes.
+bool CpuHasAvxVnni();
+bool CpuHasAvx512Vnni();
+bool CpuHasNeonDot();
+
 // The processor's name for itself, or its architecture.
 std::string CpuName();
 

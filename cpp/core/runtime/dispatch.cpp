@@ -7,6 +7,7 @@
 #include "candidate_table.hpp"
 #include "cpu_features.hpp"
 #include "exact_total_table.hpp"
+#include "quantised_table.hpp"
 #include "sampling_table.hpp"
 
 namespace boltzmax {
@@ -21,31 +22,34 @@ struct IsaTables {
   const DrawTable* draws;
   const ExactTotalTable* totals;
   const MomentTable* moments;
+  const QuantisedTable* quantised;
+  const QuantisedTable* dot_products;  // the same with dot products of bytes, or null
   const SamplingTable* sampling;
   const SetTable* sets;
   std::vector<const RowFamily*> families;
 };
 
 #define BOLTZMAX_FAMILY_OF(Name, isa) &isa::k##Name,
-#define BOLTZMAX_TABLES_OF(isa)                                                                              \
+#define BOLTZMAX_TABLES_OF(isa, dot_products)                                                                \
   {                                                                                                          \
     &isa::kKernels, &isa::kCandidates, &isa::kConversions, &isa::kDraws, &isa::kExactTotals, &isa::kMoments, \
-        &isa::kSampling, &isa::kSets, {                                                                      \
+        &isa::kQuantised, dot_products, &isa::kSampling, &isa::kSets, {                                      \
       BOLTZMAX_FOR_EACH_ROW_FAMILY(BOLTZMAX_FAMILY_OF, isa)                                                  \
     }                                                                                                        \
   }
 std::vector<IsaTables> UsableTables() {
   std::vector<IsaTables> tables;
 #if defined(BOLTZMAX_HAS_AVX512)
-  if (CpuHasAvx512()) tables.push_back(BOLTZMAX_TABLES_OF(avx512));
+  if (CpuHasAvx512())
+    tables.push_back(BOLTZMAX_TABLES_OF(avx512, CpuHasAvx512Vnni() ? &avx512_vnni::kQuantised : nullptr));
 #endif
 #if defined(BOLTZMAX_HAS_AVX2)
-  if (CpuHasAvx2()) tables.push_back(BOLTZMAX_TABLES_OF(avx2));
+  if (CpuHasAvx2()) tables.push_back(BOLTZMAX_TABLES_OF(avx2, CpuHasAvxVnni() ? &avx2_vnni::kQuantised : nullptr));
 #endif
 #if defined(BOLTZMAX_HAS_NEON)
-  tables.push_back(BOLTZMAX_TABLES_OF(neon));
+  tables.push_back(BOLTZMAX_TABLES_OF(neon, CpuHasNeonDot() ? &neon_dot::kQuantised : nullptr));
 #endif
-  tables.push_back(BOLTZMAX_TABLES_OF(scalar));
+  tables.push_back(BOLTZMAX_TABLES_OF(scalar, nullptr));
   return tables;
 }
 #undef BOLTZMAX_FAMILY_OF
@@ -54,6 +58,7 @@ std::vector<IsaTables> UsableTables() {
 // NOLINTBEGIN(bugprone-throwing-static-initialization): without memory for a few pointers nobody is there to catch
 const std::vector<IsaTables> usable = UsableTables();
 std::atomic<const IsaTables*> active{&usable.front()};
+std::atomic<bool> dot_products{true};
 // NOLINTEND(bugprone-throwing-static-initialization)
 
 const IsaTables& Active() { return *active.load(std::memory_order_relaxed); }
@@ -91,6 +96,12 @@ const ExactTotalTable& ActiveExactTotals() { return *Active().totals; }
 const MomentTable& ActiveMoments() { return *Active().moments; }
 const SetTable& ActiveSets() { return *Active().sets; }
 const SamplingTable& ActiveSampling() { return *Active().sampling; }
+const QuantisedTable& ActiveQuantised() {
+  const IsaTables& tables = Active();
+  return UsesDotProducts() && tables.dot_products != nullptr ? *tables.dot_products : *tables.quantised;
+}
+void UseDotProducts(bool use) { dot_products.store(use, std::memory_order_relaxed); }
+bool UsesDotProducts() { return dot_products.load(std::memory_order_relaxed); }
 
 namespace {
 
@@ -145,8 +156,11 @@ void SelectIsa(const std::string& name) {
 }
 
 void SelectIsaFromEnvironment() {
-  // NOLINTNEXTLINE(concurrency-mt-unsafe): at import, before there are threads of ours
+  // NOLINTBEGIN(concurrency-mt-unsafe): at import, before there are threads of ours
+  const char* use = std::getenv("BOLTZMAX_DOT_PRODUCTS");
+  if (use != nullptr && std::string(use) == "0") UseDotProducts(false);
   const char* name = std::getenv("BOLTZMAX_ISA");
+  // NOLINTEND(concurrency-mt-unsafe)
   if (name != nullptr && *name != '\0') {
     try {
       SelectIsa(name);

@@ -54,7 +54,7 @@ RowKernel KernelOf(const RowFunction& function, DType compute);
 // Throws std::invalid_argument, which lists the valid names, for any other.
 void SelectIsa(const std::string& name);
 
-// Reads BOLTZMAX_ISA; called once at import.
+// Reads BOLTZMAX_ISA and BOLTZMAX_DOT_PRODUCTS; called once at import.
 void SelectIsaFromEnvironment();
 
 }  // namespace boltzmax

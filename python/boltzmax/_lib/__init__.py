@@ -6,6 +6,7 @@
 - `console`: tables, progress bars and errors of the command line
 - `files`: files that are whole or not there, and arrays in them
 - `logits`: logits in a dtype that the kernels support, and the destination of their gradient
+- `mapped`: archives of arrays that are used where they are in the file
 - `numbers`: arrays and numbers as arguments
 - `output_layer`: the interface of output layers, and how they read their arguments
 - `parameters`: the constructor's arguments, as scikit-learn uses them
