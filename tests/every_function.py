@@ -27,7 +27,9 @@ WITHOUT_SCORES = {
     *("get_num_threads", "isa", "set_num_threads", "show_config", "resample_indices"),
     *("class_weights", "logit_adjustment", "GumbelSoftmax", "OnlineLogSumExp"),
     "sampling_bias_report",
-    "QuantizedLinear",  # refuses bad rows
+    # Layers, and what makes them: they refuse bad rows, or mark them.
+    *("QuantizedLinear", "QuantizedSoftmax", "QuantizedHierarchicalSoftmax", "LowRankLinear"),
+    *("PrunedLinear", "ClusteredLinear", "Screen", "TwoStageClassifier", "low_rank", "prune"),
 }
 LINEAR_CLASSES = 3
 # Losses of drawn classes, and of pairs of vectors.

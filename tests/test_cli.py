@@ -362,7 +362,7 @@ def test_demo_says_what_to_install(failure: Fail, monkeypatch: pytest.MonkeyPatc
 
 
 @pytest.mark.parametrize(
-    "command", [[], ["demo"], ["text"], ["bench"], ["info"], ["apply"], ["report"]]
+    "command", [[], ["demo"], ["text"], ["bench"], ["info"], ["apply"], ["report"], ["quantize"]]
 )
 def test_help_ends_with_examples_that_parse(
     command: list[str], folder: Path, capsys: pytest.CaptureFixture[str]

@@ -18,6 +18,7 @@ import boltzmax.candidates
 import boltzmax.special
 import candidate_samples
 import every_function
+import screen_calls
 import trust_calls
 from boltzmax.candidates import UniformSampler
 from boltzmax.losses.registry import LOSSES
@@ -220,6 +221,7 @@ CASES["QuantizedLinear"] = [
     refused(few.candidates, hidden, 13),
     refused(boltzmax.QuantizedLinear, weight * np.inf),
 ]
+CASES |= screen_calls.everything(weight, counts, hidden, classes)
 CASES["OnlineLogSumExp"] = [streamed]
 for _name, _call in every_function.samples(x[:, :12]):
     CASES.setdefault(_name, []).append(_call)
@@ -249,6 +251,7 @@ CASES |= CANDIDATES
 # Slow although they are small: fewer calls suffice.
 SLOW = {
     "QuantizedLinear",
+    *screen_calls.NAMES,
     "Tree",
     "config",
     "resample_indices",

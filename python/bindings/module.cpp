@@ -24,6 +24,7 @@
 #include "point_losses.hpp"
 #include "quantised.hpp"
 #include "recycling.hpp"
+#include "rescoring.hpp"
 #include "row_functions.hpp"
 #include "sampling.hpp"
 #include "segments.hpp"
@@ -95,6 +96,7 @@ PYBIND11_MODULE(core_of_main_interpreter, module, py::mod_gil_not_used()) {
   boltzmax::BindLosses(module);
   boltzmax::BindLinear(module);
   boltzmax::BindPickedRows(module);
+  boltzmax::BindRescoring(module);
   boltzmax::BindCalibration(module);
   boltzmax::BindQuantised(module);
   boltzmax::BindTrees(module);

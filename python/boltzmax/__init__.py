@@ -25,6 +25,7 @@ from boltzmax.linear.cross_entropy import linear_cross_entropy, linear_cross_ent
 from boltzmax.linear.layer import LinearSoftmax
 from boltzmax.linear.partition import log_partition_estimate
 from boltzmax.linear.quantised import QuantizedLinear
+from boltzmax.linear.quantised_layer import QuantizedSoftmax
 from boltzmax.linear.queries import linear_log_prob, linear_logsumexp, linear_sample, linear_topk
 from boltzmax.linear.sampled import (
     nce_loss,
@@ -35,6 +36,7 @@ from boltzmax.linear.sampled import (
     sampled_softmax_loss_with_grad,
 )
 from boltzmax.linear.sampling_bias import sampling_bias_report
+from boltzmax.linear.two_stage import TwoStageClassifier
 from boltzmax.losses.binary import (
     binary_cross_entropy_with_logits,
     binary_cross_entropy_with_logits_with_grad,
@@ -57,7 +59,12 @@ from boltzmax.losses.imbalance import (
     resample_indices,
 )
 from boltzmax.losses.nll import nll_loss, nll_loss_with_grad
+from boltzmax.screens.clusters import ClusteredLinear
+from boltzmax.screens.low_rank import LowRankLinear, low_rank
+from boltzmax.screens.pruning import PrunedLinear, prune
+from boltzmax.screens.screen import Screen
 from boltzmax.trees.hierarchical import HierarchicalSoftmax
+from boltzmax.trees.quantised_layer import QuantizedHierarchicalSoftmax
 from boltzmax.trees.tree import Tree
 from boltzmax.variants.draws import gumbel_max, gumbel_topk
 from boltzmax.variants.gumbel import (
@@ -105,13 +112,20 @@ from boltzmax.variants.windows import (
 
 __all__ = [
     "AdaptiveSoftmax",
+    "ClusteredLinear",
     "GumbelSoftmax",
     "HierarchicalSoftmax",
     "LinearSoftmax",
+    "LowRankLinear",
     "OnlineLogSumExp",
+    "PrunedLinear",
+    "QuantizedHierarchicalSoftmax",
     "QuantizedLinear",
+    "QuantizedSoftmax",
     "RowStats",
+    "Screen",
     "Tree",
+    "TwoStageClassifier",
     "__version__",
     "available_isas",
     "balanced_softmax",
@@ -161,6 +175,7 @@ __all__ = [
     "logcumsumexp_backward",
     "logit_adjustment",
     "logsumexp",
+    "low_rank",
     "mixture_log_softmax",
     "mixture_log_softmax_backward",
     "nce_loss",
@@ -169,6 +184,7 @@ __all__ = [
     "negative_sampling_loss_with_grad",
     "nll_loss",
     "nll_loss_with_grad",
+    "prune",
     "resample_indices",
     "row_stats",
     "sampled_softmax_loss",

@@ -14,6 +14,7 @@
 - `ragged`: rows of different lengths, with offsets as in CSR
 - `random`: where random numbers come from
 - `rational`: shares as exact fractions
+- `read_only`: the base class of layers that answer, but do not learn
 - `scored`: rows of scores with labels and weights
 - `shared_docs`: paragraphs that docstrings share
 - `targets`: class indices or class probabilities, one set per row

@@ -49,6 +49,7 @@ def add_parser(commands: Any) -> None:
         "--output full,tree,adaptive,sampled --vocabulary 20000",
         "--file book.txt --vocabulary 20000 --epochs 5",
         '--output full --generate "the value of" --top-p 0.9 --temperature 0.8 --seed 1',
+        "--quantize 8",
     )
     parser.add_argument("--file", type=Path, help="UTF-8 text; Python's help topics by default")
     parser.add_argument(
@@ -65,6 +66,9 @@ def add_parser(commands: Any) -> None:
     parser.add_argument("--prompt", default="the value of the", help="words to continue")
     parser.add_argument(
         "--seed", type=at_least(0), default=0, help="of the weights, the order and the draws, 0"
+    )
+    parser.add_argument(
+        "--quantize", type=int, choices=(8, 4), help="also with weights of so many bits"
     )
     writing = parser.add_argument_group("writing")
     writing.add_argument("--generate", metavar="PROMPT", help="write on after these words")
@@ -246,12 +250,36 @@ def run(args: argparse.Namespace) -> None:
     title = f"next-word model: {len(words):,} words, {len(vocabulary.words):,} of them different"
     header = ("softmax", "epoch", ">words/s", ">perplexity", ">held out", ">MB")
     print_table(title, header, tables)
+    if args.quantize is not None:
+        compare(models, args.quantize, contexts[-held:], targets[-held:])
     for name, model in models.items():
         if args.generate is None:
             show(model, vocabulary, args.prompt, name)
         else:
             print(f"{name} softmax:")
             write(model, vocabulary, args.generate, chain, args.words)
+
+
+def compare(models: dict[str, Model], bits: int, contexts: Ids, targets: Ids) -> None:
+    """Print the size, the speed and the perplexity of each layer, before and after."""
+    tables = []
+    for name, model in models.items():
+        rows = []
+        layer, hidden = model.layer, model.hidden(contexts)
+        small = layer.quantize(bits)  # type: ignore[attr-defined]
+        nbytes = layer.weight.nbytes + (0 if layer.bias is None else layer.bias.nbytes)
+        for kind, answers, size in (
+            (str(layer.dtype), layer, nbytes),
+            (f"{bits} bits", small, small.nbytes),
+        ):
+            start = time.perf_counter()
+            loss = answers.loss(hidden, targets)
+            speed = len(targets) / (time.perf_counter() - start)
+            perplexity = f"{np.exp(loss):.2f}"
+            rows.append((name, kind, f"{size / 1e6:.2f}", f"{speed:,.0f}", perplexity))
+        tables.append(rows)
+    header = ("softmax", "weights", ">megabytes", ">words/s", ">held out")
+    print_table(f"layers with weights of {bits} bits", header, tables)
 
 
 def run_epoch(

@@ -15,10 +15,10 @@ from boltzmax._lib.files import FileName
 from boltzmax._lib.mapped import map_npz, write_mapped
 from boltzmax._lib.numbers import per_class, real_array
 from boltzmax._lib.output_layer import Classes, read_hidden, read_target
-from boltzmax.linear.candidates import Candidates
 from boltzmax.linear.codes import LANES, Format, decode, nearest_above
 from boltzmax.linear.rotation import Rotation
 from boltzmax.linear.scores import NO_SHARES, Totals
+from boltzmax.screens.screen import Candidates, Levels, Screen, Split
 
 Array = NDArray[Any]
 Floats = NDArray[np.float64]
@@ -32,7 +32,7 @@ _FEW_ROWS = 4  # as many are read in the time that memory takes; candidates of m
 _MODERATE = (1e-30, 1e12)  # scales and errors whose products neither vanish nor overflow in float
 
 
-class QuantizedLinear:
+class QuantizedLinear(Screen):
     r"""A linear layer and its softmax with weights of 8, 4 or 16 bits.
 
     Each weight is stored as a whole number times a scale, one for each row or for each group of
@@ -154,14 +154,16 @@ class QuantizedLinear:
             _refuse_rows(np.isfinite(self._bias), "bias must be finite")
         rows = max(_TILE // form.width // LANES, 1) * LANES
         for start in range(0, self.n_classes, rows):
-            tile, rounding = self._rotated(
-                np.ascontiguousarray(w[start : start + rows], np.float64)
-            )
-            refused = _core.quantised_encode(self._compiled, tile, start, rounding)
-            if refused < len(tile):
-                row = at_place((start + refused,))
-                raise ValueError(f"weight must be finite, with norms up to 3e38; it is not{row}")
+            self._encode(w[start : start + rows], start)
         self._summarize()
+
+    def _encode(self, w: Array, start: int) -> None:
+        """Store some rows of weights, from class `start` on."""
+        tile, rounding = self._rotated(np.ascontiguousarray(w, np.float64))
+        refused = _core.quantised_encode(self._compiled, tile, start, rounding)
+        if refused < len(tile):
+            row = at_place((start + refused,))
+            raise ValueError(f"weight must be finite, with norms up to 3e38; it is not{row}")
 
     def _summarize(self) -> None:
         """Compute what the search for candidates needs besides the arrays."""
@@ -196,6 +198,15 @@ class QuantizedLinear:
             first = start * LANES
             result[first : first + len(w)] = w[: self.n_classes - first]
         return result
+
+    @quietly
+    def _rows(self, ids: Classes) -> Array:
+        """Return the weights of some classes, decoded, in float32."""
+        block, place = np.divmod(ids, LANES)
+        known, where = np.unique(block, return_inverse=True)
+        w = decode(self._format, self._codes[known], self._scale[known])
+        w = w if self._rotation is None else self._rotation.inverse(w)
+        return w[where * LANES + place].astype(np.float32)
 
     # ---- logits ----
 
@@ -357,16 +368,28 @@ class QuantizedLinear:
         -------
         lower, upper : ndarray of float64, shape (N,)
         """
-        x, _ = self._hidden(hidden)
-        lower, upper = np.empty((2, len(x)))
-        for block in self._blocks(x):
-            low, high = Totals(block.rows), Totals(block.rows)
-            for tile in self._tiles(block.rows):
-                of_low, of_high = self._intervals(block, tile)
-                _add_tile(low, of_low, tile.start)
-                _add_tile(high, of_high, tile.start)
-            lower[block.where], upper[block.where] = low.lse, high.lse
-        return lower - _rounding(lower), upper + _rounding(upper)
+        x = self._vectors(hidden)
+        return self._passed(x, np.full(len(x), np.inf), None, False)[1:]
+
+    @quietly
+    def split(self, hidden: ArrayLike, threshold: ArrayLike) -> Split:
+        """Return the classes whose upper bound exceeds a row's threshold, and sum up the rest.
+
+        See `Screen.split`.
+        """
+        x = self._vectors(hidden)
+        bar = np.ascontiguousarray(np.broadcast_to(np.asarray(threshold, np.float64), len(x)))
+        return self._passed(x, bar, None, False)
+
+    def _split_at(self, x: Array, levels: Levels) -> Split:
+        bar = np.full(len(x), -np.inf)
+        return self._passed(x.astype(np.float64), bar, levels, len(x) > _FEW_ROWS)
+
+    def _passed(self, x: Floats, bar: Floats, levels: Levels | None, few_bits: bool) -> Split:
+        """Return the classes above a bar, and bounds of the rest, after one pass."""
+        rows = self._prepared(x, few_bits)
+        above, *rest = _core.quantised_split(self._compiled, rows, bar, levels)
+        return Split(Candidates(*above), *rest)
 
     # ---- files ----
 
@@ -456,6 +479,9 @@ class QuantizedLinear:
         _refuse_rows(size <= _LARGEST_HIDDEN, "hidden must be at most 1e100")
         return x, np.dtype(np.float32 if short else np.float64)
 
+    def _vectors(self, hidden: ArrayLike) -> Array:
+        return self._hidden(hidden)[0]
+
     def _blocks(self, x: Floats) -> Iterator[_Block]:
         """Yield hidden vectors, prepared for the stored weights, in blocks."""
         for start in range(0, len(x), _ROWS):
@@ -500,12 +526,6 @@ class QuantizedLinear:
         _core.quantised_centers(self._compiled, block.hidden, tile.start, tile.stop, z)
         return z
 
-    def _intervals(self, block: _Block, tile: slice) -> Floats:
-        """Return lower and upper bounds of the exact logits."""
-        both = np.empty((2, block.rows, tile.stop - tile.start))
-        _core.quantised_intervals(self._compiled, block.hidden, tile.start, tile.stop, *both)
-        return both
-
 
 class _Block(NamedTuple):
     """Some hidden vectors, and where they are among all."""
@@ -546,8 +566,3 @@ def _refuse_rows(good: NDArray[np.bool_], what: str) -> None:
 def _add_tile(totals: Totals, s: Array, first: int) -> None:
     shares = NO_SHARES.of((), slice(0, 0), s.dtype)
     _core.linear_add_tile(s, first, None, 1.0, 0.0, shares, totals.columns, totals.top)
-
-
-def _rounding(lse: Floats) -> Floats:
-    """Return a bound of the error of a logsumexp in float64."""
-    return 1e-11 + np.abs(lse) * 2.0**-44
