@@ -10,6 +10,7 @@ from numpy.typing import ArrayLike, NDArray
 from boltzmax import _core
 from boltzmax._lib.arguments import check_softcap, quietly
 from boltzmax._lib.numbers import check_z_loss, row_blocks
+from boltzmax._lib.same_kind import same_kind
 from boltzmax.losses.registry import Loss, register
 from boltzmax.losses.rows import Batch, RowOptions, Rows, read_batch, row_losses
 
@@ -37,6 +38,7 @@ def _widened_losses(
     return result
 
 
+@same_kind
 @quietly
 def _evaluate(
     logits: ArrayLike,
