@@ -20,7 +20,7 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 # Arguments of these types say nothing about another library: calls with no others go straight on.
 _PLAIN = {np.ndarray, list, tuple, float, int, bool, str, type(None)}
-_PLAIN |= {np.float64, np.float32, np.int64, np.bool_, np.random.Generator}
+_PLAIN |= {np.float64, np.float32, np.int64, np.bool_}
 
 
 class _Call:
@@ -158,12 +158,15 @@ def same_kind(
 
     @wraps(function)
     def call(*args: Any, **kwargs: Any) -> Any:
-        plain = _PLAIN.issuperset(map(type, args)) and _PLAIN.issuperset(map(type, kwargs.values()))
-        if plain or len(args) > len(names):
+        if _PLAIN.issuperset(map(type, args)) and (
+            not kwargs or _PLAIN.issuperset(map(type, kwargs.values()))
+        ):
+            return function(*args, **kwargs)
+        if len(args) > len(names):
             return function(*args, **kwargs)
         found = _Call(axis, has_axis)
         try:
-            read_args = [found.read(value, name) for value, name in zip(args, names, strict=False)]
+            read_args = list(map(found.read, args, names))
             read_kwargs = {name: found.read(value, name) for name, value in kwargs.items()}
         except OnCudaError:
             if not cuda:
