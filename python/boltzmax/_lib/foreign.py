@@ -7,7 +7,7 @@ No library is imported: whoever made an array has loaded its library. Each libra
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
 from functools import lru_cache
 from typing import Any, NamedTuple
 
@@ -219,7 +219,8 @@ _LIBRARIES = {
 
 
 @lru_cache(maxsize=256)
-def _library_of_type(kind: type) -> Library | None:
+def _library_of_type(kind: Hashable) -> Library | None:
+    assert isinstance(kind, type)
     for base in kind.__mro__:
         library = _LIBRARIES.get((base.__module__.partition(".")[0], base.__name__))
         if library is not None:

@@ -42,8 +42,8 @@ class _Call:
         if library is None:
             if name == "axis":
                 self.axis, self.has_axis = value, True
-            if isinstance(value, tuple) and hasattr(value, "_fields"):
-                return value._make(map(self.read, value, value._fields))
+            if isinstance(value, tuple) and (fields_of := getattr(value, "_fields", None)):
+                return type(value)(*map(self.read, value, fields_of))
             if self.first is None and isinstance(value, np.ndarray) and name != "out":
                 self.first, self.first_name = value, name
             return _numpy_dtype(value) if name == "dtype" else value
@@ -74,10 +74,10 @@ class _Call:
             return self._labelled(result, ranked)
         if isinstance(result, tuple):
             parts = [self.answer(part, ranked) for part in result]
-            return result._make(parts) if hasattr(result, "_fields") else tuple(parts)
+            return type(result)(*parts) if hasattr(result, "_fields") else tuple(parts)
         if is_dataclass(result) and not isinstance(result, type):
-            parts = {f.name: self.answer(getattr(result, f.name), ranked) for f in fields(result)}
-            return replace(result, **parts)
+            named = {f.name: self.answer(getattr(result, f.name), ranked) for f in fields(result)}
+            return replace(result, **named)
         return result
 
     def _labelled(self, result: Any, ranked: bool) -> Any:

@@ -10,7 +10,15 @@ from torch import Tensor
 
 import boltzmax.cuda.functions as cuda
 from boltzmax import _core
-from boltzmax.torch.operators import define, destination, differentiate, dims, floating, read, tensor
+from boltzmax.torch.operators import (
+    define,
+    destination,
+    differentiate,
+    dims,
+    floating,
+    read,
+    tensor,
+)
 
 
 def softmax(input: Tensor, dim: int, dtype: torch.dtype | None = None) -> Tensor:
@@ -147,7 +155,9 @@ def _log_softmax_backward_cuda(dy: Tensor, y: Tensor, dim: list[int]) -> Tensor:
 def _logsumexp_cpu(x: Tensor, dim: list[int], keepdim: bool) -> Tensor:
     # In C order, as PyTorch's reductions are, whatever the layout of x.
     shape = _without(x, dim, keepdim).shape
-    return tensor(_core.logsumexp(read(x), tuple(dim), keepdims=keepdim)).reshape(shape).contiguous()
+    return (
+        tensor(_core.logsumexp(read(x), tuple(dim), keepdims=keepdim)).reshape(shape).contiguous()
+    )
 
 
 def _logsumexp_cuda(x: Tensor, dim: list[int], keepdim: bool) -> Tensor:
@@ -221,7 +231,7 @@ def _softmax_gradient(ctx: Any, dy: Tensor) -> Any:
 
 
 def _softmax_second(ctx: Any, g: Tensor) -> Any:
-    """dx = y (dy - sum(dy y)), by dy and by y."""
+    """Dx = y (dy - sum(dy y)), by dy and by y."""
     dy, y = ctx.saved_tensors
     by_y = g * (dy - _sum(dy * y, ctx.dim)) - dy * _sum(g * y, ctx.dim)
     return SOFTMAX_BACKWARD(g, y, ctx.dim), by_y, None
@@ -233,7 +243,7 @@ def _log_softmax_gradient(ctx: Any, dy: Tensor) -> Any:
 
 
 def _log_softmax_second(ctx: Any, g: Tensor) -> Any:
-    """dx = dy - exp(y) sum(dy), by dy and by y."""
+    """Dx = dy - exp(y) sum(dy), by dy and by y."""
     dy, y = ctx.saved_tensors
     p = y.exp()
     return g - _sum(g * p, ctx.dim), -g * p * _sum(dy, ctx.dim), None

@@ -29,7 +29,7 @@ def linear_cross_entropy(
     linear_bias: Tensor | None = None,
     weight: Tensor | None = None,
     reduction: str = "mean",
-    ignore_index: int = -100,
+    ignore_index: int | None = None,
     label_smoothing: float = 0.0,
 ) -> Tensor:
     """Cross-entropy of the logits ``input @ linear_weight.T + linear_bias``, which are not built.
@@ -50,6 +50,7 @@ def linear_cross_entropy(
     weight : Tensor, shape (V,), optional
         A weight for each class.
     reduction, ignore_index, label_smoothing : see `cross_entropy`
+        Without an `ignore_index`, rows of the target -100 are left out.
 
     Returns
     -------
@@ -68,11 +69,16 @@ def linear_cross_entropy(
     """
     x = floating(input, "linear_cross_entropy")
     for name, other in (("linear_weight", linear_weight), ("linear_bias", linear_bias)):
-        if other is not None and other.dtype != x.dtype and not torch.is_autocast_enabled(x.device.type):
+        if (
+            other is not None
+            and other.dtype != x.dtype
+            and not torch.is_autocast_enabled(x.device.type)
+        ):
             raise TypeError(f"{name} must have the dtype of input, {x.dtype}, got {other.dtype}")
     for name, other in (("target", target), ("weight", weight)):
         refuse_gradient(other, name, "linear_cross_entropy")
-    arguments = x, linear_weight, target, linear_bias, weight, reduction, ignore_index
+    ignored = -100 if ignore_index is None else ignore_index
+    arguments = x, linear_weight, target, linear_bias, weight, reduction, ignored
     trained = x.requires_grad or linear_weight.requires_grad
     trained |= linear_bias is not None and linear_bias.requires_grad
     result: Tensor

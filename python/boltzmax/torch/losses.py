@@ -12,7 +12,10 @@ import torch
 from torch import Tensor
 
 import boltzmax.cuda.losses as cuda
+from boltzmax._lib.numbers import check_label_smoothing
 from boltzmax.losses import cross_entropy as losses
+from boltzmax.losses.reduction import checked_reduction
+from boltzmax.torch.functions import LOG_SOFTMAX
 from boltzmax.torch.operators import define, differentiate, floating, read, refuse_gradient, times
 from boltzmax.torch.operators import tensor as as_tensor
 
@@ -37,7 +40,7 @@ def cross_entropy(
         Logits: float16, bfloat16, float32 or float64. Classes on the last dimension are fastest.
     target : Tensor
         Class indices, of the shape of `input` without the classes; or class probabilities, of the
-        shape of `input`, which must not require a gradient.
+        shape of `input`. (If these require a gradient, the loss takes the way of `log_softmax`.)
     weight : Tensor, shape (C,), optional
         A weight for each class.
     ignore_index : int, default -100
@@ -69,8 +72,9 @@ def cross_entropy(
     tensor([[ 0.5000, -0.5000]])
     """
     x = floating(input, "cross_entropy")
-    for name, other in (("target", target), ("weight", weight)):
-        refuse_gradient(other, name, "cross_entropy")
+    refuse_gradient(weight, "weight", "cross_entropy")
+    if target.requires_grad and torch.is_grad_enabled():
+        return _of_trained_target(x, target, weight, reduction, label_smoothing)
     arguments = x, target, weight, reduction, ignore_index, label_smoothing
     result: Tensor
     if reduction != "none" and torch.is_grad_enabled() and x.requires_grad:
@@ -78,6 +82,24 @@ def cross_entropy(
     else:
         result = CROSS_ENTROPY(*arguments)
     return result
+
+
+def _of_trained_target(
+    x: Tensor, target: Tensor, weight: Tensor | None, reduction: str, label_smoothing: float
+) -> Tensor:
+    """Return the loss of probabilities whose gradient is needed, too."""
+    checked_reduction(reduction)
+    axis = _class_axis(x)
+    smoothing = check_label_smoothing(label_smoothing)
+    if target.shape != x.shape:
+        raise ValueError(
+            f"target must have the shape of input, {tuple(x.shape)}, got {tuple(target.shape)}"
+        )
+    terms = LOG_SOFTMAX(x, [axis]) * (target * (1 - smoothing) + smoothing / x.shape[axis])
+    if weight is not None:
+        terms = terms * weight.reshape([-1] + [1] * (x.ndim - 1 - axis))
+    each: Tensor = -terms.sum(axis)
+    return {"none": lambda: each, "sum": each.sum, "mean": each.mean}[reduction]()
 
 
 # ---- kernels ----

@@ -182,7 +182,7 @@ def _keep_support(ctx: Any, inputs: Any, output: Tensor) -> None:
 
 
 def _sparsemax_second(ctx: Any, g: Tensor) -> Any:
-    """The gradient is linear in dy, and depends on y by its support alone."""
+    """Differentiate a gradient that is linear in dy and depends on y by its support alone."""
     (y,) = ctx.saved_tensors
     return SPARSEMAX_BACKWARD(g, y, ctx.dim), None, None
 
