@@ -15,8 +15,9 @@ MODULES = (
     *("boltzmax", "boltzmax.special", "boltzmax.sklearn"),
     *("boltzmax.cuda", "boltzmax.margin", "boltzmax.sampling", "boltzmax.testing"),
     *("boltzmax.calibration", "boltzmax.conformal", "boltzmax.selective"),
-    *("boltzmax.ood", "boltzmax.priors"),
+    *("boltzmax.ood", "boltzmax.priors", "boltzmax.torch"),
 )
+NEEDS = {"boltzmax.sklearn": "sklearn", "boltzmax.torch": "torch"}  # what a module imports
 
 
 def described(thing: Any) -> str:

@@ -58,7 +58,9 @@ MODULES = (
     *("boltzmax", "boltzmax.special", "boltzmax.sklearn", "boltzmax.cuda"),
     *("boltzmax.margin", "boltzmax.sampling", "boltzmax.testing", "boltzmax.calibration"),
     *("boltzmax.conformal", "boltzmax.selective", "boltzmax.ood", "boltzmax.priors"),
+    *("boltzmax.torch",),
 )
+NEEDS = {"boltzmax.sklearn": "sklearn", "boltzmax.torch": "torch"}  # what a module imports
 WITHOUT_DEVICE = ("is_available", "why_unavailable")  # of boltzmax.cuda
 PUBLIC = sorted(name for name in boltzmax.__all__ if callable(getattr(boltzmax, name)))
 
@@ -67,7 +69,7 @@ def documented() -> list[Any]:
     """Every public function, and the modules themselves."""
     found: list[Any] = [pytest.param(boltzmax, id="boltzmax")]
     for module_name in MODULES:
-        if module_name == "boltzmax.sklearn" and importlib.util.find_spec("sklearn") is None:
+        if module_name in NEEDS and importlib.util.find_spec(NEEDS[module_name]) is None:
             continue
         module = importlib.import_module(module_name)
         if module is not boltzmax:
@@ -166,7 +168,7 @@ WITH_EXAMPLES = [page for page in PAGES if fences(page.read_text(encoding="utf-8
 def test_examples_of_pages(page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The Python of a page, run from top to bottom in one session."""
     blocks = fences(page.read_text(encoding="utf-8"))
-    for name in ("sklearn", "scipy"):
+    for name in ("sklearn", "scipy", "torch", "pandas", "polars", "xarray"):
         if any(re.search(rf"\b(import|from) [\w., ]*\b{name}\b", block) for block in blocks):
             pytest.importorskip(name)
     monkeypatch.chdir(tmp_path)
@@ -250,8 +252,8 @@ def test_every_public_object_has_one_page() -> None:
     assert len(documented) == len(set(documented)), "documented once"
     public = set()
     for name in MODULES:
-        if name == "boltzmax.sklearn":
-            pytest.importorskip("sklearn")
+        if name in NEEDS:
+            pytest.importorskip(NEEDS[name])
         module = importlib.import_module(name)
         named = getattr(module, "__all__", None) or [
             n for n, v in vars(module).items() if getattr(v, "__module__", "") == name

@@ -7,7 +7,7 @@ No library is imported: whoever made an array has loaded its library. Each libra
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Hashable
+from collections.abc import Callable
 from functools import lru_cache
 from typing import Any, NamedTuple
 
@@ -32,10 +32,7 @@ def refuse_device(x: Any, name: str) -> None:
         return
     kind = int(x.__dlpack_device__()[0])
     if kind in (_CUDA, _MANAGED):
-        raise OnCudaError(
-            f"{name} is on a CUDA device ({_type_name(x)}), and boltzmax reads the memory of the "
-            f"CPU: call the function of boltzmax.cuda, or pass {_copy_to_cpu(x, name)}"
-        )
+        raise on_cuda(x, name)
     if kind not in (_CPU, _PINNED):
         raise TypeError(
             f"{name} is on a device that boltzmax does not know ({_type_name(x)}, device type "
@@ -43,9 +40,14 @@ def refuse_device(x: Any, name: str) -> None:
         )
 
 
-def _copy_to_cpu(x: Any, name: str) -> str:
+def on_cuda(x: Any, name: str) -> OnCudaError:
+    """Return the error for an array on a CUDA device."""
     root = type(x).__module__.partition(".")[0]
-    return {"torch": f"{name}.cpu()", "cupy": f"{name}.get()"}.get(root, f"numpy.asarray({name})")
+    copies = {"torch": f"{name}.cpu()", "cupy": f"{name}.get()"}
+    return OnCudaError(
+        f"{name} is on a CUDA device ({_type_name(x)}), and boltzmax reads the memory of the CPU: "
+        f"call the function of boltzmax.cuda, or pass {copies.get(root, f'numpy.asarray({name})')}"
+    )
 
 
 def _type_name(x: Any) -> str:
@@ -58,7 +60,8 @@ def _type_name(x: Any) -> str:
 def _read_tensor(x: Any, name: str) -> Array:
     torch = sys.modules["torch"]
     if not x.is_cpu:
-        refuse_device(x, name)
+        if x.is_cuda:
+            raise on_cuda(x, name)
         raise TypeError(
             f"{name} is a tensor on the device {str(x.device)!r}, and boltzmax reads the memory of "
             f"the CPU: pass {name}.cpu()"
@@ -219,8 +222,7 @@ _LIBRARIES = {
 
 
 @lru_cache(maxsize=256)
-def _library_of_type(kind: Hashable) -> Library | None:
-    assert isinstance(kind, type)
+def _library_of_type(kind: type) -> Library | None:
     for base in kind.__mro__:
         library = _LIBRARIES.get((base.__module__.partition(".")[0], base.__name__))
         if library is not None:
@@ -232,4 +234,4 @@ def _library_of_type(kind: Hashable) -> Library | None:
 
 def library_of(x: Any) -> Library | None:
     """Return the library of an array that is not NumPy's; None for anything else."""
-    return _library_of_type(type(x))
+    return _library_of_type(type(x))  # type: ignore[arg-type]
