@@ -56,7 +56,7 @@ def softmax(input: Tensor, dim: int, dtype: torch.dtype | None = None) -> Tensor
     >>> x.grad
     tensor([-0.1966,  0.1966])
     """
-    result: Tensor = SOFTMAX(floating(input, "softmax", dtype), [dim])
+    result: Tensor = SOFTMAX(floating(input, "softmax", dtype), dim)
     return result
 
 
@@ -80,7 +80,7 @@ def log_softmax(input: Tensor, dim: int, dtype: torch.dtype | None = None) -> Te
     >>> boltzmax.torch.log_softmax(torch.zeros(2), dim=0)
     tensor([-0.6931, -0.6931])
     """
-    result: Tensor = LOG_SOFTMAX(floating(input, "log_softmax", dtype), [dim])
+    result: Tensor = LOG_SOFTMAX(floating(input, "log_softmax", dtype), dim)
     return result
 
 
@@ -116,39 +116,39 @@ def logsumexp(input: Tensor, dim: int | Sequence[int], keepdim: bool = False) ->
 # ---- kernels ----
 
 
-def _softmax_cpu(x: Tensor, dim: list[int]) -> Tensor:
-    return tensor(_core.softmax(read(x), tuple(dim), out=destination(x)))
+def _softmax_cpu(x: Tensor, dim: int) -> Tensor:
+    return tensor(_core.softmax(read(x), dim, out=destination(x)))
 
 
-def _softmax_cuda(x: Tensor, dim: list[int]) -> Tensor:
-    result: Tensor = cuda.softmax(x.detach(), tuple(dim))
+def _softmax_cuda(x: Tensor, dim: int) -> Tensor:
+    result: Tensor = cuda.softmax(x.detach(), dim)
     return result
 
 
-def _softmax_backward_cpu(dy: Tensor, y: Tensor, dim: list[int]) -> Tensor:
-    return tensor(_core.softmax_backward(read(dy), read(y), tuple(dim), out=destination(dy)))
+def _softmax_backward_cpu(dy: Tensor, y: Tensor, dim: int) -> Tensor:
+    return tensor(_core.softmax_backward(read(dy), read(y), dim, out=destination(dy)))
 
 
-def _softmax_backward_cuda(dy: Tensor, y: Tensor, dim: list[int]) -> Tensor:
-    result: Tensor = cuda.softmax_backward(dy.detach(), y.detach(), tuple(dim))
+def _softmax_backward_cuda(dy: Tensor, y: Tensor, dim: int) -> Tensor:
+    result: Tensor = cuda.softmax_backward(dy.detach(), y.detach(), dim)
     return result
 
 
-def _log_softmax_cpu(x: Tensor, dim: list[int]) -> Tensor:
-    return tensor(_core.log_softmax(read(x), tuple(dim), out=destination(x)))
+def _log_softmax_cpu(x: Tensor, dim: int) -> Tensor:
+    return tensor(_core.log_softmax(read(x), dim, out=destination(x)))
 
 
-def _log_softmax_cuda(x: Tensor, dim: list[int]) -> Tensor:
-    result: Tensor = cuda.log_softmax(x.detach(), tuple(dim))
+def _log_softmax_cuda(x: Tensor, dim: int) -> Tensor:
+    result: Tensor = cuda.log_softmax(x.detach(), dim)
     return result
 
 
-def _log_softmax_backward_cpu(dy: Tensor, y: Tensor, dim: list[int]) -> Tensor:
-    return tensor(_core.log_softmax_backward(read(dy), read(y), tuple(dim), out=destination(dy)))
+def _log_softmax_backward_cpu(dy: Tensor, y: Tensor, dim: int) -> Tensor:
+    return tensor(_core.log_softmax_backward(read(dy), read(y), dim, out=destination(dy)))
 
 
-def _log_softmax_backward_cuda(dy: Tensor, y: Tensor, dim: list[int]) -> Tensor:
-    result: Tensor = cuda.log_softmax_backward(dy.detach(), y.detach(), tuple(dim))
+def _log_softmax_backward_cuda(dy: Tensor, y: Tensor, dim: int) -> Tensor:
+    result: Tensor = cuda.log_softmax_backward(dy.detach(), y.detach(), dim)
     return result
 
 
@@ -177,27 +177,27 @@ def _without(x: Tensor, dim: list[int], keepdim: bool) -> Tensor:
 
 
 SOFTMAX = define(
-    "softmax(Tensor x, int[] dim) -> Tensor",
+    "softmax(Tensor x, int dim) -> Tensor",
     _softmax_cpu,
     _like,
     cuda=_softmax_cuda,
     in_float32=True,
 )
 SOFTMAX_BACKWARD = define(
-    "softmax_backward(Tensor dy, Tensor y, int[] dim) -> Tensor",
+    "softmax_backward(Tensor dy, Tensor y, int dim) -> Tensor",
     _softmax_backward_cpu,
     _like,
     cuda=_softmax_backward_cuda,
 )
 LOG_SOFTMAX = define(
-    "log_softmax(Tensor x, int[] dim) -> Tensor",
+    "log_softmax(Tensor x, int dim) -> Tensor",
     _log_softmax_cpu,
     _like,
     cuda=_log_softmax_cuda,
     in_float32=True,
 )
 LOG_SOFTMAX_BACKWARD = define(
-    "log_softmax_backward(Tensor dy, Tensor y, int[] dim) -> Tensor",
+    "log_softmax_backward(Tensor dy, Tensor y, int dim) -> Tensor",
     _log_softmax_backward_cpu,
     _like,
     cuda=_log_softmax_backward_cuda,
@@ -215,7 +215,7 @@ LOGSUMEXP = define(
 
 
 def keep_result(ctx: Any, inputs: Any, output: Tensor) -> None:
-    """Save the result and the dimensions, for the gradient of a map."""
+    """Save the result and the dimension, for the gradient of a map."""
     ctx.save_for_backward(output)
     ctx.dim = inputs[-1]
 
@@ -256,13 +256,24 @@ def _keep_input(ctx: Any, inputs: Any, output: Tensor) -> None:
 
 def _logsumexp_gradient(ctx: Any, dy: Tensor) -> Any:
     (x,) = ctx.saved_tensors
+    rows = sorted(d % max(x.ndim, 1) for d in ctx.dim)
     if not ctx.keepdim:
-        for d in sorted(d % max(x.ndim, 1) for d in ctx.dim if x.ndim):
+        for d in rows if x.ndim else ():
             dy = dy.unsqueeze(d)
-    return dy * SOFTMAX(x, ctx.dim), None, None
+    return dy * _softmax_of_rows(x, rows), None, None
 
 
-def _sum(x: Tensor, dim: list[int]) -> Tensor:
+def _softmax_of_rows(x: Tensor, rows: list[int]) -> Tensor:
+    """Return the softmax over several dimensions."""
+    if len(rows) == 1:
+        p: Tensor = SOFTMAX(x, rows[0])
+        return p
+    last = list(range(-len(rows), 0))
+    moved = x.movedim(rows, last)
+    return SOFTMAX(moved.flatten(last[0]), -1).reshape(moved.shape).movedim(last, rows)
+
+
+def _sum(x: Tensor, dim: int) -> Tensor:
     return x.sum(dim, keepdim=True)
 
 

@@ -95,7 +95,7 @@ def _of_trained_target(
         raise ValueError(
             f"target must have the shape of input, {tuple(x.shape)}, got {tuple(target.shape)}"
         )
-    terms = LOG_SOFTMAX(x, [axis]) * (target * (1 - smoothing) + smoothing / x.shape[axis])
+    terms = LOG_SOFTMAX(x, axis) * (target * (1 - smoothing) + smoothing / x.shape[axis])
     if weight is not None:
         terms = terms * weight.reshape([-1] + [1] * (x.ndim - 1 - axis))
     each: Tensor = -terms.sum(axis)

@@ -45,7 +45,7 @@ def sparsemax(input: Tensor, dim: int = -1) -> Tensor:
     >>> boltzmax.torch.sparsemax(torch.tensor([1.0, 0.5, -1.0]))
     tensor([0.7500, 0.2500, 0.0000])
     """
-    result: Tensor = SPARSEMAX(floating(input, "sparsemax"), [dim])
+    result: Tensor = SPARSEMAX(floating(input, "sparsemax"), dim)
     return result
 
 
@@ -67,7 +67,7 @@ def entmax15(input: Tensor, dim: int = -1) -> Tensor:
     >>> boltzmax.torch.entmax15(torch.tensor([1.0, 0.0, -3.0]))
     tensor([0.8307, 0.1693, 0.0000])
     """
-    result: Tensor = ENTMAX15(floating(input, "entmax15"), [dim])
+    result: Tensor = ENTMAX15(floating(input, "entmax15"), dim)
     return result
 
 
@@ -98,45 +98,45 @@ def entmax(input: Tensor, alpha: float | Tensor = 1.5, dim: int = -1) -> Tensor:
     >>> y = boltzmax.torch.entmax(torch.tensor([1.0, 0.0, -3.0]), alpha)
     >>> y[0].backward()
     >>> alpha.grad
-    tensor(0.2061)
+    tensor(0.2485)
     """
     x = floating(input, "entmax")
     if not isinstance(alpha, Tensor):
         alpha = torch.tensor(alpha, dtype=torch.float64)
-    result: Tensor = ENTMAX(x, alpha, [dim])
+    result: Tensor = ENTMAX(x, alpha, dim)
     return result
 
 
 # ---- kernels ----
 
 
-def _sparsemax(x: Tensor, dim: list[int]) -> Tensor:
-    return tensor(sparse.sparsemax(read(x), tuple(dim), out=destination(x)))
+def _sparsemax(x: Tensor, dim: int) -> Tensor:
+    return tensor(sparse.sparsemax(read(x), dim, out=destination(x)))
 
 
-def _sparsemax_backward(dy: Tensor, y: Tensor, dim: list[int]) -> Tensor:
-    return tensor(sparse.sparsemax_backward(read(dy), read(y), tuple(dim), out=destination(dy)))
+def _sparsemax_backward(dy: Tensor, y: Tensor, dim: int) -> Tensor:
+    return tensor(sparse.sparsemax_backward(read(dy), read(y), dim, out=destination(dy)))
 
 
-def _entmax15(x: Tensor, dim: list[int]) -> Tensor:
-    return tensor(sparse.entmax15(read(x), tuple(dim), out=destination(x)))
+def _entmax15(x: Tensor, dim: int) -> Tensor:
+    return tensor(sparse.entmax15(read(x), dim, out=destination(x)))
 
 
-def _entmax(x: Tensor, alpha: Tensor, dim: list[int]) -> Tensor:
-    return tensor(sparse.entmax(read(x), read(alpha), tuple(dim), out=destination(x)))
+def _entmax(x: Tensor, alpha: Tensor, dim: int) -> Tensor:
+    return tensor(sparse.entmax(read(x), read(alpha), dim, out=destination(x)))
 
 
-def _entmax_backward(dy: Tensor, y: Tensor, alpha: Tensor, dim: list[int]) -> Tensor:
+def _entmax_backward(dy: Tensor, y: Tensor, alpha: Tensor, dim: int) -> Tensor:
     out = destination(dy)
-    return tensor(sparse.entmax_backward(read(dy), read(y), read(alpha), tuple(dim), out=out))
+    return tensor(sparse.entmax_backward(read(dy), read(y), read(alpha), dim, out=out))
 
 
-def _entmax_alpha_grad(dy: Tensor, y: Tensor, alpha: Tensor, dim: list[int]) -> Tensor:
+def _entmax_alpha_grad(dy: Tensor, y: Tensor, alpha: Tensor, dim: int) -> Tensor:
     """Return the gradient of each row in the shape of `alpha`."""
-    rows = tensor(sparse.entmax_alpha_grad(read(dy), read(y), read(alpha), tuple(dim)))
-    rows = rows.reshape([n for d, n in enumerate(dy.shape) if d != dim[0] % max(dy.ndim, 1)])
+    rows = tensor(sparse.entmax_alpha_grad(read(dy), read(y), read(alpha), dim))
+    rows = rows.reshape([n for d, n in enumerate(dy.shape) if d != dim % max(dy.ndim, 1)])
     if alpha.ndim == dy.ndim and dy.ndim:
-        rows = rows.unsqueeze(dim[0])
+        rows = rows.unsqueeze(dim)
     return rows.sum_to_size(alpha.shape).to(alpha.dtype).clone()
 
 
@@ -144,25 +144,25 @@ def _like(x: Tensor, *_: Any) -> Tensor:
     return torch.empty_like(x)
 
 
-def _like_alpha(dy: Tensor, y: Tensor, alpha: Tensor, dim: list[int]) -> Tensor:
+def _like_alpha(dy: Tensor, y: Tensor, alpha: Tensor, dim: int) -> Tensor:
     return torch.empty_like(alpha, memory_format=torch.contiguous_format)
 
 
-SPARSEMAX = define("sparsemax(Tensor x, int[] dim) -> Tensor", _sparsemax, _like, in_float32=True)
+SPARSEMAX = define("sparsemax(Tensor x, int dim) -> Tensor", _sparsemax, _like, in_float32=True)
 SPARSEMAX_BACKWARD = define(
-    "sparsemax_backward(Tensor dy, Tensor y, int[] dim) -> Tensor", _sparsemax_backward, _like
+    "sparsemax_backward(Tensor dy, Tensor y, int dim) -> Tensor", _sparsemax_backward, _like
 )
-ENTMAX15 = define("entmax15(Tensor x, int[] dim) -> Tensor", _entmax15, _like, in_float32=True)
+ENTMAX15 = define("entmax15(Tensor x, int dim) -> Tensor", _entmax15, _like, in_float32=True)
 ENTMAX = define(
-    "entmax(Tensor x, Tensor alpha, int[] dim) -> Tensor", _entmax, _like, in_float32=True
+    "entmax(Tensor x, Tensor alpha, int dim) -> Tensor", _entmax, _like, in_float32=True
 )
 ENTMAX_BACKWARD = define(
-    "entmax_backward(Tensor dy, Tensor y, Tensor alpha, int[] dim) -> Tensor",
+    "entmax_backward(Tensor dy, Tensor y, Tensor alpha, int dim) -> Tensor",
     _entmax_backward,
     _like,
 )
 ENTMAX_ALPHA_GRAD = define(
-    "entmax_alpha_grad(Tensor dy, Tensor y, Tensor alpha, int[] dim) -> Tensor",
+    "entmax_alpha_grad(Tensor dy, Tensor y, Tensor alpha, int dim) -> Tensor",
     _entmax_alpha_grad,
     _like_alpha,
 )
@@ -224,7 +224,7 @@ def _entmax_second(ctx: Any, g: Tensor) -> Any:
     dy, y, alpha = ctx.saved_tensors
     power = 2 - alpha.to(y.dtype)
     if 0 < alpha.ndim < y.ndim:
-        power = power.unsqueeze(ctx.dim[0])
+        power = power.unsqueeze(ctx.dim)
     inside = y > 0
     s = torch.where(inside, torch.where(inside, y, 1) ** power, 0)
     total = s.sum(ctx.dim, keepdim=True)
