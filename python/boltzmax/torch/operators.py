@@ -12,6 +12,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.autograd import forward_ad
 
 from boltzmax._lib.foreign import as_tensor, tensor_as_ndarray
 
@@ -106,6 +107,8 @@ def floating(input: Any, function: str, dtype: torch.dtype | None = None) -> Ten
     """Return a tensor of a floating dtype, converted to `dtype` if that is given."""
     if not isinstance(input, Tensor):
         raise TypeError(f"{function} takes a tensor, got {type(input).__name__}")
+    if getattr(forward_ad, "_current_level", -1) >= 0:
+        refuse_tangent(input, function)
     x: Tensor = input if dtype is None else input.to(dtype)
     if not x.is_floating_point():
         raise TypeError(
@@ -113,6 +116,12 @@ def floating(input: Any, function: str, dtype: torch.dtype | None = None) -> Ten
             "or convert the tensor"
         )
     return x
+
+
+def refuse_tangent(x: Tensor, function: str) -> None:
+    """Raise if forward-mode differentiation follows a tensor; operators would lose the tangent."""
+    if forward_ad.unpack_dual(x).tangent is not None:
+        raise RuntimeError(f"boltzmax.torch has no forward-mode derivative of {function}")
 
 
 def dims(dim: int | Sequence[int]) -> list[int]:
