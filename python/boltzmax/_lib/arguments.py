@@ -75,6 +75,8 @@ def as_input(
 
 def as_array(x: ArrayLike, name: str) -> Array:
     """Return `x` as an ndarray; raise with advice if NumPy would wrap it as a single object."""
+    if type(x) is np.ndarray:
+        return x
     library = library_of(x)
     if library is not None:
         return library.read(x, name)

@@ -7,7 +7,7 @@ NumPy's arrays alone, so that ordinary calls never come here.
 from __future__ import annotations
 
 import importlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import fields, is_dataclass, replace
 from functools import wraps
 from typing import Any, TypeVar, cast
@@ -21,6 +21,16 @@ F = TypeVar("F", bound=Callable[..., Any])
 # Arguments of these types say nothing about another library: calls with no others go straight on.
 _PLAIN = {np.ndarray, list, tuple, float, int, bool, str, type(None)}
 _PLAIN |= {np.float64, np.float32, np.int64, np.bool_}
+
+
+def _are_plain(values: Iterable[Any]) -> bool:
+    """Return whether no argument, and no field of a named tuple, may be of another library."""
+    for value in values:
+        if type(value) not in _PLAIN and not (
+            isinstance(value, tuple) and _PLAIN.issuperset(map(type, value))
+        ):
+            return False
+    return True
 
 
 class _Call:
@@ -158,9 +168,8 @@ def same_kind(
 
     @wraps(function)
     def call(*args: Any, **kwargs: Any) -> Any:
-        if _PLAIN.issuperset(map(type, args)) and (
-            not kwargs or _PLAIN.issuperset(map(type, kwargs.values()))
-        ):
+        plain = _PLAIN.issuperset(map(type, args)) or _are_plain(args)
+        if plain and (not kwargs or _are_plain(kwargs.values())):
             return function(*args, **kwargs)
         if len(args) > len(names):
             return function(*args, **kwargs)
