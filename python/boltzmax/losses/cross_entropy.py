@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any, SupportsIndex
 
 import numpy as np
@@ -38,7 +39,23 @@ def _widened_losses(
     return result
 
 
-@same_kind
+def _public(
+    logits: ArrayLike,
+    target: ArrayLike,
+    options: RowOptions,
+    z_loss: float,
+    softcap: float | None,
+    with_grad: bool = False,
+    out: Array | None = None,
+) -> Any:
+    """Call the public function again, for arrays that have become NumPy's."""
+    named: dict[str, Any] = {**options._asdict(), "z_loss": z_loss, "softcap": softcap}
+    if with_grad:
+        return cross_entropy_with_grad(logits, target, out=out, **named)
+    return cross_entropy(logits, target, **named)
+
+
+@partial(same_kind, again=_public)
 @quietly
 def _evaluate(
     logits: ArrayLike,
