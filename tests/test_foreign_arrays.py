@@ -13,9 +13,11 @@ import pytest
 
 import boltzmax
 import boltzmax.special
+import every_function
 from boltzmax._lib import foreign
 from boltzmax._lib.same_kind import same_kind
 from boltzmax.losses.registry import LOSSES
+from layer_samples import MADE_OF
 
 X = np.random.default_rng(0).normal(size=(4, 6)).astype(np.float32)
 TARGET = np.array([0, 5, 2, 2])
@@ -124,6 +126,34 @@ def test_every_loss_answers_in_kind(convert: Any) -> None:
         if not loss.per_element and loss.function.__name__ != "linear_cross_entropy":
             kind = convert([0.0])
             same(loss.function(convert(X), convert(TARGET)), loss.function(X, TARGET), kind)
+
+
+def test_every_public_function_answers_in_kind() -> None:
+    """One call of each, with tensors in the place of all arrays."""
+    torch = pytest.importorskip("torch")
+
+    def tensors(x: Any) -> Any:
+        return torch.from_numpy(x.copy()) if isinstance(x, np.ndarray) else x
+
+    def kinds(result: Any) -> set[type]:
+        parts = result if isinstance(result, tuple) else (result,)
+        return {type(part) for part in parts if part is not None}
+
+    layers = {kind.__name__ for kind in MADE_OF}
+    every = {name for name in every_function.names() if not name.startswith("special.")} - layers
+    checked = set()
+    for label, call in every_function.everything(X[:3].copy(), np.linspace(0.5, 1.5, 7)):
+        name = label.partition(" ")[0]
+        if name in checked or name not in every:
+            continue
+        assert isinstance(call, functools.partial)
+        named = {key: tensors(value) for key, value in call.keywords.items()}
+        result = call.func(*map(tensors, call.args), **named)
+        if name == "row_stats":
+            result = result.lse, result.entropy, result.top_ids
+        assert kinds(result) == {torch.Tensor}, name
+        checked.add(name)
+    assert checked == every
 
 
 def test_row_stats(convert: Any) -> None:
