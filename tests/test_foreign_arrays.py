@@ -14,6 +14,7 @@ import pytest
 import boltzmax
 import boltzmax.special
 import every_function
+from boltzmax import margin
 from boltzmax._lib import foreign
 from boltzmax._lib.same_kind import same_kind
 from boltzmax.losses.registry import LOSSES
@@ -109,6 +110,8 @@ def calls() -> dict[str, Callable[[Callable[[Any], Any]], Any]]:
         ),
         "linear_topk": lambda a: b.linear_topk(a(X), a(weight), 2),
         "linear_logsumexp": lambda a: b.linear_logsumexp(a(X), a(weight)),
+        "cosine_logits": lambda a: margin.cosine_logits(a(X), a(weight)),
+        "arc_margin": lambda a: margin.arc_margin(a(np.tanh(X)), a(TARGET)),
         "class_weights": lambda a: b.class_weights(a(np.float32([1, 2, 3]))),
     }
 
