@@ -121,7 +121,7 @@ def _axes(axis: Any, ndim: int) -> set[int]:
     """Return the axes that a valid argument names."""
     if axis is None:
         return set(range(ndim))
-    return {a % ndim for a in (axis if isinstance(axis, tuple) else (axis,))}
+    return {a % ndim for a in (axis if isinstance(axis, (tuple, list)) else (axis,))}
 
 
 def _numpy_dtype(dtype: Any) -> Any:
