@@ -16,11 +16,17 @@ MODULES = (
     *("boltzmax.cuda", "boltzmax.margin", "boltzmax.sampling", "boltzmax.testing"),
     *("boltzmax.calibration", "boltzmax.conformal", "boltzmax.selective"),
     *("boltzmax.ood", "boltzmax.priors", "boltzmax.candidates", "boltzmax.dask", "boltzmax.mpi"),
+    "boltzmax.torch",
 )
 
 
 # Modules of which each needs another library.
-NEEDS = {"boltzmax.sklearn": "sklearn", "boltzmax.dask": "dask.array", "boltzmax.mpi": "mpi4py.MPI"}
+NEEDS = {
+    "boltzmax.sklearn": "sklearn",
+    "boltzmax.dask": "dask.array",
+    "boltzmax.mpi": "mpi4py.MPI",
+    "boltzmax.torch": "torch",
+}
 
 
 def is_here(module: str) -> bool:

@@ -166,7 +166,7 @@ PYTHON_FLOORS = (
     {"linear", "margin"},
     {"adaptive", "trees"},
     {"sklearn", "cuda", "calibration", "conformal", "selective"},
-    {"report", "dask", "mpi"},
+    {"report", "dask", "mpi", "torch"},
     {"cli"},
     {"", "__main__", "_moved"},  # the package itself, and modules that nothing imports
 )
@@ -232,7 +232,7 @@ def test_package_docstrings_list_their_modules() -> None:
     for room in (
         *("_lib", "arrays", "variants", "sampling", "losses", "linear", "margin", "trees"),
         *("adaptive", "calibration", "candidates", "conformal", "screens", "selective", "report"),
-        *("dask", "mpi"),
+        *("dask", "mpi", "torch"),
     ):
         page = ast.get_docstring(ast.parse((PACKAGE / room / "__init__.py").read_text("utf-8")))
         listed = re.findall(r"^- `(\w+)`: ", str(page), re.M)

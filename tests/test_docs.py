@@ -58,7 +58,7 @@ MODULES = (
     *("boltzmax", "boltzmax.special", "boltzmax.sklearn", "boltzmax.cuda"),
     *("boltzmax.margin", "boltzmax.sampling", "boltzmax.testing", "boltzmax.calibration"),
     *("boltzmax.conformal", "boltzmax.selective", "boltzmax.ood", "boltzmax.priors"),
-    *("boltzmax.candidates", "boltzmax.dask", "boltzmax.mpi"),
+    *("boltzmax.candidates", "boltzmax.dask", "boltzmax.mpi", "boltzmax.torch"),
 )
 WITHOUT_DEVICE = ("is_available", "why_unavailable")  # of boltzmax.cuda
 PUBLIC = sorted(name for name in boltzmax.__all__ if callable(getattr(boltzmax, name)))
@@ -169,7 +169,7 @@ WITH_EXAMPLES = [page for page in PAGES if fences(page.read_text(encoding="utf-8
 def test_examples_of_pages(page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The Python of a page, run from top to bottom in one session."""
     blocks = fences(page.read_text(encoding="utf-8"))
-    for name in ("sklearn", "scipy", "dask"):
+    for name in ("sklearn", "scipy", "dask", "torch", "pandas", "polars", "xarray"):
         if any(re.search(rf"\b(import|from) [\w., ]*\b{name}\b", block) for block in blocks):
             pytest.importorskip(name)
     monkeypatch.chdir(tmp_path)

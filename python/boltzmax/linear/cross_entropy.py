@@ -16,6 +16,7 @@ from numpy.typing import ArrayLike, NDArray
 from boltzmax import _core
 from boltzmax._lib.arguments import quietly
 from boltzmax._lib.numbers import check_label_smoothing, check_z_loss, per_class
+from boltzmax._lib.same_kind import same_kind
 from boltzmax._lib.targets import Wanted, read_targets
 from boltzmax.linear import scores as linear_scores
 from boltzmax.linear.scores import Products, Rows, Scores, Shares, Totals
@@ -211,6 +212,7 @@ class _Options(NamedTuple):
     empty: str
 
 
+@same_kind
 @quietly
 def _evaluate(
     hidden: ArrayLike,

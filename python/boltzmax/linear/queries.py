@@ -11,6 +11,7 @@ from boltzmax import _core
 from boltzmax._lib.arguments import check_count, check_temperature, quietly
 from boltzmax._lib.bad_rows import are_marked, refuse_bad_rows
 from boltzmax._lib.random import random_generator
+from boltzmax._lib.same_kind import same_kind
 from boltzmax._lib.targets import Wanted, checked_targets
 from boltzmax.arrays.argmax_limit import Largest
 from boltzmax.linear import scores as linear_scores
@@ -72,6 +73,7 @@ def linear_logsumexp(
     return _logsumexp(hidden, weight, bias, temperature, softcap)
 
 
+@same_kind
 @quietly
 def _logsumexp(
     hidden: ArrayLike,
@@ -139,6 +141,7 @@ def linear_log_prob(
     return _log_prob(hidden, weight, target, bias, temperature, softcap)
 
 
+@same_kind
 @quietly
 def _log_prob(
     hidden: ArrayLike,
@@ -200,6 +203,7 @@ def linear_topk(
     return _topk(hidden, weight, k, bias)
 
 
+@same_kind
 @quietly
 def _topk(
     hidden: ArrayLike, weight: ArrayLike, k: int, bias: ArrayLike | None
@@ -216,6 +220,7 @@ def _topk(
     return ids.reshape(*scores.shape, k), log_probs.reshape(*scores.shape, k)
 
 
+@same_kind
 @quietly
 def linear_sample(
     hidden: ArrayLike,
