@@ -15,7 +15,7 @@ MODULES = (
     *("boltzmax", "boltzmax.special", "boltzmax.sklearn"),
     *("boltzmax.cuda", "boltzmax.margin", "boltzmax.sampling", "boltzmax.testing"),
     *("boltzmax.calibration", "boltzmax.conformal", "boltzmax.selective"),
-    *("boltzmax.ood", "boltzmax.priors"),
+    *("boltzmax.ood", "boltzmax.priors", "boltzmax.sparse"),
 )
 
 

@@ -58,7 +58,9 @@ MODULES = (
     *("boltzmax", "boltzmax.special", "boltzmax.sklearn", "boltzmax.cuda"),
     *("boltzmax.margin", "boltzmax.sampling", "boltzmax.testing", "boltzmax.calibration"),
     *("boltzmax.conformal", "boltzmax.selective", "boltzmax.ood", "boltzmax.priors"),
+    "boltzmax.sparse",
 )
+NEEDS = {"boltzmax.sklearn": "sklearn", "boltzmax.sparse": "scipy"}  # for their examples
 WITHOUT_DEVICE = ("is_available", "why_unavailable")  # of boltzmax.cuda
 PUBLIC = sorted(name for name in boltzmax.__all__ if callable(getattr(boltzmax, name)))
 
@@ -67,7 +69,7 @@ def documented() -> list[Any]:
     """Every public function, and the modules themselves."""
     found: list[Any] = [pytest.param(boltzmax, id="boltzmax")]
     for module_name in MODULES:
-        if module_name == "boltzmax.sklearn" and importlib.util.find_spec("sklearn") is None:
+        if module_name in NEEDS and importlib.util.find_spec(NEEDS[module_name]) is None:
             continue
         module = importlib.import_module(module_name)
         if module is not boltzmax:
