@@ -3,6 +3,7 @@
 
 #include <algorithm>
 #include <array>
+#include <cfenv>
 #include <cmath>
 #include <cstring>
 #include <stdexcept>
@@ -271,10 +272,26 @@ bool Describe(const xla::Frame& frame) {
   return false;
 }
 
+// XLA's threads flush subnormal numbers to 0. The kernels do not, and some of them compute with such numbers.
+class DefaultFloats {
+ public:
+  DefaultFloats() {
+    std::fegetenv(&before_);
+    std::fesetenv(FE_DFL_ENV);
+  }
+  ~DefaultFloats() { std::fesetenv(&before_); }
+  DefaultFloats(const DefaultFloats&) = delete;
+  DefaultFloats& operator=(const DefaultFloats&) = delete;
+
+ private:
+  std::fenv_t before_;
+};
+
 template <auto kRun>
 xla::Error* Handle(xla::Frame* frame) noexcept {
   if (Describe(*frame)) return nullptr;
   try {
+    const DefaultFloats floats;
     kRun(*frame);
     return nullptr;
   } catch (const std::bad_alloc&) {

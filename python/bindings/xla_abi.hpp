@@ -1,6 +1,6 @@
 // What XLA passes to a foreign function, as its C interface lays it out in memory (major version 0, from minor 0 on).
 // These are declarations of our own, of no more than the handlers need, so that the package builds without JAX;
-// tests/test_jax_bridge.py compares sizes and offsets with the header of the JAX that is installed.
+// tests/test_jax_interface.py compares sizes and offsets with the header of the JAX that is installed.
 #pragma once
 
 #include <cstddef>

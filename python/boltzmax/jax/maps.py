@@ -54,8 +54,6 @@ def log_softmax(x: Any, axis: SupportsIndex = -1, *, where: Any = None) -> jax.A
     Examples
     --------
     >>> import boltzmax.jax
-    >>> boltzmax.jax.log_softmax([0.0, 0.0]).round(3).tolist() == [-0.693] * 2
-    False
     >>> [round(v, 3) for v in boltzmax.jax.log_softmax([0.0, 0.0]).tolist()]
     [-0.693, -0.693]
     """
@@ -230,13 +228,13 @@ _log_softmax = _map_of_rows(
 def _logsumexp_of_rows() -> Callable[[Any], Any]:
     def derive(primals: Any, tangents: Any) -> Any:
         (x,), (t,) = primals, tangents
-        return function(x), (t * _softmax(x)).sum(-1)
+        return lse(x), (t * _softmax(x)).sum(-1)
 
-    function = jax.custom_jvp(
+    lse = jax.custom_jvp(
         lambda x: call("logsumexp", jax.ShapeDtypeStruct(x.shape[:-1], x.dtype), x)
     )
-    function.defjvp(derive)
-    compiled: Callable[[Any], Any] = jax.jit(function)
+    lse.defjvp(derive)
+    compiled: Callable[[Any], Any] = jax.jit(lse)
     return compiled
 
 
