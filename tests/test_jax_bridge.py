@@ -260,9 +260,9 @@ def test_class_axis_and_no_rows() -> None:
 @pytest.mark.parametrize("wrap", [lambda f: f, jax.jit, lambda f: jax.jit(jax.grad(f))])
 def test_targets_out_of_range_are_errors(wrap: Callable[..., Any]) -> None:
     for bad in (5, -1, -(2**31)):
+        target = np.array([0, 4, bad])
         with pytest.raises(Exception, match=rf"target {bad} of row 2 is out of range for 5 cl"):
-            loss = wrap(bridge.cross_entropy)(np.zeros((3, 5)), np.array([0, 4, bad]))
-            jax.block_until_ready(loss)
+            jax.block_until_ready(wrap(bridge.cross_entropy)(np.zeros((3, 5)), target))
 
 
 def test_refusals() -> None:
@@ -289,6 +289,65 @@ def test_refusals() -> None:
         bridge.cross_entropy(x, np.zeros(2, int), label_smoothing=1.5)
     with pytest.raises(ValueError, match="reduction"):
         bridge.cross_entropy(x, np.zeros(2, int), reduction="max")
+
+
+# ---- Gumbel noise
+
+
+@pytest.mark.parametrize("hard", [False, True])
+def test_gumbel_softmax_has_the_bits_of_numpy(dtype: np.dtype[Any], hard: bool) -> None:
+    x = normal(20, (40, 6), dtype)
+    for seed in (0, 5):
+        key = jax.random.key(seed)
+        words = [int(w) for w in jax.random.bits(key, (2,), jnp.uint32)]
+        rng = (words[0] << 32) + words[1]
+        for temperature in (1.0, 0.5):
+            got = bridge.gumbel_softmax(key, x, temperature=temperature, hard=hard)
+            want = boltzmax.gumbel_softmax(x, temperature=temperature, hard=hard, rng=rng)
+            assert same(got, want)
+
+
+def test_gumbel_softmax_passes_the_gradient_of_the_soft_result() -> None:
+    x, dy, key = normal(21, (5, 7)), normal(22, (5, 7)), jax.random.key(3)
+    soft = np.asarray(bridge.gumbel_softmax(key, x, temperature=0.7))
+    want = boltzmax.gumbel_softmax_backward(dy, soft, temperature=0.7)
+    for hard in (False, True):
+
+        def weighed(x: Any, temperature: Any, hard: bool = hard) -> Any:
+            return (bridge.gumbel_softmax(key, x, temperature=temperature, hard=hard) * dy).sum()
+
+        close(jax.jit(jax.grad(weighed))(x, 0.7), want, 1e-15)
+        assert float(jax.grad(weighed, argnums=1)(x, jnp.asarray(0.7))) == 0.0
+    soft_sum = lambda x: (bridge.gumbel_softmax(key, x) * dy).sum()  # noqa: E731
+    step = 1e-6 * normal(23, (5, 7))
+    difference = float(soft_sum(x + step) - soft_sum(x - step)) / 2
+    close(difference, (jax.grad(soft_sum)(x) * step).sum(), 1e-12)
+
+
+def test_batches_of_keys() -> None:
+    x, keys = normal(24, (3, 5, 6)), jax.random.split(jax.random.key(1), 3)
+    batched = jax.vmap(bridge.gumbel_softmax)(keys, x)
+    for key, part, got in zip(keys, x, batched, strict=True):
+        assert same(got, bridge.gumbel_softmax(key, part))
+    one = jax.vmap(bridge.gumbel_softmax, (None, 0))(keys[0], x[:1].repeat(2, 0))
+    assert same(one[0], one[1])
+
+
+def test_the_largest_element_is_a_draw_from_softmax() -> None:
+    logits = jnp.broadcast_to(jnp.array([0.0, 1.0, -1.0, 2.0]), (40_000, 4))
+    share = bridge.gumbel_softmax(jax.random.key(9), logits, hard=True).mean(0)
+    p = boltzmax.softmax([0.0, 1.0, -1.0, 2.0])
+    assert (np.abs(share - p) < 4 * np.sqrt(p * (1 - p) / 40_000)).all()
+
+
+def test_temperatures_of_gumbel_softmax() -> None:
+    key, x = jax.random.key(0), np.zeros((2, 3))
+    with pytest.raises(ValueError, match="temperature must be > 0"):
+        bridge.gumbel_softmax(key, x, temperature=0.0)
+    with pytest.raises(ValueError, match="must be one number"):
+        bridge.gumbel_softmax(key, x, temperature=jnp.ones(2))
+    with pytest.raises(Exception, match="temperature must be from 1e-30 to 1e30, got -1"):
+        jax.block_until_ready(bridge.gumbel_softmax(key, x, temperature=jnp.asarray(-1.0)))
 
 
 # ---- threads

@@ -40,6 +40,7 @@ CONSTANTS = {
     "xla::kBuffer ": "XLA_FFI_RetType_BUFFER",
     "xla::kScalar": "XLA_FFI_AttrType_SCALAR",
     "xla::Type::kInt32": "XLA_FFI_DataType_S32",
+    "xla::Type::kUInt32": "XLA_FFI_DataType_U32",
     "xla::Type::kInt64": "XLA_FFI_DataType_S64",
     "xla::Type::kFloat16": "XLA_FFI_DataType_F16",
     "xla::Type::kFloat32": "XLA_FFI_DataType_F32",

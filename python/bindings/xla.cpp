@@ -10,6 +10,7 @@
 #include <string>
 #include <string_view>
 
+#include "../../cpp/core/api/api.hpp"
 #include "../../cpp/core/losses/cross_entropy.hpp"
 #include "../../cpp/core/rows/gradients.hpp"
 #include "../../cpp/core/rows/softmax.hpp"
@@ -124,6 +125,50 @@ void RunFunction(const xla::Frame& frame) {
                          {},
                          {{y.rows, strides(row)}},
                          {{y.n, strides(item)}}});
+}
+
+// ---- Gumbel noise ----
+
+// softmax((x + g) / temperature), or its largest element as a one-hot vector. The operands after x are two 32-bit words
+// of a key, and a temperature. A batch has a key and a temperature for each of its parts, whose rows are numbered from 0.
+void RunGumbel(const xla::Frame& frame) {
+  const RowFunction& function = RowFunctionNamed("gumbel_softmax");
+  const Matrix x = Argument(frame, 0), y = Result(frame);
+  const xla::Buffer &keys = Item(frame.arguments, 1), &temperatures = Item(frame.arguments, 2);
+  Expect(x.IsLike(y), "the result does not fit the logits");
+  Expect(keys.type == xla::Type::kUInt32 && CountOf(keys) % 2 == 0, "keys must be two words of uint32");
+  const size_t parts = CountOf(keys) / 2;
+  const bool wide = temperatures.type == xla::Type::kFloat64;
+  Expect(wide || temperatures.type == xla::Type::kFloat32, "temperatures must be float32 or float64");
+  Expect(CountOf(temperatures) == parts, "there must be one temperature for each key");
+  if (parts == 0) return;
+  Expect(x.rows % parts == 0, "the rows do not divide among the keys");
+  const bool hard = Attribute<int64_t>(frame, "hard", xla::Type::kInt64) != 0;
+  const size_t rows = x.rows / parts;
+  const ptrdiff_t row = y.RowBytes(), item = static_cast<ptrdiff_t>(ItemSize(y.type));
+  const auto strides = [](ptrdiff_t bytes) { return std::array<ptrdiff_t, kOperands>{bytes, bytes, 0, 0, 0}; };
+  for (size_t i = 0; i < parts; ++i) {
+    const auto* words = static_cast<const uint32_t*>(keys.data) + 2 * i;
+    const double temperature = wide ? static_cast<const double*>(temperatures.data)[i]
+                                    : static_cast<double>(static_cast<const float*>(temperatures.data)[i]);
+    if (!IsTemperature(temperature)) {
+      throw std::invalid_argument("temperature must be from 1e-30 to 1e30, got " + std::to_string(temperature));
+    }
+    const ptrdiff_t at = static_cast<ptrdiff_t>(i * rows) * row;
+    Run(RowFunctionProblem{
+        &function,
+        x.type,
+        x.type,
+        y.type,
+        x.data + at,
+        nullptr,
+        y.data + at,
+        nullptr,
+        hard || temperature == 1.0 ? nullptr : reinterpret_cast<const char*>(&temperature),
+        {.number = 0.0, .count = 0, .key = uint64_t{words[0]} << 32 | words[1], .first_row = 0, .flag = hard},
+        {{rows, strides(row)}},
+        {{y.n, strides(item)}}});
+  }
 }
 
 // ---- cross-entropy ----
@@ -320,6 +365,7 @@ constexpr struct {
     {kSparsemaxBackward, Handle<RunFunction<kSparsemaxBackward>>},
     {kEntmax15, Handle<RunFunction<kEntmax15>>},
     {kEntmax15Backward, Handle<RunFunction<kEntmax15Backward>>},
+    {"gumbel_softmax", Handle<RunGumbel>},
     {"cross_entropy", Handle<RunLosses>},
     {"cross_entropy_backward", Handle<RunLossGradient>},
 };

@@ -45,7 +45,15 @@ struct Api {
   // ... and further functions
 };
 
-enum class Type : int32_t { kInt32 = 4, kInt64 = 5, kFloat16 = 10, kFloat32 = 11, kFloat64 = 12, kBFloat16 = 16 };
+enum class Type : int32_t {
+  kInt32 = 4,
+  kInt64 = 5,
+  kUInt32 = 8,
+  kFloat16 = 10,
+  kFloat32 = 11,
+  kFloat64 = 12,
+  kBFloat16 = 16
+};
 
 // A dense array in C order.
 struct Buffer {

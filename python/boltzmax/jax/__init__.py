@@ -6,6 +6,7 @@ neither copied nor moved to NumPy.
 
 They need JAX 0.5 or later: ``pip install "boltzmax[jax]"``.
 
+- `gumbel`: softmax with Gumbel noise
 - `handlers`: registers the foreign functions, and calls them
 - `linear`: linear maps, whose transposes are kernels
 - `losses`: cross-entropy
@@ -17,6 +18,7 @@ from __future__ import annotations
 from boltzmax._lib.public import show_in
 
 try:
+    from boltzmax.jax.gumbel import gumbel_softmax
     from boltzmax.jax.losses import cross_entropy
     from boltzmax.jax.maps import entmax15, log_softmax, logsumexp, softmax, sparsemax
 except ModuleNotFoundError as error:
@@ -26,6 +28,14 @@ except ModuleNotFoundError as error:
         'boltzmax.jax needs JAX, 0.5 or later: pip install "boltzmax[jax]"', name=error.name
     ) from error
 
-__all__ = ["cross_entropy", "entmax15", "log_softmax", "logsumexp", "softmax", "sparsemax"]
+__all__ = [
+    "cross_entropy",
+    "entmax15",
+    "gumbel_softmax",
+    "log_softmax",
+    "logsumexp",
+    "softmax",
+    "sparsemax",
+]
 
 show_in(globals())

@@ -217,7 +217,8 @@ def _symmetric(name: str, formula: Callable[..., Any]) -> Linear:
     return Linear(formula, transposed=kernel, forward=kernel)
 
 
-_softmax = _map_of_rows("softmax", _symmetric("softmax", _softmax_formula))
+softmax_derivative = _symmetric("softmax", _softmax_formula)
+_softmax = _map_of_rows("softmax", softmax_derivative)
 _sparsemax = _map_of_rows("sparsemax", _symmetric("sparsemax", _sparsemax_formula))
 _entmax15 = _map_of_rows("entmax15", _symmetric("entmax15", _entmax15_formula))
 _log_softmax = _map_of_rows(
