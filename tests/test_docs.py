@@ -59,13 +59,14 @@ MODULES = (
     *("boltzmax", "boltzmax.special", "boltzmax.sklearn", "boltzmax.cuda"),
     *("boltzmax.margin", "boltzmax.sampling", "boltzmax.testing", "boltzmax.calibration"),
     *("boltzmax.conformal", "boltzmax.selective", "boltzmax.ood", "boltzmax.priors"),
-    *("boltzmax.sparse", "boltzmax.jax"),
+    *("boltzmax.sparse", "boltzmax.jax", "boltzmax.keras", "boltzmax.tensorflow"),
 )
+# Modules that need another library, or whose examples do.
 NEEDS = {
     "boltzmax.sklearn": "sklearn",
     "boltzmax.sparse": "scipy",
-    "boltzmax.jax": "jax",
-}  # for their examples
+    **{f"boltzmax.{name}": name for name in ("jax", "keras", "tensorflow")},
+}
 WITHOUT_DEVICE = ("is_available", "why_unavailable")  # of boltzmax.cuda
 PUBLIC = sorted(name for name in boltzmax.__all__ if callable(getattr(boltzmax, name)))
 
@@ -173,7 +174,7 @@ WITH_EXAMPLES = [page for page in PAGES if fences(page.read_text(encoding="utf-8
 def test_examples_of_pages(page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The Python of a page, run from top to bottom in one session."""
     blocks = fences(page.read_text(encoding="utf-8"))
-    for name in ("sklearn", "scipy", "jax"):
+    for name in ("sklearn", "scipy", "jax", "keras", "tensorflow"):
         if any(re.search(rf"\b(import|from) [\w., ]*\b{name}\b", block) for block in blocks):
             pytest.importorskip(name)
     monkeypatch.chdir(tmp_path)
