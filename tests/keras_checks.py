@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import doctest
 import sys
 import warnings
 from pathlib import Path
@@ -13,6 +14,7 @@ import numpy as np
 import pytest
 
 import boltzmax
+import boltzmax.keras as bridge
 from boltzmax.keras import GumbelSoftmax
 
 Array = np.ndarray[Any, Any]
@@ -128,6 +130,12 @@ def check_mixed_precision() -> None:
         assert keras.backend.standardize_dtype(y.dtype) == dtype.removeprefix("mixed_")
         want = boltzmax.gumbel_softmax(X, temperature=0.3, rng=key_of(2))
         np.testing.assert_allclose(value(keras.ops.cast(y, "float32")), want, atol=0.05)
+
+
+def check_examples() -> None:
+    for name in bridge.__all__:
+        for test in doctest.DocTestFinder(recurse=False).find(getattr(bridge, name), name):
+            assert doctest.DocTestRunner().run(test) == (0, len(test.examples))
 
 
 if __name__ == "__main__":

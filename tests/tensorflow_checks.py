@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import doctest
 from typing import Any
 
 import ml_dtypes
@@ -93,6 +94,12 @@ def check_refusals() -> None:
         dx = tape.gradient(y, z)
     with pytest.raises(NotImplementedError, match="no derivatives of gradients"):
         outer.gradient(dx, z)
+
+
+def check_examples() -> None:
+    for name in bridge.__all__:
+        for test in doctest.DocTestFinder(recurse=False).find(getattr(bridge, name), name):
+            assert doctest.DocTestRunner().run(test) == (0, len(test.examples))
 
 
 if __name__ == "__main__":

@@ -193,6 +193,7 @@ struct LossCall {
         smoothing(Attribute<double>(given, "label_smoothing", xla::Type::kFloat64)) {
     Expect(target.type == xla::Type::kInt32 || target.type == xla::Type::kInt64, "targets must be int32 or int64");
     Expect(CountOf(target) == logits.rows, "there must be one target for each row");
+    Expect(logits.n > 0, "the logits have no classes");
     for (size_t r = 0; r < logits.rows; ++r) {
       const int64_t t = TargetAt(r);
       if (t != ignored && (t < 0 || t >= static_cast<int64_t>(logits.n))) throw std::out_of_range(OutOfRange(t, r));

@@ -1,8 +1,8 @@
 """Softmax, its logarithm, logsumexp and cross-entropy of TensorFlow's tensors, with gradients.
 
 They compute on CPUs: eager tensors are read as NumPy arrays, and the result is copied once into a
-tensor. In a `tf.function` they run as `tf.numpy_function`, in Python, so that such a graph cannot be
-saved for another process. They need TensorFlow: ``pip install "boltzmax[tensorflow]"``.
+tensor. In a `tf.function` they run as `tf.numpy_function`, in Python, so that such a graph cannot
+be saved for another process. They need TensorFlow: ``pip install "boltzmax[tensorflow]"``.
 """
 
 from __future__ import annotations
