@@ -3,6 +3,7 @@
 
 #include <algorithm>
 #include <array>
+#include <atomic>
 #include <cfenv>
 #include <cmath>
 #include <cstring>
@@ -304,13 +305,16 @@ xla::Error* Fail(const xla::Frame& frame, xla::ErrorCode code, const char* messa
   return frame.api->create_error(&arguments);
 }
 
-// Fills in what XLA asks about a handler, if it does. Nothing that a minor version added is used, so the handlers speak
-// every minor version up to kMinor.
+// Nothing that a minor version added is used, so the handlers speak every minor version up to kMinor. An XLA takes those
+// that it knows; older ones do not say in their question which these are.
+std::atomic<int> minor_version{xla::kMinor};
+
+// Fills in what XLA asks about a handler, if it does.
 bool Describe(const xla::Frame& frame) {
   for (xla::Extension* e = frame.extensions; e != nullptr; e = e->next) {
     if (e->kind != xla::kMetadataExtension) continue;
     xla::Metadata& ours = *reinterpret_cast<xla::MetadataExtension*>(e)->metadata;
-    ours.version = {sizeof ours.version, nullptr, xla::kMajor, std::min(xla::kMinor, int{frame.api->version.minor})};
+    ours.version = {sizeof ours.version, nullptr, xla::kMajor, minor_version};
     ours.traits = 0;
     if (ours.size > offsetof(xla::Metadata, state_type)) ours.state_type = 0;
     return true;
@@ -371,8 +375,9 @@ constexpr struct {
     {"cross_entropy_backward", Handle<RunLossGradient>},
 };
 
-// Capsules of all handlers, by name, as jax.ffi.register_ffi_target takes them.
-py::dict XlaHandlers() {
+// Capsules of all handlers, by name, as jax.ffi.register_ffi_target takes them, for an XLA of this minor version.
+py::dict XlaHandlers(int minor) {
+  minor_version = std::min(xla::kMinor, minor);
   py::dict result;
   for (const auto& [name, handler] : kHandlers) {
     result[name] = py::capsule(reinterpret_cast<void*>(handler), "xla._CUSTOM_CALL_TARGET");
@@ -383,7 +388,7 @@ py::dict XlaHandlers() {
 }  // namespace
 
 void BindXla(py::module_& module) {
-  module.def("xla_handlers", XlaHandlers);
+  module.def("xla_handlers", XlaHandlers, py::arg("minor"));
   module.attr("xla_version") = py::make_tuple(xla::kMajor, xla::kMinor);
 }
 

@@ -17,7 +17,7 @@ def register() -> None:
     if theirs is not None and theirs[0] != ours[0]:
         raise ImportError(_refusal())
     try:
-        for name, capsule in _core.xla_handlers().items():
+        for name, capsule in _core.xla_handlers((theirs or ours)[1]).items():
             jax.ffi.register_ffi_target(_target(name), capsule, platform="cpu")
     except Exception as error:  # whatever XLA raises, or AttributeError in a JAX without jax.ffi
         raise ImportError(f"{_refusal()} ({error})") from error
