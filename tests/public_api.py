@@ -16,7 +16,7 @@ MODULES = (
     *("boltzmax.cuda", "boltzmax.margin", "boltzmax.sampling", "boltzmax.testing"),
     *("boltzmax.calibration", "boltzmax.conformal", "boltzmax.selective"),
     *("boltzmax.ood", "boltzmax.priors", "boltzmax.candidates", "boltzmax.dask", "boltzmax.mpi"),
-    "boltzmax.torch",
+    *("boltzmax.sparse", "boltzmax.torch"),
 )
 
 
@@ -25,7 +25,9 @@ NEEDS = {
     "boltzmax.sklearn": "sklearn",
     "boltzmax.dask": "dask.array",
     "boltzmax.mpi": "mpi4py.MPI",
+    "boltzmax.sparse": "scipy",
     "boltzmax.torch": "torch",
+    "boltzmax.jax": "jax",
 }
 
 

@@ -165,8 +165,8 @@ PYTHON_FLOORS = (
     {"losses", "ood", "priors", "screens", "special"},
     {"linear", "margin"},
     {"adaptive", "trees"},
-    {"sklearn", "cuda", "calibration", "conformal", "selective"},
-    {"report", "dask", "mpi", "torch"},
+    {"sklearn", "cuda", "sparse", "jax", "tensorflow", "calibration", "conformal", "selective"},
+    {"report", "dask", "keras", "mpi", "torch"},
     {"cli"},
     {"", "__main__", "_moved"},  # the package itself, and modules that nothing imports
 )
@@ -232,7 +232,7 @@ def test_package_docstrings_list_their_modules() -> None:
     for room in (
         *("_lib", "arrays", "variants", "sampling", "losses", "linear", "margin", "trees"),
         *("adaptive", "calibration", "candidates", "conformal", "screens", "selective", "report"),
-        *("dask", "mpi", "torch"),
+        *("dask", "jax", "keras", "mpi", "sparse", "torch"),
     ):
         page = ast.get_docstring(ast.parse((PACKAGE / room / "__init__.py").read_text("utf-8")))
         listed = re.findall(r"^- `(\w+)`: ", str(page), re.M)

@@ -31,6 +31,7 @@
 #include "sets.hpp"
 #include "trees.hpp"
 #include "weighted.hpp"
+#include "xla.hpp"
 
 namespace py = pybind11;
 
@@ -102,6 +103,7 @@ PYBIND11_MODULE(core_of_main_interpreter, module, py::mod_gil_not_used()) {
   boltzmax::BindTrees(module);
   boltzmax::BindWeighted(module);
   boltzmax::BindComplex(module);
+  boltzmax::BindXla(module);
   module.def("set_doc", SetDoc, py::arg("name"), py::arg("doc"));
 
   module.def("num_threads", boltzmax::NumThreads);
