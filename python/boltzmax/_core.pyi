@@ -332,48 +332,9 @@ def layer_log_prob(
 def layer_log_prob_of_nodes(
     tree: _Tree, weight: _Array, bias: _Array | None, hidden: _Array, out: _Array
 ) -> None: ...
-def layer_loss_gradient(
-    tree: _Tree,
-    weight: _Array,
-    bias: _Array | None,
-    hidden: _Array,
-    target: _I64,
-    scale: _F64,
-    loss: _F64,
-    d_hidden: _Array,
-    units: _I64,
-    d_weight: _Array,
-    d_bias: _Array | None,
-) -> None: ...
-def layer_descend(
-    tree: _Tree,
-    weight: _Array,
-    bias: _Array | None,
-    hidden: _Array,
-    target: _I64,
-    scale: _F64,
-    rate: float,
-    squares: _F64 | None,
-    epsilon: float,
-    lock_free: bool,
-    together: int,
-    loss: _F64,
-    d_hidden: _Array,
-) -> None: ...
-def layer_descend_pairs(
-    tree: _Tree,
-    weight: _Array,
-    bias: _Array | None,
-    table: _Array,
-    ids: _I64,
-    target: _I64,
-    rate: float,
-    squares: _F64 | None,
-    epsilon: float,
-    lock_free: bool,
-    together: int,
-    loss: _F64,
-) -> None: ...
+def layer_loss_gradient(*args: object) -> None: ...
+def layer_descend(*args: object) -> None: ...
+def layer_descend_pairs(*args: object) -> None: ...
 def layer_topk(
     tree: _Tree,
     weight: _Array,

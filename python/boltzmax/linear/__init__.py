@@ -9,8 +9,8 @@
 - `narrowing`: bounds of the log-partition that are as narrow as wanted
 - `negatives`: the scores of drawn classes, and their gradients
 - `partition`: estimates of logsumexp from drawn classes
-- `quantised_layer`: the full softmax layer of weights in few bits
 - `quantised`: the layer of weights in few bits
+- `quantised_layer`: the full softmax layer of weights in few bits
 - `queries`: log-probabilities, the likeliest classes, samples
 - `rotation`: a random orthogonal map
 - `sampled`: losses that read drawn classes

@@ -14,6 +14,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from boltzmax import _core
 from boltzmax._lib.arguments import as_flag, check_count, check_temperature, quietly
+from boltzmax._lib.same_kind import same_kind
 from boltzmax.linear.scores import (
     LARGEST_TILE,
     NO_SHARES,
@@ -126,8 +127,7 @@ def info_nce(
     >>> print(info_nce(np.eye(3), np.eye(3), temperature=1.0).round(6))    # log(e + 2) - 1
     0.551445
     """
-    pairs = _read(query, key, negatives, temperature, symmetric, own_view, tile)
-    return _evaluate(pairs, with_grad=False)[0]
+    return _computed(query, key, negatives, temperature, symmetric, own_view, tile, False)
 
 
 def info_nce_with_grad(
@@ -172,9 +172,9 @@ def info_nce_with_grad(
     >>> print(round(pairs.d_temperature, 6))
     0.268941
     """
-    pairs = _read(query, key, negatives, temperature, symmetric, own_view, tile)
-    loss, d_temperature, d_x, d_w = _evaluate(pairs, with_grad=True)
-    return pairs.delivered(loss, d_temperature, d_x, d_w)
+    gradient: ContrastiveGradient
+    gradient = _computed(query, key, negatives, temperature, symmetric, own_view, tile, True)
+    return gradient
 
 
 class _Scores(Scores):
@@ -320,6 +320,23 @@ def _joined(parts: list[Array]) -> Array:
         return parts[0]
     dtype = np.result_type(*(computed_dtype(x, x) for x in parts))
     return np.concatenate([x.astype(dtype, copy=False) for x in parts])
+
+
+@same_kind
+def _computed(
+    query: ArrayLike,
+    key: ArrayLike,
+    negatives: ArrayLike | None,
+    temperature: float,
+    symmetric: bool,
+    own_view: bool,
+    tile: int | None,
+    with_grad: bool,
+) -> Any:
+    """Return the loss, or, `with_grad`, a `ContrastiveGradient`."""
+    pairs = _read(query, key, negatives, temperature, symmetric, own_view, tile)
+    loss, d_temperature, d_x, d_w = _evaluate(pairs, with_grad)
+    return pairs.delivered(loss, d_temperature, d_x, d_w) if with_grad else loss
 
 
 @quietly

@@ -9,6 +9,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from boltzmax._core import logsumexp
 from boltzmax._lib.arguments import quietly
+from boltzmax._lib.same_kind import same_kind
 from boltzmax.linear.draws import Draws, Floats, Layer, Wishes, read_draws, read_layer
 from boltzmax.linear.negatives import candidates_of, read_scores
 from boltzmax.linear.scores import Totals
@@ -31,6 +32,7 @@ class PartitionEstimate(NamedTuple):
     standard_error: Array
 
 
+@same_kind
 @quietly
 def log_partition_estimate(
     hidden: ArrayLike,

@@ -15,6 +15,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from boltzmax import _core
 from boltzmax._lib.arguments import as_flag, quietly
+from boltzmax._lib.same_kind import same_kind
 from boltzmax._lib.shared_docs import document_loss
 from boltzmax._lib.targets import Wanted, checked_targets
 from boltzmax.linear.draws import Classes, Floats, Layer, Wishes, read_draws, read_layer
@@ -483,6 +484,7 @@ def _logistic(candidates: Candidates, block: _Block) -> tuple[Floats, Floats]:
     return losses, -pull
 
 
+@same_kind
 @quietly
 def _evaluate(
     loss: _Loss,
