@@ -53,7 +53,8 @@ struct SamplingKernels {
   void (*exact_terms)(const T* x, size_t n, double max, double temperature, double* terms);
   // Adds those of the elements from lo to hi to the sums of their groups, and their products with (max - x) / temperature
   // to `weighted`. The bits are the same on every ISA.
-  void (*exact_moments)(const T* x, size_t n, T lo, T hi, double max, double temperature, double* sums, double* weighted);
+  void (*exact_moments)(const T* x, size_t n, T lo, T hi, double max, double temperature, double* sums,
+                        double* weighted);
 };
 
 struct SamplingTable {
