@@ -11,7 +11,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parent.parent / "tests"))
 
-from test_quantised import fuzz
+from quantised_samples import fuzz
 
 MOST = 250_000  # between two lines of output
 

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 import boltzmax
-from boltzmax import _core
+from boltzmax import QuantizedLinear, _core
 from boltzmax.testing import use_dot_products, use_isa
 
 Array = NDArray[Any]
@@ -92,3 +92,34 @@ def long_logits(hidden: Array, weight: Array, bias: Array) -> tuple[Array, Array
     x, w, b = (np.asarray(a, np.longdouble) for a in (hidden, weight, bias))
     eps = float(np.finfo(np.longdouble).eps) * (x.shape[1] + 4)
     return x @ w.T + b, eps * (np.abs(x) @ np.abs(w).T + np.abs(b)) + np.longdouble(1e-310)
+
+
+def layer_of(form: str, weight: Array, bias: Array | None = None) -> QuantizedLinear:
+    return QuantizedLinear(weight, bias, **FORMS[form])
+
+
+def fuzz(logits: int, seed: int) -> int:
+    """Check so many logits of random forms, samples and lengths; return how many were checked."""
+    rng = np.random.default_rng(seed)
+    checked = 0
+    while checked < logits:
+        form, kinds = str(rng.choice(list(FORMS))), rng.choice(list(SAMPLES), 2)
+        n, rows, classes = int(rng.integers(1, 300)), int(rng.integers(1, 9)), int(rng.integers(99))
+        hidden, weight = SAMPLES[kinds[0]](rng, rows, n), SAMPLES[kinds[1]](rng, classes + 1, n)
+        bias = rng.standard_normal(classes + 1) * 10.0 ** rng.integers(-40, 30)
+        exact, error = long_logits(hidden, weight, bias)
+        layer = layer_of(form, weight, bias)
+        lower, upper = layer.intervals(hidden)
+        context = (form, *kinds, n, rows, classes, seed)
+        assert (lower <= exact + error).all(), context
+        assert (upper >= exact - error).all(), context
+        k = int(rng.integers(1, classes + 2))
+        found = layer.candidates(hidden, k)
+        for r in range(rows):
+            ids = found.ids[found.indptr[r] : found.indptr[r + 1]]
+            # Whatever the long double's error, these are among the k largest.
+            least = np.sort(exact[r] + error[r])[-k]
+            sure = np.flatnonzero(exact[r] - error[r] > least)
+            assert np.isin(sure, ids).all(), context
+        checked += exact.size
+    return checked

@@ -18,6 +18,7 @@ Call = Callable[[], object]
 NAMES = (
     *("LowRankLinear", "low_rank", "ClusteredLinear", "PrunedLinear", "prune", "Screen"),
     *("TwoStageClassifier", "QuantizedSoftmax", "QuantizedHierarchicalSoftmax"),
+    "QuantizedAdaptiveSoftmax",
 )
 
 
@@ -34,6 +35,7 @@ def everything(weight: Array, bias: Array, hidden: Array, target: Array) -> dict
     full = boltzmax.QuantizedSoftmax(boltzmax.QuantizedLinear(weight))
     tree = boltzmax.HierarchicalSoftmax(boltzmax.Tree.balanced(len(weight)), weight.shape[1])
     branches = tree.quantize()
+    clusters = boltzmax.AdaptiveSoftmax(weight.shape[1], len(weight), [2]).quantize()
     two_stages: list[Call] = [
         lambda: proven.topk(hidden, 3),
         lambda: proven.log_partition(hidden, 1e-3),
@@ -46,6 +48,10 @@ def everything(weight: Array, bias: Array, hidden: Array, target: Array) -> dict
         "Screen": two_stages[:1],
         "TwoStageClassifier": two_stages,
         "QuantizedSoftmax": [lambda: full.topk(hidden, 3), lambda: full.sample(hidden, 1)],
+        "QuantizedAdaptiveSoftmax": [
+            lambda: clusters.topk(hidden, 3),
+            lambda: clusters.log_prob(hidden, target),
+        ],
         "QuantizedHierarchicalSoftmax": [
             lambda: branches.topk(hidden, 3),
             lambda: branches.log_prob(hidden, target),

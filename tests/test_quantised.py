@@ -15,7 +15,16 @@ import boltzmax
 from boltzmax import QuantizedLinear
 from boltzmax.testing import use_dot_products, use_isa
 from conftest import RunPython
-from quantised_samples import FORMS, SAMPLES, WHOLE, exact_logits, long_logits, tables
+from quantised_samples import (
+    FORMS,
+    SAMPLES,
+    WHOLE,
+    exact_logits,
+    fuzz,
+    layer_of,
+    long_logits,
+    tables,
+)
 
 Array = NDArray[Any]
 TABLES = tables()
@@ -29,10 +38,6 @@ def table(request: pytest.FixtureRequest) -> Iterator[str]:
     isa, use = TABLES[request.param]
     with use_isa(isa), use_dot_products(use):
         yield request.param
-
-
-def layer_of(form: str, weight: Array, bias: Array | None = None) -> QuantizedLinear:
-    return QuantizedLinear(weight, bias, **FORMS[form])
 
 
 def normal(*shape: int, seed: int = 0) -> Array:
@@ -91,33 +96,6 @@ def test_bounds_are_tight_where_hidden_vectors_are_what_is_left_out(form: str) -
     share = np.diag(exact - center) / np.diag(radius)
     assert (share <= 1.0).all()
     assert share.min() > (0.5 if "16" in form else 0.97)
-
-
-def fuzz(logits: int, seed: int) -> int:
-    """Check so many logits of random forms, samples and lengths; return how many were checked."""
-    rng = np.random.default_rng(seed)
-    checked = 0
-    while checked < logits:
-        form, kinds = str(rng.choice(list(FORMS))), rng.choice(list(SAMPLES), 2)
-        n, rows, classes = int(rng.integers(1, 300)), int(rng.integers(1, 9)), int(rng.integers(99))
-        hidden, weight = SAMPLES[kinds[0]](rng, rows, n), SAMPLES[kinds[1]](rng, classes + 1, n)
-        bias = rng.standard_normal(classes + 1) * 10.0 ** rng.integers(-40, 30)
-        exact, error = long_logits(hidden, weight, bias)
-        layer = layer_of(form, weight, bias)
-        lower, upper = layer.intervals(hidden)
-        context = (form, *kinds, n, rows, classes, seed)
-        assert (lower <= exact + error).all(), context
-        assert (upper >= exact - error).all(), context
-        k = int(rng.integers(1, classes + 2))
-        found = layer.candidates(hidden, k)
-        for r in range(rows):
-            ids = found.ids[found.indptr[r] : found.indptr[r + 1]]
-            # Whatever the long double's error, these are among the k largest.
-            least = np.sort(exact[r] + error[r])[-k]
-            sure = np.flatnonzero(exact[r] - error[r] > least)
-            assert np.isin(sure, ids).all(), context
-        checked += exact.size
-    return checked
 
 
 def test_fuzzed_logits() -> None:

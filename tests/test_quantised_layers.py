@@ -9,8 +9,10 @@ import pytest
 from scipy import stats
 
 from boltzmax import (
+    AdaptiveSoftmax,
     HierarchicalSoftmax,
     LinearSoftmax,
+    QuantizedAdaptiveSoftmax,
     QuantizedHierarchicalSoftmax,
     QuantizedLinear,
     QuantizedSoftmax,
@@ -38,7 +40,15 @@ def spread(layer):
     return layer
 
 
-both = pytest.mark.parametrize("make", [full, tree])
+def adaptive(dtype="float32", bias=True):
+    counts = np.random.default_rng(3).permutation(V) + 1
+    layer = AdaptiveSoftmax(
+        D, V, [6, 20], counts=counts, div_value=2.0, seed=0, dtype=dtype, bias=bias
+    )
+    return spread(layer)
+
+
+both = pytest.mark.parametrize("make", [full, tree, adaptive])
 
 
 def rows(n=40):
@@ -48,6 +58,11 @@ def rows(n=40):
 
 def decoded(layer, small):
     """The layer itself, with the weights that the small one stands for."""
+    if isinstance(layer, AdaptiveSoftmax):
+        layer.weight[:] = small.head.dequantize()
+        for tail, of_tail in zip(layer.tails, small.tails, strict=True):
+            tail.weight[:] = of_tail.linear.dequantize()
+        return layer
     linear = small.linear if isinstance(small, QuantizedSoftmax) else small.units
     layer.weight[:] = linear.dequantize()
     return layer
@@ -196,7 +211,7 @@ def test_bad_arguments():
             layer.log_prob(x, np.full(len(x), V))
         with pytest.raises(ValueError, match="errors must be"):
             layer.sample(x, 0, errors="skip")
-    for make in (full, tree):
+    for make in (full, tree, adaptive):
         with pytest.raises(ValueError, match="bits must be"):
             make().quantize(5)
     with pytest.raises(TypeError, match="QuantizedLinear"):
@@ -216,7 +231,43 @@ def test_it_has_every_method(make):
     layer = make()
     small = layer.quantize()
     methods = [m for m in dir(layer) if not m.startswith("_") and callable(getattr(layer, m))]
-    assert not [m for m in methods if m != "quantize" and not hasattr(small, m)]
+    others = {"quantize", "from_torch", "to_torch"}
+    assert not [m for m in methods if m not in others and not hasattr(small, m)]
+
+
+def test_losses_of_the_adaptive_layer():
+    layer = adaptive("float64")
+    small = layer.quantize()
+    layer, (x, target) = decoded(layer, small), rows()
+    q = np.random.default_rng(8).random((len(x), V))
+    weight = np.arange(len(x)) + 1.0
+    for wanted in (target, q):
+        for how in ("mean", "sum", "none"):
+            np.testing.assert_allclose(
+                small.loss(x, wanted, weight, reduction=how),
+                layer.loss(x, wanted, weight, reduction=how),
+                rtol=1e-6,
+            )
+    ignored = small.loss(x, target, ignore_index=int(target[0]))
+    assert ignored == pytest.approx(layer.loss(x, target, ignore_index=int(target[0])), rel=1e-6)
+
+
+def test_no_tails_and_damaged_tails(tmp_path):
+    small = AdaptiveSoftmax(D, 5, [], seed=0).quantize()
+    assert small.tails == ()
+    assert small.topk(rows()[0], 5)[0].shape == (40, 5)
+    layer = adaptive()
+    layer.tails[1].weight[3, 0] = np.nan
+    with pytest.raises(ValueError, match="row 3"):
+        layer.quantize()
+    layer = adaptive()
+    layer.tails[1].projection[0, 0] = np.inf
+    with pytest.raises(ValueError, match=r"tails\[1\].projection must be finite"):
+        layer.quantize()
+    path = tmp_path / "layer.npz"
+    full().quantize().save(path)
+    with pytest.raises(ValueError, match="something else"):
+        QuantizedAdaptiveSoftmax.load(path)
 
 
 def test_queries_of_nodes():

@@ -11,7 +11,7 @@ from scipy import stats
 
 import boltzmax
 from boltzmax import ClusteredLinear, QuantizedLinear, TwoStageClassifier, low_rank, prune
-from boltzmax.linear import partition
+from boltzmax.linear import narrowing
 from boltzmax.screens import exact
 from boltzmax.screens import screen as screens
 from screen_samples import HOSTILE, SCREENS, exact_logits, exact_order, hostile
@@ -111,7 +111,7 @@ def test_few_classes_narrow_a_peaked_partition(monkeypatch):
 
 
 def test_all_classes_narrow_what_nothing_else_does(monkeypatch):
-    monkeypatch.setattr(partition, "_TRIES", 0)
+    monkeypatch.setattr(narrowing, "_TRIES", 0)
     w, x, b = hostile("normal")
     lower, upper = TwoStageClassifier(w, b).log_partition(x, 1e-9)
     for low, high, logits in zip(lower, upper, exact_logits(x, w, b), strict=True):

@@ -52,6 +52,7 @@ class ReadOnlyLayer(ABC):
         """
         return self._each(hidden, target).astype(self.dtype)
 
+    @quietly
     def loss(
         self, hidden: ArrayLike, target: ArrayLike, sample_weight: ArrayLike | None = None
     ) -> float:

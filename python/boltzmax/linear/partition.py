@@ -1,107 +1,140 @@
-"""Bounds of the log-partition that are as narrow as wanted."""
+"""Estimates of the logsumexp of a linear layer from drawn classes."""
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable
+from typing import Any, NamedTuple
 
 import numpy as np
+from numpy.typing import ArrayLike, NDArray
 
-from boltzmax import _core
-from boltzmax._lib.output_layer import Array, Classes, Doubles
-from boltzmax.screens.exact import ExactLinear, ExactWeights
-from boltzmax.screens.reading import Floats
-from boltzmax.screens.screen import Candidates, Levels, Screen, Split, outwards, running_total
+from boltzmax._core import logsumexp
+from boltzmax._lib.arguments import quietly
+from boltzmax._lib.same_kind import same_kind
+from boltzmax.linear.draws import Draws, Floats, Layer, Wishes, read_draws, read_layer
+from boltzmax.linear.negatives import candidates_of, read_scores
+from boltzmax.linear.scores import Totals
 
-# Classes from which a bar is estimated: so many runs of so many neighbours.
-_RUNS, _RUN = 16, 128
-_TRIES = 3
-# Exact logits that are in memory at once. Rows that want more have all their classes computed, in
-# tiles.
-MOST = 2**22
+Array = NDArray[Any]
 
 
-def narrow_partition(
-    screen: Screen,
-    exact: ExactWeights,
-    everything: Callable[[], ExactLinear],
-    x: Floats,
-    width: float,
-) -> tuple[Doubles, Doubles]:
-    """Return bounds of each row's log-partition that are at most `width` apart.
+class PartitionEstimate(NamedTuple):
+    """Estimates of the logarithm of a sum over all classes.
 
-    The exact logits of the classes above a bar replace their bounds. A sample of the classes says
-    how low it must be; where that was not enough, it is lowered. Where too many classes would be
-    above, all are computed in double.
+    Attributes
+    ----------
+    estimate : ndarray, shape (...)
+        The estimate for each row.
+    standard_error : ndarray, shape (...)
+        Its standard error.
     """
-    lower, upper = np.full(len(x), -np.inf), np.full(len(x), np.inf)
-    wide = np.arange(len(x))
-    for attempt in range(1, _TRIES + 1):
-        levels = sample(screen, x[wide], width * 0.75**attempt)
-        parts = screen._split_at(x[wide], levels)
-        few = parts.above.indptr[1:] <= MOST
-        narrowed, parts = wide[few], _rows_of(parts, few)
-        lower[narrowed], upper[narrowed] = with_exact(exact, x[narrowed], parts)
-        wide = wide[few][~(upper[narrowed] - lower[narrowed] <= width)]
-        if not len(wide):
-            break
-    left = np.flatnonzero(~(upper - lower <= width))
-    if len(left):
-        lower[left], upper[left] = everything().log_partition(x[left])
-    return lower, upper
+
+    estimate: Array
+    standard_error: Array
 
 
-def with_exact(exact: ExactWeights, x: Floats, parts: Split) -> tuple[Doubles, Doubles]:
-    """Return bounds of the log-partition, with exact logits of the classes above the bar."""
-    indptr = parts.above.indptr
-    scores, errors = exact.scores(x, indptr, parts.above.ids)
-    lower = outwards([_sums(scores - errors, indptr), parts.lower], -1.0)
-    upper = outwards([_sums(scores + errors, indptr), parts.upper], 1.0)
-    return lower, upper
+@same_kind
+@quietly
+def log_partition_estimate(
+    hidden: ArrayLike,
+    weight: ArrayLike,
+    sampler: Any,
+    n: int | None = None,
+    *,
+    bias: ArrayLike | None = None,
+    rng: Any = None,
+) -> PartitionEstimate:
+    r"""Estimate :math:`\log Z_i = \log \sum_c e^{h_i \cdot w_c + b_c}` from drawn classes.
 
+    With candidates :math:`c_1, \dots, c_n`, the expected number :math:`Q_c` of a class among them
+    and the terms :math:`u_j = e^{x_{c_j} - \log Q_{c_j}}`, the estimate is
+    :math:`\log \hat Z = \log \sum_j u_j`, and its standard error
+    :math:`\sqrt{n \operatorname{Var}(u)} / \hat Z`.
 
-def _sums(scores: Doubles, indptr: Classes) -> Doubles:
-    """Return the logsumexp of every compressed row."""
-    rows = range(len(indptr) - 1)
-    return np.array([_core.logsumexp(scores[indptr[r] : indptr[r + 1]]) for r in rows], np.float64)
+    Parameters
+    ----------
+    hidden : array_like, shape (..., D)
+        One row for each estimate.
+    weight : array_like, shape (V, D)
+        One row for each class, of which only those of candidates are read.
+    sampler : object or tuple
+        An object with the method `sample` of those in :mod:`boltzmax.candidates`; or the tuple
+        ``(ids, log_q)``, which it would return.
+    n : int, optional
+        How many candidates to draw, at least 2; a sampler needs it.
+    bias : array_like, shape (V,), optional
+        Added to the logits.
+    rng : optional
+        Passed to the sampler: an int, a Generator, or None.
 
+    Returns
+    -------
+    PartitionEstimate
+        A named tuple: ``estimate`` and ``standard_error``, each (...), float64 if `hidden` or
+        `weight` is float64 or integer, otherwise float32.
 
-def _rows_of(parts: Split, which: Array) -> Split:
-    """Return some rows of a split."""
-    if which.all():
-        return parts
-    above, counts = parts.above, np.diff(parts.above.indptr)
-    entries = np.repeat(which, counts)
-    kept = Candidates(
-        running_total([counts[which]]),
-        above.ids[entries],
-        above.lower[entries],
-        above.upper[entries],
+    Raises
+    ------
+    TypeError
+        If an argument has an unsupported dtype, or `sampler` is none, or `n` is missing.
+    ValueError
+        If shapes do not match, there are fewer than two candidates, or `log_q` is not finite.
+    IndexError
+        If a candidate is not a class; the message names the first.
+
+    See Also
+    --------
+    linear_logsumexp : the sum over all classes.
+    sampling_bias_report : how far such estimates are off.
+
+    Notes
+    -----
+    This is importance sampling: :math:`\hat Z` is unbiased, and its logarithm too small by about
+    half the square of the standard error. That error is from the delta method for independent
+    draws; it is too large for draws without replacement. It is only as good as the sample: where a
+    few classes that the sampler hardly ever draws make up the sum, both are too small, and nothing
+    in the sample shows it. Rows that share candidates have dependent errors.
+
+    References
+    ----------
+    Owen, "Monte Carlo theory, methods and examples", 2013, chapter 9.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from boltzmax import linear_logsumexp, log_partition_estimate
+    >>> from boltzmax.candidates import UniformSampler
+    >>> rng = np.random.default_rng(0)
+    >>> hidden, weight = rng.normal(size=(2, 8)) / 4, rng.normal(size=(100_000, 8))
+    >>> sampler = UniformSampler(100_000)
+    >>> estimate, error = log_partition_estimate(hidden, weight, sampler, 1000, rng=0)
+    >>> bool((abs(estimate - linear_logsumexp(hidden, weight)) < 3 * error).all())
+    True
+    >>> bool((error < 0.05).all())
+    True
+    """
+    layer = read_layer(hidden, weight, bias)
+    rows = int(np.prod(layer.rows))
+    every = np.ones(rows, np.bool_)
+    draws = read_draws(sampler, n, rng, layer, np.zeros(0, np.int64), every, Wishes())
+    count = draws.ids.shape[-1]
+    if count < 2:
+        raise ValueError("a standard error needs at least 2 candidates, got 1")
+    log_z, log_squares = log_sums(layer, draws)
+    # n Var(u) / Z^2 = (n sum u^2 / Z^2 - 1) / (n - 1)
+    variance = (count * np.exp(log_squares - 2.0 * log_z) - 1.0) / (count - 1)
+    error = np.sqrt(np.maximum(variance, 0.0))
+    return PartitionEstimate(
+        *(a.astype(layer.dtype).reshape(layer.rows)[()] for a in (log_z, error))
     )
-    return Split(kept, parts.lower[which], parts.upper[which])
 
 
-def sample(screen: Screen, x: Floats, width: float) -> Levels:
-    """Return the levels at which the bounds of the log-partition are about `width` apart.
-
-    Classes are taken in runs of neighbours, spread evenly; each stands for many others.
-    """
-    runs = _runs(screen.n_classes)
-    each = math.log(screen.n_classes / sum(last - first for first, last in runs))
-    parts = [screen._bounds(x, first, last) for first, last in runs]
-    lower, upper = (np.concatenate([part[i] for part in parts], axis=1) for i in (0, 1))
-    order = np.argsort(upper, axis=1)
-    lower, upper = (np.take_along_axis(a, order, axis=1) for a in (lower, upper))
-    # log(exp(upper) - exp(lower)), added up from the least upper bound on
-    gap = upper + np.log(-np.expm1(lower - upper))
-    gaps = np.logaddexp.accumulate(gap, axis=1)
-    budget = math.log(math.expm1(min(width, 1.0)))
-    return Levels(upper, gaps, budget, budget - each)
-
-
-def _runs(n_classes: int) -> list[tuple[int, int]]:
-    """Return runs of classes, spread evenly; all classes if there are few."""
-    if n_classes <= _RUNS * _RUN:
-        return [(0, n_classes)]
-    starts = np.linspace(0, n_classes - _RUN, _RUNS).astype(int).tolist()
-    return [(first, first + _RUN) for first in starts]
+def log_sums(layer: Layer, draws: Draws) -> tuple[Floats, Floats]:
+    """Return the logarithms of the sums of u and of u squared over the candidates of each row."""
+    x = layer.vectors(np.ones(int(np.prod(layer.rows)), np.bool_))
+    candidates = candidates_of(layer, x, draws, None)
+    totals = Totals(len(x))
+    squares = np.full(len(x), -np.inf)
+    for where, some in candidates.blocks():
+        for s in read_scores(candidates, some, totals.part(where)):
+            squares[where] = np.logaddexp(squares[where], logsumexp(s, temperature=0.5))
+    return totals.lse, squares

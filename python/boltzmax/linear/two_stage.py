@@ -16,7 +16,7 @@ from boltzmax._lib.numbers import check_number
 from boltzmax._lib.output_layer import Array, Classes, Doubles
 from boltzmax._lib.random import random_key
 from boltzmax.linear.budget import MakeScreen, Trial, best, default_screens, measured
-from boltzmax.linear.partition import narrow_partition
+from boltzmax.linear.narrowing import narrow_partition
 from boltzmax.linear.quantised import QuantizedLinear
 from boltzmax.screens.exact import ExactLinear, ExactWeights, Top
 from boltzmax.screens.reading import Floats, read_vectors, read_weights
