@@ -266,10 +266,10 @@ def compare(models: dict[str, Model], bits: int, contexts: Ids, targets: Ids) ->
     for name, model in models.items():
         rows = []
         layer, hidden = model.layer, model.hidden(contexts)
-        small = layer.quantize(bits)  # type: ignore[attr-defined]
-        nbytes = layer.weight.nbytes + (0 if layer.bias is None else layer.bias.nbytes)
+        small = layer.quantize(bits)
         for kind, answers, size in (
-            (str(layer.dtype), layer, nbytes),
+            (str(layer.dtype), layer, named
+bytes_of(layer)),
             (f"{bits} bits", small, small.nbytes),
         ):
             start = time.perf_counter()
