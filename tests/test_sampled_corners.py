@@ -201,8 +201,3 @@ def test_refusals_of_targets_counts() -> None:
     h, w, t, _ = layer()
     with pytest.raises(ValueError, match=r"target_log_q must have one number per row, \(9,\)"):
         boltzmax.nce_loss(h, w, t, ([1], [0.0], [0.0]))
-    for value in (np.nan, np.inf):
-        counts = np.where(np.arange(9) == 2, value, 0.0)
-        words = rf"target_log_q must be below infinity, got target_log_q\[2\] = {value}"
-        with pytest.raises(ValueError, match=words):
-            boltzmax.nce_loss(h, w, t, ([1], [0.0], counts))

@@ -142,10 +142,9 @@ def read_draws(
     log_q, of_target = np.zeros(ids.shape), np.zeros(np.count_nonzero(counted))
     if wishes.log_q:
         log_q = numbers_of_shape(given[1], ids.shape, "log_q", "one number per candidate")
-        _refuse(log_q, ~np.isfinite(log_q), "log_q must be finite")
+        _refuse_infinite(log_q)
     if wishes.of_target:
         of_target = numbers_of_shape(given[2], shape, "target_log_q", "one number per row")
-        _refuse(of_target, ~(of_target < np.inf), "target_log_q must be below infinity")
         of_target = of_target.reshape(-1)[counted]
     if ids.ndim > 1:
         own = (len(counted), ids.shape[-1])
@@ -205,12 +204,12 @@ def _read_ids(given: ArrayLike, n_classes: int, rows: tuple[int, ...]) -> Array:
     return ids
 
 
-def _refuse(numbers: Floats, bad: NDArray[np.bool_], rule: str) -> None:
-    """Raise if some numbers are `bad`, and name the first; the rule begins with their name."""
-    if np.any(bad):
-        where = np.unravel_index(int(np.argmax(bad)), numbers.shape)
-        name = rule.split()[0] + (f"[{', '.join(map(str, where))}]" if where else "")
-        raise ValueError(f"{rule}, got {name} = {numbers[where]}")
+def _refuse_infinite(log_q: Floats) -> None:
+    bad = ~np.isfinite(log_q)
+    if bad.any():
+        where = np.unravel_index(int(bad.argmax()), log_q.shape)
+        place = ", ".join(map(str, where))
+        raise ValueError(f"log_q must be finite, got log_q[{place}] = {log_q[where]}")
 
 
 @dataclass(frozen=True)
