@@ -233,7 +233,10 @@ def clusters_from_arrays(arrays: dict[str, Array]) -> Clusters:
         raise ValueError("not a layer: no bounds of clusters")
     if bounds[0] < 1 or (np.diff(bounds) < 1).any():
         raise ValueError("not a layer: its bounds do not increase from 1")
-    n = int(bounds[-1])
+    n, n_units = int(bounds[-1]), int(bounds[0]) + len(bounds) - 1
+    if len(arrays["weight"]) != n_units:
+        shape = arrays["weight"].shape
+        raise ValueError(f"not a layer: weights of shape {shape} do not fit the clusters")
     if order is not None:
         is_integral = order.dtype.kind in "iu" and order.shape == (n,)
         if not is_integral or not (np.sort(order) == np.arange(n)).all():
@@ -247,7 +250,7 @@ def tail_from_arrays(
 ) -> Tail:
     """Return a tail of a file, copied; raise unless its arrays match."""
     projection = arrays.get(f"{prefix}projection", np.empty(0))
-    width = len(projection)
+    width = len(projection) if projection.ndim else 0
     wanted = {
         "projection": ((width, n_features), dtype),
         "weight": ((n, width), dtype),

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from boltzmax._core import log_softmax, softmax
-from boltzmax._lib.arguments import quietly
+from boltzmax._lib.arguments import one_of, quietly
 from boltzmax.adaptive.layer import AdaptiveSoftmax
 from boltzmax.arrays.row_stats import row_stats
 from boltzmax.candidates.unigram import UnigramSampler
@@ -280,14 +280,14 @@ class SoftmaxClassifier(SoftmaxBase):
         del samples
         if not callable(self.loss) and self.loss not in _LOSSES:
             raise ValueError(f"loss must be callable or one of {tuple(_LOSSES)}, got {self.loss!r}")
-        if self.output not in _OUTPUTS:
-            raise ValueError(f"output must be one of {_OUTPUTS}, got {self.output!r}")
+        one_of(self.output, "output", _OUTPUTS)
         for name, wanted in (("loss", ("cross_entropy",)), ("solver", ("auto", "adam"))):
             value = getattr(self, name)
             if self.output != "full" and value not in wanted:
                 raise ValueError(
                     f"output={self.output!r} needs {name}={wanted[-1]!r}, got {value!r}"
                 )
+        self.__dict__.pop("_rng", None)  # of an earlier fit
         if self.output == "sampled":
             self._rng = np.random.default_rng(rng.randint(2**31))
 
@@ -319,6 +319,11 @@ class SoftmaxClassifier(SoftmaxBase):
         """Whether this is trained as an adaptive softmax, whatever `output` is now."""
         return hasattr(self, "layer_")
 
+    @property
+    def _is_sampled(self) -> bool:
+        """Whether this is trained on drawn classes, whatever `output` is now."""
+        return hasattr(self, "_rng")
+
     def _model(self) -> Any:
         if self._is_layer:
             return AdaptiveModel(self.layer_)
@@ -331,7 +336,7 @@ class SoftmaxClassifier(SoftmaxBase):
             sizes = np.where(self._counts > 0, self._counts, 1.0)
             shift = logit_adjustment(sizes).astype(self.coef_.dtype)
         flat = self.coef_, intercept, _LOSSES[self.loss], shift
-        if self.output == "sampled":
+        if self._is_sampled:
             # A class without samples is drawn at times.
             return _Sampled(*flat, UnigramSampler(self._counts + 1.0), self._rng)
         return _Flat(*flat)
