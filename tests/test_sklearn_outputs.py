@@ -100,6 +100,18 @@ def test_partial_fit(output: str) -> None:
     assert hasattr(again, "layer_") != hasattr(again, "coef_"), "nothing stays of an earlier fit"
 
 
+@OUTPUTS
+def test_training_goes_on_as_it_began(output: str) -> None:
+    """Whatever `output` is now."""
+    x, y = data(100)
+    for before, after in ((output, "full"), ("full", output)):
+        model = make(before).partial_fit(x, y, classes=np.unique(y))
+        model.set_params(output=after).partial_fit(x, y)
+        assert hasattr(model, "layer_") == (before == "adaptive")
+        same = make(before).partial_fit(x, y, classes=np.unique(y)).partial_fit(x, y)
+        np.testing.assert_array_equal(model.predict_proba(x), same.predict_proba(x))
+
+
 def test_shifts_of_features_do_not_matter() -> None:
     """The projections of tails have no bias, but training is the same as with centred features."""
     x, y = data()
@@ -120,7 +132,8 @@ def test_sampled_losses_reach_those_of_all_classes() -> None:
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"output": "tree"}, "output must be one of"),
+        ({"output": "tree"}, "output must be one of 'full', 'adaptive', 'sampled', got 'tree'"),
+        ({"output": np.zeros(2)}, "output must be one of"),
         ({"output": "adaptive", "solver": "lbfgs"}, "output='adaptive' needs solver='adam'"),
         (
             {"output": "sampled", "loss": "focal_loss"},

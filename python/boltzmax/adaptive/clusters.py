@@ -263,7 +263,10 @@ def tail_from_arrays(
         array = arrays.get(prefix + name)
         if array is not None:
             if array.shape != shape or array.dtype != kind or not width:
-                raise ValueError(f"not a layer: {prefix}{name} does not fit the clusters")
+                raise ValueError(
+                    f"not a layer: {prefix}{name} does not fit the clusters: it is {array.dtype} "
+                    f"of shape {array.shape}, not {kind} of shape {shape}"
+                )
             found[name] = np.array(array, order="C")
     if not {"projection", "weight"} <= found.keys():
         raise ValueError(f"not a layer: {prefix}projection and {prefix}weight are needed")

@@ -11,7 +11,7 @@ from numpy.typing import ArrayLike, DTypeLike
 from boltzmax import _core
 from boltzmax._lib.arguments import as_flag, check_count, quietly
 from boltzmax._lib.bad_rows import are_marked, refuse_bad_rows
-from boltzmax._lib.numbers import check_number
+from boltzmax._lib.numbers import check_number, unmasked_ids
 from boltzmax._lib.output_layer import (
     Array,
     Classes,
@@ -532,7 +532,7 @@ class AdaptiveSoftmax(UnitLayer):
         """
         arrays = read_torch_state(state_dict)
         if order is not None:
-            arrays["order"] = np.array(order)
+            arrays["order"] = unmasked_ids(order, "order")
         return cls._from_arrays(arrays)
 
     def to_torch(self) -> TorchAdaptive:
