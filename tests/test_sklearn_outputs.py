@@ -15,7 +15,7 @@ from scipy import sparse
 from sklearn.base import clone
 
 from boltzmax.adaptive import cutoffs
-from boltzmax.sklearn import SoftmaxClassifier
+from boltzmax.sklearn import SoftmaxClassifier, flat
 
 Array = NDArray[Any]
 OUTPUTS = pytest.mark.parametrize("output", ["adaptive", "sampled"])
@@ -117,6 +117,24 @@ def test_shifts_of_features_do_not_matter() -> None:
     x, y = data()
     one, other = (make("adaptive", max_iter=8).fit(x + shift, y) for shift in (0.0, 1000.0))
     np.testing.assert_allclose(other.loss_curve_, one.loss_curve_, rtol=1e-4)
+
+
+def test_blocks_of_rows(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Held-out losses and predictions need no more than a block of scores, and are the same."""
+    x, y = data(200)
+
+    def results() -> list[Any]:
+        model = make("sampled", max_iter=2, early_stopping=True).fit(x, y)
+        ids, top = model.predict_topk(x, 2)
+        return [model.validation_curve_, model.predict(x), ids, top]
+
+    whole, sizes = results(), []
+    monkeypatch.setattr("boltzmax.sklearn.samples.BLOCK", 7 * K)
+    scores = flat.scores_of
+    monkeypatch.setattr(flat, "scores_of", lambda x, coef: sizes.append(len(x)) or scores(x, coef))
+    for mine, other in zip(results(), whole, strict=True):
+        np.testing.assert_allclose(mine, other, rtol=1e-10)
+    assert max(sizes) == 7
 
 
 def test_sampled_losses_reach_those_of_all_classes() -> None:

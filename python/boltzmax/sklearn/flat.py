@@ -20,7 +20,7 @@ from boltzmax.losses.registry import LOSSES
 from boltzmax.sklearn.adaptive import AdaptiveAdam, AdaptiveModel
 from boltzmax.sklearn.base import SoftmaxBase
 from boltzmax.sklearn.layers import dense, likeliest, log_probabilities, top
-from boltzmax.sklearn.samples import Samples, scores_of, weighted_sums
+from boltzmax.sklearn.samples import Samples, row_blocks, scores_of, weighted_sums
 from boltzmax.sklearn.training import Epochs, Gradients
 
 Array = NDArray[Any]
@@ -97,6 +97,12 @@ class _Sampled(_Flat):
             bias=self.intercept, rng=self.rng, sample_weight=samples.weight,
         )  # fmt: skip
         return float(found.loss), found.unit_ids, found.d_weight, found.d_bias
+
+    def loss(self, samples: Samples) -> float:
+        """See `Model`; never all scores of all samples together."""
+        parts = map(samples.part, row_blocks(len(samples), len(self.coef)))
+        total = sum(float(part.weight.sum()) * super(_Sampled, self).loss(part) for part in parts)
+        return total / float(samples.weight.sum())
 
 
 class SoftmaxClassifier(SoftmaxBase):
@@ -352,7 +358,8 @@ class SoftmaxClassifier(SoftmaxBase):
     def _likeliest(self, x: Any) -> NDArray[np.intp]:
         if self._is_layer:
             return likeliest(self.layer_, x)
-        return np.asarray(self._scores(x).argmax(axis=1))
+        blocks = row_blocks(x.shape[0], len(self.classes_))
+        return np.concatenate([self._scores(x[at]).argmax(axis=1) for at in blocks])
 
     def _log_probabilities(self, x: Any) -> Array:
         scores = self._scores(x)
@@ -361,7 +368,7 @@ class SoftmaxClassifier(SoftmaxBase):
     def _top(self, x: Any, k: int) -> tuple[Array, Array]:
         if self._is_layer:
             return top(self.layer_, x, k)
-        stats = row_stats(self._scores(x), k=k, entropy=False)
-        assert stats.top_ids is not None
-        assert stats.top_log_probs is not None
-        return stats.top_ids, stats.top_log_probs
+        blocks = row_blocks(x.shape[0], len(self.classes_))
+        found = [row_stats(self._scores(x[at]), k=k, entropy=False) for at in blocks]
+        ids, log_probs = zip(*((each.top_ids, each.top_log_probs) for each in found), strict=True)
+        return np.concatenate(ids), np.concatenate(log_probs)
