@@ -10,7 +10,14 @@ import dask.array as da
 import numpy as np
 from numpy.typing import NDArray
 
-from boltzmax._lib.arguments import as_flag, as_integer, check_temperature, one_of, read_empty
+from boltzmax._lib.arguments import (
+    as_flag,
+    as_integer,
+    check_temperature,
+    one_of,
+    quietly,
+    read_empty,
+)
 from boltzmax._lib.numbers import check_label_smoothing, check_z_loss, loss_dtype
 from boltzmax.dask.blocks import Logits, MergeParts, merged
 from boltzmax.losses.parts import PART, PartedLoss, read_parted_loss
@@ -213,7 +220,10 @@ class _Loss:
         logits = self.logits
         divisor = self._of_sums(_divisor)
         source = logits.again(self.parts, divisor) if recompute else logits.array
-        scale = self.weight / divisor
+        scale = da.map_blocks(
+            partial(_scale, empty=self.options.empty), self.weight, divisor,
+            dtype=np.float64, meta=np.empty((0,) * self.weight.ndim),
+        )  # fmt: skip
         return logits.mapped(
             partial(_slopes, read=self.read), source, self.parts, self.target, scale,
             dtype=logits.array.dtype,
@@ -269,6 +279,13 @@ def _reduced(sums: Array, *, reduction: str, empty: str) -> Array:
         if divisor == 0.0 and read_empty(empty) == 0.0:
             return np.asarray(0.0)
         return np.asarray(_sum_of(sums, "loss") / divisor)
+
+
+@quietly
+def _scale(weight: Array, divisor: Array, *, empty: str) -> Array:
+    if divisor == 0.0 and read_empty(empty) == 0.0:
+        return np.zeros(weight.shape)
+    return np.asarray(weight / divisor)
 
 
 def _slopes(

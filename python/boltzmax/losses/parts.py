@@ -93,6 +93,12 @@ class PartedLoss:
         """Whether the sums of logits are needed."""
         return self.smoothing != 0.0
 
+    @property
+    @quietly
+    def scale(self) -> Doubles:
+        """The derivative of the reduced loss by the loss of each row."""
+        return np.zeros(len(self.label)) if self.reduce.is_zero else self.reduce.scale()
+
     def parts(self, x: Array, first: int, rows: slice = slice(None)) -> Array:
         """Return what is known of some rows from their classes in a matrix."""
         label = self.label[rows]

@@ -90,7 +90,7 @@ class _Layer:
 
     def slopes(self, at: slice, parts: Array) -> Iterator[tuple[slice, Array]]:
         """Yield the gradients by the logits of each tile of a block of rows."""
-        scale = self.loss.reduce.scale()[at]
+        scale = self.loss.scale[at]
         x = self.hidden(at)
         for number, tile in enumerate(self.tiles()):
             logits = self.logits(x, tile) if self._kept is None else self._kept[number]
@@ -98,6 +98,7 @@ class _Layer:
             yield tile, self.loss.slopes(logits, first, parts, scale, at)
 
 
+@quietly
 def linear_cross_entropy(
     hidden: ArrayLike,
     weight: ArrayLike,
