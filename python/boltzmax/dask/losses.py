@@ -18,7 +18,7 @@ from boltzmax._lib.arguments import (
     quietly,
     read_empty,
 )
-from boltzmax._lib.numbers import check_label_smoothing, check_z_loss, loss_dtype
+from boltzmax._lib.numbers import check_label_smoothing, check_z_loss, loss_dtype, row_weights
 from boltzmax.dask.blocks import Logits, MergeParts, merged
 from boltzmax.losses.parts import PART, PartedLoss, read_parted_loss
 from boltzmax.losses.reduction import REDUCTIONS, checked_reduction
@@ -56,7 +56,7 @@ def cross_entropy(
     ignore_index, label_smoothing, z_loss, temperature, reduction, empty
         As for `boltzmax.cross_entropy`.
     sample_weight : dask.array.Array or array_like, shape (...), optional
-        A weight for each row.
+        A weight for each row; a NumPy array or a number may broadcast to that shape.
     axis : int, default -1
         The class axis.
 
@@ -184,6 +184,8 @@ class _Loss:
             raise TypeError(f"target must be integers, got dtype {self.target.dtype}")
         if weight is None:
             weight = da.ones(self.logits.shape, chunks=self.logits.row_chunks or ())
+        elif not isinstance(weight, da.Array):
+            weight = row_weights(weight, self.logits.shape)
         self.weight = self.logits.rows(weight, "sample_weight")
         self.dtype = loss_dtype(self.logits.array.dtype)
         self.read = read = _Reader(options, self.logits.n_classes)
