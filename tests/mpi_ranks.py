@@ -100,7 +100,7 @@ def results(comm: CountingComm, name: str) -> dict[str, Any]:
     even = mpi.Shard(comm, CLASSES // comm.size + (comm.rank < CLASSES % comm.size))
     own = slice(even.first, even.first + even.n_local)
     layer = (x["hidden"], x["weight"][own], target, even, x["bias"][own])
-    keep("linear_nan", lambda: mpi.linear_cross_entropy(x["hidden"] * np.inf, *layer[1:]))
+    keep("infinite_layer", lambda: mpi.linear_cross_entropy(x["hidden"] * np.inf, *layer[1:]))
     keep("linear", lambda: mpi.linear_cross_entropy(*layer, **weighted))
     keep("linear_grad", lambda: mpi.linear_cross_entropy_with_grad(*layer, **weighted))
     return found
