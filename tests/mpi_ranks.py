@@ -135,6 +135,13 @@ def refusals(comm: Any) -> dict[str, Any]:
         "layer": lambda: mpi.linear_cross_entropy(
             x["hidden"], x["weight"][: shard.n_local, : WIDTH - is_last], x["target"], shard
         ),
+        "bias": lambda: mpi.linear_cross_entropy(
+            np.ones((2, 3)),
+            np.ones((2, 3)),
+            [0, 1],
+            mpi.Shard(comm, 2),
+            None if is_last else [0, 0],
+        ),
         "none": lambda: mpi.Shard(comm, 0),
         "comm": lambda: mpi.Shard(None, 3),
         "null": lambda: mpi.Shard(MPI.COMM_NULL, 3),

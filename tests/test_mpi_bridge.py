@@ -218,6 +218,7 @@ def test_messages_are_counted(ranks: Results, name: str, second: int) -> None:
         ("function", "ValueError: the ranks called", "the ranks called"),
         ("k", "ValueError: k must be", "cannot go on: ValueError: k must"),
         ("ks", "ValueError: the ranks called", "the ranks called"),
+        ("bias", "ValueError: the ranks called", "or only some with a bias"),
         ("nan", "ValueError: row 270 has NaN", "row 270 has NaN"),
         ("count", "ValueError: n_local must be", "rank 3 has no valid n_local"),
     ],

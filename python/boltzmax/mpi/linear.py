@@ -54,7 +54,8 @@ class _Layer:
 
     def rows(self, name: str, options: LossOptions, with_grad: bool) -> Rows:
         """Return the rows as messages describe them."""
-        alike = (name, self.dtype.name, self.scores.width, *options.alike(self.loss))
+        has_bias = self.scores.bias is not None
+        alike = (name, self.dtype.name, self.scores.width, has_bias, *options.alike(self.loss))
         return Rows(
             self.n_rows, self.loss.temperature, alike, lambda at: self._parts(at, with_grad)
         )
