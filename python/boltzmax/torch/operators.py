@@ -18,6 +18,8 @@ from boltzmax._lib.foreign import as_tensor, tensor_as_ndarray
 
 Kernel = Callable[..., Any]
 
+_FLOATING = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
+
 _LIBRARY = torch.library.Library("boltzmax", "DEF")
 
 
@@ -105,12 +107,11 @@ def times(gradient: Tensor, g: Tensor) -> Tensor:
 
 def floating(input: Any, function: str, dtype: torch.dtype | None = None) -> Tensor:
     """Return a tensor of a floating dtype, converted to `dtype` if that is given."""
-    if not isinstance(input, Tensor):
-        raise TypeError(f"{function} takes a tensor, got {type(input).__name__}")
+    refuse_others(input, "input")
     if getattr(forward_ad, "_current_level", -1) >= 0:
         refuse_tangent(input, function)
     x: Tensor = input if dtype is None else input.to(dtype)
-    if not x.is_floating_point():
+    if x.dtype not in _FLOATING:
         raise TypeError(
             f"{function} takes float16, bfloat16, float32 or float64, got {x.dtype}; pass dtype= "
             "or convert the tensor"
@@ -126,7 +127,17 @@ def refuse_tangent(x: Tensor, function: str) -> None:
 
 def dims(dim: int | Sequence[int]) -> list[int]:
     """Return the dimensions of a row as a list."""
-    return [dim] if isinstance(dim, int) else list(dim)
+    if isinstance(dim, Sequence):
+        return list(dim)
+    if dim is None:
+        raise TypeError("dim must be an integer or a sequence of integers, got None")
+    return [int(dim)]
+
+
+def refuse_others(x: Any, name: str) -> None:
+    """Raise if an argument is not a tensor."""
+    if not isinstance(x, Tensor):
+        raise TypeError(f"{name} must be a tensor, got {type(x).__name__}")
 
 
 def refuse_gradient(x: Tensor | None, name: str, function: str) -> None:
