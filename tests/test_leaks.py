@@ -19,9 +19,10 @@ import boltzmax.special
 import candidate_samples
 import every_function
 import trust_calls
+from boltzmax.candidates import UniformSampler
 from boltzmax.losses.registry import LOSSES
 from conftest import RunPython
-from layer_samples import MADE_OF
+from layer_samples import MADE
 from operations import GRADIENTS, MAPS
 
 CALLS = 1000  # per case: thousands per function
@@ -49,11 +50,11 @@ def refused(function: Callable[..., object], *args: object, **kwargs: object) ->
     return call
 
 
-def of_layer(kind: Any, made_of: Any) -> list[Call]:
+def of_layer(make: Callable[..., Any]) -> list[Call]:
     """Calls of the methods that every output layer has."""
-    full = kind(made_of, 6, dtype=np.float64)
+    full = make(dtype=np.float64)
     return [
-        lambda: kind(made_of, 6),
+        make,
         lambda: full.log_prob(hidden, classes),
         lambda: full.log_prob_all(hidden),
         lambda: full.loss_with_grad(hidden, classes),
@@ -207,11 +208,18 @@ def streamed() -> object:
 
 
 CASES["OnlineLogSumExp"] = [streamed]
+for _name, _call in every_function.samples(x[:, :12]):
+    CASES.setdefault(_name, []).append(_call)
+CASES["log_partition_estimate"] += [refused(boltzmax.log_partition_estimate, hidden, weight, [1])]
+_uniform = UniformSampler(len(weight))
+CASES["sampling_bias_report"] = [
+    lambda: boltzmax.sampling_bias_report(hidden, weight, classes, [_uniform], 2, repeats=2)
+]
 CASES["GumbelSoftmax"] = [lambda: boltzmax.GumbelSoftmax(rng=1)(x)]
 for _name, _call in every_function.variants(x):
     CASES.setdefault(_name, []).append(_call)
-for _kind, _made_of in MADE_OF.items():
-    CASES.setdefault(_kind.__name__, of_layer(_kind, _made_of(12)))
+for _kind, _make in MADE.items():
+    CASES.setdefault(_kind.__name__, of_layer(partial(_make, 12, 6)))
 _labels = np.arange(24) % 3
 _logits = 2 * np.random.default_rng(2).standard_normal((24, 3)) + 3 * np.eye(3)[_labels]
 TRUST: dict[str, list[Call]] = {}
@@ -227,9 +235,9 @@ for _name, _call in candidate_samples.calls():
 CASES |= CANDIDATES
 # Slow although they are small: fewer calls suffice.
 SLOW = {"Tree", "config", "resample_indices", "linear_sample", "get_include", "get_cmake_dir"} | {
-    kind.__name__ for kind in MADE_OF
+    kind.__name__ for kind in MADE
 }
-SLOW |= set(TRUST) | set(CANDIDATES)
+SLOW |= {*TRUST, *CANDIDATES, "sampling_bias_report"}
 
 
 @pytest.fixture(scope="module", autouse=True)

@@ -16,6 +16,7 @@
 #include "complex.hpp"
 #include "direct.hpp"
 #include "draws.hpp"
+#include "exact_totals.hpp"
 #include "linear.hpp"
 #include "loss_calls.hpp"
 #include "losses.hpp"
@@ -85,12 +86,14 @@ PYBIND11_MODULE(core_of_main_interpreter, module, py::mod_gil_not_used()) {
   boltzmax::BindNormalized(module);
   boltzmax::BindCandidates(module);
   boltzmax::BindDraws(module);
+  boltzmax::BindExactTotals(module);
   boltzmax::BindRowFunctions(module);
   boltzmax::BindSampling(module);
   boltzmax::BindSegments(module);
   boltzmax::BindSets(module);
   boltzmax::BindLosses(module);
   boltzmax::BindLinear(module);
+  boltzmax::BindPickedRows(module);
   boltzmax::BindCalibration(module);
   boltzmax::BindTrees(module);
   boltzmax::BindWeighted(module);

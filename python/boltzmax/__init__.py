@@ -17,11 +17,23 @@ from boltzmax._lib.config import (
 )
 from boltzmax._lib.public import show_in as _show_in
 from boltzmax._lib.threadpools import install as _install_controller
+from boltzmax.adaptive.layer import AdaptiveSoftmax
 from boltzmax.arrays.docs import install as _install_docs
 from boltzmax.arrays.row_stats import RowStats, row_stats
+from boltzmax.linear.contrastive import info_nce, info_nce_with_grad
 from boltzmax.linear.cross_entropy import linear_cross_entropy, linear_cross_entropy_with_grad
 from boltzmax.linear.layer import LinearSoftmax
+from boltzmax.linear.partition import log_partition_estimate
 from boltzmax.linear.queries import linear_log_prob, linear_logsumexp, linear_sample, linear_topk
+from boltzmax.linear.sampled import (
+    nce_loss,
+    nce_loss_with_grad,
+    negative_sampling_loss,
+    negative_sampling_loss_with_grad,
+    sampled_softmax_loss,
+    sampled_softmax_loss_with_grad,
+)
+from boltzmax.linear.sampling_bias import sampling_bias_report
 from boltzmax.losses.binary import (
     binary_cross_entropy_with_logits,
     binary_cross_entropy_with_logits_with_grad,
@@ -91,6 +103,7 @@ from boltzmax.variants.windows import (
 )
 
 __all__ = [
+    "AdaptiveSoftmax",
     "GumbelSoftmax",
     "HierarchicalSoftmax",
     "LinearSoftmax",
@@ -124,6 +137,8 @@ __all__ = [
     "gumbel_softmax",
     "gumbel_softmax_backward",
     "gumbel_topk",
+    "info_nce",
+    "info_nce_with_grad",
     "isa",
     "kl_divergence",
     "kl_divergence_with_grad",
@@ -133,6 +148,7 @@ __all__ = [
     "linear_logsumexp",
     "linear_sample",
     "linear_topk",
+    "log_partition_estimate",
     "log_sigsoftmax",
     "log_sigsoftmax_backward",
     "log_softmax",
@@ -145,10 +161,17 @@ __all__ = [
     "logsumexp",
     "mixture_log_softmax",
     "mixture_log_softmax_backward",
+    "nce_loss",
+    "nce_loss_with_grad",
+    "negative_sampling_loss",
+    "negative_sampling_loss_with_grad",
     "nll_loss",
     "nll_loss_with_grad",
     "resample_indices",
     "row_stats",
+    "sampled_softmax_loss",
+    "sampled_softmax_loss_with_grad",
+    "sampling_bias_report",
     "segment_log_softmax",
     "segment_log_softmax_backward",
     "segment_logsumexp",

@@ -6,6 +6,7 @@
 
 #include "candidate_table.hpp"
 #include "cpu_features.hpp"
+#include "exact_total_table.hpp"
 #include "sampling_table.hpp"
 
 namespace boltzmax {
@@ -18,6 +19,7 @@ struct IsaTables {
   const CandidateTable* candidates;
   const ConversionTable* conversions;
   const DrawTable* draws;
+  const ExactTotalTable* totals;
   const MomentTable* moments;
   const SamplingTable* sampling;
   const SetTable* sets;
@@ -25,12 +27,12 @@ struct IsaTables {
 };
 
 #define BOLTZMAX_FAMILY_OF(Name, isa) &isa::k##Name,
-#define BOLTZMAX_TABLES_OF(isa)                                                                                        \
-  {                                                                                                                    \
-    &isa::kKernels, &isa::kCandidates, &isa::kConversions, &isa::kDraws, &isa::kMoments, &isa::kSampling, &isa::kSets, \
-    {                                                                                                                  \
-      BOLTZMAX_FOR_EACH_ROW_FAMILY(BOLTZMAX_FAMILY_OF, isa)                                                            \
-    }                                                                                                                  \
+#define BOLTZMAX_TABLES_OF(isa)                                                                              \
+  {                                                                                                          \
+    &isa::kKernels, &isa::kCandidates, &isa::kConversions, &isa::kDraws, &isa::kExactTotals, &isa::kMoments, \
+        &isa::kSampling, &isa::kSets, {                                                                      \
+      BOLTZMAX_FOR_EACH_ROW_FAMILY(BOLTZMAX_FAMILY_OF, isa)                                                  \
+    }                                                                                                        \
   }
 std::vector<IsaTables> UsableTables() {
   std::vector<IsaTables> tables;
@@ -85,6 +87,7 @@ const KernelTable& ActiveKernels() { return *Active().kernels; }
 const CandidateTable& ActiveCandidates() { return *Active().candidates; }
 const ConversionTable& ActiveConversions() { return *Active().conversions; }
 const DrawTable& ActiveDraws() { return *Active().draws; }
+const ExactTotalTable& ActiveExactTotals() { return *Active().totals; }
 const MomentTable& ActiveMoments() { return *Active().moments; }
 const SetTable& ActiveSets() { return *Active().sets; }
 const SamplingTable& ActiveSampling() { return *Active().sampling; }

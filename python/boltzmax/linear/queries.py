@@ -265,7 +265,21 @@ def linear_sample(
     """
     scores, is_limit = _scores_at(temperature, hidden, weight, bias)
     marks = are_marked(errors)
-    level = random_generator(rng).random(scores.n_rows)
+    ids = _drawn_rows(scores, is_limit, random_generator(rng).random(scores.n_rows))
+    if not marks:
+        refuse_bad_rows(ids < 0, scores.shape)
+    return ids.reshape(scores.shape)
+
+
+def sample_at(hidden: Array, weight: Array, bias: Array | None, level: Floats) -> NDArray[np.int64]:
+    """Return the class of each row where the running sum of the probabilities exceeds `level`.
+
+    -1 in rows that nothing can be drawn from.
+    """
+    return _drawn_rows(*_scores_at(1.0, hidden, weight, bias), level)
+
+
+def _drawn_rows(scores: Scores, is_limit: bool, level: Floats) -> NDArray[np.int64]:
     ids = np.empty(scores.n_rows, np.int64)
     for where, x in scores.blocks():
         if is_limit:
@@ -275,9 +289,7 @@ def linear_sample(
         for j, tile in enumerate(scores.tiles):
             sums[:, j] = summed_tile(scores, x, tile)[0]
         ids[where] = _drawn(scores, x, sums, level[where])
-    if not marks:
-        refuse_bad_rows(ids < 0, scores.shape)
-    return ids.reshape(scores.shape)
+    return ids
 
 
 def _scores_at(
