@@ -152,7 +152,7 @@ def test_inclusion_probabilities_of_many_classes() -> None:
     """Their sum is n; classes of 5000 different probabilities are grouped."""
     for sampler in (LogUniformSampler(20_000), UnigramSampler(np.arange(1, 20_001))):
         q = np.exp(sampler.log_expected_count(np.arange(20_000), 1))
-        for n in (1, 30, 3000, 19_000):
+        for n in (1, 300, 19_000):
             pi = np.exp(sampler.log_expected_count(np.arange(20_000), n, unique=True))
             assert abs(pi.sum() / n - 1) < 1e-6
             assert (np.diff(pi[np.argsort(q)]) >= -1e-12).all()
@@ -328,7 +328,7 @@ def test_extreme_counts() -> None:
 def test_rare_classes_keep_their_expected_counts() -> None:
     """Different candidates of weights over hundreds of decades, by enumeration of all subsets."""
     rng = np.random.default_rng(77)
-    for decades in (10, 100, 290) * 5:
+    for decades in (10, 150):
         w = 10.0 ** rng.uniform(-decades, 0, 6)
         for excluded in ([], [int(rng.integers(6))]):
             q = w.copy()
