@@ -145,8 +145,7 @@ class Searcher {
     Kernels<T>().dots(square_.data(), q_.tree.sums + (s_.first[level] + begin) * s_.packed, end - begin, s_.packed,
                       values_.data());
     return Parts(end - begin, [&](size_t j) {
-      return NotNegative(values_[j]) * q_.alpha +
-             static_cast<double>(s_.ClassesOf(level, begin + j));
+      return NotNegative(values_[j]) * q_.alpha + static_cast<double>(s_.ClassesOf(level, begin + j));
     });
   }
 

@@ -31,7 +31,7 @@ class QuadraticKernelSampler(Sampler):
     ----------
     weight : ndarray of float32 or float64, shape (V, D)
         The rows w of a layer, in C order. The sampler keeps a reference: when rows change, call
-        `update`.
+        `update`. A pickled sampler has weights of its own.
     alpha : float, default 100.0
         The factor of the squared logit, above 0.
 
