@@ -27,7 +27,6 @@ _TILE = 2**18  # numbers in a tile of weights or of logits
 _ARRAYS = ("codes", "scale", "error", "norm", "bias", "bias_above")
 _LARGEST_HIDDEN = 1e100
 _ROWS = 256  # in a block
-_TINY = 1e-30
 _FEW_ROWS = 4  # as many are read in the time that memory takes; candidates of more have 8 bits
 _MODERATE = (1e-30, 1e12)  # scales and errors whose products neither vanish nor overflow in float
 
@@ -199,6 +198,7 @@ class QuantizedLinear:
 
     # ---- logits ----
 
+    @quietly
     def logits(self, hidden: ArrayLike) -> Array:
         """Return the logits of the stored weights, (N, V).
 
@@ -210,7 +210,8 @@ class QuantizedLinear:
         Returns
         -------
         ndarray, shape (N, V)
-            As all results but bounds, float64 if `hidden` is float64 or integer, otherwise float32.
+            As all results but bounds, float64 if `hidden` is float64 or integer, otherwise float32,
+            where logits above 3.4e38 are infinite.
 
         Raises
         ------
@@ -224,6 +225,7 @@ class QuantizedLinear:
                 logits[block.where, tile] = self._centers(block, tile)
         return logits
 
+    @quietly
     def logsumexp(self, hidden: ArrayLike) -> Array:
         """Return the logsumexp of the logits of each row, (N,)."""
         x, dtype = self._hidden(hidden)
@@ -232,6 +234,7 @@ class QuantizedLinear:
             lse[block.where] = self._totals(block).lse
         return lse
 
+    @quietly
     def log_prob(self, hidden: ArrayLike, target: ArrayLike) -> Array:
         """Return log p(target) of each row, (N,).
 
@@ -253,6 +256,7 @@ class QuantizedLinear:
             log_p[block.where] = totals.own - totals.from_reference
         return log_p
 
+    @quietly
     def topk(self, hidden: ArrayLike, k: int) -> tuple[Classes, Array]:
         """Return the k likeliest classes of each row, and their log-probabilities.
 
@@ -282,20 +286,25 @@ class QuantizedLinear:
 
     # ---- bounds ----
 
+    @quietly
     def error_bound(self, hidden: ArrayLike) -> Floats:
         """Return a bound of ``|logit - exact logit|`` for all classes of each row, (N,).
 
-        It includes the rounding of `logits`. `intervals` are narrower for most classes.
+        It includes the rounding of `logits`, and is infinite where these may exceed the range of
+        their dtype. `intervals` are narrower for most classes.
         """
         x, dtype = self._hidden(hidden)
         of_rows = np.empty((len(x), 3))
         for block in self._blocks(x):
             _core.quantised_row_bounds(block.hidden, of_rows[block.where])
-        _, by_error, by_norm = of_rows.T
+        by_error, by_norm, vanished = of_rows.T
         norm, bias = float(self._norm.max()), float(np.abs(self._bias[: self.n_classes]).max())
         rounding = 2.0**-24 if dtype == np.float32 else 2.0**-50
-        bound = by_error * float(self._error.max()) + by_norm * norm
-        return (bound + rounding * (by_error * norm + bias)) * (1.0 + 2.0**-40) + _TINY
+        limits = np.finfo(dtype)
+        size = (by_error + by_norm) * norm + bias  # at least that of any logit
+        bound = by_error * float(self._error.max()) + by_norm * norm + rounding * size
+        bound = bound * (1.0 + 2.0**-40) + (vanished + float(limits.tiny))
+        return np.where(size < float(limits.max), bound, np.inf)
 
     def intervals(
         self, hidden: ArrayLike, first: int = 0, last: int | None = None
@@ -366,7 +375,7 @@ class QuantizedLinear:
                 _add_tile(low, of_low, tile.start)
                 _add_tile(high, of_high, tile.start)
             lower[block.where], upper[block.where] = low.lse, high.lse
-        return lower - _rounding(lower), upper + _rounding(upper)
+        return lower - self._rounding(lower), upper + self._rounding(upper)
 
     # ---- files ----
 
@@ -453,7 +462,7 @@ class QuantizedLinear:
         short = given.dtype.kind not in "biu" and given.dtype.itemsize <= 4
         x = read_hidden(given, self.n_features, np.dtype(np.float64))
         size = np.abs(x).max(axis=1, initial=0.0)
-        _refuse_rows(size <= _LARGEST_HIDDEN, "hidden must be at most 1e100")
+        _refuse_rows(size <= _LARGEST_HIDDEN, "hidden must be finite and at most 1e100")
         return x, np.dtype(np.float32 if short else np.float64)
 
     def _blocks(self, x: Floats) -> Iterator[_Block]:
@@ -493,6 +502,10 @@ class QuantizedLinear:
         for tile in self._tiles(block.rows):
             _add_tile(totals, self._centers(block, tile), tile.start)
         return totals
+
+    def _rounding(self, lse: Floats) -> Floats:
+        """Return a bound of the error of a logsumexp in float64, whose terms are added in turn."""
+        return 1e-11 + self.n_classes * 2.0**-50 + np.abs(lse) * 2.0**-44
 
     def _centers(self, block: _Block, tile: slice) -> Floats:
         """Return the logits of the stored weights."""
@@ -546,8 +559,3 @@ def _refuse_rows(good: NDArray[np.bool_], what: str) -> None:
 def _add_tile(totals: Totals, s: Array, first: int) -> None:
     shares = NO_SHARES.of((), slice(0, 0), s.dtype)
     _core.linear_add_tile(s, first, None, 1.0, 0.0, shares, totals.columns, totals.top)
-
-
-def _rounding(lse: Floats) -> Floats:
-    """Return a bound of the error of a logsumexp in float64."""
-    return 1e-11 + np.abs(lse) * 2.0**-44
