@@ -7,6 +7,7 @@ other sites.
 from __future__ import annotations
 
 import importlib
+import importlib.util
 import sys
 from pathlib import Path
 
@@ -41,6 +42,7 @@ toc_object_entries_show_parents = "hide"
 # ---- docstrings
 autosummary_generate = True
 autodoc_typehints = "none"  # the sections on parameters have the types
+autodoc_mock_imports = [] if importlib.util.find_spec("torch") else ["torch"]  # of boltzmax.torch
 numpydoc_show_class_members = False  # the page of a class documents them in full
 numpydoc_class_members_toctree = False
 
@@ -113,8 +115,8 @@ def trim_examples(app: Sphinx, page: str, content: list[str]) -> None:
 def skip_what_is_inherited(
     app: Sphinx, kind: str, name: str, member: object, skip: bool, options: object
 ) -> bool | None:
-    """Leave scikit-learn's own methods to its documentation."""
-    theirs = str(getattr(member, "__module__", "")).startswith("sklearn")
+    """Leave the methods of scikit-learn and PyTorch to their documentation."""
+    theirs = str(getattr(member, "__module__", "")).startswith(("sklearn", "torch"))
     return True if theirs or name.endswith("_request") else None
 
 

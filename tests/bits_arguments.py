@@ -75,3 +75,20 @@ class Draw:
     def probabilities(self, *shape: int) -> Array:
         p = self.positive(*shape)
         return np.asarray(p / p.sum(axis=-1, keepdims=True))
+
+
+def reduction(draw: Draw, name: str, *more: str) -> dict[str, Any]:
+    scalars = ("mean", "sum", *more)
+    chosen = draw.one_of(*scalars, *(() if name.endswith("_with_grad") else ("none",)))
+    return {"reduction": chosen} | draw.maybe(empty="zero")
+
+
+def layer(draw: Draw) -> tuple[Array, Array, Array]:
+    """Hidden vectors, weights and biases of a linear layer, of one dtype."""
+    n, v, d = int(draw.rng.integers(0, 40)), draw.length(), int(draw.rng.integers(1, 40))
+    if draw.number % 10 == 9:
+        n, v = 200, 1200  # in tiles
+    draw.number += 1
+    dtype = draw.one_of(*DTYPES)
+    hidden, weight = (draw.laid(draw.numbers(*shape, dtype=dtype)) for shape in ((n, d), (v, d)))
+    return hidden, weight, draw.numbers(v, dtype=dtype)

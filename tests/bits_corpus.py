@@ -23,9 +23,10 @@ import numpy.typing as npt
 
 import boltzmax
 import boltzmax.special
-from bits_arguments import DTYPES, Draw
+import every_function
+from bits_arguments import DTYPES, Draw, layer, reduction
 from boltzmax.losses.registry import LOSSES
-from layer_samples import MADE_OF
+from layer_samples import MADE
 from operations import GRADIENTS, OPERATIONS
 from variant_samples import VARIANTS
 
@@ -94,12 +95,6 @@ def statistics(draw: Draw, _: str) -> Case:
     return (x,), given | {"k": k, "entropy": entropy, "axis": axis}
 
 
-def reduction(draw: Draw, name: str, *more: str) -> dict[str, Any]:
-    scalars = ("mean", "sum", *more)
-    chosen = draw.one_of(*scalars, *(() if name.endswith("_with_grad") else ("none",)))
-    return {"reduction": chosen} | draw.maybe(empty="zero")
-
-
 def of_rows(draw: Draw, name: str) -> Case:
     """The arguments of losses of rows."""
     x = draw.scores(draw.shape())
@@ -139,17 +134,6 @@ def of_elements(draw: Draw, name: str) -> Case:
     return (x, p), reduction(draw, name) | weights
 
 
-def layer(draw: Draw) -> tuple[Array, Array, Array]:
-    """Hidden vectors, weights and biases of a linear layer, of one dtype."""
-    n, v, d = int(draw.rng.integers(0, 40)), draw.length(), int(draw.rng.integers(1, 40))
-    if draw.number % 10 == 9:
-        n, v = 200, 1200  # in tiles
-    draw.number += 1
-    dtype = draw.one_of(*DTYPES)
-    hidden, weight = (draw.laid(draw.numbers(*shape, dtype=dtype)) for shape in ((n, d), (v, d)))
-    return hidden, weight, draw.numbers(v, dtype=dtype)
-
-
 def linear_loss(draw: Draw, name: str) -> Case:
     hidden, weight, bias = layer(draw)
     n, v = len(hidden), len(weight)
@@ -171,6 +155,29 @@ def linear_query(draw: Draw, name: str) -> Case:
         return (hidden, weight, int(draw.rng.integers(99)), bias), options
     target = (draw.classes(len(weight), (len(hidden),)),) if name == "linear_log_prob" else ()
     return (hidden, weight, *target, bias), options | draw.maybe(softcap=5.0)
+
+
+def drawn_loss(draw: Draw, name: str) -> Case:
+    """The arguments of a loss of drawn classes."""
+    hidden, weight, bias = layer(draw)
+    rows = len(hidden)
+    ids = draw.classes(len(weight), draw.one_of((5,), (rows, 3)))
+    draws = (ids, draw.numbers(*ids.shape, dtype="float64"))
+    if name == "log_partition_estimate":
+        return (hidden, weight, draws), draw.maybe(bias=bias)
+    draws = (*draws, draw.numbers(rows, dtype="float64"))
+    options = reduction(draw, name) | draw.maybe(remove_hits=False, bias=bias)
+    if draw.rng.random() < 0.3:
+        options["sample_weight"] = draw.positive(rows)
+    return (hidden, weight, draw.classes(len(weight), (rows,)), draws), options
+
+
+def pairs(draw: Draw, name: str) -> Case:
+    """The arguments of a loss of pairs of vectors."""
+    n, d, dtype = int(draw.rng.integers(0, 60)), int(draw.rng.integers(1, 40)), draw.one_of(*DTYPES)
+    query, key = (draw.laid(draw.numbers(n, d, dtype=dtype)) for _ in range(2))
+    options = draw.maybe(symmetric=True, own_view=True, negatives=draw.numbers(7, d, dtype=dtype))
+    return (query, key), options | draw.maybe(tile=draw.one_of(8, 33))
 
 
 def variant(draw: Draw, name: str) -> Case:
@@ -227,6 +234,10 @@ FUNCTIONS: dict[str, Callable[[Draw, str], Case]] = {
 for _loss in LOSSES.values():
     _case = of_elements if _loss.per_element else linear_loss if _loss.is_linear else of_rows
     FUNCTIONS |= dict.fromkeys((_loss.name, f"{_loss.name}_with_grad"), _case)
+FUNCTIONS |= dict.fromkeys(every_function.OF_DRAWS, drawn_loss)
+FUNCTIONS |= dict.fromkeys(every_function.OF_SAMPLES, drawn_loss)
+FUNCTIONS |= {"log_partition_estimate": drawn_loss}
+FUNCTIONS |= {"info_nce": pairs, "info_nce_with_grad": pairs}
 _variants = sorted({name.partition(":")[0] for name in VARIANTS} | {"gumbel_softmax"})
 FUNCTIONS |= dict.fromkeys([*_variants, *(f"{name}_backward" for name in _variants)], variant)
 FUNCTIONS |= dict.fromkeys(("gumbel_max", "gumbel_topk", "entmax_alpha_grad"), variant)
@@ -257,8 +268,10 @@ def layer_call(draw: Draw, layer: Any, method: str) -> tuple[str, Callable[[], A
     """A call of a method; a step also returns the weights that it has changed."""
     n, classes, d = int(draw.rng.integers(0, 20)), draw.length() + 1, int(draw.rng.integers(1, 70))
     kind = draw.one_of("float32", "float64")
-    made_of = tree(draw, classes) if MADE_OF[layer] is boltzmax.Tree.balanced else classes
-    model = layer(made_of, d, dtype=kind, seed=0)
+    if layer is boltzmax.HierarchicalSoftmax:
+        model = layer(tree(draw, classes), d, dtype=kind, seed=0)
+    else:
+        model = MADE[layer](classes, d, dtype=kind, seed=0)
     hidden, target = draw.numbers(n, d, dtype=kind), draw.rng.integers(0, classes, n)
     given: list[Any] = [hidden]
     if method in ("log_prob", "loss", "loss_with_grad"):
@@ -301,12 +314,12 @@ def calls() -> Iterator[tuple[str, str, Callable[[], Any]]]:
         for _ in range(CALLS):
             case = arguments(draw, name)
             yield name, described(name, case), partial(function, *case[0], **case[1])
-    for layer in MADE_OF:
-        draw = Draw(layer.__name__)
-        methods = [method for method in LAYER_CALLS if hasattr(layer, method)]
+    for kind in MADE:
+        draw = Draw(kind.__name__)
+        methods = [method for method in LAYER_CALLS if hasattr(kind, method)]
         for _ in range(2 * CALLS // len(methods)):
             for method in methods:
-                yield layer.__name__, *layer_call(draw, layer, method)
+                yield kind.__name__, *layer_call(draw, kind, method)
 
 
 def parts(found: Any) -> Iterator[Array]:

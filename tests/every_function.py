@@ -13,7 +13,7 @@ import numpy.typing as npt
 import boltzmax
 import boltzmax.special
 from boltzmax.losses.registry import LOSSES, Loss
-from layer_samples import MADE_OF
+from layer_samples import MADE
 from loss_oracles import ORACLES
 from operations import GRADIENTS, OPERATIONS
 from variant_samples import VARIANTS
@@ -26,9 +26,15 @@ WITHOUT_SCORES = {
     *("RowStats", "Tree", "available_isas", "config", "get_cmake_dir", "get_include"),
     *("get_num_threads", "isa", "set_num_threads", "show_config", "resample_indices"),
     *("class_weights", "logit_adjustment", "GumbelSoftmax", "OnlineLogSumExp"),
-    "QuantizedLinear",  # refuses bad rows
+    "sampling_bias_report",
+    # Layers, and what makes them: they refuse bad rows, or mark them.
+    *("QuantizedLinear", "QuantizedSoftmax", "QuantizedHierarchicalSoftmax", "LowRankLinear"),
+    *("PrunedLinear", "ClusteredLinear", "Screen", "TwoStageClassifier", "low_rank", "prune"),
 }
 LINEAR_CLASSES = 3
+# Losses of drawn classes, and of pairs of vectors.
+OF_DRAWS = ("sampled_softmax_loss", "nce_loss", "negative_sampling_loss")
+OF_SAMPLES = {f"{name}_with_grad" for name in (*OF_DRAWS, "info_nce")}
 
 
 def alone_and_together(*options: dict[str, Any]) -> list[dict[str, Any]]:
@@ -114,8 +120,8 @@ def others(x: Array, numbers: Any = 1.0) -> Calls:
     yield "linear_topk", partial(boltzmax.linear_topk, *layer, 2, bias)
     yield "linear_sample", partial(boltzmax.linear_sample, *layer, 0, bias, errors="mark")
     rows = x.reshape(given.target.size, given.k)
-    for kind, classes in MADE_OF.items():
-        yield from layers(kind, classes(4), rows, numbers)
+    for kind, make in MADE.items():
+        yield from layers(kind.__name__, partial(make, 4), rows, numbers)
 
 
 def variants(x: Array, numbers: Any = 1.0) -> Calls:
@@ -145,29 +151,55 @@ def variants(x: Array, numbers: Any = 1.0) -> Calls:
         yield name, partial(getattr(boltzmax, name), flat, values, [0, 0, x.size])
 
 
-def layers(kind: Any, classes: Any, hidden: Array, numbers: Any) -> Calls:
+def samples(x: Array, numbers: Any = 1.0) -> Calls:
+    """Losses of drawn classes, the same for all rows or for each, and of pairs of vectors."""
+    given = Arguments(x, numbers)
+    hidden, weight, rows = x, given.vectors, x.shape[:-1]
+    own = np.ones((*rows, 2), np.int64)
+    for ids, name in itertools.product((np.array([2, 1, 2]), own), OF_DRAWS):
+        draws = (ids, np.full(ids.shape, -0.5), given.fill(*rows))
+        together = {"remove_hits": False, "bias": given.fill(LINEAR_CLASSES), "empty": "zero"}
+        for options in ({}, together | {"sample_weight": given.fill(*rows)}):
+            arguments = hidden, weight, given.target, draws
+            yield name, partial(getattr(boltzmax, name), *arguments, reduction="none", **options)
+            for function in (name, f"{name}_with_grad"):
+                yield function, partial(getattr(boltzmax, function), *arguments, **options)
+        if name == "sampled_softmax_loss":
+            yield name, partial(boltzmax.sampled_softmax_loss, *arguments, correct=False)
+            call = partial(boltzmax.log_partition_estimate, hidden, weight, draws)
+            yield "log_partition_estimate", call
+    pair = x.reshape(given.target.size, given.k)
+    for options in alone_and_together(
+        {"symmetric": True}, {"own_view": True}, {"negatives": weight}, {"tile": 1}
+    ):
+        for function in ("info_nce", "info_nce_with_grad"):
+            yield function, partial(getattr(boltzmax, function), pair, pair, **options)
+
+
+def layers(kind: str, make: Callable[..., Any], hidden: Array, numbers: Any) -> Calls:
     """The methods of an output layer; training steps get a separate layer."""
     rows, features = hidden.shape
     target, weight = np.zeros(rows, np.int64), np.resize(np.asarray(numbers, np.float64), rows)
-    layer = kind(classes, features)
+    layer = make(features)
     for name in ("log_prob", "loss", "loss_with_grad"):
-        yield kind.__name__, partial(getattr(layer, name), hidden, target)
+        yield kind, partial(getattr(layer, name), hidden, target)
     for name in ("loss", "loss_with_grad"):
-        yield kind.__name__, partial(getattr(layer, name), hidden, target, weight)
+        yield kind, partial(getattr(layer, name), hidden, target, weight)
     for name in ("log_prob_all", "node_log_prob", "predict_node", "predict"):
         if hasattr(layer, name):
-            yield kind.__name__, partial(getattr(layer, name), hidden)
-    yield kind.__name__, partial(layer.sample, hidden, errors="mark")
-    yield kind.__name__, partial(layer.topk, hidden, 2)
+            yield kind, partial(getattr(layer, name), hidden)
+    yield kind, partial(layer.sample, hidden, errors="mark")
+    yield kind, partial(layer.topk, hidden, 2)
     for name in ("sgd_step", "adagrad_step"):
-        learner = kind(classes, features, seed=0)
-        yield kind.__name__, partial(getattr(learner, name), hidden, target, 0.1, weight)
+        learner = make(features, seed=0)
+        yield kind, partial(getattr(learner, name), hidden, target, 0.1, weight)
 
 
 def everything(x: Array, numbers: Any = 1.0) -> Calls:
     yield from losses(x, numbers)
     yield from others(x, numbers)
     yield from variants(x, numbers)
+    yield from samples(x, numbers)
 
 
 def names() -> set[str]:

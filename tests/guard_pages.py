@@ -22,6 +22,8 @@ sys.path.insert(0, str(Path(__file__).parent))
 import boltzmax
 import boltzmax.testing
 import ulp
+from boltzmax import _core
+from boltzmax.variants.exact_totals import Normalizer, totals_of
 from operations import GRADIENTS, MAPS
 
 Array = npt.NDArray[Any]
@@ -99,6 +101,15 @@ def exercise(case: Case, shape: tuple[int, ...], axis: int, at_end: bool) -> Non
         function(x, y, axis)
         function(x, y, axis, out=out)
         function(x, y, axis, out=y)
+    if x.ndim == 2 and axis == 1 and x.dtype.itemsize >= 4:
+        exercise_totals(x, out)
+
+
+def exercise_totals(x: Array, out: Array) -> None:
+    for temperature in (1.0, 0.7):
+        rows = Normalizer(totals_of(x, 0, temperature), temperature)
+        for wants_log in (False, True):
+            _core.exact_totals_map(x, temperature, rows.max, rows.log_sum, rows.sum, wants_log, out)
 
 
 def main(isa: str) -> None:

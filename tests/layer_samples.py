@@ -14,7 +14,7 @@ import pytest
 from numpy.typing import NDArray
 
 import boltzmax.cuda
-from boltzmax import HierarchicalSoftmax, LinearSoftmax, Tree
+from boltzmax import AdaptiveSoftmax, HierarchicalSoftmax, LinearSoftmax, Tree
 from boltzmax.margin import MarginSoftmax
 from device import needs_device
 from toy_layer import ToyLayer
@@ -22,6 +22,7 @@ from toy_layer import ToyLayer
 Array = NDArray[Any]
 
 V, D = 23, 7
+COUNTS = np.random.default_rng(4).permutation(V) // 2  # some classes are equally frequent
 HUFFMAN, FIVES = Tree.huffman(1 / np.arange(1, V + 1)), Tree.balanced(V, arity=5)
 
 
@@ -29,6 +30,8 @@ def filled(layer: Any) -> Any:
     """Give a layer biases that are all different, if it has any."""
     if layer.bias is not None:
         layer.bias[:] = np.random.default_rng(1).standard_normal(len(layer.bias))
+        for tail in getattr(layer, "tails", ()):
+            tail.bias[:] = np.random.default_rng(2).standard_normal(len(tail.bias))
     return layer
 
 
@@ -51,13 +54,30 @@ def on_sphere(**fixed: Any) -> Callable[..., Any]:
     return make
 
 
-# What a public layer of so many classes is made of, by its class.
-MADE_OF: dict[Any, Callable[[int], Any]] = {HierarchicalSoftmax: Tree.balanced, LinearSoftmax: int}
+def adaptive(n_classes: int, n_features: int, **options: Any) -> AdaptiveSoftmax:
+    """A layer with a tail, if there are enough classes."""
+    return AdaptiveSoftmax(n_features, n_classes, [n_classes // 2] * (n_classes > 1), **options)
+
+
+# How a public layer of so many classes and features is made, by its class.
+MADE: dict[Any, Callable[..., Any]] = {
+    AdaptiveSoftmax: adaptive,
+    HierarchicalSoftmax: lambda n, d, **options: HierarchicalSoftmax(
+        Tree.balanced(n), d, **options
+    ),
+    LinearSoftmax: LinearSoftmax,
+}
 
 LAYERS: dict[str, Callable[..., Any]] = {
     "huffman tree": lambda **options: filled(HierarchicalSoftmax(HUFFMAN, D, seed=0, **options)),
     "tree of fives": lambda **options: filled(HierarchicalSoftmax(FIVES, D, seed=0, **options)),
     "full": lambda **options: filled(LinearSoftmax(V, D, seed=0, **options)),
+    "adaptive": lambda **options: filled(
+        AdaptiveSoftmax(D, V, [5, 12], div_value=1.2, seed=0, **options)
+    ),
+    "adaptive, by counts": lambda **options: filled(
+        AdaptiveSoftmax(D, V, [9], counts=COUNTS, div_value=2, seed=0, **options)
+    ),
     "cosines": on_sphere(),
     "nearest centres": on_sphere(centers_per_class=3),
     "soft centres": on_sphere(centers_per_class=3, pooling="soft"),
@@ -112,5 +132,7 @@ def dense(layer: Any, gradient: Any) -> tuple[Array, Array]:
 
 def state(layer: Any) -> list[Any]:
     """Everything that training changes, bit for bit."""
-    arrays = layer.weight, layer.bias, getattr(layer, "_squares", None)
+    arrays = [layer.weight, layer.bias, getattr(layer, "_squares", None)]
+    for tail in getattr(layer, "tails", ()):
+        arrays += tail.arrays().values()
     return [None if a is None else (a.dtype, a.shape, a.tobytes()) for a in arrays]

@@ -6,6 +6,7 @@ import itertools
 
 import numpy as np
 
+from boltzmax.linear import negatives
 from boltzmax.linear import scores as linear_scores
 
 OPTIONS = {
@@ -37,10 +38,11 @@ def use_tiles(sizes, monkeypatch):
         return
     monkeypatch.setattr(linear_scores, "SMALL", 0)
     monkeypatch.setattr(linear_scores, "SMALLEST_TILE", sizes[0])
-    monkeypatch.setattr(linear_scores, "LARGEST_TILE", sizes[1])
-    monkeypatch.setattr(linear_scores, "FEW_ROWS", 2)
+    for module in (linear_scores, negatives):
+        monkeypatch.setattr(module, "LARGEST_TILE", sizes[1])
+        monkeypatch.setattr(module, "FEW_ROWS", 2)
     monkeypatch.setattr(linear_scores, "MANY_CLASSES", 8)
-    monkeypatch.setattr("boltzmax.linear.cross_entropy.SCRATCH", 40)
+    monkeypatch.setattr("boltzmax.linear.scores.Products.SIZE", 40)
 
 
 def layer(n, v, d, dtype=np.float64, seed=0):

@@ -15,8 +15,34 @@ MODULES = (
     *("boltzmax", "boltzmax.special", "boltzmax.sklearn"),
     *("boltzmax.cuda", "boltzmax.margin", "boltzmax.sampling", "boltzmax.testing"),
     *("boltzmax.calibration", "boltzmax.conformal", "boltzmax.selective"),
-    *("boltzmax.ood", "boltzmax.priors"),
+    *("boltzmax.ood", "boltzmax.priors", "boltzmax.candidates", "boltzmax.dask", "boltzmax.mpi"),
+    *("boltzmax.sparse", "boltzmax.torch"),
 )
+
+
+# Modules of which each needs another library.
+NEEDS = {
+    "boltzmax.sklearn": "sklearn",
+    "boltzmax.dask": "dask.array",
+    "boltzmax.mpi": "mpi4py.MPI",
+    "boltzmax.sparse": "scipy",
+    "boltzmax.torch": "torch",
+    "boltzmax.jax": "jax",
+}
+
+
+def is_here(module: str) -> bool:
+    """Whether the library that a module needs is here, and loads."""
+    needed = NEEDS.get(module)
+    if needed is None:
+        return True
+    try:
+        if needed == "mpi4py.MPI":  # which would start MPI in this process otherwise
+            importlib.import_module("mpi4py").rc.initialize = False
+        importlib.import_module(needed)
+    except (ImportError, RuntimeError):
+        return False
+    return True
 
 
 def described(thing: Any) -> str:

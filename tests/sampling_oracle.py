@@ -37,6 +37,11 @@ class Outcome(NamedTuple):
     margin: float
 
 
+def log_prob_error(dtype: Any) -> float:
+    """Return the largest error of a log-probability; sums of floats have a relative error."""
+    return 1e-12 if np.dtype(dtype) == np.float64 else 3e-7
+
+
 def log_softmax(x: Floats) -> Long:
     with np.errstate(divide="ignore", under="ignore"):
         shifted = x.astype(np.longdouble) - x.max()

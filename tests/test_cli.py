@@ -292,6 +292,8 @@ def test_demo_learns(capsys: pytest.CaptureFixture[str]) -> None:
         (["--layer", "full"], ["full"]),
         (["--layer", "tree"], ["tree"]),
         (["--output", "tree"], ["tree"]),
+        (["--output", "full,adaptive,sampled"], ["full", "adaptive", "sampled"]),
+        (["--layer", "both"], ["full", "tree"]),
     ],
 )
 def test_text_learns(
@@ -303,7 +305,7 @@ def test_text_learns(
     assert main(argv + options) == 0
     output = capsys.readouterr().out
     assert "1,400 words, 7" in output
-    for layer in ("full", "tree"):
+    for layer in ("full", "tree", "adaptive", "sampled"):
         _, *after = output.split(f"after 'Cat sat on', {layer} softmax:")
         assert len(after) == (layer in layers)
         for likeliest in (text.split() for text in after):
@@ -315,7 +317,7 @@ def test_text_learns(
 MOSTLY_UNKNOWN = " ".join(f"a word{i} b a other{i} c" for i in range(200))
 
 
-@pytest.mark.parametrize("layer", ["full", "tree"])
+@pytest.mark.parametrize("layer", ["full", "tree", "adaptive"])
 def test_text_writes(layer: str, folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """As many words as asked for, never <unknown>, the same for the same seed."""
     (folder / "text.txt").write_text(MOSTLY_UNKNOWN, encoding="utf-8")
@@ -360,7 +362,7 @@ def test_demo_says_what_to_install(failure: Fail, monkeypatch: pytest.MonkeyPatc
 
 
 @pytest.mark.parametrize(
-    "command", [[], ["demo"], ["text"], ["bench"], ["info"], ["apply"], ["report"]]
+    "command", [[], ["demo"], ["text"], ["bench"], ["info"], ["apply"], ["report"], ["quantize"]]
 )
 def test_help_ends_with_examples_that_parse(
     command: list[str], folder: Path, capsys: pytest.CaptureFixture[str]

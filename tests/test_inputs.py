@@ -185,14 +185,9 @@ def not_quite_arrays() -> Iterator[tuple[Any, str]]:
         sparse = importlib.import_module("scipy.sparse")
         for x in (sparse.eye(3, format="csr"), sparse.coo_array(np.eye(3))):
             yield x, rf"is sparse \({type(x).__module__}.{type(x).__name__}\); pass \w+.toarray\(\)"
-    if "torch" in INSTALLED:
-        torch = importlib.import_module("torch")
-        for name in ("bfloat16", "float8_e5m2", "float8_e4m3fn"):
-            x = torch.zeros(3, dtype=getattr(torch, name))
-            yield x, rf"is a tensor of torch.{name}, which NumPy does not have; pass \w+.float\(\)"
 
 
-INSTALLED = {name for name in ("scipy", "torch") if importlib.util.find_spec(name)}
+INSTALLED = {name for name in ("scipy",) if importlib.util.find_spec(name)}
 
 
 @pytest.mark.parametrize("op", [*ulp.OPS, *GRADIENTS])
@@ -287,14 +282,6 @@ def test_conversion_errors_are_not_swallowed() -> None:
     for op in ulp.OPS:
         with pytest.raises(RuntimeError, match="no data today"):
             getattr(boltzmax, op)(Broken())
-
-
-@pytest.mark.parametrize("op", ulp.OPS)
-def test_torch_tensors(op: str) -> None:
-    """A CPU tensor is array-like."""
-    torch = pytest.importorskip("torch")
-    x = normal(6, 7, dtype=np.float32)
-    plain(getattr(boltzmax, op)(torch.from_numpy(x)), getattr(boltzmax, op)(x))
 
 
 def test_object_arrays() -> None:

@@ -14,12 +14,16 @@ import numpy as np
 import pytest
 
 import boltzmax
+import boltzmax.candidates
 import boltzmax.special
+import candidate_samples
 import every_function
+import screen_calls
 import trust_calls
+from boltzmax.candidates import UniformSampler
 from boltzmax.losses.registry import LOSSES
 from conftest import RunPython
-from layer_samples import MADE_OF
+from layer_samples import MADE
 from operations import GRADIENTS, MAPS
 
 CALLS = 1000  # per case: thousands per function
@@ -47,11 +51,11 @@ def refused(function: Callable[..., object], *args: object, **kwargs: object) ->
     return call
 
 
-def of_layer(kind: Any, made_of: Any) -> list[Call]:
+def of_layer(make: Callable[..., Any]) -> list[Call]:
     """Calls of the methods that every output layer has."""
-    full = kind(made_of, 6, dtype=np.float64)
+    full = make(dtype=np.float64)
     return [
-        lambda: kind(made_of, 6),
+        make,
         lambda: full.log_prob(hidden, classes),
         lambda: full.log_prob_all(hidden),
         lambda: full.loss_with_grad(hidden, classes),
@@ -217,12 +221,20 @@ CASES["QuantizedLinear"] = [
     refused(few.candidates, hidden, 13),
     refused(boltzmax.QuantizedLinear, weight * np.inf),
 ]
+CASES |= screen_calls.everything(weight, counts, hidden, classes)
 CASES["OnlineLogSumExp"] = [streamed]
+for _name, _call in every_function.samples(x[:, :12]):
+    CASES.setdefault(_name, []).append(_call)
+CASES["log_partition_estimate"] += [refused(boltzmax.log_partition_estimate, hidden, weight, [1])]
+_uniform = UniformSampler(len(weight))
+CASES["sampling_bias_report"] = [
+    lambda: boltzmax.sampling_bias_report(hidden, weight, classes, [_uniform], 2, repeats=2)
+]
 CASES["GumbelSoftmax"] = [lambda: boltzmax.GumbelSoftmax(rng=1)(x)]
 for _name, _call in every_function.variants(x):
     CASES.setdefault(_name, []).append(_call)
-for _kind, _made_of in MADE_OF.items():
-    CASES.setdefault(_kind.__name__, of_layer(_kind, _made_of(12)))
+for _kind, _make in MADE.items():
+    CASES.setdefault(_kind.__name__, of_layer(partial(_make, 12, 6)))
 _labels = np.arange(24) % 3
 _logits = 2 * np.random.default_rng(2).standard_normal((24, 3)) + 3 * np.eye(3)[_labels]
 TRUST: dict[str, list[Call]] = {}
@@ -232,17 +244,22 @@ for _name, _call in (
 ):
     TRUST.setdefault(_name, []).append(_call)
 CASES |= TRUST
+CANDIDATES: dict[str, list[Call]] = {}
+for _name, _call in candidate_samples.calls():
+    CANDIDATES.setdefault(_name, []).append(_call)
+CASES |= CANDIDATES
 # Slow although they are small: fewer calls suffice.
 SLOW = {
     "QuantizedLinear",
+    *screen_calls.NAMES,
     "Tree",
     "config",
     "resample_indices",
     "linear_sample",
     "get_include",
     "get_cmake_dir",
-} | {kind.__name__ for kind in MADE_OF}
-SLOW |= set(TRUST)
+} | {kind.__name__ for kind in MADE}
+SLOW |= {*TRUST, *CANDIDATES, "sampling_bias_report"}
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -257,8 +274,11 @@ def small_heap() -> Iterator[None]:
 def test_all_public_functions_are_called() -> None:
     """All except functions that print and classes that only hold results."""
     public = {name for name in boltzmax.__all__ if callable(getattr(boltzmax, name))}
-    assert public - {"show_config", "RowStats"} == set(CASES) - {"special"} - set(TRUST)
+    assert public - {"show_config", "RowStats"} == set(CASES) - {"special"} - set(TRUST) - set(
+        CANDIDATES
+    )
     assert set(TRUST) == trust_calls.public()
+    assert set(CANDIDATES) == set(boltzmax.candidates.__all__) - {"Sampler"}
 
 
 class _Mallinfo2(ctypes.Structure):

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import numpy as np
 import pytest
 
 from layer_samples import (
-    MADE_OF,
+    MADE,
     D,
     V,
     all_layers,
@@ -160,18 +161,18 @@ def test_bad_probabilities(make: Callable[..., Any], p: float) -> None:
     refused(make(), ValueError, message, "topk", HIDDEN, 1, min_prob=p)
 
 
-@pytest.mark.parametrize("kind", MADE_OF)
+@pytest.mark.parametrize("kind", MADE)
 def test_construction(kind: Any) -> None:
-    first = MADE_OF[kind](V)
+    make = partial(MADE[kind], V)
     for n in (0, -1):
         with pytest.raises(ValueError, match=f"^n_features must be at least 1, got {n}$"):
-            kind(first, n)
+            make(n)
     for dtype in ("float16", "int32", ">f4", "longdouble", "complex128"):
         with pytest.raises(TypeError, match=r"^dtype must be float32 or float64, got "):
-            kind(first, 3, dtype=dtype)
-    assert not kind(first, 3).weight.any()
-    assert kind(first, 3, bias=False).bias is None
-    a, b = (kind(first, 400, seed=5, dtype="f8").weight for _ in range(2))
+            make(3, dtype=dtype)
+    assert not make(3).weight.any()
+    assert make(3, bias=False).bias is None
+    a, b = (make(400, seed=5, dtype="f8").weight for _ in range(2))
     np.testing.assert_array_equal(a, b)
     assert a.std() == pytest.approx(1 / 20, rel=0.05)
     assert a.ctypes.data % 64 == 0

@@ -229,7 +229,7 @@ def test_steps_learn(make: Callable[..., Any], step: str) -> None:
     getattr(layer, step)(hidden, target, 0)
     np.testing.assert_array_equal(layer.weight, before)
     for _ in range(60):
-        getattr(layer, step)(hidden, target, 0.02 if step == "sgd_step" else 0.3)
+        getattr(layer, step)(hidden, target, 0.005 if step == "sgd_step" else 0.3)
     assert layer.loss(hidden, target) < loss / 3
 
 

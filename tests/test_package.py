@@ -115,6 +115,7 @@ print(*sorted({m.partition(".")[0] for m in set(sys.modules) - before}))
     done = run_python(code)
     assert done.returncode == 0, done.stderr
     heavy = {"scipy", "torch", "sklearn", "matplotlib", "rich", "tqdm", "ml_dtypes", "onnxruntime"}
+    heavy |= {"jax", "jaxlib", "keras", "tensorflow"}
     assert not heavy & set(done.stdout.split())
 
 

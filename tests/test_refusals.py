@@ -15,6 +15,7 @@ import pytest
 
 import boltzmax
 from boltzmax.losses.registry import LOSSES
+from every_function import OF_DRAWS, OF_SAMPLES
 
 Array = npt.NDArray[Any]
 Values = dict[str, Any]
@@ -38,6 +39,9 @@ def arguments(function: Callable[..., Any], as_lists: bool) -> Values:
         "k": 2,
         "counts": np.array([1, 2, 3]),
         "labels": np.array([0, 1, 1]),
+        "sampler": (np.array([0, 1]), np.zeros(2), np.zeros(ROWS)),
+        "query": np.ones((ROWS, 4)),
+        "key": np.ones((ROWS, 4)),
     }
     parameters = inspect.signature(function).parameters.values()
     given = {p.name: known[p.name] for p in parameters if p.name in known and p.name != "weight"}
@@ -60,6 +64,7 @@ FUNCTIONS: dict[str, Callable[..., Any]] = {
         *("softmax_backward", "log_softmax_backward", "row_stats", "balanced_softmax"),
         *("class_weights", "logit_adjustment", "resample_indices"),
         *("linear_logsumexp", "linear_log_prob", "linear_topk", "linear_sample"),
+        *(*OF_DRAWS, *OF_SAMPLES, "info_nce", "log_partition_estimate"),
     )
 }
 for _loss in LOSSES.values():
@@ -67,6 +72,7 @@ for _loss in LOSSES.values():
 
 OF_ROWS = [loss for loss in LOSSES.values() if not loss.per_element]
 HARD = {f.__name__ for loss in OF_ROWS if not loss.soft for f in (loss.function, loss.with_grad)}
+HARD |= {name for name in (*OF_DRAWS, *OF_SAMPLES) if "target" in arguments(FUNCTIONS[name], True)}
 SOFT = {f.__name__ for loss in OF_ROWS if loss.soft for f in (loss.function, loss.with_grad)}
 SCALED = {"softmax", "log_softmax", "logsumexp"}  # also by one temperature per row
 WITH_LIMIT = {"linear_logsumexp", "linear_log_prob", "linear_sample"}

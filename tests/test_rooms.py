@@ -26,7 +26,7 @@ ROOMS = {
     "cpp/core": (
         {"runtime"},
         {"rows", "weighted"},
-        {"losses", "sampling", "sets", "stats", "trees", "variants"},
+        {"candidates", "losses", "sampling", "sets", "stats", "trees", "variants"},
         {"linear", "quantised"},
         {"api"},
     ),

@@ -9,6 +9,8 @@
 //     kSample       the same for draws from what filters leave
 //     kFilter       the filter at place s of a program has block s
 //     kRace         element i of a row has block i
+//     kCandidate    draw d of a row of candidates has block d; its further blocks have numbers above the lowest 8 bits of
+//                   the purpose
 #pragma once
 
 #include <stddef.h>
@@ -23,7 +25,15 @@ struct PhiloxKey {
 
 namespace {
 
-enum class Purpose : uint32_t { kNoise = 0, kNoiseTail = 1, kDraw = 2, kSample = 3, kFilter = 4, kRace = 5 };
+enum class Purpose : uint32_t {
+  kNoise = 0,
+  kNoiseTail = 1,
+  kDraw = 2,
+  kSample = 3,
+  kFilter = 4,
+  kRace = 5,
+  kCandidate = 6
+};
 
 struct PhiloxConstants {
   static constexpr int kRounds = sizeof(PhiloxKey::round) / sizeof(PhiloxKey::round[0]);

@@ -13,7 +13,7 @@ inline constexpr size_t kSampleGroup = 256;
 template <class T>
 struct FastExp {
   T low, high, scale_hi, scale_lo;
-  T unit, offset;           // the offset is subtracted from x where there is no fused multiplication
+  T unit;
   double max, temperature;  // in double, exponentials are the exact ones
 };
 
@@ -35,18 +35,26 @@ template <class T>
 struct SamplingKernels {
   // The maxima of groups; NaN for a group that has NaN.
   void (*maxima)(const T* x, size_t n, T* maxima);
+  // The largest element up to a bound; -inf if there is none.
+  T (*largest_up_to)(const T* x, size_t n, T hi);
   // Adds the exponentials of the elements from lo to hi to the sums of their groups. The relative error of a sum is at
-  // most `mass_error`; without fused multiplication, it has 2^-22 times the mean of (max - x) / T besides, which is at
-  // most the logarithm of the number of elements.
+  // most `mass_error`. The bits are the same on every ISA.
   void (*masses)(const T* x, size_t n, T lo, T hi, const FastExp<T>&, double* sums);
   double mass_error;
-  bool is_fused;
+  // Does so for the elements above a bracket, and for those below it, whose sum is not that of groups; collects the
+  // elements in it. False if there are more than fit.
+  bool (*split)(const T* x, size_t n, const Bounds<T>& bracket, const FastExp<T>&, uint32_t base, FoundElements<T>*,
+                double* above, double* below);
   // The number of elements from lo to hi.
   size_t (*count)(const T* x, size_t n, T lo, T hi);
   // Appends elements, `base` added to their places. False if there are more than fit.
   bool (*collect)(const T* x, size_t n, const Bounds<T>&, uint32_t base, FoundElements<T>*);
   // exp((x - max) / temperature) in double, with the same bits on every ISA; 0 below exp(-708). Max error 2 ULP.
   void (*exact_terms)(const T* x, size_t n, double max, double temperature, double* terms);
+  // Adds those of the elements from lo to hi to the sums of their groups, and their products with (max - x) / temperature
+  // to `weighted`. The bits are the same on every ISA.
+  void (*exact_moments)(const T* x, size_t n, T lo, T hi, double max, double temperature, double* sums,
+                        double* weighted);
 };
 
 struct SamplingTable {

@@ -36,6 +36,17 @@ struct SlopeRow {
   Shares<T> shares;
 };
 
+// Replaces scores s by gain exp(s - offset) + column_gain_c exp(s - column_offset_c): the gradients where columns have a
+// softmax, too. No score is much larger than an offset.
+template <class T>
+struct PairRow {
+  T* s;
+  size_t n;
+  T offset, gain;
+  const T* column_offset;
+  const T* column_gain;
+};
+
 // The sum over classes of shares times distances, and the sum of the shares.
 struct ShareSums {
   double distance, mass;
@@ -49,6 +60,11 @@ struct TileKernels {
   void (*slope)(const SlopeRow<T>&);
   // sums_c += rows_0c + rows_1c + ... for `count` rows, `stride` elements apart
   void (*sum_columns)(const T* rows, size_t stride, size_t count, size_t n, double* sums);
+  // max_c = max(max_c, rows_0c, rows_1c, ...), NaN ignored; sums_c += exp(rows_0c - offset_c) + ..., where no row is much
+  // larger than the offset
+  void (*max_of_columns)(const T* rows, size_t stride, size_t count, size_t n, T* max);
+  void (*sum_exp_of_columns)(const T* rows, size_t stride, size_t count, size_t n, const T* offset, double* sums);
+  void (*pair_slope)(const PairRow<T>&);
 };
 
 struct TileTable {

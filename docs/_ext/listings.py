@@ -17,7 +17,7 @@ from boltzmax import _core
 from boltzmax.losses.registry import LOSSES
 
 # Public modules whose pages list all of their names.
-MODULES = ("conformal", "ood", "priors", "selective")
+MODULES = ("candidates", "conformal", "ood", "priors", "selective", "sparse")
 VARIANTS = list(pkgutil.iter_modules(boltzmax.variants.__path__))
 
 

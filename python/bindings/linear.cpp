@@ -1,41 +1,15 @@
 #include "linear.hpp"
 
-#include "../../cpp/core/linear/linear_tiles.hpp"
+#include "../../cpp/core/linear/pair_tiles.hpp"
 #include "../../cpp/core/runtime/row_blocks.hpp"
-#include "arrays.hpp"
-#include "checks.hpp"
 #include "detached.hpp"
+#include "tile_operands.hpp"
 
 namespace py = pybind11;
 
 namespace boltzmax {
 
 namespace {
-
-// Contiguous numbers of a given type and shape; null for None.
-template <class T>
-T* AsNumbers(const py::handle& value, int type, std::initializer_list<npy_intp> shape) {
-  if (value.is_none()) return nullptr;
-  PyArrayObject* array = AsArray(value, "an operand");
-  Require(PyArray_NDIM(array) == static_cast<int>(shape.size()) && PyArray_TYPE(array) == type &&
-              PyArray_ISCARRAY_RO(array) && std::equal(shape.begin(), shape.end(), PyArray_DIMS(array)),
-          "an operand of a tile does not fit it");
-  return static_cast<T*>(PyArray_DATA(array));
-}
-
-LogitTile AsTile(const py::handle& value, size_t first, bool scored) {
-  PyArrayObject* array = AsArray(value, "a tile");
-  Require(PyArray_NDIM(array) == 2 && PyArray_ISCARRAY(array), "a tile must be a contiguous matrix");
-  Require(PyArray_TYPE(array) == NPY_FLOAT || PyArray_TYPE(array) == NPY_DOUBLE, "a tile must be float or double");
-  return {*DTypeOf(array),
-          PyArray_BYTES(array),
-          static_cast<size_t>(PyArray_DIM(array, 0)),
-          static_cast<size_t>(PyArray_DIM(array, 1)),
-          first,
-          scored};
-}
-
-int TypeOf(const LogitTile& tile) { return tile.storage == DType::kFloat32 ? NPY_FLOAT : NPY_DOUBLE; }
 
 // (q, w, sharp, even)
 TileShares AsShares(const py::tuple& shares, const LogitTile& tile) {
@@ -117,6 +91,29 @@ void RunSlopes(const py::object& x, size_t first, bool scored, const py::object&
   Detached(CostOf(tile), [&] { Slopes(tile, scoring, shares, totals, terms, scales, sums); });
 }
 
+// The scores of a tile and (largest, sum) of its first n columns.
+void RunAddToColumns(const py::object& x, const py::object& largest, const py::object& sum) {
+  const LogitTile tile = AsTile(x, 0, true);
+  const npy_intp n = PyArray_SIZE(AsArray(sum, "an operand"));
+  Require(static_cast<size_t>(n) <= tile.n, "more columns than the tile has");
+  const ColumnTotals totals = {AsNumbers<double>(largest, NPY_DOUBLE, {n}), AsNumbers<double>(sum, NPY_DOUBLE, {n})};
+  Require(totals.largest != nullptr, "a total of the columns is missing");
+  Detached(CostOf(tile), [&] { AddToColumns(tile, static_cast<size_t>(n), totals); });
+}
+
+void RunPairSlopes(const py::object& x, size_t first, bool scored, double temperature, const py::tuple& totals_object,
+                   const py::object& scale, const py::object& column_lse, double column_scale) {
+  const LogitTile tile = AsTile(x, first, scored);
+  const auto rows = static_cast<npy_intp>(tile.rows);
+  const RowTotals totals = AsTotals(totals_object, rows);
+  const auto* scales = AsNumbers<double>(scale, NPY_DOUBLE, {rows});
+  const npy_intp n = PyArray_SIZE(AsArray(column_lse, "an operand"));
+  Require(totals.label != nullptr && scales != nullptr, "labels and scales are needed");
+  Require(static_cast<size_t>(n) <= tile.n, "more columns than the tile has");
+  const ColumnSlopes columns = {AsNumbers<double>(column_lse, NPY_DOUBLE, {n}), column_scale};
+  Detached(CostOf(tile), [&] { PairSlopes(tile, temperature, totals, scales, static_cast<size_t>(n), columns); });
+}
+
 }  // namespace
 
 void BindLinear(py::module_& module) {
@@ -128,6 +125,10 @@ void BindLinear(py::module_& module) {
   module.def("linear_slopes", RunSlopes, py::arg("x"), py::arg("first"), py::arg("scored"), py::arg("bias"),
              py::arg("temperature"), py::arg("softcap"), py::arg("shares"), py::arg("totals"), py::arg("hard"),
              py::arg("z_loss"), py::arg("scale"), py::arg("column_sums"));
+  module.def("linear_add_to_columns", RunAddToColumns, py::arg("x"), py::arg("largest"), py::arg("sum"));
+  module.def("linear_pair_slopes", RunPairSlopes, py::arg("x"), py::arg("first"), py::arg("scored"),
+             py::arg("temperature"), py::arg("totals"), py::arg("scale"), py::arg("column_lse"),
+             py::arg("column_scale"));
 }
 
 }  // namespace boltzmax

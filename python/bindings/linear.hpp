@@ -6,6 +6,7 @@
 namespace boltzmax {
 
 void BindLinear(pybind11::module_& module);
+void BindPickedRows(pybind11::module_& module);
 
 // Null-terminated. Each returns None for a call that is not ordinary, for Python to answer.
 PyMethodDef* SmallLinearMethods();

@@ -12,9 +12,11 @@
 #include "../../cpp/core/runtime/dispatch.hpp"
 #include "../../cpp/core/runtime/parallel.hpp"
 #include "calibration.hpp"
+#include "candidates.hpp"
 #include "complex.hpp"
 #include "direct.hpp"
 #include "draws.hpp"
+#include "exact_totals.hpp"
 #include "linear.hpp"
 #include "loss_calls.hpp"
 #include "losses.hpp"
@@ -22,12 +24,14 @@
 #include "point_losses.hpp"
 #include "quantised.hpp"
 #include "recycling.hpp"
+#include "rescoring.hpp"
 #include "row_functions.hpp"
 #include "sampling.hpp"
 #include "segments.hpp"
 #include "sets.hpp"
 #include "trees.hpp"
 #include "weighted.hpp"
+#include "xla.hpp"
 
 namespace py = pybind11;
 
@@ -83,18 +87,23 @@ PYBIND11_MODULE(core_of_main_interpreter, module, py::mod_gil_not_used()) {
   if (PyModule_AddFunctions(module.ptr(), boltzmax::PointLossMethods()) < 0) throw py::error_already_set();
   if (PyModule_AddFunctions(module.ptr(), boltzmax::SmallLinearMethods()) < 0) throw py::error_already_set();
   boltzmax::BindNormalized(module);
+  boltzmax::BindCandidates(module);
   boltzmax::BindDraws(module);
+  boltzmax::BindExactTotals(module);
   boltzmax::BindRowFunctions(module);
   boltzmax::BindSampling(module);
   boltzmax::BindSegments(module);
   boltzmax::BindSets(module);
   boltzmax::BindLosses(module);
   boltzmax::BindLinear(module);
+  boltzmax::BindPickedRows(module);
+  boltzmax::BindRescoring(module);
   boltzmax::BindCalibration(module);
   boltzmax::BindQuantised(module);
   boltzmax::BindTrees(module);
   boltzmax::BindWeighted(module);
   boltzmax::BindComplex(module);
+  boltzmax::BindXla(module);
   module.def("set_doc", SetDoc, py::arg("name"), py::arg("doc"));
 
   module.def("num_threads", boltzmax::NumThreads);

@@ -2,6 +2,7 @@
 
 #include "../../cpp/core/quantised/encode.hpp"
 #include "../../cpp/core/quantised/search.hpp"
+#include "../../cpp/core/quantised/split.hpp"
 #include "../../cpp/core/runtime/quantised_table.hpp"
 #include "checks.hpp"
 #include "detached.hpp"
@@ -135,12 +136,8 @@ T* DataOf(const py::object& array) {
   return static_cast<T*>(PyArray_DATA(reinterpret_cast<PyArrayObject*>(array.ptr())));
 }
 
-py::tuple RunCandidates(const py::tuple& parts, const HiddenRows& hidden, size_t k) {
-  const QuantisedLayer layer = AsLayerFor(hidden, parts);
-  Require(k > 0 && k <= layer.classes, "no such rank");
-  std::vector<std::vector<BoundedClass>> found;
-  Detached(EstimateNanoseconds(layer, hidden.Count(), layer.classes),
-           [&] { found = FindCandidates(layer, hidden, k); });
+// (indptr, ids, lower, upper)
+py::tuple InRows(const std::vector<std::vector<BoundedClass>>& found) {
   size_t total = 0;
   for (const auto& row : found) total += row.size();
   const py::object indptr = NewVector(NPY_INT64, found.size() + 1), ids = NewVector(NPY_INT64, total);
@@ -160,6 +157,44 @@ py::tuple RunCandidates(const py::tuple& parts, const HiddenRows& hidden, size_t
   return py::make_tuple(indptr, ids, lower, upper);
 }
 
+py::tuple RunCandidates(const py::tuple& parts, const HiddenRows& hidden, size_t k) {
+  const QuantisedLayer layer = AsLayerFor(hidden, parts);
+  Require(k > 0 && k <= layer.classes, "no such rank");
+  std::vector<std::vector<BoundedClass>> found;
+  Detached(EstimateNanoseconds(layer, hidden.Count(), layer.classes),
+           [&] { found = FindCandidates(layer, hidden, k); });
+  return InRows(found);
+}
+
+// Classes above a row's bar, in compressed rows; and the bounds of the logsumexp of the others. The levels are (upper,
+// gap, budget, allowed), or None.
+py::tuple RunSplit(const py::tuple& parts, const HiddenRows& hidden, const py::object& bar, const py::object& levels) {
+  const QuantisedLayer layer = AsLayerFor(hidden, parts);
+  const size_t rows = hidden.Count();
+  SplitProblem problem = {};
+  problem.bar = NumbersOf<double>(bar, NPY_DOUBLE, rows);
+  if (!levels.is_none()) {
+    const auto four = levels.cast<py::tuple>();
+    Require(four.size() == 4, "four parts of the levels are needed");
+    PyArrayObject* upper = AsArray(four[0], "levels");
+    Require(PyArray_NDIM(upper) == 2, "levels must be a matrix");
+    problem.n = static_cast<size_t>(PyArray_DIM(upper, 1));
+    problem.upper = NumbersOf<double>(four[0], NPY_DOUBLE, rows * problem.n);
+    problem.gap = NumbersOf<double>(four[1], NPY_DOUBLE, rows * problem.n);
+    problem.budget = four[2].cast<double>();
+    problem.allowed = four[3].cast<double>();
+  }
+  std::vector<RowParts> found;
+  Detached(EstimateNanoseconds(layer, rows, layer.classes), [&] { found = Split(layer, hidden, problem); });
+  std::vector<std::vector<BoundedClass>> above;
+  const py::object lower = NewVector(NPY_DOUBLE, rows), upper = NewVector(NPY_DOUBLE, rows);
+  for (size_t r = 0; r < rows; ++r) {
+    DataOf<double>(lower)[r] = found[r].rest.lower;
+    DataOf<double>(upper)[r] = found[r].rest.upper;
+    above.push_back(std::move(found[r].above));
+  }
+  return py::make_tuple(InRows(above), lower, upper);
+}
 }  // namespace
 
 void BindQuantised(py::module_& module) {
@@ -172,6 +207,7 @@ void BindQuantised(py::module_& module) {
              py::arg("lower"), py::arg("upper"));
   module.def("quantised_row_bounds", RunRowBounds, py::arg("rows"), py::arg("bounds"));
   module.def("quantised_candidates", RunCandidates, py::arg("layer"), py::arg("rows"), py::arg("k"));
+  module.def("quantised_split", RunSplit, py::arg("layer"), py::arg("rows"), py::arg("bar"), py::arg("levels"));
   module.def("quantised_table", [] { return ActiveQuantised().name; });
   module.def("use_dot_products", UseDotProducts, py::arg("use"));
   module.def("uses_dot_products", UsesDotProducts);

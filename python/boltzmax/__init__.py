@@ -17,12 +17,26 @@ from boltzmax._lib.config import (
 )
 from boltzmax._lib.public import show_in as _show_in
 from boltzmax._lib.threadpools import install as _install_controller
+from boltzmax.adaptive.layer import AdaptiveSoftmax
 from boltzmax.arrays.docs import install as _install_docs
 from boltzmax.arrays.row_stats import RowStats, row_stats
+from boltzmax.linear.contrastive import info_nce, info_nce_with_grad
 from boltzmax.linear.cross_entropy import linear_cross_entropy, linear_cross_entropy_with_grad
 from boltzmax.linear.layer import LinearSoftmax
+from boltzmax.linear.partition import log_partition_estimate
 from boltzmax.linear.quantised import QuantizedLinear
+from boltzmax.linear.quantised_layer import QuantizedSoftmax
 from boltzmax.linear.queries import linear_log_prob, linear_logsumexp, linear_sample, linear_topk
+from boltzmax.linear.sampled import (
+    nce_loss,
+    nce_loss_with_grad,
+    negative_sampling_loss,
+    negative_sampling_loss_with_grad,
+    sampled_softmax_loss,
+    sampled_softmax_loss_with_grad,
+)
+from boltzmax.linear.sampling_bias import sampling_bias_report
+from boltzmax.linear.two_stage import TwoStageClassifier
 from boltzmax.losses.binary import (
     binary_cross_entropy_with_logits,
     binary_cross_entropy_with_logits_with_grad,
@@ -45,7 +59,12 @@ from boltzmax.losses.imbalance import (
     resample_indices,
 )
 from boltzmax.losses.nll import nll_loss, nll_loss_with_grad
+from boltzmax.screens.clusters import ClusteredLinear
+from boltzmax.screens.low_rank import LowRankLinear, low_rank
+from boltzmax.screens.pruning import PrunedLinear, prune
+from boltzmax.screens.screen import Screen
 from boltzmax.trees.hierarchical import HierarchicalSoftmax
+from boltzmax.trees.quantised_layer import QuantizedHierarchicalSoftmax
 from boltzmax.trees.tree import Tree
 from boltzmax.variants.draws import gumbel_max, gumbel_topk
 from boltzmax.variants.gumbel import (
@@ -92,13 +111,21 @@ from boltzmax.variants.windows import (
 )
 
 __all__ = [
+    "AdaptiveSoftmax",
+    "ClusteredLinear",
     "GumbelSoftmax",
     "HierarchicalSoftmax",
     "LinearSoftmax",
+    "LowRankLinear",
     "OnlineLogSumExp",
+    "PrunedLinear",
+    "QuantizedHierarchicalSoftmax",
     "QuantizedLinear",
+    "QuantizedSoftmax",
     "RowStats",
+    "Screen",
     "Tree",
+    "TwoStageClassifier",
     "__version__",
     "available_isas",
     "balanced_softmax",
@@ -126,6 +153,8 @@ __all__ = [
     "gumbel_softmax",
     "gumbel_softmax_backward",
     "gumbel_topk",
+    "info_nce",
+    "info_nce_with_grad",
     "isa",
     "kl_divergence",
     "kl_divergence_with_grad",
@@ -135,6 +164,7 @@ __all__ = [
     "linear_logsumexp",
     "linear_sample",
     "linear_topk",
+    "log_partition_estimate",
     "log_sigsoftmax",
     "log_sigsoftmax_backward",
     "log_softmax",
@@ -145,12 +175,21 @@ __all__ = [
     "logcumsumexp_backward",
     "logit_adjustment",
     "logsumexp",
+    "low_rank",
     "mixture_log_softmax",
     "mixture_log_softmax_backward",
+    "nce_loss",
+    "nce_loss_with_grad",
+    "negative_sampling_loss",
+    "negative_sampling_loss_with_grad",
     "nll_loss",
     "nll_loss_with_grad",
+    "prune",
     "resample_indices",
     "row_stats",
+    "sampled_softmax_loss",
+    "sampled_softmax_loss_with_grad",
+    "sampling_bias_report",
     "segment_log_softmax",
     "segment_log_softmax_backward",
     "segment_logsumexp",

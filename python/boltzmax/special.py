@@ -20,11 +20,11 @@ remaining differences are deliberate:
 * an axis out of bounds is a ``numpy.exceptions.AxisError``, even if it overflows a C integer.
 
 Arrays of other libraries (tensors of PyTorch, arrays of JAX or CuPy, frames and series) are read
-by ``numpy.asarray``, and the result is an ndarray without their labels, as in SciPy.  An array that
-NumPy cannot read, for instance on a device, is a TypeError raised by its library; `boltzmax.cuda`
-takes those.  There is one difference: with ``SCIPY_ARRAY_API=1`` in the environment SciPy computes
-in the array's own library and returns an array of that kind, whereas these functions still return
-an ndarray; ``torch.from_numpy(result)``, for instance, converts it to a tensor.
+in place, and the result is an ndarray without their labels, as in SciPy.  An array on a device is a
+TypeError; `boltzmax.cuda` takes those.  There is one difference: with ``SCIPY_ARRAY_API=1`` in the
+environment SciPy computes in the array's own library and returns an array of that kind, whereas
+these functions still return an ndarray; ``torch.from_numpy(result)``, for instance, converts it to
+a tensor.
 """
 
 from __future__ import annotations

@@ -6,10 +6,10 @@
 #include <vector>
 
 #include "../../kernels/row_sum.hpp"
-#include "../../kernels/tile_types.hpp"
 #include "../rows/segment_sums.hpp"
 #include "../runtime/row_blocks.hpp"
 #include "../stats/top.hpp"
+#include "tile_rows.hpp"
 
 namespace boltzmax {
 
@@ -18,35 +18,8 @@ namespace {
 constexpr double kInfinity = std::numeric_limits<double>::infinity();
 constexpr double kNan = std::numeric_limits<double>::quiet_NaN();
 
-// A row is processed in pieces that stay in the first-level cache.
-constexpr size_t kPieceBytes = 32768;
-// Rows whose gradients one thread adds up, kSummedRows at a time, from the first-level cache. The sums of these blocks
-// are added in order, no matter which thread computed them.
-constexpr size_t kBlockRows = 32, kSummedRows = 8;
-
-template <class T>
-const TileKernels<T>& TileKernelsOf() {
-  if constexpr (sizeof(T) == sizeof(float)) {
-    return ActiveKernels().tiles->f32;
-  } else {
-    return ActiveKernels().tiles->f64;
-  }
-}
-
-// Calls f(T()) for the type of a tile's numbers.
-template <class F>
-void WithType(DType storage, F f) {
-  if (storage == DType::kFloat32) return f(float());
-  f(double());
-}
-
 double Cost(const LogitTile& tile, const Scoring& scoring) {
   return (scoring.softcap == 0.0 ? 2.0 : 4.0) * EstimateNanoseconds(tile.rows * tile.n, tile.storage);
-}
-
-template <class T>
-T* RowOf(const LogitTile& tile, size_t r) {
-  return reinterpret_cast<T*>(tile.x) + r * tile.n;
 }
 
 // 0 for a weight of 0, even if x is infinite; NaN stays NaN.
@@ -244,10 +217,6 @@ class Writer {
     s[at] = static_cast<T>(slope * (1.0 - ratio * ratio));
   }
 
-  void SumColumns(size_t begin, size_t end, double* sums) const {
-    kernels_.sum_columns(RowOf<T>(tile_, begin), tile_.n, end - begin, tile_.n, sums);
-  }
-
  private:
   // exp(s - lse) = exp(s) 2^-k exp(k ln 2 - lse); or exp(s - t) exp(t - lse) with t = lse rounded, where exp takes the
   // difference first. The last factor is near 1, and is multiplied into the gain.
@@ -272,23 +241,6 @@ class Writer {
   const TileKernels<T>& kernels_;
   double cap_ratio_;
 };
-
-template <class T>
-void RunSlopes(const Writer<T>& writer, const LogitTile& tile, double cost, double* column_sums) {
-  const size_t blocks = (tile.rows + kBlockRows - 1) / kBlockRows;
-  std::vector<double> partial(column_sums == nullptr ? 0 : blocks * tile.n);
-  ParallelFor(blocks, cost, [&](size_t block) {
-    const size_t end = std::min((block + 1) * kBlockRows, tile.rows);
-    for (size_t begin = block * kBlockRows; begin < end; begin += kSummedRows) {
-      const size_t stop = std::min(begin + kSummedRows, end);
-      for (size_t r = begin; r < stop; ++r) writer.Run(r);
-      if (column_sums != nullptr) writer.SumColumns(begin, stop, partial.data() + block * tile.n);
-    }
-  });
-  for (size_t begin = 0; begin < partial.size(); begin += tile.n) {
-    for (size_t c = 0; c < tile.n; ++c) column_sums[c] += partial[begin + c];
-  }
-}
 
 }  // namespace
 
@@ -333,7 +285,7 @@ void Slopes(const LogitTile& tile, const Scoring& scoring, const TileShares& sha
             const LossTerms& terms, const double* scale, double* column_sums) {
   WithType(tile.storage, [&](auto zero) {
     const Writer<decltype(zero)> writer(tile, scoring, shares, totals, terms, scale);
-    RunSlopes(writer, tile, Cost(tile, scoring), column_sums);
+    ForEachRowAndSum<decltype(zero)>(tile, Cost(tile, scoring), column_sums, [&](size_t r) { writer.Run(r); });
   });
 }
 

@@ -4,7 +4,9 @@
 #include <cstdlib>
 #include <stdexcept>
 
+#include "candidate_table.hpp"
 #include "cpu_features.hpp"
+#include "exact_total_table.hpp"
 #include "quantised_table.hpp"
 #include "sampling_table.hpp"
 
@@ -15,8 +17,10 @@ namespace {
 // What one ISA has.
 struct IsaTables {
   const KernelTable* kernels;
+  const CandidateTable* candidates;
   const ConversionTable* conversions;
   const DrawTable* draws;
+  const ExactTotalTable* totals;
   const MomentTable* moments;
   const QuantisedTable* quantised;
   const QuantisedTable* dot_products;  // the same with dot products of bytes, or null
@@ -26,12 +30,12 @@ struct IsaTables {
 };
 
 #define BOLTZMAX_FAMILY_OF(Name, isa) &isa::k##Name,
-#define BOLTZMAX_TABLES_OF(isa, dot_products)                                                                          \
-  {                                                                                                                    \
-    &isa::kKernels, &isa::kConversions, &isa::kDraws, &isa::kMoments, &isa::kQuantised, dot_products, &isa::kSampling, \
-        &isa::kSets, {                                                                                                 \
-      BOLTZMAX_FOR_EACH_ROW_FAMILY(BOLTZMAX_FAMILY_OF, isa)                                                            \
-    }                                                                                                                  \
+#define BOLTZMAX_TABLES_OF(isa, dot_products)                                                                \
+  {                                                                                                          \
+    &isa::kKernels, &isa::kCandidates, &isa::kConversions, &isa::kDraws, &isa::kExactTotals, &isa::kMoments, \
+        &isa::kQuantised, dot_products, &isa::kSampling, &isa::kSets, {                                      \
+      BOLTZMAX_FOR_EACH_ROW_FAMILY(BOLTZMAX_FAMILY_OF, isa)                                                  \
+    }                                                                                                        \
   }
 std::vector<IsaTables> UsableTables() {
   std::vector<IsaTables> tables;
@@ -85,8 +89,10 @@ std::vector<const char*> AvailableIsas() {
 }
 
 const KernelTable& ActiveKernels() { return *Active().kernels; }
+const CandidateTable& ActiveCandidates() { return *Active().candidates; }
 const ConversionTable& ActiveConversions() { return *Active().conversions; }
 const DrawTable& ActiveDraws() { return *Active().draws; }
+const ExactTotalTable& ActiveExactTotals() { return *Active().totals; }
 const MomentTable& ActiveMoments() { return *Active().moments; }
 const SetTable& ActiveSets() { return *Active().sets; }
 const SamplingTable& ActiveSampling() { return *Active().sampling; }

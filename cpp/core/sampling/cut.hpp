@@ -5,7 +5,7 @@
 #include <cmath>
 #include <vector>
 
-#include "row_passes.hpp"
+#include "bracket.hpp"
 
 namespace boltzmax {
 
@@ -24,10 +24,14 @@ struct Cut {
 template <class T>
 class CutSearch {
  public:
-  explicit CutSearch(RowPasses<T>* passes) : passes_(*passes) {
+  explicit CutSearch(RowPasses<T>* passes) : passes_(*passes), sample_(passes) {
     x_.resize(kMost + kRoom);
     place_.resize(kMost + kRoom);
     found_ = {x_.data(), place_.data(), kMost, 0, 0};
+    for (Part& part : narrowed_) {
+      part.x.resize(kMost + kRoom);
+      part.place.resize(kMost + kRoom);
+    }
   }
 
   // The k-th likeliest class; there are `count`, more than k.
@@ -45,9 +49,41 @@ class CutSearch {
     p_ = p;
     temperature_ = temperature;
     groups_ = sums.size();
-    total_ = TotalOf(sums);
+    total_ = RowPasses<T>::Sum(sums);
     const double excess = total_ - p * total_;
     return Find(range, excess, 2.0 * excess * passes_.Error() + kRounding * total_);
+  }
+
+  // The same, if one pass over the row is enough, and if the largest elements of `few` groups have less than that mass.
+  // False if not.
+  bool OfMassInOnePass(const Range<T>& range, double p, double temperature, size_t few, Cut<T>* cut) {
+    by_mass_ = true;
+    has_count_ = false;
+    p_ = p;
+    temperature_ = temperature;
+    sample_.Take(range, true);
+    const auto mass = sample_.EstimateMass(few);
+    if (mass.share_of_few >= p) return false;
+    total_ = mass.total;
+    bracket_ = sample_.Suggest(range, Floor(range), Wanted(total_ - p * total_, kUncertain + mass.uncertain, 1.0));
+    if (sample_.CountIn(bracket_) > kMostSampled * static_cast<double>(kMost) * sample_.Part()) return false;
+    if (!passes_.Split(bracket_.lo, bracket_.hi, &found_, &above_sums_, &below_)) return false;
+    total_ = below_ + RowPasses<T>::Sum(above_sums_) +
+             passes_.MassOf(x_.data(), found_.count, bracket_.lo, bracket_.hi, false);
+    const double left_out = total_ - p * total_, margin = 2.0 * left_out * passes_.Error() + kRounding * total_;
+    return below_ <= left_out + margin && Resolve(left_out, margin, cut) == Outcome::kFound;
+  }
+  // The masses of groups, without what is below the cut, after OfMassInOnePass.
+  const std::vector<double>& KeptSums(const Cut<T>& cut) {
+    const T above = NextAbove(cut.x);
+    for (size_t i = 0, end; i < found_.count; i = end) {
+      const size_t group = place_[i] / kSampleGroup;
+      for (end = i; end < found_.count && place_[end] / kSampleGroup == group;) ++end;
+      above_sums_[group] += passes_.MassOfGroup(x_.data() + i, end - i, above, bracket_.hi);
+    }
+    const double term = WeightOf(cut.x);
+    ForKeptTies(cut, [&](size_t place) { above_sums_[place / kSampleGroup] += term; });
+    return above_sums_;
   }
 
   // Whether the last search counted the classes down to the cut, and their number.
@@ -56,29 +92,21 @@ class CutSearch {
 
  private:
   static constexpr size_t kMost = 16384, kRoom = 64;
-  static constexpr size_t kRuns = 64, kRun = 16, kBuckets = 512, kSorted = 48;
+  static constexpr size_t kSorted = 48;
   static constexpr int kRounds = 12;
   static constexpr double kRounding = 0x1p-50;
+  static constexpr double kMostSampled = 0.9;  // of what fits, in a sample
+  static constexpr double kUncertain = 0.01;
 
-  struct Bracket {
-    T lo, hi;
-  };
   enum class Outcome : uint8_t { kFound, kNear, kHigher };
-
-  static double TotalOf(const std::vector<double>& sums) {
-    double total = 0.0;
-    for (const double sum : sums) total += sum;
-    return total;
-  }
 
   // `excess` is what may be left out.
   Cut<T> Find(const Range<T>& range, double excess, double margin) {
     has_count_ = false;
-    TakeSample(range);
-    const double part = static_cast<double>(kRuns * kRun) / static_cast<double>(passes_.Length());
+    sample_.Take(range, by_mass_);
     Range<T> open = range;  // the cut is in it
     double spread = 1.0;
-    Bracket bracket = Suggest(open, excess * part, (total_ - excess) * part, spread);
+    Bracket<T> bracket = sample_.Suggest(open, Floor(open), Wanted(excess, kUncertain, spread));
     for (int round = 0; round < kRounds; ++round) {
       const bool fits = Pass(range, bracket);
       if (below_ > excess + margin) {
@@ -87,10 +115,11 @@ class CutSearch {
         if (bracket.lo == bracket.hi) return OfTies(range, bracket.lo, excess, margin);
         open = passes_.Within(open, bracket.lo, bracket.hi);
         // What was found before there were too many is a sample of the bracket.
-        sample_.assign(x_.begin(), x_.begin() + static_cast<ptrdiff_t>(found_.count));
+        sample_.TakeFound(x_.data(), found_.count);
         const double covered = static_cast<double>(place_[found_.count - 1]) + 1.0;
         const double rest = std::max(excess - below_, 0.0) * covered / static_cast<double>(passes_.Length());
-        bracket = Suggest(open, rest, std::numeric_limits<double>::infinity(), spread = 0.25);
+        const double infinity = std::numeric_limits<double>::infinity();
+        bracket = sample_.Suggest(open, Floor(open), {rest, infinity, kUncertain, spread = 0.25});
         continue;
       } else {
         Cut<T> cut;
@@ -100,96 +129,37 @@ class CutSearch {
         open = passes_.Within(open, NextAbove(bracket.hi), open.hi);
       }
       spread *= 4.0;
-      bracket = round < 2 ? Suggest(open, excess * part, (total_ - excess) * part, spread) : Halve(open);
+      bracket = round < 2 ? sample_.Suggest(open, Floor(open), Wanted(excess, kUncertain, spread)) : Halve(open);
     }
     return BySorting(range);
   }
 
-  // A contiguous part of the row here and there.
-  void TakeSample(const Range<T>& range) {
-    sample_.clear();
-    const size_t n = passes_.Length(), step = std::max<size_t>(n / kRuns, 1);
-    for (size_t begin = 0; begin < n; begin += step) {
-      const size_t count = std::min(kRun, n - begin);
-      const T* x = passes_.Reader().Piece(begin, count);
-      for (size_t i = 0; i < count; ++i) {
-        if (x[i] >= range.lo && x[i] <= range.hi) sample_.push_back(x[i]);
-      }
-    }
-  }
-
-  // A bracket around the cut, given what the sample should have below it or above it: the smaller of both counts.
-  Bracket Suggest(const Range<T>& open, double below, double above, double spread) {
-    T least = open.hi, most = open.lo;
-    const T floor = by_mass_ ? FloorOfMass(open) : open.lo;
-    for (const T x : sample_) {
-      if (x < open.lo || x > open.hi) continue;
-      least = std::min(least, std::max(x, floor));
-      most = std::max(most, x);
-    }
-    if (least > most) return {open.lo, open.hi};
-    if (least == most) return {least, most};
-    const double low = static_cast<double>(least), width = (static_cast<double>(most) - low) / kBuckets;
-    Weigh(sample_.data(), sample_.size());
-    std::fill(bucket_.begin(), bucket_.end(), 0.0);
-    std::fill(squares_.begin(), squares_.end(), 0.0);
-    for (size_t i = 0; i < sample_.size(); ++i) {
-      if (sample_[i] < open.lo || sample_[i] > open.hi) continue;
-      const size_t b = BucketOf(static_cast<double>(sample_[i]), low, width);
-      bucket_[b] += weights_[i];
-      squares_[b] += weights_[i] * weights_[i];
-    }
-    const bool from_above = above < below;
-    const double wanted = from_above ? above : below;
-    size_t near = kBuckets, far = kBuckets;  // buckets, counted from that side
-    double sum = 0.0, square = 0.0;
-    for (size_t j = 0; j < kBuckets && far == kBuckets; ++j) {
-      const size_t b = from_above ? kBuckets - 1 - j : j;
-      sum += bucket_[b];
-      square += squares_[b];
-      const double error = spread * (3.0 * std::sqrt(square) + 0.01 * wanted);
-      if (near == kBuckets && sum + error >= wanted) near = j;
-      if (sum - error > wanted) far = j;
-    }
-    const auto edge = [&](size_t b) { return static_cast<T>(low + width * static_cast<double>(b)); };
-    Bracket bracket = {open.lo, open.hi};
-    if (from_above) {
-      if (near > 0 && near < kBuckets) bracket.hi = edge(kBuckets - near);
-      if (far < kBuckets - 1) bracket.lo = edge(kBuckets - 1 - far);
-    } else {
-      if (near > 0 && near < kBuckets) bracket.lo = edge(near);
-      if (far < kBuckets - 1) bracket.hi = edge(far + 1);
-    }
-    bracket.lo = std::clamp(bracket.lo, open.lo, open.hi);
-    bracket.hi = std::clamp(bracket.hi, bracket.lo, open.hi);
-    return bracket;
+  WantedMass Wanted(double excess, double uncertain, double spread) const {
+    return {excess * sample_.Part(), (total_ - excess) * sample_.Part(), uncertain, spread};
   }
 
   // Elements below this have together less than a third of the mass below the cut.
-  T FloorOfMass(const Range<T>& open) const {
+  T Floor(const Range<T>& open) const {
+    if (!by_mass_) return open.lo;
     const double depth = std::log(static_cast<double>(passes_.Length()) / std::max(1.0 - p_, 0x1p-53)) + 1.0;
     const double floor = passes_.Max() - depth * temperature_;
     return floor > static_cast<double>(open.lo) ? static_cast<T>(floor) : open.lo;
   }
 
   // The upper half of what is open.
-  static Bracket Halve(const Range<T>& open) {
+  static Bracket<T> Halve(const Range<T>& open) {
     const T middle = open.lo / 2 + open.hi / 2;
     return {std::clamp(middle, open.lo, open.hi), open.hi};
   }
 
-  static size_t BucketOf(double x, double low, double width) {
-    return x <= low ? 0 : std::min(static_cast<size_t>((x - low) / width), kBuckets - 1);
-  }
-
-  void Weigh(const T* x, size_t n) {
-    weights_.resize(n);
-    if (by_mass_) passes_.ExactTerms(x, n, weights_.data());
-    else std::fill(weights_.begin(), weights_.end(), 1.0);
+  double WeightOf(T x) const {
+    double weight = 1.0;
+    if (by_mass_) passes_.ExactTerms(&x, 1, &weight);
+    return weight;
   }
 
   // Sums what is below a bracket, collects what is in it, and counts what is above. False if there is too much in it.
-  bool Pass(const Range<T>& range, const Bracket& bracket) {
+  bool Pass(const Range<T>& range, const Bracket<T>& bracket) {
     bracket_ = bracket;
     below_sums_.assign(by_mass_ ? groups_ : 0, 0.0);
     found_.count = found_.above = 0;
@@ -203,7 +173,7 @@ class CutSearch {
     });
     if (by_mass_) {
       passes_.Scale(&below_sums_);
-      below_ = TotalOf(below_sums_);
+      below_ = RowPasses<T>::Sum(below_sums_);
     } else if (fits) {
       below_ = total_ - static_cast<double>(found_.above + found_.count);
     } else {
@@ -212,21 +182,23 @@ class CutSearch {
     return fits;
   }
 
-  // Looks for the cut among what was found. First the bracket is halved until it has few elements.
+  // Looks for the cut among what was found. First the bracket is halved until it has few elements. Without a margin, sums
+  // are exact.
   Outcome Resolve(double excess, double margin, Cut<T>* cut) {
-    const size_t n = found_.count;
-    Weigh(x_.data(), n);
+    const bool exactly = !(margin > 0.0);
+    const T* x = x_.data();
+    const uint32_t* place = place_.data();
+    size_t n = found_.count, count = n;  // of what the cut may be among, and between the bounds
     double below = below_;
-    size_t count = n;
-    T lo = bracket_.lo, hi = bracket_.hi;
-    for (int halving = 0; count > kSorted && halving < 64; ++halving) {
+    T lo = bracket_.lo, hi = passes_.LargestOf(x, n, bracket_.hi);
+    for (int halving = 0, narrowed = 0; count > kSorted && halving < 64; ++halving) {
       const T middle = lo / 2 + hi / 2;
       if (!(lo <= middle && middle < hi)) break;
-      const size_t up_to = passes_.CountOf(x_.data(), n, lo, middle);
+      const size_t up_to = passes_.CountOf(x, n, lo, middle);
       double sum = static_cast<double>(up_to);
       if (by_mass_) {
-        sum = passes_.MassOf(x_.data(), n, lo, middle);
-        margin += margin > 0.0 ? sum * passes_.Error() : 0.0;
+        sum = passes_.MassOf(x, n, lo, middle, exactly);
+        margin += exactly ? 0.0 : sum * passes_.Error();
       }
       if (below + sum <= excess) {
         below += sum;
@@ -234,45 +206,82 @@ class CutSearch {
         lo = NextAbove(middle);
       } else {
         count = up_to;
-        hi = middle;
+        hi = passes_.LargestOf(x, n, middle);
       }
+      if (up_to == 0 && passes_.CountOf(x, n, hi, hi) == count) lo = hi;  // ties
+      if (4 * count > n) continue;
+      Part& part = narrowed_[narrowed++ % 2];
+      n = Narrow(x, place, n, lo, hi, &part);
+      x = part.x.data();
+      place = part.place.data();
     }
     entries_.clear();
     for (size_t i = 0; i < n; ++i) {
-      if (x_[i] >= lo && x_[i] <= hi) entries_.push_back({x_[i], place_[i], weights_[i]});
+      if (x[i] >= lo && x[i] <= hi) entries_.push_back({x[i], place[i], 1.0});
     }
+    if (lo == hi && !entries_.empty()) return AmongTies(excess - below, margin, cut);
     std::sort(entries_.begin(), entries_.end());
     for (const Entry& e : entries_) {
-      if (below + e.weight <= excess) {
-        below += e.weight;
+      const double weight = WeightOf(e.x);
+      if (below + weight <= excess) {
+        below += weight;
         continue;
       }
-      if (margin > 0.0 && (below >= excess - margin || below + e.weight <= excess + margin)) return Outcome::kNear;
-      *cut = {e.x, e.place};
-      CountKept(*cut);
-      return Outcome::kFound;
+      if (!exactly && (below >= excess - margin || below + weight <= excess + margin)) return Outcome::kNear;
+      return FoundAt({e.x, e.place}, cut);
     }
-    return below >= excess - margin && margin > 0.0 ? Outcome::kNear : Outcome::kHigher;
+    return below >= excess - margin && !exactly ? Outcome::kNear : Outcome::kHigher;
+  }
+  Outcome FoundAt(const Cut<T>& at, Cut<T>* cut) {
+    *cut = at;
+    CountKept(at);
+    return Outcome::kFound;
+  }
+  // All entries are equal, in the order of their places.
+  Outcome AmongTies(double excess, double margin, Cut<T>* cut) {
+    const double weight = WeightOf(entries_[0].x), left_out = std::floor(excess / weight);
+    if (std::floor((excess - margin) / weight) != std::floor((excess + margin) / weight)) return Outcome::kNear;
+    if (left_out < 0.0) return Outcome::kNear;
+    if (left_out >= static_cast<double>(entries_.size())) return Outcome::kHigher;
+    const Entry& last = entries_[entries_.size() - 1 - static_cast<size_t>(left_out)];
+    return FoundAt({last.x, last.place}, cut);
+  }
+
+  // Copies the elements between two bounds; returns their number.
+  struct Part {
+    std::vector<T> x;
+    std::vector<uint32_t> place;
+  };
+  size_t Narrow(const T* x, const uint32_t* place, size_t n, T lo, T hi, Part* part) {
+    FoundElements<T> found = {part->x.data(), part->place.data(), n, 0, 0};
+    passes_.CollectRun(x, 0, n, {lo, hi, hi}, &found);
+    for (size_t i = 0; i < found.count; ++i) found.place[i] = place[found.place[i]];
+    return found.count;
   }
 
   // Makes the number of classes above the bracket that of the classes that are kept.
   void CountKept(const Cut<T>& cut) {
-    kept_ = found_.above;
-    for (size_t i = 0; i < found_.count; ++i) {
-      // No branch: half of the classes are kept.
-      kept_ += static_cast<size_t>(x_[i] > cut.x) |
-               (static_cast<size_t>(x_[i] == cut.x) & static_cast<size_t>(place_[i] <= cut.id));
-    }
+    kept_ = found_.above + passes_.CountOf(x_.data(), found_.count, NextAbove(cut.x), bracket_.hi);
+    ForKeptTies(cut, [&](size_t) { ++kept_; });
     has_count_ = true;
+  }
+  // Calls f(place) for the elements that were found, equal the cut, and are kept.
+  template <class F>
+  void ForKeptTies(const Cut<T>& cut, F f) {
+    Part& ties = narrowed_[0];
+    const size_t count = Narrow(x_.data(), place_.data(), found_.count, cut.x, cut.x, &ties);
+    for (size_t i = 0; i < count && ties.place[i] <= cut.id; ++i) f(ties.place[i]);
   }
 
   // Replaces fast sums by exact ones: of the whole, and below a logit.
   double ExactSums(const Range<T>& range, T lo) {
-    passes_.ExactSums(range, NextBelow(lo), &total_, &below_);
+    total_ = passes_.Mass(range, true);
+    const T bound = NextBelow(lo);
+    below_ = bound < range.lo ? 0.0 : passes_.Mass(passes_.Within(range, range.lo, bound), true);
     return total_ - p_ * total_;
   }
 
-  Cut<T> Exactly(const Range<T>& range, const Bracket& bracket) {
+  Cut<T> Exactly(const Range<T>& range, const Bracket<T>& bracket) {
     const double excess = ExactSums(range, bracket.lo);
     Cut<T> cut;
     if (below_ <= excess && Resolve(excess, 0.0, &cut) == Outcome::kFound) return cut;
@@ -281,11 +290,13 @@ class CutSearch {
 
   // The cut is among the elements equal to x, which are too many to be collected.
   Cut<T> OfTies(const Range<T>& range, T x, double excess, double margin) {
-    if (margin > 0.0) excess = ExactSums(range, x);
-    Weigh(&x, 1);
+    const double weight = WeightOf(x);
+    const auto fitting = [&](double mass) { return std::floor((mass - below_) / weight); };
+    // Fast sums will do unless the number of ties that are left out depends on their errors.
+    if (fitting(excess - margin) != fitting(excess + margin)) excess = ExactSums(range, x);
     const Range<T> ties = passes_.Within(range, x, x);
     const auto count = static_cast<double>(passes_.Count(ties));
-    const double left_out = std::floor((excess - below_) / weights_[0]);
+    const double left_out = fitting(excess);
     if (!(left_out >= 0.0 && left_out < count)) return BySorting(range);
     return {x, passes_.PlaceOf(ties, static_cast<size_t>(count - left_out))};
   }
@@ -320,11 +331,12 @@ class CutSearch {
   bool by_mass_ = false, has_count_ = false;
   double temperature_ = 1.0, p_ = 0.0, total_ = 0.0, below_ = 0.0, count_excess_ = 0.0;
   size_t kept_ = 0, groups_ = 0;
-  Bracket bracket_ = {};  // of what was found
-  std::vector<T> x_, sample_;
+  RowSample<T> sample_;
+  Bracket<T> bracket_ = {};  // of what was found
+  std::vector<T> x_;
   std::vector<uint32_t> place_;
-  std::vector<double> weights_, below_sums_;
-  std::vector<double> bucket_ = std::vector<double>(kBuckets), squares_ = std::vector<double>(kBuckets);
+  std::vector<double> below_sums_, above_sums_;
+  Part narrowed_[2];
   std::vector<Entry> entries_;
   FoundElements<T> found_ = {};
 };

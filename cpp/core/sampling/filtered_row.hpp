@@ -30,7 +30,7 @@ class FilteredRow {
     counter_ = p_.counters == nullptr ? row : p_.counters[row];
     temperature_ = 1.0;
     is_few_ = false;
-    is_hi_cut_ = false;
+    is_hi_cut_ = has_sums_ = false;
     if (p_.n == 0 || !passes_.Open(row, &range_)) return false;
     if (p_.n <= kShortRow) CollectFew();
     for (size_t i = 0; i < p_.line_count; ++i) Apply(p_.lines[i]);
@@ -40,12 +40,14 @@ class FilteredRow {
  protected:
   // A list is sorted, and more than this takes longer than another pass over a row.
   static constexpr size_t kFew = 512, kTopFew = 64, kFound = 16384, kRoom = 64, kShortRow = 128;
+  static constexpr double kLeastLeftOut = 1e-5;  // with less of the mass, rounding matters
   // Products of temperatures have no limit, but divide.
   static constexpr double kLeastProduct = 1e-300, kLargestProduct = 1e300;
 
   // ---- steps ----
 
   void Apply(const FilterLine& line) {
+    has_sums_ = false;
     const double number = line.number[row_];
     switch (line.filter) {
       case Filter::kTemperature: return ApplyTemperature(number);
@@ -112,10 +114,27 @@ class FilteredRow {
     if (p == 1.0) return;
     if (is_few_) return few_.TopP(p, Unit());
     passes_.SetUnit(range_, temperature_);
+    if (TopPInOnePass(p)) return;
     passes_.Masses(range_, false, &sums_);
     if (TopFewOfMass(p)) return;
     CutAfter(Search().OfMass(range_, p, temperature_, sums_));
     if (!Search().HasCount() || Search().Kept() <= kFew) CollectFew();
+  }
+
+  // Unless a few classes have most of the mass, one pass with a good guess finds the cut, and all masses. False if it
+  // does not.
+  bool TopPInOnePass(double p) {
+    if (!passes_.CanSplit(range_) || 1.0 - p < kLeastLeftOut) return false;
+    Cut<T> cut;
+    if (!Search().OfMassInOnePass(range_, p, temperature_, kTopFew, &cut)) return false;
+    CutAfter(cut);
+    if (Search().Kept() <= kFew) {
+      CollectFew();
+    } else {
+      sums_ = Search().KeptSums(cut);
+      has_sums_ = true;
+    }
+    return true;
   }
 
   // Often a few classes have most of the mass. False if they do not.
@@ -123,19 +142,13 @@ class FilteredRow {
     if (is_hi_cut_ || !CollectTop(kTopFew) || few_.Size() > kFew) return false;
     few_.Sort();
     const std::vector<double>& terms = few_.Terms(Unit());
-    double total = 0.0;
-    for (const double group : sums_) total += group;
+    double total = RowPasses<T>::Sum(sums_);
     // Whether some sum is too near to the border for a fast total.
     const double margin = p * total * passes_.Error();
     double sum = 0.0;
     bool is_near = false;
     for (const double term : terms) is_near |= std::abs((sum += term) - p * total) <= margin;
-    if (is_near) {
-      std::vector<double> exact;
-      passes_.Masses(range_, true, &exact);
-      total = 0.0;
-      for (const double group : exact) total += group;
-    }
+    if (is_near) total = passes_.Mass(range_, true);
     size_t count = 0;
     sum = 0.0;
     while (count < few_.Size() && sum < p * total) sum += terms[count++];
@@ -295,10 +308,7 @@ class FilteredRow {
 
   double ExactTotal() {
     passes_.SetUnit(range_, temperature_);
-    passes_.Masses(range_, true, &sums_);
-    double total = 0.0;
-    for (const double sum : sums_) total += sum;
-    return total;
+    return passes_.Mass(range_, true);
   }
   // The entropy, and the sum of exact terms.
   double Entropy(double* total) {
@@ -315,6 +325,7 @@ class FilteredRow {
   std::optional<TypicalSearch<T>> typical_;
   Range<T> range_ = {};
   bool is_few_ = false, is_hi_cut_ = false;
+  bool has_sums_ = false;  // the masses of groups are those of what is left, whose number the search has counted
   FewClasses few_;
   size_t row_ = 0;
   uint64_t counter_ = 0;

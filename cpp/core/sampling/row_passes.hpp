@@ -95,6 +95,16 @@ class RowPasses {
     return within;
   }
 
+  // The largest logit that is left.
+  T Largest(const Range<T>& range) {
+    T largest = -std::numeric_limits<T>::infinity();
+    ForRuns(range, true, [&](const T* x, size_t, size_t n, T, T hi) {
+      largest = std::max(largest, kernels_.largest_up_to(x, n, hi));
+      return true;
+    });
+    return largest;
+  }
+
   size_t Count(const Range<T>& range) {
     size_t total = 0;
     ForRuns(range, true, [&](const T* x, size_t, size_t n, T lo, T hi) {
@@ -141,25 +151,21 @@ class RowPasses {
     max_ = static_cast<double>(range.hi);
     temperature_ = temperature;
     if constexpr (std::is_same_v<T, float>) {
-      const double scale = 1.4426950408889634 / temperature,
-                   unit = kernels_.is_fused ? std::nearbyint(max_ * scale) : 0.0;
+      const double scale = 1.4426950408889634 / temperature, unit = std::nearbyint(max_ * scale);
       const auto rounded = static_cast<float>(scale);
       fast_ = {static_cast<float>(max_ - kFloor * temperature),
                row_max_,
                rounded,
                static_cast<float>(scale - static_cast<double>(rounded)),
                static_cast<float>(unit),
-               range.hi,
                max_,
                temperature};
       const double largest = std::abs(max_) * scale + kFloor * 1.4427;
       is_exact_ = !(largest <= kMostExponent) || !std::isfinite(fast_.low);
-      fast_unit_ = kernels_.is_fused ? std::exp2(unit - max_ * scale) : 1.0;
-      error_ = is_exact_ ? kTiny
-                         : kernels_.mass_error +
-                               (kernels_.is_fused ? 0.0 : 0x1p-22 * std::log(static_cast<double>(n_) + 1.0));
+      fast_unit_ = std::exp2(unit - max_ * scale);
+      error_ = is_exact_ ? kTiny : kernels_.mass_error;
     } else {
-      fast_ = {std::numeric_limits<double>::lowest(), row_max_, 0.0, 0.0, 0.0, 0.0, max_, temperature};
+      fast_ = {std::numeric_limits<double>::lowest(), row_max_, 0.0, 0.0, 0.0, max_, temperature};
       is_exact_ = false;
       error_ = kernels_.mass_error;
     }
@@ -175,12 +181,8 @@ class RowPasses {
     AddExactMasses(x, begin, n, lo, hi, sums);
   }
   void AddExactMasses(const T* x, size_t begin, size_t n, T lo, T hi, double* sums) {
-    double* at = sums + begin / kSampleGroup;
-    kernels_.exact_terms(x, n, max_, temperature_, terms_.data());
-    for (size_t first = 0; first < n; first += kSampleGroup) {
-      at[first / kSampleGroup] +=
-          MaskedSum(x + first, terms_.data() + first, std::min(kSampleGroup, n - first), lo, hi);
-    }
+    double weighted = 0.0;
+    kernels_.exact_moments(x, n, lo, hi, max_, temperature_, sums + begin / kSampleGroup, &weighted);
   }
   void Masses(const Range<T>& range, bool exactly, std::vector<double>* sums) {
     sums->assign(maxima_.size(), 0.0);
@@ -190,43 +192,34 @@ class RowPasses {
     });
     if (!exactly) Scale(sums);
   }
-  // The exact masses of groups; returns the number of classes. Those that are left are packed, as they may be few.
-  size_t ExactMasses(const Range<T>& range, std::vector<double>* sums) {
-    sums->assign(maxima_.size(), 0.0);
-    packed_.resize(terms_.size() + kRoom);
-    places_.resize(packed_.size());
-    size_t total = 0;
-    ForRuns(range, false, [&](const T* x, size_t begin, size_t n, T lo, T hi) {
-      FoundElements<T> found = {packed_.data(), places_.data(), n, 0, 0};
-      CollectRun(x, begin, n, {lo, hi, hi}, &found);
-      kernels_.exact_terms(packed_.data(), found.count, max_, temperature_, terms_.data());
-      for (size_t i = 0, end; i < found.count; i = end) {
-        const size_t group = places_[i] / kSampleGroup;
-        for (end = i; end < found.count && places_[end] / kSampleGroup == group;) ++end;
-        (*sums)[group] += SumOf(end - i, [&](size_t j) { return terms_[i + j]; });
+  double Mass(const Range<T>& range, bool exactly) {
+    Masses(range, exactly, &few_sums_);
+    return Sum(few_sums_);
+  }
+  // Whether Split may be called: nothing is left out yet, and masses are fast.
+  bool CanSplit(const Range<T>& range) const {
+    return !is_exact_ && range.hi == row_max_ && range.hi_id == 0 && range.lo == std::numeric_limits<T>::lowest();
+  }
+  // The masses of groups above a bracket, and the sum of what is below it; collects what is in it, and counts what is
+  // above. False if there is too much in it.
+  bool Split(T lo, T hi, FoundElements<T>* found, std::vector<double>* above, double* below) {
+    above->assign(maxima_.size(), 0.0);
+    *below = 0.0;
+    found->count = found->above = 0;
+    for (size_t begin = 0; begin < n_; begin += kPiece) {
+      const size_t count = std::min(kPiece, n_ - begin);
+      if (!kernels_.split(reader_.Piece(begin, count), count, {lo, hi, row_max_}, fast_, static_cast<uint32_t>(begin),
+                          found, above->data() + begin / kSampleGroup, below)) {
+        return false;
       }
-      total += found.count;
-      return true;
-    });
-    return total;
+    }
+    Scale(above);
+    *below *= Unit();
+    return true;
   }
   // Makes fast masses those in units of the likeliest class.
   void Scale(std::vector<double>* sums) const {
-    const double unit = std::is_same_v<T, float> && !is_exact_ ? fast_unit_ : 1.0;
-    for (double& sum : *sums) sum *= unit;
-  }
-
-  // The exact mass of all classes that are left, and of those up to a logit.
-  void ExactSums(const Range<T>& range, T bound, double* total, double* below) {
-    double sums[2] = {};
-    ForRuns(range, false, [&](const T* x, size_t, size_t n, T lo, T hi) {
-      kernels_.exact_terms(x, n, max_, temperature_, terms_.data());
-      sums[0] += MaskedSum(x, terms_.data(), n, lo, hi);
-      sums[1] += MaskedSum(x, terms_.data(), n, lo, std::min(hi, bound));
-      return true;
-    });
-    *total = sums[0];
-    *below = sums[1];
+    for (double& sum : *sums) sum *= Unit();
   }
 
   // Calls f(x, id) for all classes that are left.
@@ -242,23 +235,18 @@ class RowPasses {
 
   // The sums of exact terms, and of terms times (max - x) / T.
   void ExactMoments(const Range<T>& range, double* total, double* weighted) {
-    double sums[4] = {}, moments[4] = {};
-    ForRuns(range, false, [&](const T* x, size_t, size_t n, T lo, T hi) {
-      kernels_.exact_terms(x, n, max_, temperature_, terms_.data());
-      const auto add = [&](size_t i, size_t j) {
-        const double term = x[i] >= lo && x[i] <= hi ? terms_[i] : 0.0;
-        sums[j] += term;
-        moments[j] += term > 0.0 ? term * (max_ - static_cast<double>(x[i])) : 0.0;
-      };
-      size_t i = 0;
-      for (; i + 4 <= n; i += 4) {
-        for (size_t j = 0; j < 4; ++j) add(i + j, j);
-      }
-      for (; i < n; ++i) add(i, i % 4);
+    few_sums_.assign(maxima_.size(), 0.0);
+    *weighted = 0.0;
+    ForRuns(range, false, [&](const T* x, size_t begin, size_t n, T lo, T hi) {
+      kernels_.exact_moments(x, n, lo, hi, max_, temperature_, few_sums_.data() + begin / kSampleGroup, weighted);
       return true;
     });
-    *total = (sums[0] + sums[1]) + (sums[2] + sums[3]);
-    *weighted = ((moments[0] + moments[1]) + (moments[2] + moments[3])) / temperature_;
+    *total = Sum(few_sums_);
+  }
+  static double Sum(const std::vector<double>& sums) {
+    double total = 0.0;
+    for (const double sum : sums) total += sum;
+    return total;
   }
 
   // Calls f(x, term, id) for all classes that are left, with exact terms.
@@ -300,57 +288,45 @@ class RowPasses {
   // exp((x - max) / T) of other numbers.
   void ExactTerms(const T* x, size_t n, double* terms) const { kernels_.exact_terms(x, n, max_, temperature_, terms); }
 
-  // The number, and the fast mass, of those of some other elements that are from lo to hi.
+  // Of some other elements, the largest up to hi; the number, and the mass, of those from lo to hi.
+  T LargestOf(const T* x, size_t n, T hi) const { return kernels_.largest_up_to(x, n, hi); }
   size_t CountOf(const T* x, size_t n, T lo, T hi) const { return kernels_.count(x, n, lo, hi); }
-  double MassOf(const T* x, size_t n, T lo, T hi) {
-    std::vector<double>& sums = few_sums_;
-    sums.assign(n / kSampleGroup + 1, 0.0);
-    if (is_exact_) {
-      few_terms_.resize(n);
-      ExactTerms(x, n, few_terms_.data());
-      return MaskedSum(x, few_terms_.data(), n, lo, hi);
+  double MassOf(const T* x, size_t n, T lo, T hi, bool exactly) {
+    few_sums_.assign(n / kSampleGroup + 1, 0.0);
+    if (exactly || is_exact_) {
+      AddExactMasses(x, 0, n, lo, hi, few_sums_.data());
+      return Sum(few_sums_);
     }
-    kernels_.masses(x, n, lo, hi, fast_, sums.data());
-    Scale(&sums);
-    double total = 0.0;
-    for (const double sum : sums) total += sum;
-    return total;
+    kernels_.masses(x, n, lo, hi, fast_, few_sums_.data());
+    return Sum(few_sums_) * Unit();
+  }
+  // The same for at most a group, fast.
+  double MassOfGroup(const T* x, size_t n, T lo, T hi) const {
+    double sum = 0.0;
+    kernels_.masses(x, n, lo, hi, fast_, &sum);
+    return sum * Unit();
   }
 
   RowReader<T>& Reader() { return reader_; }
 
  private:
-  static constexpr size_t kPiece = RowReader<T>::kPiece, kRoom = 64;
+  static constexpr size_t kPiece = RowReader<T>::kPiece;
   // Fast terms below exp(-kFloor) are too large; there are at most 2^32, and they matter as little as rounding.
   static constexpr double kFloor = 80.0, kTiny = 0x1p-43;
   static constexpr double kMostExponent = 0x1p17;  // whose product with the rest of the scale keeps its digits
+
+  double Unit() const { return std::is_same_v<T, float> && !is_exact_ ? fast_unit_ : 1.0; }
 
   static bool Cuts(const Range<T>& range, size_t begin, size_t end) {
     return (range.lo_id + 1 > begin && range.lo_id + 1 < end) || (range.hi_id > begin && range.hi_id < end);
   }
 
-  // The sum of n numbers: four sums, whose additions overlap.
-  template <class F>
-  static double SumOf(size_t n, F number) {
-    double sums[4] = {};
-    size_t i = 0;
-    for (; i + 4 <= n; i += 4) {
-      for (size_t j = 0; j < 4; ++j) sums[j] += number(i + j);
-    }
-    for (; i < n; ++i) sums[i % 4] += number(i);
-    return (sums[0] + sums[1]) + (sums[2] + sums[3]);
-  }
-  static double MaskedSum(const T* x, const double* terms, size_t n, T lo, T hi) {
-    return SumOf(n, [&](size_t i) { return x[i] >= lo && x[i] <= hi ? terms[i] : 0.0; });
-  }
-
   const size_t n_;
   RowReader<T> reader_;
   const SamplingKernels<T>& kernels_;
-  std::vector<T> maxima_, packed_;
-  std::vector<uint32_t> places_;
+  std::vector<T> maxima_;
   T row_max_ = 0;
-  std::vector<double> terms_, few_sums_, few_terms_;
+  std::vector<double> terms_, few_sums_;
   double max_ = 0.0, temperature_ = 1.0, error_ = 0.0, fast_unit_ = 1.0;
   FastExp<T> fast_ = {};
   bool is_exact_ = false;

@@ -78,7 +78,7 @@ class RowSampler : public FilteredRow<T> {
 
  private:
   using Base::counter_, Base::few_, Base::is_few_, Base::key_, Base::p_, Base::passes_, Base::range_, Base::row_;
-  using Base::sums_, Base::temperature_, Base::Unit;
+  using Base::has_sums_, Base::sums_, Base::temperature_, Base::Unit;
 
   // ---- draws ----
 
@@ -87,14 +87,17 @@ class RowSampler : public FilteredRow<T> {
     return few_.Total();
   }
 
-  // Sums the exact terms of what is left: of single classes, if they are few, or of groups. Returns the number of classes.
+  // Sums the terms of what is left: of single classes, if they are few, or of groups. Returns the number of classes.
   size_t Prepare() {
     size_t kept = few_.Size();
     if (is_few_) {
       sums_ = few_.Terms(Unit());
+    } else if (has_sums_) {
+      kept = Base::Search().Kept();
     } else {
       passes_.SetUnit(range_, temperature_);
-      kept = passes_.ExactMasses(range_, &sums_);
+      passes_.Masses(range_, false, &sums_);
+      kept = passes_.Count(range_);
     }
     double total = 0.0;
     for (double& sum : sums_) sum = total += sum;

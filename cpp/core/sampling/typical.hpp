@@ -61,7 +61,9 @@ class TypicalSearch {
         } else {
           is_overfull_ = true;
           open_ = {bracket.least, bracket.most, below, up_to};
-          sample_.assign(x_.begin(), x_.begin() + static_cast<ptrdiff_t>(found_.count));
+          // What was found before there were too many, thinned out, is a sample of the bracket.
+          sample_.clear();
+          for (size_t i = 0; i < found_.count; i += kThinning) sample_.push_back(x_[i]);
         }
       }
     }
@@ -69,7 +71,7 @@ class TypicalSearch {
   }
 
  private:
-  static constexpr size_t kMost = 4096, kRoom = 64, kRuns = 64, kRun = 16, kSorted = 48;
+  static constexpr size_t kMost = 8192, kRoom = 64, kRuns = 64, kRun = 16, kSorted = 48, kThinning = 8;
   static constexpr int kRounds = 12;
   static constexpr double kInfinity = std::numeric_limits<double>::infinity();
 
@@ -133,13 +135,7 @@ class TypicalSearch {
     margin_ = 0.0;
     return MassOf(part, true);
   }
-  double MassOf(const Range<T>& part, bool exactly) {
-    if (part.lo > part.hi) return 0.0;
-    passes_.Masses(part, exactly, &sums_);
-    double total = 0.0;
-    for (const double sum : sums_) total += sum;
-    return total;
-  }
+  double MassOf(const Range<T>& part, bool exactly) { return part.lo > part.hi ? 0.0 : passes_.Mass(part, exactly); }
 
   // A contiguous part of the row here and there.
   void TakeSample() {
@@ -293,24 +289,9 @@ class TypicalSearch {
         kept.lo_id = last_.place;
       }
     }
-    if (kept.hi < range->hi) {
-      kept.hi = Largest(kept);
-    }
+    if (kept.hi < range->hi) kept.hi = passes_.Largest(kept);
     *range = kept;
     return true;
-  }
-
-  T Largest(const Range<T>& kept) {
-    T most = -std::numeric_limits<T>::infinity();
-    for (const Entry& e : entries_) {
-      if (e.x >= kept.lo && e.x <= kept.hi) most = std::max(most, e.x);
-    }
-    if (Offset(most) < 0.0) return most;  // what is nearer to the mean is below it
-    passes_.ForRuns(kept, true, [&](const T* x, size_t, size_t n, T lo, T hi) {
-      for (size_t i = 0; i < n; ++i) most = x[i] >= lo && x[i] <= hi ? std::max(most, x[i]) : most;
-      return true;
-    });
-    return most;
   }
 
   RowPasses<T>& passes_;
@@ -321,7 +302,7 @@ class TypicalSearch {
   Entry last_ = {};
   std::vector<T> x_, sample_;
   std::vector<uint32_t> place_;
-  std::vector<double> sums_, terms_;
+  std::vector<double> terms_;
   std::vector<Entry> entries_;
   FoundElements<T> found_ = {};
 };

@@ -7,21 +7,12 @@
 #include <type_traits>
 #include <vector>
 
-#include "../runtime/dispatch.hpp"
 #include "../runtime/row_blocks.hpp"
+#include "../runtime/units.hpp"
 #include "layer.hpp"
 #include "path.hpp"
 
 namespace boltzmax {
-
-template <class T>
-const UnitKernels<T>& Units() {
-  if constexpr (sizeof(T) == sizeof(float)) {
-    return ActiveKernels().units_f32;
-  } else {
-    return ActiveKernels().units_f64;
-  }
-}
 
 inline constexpr double kInfinity = std::numeric_limits<double>::infinity();
 
@@ -34,14 +25,6 @@ void LogSoftmax(std::vector<S>& z) {
   thread_local Scratch kept_terms;
   void* scratch = kept_terms.Get(2 * kKept * sizeof(double));
   kernels.Of(Op::kLogSoftmax).rows({data, data, nullptr, &one, 0, 0, 0, 0, 1, z.size(), scratch, false, false, false});
-}
-
-// Prefetches the first kilobyte of a row.
-template <class T>
-void Prefetch(const T* row, size_t n) {
-  constexpr size_t kLine = 64, kMost = 1024;
-  const char* bytes = reinterpret_cast<const char*>(row);
-  for (size_t b = 0; b < std::min(n * sizeof(T), kMost); b += kLine) __builtin_prefetch(bytes + b);
 }
 
 // The scores and log-probabilities of the choices at a node and along a path. One per thread: its memory is reused. S

@@ -133,11 +133,7 @@ class TopKeys {
   }
 
   // Bounds at or below this are of keys that are not among the largest.
-  double Bar() const {
-    if (best_.size() < p_.draws) return -kInfinity;
-    const double key = best_[p_.draws - 1].distance * 1.4426950408889634;
-    return key - (std::abs(key) + 66.0) * 0x1p-20 - 0x1p-13;
-  }
+  double Bar() const { return best_.size() < p_.draws ? -kInfinity : KeyBar(best_[p_.draws - 1].distance); }
 
   // About k bounds exceed this.
   double FirstBound(size_t n) {
@@ -173,13 +169,7 @@ class TopKeys {
     best_.resize(p_.draws);
   }
 
-  Key KeyOf(size_t i) const {
-    const uint32_t word = Philox(key_, row_, Purpose::kNoise, i / 4).word[i % 4];
-    double s = UniformOf(word);
-    if (IsTail(s)) s = TailOf(key_, row_, i, word);
-    const double exponential = s > 0.0 ? -std::log1p(-s) : -std::log(-s);
-    return KeyOf(i, -std::log(exponential));
-  }
+  Key KeyOf(size_t i) const { return KeyOf(i, GumbelAt(key_, row_, i)); }
   Key KeyOf(size_t i, double gumbel) const {
     const auto x = static_cast<double>(x_[i]);
     const double scaled = x * scale_, quotient = scaled / temperature_, noise = gumbel * scale_;

@@ -94,8 +94,5 @@ BOLTZMAX_KERNEL inline void SumColumns(const T* rows, size_t stride, size_t coun
   });
 }
 
-template <class T>
-constexpr TileKernels<T> kTileKernels = {Score<T>, SumShares<T>, Slope<T>, SumColumns<T>};
-
 }  // namespace
 }  // namespace boltzmax::kernels

@@ -1,17 +1,12 @@
-// Maxima, exponentials and counts of the elements of a row from a bound to another, and the elements themselves.
+// Maxima and counts of the elements of a row from a bound to another, and the elements themselves.
 #pragma once
 
 #include "../rows/passes.hpp"
 #include "../sampling_types.hpp"
-#include "exact_exp.hpp"
+#include "masses.hpp"
 
 namespace boltzmax::kernels {
 namespace {
-
-template <class T>
-inline T Infinity() {
-  return static_cast<T>(__builtin_inff());
-}
 
 template <class V>
 inline typename V::Mask IsNan(V v) {
@@ -37,150 +32,20 @@ inline T GroupMaximum(const T* x, size_t n) {
   return ReduceMax(max);
 }
 
-// Calls f(first, count, group) for the groups of a piece.
-template <class F>
-inline void ForEachGroup(size_t n, F f) {
-  for (size_t g = 0; g * kSampleGroup < n; ++g) {
-    const size_t first = g * kSampleGroup;
-    f(first, n - first < kSampleGroup ? n - first : kSampleGroup, g);
-  }
+// The largest element up to a bound; -inf if there is none.
+template <class T>
+BOLTZMAX_KERNEL T LargestUpTo(const T* x, size_t n, T hi) {
+  using V = Vec<T>;
+  return MaxOver<V>(n, [&](size_t i, auto lanes) {
+    using B = Block<V, lanes.kVectors>;
+    const B v = LoadLanes<V>(x + i, lanes, -Infinity<T>());
+    return IfThenElse(Lt(B(Set<V>(hi)), v), B(Set<V>(-Infinity<T>())), v);
+  });
 }
 
 template <class T>
 BOLTZMAX_KERNEL void Maxima(const T* x, size_t n, T* maxima) {
   ForEachGroup(n, [&](size_t first, size_t count, size_t g) { maxima[g] = GroupMaximum(x + first, count); });
-}
-
-// ---- exact terms ----
-
-// Up to a vector of elements as doubles; `fill` beyond them.
-inline F64 LoadDoubles(const double* x, size_t n, double fill) {
-  return n >= F64::kLanes ? Load(x) : LoadN(x, n, fill);
-}
-inline F64 LoadDoubles(const float* x, size_t n, double fill) {
-  if (n >= F64::kLanes) return LoadPromoted(x);
-  float lanes[F64::kLanes];
-  for (size_t j = 0; j < F64::kLanes; ++j) lanes[j] = j < n ? x[j] : static_cast<float>(fill);
-  return LoadPromoted(lanes);
-}
-
-inline constexpr size_t kExactVectors = 4;
-using ExactBlock = Block<F64, kExactVectors>;
-
-// The terms of up to a block of elements; 0 beyond them.
-template <class T>
-inline ExactBlock TermsOfBlock(const T* x, size_t n, F64 max, F64 temperature) {
-  ExactBlock d;
-  BOLTZMAX_UNROLL
-  for (size_t u = 0; u < kExactVectors; ++u) {
-    const size_t first = u * F64::kLanes;
-    d.part[u] = n > first ? (LoadDoubles(x + first, n - first, -Infinity<T>()) - max) / temperature
-                          : Set<F64>(-Infinity<double>());
-  }
-  return ExactExp(d);
-}
-
-template <class T>
-BOLTZMAX_KERNEL void ExactTerms(const T* x, size_t n, double max, double temperature, double* terms) {
-  constexpr size_t kStep = kExactVectors * F64::kLanes;
-  for (size_t i = 0; i < n; i += kStep) {
-    const size_t count = n - i < kStep ? n - i : kStep;
-    const ExactBlock e = TermsOfBlock(x + i, count, Set<F64>(max), Set<F64>(temperature));
-    if (count == kStep) StoreLanes(terms + i, e, Whole<kExactVectors>{});
-    else StoreLanes(terms + i, e, Partial<kExactVectors>{count});
-  }
-}
-
-// ---- masses ----
-
-// 2^r for |r| <= 1/2; relative error 2.0e-8, with the rounding of its coefficients.
-template <class B>
-inline B Pow2OfFraction(const B& r) {
-  const auto set = [](float c) { return B(Set<F32>(c)); };
-  B p = MulAdd(set(0x1.444p-13f), r, set(0x1.5f48c0p-10f));
-  p = MulAdd(p, r, set(0x1.3b2a1cp-7f));
-  p = MulAdd(p, r, set(0x1.c6aeccp-5f));
-  p = MulAdd(p, r, set(0x1.ebfbe0p-3f));
-  p = MulAdd(p, r, set(0x1.62e430p-1f));
-  return MulAdd(p, r, set(1.0f));
-}
-
-// 2^(x scale - unit). The remainder is exact with a fused multiplication, up to the rounding of r itself. Without one, x
-// less the maximum is scaled: then errors grow with the distance, but terms shrink.
-template <class B>
-inline B FastTerms(const B& x, const FastExp<float>& fast) {
-  constexpr float kMagic = 0x1.8p23f;
-  const auto set = [](float c) { return B(Set<F32>(c)); };
-  const B scale = set(fast.scale_hi);
-  B v = Max(x, set(fast.low));
-  if constexpr (!F32::kHasFma) v = v - set(fast.offset);
-  const B k = MulAdd(v, scale, set(kMagic)) - set(kMagic);
-  const B r = MulAdd(v, set(fast.scale_lo), MulAdd(v, scale, set(0.0f) - k));
-  return Pow2OfFraction(r) * Pow2(k + set(kMagic + 127.0f - fast.unit));
-}
-
-// Elements up to hi keep their terms, others become 0.
-template <class B>
-inline B UpTo(const B& x, const B& e, const B& hi) {
-  return IfThenElse(Lt(hi, x), B(Set<Vec<typename B::Scalar>>(0)), e);
-}
-// Elements from lo to hi keep their terms, others become 0.
-template <class B>
-inline B Between(const B& x, const B& e, const B& lo, const B& hi) {
-  const B zero = Set<Vec<typename B::Scalar>>(0);
-  return IfThenElse(Lt(x, lo), zero, IfThenElse(Lt(hi, x), zero, e));
-}
-
-template <bool kHasLo, bool kHasHi>
-inline double GroupMass(const float* x, size_t n, float lo, float hi, const FastExp<float>& fast) {
-  F64 lower = Set<F64>(0), upper = Set<F64>(0);
-  ForEachBlock<F32, 4>(n, [&](size_t i, auto lanes) {
-    using B = Block<F32, lanes.kVectors>;
-    const B v = LoadLanes<F32>(x + i, lanes, -Infinity<float>());
-    B e = FastTerms(v, fast);
-    if constexpr (kHasLo) e = Between(v, e, B(Set<F32>(lo)), B(Set<F32>(hi)));
-    else if constexpr (kHasHi) e = UpTo(v, e, B(Set<F32>(hi)));
-    F32 sum = e.part[0];
-    if constexpr (lanes.kVectors == 4) sum = (e.part[0] + e.part[1]) + (e.part[2] + e.part[3]);
-    lower = lower + PromoteLower(sum);
-    upper = upper + PromoteUpper(sum);
-  });
-  alignas(64) double each[F64::kLanes];
-  Store(each, lower + upper);
-  double total = 0.0;
-  for (const double part : each) total += part;
-  return total;
-}
-
-template <bool, bool>
-inline double GroupMass(const double* x, size_t n, double lo, double hi, const FastExp<double>& fast) {
-  constexpr size_t kStep = kExactVectors * F64::kLanes;
-  ExactBlock sum = Set<F64>(0);
-  for (size_t i = 0; i < n; i += kStep) {
-    const size_t count = n - i < kStep ? n - i : kStep;
-    const ExactBlock e = TermsOfBlock(x + i, count, Set<F64>(fast.max), Set<F64>(fast.temperature));
-    const ExactBlock v = count == kStep ? LoadLanes<F64>(x + i, Whole<kExactVectors>{}, 0.0)
-                                        : LoadLanes<F64>(x + i, Partial<kExactVectors>{count}, 0.0);
-    sum = sum + Between(v, e, ExactBlock(Set<F64>(lo)), ExactBlock(Set<F64>(hi)));
-  }
-  alignas(64) double each[F64::kLanes];
-  Store(each, (sum.part[0] + sum.part[1]) + (sum.part[2] + sum.part[3]));
-  double total = 0.0;
-  for (const double part : each) total += part;
-  return total;
-}
-
-template <class T>
-BOLTZMAX_KERNEL void Masses(const T* x, size_t n, T lo, T hi, const FastExp<T>& fast, double* sums) {
-  // Elements below `low`, as -inf is, count little enough to be left in.
-  const bool has_lo = lo > fast.low, has_hi = hi < fast.high;
-  WithBool(has_lo, [&]<bool kHasLo>(Bool<kHasLo>) {
-    WithBool(has_hi, [&]<bool kHasHi>(Bool<kHasHi>) {
-      ForEachGroup(n, [&](size_t first, size_t count, size_t g) {
-        sums[g] += GroupMass<kHasLo, kHasHi>(x + first, count, lo, hi, fast);
-      });
-    });
-  });
 }
 
 // ---- elements ----
@@ -269,11 +134,36 @@ BOLTZMAX_KERNEL bool Collect(const T* x, size_t n, const Bounds<T>& bounds, uint
 }
 
 template <class T>
+inline double GroupMasses(const T* x, size_t n, const Bounds<T>& bracket, const FastExp<T>& fast, double* above) {
+  LaneSums<T> lower, upper;
+  ForEachTree<T>(x, n, [&](auto v, auto add) {
+    using B = decltype(v);
+    const B e = FastTerms(v, fast), zero = Set<Vec<T>>(0);
+    const auto is_below = Lt(v, B(Set<Vec<T>>(bracket.lo))), is_above = Lt(B(Set<Vec<T>>(bracket.hi)), v);
+    add(&lower, IfThenElse(is_below, e, zero));
+    add(&upper, IfThenElse(is_above, e, zero));
+  });
+  *above += upper.Total();
+  return lower.Total();
+}
+
+template <class T>
+BOLTZMAX_KERNEL bool Split(const T* x, size_t n, const Bounds<T>& bracket, const FastExp<T>& fast, uint32_t base,
+                           FoundElements<T>* found, double* above, double* below) {
+  bool fits = true;
+  ForEachGroup(n, [&](size_t first, size_t count, size_t g) {
+    *below += GroupMasses(x + first, count, bracket, fast, above + g);
+    fits = fits && Collect(x + first, count, bracket, base + static_cast<uint32_t>(first), found);
+  });
+  return fits;
+}
+
+template <class T>
 constexpr SamplingKernels<T> SamplingKernelsOf() {
   // A term has a relative error of at most 1.3e-7: 2.0e-8 of the polynomial, 2^-23 of rounding. The two additions of
-  // floats add 2^-23; doubles are added one by one.
+  // floats add 2^-23; doubles add less than 2^-40.
   constexpr double kError = sizeof(T) == sizeof(float) ? 2.6e-7 : 0x1p-43;
-  return {Maxima<T>, Masses<T>, kError, Vec<T>::kHasFma, Count<T>, Collect<T>, ExactTerms<T>};
+  return {Maxima<T>, LargestUpTo<T>, Masses<T>, kError, Split<T>, Count<T>, Collect<T>, ExactTerms<T>, ExactMoments<T>};
 }
 
 }  // namespace

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import ArrayLike, DTypeLike, NDArray
 
 from boltzmax import _core
+from boltzmax._lib.foreign import library_of
 
 Array = NDArray[Any]
 Axis = Any
@@ -74,23 +75,15 @@ def as_input(
 
 def as_array(x: ArrayLike, name: str) -> Array:
     """Return `x` as an ndarray; raise with advice if NumPy would wrap it as a single object."""
-    try:
-        array = np.asarray(x)
-    except TypeError:
-        _refuse_tensor(x, name)
-        raise
+    if type(x) is np.ndarray:
+        return x
+    library = library_of(x)
+    if library is not None:
+        return library.read(x, name)
+    array = np.asarray(x)
     if array.dtype == object and array.ndim == 0:
         _refuse_object(x, name)
     return array
-
-
-def _refuse_tensor(x: Any, name: str) -> None:
-    """Raise if `x` is a PyTorch CPU tensor of a dtype that NumPy does not have."""
-    dtype = str(getattr(x, "dtype", ""))
-    if dtype.startswith(("torch.bfloat16", "torch.float8")) and x.device.type == "cpu":
-        raise TypeError(
-            f"{name} is a tensor of {dtype}, which NumPy does not have; pass {name}.float()"
-        ) from None
 
 
 def _refuse_object(x: Any, name: str) -> None:
@@ -100,6 +93,8 @@ def _refuse_object(x: Any, name: str) -> None:
         return
     if x is None:
         raise TypeError(f"{name} is None, not an array of numbers")
+    if hasattr(x, "collect"):
+        raise TypeError(f"{name} is lazy ({kind}); pass {name}.collect()")
     if hasattr(x, "toarray"):
         raise TypeError(f"{name} is sparse ({kind}); pass {name}.toarray()")
     if hasattr(x, "__next__"):

@@ -38,6 +38,7 @@ def document_loss(
     with_grad: _Function,
     reductions: tuple[str, ...],
     errors: str = "TypeError, ValueError, IndexError",
+    more: Mapping[str, str] | None = None,
 ) -> None:
     """Complete the docstrings of a loss and of its variant that also returns the gradient.
 
@@ -52,11 +53,14 @@ def document_loss(
         The values that `function` takes for `reduction`.
     errors : str
         The errors that both raise.
+    more : mapping, optional
+        Paragraphs of a family of losses.
     """
+    paragraphs = _PARAGRAPHS | dict(more or {})
     name = function.__name__
     out = "; if `out` does not fit" * ("out" in _parameters(with_grad))
-    _fill(function, _PARAGRAPHS | {"see_gradient": _SEE_GRADIENT.format(name=name)})
-    _fill(with_grad, _PARAGRAPHS | {
+    _fill(function, paragraphs | {"see_gradient": _SEE_GRADIENT.format(name=name)})
+    _fill(with_grad, paragraphs | {
         "parameters": _parameters_of_gradient(name, with_grad, reductions),
         "loss": f"loss : scalar\n    As from `{name}`.",
         "raises": _RAISES.format(errors=errors, conditions=textwrap.fill(

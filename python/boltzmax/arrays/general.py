@@ -30,6 +30,7 @@ from boltzmax._lib.arguments import (
     repeats_elements,
 )
 from boltzmax._lib.numbers import read_gradient_inputs
+from boltzmax._lib.same_kind import same_kind
 from boltzmax.arrays import complex_rows, numpy_path
 from boltzmax.arrays.argmax_limit import at_temperature_0
 from boltzmax.arrays.calls import Call, read_call
@@ -125,11 +126,10 @@ def _map(function: str) -> Callable[..., Any]:
 def _named(call: Callable[..., Any], function: str) -> Callable[..., Any]:
     """Set the name that Python uses in errors about its arguments."""
     call.__name__ = call.__qualname__ = function
-    return quietly(call)
+    return same_kind(quietly(call), getattr(_core, function), cuda=function)
 
 
-@quietly
-def logsumexp(
+def _logsumexp(
     x: ArrayLike,
     axis: Axis = -1,
     *,
@@ -280,7 +280,7 @@ def _gradient(function: str) -> Callable[..., Any]:
 
 
 # The functions that compiled code looks up by name.
-FUNCTIONS: dict[str, Callable[..., Any]] = {"logsumexp": logsumexp}
+FUNCTIONS: dict[str, Callable[..., Any]] = {"logsumexp": _named(_logsumexp, "logsumexp")}
 for _function, _of_gradient, _reduces, _ in _core.operations:
     if not _reduces:
         FUNCTIONS[_function] = _map(_function)

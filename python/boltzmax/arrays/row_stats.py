@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, SupportsIndex
 
 import numpy as np
@@ -12,6 +13,7 @@ from boltzmax import _core
 from boltzmax._lib.arguments import as_flag, check_count, check_temperature, quietly
 from boltzmax._lib.logits import read_logits
 from boltzmax._lib.numbers import loss_dtype
+from boltzmax._lib.same_kind import same_kind
 from boltzmax._lib.targets import NO_CLASS, Wanted, checked_targets
 
 Array = NDArray[Any]
@@ -132,6 +134,7 @@ def row_stats(
     return _evaluate(logits, target, k, temperature, entropy, axis)
 
 
+@partial(same_kind, ranked=True)
 @quietly
 def _evaluate(
     logits: ArrayLike,

@@ -13,7 +13,7 @@ from collections.abc import Sequence
 
 from boltzmax import _core
 from boltzmax._lib.console import CommandError
-from boltzmax.cli import apply, bench, demo, info, report, text
+from boltzmax.cli import apply, bench, demo, info, quantize, report, text
 from boltzmax.cli.arguments import PROGRAM, show_examples
 
 __all__ = ["main"]
@@ -32,7 +32,7 @@ def make_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--version", action="version", version=_core.version)
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
-    for command in (demo, text, report, bench, info, apply):
+    for command in (demo, text, report, bench, info, apply, quantize):
         command.add_parser(commands)
     return parser
 

@@ -16,9 +16,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from boltzmax._lib.console import CommandError, print_table, progress
-from boltzmax._lib.output_layer import OutputLayer
-from boltzmax.cli.arguments import add_command, at_least, share
+from boltzmax.adaptive.layer import AdaptiveSoftmax
+from boltzmax.candidates.unigram import UnigramSampler
+from boltzmax.cli.arguments import add_command, at_least, list_of, one_of, share
 from boltzmax.linear.layer import LinearSoftmax
+from boltzmax.linear.sampled import sampled_softmax_loss_with_grad
 from boltzmax.sampling.chain import Chain
 from boltzmax.sampling.steps import Bias, MinP, Step, Temperature, TopK, TopP
 from boltzmax.trees.hierarchical import HierarchicalSoftmax
@@ -31,6 +33,7 @@ CONTEXT = 3  # number of words from which the next one is guessed
 FEATURES = 64
 BATCH = 256
 LEARNING_RATE = 0.05
+SAMPLED = 512  # words that are drawn for a batch
 UNKNOWN = "<unknown>"
 MARKS = ".,;:!?"
 
@@ -42,23 +45,30 @@ def add_parser(commands: Any) -> None:
         "text",
         run,
         "train a next-word model on English text",
-        '--layer tree --prompt "the value of"',
+        '--output tree --prompt "the value of"',
+        "--output full,tree,adaptive,sampled --vocabulary 20000",
         "--file book.txt --vocabulary 20000 --epochs 5",
-        '--layer full --generate "the value of" --top-p 0.9 --temperature 0.8 --seed 1',
+        '--output full --generate "the value of" --top-p 0.9 --temperature 0.8 --seed 1',
+        "--quantize 8",
     )
     parser.add_argument("--file", type=Path, help="UTF-8 text; Python's help topics by default")
     parser.add_argument(
-        "--layer",
         "--output",
-        choices=[*LAYERS, "both"],
-        default="both",
-        help="what maps features to words, both by default; --output is its former name",
+        "--layer",
+        type=list_of(one_of([*LAYERS, "both"])),
+        default=["both"],
+        metavar="NAME,...",
+        help="what maps features to words: full, tree, adaptive or sampled, or several of them to "
+        "compare; full,tree by default",
     )
     parser.add_argument("--epochs", type=at_least(1), default=3, help="3 by default")
     parser.add_argument("--vocabulary", type=int, default=5000, help="words at most, 5000")
     parser.add_argument("--prompt", default="the value of the", help="words to continue")
     parser.add_argument(
         "--seed", type=at_least(0), default=0, help="of the weights, the order and the draws, 0"
+    )
+    parser.add_argument(
+        "--quantize", type=int, choices=(8, 4), help="also with weights of so many bits"
     )
     writing = parser.add_argument_group("writing")
     writing.add_argument("--generate", metavar="PROMPT", help="write on after these words")
@@ -107,11 +117,56 @@ class Vocabulary:
         return np.array([self.ids.get(word, 0) for word in words], np.int64)
 
 
-# The full softmax has a score for every word; in the tree, frequent words are near the root.
-LAYERS: dict[str, Callable[[Ids], OutputLayer]] = {
-    "full": lambda counts: LinearSoftmax(len(counts), FEATURES),
-    "tree": lambda counts: HierarchicalSoftmax(Tree.huffman(counts), FEATURES),
+class SampledSoftmax(LinearSoftmax):
+    """A full softmax that learns from its targets and some words that are drawn by frequency."""
+
+    def __init__(self, counts: Ids, seed: int) -> None:
+        super().__init__(len(counts), FEATURES)
+        self.sampler = UnigramSampler(counts + 1)  # words that are only held out are drawn, too
+        self.rng = np.random.default_rng(seed)
+        self.squares = np.full(len(counts), 1e-8, np.float32)
+
+    def step(self, hidden: Array, target: Ids) -> tuple[None, Array]:
+        """Learn from some words; the loss over the drawn words alone is not worth reporting."""
+        _, d_hidden, ids, d_weight, d_bias = sampled_softmax_loss_with_grad(
+            hidden, self.weight, target, self.sampler, n=SAMPLED, bias=self.bias,
+            rng=self.rng, reduction="sum",
+        )  # fmt: skip
+        squares = self.squares[ids] + np.square(d_weight).mean(axis=1)
+        self.squares[ids] = squares
+        rates = LEARNING_RATE / np.sqrt(squares)
+        self.weight[ids] -= rates[:, None] * d_weight
+        if self.bias is not None and d_bias is not None:
+            self.bias[ids] -= rates * d_bias
+        return None, d_hidden
+
+
+Layer = LinearSoftmax | HierarchicalSoftmax | AdaptiveSoftmax
+
+# The full softmax has a score for every word; in the tree, frequent words are near the root; the
+# adaptive softmax has shorter vectors for rare ones.
+LAYERS: dict[str, Callable[[Ids, int], Layer]] = {
+    "full": lambda counts, seed: LinearSoftmax(len(counts), FEATURES),
+    "tree": lambda counts, seed: HierarchicalSoftmax(Tree.huffman(counts), FEATURES),
+    "adaptive": lambda counts, seed: AdaptiveSoftmax(
+        FEATURES, len(counts), counts=counts, bias=True
+    ),
+    "sampled": SampledSoftmax,
 }
+
+
+def named(layers: list[str]) -> list[str]:
+    """Return the layers that an argument names, each once."""
+    both = {"both": ["full", "tree"]}
+    return list(dict.fromkeys(name for given in layers for name in both.get(given, [given])))
+
+
+def bytes_of(layer: Layer) -> int:
+    """Return the size of a layer's weights and biases."""
+    arrays: list[Any] = [layer.weight, layer.bias]
+    if isinstance(layer, AdaptiveSoftmax):
+        arrays += [array for tail in layer.tails for array in tail.parameters.values()]
+    return sum(array.nbytes for array in arrays if array is not None)
 
 
 def normal(rng: np.random.Generator, *shape: int) -> Array:
@@ -132,7 +187,7 @@ class Model:
         rng = np.random.default_rng(seed)
         self.vectors = [normal(rng, len(counts), FEATURES) for _ in range(CONTEXT)]
         self.sizes = [np.full(len(counts), 1e-8, np.float32) for _ in range(CONTEXT)]
-        self.layer = LAYERS[layer](counts)
+        self.layer = LAYERS[layer](counts, seed)
 
     def hidden(self, context: Ids) -> Array:
         """Return the features of contexts, one row each."""
@@ -143,10 +198,14 @@ class Model:
         """Return the mean cross-entropy."""
         return self.layer.loss(self.hidden(context), target)
 
-    def step(self, context: Ids, target: Ids) -> float:
-        """Learn from some words; return the loss."""
+    def step(self, context: Ids, target: Ids) -> float | None:
+        """Learn from some words; return the loss, unless it is one over drawn words alone."""
         hidden = self.hidden(context)
-        loss, d_hidden = self.layer.adagrad_step(hidden, target, LEARNING_RATE)
+        loss: float | None
+        if isinstance(self.layer, SampledSoftmax):
+            loss, d_hidden = self.layer.step(hidden, target)
+        else:
+            loss, d_hidden = self.layer.adagrad_step(hidden, target, LEARNING_RATE)
         d_hidden = d_hidden / len(hidden) * (1 - hidden * hidden)  # of the mean loss
         for i, vectors in enumerate(self.vectors):
             d_vectors = np.zeros_like(vectors)
@@ -174,8 +233,7 @@ def run(args: argparse.Namespace) -> None:
     targets = ids[CONTEXT:]
     held = len(targets) // 10  # the last tenth is held out
     counts = np.bincount(targets[:-held], minlength=len(vocabulary.words))
-    layers = list(LAYERS) if args.layer == "both" else [args.layer]
-    models = {name: Model(name, counts, args.seed) for name in layers}
+    models = {name: Model(name, counts, args.seed) for name in named(args.output)}
     tables = []
     for name, model in models.items():
         rows = []
@@ -185,12 +243,15 @@ def run(args: argparse.Namespace) -> None:
             train = run_epoch(model, contexts[:-held], targets[:-held], rng, f"{name}, {epoch}")
             speed = (len(targets) - held) / (time.perf_counter() - start)
             test = model.loss(contexts[-held:], targets[-held:])
-            losses = f"{np.exp(train):.1f}", f"{np.exp(test):.1f}"
-            rows.append((name, str(epoch), f"{speed:,.0f}", *losses))
+            losses = ("-" if train is None else f"{np.exp(train):.1f}"), f"{np.exp(test):.1f}"
+            size = f"{bytes_of(model.layer) / 1e6:.2f}"
+            rows.append((name, str(epoch), f"{speed:,.0f}", *losses, size))
         tables.append(rows)
     title = f"next-word model: {len(words):,} words, {len(vocabulary.words):,} of them different"
-    header = ("softmax", "epoch", ">words/s", ">perplexity", ">held out")
+    header = ("softmax", "epoch", ">words/s", ">perplexity", ">held out", ">MB")
     print_table(title, header, tables)
+    if args.quantize is not None:
+        compare(models, args.quantize, contexts[-held:], targets[-held:])
     for name, model in models.items():
         if args.generate is None:
             show(model, vocabulary, args.prompt, name)
@@ -199,18 +260,43 @@ def run(args: argparse.Namespace) -> None:
             write(model, vocabulary, args.generate, chain, args.words)
 
 
+def compare(models: dict[str, Model], bits: int, contexts: Ids, targets: Ids) -> None:
+    """Print the size, the speed and the perplexity of each layer, before and after."""
+    tables = []
+    for name, model in models.items():
+        rows = []
+        layer, hidden = model.layer, model.hidden(contexts)
+        small = layer.quantize(bits)  # type: ignore[attr-defined]
+        nbytes = layer.weight.nbytes + (0 if layer.bias is None else layer.bias.nbytes)
+        for kind, answers, size in (
+            (str(layer.dtype), layer, nbytes),
+            (f"{bits} bits", small, small.nbytes),
+        ):
+            start = time.perf_counter()
+            loss = answers.loss(hidden, targets)
+            speed = len(targets) / (time.perf_counter() - start)
+            perplexity = f"{np.exp(loss):.2f}"
+            rows.append((name, kind, f"{size / 1e6:.2f}", f"{speed:,.0f}", perplexity))
+        tables.append(rows)
+    header = ("softmax", "weights", ">megabytes", ">words/s", ">held out")
+    print_table(f"layers with weights of {bits} bits", header, tables)
+
+
 def run_epoch(
     model: Model, contexts: Ids, targets: Ids, rng: np.random.Generator, title: str
-) -> float:
-    """Train on everything once, in random order; return the mean loss."""
+) -> float | None:
+    """Train on everything once, in random order; return the mean loss, if the model has one."""
     order = rng.permutation(len(targets))
-    total = 0.0
+    total, note = 0.0, ""
     with progress(title, len(targets)) as advance:
         for start in range(0, len(order), BATCH):
             batch = order[start : start + BATCH]
-            total += len(batch) * model.step(contexts[batch], targets[batch])
-            advance(len(batch), f"perplexity {np.exp(total / (start + len(batch))):.0f}")
-    return total / len(order)
+            loss = model.step(contexts[batch], targets[batch])
+            if loss is not None:
+                total += len(batch) * loss
+                note = f"perplexity {np.exp(total / (start + len(batch))):.0f}"
+            advance(len(batch), note)
+    return total / len(order) if note else None
 
 
 def show(model: Model, vocabulary: Vocabulary, prompt: str, name: str) -> None:

@@ -16,16 +16,15 @@ from numpy.typing import ArrayLike, NDArray
 from boltzmax import _core
 from boltzmax._lib.arguments import quietly
 from boltzmax._lib.numbers import check_label_smoothing, check_z_loss, per_class
+from boltzmax._lib.same_kind import same_kind
 from boltzmax._lib.targets import Wanted, read_targets
 from boltzmax.linear import scores as linear_scores
-from boltzmax.linear.scores import Rows, Scores, Shares, Totals
+from boltzmax.linear.scores import Products, Rows, Scores, Shares, Totals
 from boltzmax.losses.reduction import Reduction, read_reduction
 from boltzmax.losses.registry import Loss, register
 
 Array = NDArray[Any]
 Floats = NDArray[np.float64]
-
-SCRATCH = 2**18  # numbers in the buffer for a product that is added to a sum
 
 
 def linear_cross_entropy(
@@ -183,6 +182,24 @@ def linear_cross_entropy_with_grad(
     return _evaluate(hidden, weight, target, bias, temperature, softcap, options, True)
 
 
+def gradients_with_room(
+    hidden: Array,
+    weight: Array,
+    target: Array,
+    bias: Array | None,
+    *,
+    ignore_index: int,
+    sample_weight: Floats,
+    room: int,
+) -> tuple[Any, Array, Array, Array | None]:
+    """Return the sum of the losses and its gradients, with tiles of up to `room` logits.
+
+    Large tiles pay for few logits: if all classes of a block of rows fit, none is computed twice.
+    """
+    options = _Options(ignore_index, 0.0, 0.0, None, "sum", sample_weight, "nan")
+    return _evaluate(hidden, weight, target, bias, 1.0, None, options, True, room)
+
+
 class _Options(NamedTuple):
     """The arguments of a loss besides scores and targets."""
 
@@ -195,6 +212,7 @@ class _Options(NamedTuple):
     empty: str
 
 
+@same_kind
 @quietly
 def _evaluate(
     hidden: ArrayLike,
@@ -205,9 +223,10 @@ def _evaluate(
     softcap: float | None,
     options: _Options,
     with_grad: bool,
+    room: int | None = None,
 ) -> tuple[Any, Any, Any, Array | None]:
     """Return the loss, and the gradients or None for each."""
-    scores = Scores(hidden, weight, bias, temperature, softcap)
+    scores = Scores(hidden, weight, bias, temperature, softcap, room)
     terms = _terms(scores, target, options, with_grad)
     if not with_grad:
         for where, x in scores.blocks():
@@ -297,7 +316,7 @@ class _Gradients:
         self.hidden = np.zeros(scores.hidden.shape, scores.dtype)
         self.weight = np.zeros(scores.weight.shape, scores.dtype)
         self.bias = None if scores.bias is None else np.zeros(scores.n_classes)
-        self._scratch = np.empty(SCRATCH, scores.dtype)
+        self._products = Products(scores.dtype)
         self._untouched = True
 
     def add(
@@ -321,8 +340,8 @@ class _Gradients:
                 scale,
                 None if self.bias is None else self.bias[tile],
             )
-            self._product(s, scores.vectors(tile), d_hidden, first=tile.start == 0)
-            self._product(s.T, x, self.weight[tile], first=self._untouched)
+            self._products.add(s, scores.vectors(tile), d_hidden, first=tile.start == 0)
+            self._products.add(s.T, x, self.weight[tile], first=self._untouched)
         self.hidden[where] = d_hidden
         self._untouched = False
 
@@ -331,17 +350,6 @@ class _Gradients:
         d_hidden = self.hidden.reshape(*scores.shape, scores.width)
         bias = None if self.bias is None else self.bias.astype(scores.dtype, copy=False)
         return d_hidden, self.weight, bias
-
-    def _product(self, a: Array, b: Array, out: Array, first: bool) -> None:
-        """Add a product to `out`, or overwrite it if `first`."""
-        if first:
-            np.matmul(a, b, out=out)
-            return
-        columns = max(1, len(self._scratch) // len(out))
-        for start in range(0, out.shape[1], columns):
-            some = out[:, start : start + columns]
-            scratch = self._scratch[: some.size].reshape(some.shape)
-            some += np.matmul(a, b[:, start : start + columns], out=scratch)
 
 
 register(

@@ -20,6 +20,8 @@ from boltzmax._lib.output_layer import (
 )
 from boltzmax._lib.unit_layer import UnitLayer, adagrad_rates
 from boltzmax.linear.cross_entropy import linear_cross_entropy, linear_cross_entropy_with_grad
+from boltzmax.linear.quantised import QuantizedLinear
+from boltzmax.linear.quantised_layer import QuantizedSoftmax
 from boltzmax.linear.queries import linear_log_prob, linear_sample, linear_topk
 
 
@@ -302,6 +304,25 @@ class LinearSoftmax(UnitLayer):
         """
         x, (weight, bias) = self._hidden(hidden), self._parameters()
         return linear_sample(x, weight, rng, bias, errors=errors)
+
+    # ---- fewer bits ----
+
+    def quantize(self, bits: int = 8, **options: Any) -> QuantizedSoftmax:
+        """Return a layer of the same weights in fewer bits, which answers but does not learn.
+
+        Parameters
+        ----------
+        bits : {8, 4}, default 8
+            Of a weight.
+        **options
+            Those of `QuantizedLinear`.
+
+        Returns
+        -------
+        QuantizedSoftmax
+        """
+        weight, bias = self._parameters()
+        return QuantizedSoftmax(QuantizedLinear(weight, bias, bits=bits, **options), self.dtype)
 
     # ---- files ----
 

@@ -9,16 +9,23 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from boltzmax import _core
-from boltzmax._lib.arguments import as_flag, as_integer, check_count, one_of, quietly
+from boltzmax._lib.arguments import (
+    as_array,
+    as_flag,
+    check_count,
+    one_of,
+    quietly,
+    refuse_masked,
+)
 from boltzmax._lib.bad_rows import at_place
 from boltzmax._lib.files import FileName
 from boltzmax._lib.mapped import map_npz, write_mapped
 from boltzmax._lib.numbers import per_class, real_array
 from boltzmax._lib.output_layer import Classes, read_hidden, read_target
-from boltzmax.linear.candidates import Candidates
-from boltzmax.linear.codes import LANES, Format, decode, nearest_above
-from boltzmax.linear.rotation import Rotation
+from boltzmax.linear.codes import LANES, Format, decode, nearest_above, read_format
+from boltzmax.linear.rotation import Rotation, read_rotation
 from boltzmax.linear.scores import NO_SHARES, Totals
+from boltzmax.screens.screen import Candidates, Levels, Screen, Split
 
 Array = NDArray[Any]
 Floats = NDArray[np.float64]
@@ -31,7 +38,7 @@ _FEW_ROWS = 4  # as many are read in the time that memory takes; candidates of m
 _MODERATE = (1e-30, 1e12)  # scales and errors whose products neither vanish nor overflow in float
 
 
-class QuantizedLinear:
+class QuantizedLinear(Screen):
     r"""A linear layer and its softmax with weights of 8, 4 or 16 bits.
 
     Each weight is stored as a whole number times a scale, one for each row or for each group of
@@ -136,15 +143,17 @@ class QuantizedLinear:
         rotate: bool | int = False,
         hidden_dtype: str = "int16",
     ) -> None:
-        w = real_array(weight, "weight")
+        refuse_masked(weight, "weight")
+        w = as_array(weight, "weight")  # whose tiles are converted one by one
         if w.ndim != 2 or not w.size:
             raise ValueError(f"weight must be (V, D) with V, D > 0, got shape {w.shape}")
-        form = _read_format(w.shape[1], bits, scheme, group, dtype)
+        real_array(w[:0], "weight")
+        form = read_format(w.shape[1], bits, scheme, group, dtype)
         self._format = form
         floats = one_of(hidden_dtype, "hidden_dtype", ("int16", "float32")) == "float32"
         self._float_hidden = floats or form.bits == 16
         self.n_classes, self.n_features = w.shape
-        self._rotation = _read_rotation(rotate, self.n_features)
+        self._rotation = read_rotation(rotate, self.n_features)
         for name, (shape, stored) in form.arrays(self.n_classes).items():
             setattr(self, f"_{name}", np.zeros(shape, stored))
         self._ratio, self._is_moderate = 0.0, False
@@ -153,14 +162,16 @@ class QuantizedLinear:
             _refuse_rows(np.isfinite(self._bias), "bias must be finite")
         rows = max(_TILE // form.width // LANES, 1) * LANES
         for start in range(0, self.n_classes, rows):
-            tile, rounding = self._rotated(
-                np.ascontiguousarray(w[start : start + rows], np.float64)
-            )
-            refused = _core.quantised_encode(self._compiled, tile, start, rounding)
-            if refused < len(tile):
-                row = at_place((start + refused,))
-                raise ValueError(f"weight must be finite, with norms up to 3e38; it is not{row}")
+            self._encode(real_array(w[start : start + rows], "weight"), start)
         self._summarize()
+
+    def _encode(self, w: Array, start: int) -> None:
+        """Store some rows of weights, from class `start` on."""
+        tile, rounding = self._rotated(np.ascontiguousarray(w, np.float64))
+        refused = _core.quantised_encode(self._compiled, tile, start, rounding)
+        if refused < len(tile):
+            row = at_place((start + refused,))
+            raise ValueError(f"weight must be finite, with norms up to 3e38; it is not{row}")
 
     def _summarize(self) -> None:
         """Compute what the search for candidates needs besides the arrays."""
@@ -195,6 +206,15 @@ class QuantizedLinear:
             first = start * LANES
             result[first : first + len(w)] = w[: self.n_classes - first]
         return result
+
+    @quietly
+    def _rows(self, ids: Classes) -> Array:
+        """Return the weights of some classes, decoded, in float32."""
+        block, place = np.divmod(ids, LANES)
+        known, where = np.unique(block, return_inverse=True)
+        w = decode(self._format, self._codes[known], self._scale[known])
+        w = w if self._rotation is None else self._rotation.inverse(w)
+        return w[where * LANES + place].astype(np.float32)
 
     # ---- logits ----
 
@@ -366,16 +386,28 @@ class QuantizedLinear:
         -------
         lower, upper : ndarray of float64, shape (N,)
         """
-        x, _ = self._hidden(hidden)
-        lower, upper = np.empty((2, len(x)))
-        for block in self._blocks(x):
-            low, high = Totals(block.rows), Totals(block.rows)
-            for tile in self._tiles(block.rows):
-                of_low, of_high = self._intervals(block, tile)
-                _add_tile(low, of_low, tile.start)
-                _add_tile(high, of_high, tile.start)
-            lower[block.where], upper[block.where] = low.lse, high.lse
-        return lower - self._rounding(lower), upper + self._rounding(upper)
+        x = self._vectors(hidden)
+        return self._passed(x, np.full(len(x), np.inf), None, False)[1:]
+
+    @quietly
+    def split(self, hidden: ArrayLike, threshold: ArrayLike) -> Split:
+        """Return the classes whose upper bound exceeds a row's threshold, and sum up the rest.
+
+        See `Screen.split`.
+        """
+        x = self._vectors(hidden)
+        bar = np.ascontiguousarray(np.broadcast_to(np.asarray(threshold, np.float64), len(x)))
+        return self._passed(x, bar, None, False)
+
+    def _split_at(self, x: Array, levels: Levels) -> Split:
+        bar = np.full(len(x), -np.inf)
+        return self._passed(x.astype(np.float64), bar, levels, len(x) > _FEW_ROWS)
+
+    def _passed(self, x: Floats, bar: Floats, levels: Levels | None, few_bits: bool) -> Split:
+        """Return the classes above a bar, and bounds of the rest, after one pass."""
+        rows = self._prepared(x, few_bits)
+        above, *rest = _core.quantised_split(self._compiled, rows, bar, levels)
+        return Split(Candidates(*above), *rest)
 
     # ---- files ----
 
@@ -465,6 +497,9 @@ class QuantizedLinear:
         _refuse_rows(size <= _LARGEST_HIDDEN, "hidden must be finite and at most 1e100")
         return x, np.dtype(np.float32 if short else np.float64)
 
+    def _vectors(self, hidden: ArrayLike) -> Array:
+        return self._hidden(hidden)[0]
+
     def _blocks(self, x: Floats) -> Iterator[_Block]:
         """Yield hidden vectors, prepared for the stored weights, in blocks."""
         for start in range(0, len(x), _ROWS):
@@ -503,21 +538,11 @@ class QuantizedLinear:
             _add_tile(totals, self._centers(block, tile), tile.start)
         return totals
 
-    def _rounding(self, lse: Floats) -> Floats:
-        """Return a bound of the error of a logsumexp in float64, whose terms are added in turn."""
-        return 1e-11 + self.n_classes * 2.0**-50 + np.abs(lse) * 2.0**-44
-
     def _centers(self, block: _Block, tile: slice) -> Floats:
         """Return the logits of the stored weights."""
         z = np.empty((block.rows, tile.stop - tile.start))
         _core.quantised_centers(self._compiled, block.hidden, tile.start, tile.stop, z)
         return z
-
-    def _intervals(self, block: _Block, tile: slice) -> Floats:
-        """Return lower and upper bounds of the exact logits."""
-        both = np.empty((2, block.rows, tile.stop - tile.start))
-        _core.quantised_intervals(self._compiled, block.hidden, tile.start, tile.stop, *both)
-        return both
 
 
 class _Block(NamedTuple):
@@ -526,28 +551,6 @@ class _Block(NamedTuple):
     where: slice
     rows: int
     hidden: _core.QuantisedRows
-
-
-def _read_format(width: int, bits: int, scheme: str, group: int, dtype: str) -> Format:
-    stored = one_of(dtype, "dtype", ("int8", "bfloat16"))
-    number = as_integer(bits, "bits")
-    if number not in (4, 8):
-        raise ValueError(f"bits must be 8 or 4, got {number}")
-    by_group = one_of(scheme, "scheme", ("per_row", "per_group")) == "per_group"
-    size = check_count(group, "group", 8, 512)
-    if size % 8:
-        raise ValueError(f"group must be a multiple of 8, got {size}")
-    if stored == "bfloat16":
-        if number != 8 or by_group:
-            raise ValueError("bfloat16 has neither bits nor groups")
-        return Format(width, 16, 0)
-    return Format(width, number, size if by_group else 0)
-
-
-def _read_rotation(rotate: bool | int, width: int) -> Rotation | None:
-    if isinstance(rotate, bool | np.bool_):
-        return Rotation(width, 0) if rotate else None
-    return Rotation(width, check_count(rotate, "rotate", 0, 2**62))
 
 
 def _refuse_rows(good: NDArray[np.bool_], what: str) -> None:

@@ -11,6 +11,7 @@ from boltzmax import _core
 from boltzmax._lib.arguments import check_count, check_temperature, quietly
 from boltzmax._lib.bad_rows import are_marked, refuse_bad_rows
 from boltzmax._lib.random import random_generator
+from boltzmax._lib.same_kind import same_kind
 from boltzmax._lib.targets import Wanted, checked_targets
 from boltzmax.arrays.argmax_limit import Largest
 from boltzmax.linear import scores as linear_scores
@@ -72,6 +73,7 @@ def linear_logsumexp(
     return _logsumexp(hidden, weight, bias, temperature, softcap)
 
 
+@same_kind
 @quietly
 def _logsumexp(
     hidden: ArrayLike,
@@ -139,6 +141,7 @@ def linear_log_prob(
     return _log_prob(hidden, weight, target, bias, temperature, softcap)
 
 
+@same_kind
 @quietly
 def _log_prob(
     hidden: ArrayLike,
@@ -200,6 +203,7 @@ def linear_topk(
     return _topk(hidden, weight, k, bias)
 
 
+@same_kind
 @quietly
 def _topk(
     hidden: ArrayLike, weight: ArrayLike, k: int, bias: ArrayLike | None
@@ -216,6 +220,7 @@ def _topk(
     return ids.reshape(*scores.shape, k), log_probs.reshape(*scores.shape, k)
 
 
+@same_kind
 @quietly
 def linear_sample(
     hidden: ArrayLike,
@@ -265,7 +270,21 @@ def linear_sample(
     """
     scores, is_limit = _scores_at(temperature, hidden, weight, bias)
     marks = are_marked(errors)
-    level = random_generator(rng).random(scores.n_rows)
+    ids = _drawn_rows(scores, is_limit, random_generator(rng).random(scores.n_rows))
+    if not marks:
+        refuse_bad_rows(ids < 0, scores.shape)
+    return ids.reshape(scores.shape)
+
+
+def sample_at(hidden: Array, weight: Array, bias: Array | None, level: Floats) -> NDArray[np.int64]:
+    """Return the class of each row where the running sum of the probabilities exceeds `level`.
+
+    -1 in rows that nothing can be drawn from.
+    """
+    return _drawn_rows(*_scores_at(1.0, hidden, weight, bias), level)
+
+
+def _drawn_rows(scores: Scores, is_limit: bool, level: Floats) -> NDArray[np.int64]:
     ids = np.empty(scores.n_rows, np.int64)
     for where, x in scores.blocks():
         if is_limit:
@@ -275,9 +294,7 @@ def linear_sample(
         for j, tile in enumerate(scores.tiles):
             sums[:, j] = summed_tile(scores, x, tile)[0]
         ids[where] = _drawn(scores, x, sums, level[where])
-    if not marks:
-        refuse_bad_rows(ids < 0, scores.shape)
-    return ids.reshape(scores.shape)
+    return ids
 
 
 def _scores_at(

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
+from copy import copy
 from dataclasses import dataclass
 from typing import Any
 
@@ -51,10 +52,12 @@ class Scores:
         bias: ArrayLike | None,
         temperature: float = 1.0,
         softcap: float | None = None,
+        room: int | None = None,
     ) -> None:
-        x, w = _matrix(hidden, "hidden"), _matrix(weight, "weight")
+        """Read the arguments; a tile has `room` logits, by default a share of all."""
+        x, w = matrix(hidden, "hidden"), matrix(weight, "weight")
         check_layer(x.shape, w.shape)
-        self.dtype = np.result_type(_computed(x.dtype), _computed(w.dtype))
+        self.dtype = computed_dtype(x, w)
         self.shape, self.n_classes, self.width = x.shape[:-1], len(w), w.shape[1]
         self.hidden, self.weight = x.reshape(math.prod(self.shape), self.width), w
         self.bias: Array | None = None
@@ -63,6 +66,7 @@ class Scores:
         self.temperature = check_temperature(temperature)
         self.softcap = check_softcap(softcap)
         self.rows: NDArray[np.int64] | None = None
+        self._room = room
         self.plan()
 
     def plan(self, counted: NDArray[np.bool_] | None = None) -> None:
@@ -72,8 +76,9 @@ class Scores:
         self.n_rows = n = len(self.hidden if self.rows is None else self.rows)
         size = min(self.hidden.dtype.itemsize, self.weight.dtype.itemsize)
         part = n * self.n_classes * size // (_PART * self.dtype.itemsize)
-        room = min(max(part, SMALLEST_TILE), LARGEST_TILE)
-        whole = self.n_classes * 2 * FEW_ROWS <= room  # each logit is computed once only
+        room = self._room or min(max(part, SMALLEST_TILE), LARGEST_TILE)
+        # Each logit is computed once only.
+        whole = self.n_classes * max(1, min(n, 2 * FEW_ROWS)) <= room
         rows = room // self.n_classes if whole else max(math.isqrt(room // 2), room // MANY_CLASSES)
         if self.rows is not None or self.hidden.dtype != self.dtype:  # rows are copied
             rows = min(rows, max(room // (4 * self.width + 1), FEW_ROWS))
@@ -83,13 +88,18 @@ class Scores:
             classes = min(classes, MANY_CLASSES)
         if self.weight.dtype != self.dtype:  # classes are copied
             classes = min(classes, max(room // (2 * self.width + 1), FEW_ROWS))
-        self.block_rows = rows
+        self.divide(rows, classes)
+
+    def divide(self, rows: int, classes: int) -> None:
+        """Use tiles of at most this size."""
+        self.n_rows = n = len(self.hidden if self.rows is None else self.rows)
+        self.block_rows = rows = _even(n, max(1, min(rows, n)))
         classes = _even(self.n_classes, min(classes, self.n_classes))
         self.tiles = [
             slice(start, min(start + classes, self.n_classes))
             for start in range(0, self.n_classes, classes)
         ]
-        self._tile = self.last = np.empty(rows * classes, self.dtype)
+        self._tile = self.last = recycled((rows * classes,), self.dtype)
 
     def blocks(self) -> Iterator[tuple[Rows, Array]]:
         """Yield the indices of each block's rows, and these rows of `hidden`."""
@@ -164,6 +174,14 @@ class Totals:
         """The largest scores, if requested."""
         return self.ids, self.scores
 
+    def part(self, rows: slice) -> Totals:
+        """Return the totals of some rows, without their largest scores; they share memory."""
+        part = copy(self)
+        for name in ("label", "mass", "reference", "from_reference", "own", "shared"):
+            column = getattr(self, name)
+            setattr(part, name, None if column is None else column[rows])
+        return part
+
     @property
     def lse(self) -> Floats:
         """The logarithm of the sum of the exponentials."""
@@ -200,6 +218,33 @@ class Shares:
 NO_SHARES = Shares(None, None, 0.0, 0.0)
 
 
+class Products:
+    """Matrix products that are added to sums, by way of a small buffer."""
+
+    SIZE = 2**18  # numbers in the buffer
+
+    def __init__(self, dtype: np.dtype[Any]) -> None:
+        self._dtype, self._buffer = dtype, np.empty(0, dtype)
+
+    def add(self, a: Array, b: Array, out: Array, first: bool) -> None:
+        """Add a product to `out`, or overwrite it if `first`."""
+        if first:
+            np.matmul(a, b, out=out)
+            return
+        if not len(self._buffer):
+            self._buffer = recycled((self.SIZE,), self._dtype)
+        columns = max(1, len(self._buffer) // len(out))
+        for start in range(0, out.shape[1], columns):
+            some = out[:, start : start + columns]
+            product = self._buffer[: some.size].reshape(some.shape)
+            some += np.matmul(a, b[:, start : start + columns], out=product)
+
+
+def recycled(shape: tuple[int, ...], dtype: np.dtype[Any]) -> Array:
+    """Return a new array, in the memory of an earlier one if it is large."""
+    return _core.empty_like(np.empty(shape, dtype), dtype)
+
+
 @quietly
 def multiply(a: Array, b: Array, out: Array) -> None:
     """Write the product of two matrices; the compiled functions for few logits call this."""
@@ -215,7 +260,7 @@ def check_layer(hidden: tuple[int, ...], weight: tuple[int, ...]) -> None:
         )
 
 
-def _matrix(x: ArrayLike, name: str) -> Array:
+def matrix(x: ArrayLike, name: str) -> Array:
     """Return `x` as an ndarray; arrays and memory maps are not copied."""
     if isinstance(x, np.ma.MaskedArray):
         raise TypeError(f"{name} is a masked array; pass its data")
@@ -228,7 +273,11 @@ def _matrix(x: ArrayLike, name: str) -> Array:
     return array
 
 
+def computed_dtype(x: Array, w: Array) -> np.dtype[Any]:
+    """Return the dtype to compute the scores of hidden vectors and weights in."""
+    return np.result_type(_computed(x.dtype), _computed(w.dtype))
+
+
 def _computed(dtype: np.dtype[Any]) -> np.dtype[Any]:
-    """Return the dtype to compute in."""
     short = is_small_float(dtype) or (is_float(dtype) and dtype.itemsize <= 4)
     return np.dtype(np.float32 if short else np.float64)

@@ -9,6 +9,7 @@ from numpy.typing import ArrayLike, NDArray
 from boltzmax import _core
 from boltzmax._lib.arguments import quietly, read_empty
 from boltzmax._lib.numbers import array_of_shape, broadcast_array, gradient_like, scores
+from boltzmax._lib.same_kind import same_kind
 from boltzmax.losses.reduction import checked_reduction
 from boltzmax.losses.registry import Loss, register
 
@@ -126,6 +127,7 @@ def binary_cross_entropy_with_logits_with_grad(
     return loss, gradient
 
 
+@same_kind
 @quietly
 def _evaluate(
     logits: ArrayLike,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any, SupportsIndex
 
 import numpy as np
@@ -10,6 +11,7 @@ from numpy.typing import ArrayLike, NDArray
 from boltzmax import _core
 from boltzmax._lib.arguments import check_softcap, quietly
 from boltzmax._lib.numbers import check_z_loss, row_blocks
+from boltzmax._lib.same_kind import same_kind
 from boltzmax.losses.registry import Loss, register
 from boltzmax.losses.rows import Batch, RowOptions, Rows, read_batch, row_losses
 
@@ -37,6 +39,23 @@ def _widened_losses(
     return result
 
 
+def _public(
+    logits: ArrayLike,
+    target: ArrayLike,
+    options: RowOptions,
+    z_loss: float,
+    softcap: float | None,
+    with_grad: bool = False,
+    out: Array | None = None,
+) -> Any:
+    """Call the public function again, for arrays that have become NumPy's."""
+    named: dict[str, Any] = {**options._asdict(), "z_loss": z_loss, "softcap": softcap}
+    if with_grad:
+        return cross_entropy_with_grad(logits, target, out=out, **named)
+    return cross_entropy(logits, target, **named)
+
+
+@partial(same_kind, again=_public)
 @quietly
 def _evaluate(
     logits: ArrayLike,

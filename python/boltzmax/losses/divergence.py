@@ -9,6 +9,7 @@ from numpy.typing import ArrayLike, NDArray
 from boltzmax import _core
 from boltzmax._lib.arguments import as_flag, quietly, read_empty
 from boltzmax._lib.numbers import broadcast_array, gradient_like, scores
+from boltzmax._lib.same_kind import same_kind
 from boltzmax.losses.reduction import REDUCTIONS, checked_reduction
 from boltzmax.losses.registry import Loss, register
 
@@ -118,6 +119,7 @@ def kl_divergence_with_grad(
     return loss, gradient
 
 
+@same_kind
 @quietly
 def _divergence(
     log_q: ArrayLike,

@@ -24,6 +24,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from boltzmax._lib.arguments import quietly
 from boltzmax._lib.numbers import check_number, row_blocks
+from boltzmax._lib.same_kind import same_kind
 from boltzmax.losses.registry import Loss, register
 from boltzmax.losses.rows import RowOptions, Rows, read_batch
 from boltzmax.variants.sparse import LARGEST_ALPHA, entmax
@@ -73,6 +74,7 @@ def _block_losses(rows: Rows, alpha: float, gradient: Array | None) -> Doubles:
     return losses
 
 
+@same_kind
 @quietly
 def _evaluate(
     alpha: float,

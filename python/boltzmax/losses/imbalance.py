@@ -20,6 +20,7 @@ from boltzmax._lib.arguments import (
     working_dtype,
 )
 from boltzmax._lib.random import random_generator
+from boltzmax._lib.same_kind import same_kind
 
 __all__ = ["balanced_softmax", "class_weights", "logit_adjustment", "resample_indices"]
 
@@ -31,6 +32,7 @@ _WEIGHTS = ("balanced", "effective_number", "sqrt")
 _SAMPLINGS = ("balanced", "over", "under")
 
 
+@same_kind
 @quietly
 def class_weights(counts: ArrayLike, method: str = "balanced", *, beta: float = 0.999) -> Floats:
     r"""Weigh classes by how rare they are.
@@ -95,6 +97,7 @@ def class_weights(counts: ArrayLike, method: str = "balanced", *, beta: float = 
     return weights
 
 
+@same_kind
 @quietly
 def logit_adjustment(counts: ArrayLike, tau: float = 1.0) -> Floats:
     r"""Compute the adjustment to add to the logits in training so that rare classes are predicted.
@@ -145,6 +148,7 @@ def logit_adjustment(counts: ArrayLike, tau: float = 1.0) -> Floats:
     return adjustment
 
 
+@same_kind
 @quietly
 def balanced_softmax(logits: ArrayLike, counts: ArrayLike, axis: int = -1) -> Array:
     r"""Compute the softmax of logits shifted by the logarithms of the class sizes.

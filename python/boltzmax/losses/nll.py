@@ -11,6 +11,7 @@ from boltzmax import _core
 from boltzmax._lib.arguments import quietly, read_empty
 from boltzmax._lib.logits import read_logits
 from boltzmax._lib.numbers import gradient_like, per_class, row_weights
+from boltzmax._lib.same_kind import same_kind
 from boltzmax._lib.targets import Wanted, checked_targets
 from boltzmax.losses.reduction import checked_reduction
 from boltzmax.losses.registry import Loss, register
@@ -137,6 +138,7 @@ def nll_loss_with_grad(
     return loss, gradient
 
 
+@same_kind
 @quietly
 def _nll(
     log_prob: ArrayLike,

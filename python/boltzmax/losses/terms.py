@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from boltzmax._lib.arguments import quietly
+from boltzmax._lib.same_kind import same_kind
 from boltzmax.losses.reduction import Reduction, product
 from boltzmax.losses.rows import Batch, RowOptions, Rows, read_batch, row_losses
 
@@ -24,6 +25,7 @@ Doubles = NDArray[np.float64]
 Term = Callable[[Doubles], tuple[Doubles, Doubles]]
 
 
+@same_kind
 @quietly
 def evaluate(
     term: Term,

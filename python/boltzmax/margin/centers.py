@@ -9,6 +9,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from boltzmax import _core
 from boltzmax._lib.arguments import check_positive, one_of, quietly
+from boltzmax._lib.same_kind import same_kind
 from boltzmax.margin.cosine import Directions, directions, pull_back, read_upstream, read_vectors
 
 Array = NDArray[Any]
@@ -64,6 +65,7 @@ def centers_backward(d_cosines: Array, x: Directions, c: Directions) -> tuple[Ar
     return pull_back(d_x, x), pull_back(d_c, c)
 
 
+@same_kind
 @quietly
 def subcenter_cosine(
     features: ArrayLike, centers: ArrayLike, *, pooling: str = "max", gamma: float = 0.1
@@ -120,6 +122,7 @@ def subcenter_cosine(
     return pooled(cosines, pooling, check_positive(gamma, "gamma")).astype(dtype, copy=False)
 
 
+@same_kind
 @quietly
 def subcenter_cosine_backward(
     d_cosine: ArrayLike,

@@ -10,6 +10,7 @@ from numpy.typing import ArrayLike, DTypeLike, NDArray
 
 from boltzmax._lib.arguments import as_number, quietly
 from boltzmax._lib.numbers import common_dtype, scores
+from boltzmax._lib.same_kind import same_kind
 
 Array = NDArray[Any]
 
@@ -101,6 +102,7 @@ def _read_eps(eps: Any) -> float:
     return number
 
 
+@same_kind
 @quietly
 def cosine_logits(
     features: ArrayLike, centers: ArrayLike, *, scale: float = 1.0, eps: float = EPS
@@ -157,6 +159,7 @@ def cosine_logits(
     return (unit @ directions(c, least).unit.T).astype(dtype, copy=False)
 
 
+@same_kind
 @quietly
 def cosine_logits_backward(
     d_logits: ArrayLike,

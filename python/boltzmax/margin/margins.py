@@ -9,6 +9,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from boltzmax._lib.arguments import as_flag, checked_out, quietly
 from boltzmax._lib.numbers import real_numbers, scores
+from boltzmax._lib.same_kind import same_kind
 from boltzmax._lib.targets import NO_CLASS, Wanted, checked_targets
 from boltzmax.margin.cosine import read_scale, read_upstream
 
@@ -106,6 +107,7 @@ def _scaled(array: Array, scale: float, out: Array | None) -> Array:
     return result
 
 
+@same_kind
 @quietly
 def margin_logits(
     cosine: ArrayLike,
@@ -196,6 +198,7 @@ def margin_logits(
     return result if out is None else out
 
 
+@same_kind
 @quietly
 def margin_logits_backward(
     d_logits: ArrayLike,

@@ -11,6 +11,7 @@ from numpy.typing import ArrayLike, NDArray
 from boltzmax._lib.arguments import as_number, one_of, quietly
 from boltzmax._lib.numbers import array_of_shape, scores
 from boltzmax._lib.random import check_first_row, normal_noise, random_key
+from boltzmax._lib.same_kind import same_kind
 from boltzmax._lib.targets import NO_CLASS, Wanted, checked_targets
 
 Array = NDArray[Any]
@@ -31,6 +32,7 @@ def _given(x: ArrayLike | None, shape: tuple[int, ...], name: str, what: str) ->
     return array_of_shape(x, shape, name, what).astype(np.float64)
 
 
+@same_kind
 @quietly
 def noisy_logits(
     logits: ArrayLike,

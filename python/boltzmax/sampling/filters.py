@@ -134,7 +134,9 @@ def sample(
     -------
     Sample
         ``ids``, their ``log_probs`` in the distribution that was drawn from, and the number
-        ``kept`` of classes that were left in each row.
+        ``kept`` of classes that were left in each row. Log-probabilities are in double, with the
+        same bits on every ISA; their error is at most 1e-12, or 3e-7 for logits of 32 or 16 bits
+        in rows of more than 128.
 
     Raises
     ------

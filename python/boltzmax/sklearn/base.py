@@ -21,7 +21,15 @@ from boltzmax._lib.arguments import quietly
 from boltzmax._lib.console import progress
 from boltzmax.sklearn.checks import checked_plan, per_class, per_sample, split
 from boltzmax.sklearn.samples import Coordinates, Features, Samples
-from boltzmax.sklearn.training import Adam, Course, Model, Plan, Report, train_adam, train_lbfgs
+from boltzmax.sklearn.training import (
+    Adam,
+    Course,
+    Epochs,
+    Plan,
+    Report,
+    train_adam,
+    train_lbfgs,
+)
 
 Array = NDArray[Any]
 Doubles = NDArray[np.float64]
@@ -52,7 +60,7 @@ class SoftmaxBase(ClassifierMixin, BaseEstimator, ABC):  # type: ignore[misc]
     classes_: Array
     _counts: Doubles  # the total weight of the samples of each class so far
     _features: Features | None
-    _adam: Adam | None
+    _adam: Epochs | None
 
     # ---- what a classifier has to define ----
 
@@ -73,8 +81,12 @@ class SoftmaxBase(ClassifierMixin, BaseEstimator, ABC):  # type: ignore[misc]
         """Round the coefficients to a dtype."""
 
     @abstractmethod
-    def _model(self) -> Model:
-        """Return the model that training changes."""
+    def _model(self) -> Any:
+        """Return the `Model` that training changes."""
+
+    def _new_adam(self, model: Any) -> Epochs:
+        """Return what trains the model in mini-batches."""
+        return Adam(model)
 
     @abstractmethod
     def _likeliest(self, x: Any) -> NDArray[np.intp]:
@@ -146,7 +158,7 @@ class SoftmaxBase(ClassifierMixin, BaseEstimator, ABC):  # type: ignore[misc]
             if self.solver_ == "lbfgs":
                 course = train_lbfgs(model, samples, held_out, coordinates, plan, report)
             else:
-                self._adam = Adam(model)
+                self._adam = self._new_adam(model)
                 course = train_adam(
                     model, self._adam, samples, held_out, coordinates, plan, report, rng
                 )
@@ -218,7 +230,7 @@ class SoftmaxBase(ClassifierMixin, BaseEstimator, ABC):  # type: ignore[misc]
             self._start(x.dtype)
             self.solver_, self.n_iter_ = "adam", 0
         model = self._model()
-        self._adam = self._adam or Adam(model)
+        self._adam = self._adam or self._new_adam(model)
         features = Features.of(samples)
         self._features = features if self._features is None else self._features.merged(features)
         coordinates = Coordinates(self._features, model.intercept is not None, plan.l2)

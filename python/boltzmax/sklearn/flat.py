@@ -11,12 +11,17 @@ from numpy.typing import NDArray
 
 from boltzmax._core import log_softmax, softmax
 from boltzmax._lib.arguments import quietly
+from boltzmax.adaptive.layer import AdaptiveSoftmax
 from boltzmax.arrays.row_stats import row_stats
+from boltzmax.candidates.unigram import UnigramSampler
+from boltzmax.linear.sampled import sampled_softmax_loss_with_grad
 from boltzmax.losses.imbalance import logit_adjustment
 from boltzmax.losses.registry import LOSSES
+from boltzmax.sklearn.adaptive import AdaptiveAdam, AdaptiveModel
 from boltzmax.sklearn.base import SoftmaxBase
+from boltzmax.sklearn.layers import dense, likeliest, log_probabilities, top
 from boltzmax.sklearn.samples import Samples, scores_of, weighted_sums
-from boltzmax.sklearn.training import Gradients, Model
+from boltzmax.sklearn.training import Epochs, Gradients
 
 Array = NDArray[Any]
 Loss = Callable[..., tuple[Any, Array]]
@@ -27,6 +32,8 @@ _LOSSES: dict[str, Loss] = {
     for name, loss in LOSSES.items()
     if loss.parameters[0] == "logits" and not loss.per_element
 }
+_OUTPUTS = ("full", "adaptive", "sampled")
+_SAMPLED = 512  # classes that are drawn for a batch
 _LOSSES["balanced_softmax"] = LOSSES["cross_entropy"].with_grad
 
 
@@ -76,6 +83,22 @@ class _Flat:
         return self._evaluate(samples)[0]
 
 
+@dataclass(frozen=True)
+class _Sampled(_Flat):
+    """The same scores; gradients are those of a loss over the targets and drawn classes."""
+
+    sampler: UnigramSampler
+    rng: np.random.Generator
+
+    def gradients(self, samples: Samples) -> Gradients:
+        """See `Model`."""
+        found = sampled_softmax_loss_with_grad(
+            dense(samples.x), self.coef, samples.target, self.sampler, n=_SAMPLED,
+            bias=self.intercept, rng=self.rng, sample_weight=samples.weight,
+        )  # fmt: skip
+        return float(found.loss), found.unit_ids, found.d_weight, found.d_bias
+
+
 class SoftmaxClassifier(SoftmaxBase):
     r"""Multinomial logistic regression, or another loss of one linear score per class.
 
@@ -92,6 +115,12 @@ class SoftmaxClassifier(SoftmaxBase):
         A callable gets ``(logits, target, sample_weight=...)`` and returns the mean loss and its
         gradient with respect to the logits: `boltzmax.cross_entropy_with_grad` is one, and so is
         ``functools.partial(boltzmax.focal_loss_with_grad, gamma=1.0)``.
+    output : {"full", "adaptive", "sampled"}, default "full"
+        What maps features to very many classes; other than ``"full"`` it takes the cross-entropy
+        and Adam. ``"adaptive"``: `boltzmax.AdaptiveSoftmax`, scores from shorter vectors for rare
+        classes; the penalty is that of all its weights. ``"sampled"``: the full softmax, trained on
+        the classes of a batch and 512 drawn by frequency, whose loss is that of `loss_curve_`.
+        See `HierarchicalSoftmaxClassifier` for a tree.
     solver : {"auto", "lbfgs", "adam"}, default "auto"
         ``"lbfgs"``: all samples in each iteration. It has no step size to choose, reaches the
         optimum to the precision that `tol` sets, and does not depend on the order of the samples.
@@ -137,6 +166,8 @@ class SoftmaxClassifier(SoftmaxBase):
         have the wider of this dtype and that of their samples.
     intercept_ : ndarray of shape (n_classes,)
         :math:`b`, or zeros.
+    layer_ : boltzmax.AdaptiveSoftmax
+        In place of `coef_` and `intercept_`, with ``output="adaptive"``.
     solver_ : str
         The solver used.
     n_iter_ : int
@@ -169,11 +200,14 @@ class SoftmaxClassifier(SoftmaxBase):
 
     coef_: Array
     intercept_: Array
+    layer_: AdaptiveSoftmax
+    output: str = "full"  # older pickles do not have it
 
     def __init__(
         self,
         loss: Any = "cross_entropy",
         *,
+        output: str = "full",
         solver: str = "auto",
         l2: float = 1e-4,
         fit_intercept: bool = True,
@@ -189,6 +223,7 @@ class SoftmaxClassifier(SoftmaxBase):
         verbose: bool = False,
     ) -> None:
         self.loss = loss
+        self.output = output
         self.solver = solver
         self.l2 = l2
         self.fit_intercept = fit_intercept
@@ -206,6 +241,8 @@ class SoftmaxClassifier(SoftmaxBase):
     @quietly
     def decision_function(self, X: Any) -> Array:  # noqa: N803
         """Return the scores, whose softmax is the probabilities.
+
+        Those of an adaptive softmax are the logarithms of the probabilities.
 
         Parameters
         ----------
@@ -240,23 +277,51 @@ class SoftmaxClassifier(SoftmaxBase):
     # ---- what the base class requires ----
 
     def _structure(self, samples: Samples, rng: np.random.RandomState) -> None:
-        del samples, rng
+        del samples
         if not callable(self.loss) and self.loss not in _LOSSES:
             raise ValueError(f"loss must be callable or one of {tuple(_LOSSES)}, got {self.loss!r}")
+        if self.output not in _OUTPUTS:
+            raise ValueError(f"output must be one of {_OUTPUTS}, got {self.output!r}")
+        for name, wanted in (("loss", ("cross_entropy",)), ("solver", ("auto", "adam"))):
+            value = getattr(self, name)
+            if self.output != "full" and value not in wanted:
+                raise ValueError(
+                    f"output={self.output!r} needs {name}={wanted[-1]!r}, got {value!r}"
+                )
+        if self.output == "sampled":
+            self._rng = np.random.default_rng(rng.randint(2**31))
+
+    def _chosen_solver(self, samples: Samples) -> str:
+        return super()._chosen_solver(samples) if self.output == "full" else "adam"
 
     def _size(self, samples: Samples) -> tuple[int, int]:
         entries = samples.x.nnz if hasattr(samples.x, "nnz") else samples.x.size
         return entries * len(self.classes_), samples.x.shape[1] * len(self.classes_)
 
     def _start(self, dtype: Any) -> None:
-        self.coef_ = np.zeros((len(self.classes_), self.n_features_in_), dtype)
-        self.intercept_ = np.zeros(len(self.classes_), dtype)
+        n, width = len(self.classes_), self.n_features_in_
+        for name in ("coef_", "intercept_", "layer_"):  # of an earlier fit
+            self.__dict__.pop(name, None)
+        if self.output == "adaptive":
+            biased = self.fit_intercept
+            self.layer_ = AdaptiveSoftmax(width, n, counts=self._counts, bias=biased, dtype=dtype)
+            return
+        self.coef_, self.intercept_ = np.zeros((n, width), dtype), np.zeros(n, dtype)
 
     def _round(self, dtype: Any) -> None:
+        if self._is_layer:
+            return
         self.coef_ = self.coef_.astype(dtype, copy=False)
         self.intercept_ = self.intercept_.astype(dtype, copy=False)
 
-    def _model(self) -> Model:
+    @property
+    def _is_layer(self) -> bool:
+        """Whether this is trained as an adaptive softmax, whatever `output` is now."""
+        return hasattr(self, "layer_")
+
+    def _model(self) -> Any:
+        if self._is_layer:
+            return AdaptiveModel(self.layer_)
         intercept = self.intercept_ if self.fit_intercept else None
         if callable(self.loss):
             return _Flat(self.coef_, intercept, self.loss, None)
@@ -265,12 +330,23 @@ class SoftmaxClassifier(SoftmaxBase):
             # A class without samples would be at -inf; it counts as one sample.
             sizes = np.where(self._counts > 0, self._counts, 1.0)
             shift = logit_adjustment(sizes).astype(self.coef_.dtype)
-        return _Flat(self.coef_, intercept, _LOSSES[self.loss], shift)
+        flat = self.coef_, intercept, _LOSSES[self.loss], shift
+        if self.output == "sampled":
+            # A class without samples is drawn at times.
+            return _Sampled(*flat, UnigramSampler(self._counts + 1.0), self._rng)
+        return _Flat(*flat)
+
+    def _new_adam(self, model: Any) -> Epochs:
+        return AdaptiveAdam(model) if self._is_layer else super()._new_adam(model)
 
     def _scores(self, x: Any) -> Array:
+        if self._is_layer:
+            return log_probabilities(self.layer_, x)
         return scores_of(x, self.coef_) + self.intercept_
 
     def _likeliest(self, x: Any) -> NDArray[np.intp]:
+        if self._is_layer:
+            return likeliest(self.layer_, x)
         return np.asarray(self._scores(x).argmax(axis=1))
 
     def _log_probabilities(self, x: Any) -> Array:
@@ -278,6 +354,8 @@ class SoftmaxClassifier(SoftmaxBase):
         return np.asarray(log_softmax(scores, out=scores))
 
     def _top(self, x: Any, k: int) -> tuple[Array, Array]:
+        if self._is_layer:
+            return top(self.layer_, x, k)
         stats = row_stats(self._scores(x), k=k, entropy=False)
         assert stats.top_ids is not None
         assert stats.top_log_probs is not None

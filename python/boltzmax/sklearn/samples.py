@@ -216,7 +216,26 @@ def _sparse_moments(
 # ---- coordinates ----
 
 
-class Coordinates:
+@dataclass
+class Affine:
+    """Coordinates of coefficients of which the features are (x - centre) / scale."""
+
+    centre: Doubles
+    scale: Doubles
+
+    def gradients(self, d_coef: Array, d_intercept: Array | None) -> tuple[Array, Array | None]:
+        """Return the gradients with respect to these coefficients."""
+        if d_intercept is not None:
+            d_coef = d_coef - np.multiply.outer(d_intercept, self.centre)
+        return d_coef / self.scale, d_intercept
+
+    def plain(self, coef: Array, intercept: Array | None) -> tuple[Array, Array | None]:
+        """Convert such coefficients, or steps of them, to those of the raw data."""
+        coef = coef / self.scale
+        return coef, None if intercept is None else intercept - coef @ self.centre
+
+
+class Coordinates(Affine):
     """Standardised coordinates of the coefficients."""
 
     def __init__(self, features: Features, centred: bool, l2: float) -> None:
@@ -229,14 +248,3 @@ class Coordinates:
         scale = np.maximum(np.hypot(deviation, 2.0 * np.sqrt(l2)), _RANGE * reach)
         # An infinite scale makes the coefficient and its slope 0: the feature is left out.
         self.scale = np.where(features.varies(self.centre), scale, np.inf)
-
-    def gradients(self, d_coef: Array, d_intercept: Array | None) -> tuple[Array, Array | None]:
-        """Return the gradients with respect to the standardised coefficients."""
-        if d_intercept is not None:
-            d_coef = d_coef - np.multiply.outer(d_intercept, self.centre)
-        return d_coef / self.scale, d_intercept
-
-    def plain(self, coef: Array, intercept: Array | None) -> tuple[Array, Array | None]:
-        """Convert standardised coefficients, or steps of them, to those of the raw data."""
-        coef = coef / self.scale
-        return coef, None if intercept is None else intercept - coef @ self.centre

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import optimize
 
-from boltzmax.sklearn.samples import Coordinates, Samples
+from boltzmax.sklearn.samples import Affine, Coordinates, Samples
 
 Array = NDArray[Any]
 Doubles = NDArray[np.float64]
@@ -27,22 +27,30 @@ _WORSE = 0.1  # a loss that rises by more than this fraction is not batch noise
 _CUTS, _CUT = 3, 0.2  # how often the learning rate falls before training ends, and the factor
 
 
-class Model(Protocol):
-    """A trainable model: scores that are linear in the rows, and a loss of them."""
+class Parameters(Protocol):
+    """What training changes in place."""
 
     @property
     def coef(self) -> Array:
-        """Return the coefficients, (units, D), which training changes in place."""
+        """Return the coefficients, (units, D)."""
 
     @property
     def intercept(self) -> Array | None:
         """Return the intercepts of the scores, (units,), if there are any."""
 
-    def gradients(self, samples: Samples) -> Gradients:
-        """Return the mean loss, the units that it depends on, and their gradients."""
+
+class Scored(Parameters, Protocol):
+    """A trainable model that has a loss."""
 
     def loss(self, samples: Samples) -> float:
         """Return the mean loss."""
+
+
+class Model(Scored, Protocol):
+    """A trainable model: scores that are linear in the rows, and a loss of them."""
+
+    def gradients(self, samples: Samples) -> Gradients:
+        """Return the mean loss, the units that it depends on, and their gradients."""
 
 
 @dataclass(frozen=True)
@@ -55,6 +63,15 @@ class Plan:
     patience: int
     learning_rate: float
     batch_size: int
+
+
+@dataclass(frozen=True)
+class Pull:
+    """How far a batch moves the coefficients."""
+
+    share: float  # the weight of its rows, compared with a batch of ordinary rows
+    l2: float
+    rate: float
 
 
 @dataclass
@@ -77,7 +94,7 @@ class _Watch:
         self._best, self._stale = np.inf, 0
         self._kept: tuple[Array, Array | None] | None = None
 
-    def stops(self, loss: float, model: Model) -> bool:
+    def stops(self, loss: float, model: Parameters) -> bool:
         """Whether that is the case; then the count starts anew."""
         self._stale = 0 if loss < self._best - self._plan.tol else self._stale + 1
         if loss < self._best:
@@ -90,19 +107,19 @@ class _Watch:
         self._stale = 0
         return True
 
-    def restore(self, model: Model) -> None:
+    def restore(self, model: Parameters) -> None:
         """Restore the best coefficients."""
         if self._kept is not None:
             _set(model, *self._kept)
 
 
-def _set(model: Model, coef: Array, intercept: Array | None) -> None:
+def _set(model: Parameters, coef: Array, intercept: Array | None) -> None:
     model.coef[...] = coef
     if model.intercept is not None and intercept is not None:
         model.intercept[...] = intercept
 
 
-def _penalty(model: Model, l2: float) -> float:
+def _penalty(model: Parameters, l2: float) -> float:
     return 0.5 * l2 * float(np.vdot(model.coef, model.coef)) if l2 else 0.0
 
 
@@ -110,11 +127,15 @@ def _not_converged(where: str, plan: Plan, advice: str) -> str:
     return f"{where}, before the loss settled to within tol={plan.tol}; {advice}"
 
 
+def finite_loss(loss: float) -> float:
+    """Return a loss if it is finite."""
+    if not np.isfinite(loss):
+        raise ValueError(f"the loss became {loss}: scale the features, or lower learning_rate")
+    return loss
+
+
 def _finite(gradients: Gradients) -> Gradients:
-    if not np.isfinite(gradients[0]):
-        raise ValueError(
-            f"the loss became {gradients[0]}: scale the features, or lower learning_rate"
-        )
+    finite_loss(gradients[0])
     return gradients
 
 
@@ -239,7 +260,7 @@ class Adam:
     own steps; otherwise the first step of a rare unit would be too long.
     """
 
-    def __init__(self, model: Model) -> None:
+    def __init__(self, model: Parameters) -> None:
         self._times = np.zeros(len(model.coef), np.int64)
         self._coef = _Moments(model.coef)
         self._intercept = None if model.intercept is None else _Moments(model.intercept)
@@ -262,38 +283,55 @@ class Adam:
             loss, units, d_coef, d_intercept = _finite(model.gradients(batch))
             mass = float(batch.weight.sum())
             total += mass * loss
-            # A batch is weighted by its rows' weights, compared with a batch of ordinary rows.
-            share = mass / (len(batch) * usual_weight)
-            d_coef = share * d_coef + plan.l2 * model.coef[units]
-            if d_intercept is not None:
-                d_intercept = share * d_intercept
-            self._step(model, units, *coordinates.gradients(d_coef, d_intercept), coordinates, rate)
+            pull = Pull(mass / (len(batch) * usual_weight), plan.l2, rate)
+            self.step(model, units, d_coef, d_intercept, coordinates, pull)
         return total / float(samples.weight.sum())
 
-    def _step(
+    def step(
         self,
-        model: Model,
+        model: Parameters,
         units: Any,
         d_coef: Array,
         d_intercept: Array | None,
-        coordinates: Coordinates,
-        rate: float,
+        coordinates: Affine,
+        pull: Pull,
     ) -> None:
+        """Change some units along the gradients of a batch's loss."""
+        d_coef = pull.share * d_coef + pull.l2 * model.coef[units]
+        if d_intercept is not None:
+            d_intercept = pull.share * d_intercept
+        d_coef, d_intercept = coordinates.gradients(d_coef, d_intercept)
         self._times[units] += 1
         times = self._times[units]
-        step = rate * self._coef.step(units, d_coef, times)
+        step = pull.rate * self._coef.step(units, d_coef, times)
         shift = None
         if self._intercept is not None and d_intercept is not None:
-            shift = rate * self._intercept.step(units, d_intercept, times)
+            shift = pull.rate * self._intercept.step(units, d_intercept, times)
         step, shift = coordinates.plain(step, shift)
         model.coef[units] -= step
         if model.intercept is not None and shift is not None:
             model.intercept[units] -= shift
 
 
+class Epochs(Protocol):
+    """What `Adam` does; others do it for models of another form."""
+
+    def epoch(
+        self,
+        model: Any,
+        samples: Samples,
+        order: NDArray[np.intp],
+        coordinates: Coordinates,
+        plan: Plan,
+        usual_weight: float,
+        slower: float = 1.0,
+    ) -> float:
+        """Make one pass over all rows, batch by batch; return the mean of the batches' losses."""
+
+
 def train_adam(
-    model: Model,
-    adam: Adam,
+    model: Scored,
+    adam: Epochs,
     samples: Samples,
     held_out: Samples | None,
     coordinates: Coordinates,

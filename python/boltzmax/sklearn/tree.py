@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import numbers
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -11,10 +10,10 @@ from numpy.typing import NDArray
 from scipy import sparse
 from sklearn.utils import check_array, check_scalar
 
-from boltzmax._lib.output_layer import LayerGradient, OutputLayer
 from boltzmax.sklearn.base import SoftmaxBase
-from boltzmax.sklearn.samples import Features, Samples, row_blocks, stored_blocks
-from boltzmax.sklearn.training import Gradients, Model
+from boltzmax.sklearn.layers import LayerModel, dense, likeliest, log_probabilities, top
+from boltzmax.sklearn.samples import Features, Samples, stored_blocks
+from boltzmax.sklearn.training import Model
 from boltzmax.trees.hierarchical import HierarchicalSoftmax
 from boltzmax.trees.tree import Tree
 
@@ -22,62 +21,6 @@ Array = NDArray[Any]
 
 _TREES = ("huffman", "balanced", "clusters")
 _SCATTERED = 10  # cost of a multiplication with scattered rows, in ordinary multiplications
-
-
-def _dense(x: Any) -> Array:
-    return np.asarray(x.toarray() if sparse.issparse(x) else x)
-
-
-@dataclass(frozen=True)
-class _Layer:
-    """An output layer for the rows; if they have to be converted, block by block."""
-
-    layer: OutputLayer
-
-    @property
-    def coef(self) -> Array:
-        """See `Model`."""
-        return self.layer.weight
-
-    @property
-    def intercept(self) -> Array | None:
-        """See `Model`."""
-        return self.layer.bias
-
-    def blocks(self, samples: Samples) -> list[slice]:
-        if not sparse.issparse(samples.x) and samples.x.dtype == self.coef.dtype:
-            return [slice(None)]
-        return row_blocks(*samples.x.shape)
-
-    def gradients(self, samples: Samples) -> Gradients:
-        """See `Model`."""
-        blocks = self.blocks(samples)
-        if len(blocks) == 1:
-            found = self._with_grad(samples)
-            return found.loss, found.unit_ids, found.d_weight, found.d_bias
-        whole = float(samples.weight.sum())
-        total, d_coef = 0.0, np.zeros_like(self.coef)
-        bias = None if self.intercept is None else np.zeros_like(self.intercept)
-        for rows in blocks:
-            part = samples.part(rows)
-            found = self._with_grad(part)
-            share = float(part.weight.sum()) / whole
-            total += share * found.loss
-            d_coef[found.unit_ids] += share * found.d_weight
-            if bias is not None and found.d_bias is not None:
-                bias[found.unit_ids] += share * found.d_bias
-        return total, slice(None), d_coef, bias
-
-    def _with_grad(self, samples: Samples) -> LayerGradient:
-        return self.layer.loss_with_grad(_dense(samples.x), samples.target, samples.weight)
-
-    def loss(self, samples: Samples) -> float:
-        """See `Model`."""
-        total = sum(
-            float(part.weight.sum()) * self.layer.loss(_dense(part.x), part.target, part.weight)
-            for part in map(samples.part, self.blocks(samples))
-        )
-        return total / float(samples.weight.sum())
 
 
 class HierarchicalSoftmaxClassifier(SoftmaxBase):
@@ -243,7 +186,7 @@ class HierarchicalSoftmaxClassifier(SoftmaxBase):
             self.layer_.bias[:] = trained.bias
 
     def _model(self) -> Model:
-        return _Layer(self.layer_)
+        return LayerModel(self.layer_)
 
     def _validated(self, x: Any) -> Any:
         """Raise for numbers that become infinite in the dtype of the layer."""
@@ -254,17 +197,13 @@ class HierarchicalSoftmaxClassifier(SoftmaxBase):
             return check_array(x, accept_sparse="csr", dtype=self.layer_.dtype, input_name="X")
 
     def _likeliest(self, x: Any) -> NDArray[np.intp]:
-        blocks = row_blocks(*x.shape)
-        return np.concatenate([self.layer_.predict(_dense(x[at])) for at in blocks])
+        return likeliest(self.layer_, x)
 
     def _log_probabilities(self, x: Any) -> Array:
-        blocks = row_blocks(*x.shape)
-        return np.concatenate([self.layer_.log_prob_all(_dense(x[at])) for at in blocks])
+        return log_probabilities(self.layer_, x)
 
     def _top(self, x: Any, k: int) -> tuple[Array, Array]:
-        found = [self.layer_.topk(_dense(x[at]), k) for at in row_blocks(*x.shape)]
-        ids, log_probs = zip(*found, strict=True)
-        return np.concatenate(ids), np.concatenate(log_probs)
+        return top(self.layer_, x, k)
 
 
 def _class_means(samples: Samples, n_classes: int) -> Array:
@@ -281,7 +220,7 @@ def _class_means(samples: Samples, n_classes: int) -> Array:
         target = samples.target[rows]
         # A sparse matrix of weights: its product with the rows has one row per class.
         entries = shares[rows], (target, np.arange(len(target)))
-        means += _dense(sparse.csr_array(entries, (n_classes, len(target))) @ samples.x[rows])
+        means += dense(sparse.csr_array(entries, (n_classes, len(target))) @ samples.x[rows])
     means[mass == 0] = features.mean
     means[:, ~features.varies(features.mean)] = 0.0
     return means

@@ -3,6 +3,7 @@
 - `builders`: ways to arrange classes in a tree
 - `hierarchical`: the layer
 - `plot`: a drawing with Matplotlib
+- `quantised_layer`: the layer of weights in few bits
 - `text`: a tree as text, and as a Graphviz graph
 - `training`: training steps on these weights
 - `tree`: the tree

@@ -20,7 +20,9 @@ from boltzmax._lib.output_layer import (
 )
 from boltzmax._lib.random import random_generator
 from boltzmax._lib.unit_layer import UnitLayer
+from boltzmax.linear.quantised import QuantizedLinear
 from boltzmax.trees import training
+from boltzmax.trees.quantised_layer import QuantizedHierarchicalSoftmax
 from boltzmax.trees.tree import Tree
 from boltzmax.trees.weights import SparseGradient, TopClasses, TreeWeights, read_beam
 
@@ -395,6 +397,26 @@ class HierarchicalSoftmax(UnitLayer):
         if not marks:
             refuse_bad_rows(drawn < 0, drawn.shape)
         return drawn
+
+    # ---- fewer bits ----
+
+    def quantize(self, bits: int = 8, **options: Any) -> QuantizedHierarchicalSoftmax:
+        """Return a layer of the same weights in fewer bits, which answers but does not learn.
+
+        Parameters
+        ----------
+        bits : {8, 4}, default 8
+            Of a weight.
+        **options
+            Those of `QuantizedLinear`.
+
+        Returns
+        -------
+        QuantizedHierarchicalSoftmax
+        """
+        weight, bias = self._parameters()
+        units = QuantizedLinear(weight, bias, bits=bits, **options)
+        return QuantizedHierarchicalSoftmax(self.tree, units, self.dtype)
 
     # ---- files ----
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -20,10 +21,12 @@ from boltzmax._lib.arguments import (
     row_temperature,
 )
 from boltzmax._lib.random import check_first_row, random_key
+from boltzmax._lib.same_kind import same_kind
 
 Ints = NDArray[np.int64]
 
 
+@same_kind
 @quietly
 def gumbel_max(
     logits: ArrayLike,
@@ -98,6 +101,7 @@ def gumbel_max(
     return ids.reshape(rows.shape if n is None else (*rows.shape, draws))[()]
 
 
+@partial(same_kind, ranked=True)
 @quietly
 def gumbel_topk(
     logits: ArrayLike,

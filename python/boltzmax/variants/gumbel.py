@@ -26,6 +26,7 @@ from boltzmax._lib.arguments import (
 )
 from boltzmax._lib.numbers import gradient_dtype
 from boltzmax._lib.random import check_first_row, random_key
+from boltzmax._lib.same_kind import same_kind
 from boltzmax.arrays.calls import Call, read_call
 from boltzmax.variants.calls import map_of_call
 
@@ -34,6 +35,7 @@ Array = NDArray[Any]
 NOISES = ("gumbel", "normal")
 
 
+@same_kind
 @quietly
 def gumbel_softmax(
     logits: ArrayLike,
@@ -166,6 +168,7 @@ def _one_hot(call: Call, out: Array | None, options: dict[str, int]) -> Any:
     return map_of_call("gumbel_softmax", call._replace(temperature=None), out, **options, flag=True)
 
 
+@same_kind
 @quietly
 def gumbel_softmax_backward(
     dy: ArrayLike,

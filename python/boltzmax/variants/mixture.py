@@ -16,10 +16,12 @@ from boltzmax._lib.arguments import (
     working_dtype,
 )
 from boltzmax._lib.numbers import gradient_dtype
+from boltzmax._lib.same_kind import same_kind
 
 Array = NDArray[Any]
 
 
+@same_kind
 @quietly
 def mixture_log_softmax(
     logits: ArrayLike,
@@ -95,6 +97,7 @@ def mixture_log_softmax(
     return out
 
 
+@same_kind
 @quietly
 def mixture_log_softmax_backward(
     dy: ArrayLike, logits: ArrayLike, mixture_logits: ArrayLike

@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import ArrayLike, DTypeLike, NDArray
 
 from boltzmax._lib.arguments import as_flag, checked_out, quietly
+from boltzmax._lib.same_kind import same_kind
 from boltzmax.arrays.calls import Call, read_call
 from boltzmax.variants.calls import map_of_call
 from boltzmax.variants.scan_gradients import gradient_of_scan
@@ -15,6 +16,7 @@ from boltzmax.variants.scan_gradients import gradient_of_scan
 Array = NDArray[Any]
 
 
+@same_kind
 @quietly
 def logcumsumexp(
     x: ArrayLike,
@@ -83,6 +85,7 @@ def logcumsumexp(
     return result if out is None else out
 
 
+@same_kind
 @quietly
 def logcumsumexp_backward(
     dy: ArrayLike,

@@ -20,6 +20,7 @@ from boltzmax._lib.arguments import (
 )
 from boltzmax._lib.numbers import gradient_dtype
 from boltzmax._lib.ragged import Ints, integers, one_axis, read_indptr
+from boltzmax._lib.same_kind import same_kind
 from boltzmax._lib.shared_docs import complete
 
 Array = NDArray[Any]
@@ -27,6 +28,7 @@ Array = NDArray[Any]
 MOST_SEGMENTS = 2**40
 
 
+@same_kind
 @quietly
 def segment_softmax(
     x: ArrayLike,
@@ -80,6 +82,7 @@ def segment_softmax(
     return _map("softmax", x, indptr, segment_ids, num_segments, where, dtype, out)
 
 
+@same_kind
 @quietly
 def segment_log_softmax(
     x: ArrayLike,
@@ -123,6 +126,7 @@ def segment_log_softmax(
     return _map("log_softmax", x, indptr, segment_ids, num_segments, where, dtype, out)
 
 
+@same_kind
 @quietly
 def segment_logsumexp(
     x: ArrayLike,
@@ -163,6 +167,7 @@ def segment_logsumexp(
     return _map("logsumexp", x, indptr, segment_ids, num_segments, where, dtype, out)
 
 
+@same_kind
 @quietly
 def segment_softmax_backward(
     dy: ArrayLike,
@@ -201,6 +206,7 @@ def segment_softmax_backward(
     return _gradient("softmax_backward", dy, y, indptr, segment_ids, num_segments, out)
 
 
+@same_kind
 @quietly
 def segment_log_softmax_backward(
     dy: ArrayLike,

@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import ArrayLike, DTypeLike, NDArray
 
 from boltzmax._lib.arguments import as_input, as_integer, normalized_axes, quietly, row_temperature
+from boltzmax._lib.same_kind import same_kind
 from boltzmax._lib.shared_docs import complete
 from boltzmax.arrays.argmax_limit import at_temperature_0
 from boltzmax.arrays.calls import read_call
@@ -47,6 +48,7 @@ def _backward(
 # ---- Taylor polynomials ----
 
 
+@same_kind
 @quietly
 def taylor_softmax(
     x: ArrayLike,
@@ -110,6 +112,7 @@ def taylor_softmax(
     return run_map("taylor_softmax", x, axis, where, temperature, dtype, out, count=n)
 
 
+@same_kind
 @quietly
 def log_taylor_softmax(
     x: ArrayLike,
@@ -147,6 +150,7 @@ def log_taylor_softmax(
     return run_map("log_taylor_softmax", x, axis, where, temperature, dtype, out, count=n)
 
 
+@same_kind
 @quietly
 def taylor_softmax_backward(
     dy: ArrayLike,
@@ -180,6 +184,7 @@ def taylor_softmax_backward(
     return _backward("taylor_softmax_backward", dy, x, axis, temperature, where, out, count=n)
 
 
+@same_kind
 @quietly
 def log_taylor_softmax_backward(
     dy: ArrayLike,
@@ -216,6 +221,7 @@ def log_taylor_softmax_backward(
 # ---- squares ----
 
 
+@same_kind
 @quietly
 def spherical_softmax(
     x: ArrayLike,
@@ -266,6 +272,7 @@ def spherical_softmax(
     return run_map("spherical_softmax", x, axis, where, 0.0, dtype, out, count=2)
 
 
+@same_kind
 @quietly
 def spherical_softmax_backward(
     dy: ArrayLike,
@@ -324,6 +331,7 @@ def _read_warm(temperature: ArrayLike) -> ArrayLike:
     return temperature
 
 
+@same_kind
 @quietly
 def sigsoftmax(
     x: ArrayLike,
@@ -373,6 +381,7 @@ def sigsoftmax(
     return _sigsoftmax("sigsoftmax", x, axis, temperature, where, dtype, out)
 
 
+@same_kind
 @quietly
 def log_sigsoftmax(
     x: ArrayLike,
@@ -408,6 +417,7 @@ def log_sigsoftmax(
     return _sigsoftmax("log_sigsoftmax", x, axis, temperature, where, dtype, out)
 
 
+@same_kind
 @quietly
 def sigsoftmax_backward(
     dy: ArrayLike,
@@ -441,6 +451,7 @@ def sigsoftmax_backward(
     return _backward("sigsoftmax_backward", dy, x, axis, warm, where, out)
 
 
+@same_kind
 @quietly
 def log_sigsoftmax_backward(
     dy: ArrayLike,

@@ -17,6 +17,7 @@ from boltzmax._lib.arguments import (
     quietly,
     refuse_masked,
 )
+from boltzmax._lib.same_kind import same_kind
 from boltzmax.arrays.argmax_limit import at_temperature_0
 from boltzmax.arrays.calls import Call, read_call
 from boltzmax.variants.calls import map_of_call, run_gradient
@@ -28,6 +29,7 @@ Axis = Any
 LARGEST_ALPHA = 50.0
 
 
+@same_kind
 @quietly
 def sparsemax(
     x: ArrayLike,
@@ -89,6 +91,7 @@ def sparsemax(
     return map_of_call("sparsemax", call, out)
 
 
+@same_kind
 @quietly
 def entmax15(
     x: ArrayLike,
@@ -136,6 +139,7 @@ def entmax15(
     return map_of_call("entmax15", call, out)
 
 
+@same_kind
 @quietly
 def entmax(
     x: ArrayLike,
@@ -212,6 +216,7 @@ def entmax(
     return out
 
 
+@same_kind
 @quietly
 def sparsemax_backward(
     dy: ArrayLike, y: ArrayLike, axis: Axis = -1, *, out: Array | None = None
@@ -254,6 +259,7 @@ def sparsemax_backward(
     return run_gradient("sparsemax_backward", dy, y, axis, out)
 
 
+@same_kind
 @quietly
 def entmax15_backward(
     dy: ArrayLike, y: ArrayLike, axis: Axis = -1, *, out: Array | None = None
@@ -290,6 +296,7 @@ def entmax15_backward(
     return run_gradient("entmax15_backward", dy, y, axis, out)
 
 
+@same_kind
 @quietly
 def entmax_backward(
     dy: ArrayLike, y: ArrayLike, alpha: ArrayLike, axis: Axis = -1, *, out: Array | None = None
@@ -337,6 +344,7 @@ def entmax_backward(
     return run_gradient("entmax_backward", dy, y, axis, out, parameter=rows)
 
 
+@same_kind
 @quietly
 def entmax_alpha_grad(
     dy: ArrayLike, y: ArrayLike, alpha: ArrayLike, axis: Axis = -1, *, out: Array | None = None

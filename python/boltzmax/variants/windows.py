@@ -7,6 +7,7 @@ from typing import Any
 from numpy.typing import ArrayLike, DTypeLike, NDArray
 
 from boltzmax._lib.arguments import check_count, quietly
+from boltzmax._lib.same_kind import same_kind
 from boltzmax.arrays.calls import read_call
 from boltzmax.variants.calls import map_of_call
 from boltzmax.variants.scan_gradients import gradient_of_scan
@@ -14,6 +15,7 @@ from boltzmax.variants.scan_gradients import gradient_of_scan
 Array = NDArray[Any]
 
 
+@same_kind
 @quietly
 def windowed_softmax(
     x: ArrayLike,
@@ -84,6 +86,7 @@ def windowed_softmax(
     return map_of_call("windowed_softmax", call, out, count=_half(window))
 
 
+@same_kind
 @quietly
 def windowed_softmax_backward(
     dy: ArrayLike,
@@ -131,6 +134,7 @@ def windowed_softmax_backward(
     return gradient_of_scan("windowed_softmax", dy, x, axis, where, out, half=_half(window))
 
 
+@same_kind
 @quietly
 def windowed_logsumexp(
     x: ArrayLike,
@@ -192,6 +196,7 @@ def windowed_logsumexp(
     return map_of_call("windowed_logsumexp", call, out, count=_half(window))
 
 
+@same_kind
 @quietly
 def windowed_logsumexp_backward(
     dy: ArrayLike,

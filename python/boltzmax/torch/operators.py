@@ -1,0 +1,137 @@
+"""How functions of the package become operators of PyTorch.
+
+An operator has a kernel for the CPU, perhaps one for CUDA, a fake one (the form of its result, for
+`torch.compile`), and a formula for its gradient. Its implementation is Python, called by PyTorch's
+dispatcher: below autograd, autocast and tracing, with plain tensors.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.autograd import forward_ad
+
+from boltzmax._lib.foreign import as_tensor, tensor_as_ndarray
+
+Kernel = Callable[..., Any]
+
+_LIBRARY = torch.library.Library("boltzmax", "DEF")
+
+
+def define(
+    schema: str,
+    cpu: Kernel,
+    fake: Kernel,
+    *,
+    cuda: Kernel | None = None,
+    in_float32: bool = False,
+) -> Any:
+    """Define an operator of PyTorch, ``torch.ops.boltzmax.<name>``, and return it.
+
+    Parameters
+    ----------
+    schema : str
+        Its name and the types of arguments and results, in PyTorch's language.
+    cpu, cuda : callable
+        The kernels, on tensors in the memory of the CPU or of a CUDA device.
+    fake : callable
+        Returns empty tensors of the form of the results.
+    in_float32 : bool
+        Whether autocast converts tensors to float32, as for PyTorch's own softmax and losses.
+    """
+    name = schema.partition("(")[0]
+    _LIBRARY.define(schema, tags=(torch.Tag.pt2_compliant_tag,))
+    _LIBRARY.impl(name, cpu, "CPU")
+    if cuda is not None:
+        _LIBRARY.impl(name, cuda, "CUDA")
+    whole = f"boltzmax::{name}"
+    torch.library.register_fake(whole, fake, lib=_LIBRARY)
+    if in_float32:
+        for device in ("cpu", "cuda"):
+            torch.library.register_autocast(whole, device, torch.float32, lib=_LIBRARY)
+    return getattr(torch.ops.boltzmax, name).default
+
+
+def differentiate(operator: Any, backward: Kernel, setup_context: Kernel) -> None:
+    """Set the formula of an operator's gradient, in the terms of `torch.autograd.Function`."""
+    name = operator.name().partition(".")[0]
+    torch.library.register_autograd(name, backward, setup_context=setup_context, lib=_LIBRARY)
+
+
+def no_second_derivative(operator: Any, what: str) -> None:
+    """Let an operator, which computes a gradient, raise an error where it is differentiated."""
+
+    def setup_context(ctx: Any, inputs: Any, output: Any) -> None:
+        pass
+
+    def backward(ctx: Any, *gradients: Any) -> Any:
+        raise RuntimeError(f"boltzmax.torch has no second derivative of {what}")
+
+    differentiate(operator, backward, setup_context)
+
+
+# ---- tensors and ndarrays ----
+
+
+def read(x: Tensor | None) -> Any:
+    """Return a CPU tensor as an ndarray on the same memory; None as None."""
+    return None if x is None else tensor_as_ndarray(x)
+
+
+def destination(x: Tensor) -> Any:
+    """Return an ndarray for a result of the layout that ``torch.empty_like(x)`` has.
+
+    None if that is what NumPy's functions return of themselves, in recycled memory.
+    """
+    return None if x.is_contiguous() else tensor_as_ndarray(torch.empty_like(x))
+
+
+def tensor(result: Any) -> Tensor:
+    """Return a result as a tensor on the same memory."""
+    made: Tensor = as_tensor(result)
+    return made
+
+
+def times(gradient: Tensor, g: Tensor) -> Tensor:
+    """Return a gradient that nobody else has, multiplied by g in place."""
+    return gradient if bool(g == 1) else gradient.mul_(g)
+
+
+# ---- arguments ----
+
+
+def floating(input: Any, function: str, dtype: torch.dtype | None = None) -> Tensor:
+    """Return a tensor of a floating dtype, converted to `dtype` if that is given."""
+    if not isinstance(input, Tensor):
+        raise TypeError(f"{function} takes a tensor, got {type(input).__name__}")
+    if getattr(forward_ad, "_current_level", -1) >= 0:
+        refuse_tangent(input, function)
+    x: Tensor = input if dtype is None else input.to(dtype)
+    if not x.is_floating_point():
+        raise TypeError(
+            f"{function} takes float16, bfloat16, float32 or float64, got {x.dtype}; pass dtype= "
+            "or convert the tensor"
+        )
+    return x
+
+
+def refuse_tangent(x: Tensor, function: str) -> None:
+    """Raise if forward-mode differentiation follows a tensor; operators would lose the tangent."""
+    if forward_ad.unpack_dual(x).tangent is not None:
+        raise RuntimeError(f"boltzmax.torch has no forward-mode derivative of {function}")
+
+
+def dims(dim: int | Sequence[int]) -> list[int]:
+    """Return the dimensions of a row as a list."""
+    return [dim] if isinstance(dim, int) else list(dim)
+
+
+def refuse_gradient(x: Tensor | None, name: str, function: str) -> None:
+    """Raise if a tensor requires a gradient that `function` does not compute."""
+    if x is not None and x.requires_grad and torch.is_grad_enabled():
+        raise TypeError(
+            f"{name} requires a gradient, which {function} does not compute; pass {name}.detach()"
+        )
