@@ -78,8 +78,12 @@ def probabilities(name: str, n_classes: int, excluded: Any = ()) -> Floats:
     return q / q.sum()
 
 
-def inclusion(q: Floats, n: int) -> Floats:
-    """The probability of each class to be among the first n different ones, over all subsets."""
+def inclusion(weights: Floats, n: int) -> Floats:
+    """The probability of each class to be among the first n different ones, over all subsets.
+
+    The sum of the weights may be any; no sum loses what is small in it.
+    """
+    q = weights.tolist()
     chances = {frozenset[int](): 1.0}
     for _ in range(n):
         after: dict[frozenset[int], float] = {}

@@ -9,6 +9,7 @@ from __future__ import annotations
 import doctest
 import inspect
 import sys
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,7 @@ from boltzmax import mpi
 Array = np.ndarray[Any, Any]
 
 ROWS, CLASSES, WIDTH = 300, 101, 8  # two blocks of rows
+LARGE = 1e17  # the spacing of such numbers is more than random numbers make up for
 OPTIONS: dict[str, Any] = {"label_smoothing": 0.1, "z_loss": 0.01, "temperature": 0.7}
 
 
@@ -87,10 +89,18 @@ def results(comm: CountingComm, name: str) -> dict[str, Any]:
     keep("grad", lambda: mpi.cross_entropy_with_grad(logits, target, shard, **weighted))
     keep("topk", lambda: mpi.topk(logits, 7, shard))
     keep("sample", lambda: mpi.sample(logits, shard, 3))
+    keep("one_lse", lambda: mpi.logsumexp(logits[0], shard))
+    keep("one_sample", lambda: mpi.sample(logits[0], shard, 3))
+    keep("large", lambda: mpi.sample(np.full((400, shard.n_local), LARGE, name), shard, 5))
+    nothing = {"sample_weight": np.zeros(ROWS), "empty": "zero"}
+    keep("nothing", lambda: mpi.cross_entropy_with_grad(logits, target, shard, **nothing))
+    infinite = np.where(logits > 0, logits, -np.inf)
+    keep("infinite", lambda: mpi.cross_entropy(infinite, target, shard, label_smoothing=0.1))
     # A layer needs a class on every rank.
     even = mpi.Shard(comm, CLASSES // comm.size + (comm.rank < CLASSES % comm.size))
     own = slice(even.first, even.first + even.n_local)
     layer = (x["hidden"], x["weight"][own], target, even, x["bias"][own])
+    keep("infinite_layer", lambda: mpi.linear_cross_entropy(x["hidden"] * np.inf, *layer[1:]))
     keep("linear", lambda: mpi.linear_cross_entropy(*layer, **weighted))
     keep("linear_grad", lambda: mpi.linear_cross_entropy_with_grad(*layer, **weighted))
     return found
@@ -125,7 +135,17 @@ def refusals(comm: Any) -> dict[str, Any]:
         "layer": lambda: mpi.linear_cross_entropy(
             x["hidden"], x["weight"][: shard.n_local, : WIDTH - is_last], x["target"], shard
         ),
+        "bias": lambda: mpi.linear_cross_entropy(
+            np.ones((2, 3)),
+            np.ones((2, 3)),
+            [0, 1],
+            mpi.Shard(comm, 2),
+            None if is_last else [0, 0],
+        ),
         "none": lambda: mpi.Shard(comm, 0),
+        "comm": lambda: mpi.Shard(None, 3),
+        "null": lambda: mpi.Shard(MPI.COMM_NULL, 3),
+        "key": lambda: mpi.sample(logits, shard, None),  # type: ignore[arg-type]
         "many": lambda: mpi.Shard(comm, 2**31),
         "shard": lambda: mpi.softmax(logits, 3),  # type: ignore[arg-type]
         "count": lambda: mpi.Shard(comm, -1 if is_last else 3),
@@ -156,6 +176,7 @@ def failed_examples() -> dict[str, Any]:
 
 
 def main() -> None:
+    warnings.simplefilter("error")
     comm = CountingComm(MPI.COMM_WORLD)
     found = refusals(MPI.COMM_WORLD)
     for name in ("float32", "float64"):

@@ -163,30 +163,31 @@ def soft_targets(n: int, seed: int = 0) -> Array:
 
 @either
 @pytest.mark.parametrize("soft", [False, True])
-@pytest.mark.parametrize("reduction", ["mean", "sum"])
-def test_gradients(make: Callable[..., Any], soft: bool, reduction: str) -> None:
+def test_gradients(make: Callable[..., Any], soft: bool) -> None:
     """Of hidden vectors, head, projections, weights and biases."""
     layer = make(dtype="float64", bias=True)
     hidden = rows(5, "float64")[0]
     target = soft_targets(5) if soft else np.array([1, 6, -7, 20, 13])
-    options: Any = {"sample_weight": np.linspace(0.5, 2, 5), "reduction": reduction}
-    options |= {} if soft else {"ignore_index": -7}
+    weight = np.linspace(0.5, 2, 5)
+    options: Any = {"sample_weight": weight} | ({} if soft else {"ignore_index": -7})
 
     def loss() -> float:
         found: float = layer.loss(hidden, target, **options)
         return found
 
-    gradient = layer.loss_with_grad(hidden, target, **options)
-    assert gradient.loss == pytest.approx(loss())
-    pairs = [
-        (hidden, gradient.d_hidden),
-        (layer.weight, gradient.d_weight),
-        (layer.bias, gradient.d_bias),
-    ]
-    for tail, found in zip(layer.tails, gradient.tails, strict=True):
-        pairs += zip((tail.projection, tail.weight, tail.bias), found, strict=True)
-    for array, analytic in pairs:
-        np.testing.assert_allclose(analytic, differences(loss, array), rtol=1e-6, atol=1e-8)
+    mean = layer.loss_with_grad(hidden, target, **options)
+    total = layer.loss_with_grad(hidden, target, reduction="sum", **options)
+    mass = weight[[True, True, soft, True, True]].sum()
+    assert mean.loss == pytest.approx(loss())
+    assert total.loss == pytest.approx(layer.loss(hidden, target, reduction="sum", **options))
+    arrays = [hidden, layer.weight, layer.bias]
+    found = [[g.d_hidden, g.d_weight, g.d_bias] for g in (mean, total)]
+    for i, tail in enumerate(layer.tails):
+        arrays += tail.projection, tail.weight, tail.bias
+        found = [[*f, *g.tails[i]] for f, g in zip(found, (mean, total), strict=True)]
+    for array, of_mean, of_sum in zip(arrays, *found, strict=True):
+        np.testing.assert_allclose(of_mean, differences(loss, array), rtol=1e-6, atol=1e-8)
+        np.testing.assert_allclose(of_sum, mass * of_mean, rtol=1e-12, atol=1e-15)
 
 
 @pytest.mark.parametrize("step", ["sgd_step", "adagrad_step"])

@@ -64,6 +64,21 @@ def test_a_layer_takes_them() -> None:
     assert best_cutoffs([1.0], 4) == ()
 
 
+def test_huge_counts() -> None:
+    """Their sum is beyond the greatest number."""
+    counts = np.r_[np.full(10, 1.0), np.full(20_000, 1e-9)]
+    found = AdaptiveSoftmax(256, len(counts), counts=1e308 * counts)
+    assert found.cutoffs == AdaptiveSoftmax(256, len(counts), counts=counts).cutoffs == (10,)
+
+
+def test_many_tails() -> None:
+    """Powers of `div_value` beyond the greatest number: vectors of length 1."""
+    layer = AdaptiveSoftmax(16, 1200, range(1, 1200))
+    assert [len(tail.projection) for tail in layer.tails[:3]] == [4, 1, 1]
+    assert len(layer.tails[-1].projection) == 1
+    assert AdaptiveSoftmax(2, 30, range(1, 30), div_value=1e30).n_classes == 30
+
+
 def test_vectors_of_tails_are_not_too_short() -> None:
     """At least 8 numbers, but for the first tail."""
     assert [tails_allowed(d, 4.0) for d in (16, 64, 128, 256, 1024)] == [1, 1, 2, 2, 3]

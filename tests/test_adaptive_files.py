@@ -29,7 +29,7 @@ def test_memory() -> None:
     for call in (
         lambda: layer.sgd_step(hidden, target, 1e-6),
         lambda: layer.loss(hidden, target),
-        lambda: layer.topk(hidden[:500], 5),
+        lambda: layer.topk(hidden[:300], 5),
     ):
         tracemalloc.reset_peak()
         before = tracemalloc.get_traced_memory()[0]
@@ -47,6 +47,10 @@ DAMAGES: list[tuple[dict[str, Any], str]] = [
     ({"tail0_weight": ARRAYS["tail0_weight"][:-1]}, "tail0_weight does not fit"),
     ({"tail1_projection": None}, "tail1_weight does not fit"),
     ({"tail0_projection_squares": -np.ones(4), "tail0_squares": np.ones(7)}, "negative"),
+    ({"tail0_projection": np.float32(1)}, "tail0_projection does not fit"),
+    # Far more classes than memory has room for:
+    ({"bounds": np.array([5, 12, 10**15]), "order": None}, "tail1_weight does not fit"),
+    ({"bounds": np.array([10**15])}, "weights of shape (7, 7) do not fit the clusters"),
     ({"weight": ARRAYS["weight"][:-1]}, "do not fit the clusters"),
     ({"tail7_weight": np.ones((2, 2))}, "unknown arrays, tail7_weight"),
 ]

@@ -55,7 +55,7 @@ def test_there_and_back(dtype: str) -> None:
     place = np.argsort(order)
     output = module(torch.tensor(hidden), torch.tensor(place[target])).output
     np.testing.assert_allclose(output.detach(), layer.log_prob(hidden, target), **tolerance(dtype))
-    back = AdaptiveSoftmax.from_torch(module, order=order)
+    back = AdaptiveSoftmax.from_torch(module, order=torch.tensor(order))
     np.testing.assert_array_equal(back.log_prob_all(hidden), layer.log_prob_all(hidden))
     with torch.no_grad():
         module.head.weight.zero_()
@@ -68,12 +68,13 @@ def test_there_and_back(dtype: str) -> None:
 def test_a_step_is_that_of_torch() -> None:
     module = module_of("float64", head_bias=True)
     layer = AdaptiveSoftmax.from_torch(module)
-    optimizer = torch.optim.SGD(module.parameters(), 0.1)
     hidden, target = rows(20, "float64")
     for _ in range(3):
-        optimizer.zero_grad()
+        module.zero_grad()
         module(torch.tensor(hidden), torch.tensor(target)).loss.backward()
-        optimizer.step()
+        with torch.no_grad():  # torch.optim.SGD takes seconds to import
+            for parameter in module.parameters():
+                parameter -= 0.1 * parameter.grad
         layer.sgd_step(hidden, target, 0.1 / 20)
     for mine, theirs in zip(
         (layer.weight, layer.tails[1].projection, layer.tails[1].weight),
@@ -83,11 +84,25 @@ def test_a_step_is_that_of_torch() -> None:
         np.testing.assert_allclose(mine, theirs.detach(), rtol=1e-12)
 
 
+def test_arrays_on_a_device() -> None:
+    """They are copied to the host first, and may be parameters."""
+
+    class OnDevice:
+        def __init__(self, tensor: Any) -> None:
+            self.detach = lambda: self
+            self.cpu = tensor.detach
+
+    module = module_of("float32")
+    state = {name: OnDevice(tensor) for name, tensor in module.state_dict(keep_vars=True).items()}
+    found = AdaptiveSoftmax.from_torch(state_dict=state)
+    np.testing.assert_array_equal(found.weight, module.head.weight.detach())
+
+
 def test_refusals() -> None:
     state = module_of("float32").state_dict()
     for change, message in (
-        ({"tail.0.1.weight": None}, "state has no 'tail.0.1.weight'"),
-        ({"head.weight": None}, "state has no 'head.weight'"),
+        ({"tail.0.1.weight": None}, "state_dict has no 'tail.0.1.weight'"),
+        ({"head.weight": None}, "state_dict has no 'head.weight'"),
         ({"tail.0.1.weight": torch.ones(3)}, "must be a matrix, got shape"),
         ({"tail.0.1.weight": torch.ones(7, 9)}, "tail0_weight does not fit the clusters"),
         ({"head.weight": torch.ones(2, D)}, "bounds do not increase from 1"),
@@ -99,10 +114,15 @@ def test_refusals() -> None:
     for dtype, message in (("float16", "float32 or float64, got float16"), ("bfloat16", "float()")):
         with pytest.raises(TypeError, match=message):
             AdaptiveSoftmax.from_torch(module_of(dtype))
-    with pytest.raises(TypeError, match="must be a state_dict or a module, got int"):
+    with pytest.raises(TypeError, match="state_dict must be one, or a module, got int"):
         AdaptiveSoftmax.from_torch(3)
+    mixed = state | {"tail.0.1.weight": state["tail.0.1.weight"].double()}
+    with pytest.raises(ValueError, match=r"it is float64 of shape \(7, 4\), not float32"):
+        AdaptiveSoftmax.from_torch(mixed)
     with pytest.raises(ValueError, match="order does not have each of 23 classes once"):
         AdaptiveSoftmax.from_torch(state, order=[1, 2])
+    with pytest.raises(TypeError, match="order is a masked array"):
+        AdaptiveSoftmax.from_torch(state, order=np.ma.arange(V))
     with pytest.raises(ValueError, match="tails have no biases"):
         AdaptiveSoftmax(D, V, [5], bias=True).to_torch()
     with pytest.raises(ValueError, match="at least one tail"):

@@ -45,7 +45,7 @@ def test_a_batch_draws_its_places() -> None:
     assert rows.shape == (4, 3)
     assert sorted(rows[0]) == [2, 4, 4]
     counts = np.zeros(10)
-    for key in range(3000):
+    for key in range(1000):
         counts += np.bincount(sampler.sample(2, rng=key, exclude=[9])[0], minlength=10)
     assert chance_of(counts[[2, 4]], [1, 2]) > 1e-3
     ids, log_q = sampler.sample(2, rng=1, unique=True, exclude=[9])
@@ -71,6 +71,10 @@ def test_a_batch_with_counts_corrects_over_all_batches() -> None:
         InBatchSampler([0, 1], [1, 0, 2])
     with pytest.raises(ValueError, match="that are not excluded, 2, got 3"):
         InBatchSampler([0, 1, 0]).sample(3, exclude=[1])
+    for counts_of_batch in (None, [1, 2]):
+        batch = InBatchSampler([0, 1, 0], counts_of_batch)
+        with pytest.raises(ValueError, match="that are not excluded in row 1, 1, got 2"):
+            batch.log_expected_count([0, 1], 2, exclude=([0], [0, 0, 1]))
 
 
 def test_pickles_go_on_alike() -> None:

@@ -209,6 +209,7 @@ def test_the_tree_is_at_most_four_times_the_weights(features: int) -> None:
 def test_bad_arguments_of_the_quadratic_kernel() -> None:
     w = weight(40)
     sampler = QuadraticKernelSampler(w)
+    in_float32 = QuadraticKernelSampler(np.ones((40, 3), np.float32))
     cases: list[tuple[Any, type[Exception], str]] = [
         (lambda: QuadraticKernelSampler([[1.0]]), TypeError, "an ndarray of float32 or float64"),
         (lambda: QuadraticKernelSampler(w.astype(int)), TypeError, "got int64"),
@@ -221,6 +222,10 @@ def test_bad_arguments_of_the_quadratic_kernel() -> None:
         (lambda: sampler.sample(3, hidden=np.ones(4)), ValueError, "3 features on the last axis"),
         (lambda: sampler.sample(3, hidden=[np.nan, 0, 0]), ValueError, "finite.*in row 0"),
         (lambda: sampler.sample(3, hidden=[1e200, 0, 0]), ValueError, "too large: squared logits"),
+        (lambda: in_float32.sample(3, hidden=[[0, 1e200, 0]], per_row=True), ValueError,
+         r"hidden must be finite in float32, got 1e\+200 in row 0"),
+        # Terms of both signs overflow, so that their sum is not a number.
+        (lambda: in_float32.sample(3, hidden=[1e30, -1e30, 0]), ValueError, "too large: squared"),
         (lambda: sampler.update([40]), IndexError, "ids 40 at position 0 is out of range for 40"),
         (lambda: sampler.sample(3, hidden=np.ones((2, 3)), exclude=([], [0, 0])), ValueError,
          "exclude has 1 rows, but hidden has 2"),

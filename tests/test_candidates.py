@@ -86,12 +86,14 @@ def test_each_row_has_its_own_distribution(name: str) -> None:
 def test_different_classes_come_in_the_order_of_successive_sampling(name: str, n: int) -> None:
     """Of many rows; both from draws that repeat and from the list of all classes."""
     sampler, hidden = make(name, 5)
-    rows = 200 if hidden else 10_000
+    rows = 4000
     exclude = (np.ones(rows, int), np.arange(rows + 1))
-    if hidden:
-        hidden = {"hidden": np.tile(hidden["hidden"], (rows, 1))}
+    of_rows = {"hidden": np.tile(hidden["hidden"], (rows, 1))} if hidden else {}
     chances = orders(probabilities(name, 5, [1]), n)
-    ids, _ = sampler.sample(n, rng=3, unique=True, exclude=exclude, **hidden)
+    # The ids of `sample` alone: for the kernel, expected counts of each row take their time.
+    ids = sampler._draws(n, True, exclude, of_rows.get("hidden"))[0].draw_ids(3)
+    first = ([1], [0, 1])
+    assert (sampler.sample(n, rng=3, unique=True, exclude=first, **hidden)[0] == ids[:1]).all()
     seen = dict.fromkeys(chances, 0)
     for row in ids.tolist():
         seen[tuple(row)] += 1
@@ -133,12 +135,12 @@ def test_draws_come_with_their_expected_counts(name: str, options: dict[str, Any
 @EACH
 @pytest.mark.parametrize("unique", [False, True])
 def test_sums_over_candidates_are_unbiased(name: str, unique: bool) -> None:
-    """sum f(i) / expected count, with its error bar, over 1000 samples."""
+    """sum f(i) / expected count, with its error bar, over many samples."""
     sampler, hidden = make(name, 50)
     f = np.random.default_rng(5).random(50) * (probabilities(name, 50) > 0)
     rng = np.random.default_rng(6)
     sums = []
-    for _ in range(1000 if not (hidden and unique) else 200):
+    for _ in range(1000 if not (hidden and unique) else 100):
         ids, log_q = sampler.sample(12, rng=rng, unique=unique, **hidden)
         assert not unique or len(set(ids.tolist())) == 12
         sums.append((f[ids] * np.exp(-log_q)).sum())
@@ -150,7 +152,7 @@ def test_inclusion_probabilities_of_many_classes() -> None:
     """Their sum is n; classes of 5000 different probabilities are grouped."""
     for sampler in (LogUniformSampler(20_000), UnigramSampler(np.arange(1, 20_001))):
         q = np.exp(sampler.log_expected_count(np.arange(20_000), 1))
-        for n in (1, 30, 3000, 19_000):
+        for n in (1, 300, 19_000):
             pi = np.exp(sampler.log_expected_count(np.arange(20_000), n, unique=True))
             assert abs(pi.sum() / n - 1) < 1e-6
             assert (np.diff(pi[np.argsort(q)]) >= -1e-12).all()
@@ -273,6 +275,8 @@ def test_errors_name_the_row() -> None:
         sampler.log_expected_count([1, 4], 2)
     with pytest.raises(TypeError, match="ids must be integers, got dtype float64"):
         sampler.log_expected_count([1.0], 2)
+    with pytest.raises(ValueError, match=r"exclude\[0\], values, must have one axis"):
+        sampler.sample(2, exclude=(1, 2))
 
 
 @pytest.mark.parametrize(
@@ -282,6 +286,7 @@ def test_errors_name_the_row() -> None:
         (lambda: LogUniformSampler(2**32), ValueError, "n_classes must be from 1"),
         (lambda: LearnedSampler(1.5), TypeError, "n_classes must be an integer, got 1.5"),
         (lambda: LearnedSampler(3, smoothing=0), ValueError, "smoothing must be finite and above"),
+        (lambda: LearnedSampler(30, smoothing=1e308), ValueError, "times 30 classes must be fin"),
         (lambda: UnigramSampler([1, -1]), ValueError, "not negative, got -1 for class 1"),
         (lambda: UnigramSampler([1, np.nan]), ValueError, "finite and not negative, got nan"),
         (lambda: UnigramSampler([np.inf]), ValueError, "finite and not negative, got inf"),
@@ -318,6 +323,23 @@ def test_extreme_counts() -> None:
     assert (sampler.sample(1000, rng=1)[0] == 0).all()
     flat = UnigramSampler([3, 0, 7], power=0.0).log_expected_count([0, 1, 2], 1)
     np.testing.assert_allclose(flat, [np.log(0.5), -np.inf, np.log(0.5)])
+
+
+def test_rare_classes_keep_their_expected_counts() -> None:
+    """Different candidates of weights over hundreds of decades, by enumeration of all subsets."""
+    rng = np.random.default_rng(77)
+    for decades in (10, 150):
+        w = 10.0 ** rng.uniform(-decades, 0, 6)
+        for excluded in ([], [int(rng.integers(6))]):
+            q = w.copy()
+            q[excluded] = 0.0
+            for n in range(1, 6 - len(excluded)):
+                got = UnigramSampler(w, power=1.0).log_expected_count(
+                    np.arange(6), n, unique=True, exclude=excluded
+                )
+                with np.errstate(divide="ignore"):
+                    exact = np.log(inclusion(q, n))
+                np.testing.assert_allclose(got, exact, rtol=0, atol=1e-9)
 
 
 def test_one_class() -> None:

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from scipy.sparse import csr_array
 
 import boltzmax
 from boltzmax.calibration import ece
@@ -148,6 +149,38 @@ def test_special_rows() -> None:
     assert np.isnan(gradient).any(axis=1).tolist() == [True, True, True, False]
 
 
+def test_masks_that_dask_does_not_know_of_are_refused() -> None:
+    def mask(block: Array) -> Array:
+        return np.ma.masked_greater(block, 0.5)
+
+    x = da.ones((2, 4), chunks=2).map_blocks(mask, dtype=np.float64, meta=np.empty((0, 0)))
+    with pytest.raises(TypeError, match="a chunk is a masked array"):
+        bd.logsumexp(x).compute(scheduler="synchronous")
+
+
+def test_the_same_call_is_the_same_graph() -> None:
+    """So that Dask computes it once, and functions of the same array share its totals."""
+    x, target, weight = samples(np.float32)
+    array = da.from_array(x, chunks=(4, 5, 7))
+    again = in_dask(array, target, weight)
+    for name, lazy in in_dask(array, target, weight).items():
+        assert lazy.name == again[name].name, name
+    shared = set(bd.softmax(array).dask.layers) & set(bd.logsumexp(array).dask.layers)
+    assert any(name.startswith("merged") for name in shared)
+
+
+@pytest.mark.parametrize("weight", [0.0, 2.0])
+@pytest.mark.parametrize("empty", ["zero", "nan"])
+def test_a_number_as_weight(weight: float, empty: str) -> None:
+    """Also 0, with which the mean is over no rows."""
+    x, target, _ = samples(np.float64)
+    array, options = da.from_array(x, chunks=(4, 5, 7)), {"sample_weight": weight, "empty": empty}
+    got = dask.compute(*bd.cross_entropy_with_grad(array, target, **options))
+    want = boltzmax.cross_entropy_with_grad(x, target, **options)
+    for mine, other in zip(got, want, strict=True):
+        assert np.allclose(mine, other, rtol=1e-13, equal_nan=True)
+
+
 def test_nothing_is_computed_before_it_is_asked_for() -> None:
     def fail(block: Array) -> Array:
         raise AssertionError("computed")
@@ -243,6 +276,12 @@ def test_memory_is_that_of_a_few_chunks(run_python: RunPython) -> None:
         (lambda x: bd.cross_entropy(x, [0] * 4, reduction="max"), "reduction must be"),
         (lambda x: bd.cross_entropy(x, [0] * 4, label_smoothing=2), "label_smoothing must be"),
         (lambda x: bd.cross_entropy_with_grad(x, [0] * 4, reduction="none"), "needs a scalar"),
+        (lambda x: bd.softmax(da.ma.masked_equal(x, 2)), "x is a masked array; pass its data"),
+        (lambda x: bd.softmax(x.map_blocks(csr_array)), "must have chunks that are NumPy arrays"),
+        (lambda x: bd.cross_entropy(x, np.ma.masked_equal([0] * 4, 1)), "target is a masked array"),
+        (lambda x: bd.cross_entropy(x, [0] * 4, sample_weight=[1.0, 2.0]), "does not broadcast"),
+        (lambda x: bd.cross_entropy(x, [0] * 4, sample_weight="a"), "must be real numbers"),
+        (lambda x: bd.ece(x[:0], []), r"logits must have at least 1 row, got shape \(0, 6\)"),
         (lambda x: bd.row_stats(x, k=-1), "k must be"),
         (lambda x: bd.ece(x, [0] * 4, n_bins=0), "n_bins must be"),
     ],

@@ -247,3 +247,16 @@ def test_leaders_of_parts_are_those_of_the_row() -> None:
     merge_leaders(leaders, leaders_of(x[:, :3], 0, 9))
     merge_leaders(leaders, leaders_of(x[:, 3:25], 3, 9))
     assert np.array_equal(leaders["id"], want)
+
+
+def test_label_smoothing_of_logits_whose_sum_overflows() -> None:
+    x = np.linspace(0.0, 1.6e308, 9)[None]
+    options: dict[str, Any] = {"target": [3], "n_classes": 9, "ignore_index": -100, "z_loss": 0.0}
+    options |= {"reduction": "none", "sample_weight": None, "empty": "nan", "with_grad": False}
+    for temperature in (1.0, 1e3):
+        loss = read_parted_loss(
+            (1,), x.dtype, label_smoothing=0.5, temperature=temperature, **options
+        )
+        # Half of max - x_3, and half of the mean of all max - x_c.
+        want = (1.0e308 / 2 + 0.8e308 / 2) / temperature
+        assert loss.losses(loss.parts(x, 0))[0] == pytest.approx(want, rel=1e-15)

@@ -232,6 +232,10 @@ def test_strides_and_out_of_pytorch() -> None:
     np.testing.assert_array_equal(x.numpy(), boltzmax.softmax(X))
     _, gradient = boltzmax.cross_entropy_with_grad(x, torch.tensor(TARGET), out=out)
     assert gradient is out
+    with pytest.raises(ValueError, match=r"out has elements that share memory.* clone it"):
+        boltzmax.softmax(x, out=torch.empty(1, 6).expand(4, 6))
+    array = np.empty_like(X)
+    assert boltzmax.softmax(x, out=array) is array
     with pytest.raises(ValueError, match=r"out has shape \(4,\)"):
         boltzmax.softmax(x, out=torch.empty(4))
 
@@ -258,7 +262,7 @@ def test_tensors_without_numbers_in_memory() -> None:
     torch = pytest.importorskip("torch")
     x = torch.tensor(X)
     for bad, words in (
-        (torch.empty(3, device="meta"), r"is a tensor on the device 'meta'.*pass x.cpu\(\)"),
+        (torch.empty(3, device="meta"), r"is a tensor on the device 'meta', which has no numbers"),
         (x.to_sparse(), r"is a tensor of layout torch.sparse_coo; pass x.to_dense\(\)"),
     ):
         with pytest.raises(TypeError, match=f"^x {words}"):

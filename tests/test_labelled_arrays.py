@@ -36,7 +36,8 @@ def test_pandas() -> None:
     stats = boltzmax.row_stats(frame, k=6)
     assert list(stats.lse.index) == list(frame.index)
     assert list(stats.top_ids.columns) == list(range(6))
-    assert isinstance(boltzmax.linear_logsumexp(frame, X), np.ndarray)
+    _, by_hidden, _, _ = boltzmax.linear_cross_entropy_with_grad(frame, X, [0, 1, 2, 3])
+    assert isinstance(by_hidden, np.ndarray)
     assert list(boltzmax.softmax(frame, axis=[0, 1]).index) == list(frame.index)
     square = pd.DataFrame(X[:, :4], index=list("wxyz"), columns=list("abcd"))
     assert list(boltzmax.logsumexp(square, axis=0).index) == list("abcd")
@@ -47,6 +48,51 @@ def test_pandas() -> None:
         boltzmax.softmax(pd.DataFrame({"a": [1.0], "b": ["x"]}))
     with pytest.raises(TypeError, match="x is an array of pandas, but temperature is one of Py"):
         boltzmax.softmax(frame, temperature=to_torch([1.0, 2.0, 3.0, 4.0]))
+
+
+def test_functions_without_an_axis_keep_labels() -> None:
+    pd = pytest.importorskip("pandas")
+    frame = pd.DataFrame(X, index=list("wxyz"), columns=list("abcdef"))
+    elements = [
+        boltzmax.binary_cross_entropy_with_logits(frame, X > 0, reduction="none"),
+        boltzmax.binary_cross_entropy_with_logits_with_grad(frame, X > 0)[1],
+        boltzmax.kl_divergence(frame, boltzmax.softmax(X), reduction="none"),
+    ]
+    for found in elements:
+        assert found.index.equals(frame.index)
+        assert found.columns.equals(frame.columns)
+    rows = [
+        boltzmax.linear_logsumexp(frame, X),
+        boltzmax.linear_log_prob(frame, X, [0, 1, 2, 3]),
+        boltzmax.linear_sample(frame, X, rng=0),
+    ]
+    for found in rows:
+        assert found.index.equals(frame.index)
+    ids, _ = boltzmax.linear_topk(frame, np.tile(X, (2, 1)), 6)  # as many ranks as features
+    assert ids.index.equals(frame.index)
+    assert list(ids.columns) == list(range(6))
+    scores = frame["a"]
+    p = boltzmax.segment_softmax(scores, [0, 1, 4])
+    assert p.index.equals(scores.index)
+    totals = boltzmax.segment_logsumexp(scores, [0, 1, 2, 3, 4])
+    assert isinstance(totals, np.ndarray)
+
+
+def test_nullable_columns() -> None:
+    pd = pytest.importorskip("pandas")
+    frame = pd.DataFrame({"a": [1.5, 2.0], "b": [1, None]}).convert_dtypes()
+    p = boltzmax.softmax(frame)
+    np.testing.assert_array_equal(p.loc[0], boltzmax.softmax([1.5, 1.0]))
+    assert p.loc[1].isna().all()
+    with pytest.raises(TypeError, match="does not support dtype object"):
+        boltzmax.softmax(frame.astype({"b": "string"}))
+
+
+def test_out_is_returned_as_given() -> None:
+    pd = pytest.importorskip("pandas")
+    out = np.empty_like(X)
+    assert boltzmax.softmax(pd.DataFrame(X), out=out) is out
+    np.testing.assert_array_equal(out, boltzmax.softmax(X))
 
 
 def test_polars() -> None:
@@ -85,3 +131,6 @@ def test_xarray() -> None:
     assert set(kept.coords) == {"time", "height"}
     ids, _ = boltzmax.gumbel_topk(x, 6, rng=0)  # as many ranks as kinds
     assert ids.dims == ("time", "place", "dim_2")
+    assert kept.dims == x.dims
+    ids, _ = boltzmax.gumbel_topk(x.rename(time="dim_2"), 3, rng=0)
+    assert ids.dims == ("dim_2", "place", "dim_2_")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+import tracemalloc
 import zipfile
 from pathlib import Path
 from typing import Any
@@ -161,3 +162,15 @@ def test_weights_are_read_tile_by_tile(tmp_path: Path, monkeypatch: pytest.Monke
     layer = QuantizedLinear(mapped, bits=4)
     monkeypatch.undo()
     assert layer._codes.tobytes() == QuantizedLinear(weight, bits=4)._codes.tobytes()
+
+
+def test_maps_of_another_byte_order_are_not_copied(tmp_path: Path) -> None:
+    weight = np.random.default_rng(0).standard_normal((60_000, 64)).astype(">f4")
+    np.save(tmp_path / "weight.npy", weight)
+    mapped = np.load(tmp_path / "weight.npy", mmap_mode="r")
+    tracemalloc.start()
+    layer = QuantizedLinear(mapped)
+    most = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert most < layer.nbytes + weight.nbytes / 2
+    assert layer._codes.tobytes() == QuantizedLinear(weight)._codes.tobytes()

@@ -348,7 +348,7 @@ def test_bad_calls_are_refused() -> None:
         lambda x: layer.log_prob(x, [0, 0]),
     ]  # fmt: skip
     for call in calls:
-        with pytest.raises(ValueError, match="hidden must be at most 1e100; it is not for row 1"):
+        with pytest.raises(ValueError, match="finite and at most 1e100; it is not for row 1"):
             call(bad)
         with pytest.raises(ValueError, match=r"hidden must be \(N, 2\), got shape \(2, 3\)"):
             call(np.ones((2, 3)))

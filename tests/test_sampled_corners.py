@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import tracemalloc
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 
 import boltzmax
-from boltzmax.candidates import UniformSampler
+from boltzmax.candidates import InBatchSampler, QuadraticKernelSampler, UniformSampler
 from every_function import OF_DRAWS
 from sampled_oracle import DRAWS, D, V, draws_of, gradient_of, layer, loss_of
 
@@ -73,7 +76,76 @@ def test_no_rows(name: str) -> None:
             assert not found.d_weight.any()
 
 
+@pytest.mark.parametrize("name", OF_DRAWS)
+def test_samplers_are_not_asked_without_rows(name: str) -> None:
+    """So that a batch of ignored rows is no error with samplers that look at the rows."""
+    h, w, t, b = layer()
+    for sampler in (QuadraticKernelSampler(w), UniformSampler(V), InBatchSampler(t)):
+        for hidden, target in ((h, np.full_like(t, -100)), (h[:0], t[:0])):
+            found = gradient_of(name)(hidden, w, target, sampler, n=3, bias=b)
+            assert np.isnan(found.loss)
+            assert found.unit_ids.shape == found.d_bias.shape == (0,)
+            assert found.d_weight.shape == (0, D)
+            np.testing.assert_array_equal(found.d_hidden, np.zeros_like(hidden))
+
+
+def test_infinite_scores_of_targets() -> None:
+    """As over all classes: inf - inf is NaN, and a target of -inf is infinitely unlikely."""
+    h, w, t, b = layer(1)
+    others = np.delete(np.arange(V), t), np.zeros(V - 1)
+    for score, loss in ((np.inf, np.nan), (-np.inf, np.inf)):
+        b[t] = score
+        for ids, log_q in (others, (others[0][None], others[1][None])):
+            found = boltzmax.sampled_softmax_loss(h, w, t, (ids, log_q), bias=b)
+            np.testing.assert_array_equal(found, loss)
+        np.testing.assert_array_equal(boltzmax.linear_cross_entropy(h, w, t, b), loss)
+
+
+def test_converted_weights_are_copied_in_parts() -> None:
+    """Those of a row's own candidates: all at once would be 128 MB."""
+    rng = np.random.default_rng(0)
+    h, w = rng.normal(size=(128, 256)), rng.normal(size=(50, 256)).astype(np.float32)
+    t, ids = rng.integers(50, size=128), rng.integers(50, size=(128, 512))
+    draws = ids, np.zeros(ids.shape)
+    expected = boltzmax.sampled_softmax_loss_with_grad(h, w.astype(np.float64), t, draws)
+    tracemalloc.start()
+    try:
+        found = boltzmax.sampled_softmax_loss_with_grad(h, w, t, draws)
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert peak < 4e7
+    for a, e in zip(found[:4], expected[:4], strict=True):
+        np.testing.assert_allclose(a, e, atol=1e-13)
+
+
 # ---- refusals
+
+
+@pytest.mark.parametrize("name", OF_DRAWS)
+def test_refusals_of_samplers(name: str) -> None:
+    h, w, t, _ = layer()
+    for given, words in (
+        (None, "must return .+ got NoneType"),
+        (np.arange(3), "must return .+ got ndarray"),
+        ((np.arange(3),), "must return .+ got a tuple of 1"),
+    ):
+        sampler = SimpleNamespace(sample=lambda n, given=given, **_: given)
+        with pytest.raises(TypeError, match=words):
+            loss_of(name)(h, w, t, sampler, n=3)
+    with pytest.raises(TypeError, match="got the class UniformSampler"):
+        loss_of(name)(h, w, t, UniformSampler, n=3)
+    with pytest.raises(ValueError, match="draws from 31 classes, but weight has 30 rows"):
+        loss_of(name)(h, w, t, UniformSampler(V + 1), n=3)
+
+
+def test_masked_draws_are_refused_without_advice_on_weights() -> None:
+    h, w, t, _ = layer()
+    good = [np.array([1, 2]), np.zeros(2), np.zeros(9)]
+    for i, name in enumerate(("ids", "log_q", "target_log_q")):
+        draws = tuple(np.ma.array(x) if k == i else x for k, x in enumerate(good))
+        with pytest.raises(TypeError, match=f"^{name} is a masked array; pass its data$"):
+            boltzmax.nce_loss(h, w, t, draws)
 
 
 @pytest.mark.parametrize("name", OF_DRAWS)

@@ -131,6 +131,13 @@ def test_report_without_sampling() -> None:
             np.testing.assert_allclose(value, 0.0, atol=1e-7, err_msg=name)
 
 
+def test_report_of_nan() -> None:
+    """Spreads are NaN, too: 0 would mean that the bias is exact."""
+    h, w, t, _ = layer()
+    (row,) = sampling_bias_report(np.full_like(h, np.nan), w, t, UniformSampler(V), 5, repeats=2)
+    assert all(np.isnan(value) for name, value in row.items() if name not in ("sampler", "n"))
+
+
 def test_report_prints_and_draws() -> None:
     h, w, t, b = layer()
     report = sampling_bias_report(h, w, t, UniformSampler(V), [8, 32], bias=b, repeats=3, rng=1)
@@ -153,12 +160,11 @@ def test_refusals_of_the_report() -> None:
     uniform = UniformSampler(V)
     for arguments, options, error, words in (
         ((h, w, t, []), {}, ValueError, "samplers is empty"),
-        (
-            (h, w, t, [3]),
-            {},
-            TypeError,
-            "a sampler must be an object .+, got int",
-        ),
+        ((h, w, t, [3]), {}, TypeError, "a sampler must be an object .+, got int"),
+        ((h, w, t, {"a": 3}), {}, TypeError, "a sampler must be an object .+, got int"),
+        ((h, w, t, None), {}, TypeError, "a sampler must be an object .+, got NoneType"),
+        ((h, w, t, [UniformSampler]), {}, TypeError, "got the class UniformSampler"),
+        ((h, w, t, uniform, []), {}, ValueError, "n is empty"),
         ((h, w, t, uniform, 1), {}, ValueError, "n must be at least 2, got 1"),
         ((h, w, t, uniform, 2.5), {}, TypeError, "n must be an integer"),
         ((h, w, t, uniform), {"repeats": 1}, ValueError, "repeats must be at least 2, got 1"),

@@ -15,7 +15,7 @@ from scipy import sparse
 from sklearn.base import clone
 
 from boltzmax.adaptive import cutoffs
-from boltzmax.sklearn import SoftmaxClassifier
+from boltzmax.sklearn import SoftmaxClassifier, flat
 
 Array = NDArray[Any]
 OUTPUTS = pytest.mark.parametrize("output", ["adaptive", "sampled"])
@@ -100,11 +100,41 @@ def test_partial_fit(output: str) -> None:
     assert hasattr(again, "layer_") != hasattr(again, "coef_"), "nothing stays of an earlier fit"
 
 
+@OUTPUTS
+def test_training_goes_on_as_it_began(output: str) -> None:
+    """Whatever `output` is now."""
+    x, y = data(100)
+    for before, after in ((output, "full"), ("full", output)):
+        model = make(before).partial_fit(x, y, classes=np.unique(y))
+        model.set_params(output=after).partial_fit(x, y)
+        assert hasattr(model, "layer_") == (before == "adaptive")
+        same = make(before).partial_fit(x, y, classes=np.unique(y)).partial_fit(x, y)
+        np.testing.assert_array_equal(model.predict_proba(x), same.predict_proba(x))
+
+
 def test_shifts_of_features_do_not_matter() -> None:
     """The projections of tails have no bias, but training is the same as with centred features."""
     x, y = data()
     one, other = (make("adaptive", max_iter=8).fit(x + shift, y) for shift in (0.0, 1000.0))
     np.testing.assert_allclose(other.loss_curve_, one.loss_curve_, rtol=1e-4)
+
+
+def test_blocks_of_rows(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Held-out losses and predictions need no more than a block of scores, and are the same."""
+    x, y = data(200)
+
+    def results() -> list[Any]:
+        model = make("sampled", max_iter=2, early_stopping=True).fit(x, y)
+        ids, top = model.predict_topk(x, 2)
+        return [model.validation_curve_, model.predict(x), ids, top]
+
+    whole, sizes = results(), []
+    monkeypatch.setattr("boltzmax.sklearn.samples.BLOCK", 7 * K)
+    scores = flat.scores_of
+    monkeypatch.setattr(flat, "scores_of", lambda x, coef: sizes.append(len(x)) or scores(x, coef))
+    for mine, other in zip(results(), whole, strict=True):
+        np.testing.assert_allclose(mine, other, rtol=1e-10)
+    assert max(sizes) == 7
 
 
 def test_sampled_losses_reach_those_of_all_classes() -> None:
@@ -120,7 +150,8 @@ def test_sampled_losses_reach_those_of_all_classes() -> None:
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"output": "tree"}, "output must be one of"),
+        ({"output": "tree"}, "output must be one of 'full', 'adaptive', 'sampled', got 'tree'"),
+        ({"output": np.zeros(2)}, "output must be one of"),
         ({"output": "adaptive", "solver": "lbfgs"}, "output='adaptive' needs solver='adam'"),
         (
             {"output": "sampled", "loss": "focal_loss"},

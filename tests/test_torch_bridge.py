@@ -7,6 +7,7 @@ from collections.abc import Callable
 from types import SimpleNamespace
 from typing import Any
 
+import numpy as np
 import pytest
 
 import boltzmax
@@ -252,7 +253,7 @@ def test_tangents_are_not_lost_silently() -> None:
 def test_refusals() -> None:
     x = leaf(4, 5)
     refused: list[tuple[type[Exception], str, Callable[[], Any]]] = [
-        (TypeError, "softmax takes a tensor, got list", lambda: bridge.softmax([1.0], 0)),
+        (TypeError, "input must be a tensor, got list", lambda: bridge.softmax([1.0], 0)),
         (
             TypeError,
             "softmax takes float16, .*got torch.int64; pass dtype=",
@@ -290,3 +291,13 @@ def test_refusals() -> None:
     for kind, words, call in refused:
         with pytest.raises(kind, match=words):
             call()
+
+
+def test_logsumexp_of_a_number() -> None:
+    for dim in ((), 0, -1):
+        x = torch.tensor(0.5, requires_grad=True)
+        y = bridge.logsumexp(x, dim)
+        y.backward()
+        assert y.item() == x.item()
+        assert x.grad.item() == 1
+    assert bridge.logsumexp(scores(2, 3), np.int64(1)).shape == (2,)

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import copy
+import gc
 import pickle
+import weakref
 from collections.abc import Callable
 from types import SimpleNamespace
 from typing import Any
@@ -185,3 +187,25 @@ def test_queries_of_modules() -> None:
     assert (ids[:, 0] == module.predict(hidden)).all()
     assert not whole.requires_grad
     assert "Tree of 23 classes" in repr(module)
+
+
+def test_a_loss_that_nobody_differentiates_is_freed_at_once() -> None:
+    module = bridge.LinearSoftmax(23, 7, dtype=torch.float64, seed=0)
+    loss = module(HIDDEN, CLASSES)
+    node = weakref.ref(loss.grad_fn)
+    gc.disable()
+    try:
+        del loss
+        assert node() is None
+    finally:
+        gc.enable()
+
+
+def test_arguments_of_modules_are_named() -> None:
+    module = bridge.LinearSoftmax(23, 7, dtype=torch.float64, seed=0)
+    with pytest.raises(TypeError, match="hidden must be a tensor, got ndarray"):
+        module(HIDDEN.numpy(), CLASSES)
+    with pytest.raises(TypeError, match="target must be a tensor, got list"):
+        module(HIDDEN, [0, 3, 22, 3, 7, 1])
+    with pytest.raises(TypeError, match="sample_weight requires a gradient"):
+        module(HIDDEN, CLASSES, torch.ones(6, requires_grad=True))

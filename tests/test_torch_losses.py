@@ -162,3 +162,54 @@ def test_pytorchs_own_samples() -> None:
             torch.testing.assert_close(mine, torch.autograd.grad(expected, sample.input, g))
             count += 1
     assert count > 40
+
+
+def test_half_precision_keeps_what_a_scaled_loss_is_to_keep() -> None:
+    x = scores(2048, 200, dtype=torch.float16)
+    target = torch.arange(2048) % 200
+    weight = (scores(200, 3) / 10).half()
+    calls: dict[str, Callable[[Any], Any]] = {
+        "cross_entropy": lambda logits: bridge.cross_entropy(logits, target),
+        "linear": lambda logits: bridge.linear_cross_entropy(logits, weight.T, target % 3),
+        "linear, twice": lambda logits: bridge.linear_cross_entropy(logits, weight.T, target % 3),
+    }
+    for name, call in calls.items():
+        half, exact = x.clone().requires_grad_(), x.double().requires_grad_()
+        loss = call(half)
+        if name == "linear, twice":
+            torch.autograd.grad(loss, half, retain_graph=True)
+        assert loss.dtype == torch.float16
+        (loss * 1024).backward()
+        if name == "cross_entropy":
+            expected = functional.cross_entropy(exact, target)
+        else:
+            expected = functional.cross_entropy(exact @ weight.double(), target % 3)
+        (expected * 1024).backward()
+        assert half.grad.dtype == torch.float16
+        torch.testing.assert_close(half.grad.double(), exact.grad, rtol=1e-3, atol=6e-8)
+
+
+def test_arguments_that_are_not_tensors_are_named() -> None:
+    x, weight = scores(4, 5), scores(3, 5)
+    calls: dict[str, Callable[[], Any]] = {
+        "input must be a tensor, got ndarray": lambda: bridge.softmax(x.numpy(), 1),
+        "target must be a tensor, got list": lambda: bridge.cross_entropy(x, [0, 1, 2, 3]),
+        "target must be a tensor, got ndarray": lambda: bridge.linear_cross_entropy(
+            x, weight, TARGET.numpy()
+        ),
+        "linear_weight must be a tensor, got ndarray": lambda: bridge.linear_cross_entropy(
+            x, weight.numpy(), TARGET
+        ),
+        "dim must be an integer or a sequence of integers, got None": lambda: bridge.logsumexp(
+            x, None
+        ),
+        "got torch.float8_e4m3fn": lambda: bridge.softmax(x.to(torch.float8_e4m3fn), 1),
+    }
+    for message, call in calls.items():
+        with pytest.raises(TypeError, match=message):
+            call()
+    for reduction in ("avg", None):
+        with pytest.raises((TypeError, ValueError), match=r"reduction must be .*got"):
+            bridge.cross_entropy(x, TARGET, reduction=reduction)
+    with pytest.raises(ValueError, match=r"must have classes, got shape \(3, 0\)"):
+        bridge.cross_entropy(scores(3, 0), leaf(3, 0))

@@ -114,14 +114,14 @@ void RunIntervals(const py::tuple& parts, const HiddenRows& hidden, size_t first
            [&] { AllIntervals(layer, hidden, first, last, low, high); });
 }
 
-// (t, by_error, by_norm) of each row.
+// (by_error, by_norm, vanished) of each row.
 void RunRowBounds(const HiddenRows& hidden, const py::object& bounds) {
   auto* at = NumbersOf<double>(bounds, NPY_DOUBLE, 3 * hidden.Count());
   for (size_t r = 0; r < hidden.Count(); ++r) {
     const RowBounds& row = hidden.Bounds(r);
-    at[3 * r] = row.t;
-    at[3 * r + 1] = row.by_error;
-    at[3 * r + 2] = row.by_norm;
+    at[3 * r] = row.by_error;
+    at[3 * r + 1] = row.by_norm;
+    at[3 * r + 2] = row.vanished;
   }
 }
 

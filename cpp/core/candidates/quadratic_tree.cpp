@@ -137,14 +137,15 @@ class Searcher {
     }
   }
 
+  // A mean of squares is not negative, but by rounding; NaN stays NaN.
+  static double NotNegative(T value) { return std::max(static_cast<double>(value), 0.0); }
+
   // Sets parts_ to the kernels' sums of neighbouring nodes, and returns their sum.
   double SumsOfNodes(size_t level, size_t begin, size_t end) {
     Kernels<T>().dots(square_.data(), q_.tree.sums + (s_.first[level] + begin) * s_.packed, end - begin, s_.packed,
                       values_.data());
     return Parts(end - begin, [&](size_t j) {
-      // It is not negative, but by rounding.
-      return std::max(0.0, static_cast<double>(values_[j])) * q_.alpha +
-             static_cast<double>(s_.ClassesOf(level, begin + j));
+      return NotNegative(values_[j]) * q_.alpha + static_cast<double>(s_.ClassesOf(level, begin + j));
     });
   }
 
@@ -162,7 +163,7 @@ class Searcher {
       Kernels<T>().outer_sum(rows + j * s_.features, 1, s_.features, outer_.data());
       T value;
       Kernels<T>().dots(square_.data(), outer_.data(), 1, s_.packed, &value);
-      return std::max(0.0, static_cast<double>(value)) * q_.alpha + 1.0;
+      return NotNegative(value) * q_.alpha + 1.0;
     });
   }
 

@@ -15,9 +15,6 @@ namespace {
 
 constexpr double kInfinity = std::numeric_limits<double>::infinity();
 
-// More than what can vanish below the range of floats or doubles in any step, for up to 2^40 features.
-constexpr double kVanished = 1e-300, kVanishedFloat = 1e-30;
-
 // The sums of a section, of whole numbers or floats: z[r * kTileClasses + c].
 struct TileSums {
   const QuantisedLayer& layer;
@@ -99,10 +96,10 @@ double EstimateNanoseconds(const QuantisedLayer& layer, size_t rows, size_t clas
 Interval IntervalOf(const QuantisedLayer& layer, const RowBounds& bounds, size_t c, double center) {
   const double terms = bounds.by_error * static_cast<double>(layer.error[c]) +
                        bounds.by_norm * static_cast<double>(layer.norm[c]) + std::abs(layer.bias[c]) * 0x1p-51;
-  const double radius = terms * (1.0 + 0x1p-45) + (layer.bits == 16 ? kVanishedFloat : kVanished);
+  const double radius = terms * (1.0 + 0x1p-45) + bounds.vanished;
   const double lower = center - radius, upper = center + radius;
   if (!(lower > -kInfinity && upper < kInfinity)) return {-kInfinity, kInfinity};
-  return {lower - std::abs(lower) * 0x1p-51 - kVanished, upper + std::abs(upper) * 0x1p-51 + kVanished};
+  return {lower - std::abs(lower) * 0x1p-51, upper + std::abs(upper) * 0x1p-51};
 }
 
 void SumNumbers(const QuantisedLayer& layer, const NumberRows& p, size_t section, size_t block, size_t blocks,

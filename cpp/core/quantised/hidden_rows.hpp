@@ -1,4 +1,4 @@
-// Hidden vectors as the codes of a layer see them: h ~ t p with whole numbers p, or floats.
+// Hidden vectors as the codes of a layer see them: h ~ t p with whole numbers p, or floats with ||p|| <= 1.
 #pragma once
 
 #include <vector>
@@ -10,11 +10,12 @@ namespace boltzmax {
 // Whole numbers of 8 bits, or of 16, which two bytes hold.
 enum class HiddenBits { k8, k16 };
 
-// The error of a logit is at most by_error ||w - s q|| + by_norm ||s q||, plus 2^-51 of its bias.
+// The error of a logit is at most by_error ||w - s q|| + by_norm ||s q|| + vanished, plus 2^-51 of its bias.
 struct RowBounds {
   double t;
   double by_error;  // ||h||
   double by_norm;   // ||h - t p||, and the rounding of sums
+  double vanished;  // more than what vanishes below the range of floats and doubles in any step
 };
 
 class HiddenRows {

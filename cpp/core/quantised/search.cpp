@@ -143,11 +143,11 @@ class PartSearch {
 
   // A quick test that rules out most classes: an upper bound that is a little larger than that of IntervalOf.
   bool IsSurelyBelow(const RowBounds& row, size_t c, double center, double threshold) const {
-    constexpr double kMore = 1.0 + 0x1p-40, kRounding = 0x1p-45, kVanished = 1e-29;
+    constexpr double kMore = 1.0 + 0x1p-40, kRounding = 0x1p-45;
     const double terms =
         row.by_error * static_cast<double>(layer_.error[c]) + row.by_norm * static_cast<double>(layer_.norm[c]);
     const double sizes = std::abs(center) + std::abs(layer_.bias[c]);
-    return center + terms * kMore + sizes * kRounding + kVanished < threshold;
+    return center + terms * kMore + sizes * kRounding + 2.0 * row.vanished < threshold;
   }
 
   const QuantisedLayer& layer_;

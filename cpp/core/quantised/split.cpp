@@ -113,7 +113,8 @@ class TileOfRow {
       : layer_(layer), row_(row), tile_(tile), centers_(centers) {
     const auto error = static_cast<double>(tile.error), norm = static_cast<double>(tile.norm);
     const double size = 2.0 * (row.by_error + row.by_norm) * norm + tile.bias;  // above that of every center
-    radius_ = (row.by_error * error + row.by_norm * norm) * (1.0 + 0x1p-18) + size * 0x1p-20 + 1e-29;
+    radius_ =
+        (row.by_error * error + row.by_norm * norm) * (1.0 + 0x1p-18) + size * 0x1p-20 + 4.0 * row.vanished + 1e-29;
     constexpr double kMost = 1e30;  // of numbers whose sums do not overflow in float
     in_float_ = size + radius_ < kMost && row.by_error < kMost && row.by_norm < kMost;
   }
@@ -170,7 +171,7 @@ class TileOfRow {
   void SetBounds() {
     constexpr double kMore = 1.0 + 0x1p-20;
     const auto by_error = static_cast<float>(row_.by_error * kMore), by_norm = static_cast<float>(row_.by_norm * kMore);
-    const auto least = static_cast<float>(tile_.bias * 0x1p-49 + 1e-30);
+    const auto least = static_cast<float>(tile_.bias * 0x1p-49 + 2.0 * row_.vanished + 1e-30);
     const float *error = layer_.error + tile_.first, *norm = layer_.norm + tile_.first;
     for (size_t i = 0; i < tile_.n; ++i) {
       const auto center = static_cast<float>(centers_[i]);

@@ -62,6 +62,8 @@ def _read_tensor(x: Any, name: str) -> Array:
     if not x.is_cpu:
         if x.is_cuda:
             raise on_cuda(x, name)
+        if x.is_meta:
+            raise TypeError(f"{name} is a tensor on the device 'meta', which has no numbers")
         raise TypeError(
             f"{name} is a tensor on the device {str(x.device)!r}, and boltzmax reads the memory of "
             f"the CPU: pass {name}.cpu()"
@@ -154,6 +156,17 @@ def _read_labelled(x: Any, name: str) -> Array:
     return np.asarray(x)
 
 
+def _read_pandas(x: Any, name: str) -> Array:
+    array = np.asarray(x)
+    if array.dtype != object:
+        return array
+    is_numeric = sys.modules["pandas"].api.types.is_numeric_dtype
+    if not all(map(is_numeric, [x.dtype] if x.ndim == 1 else x.dtypes)):
+        return array
+    # Nullable columns, which NumPy reads as objects: a missing number is NaN.
+    return x.to_numpy(dtype=np.float64, na_value=np.nan)  # type: ignore[no-any-return]
+
+
 def _pandas_labels(x: Any) -> Labels:
     return [x.index] if x.ndim == 1 else [x.index, x.columns]
 
@@ -181,9 +194,19 @@ def _xarray_labels(x: Any) -> Labels:
 
 
 def _to_xarray(result: Any, x: Any, labels: Labels) -> Any:
-    dims = [f"dim_{i}" if dim is None else dim for i, dim in enumerate(labels)]
+    dims = [_dim(i, result, x) if dim is None else dim for i, dim in enumerate(labels)]
     coords = {name: c for name, c in x.coords.items() if set(c.dims) <= set(labels)}
     return sys.modules["xarray"].DataArray(result, coords, dims, name=x.name, attrs=x.attrs)
+
+
+def _dim(i: int, result: Any, x: Any) -> Any:
+    """Return the name of a dimension without labels: the old one if it is kept with length 1."""
+    if result.shape[i] == 1:
+        return x.dims[i]
+    name = f"dim_{i}"
+    while name in x.dims:
+        name += "_"
+    return name
 
 
 # ---- which library ----
@@ -206,7 +229,7 @@ class Library(NamedTuple):
     most_axes: int = 64
 
 
-_PANDAS = Library("pandas", _read_labelled, None, _pandas_labels, _to_pandas, 2)
+_PANDAS = Library("pandas", _read_pandas, None, _pandas_labels, _to_pandas, 2)
 _POLARS = Library("polars", _read_labelled, None, _polars_labels, _to_polars, 2)
 # By the package that defines a type, and the name of the type.
 _LIBRARIES = {

@@ -14,12 +14,14 @@ from typing import Any, TypeVar, cast
 
 import numpy as np
 
+from boltzmax._lib.arguments import repeats_elements
 from boltzmax._lib.foreign import Library, OnCudaError, library_of
 
 F = TypeVar("F", bound=Callable[..., Any])
 
 # Arguments of these types say nothing about another library: calls with no others go straight on.
 _PLAIN = {np.ndarray, list, tuple, float, int, bool, str, type(None)}
+_DTYPES = {("torch", "dtype"), ("array_api_strict", "DType")}
 _PLAIN |= {np.float64, np.float32, np.int64, np.bool_}
 
 
@@ -43,18 +45,20 @@ class _Call:
     out: Any = None  # as given
     view: Any = None  # as an ndarray
 
-    def __init__(self, axis: Any, has_axis: bool) -> None:
-        self.axis, self.has_axis = axis, has_axis
+    def __init__(self, axis: Any, labelled: bool) -> None:
+        self.axis, self.labelled = axis, labelled
 
     def read(self, value: Any, name: str) -> Any:
         """Return an argument with NumPy's arrays in place of others."""
         library = library_of(value)
         if library is None:
             if name == "axis":
-                self.axis, self.has_axis = value, True
+                self.axis, self.labelled = value, True
             if isinstance(value, tuple) and (fields_of := getattr(value, "_fields", None)):
                 return type(value)(*map(self.read, value, fields_of))
-            if self.first is None and isinstance(value, np.ndarray) and name != "out":
+            if name == "out":
+                self.out = self.view = value
+            elif self.first is None and isinstance(value, np.ndarray):
                 self.first, self.first_name = value, name
             return _numpy_dtype(value) if name == "dtype" else value
         if self.first is None:
@@ -70,6 +74,8 @@ class _Call:
         if library.relabel is not None:
             raise TypeError(f"out must be an ndarray, got {type(value).__name__}")
         self.out, self.view = value, library.read(value, name)
+        if repeats_elements(self.view):
+            raise ValueError("out has elements that share memory, as expand() makes them: clone it")
         return self.view
 
     def answer(self, result: Any, ranked: bool) -> Any:
@@ -99,7 +105,7 @@ class _Call:
         assert library is not None
         assert library.labels is not None
         assert library.relabel is not None
-        if not self.has_axis or result.ndim == 0:
+        if not self.labelled or result.ndim == 0:
             return result
         labels, shape, axes = library.labels(x), x.shape, _axes(self.axis, len(x.shape))
         kept = [d for d in range(len(shape)) if d not in axes]
@@ -125,15 +131,16 @@ def _axes(axis: Any, ndim: int) -> set[int]:
 
 
 def _numpy_dtype(dtype: Any) -> Any:
-    """Return a dtype of PyTorch as NumPy's, other arguments as they are."""
+    """Return a dtype of another library as NumPy's, other arguments as they are."""
     kind = type(dtype)
-    if kind.__module__ != "torch" or kind.__name__ != "dtype":
+    if (kind.__module__.partition(".")[0], kind.__name__) not in _DTYPES:
         return dtype
-    if str(dtype) == "torch.bfloat16":
+    name = str(dtype).rpartition(".")[2]
+    if name == "bfloat16":
         import ml_dtypes
 
         return np.dtype(ml_dtypes.bfloat16)
-    return np.dtype(str(dtype).removeprefix("torch."))
+    return np.dtype(name)
 
 
 def same_kind(
@@ -143,6 +150,7 @@ def same_kind(
     cuda: str = "",
     axis: int = -1,
     ranked: bool = False,
+    labelled: bool | None = None,
 ) -> F:
     """Let a function take arrays of other libraries, and return arrays of the first one's kind.
 
@@ -160,10 +168,14 @@ def same_kind(
         The default of the function's `axis`, if it has that argument.
     ranked : bool
         Whether results have ranks on their last axis, where the argument has classes.
+    labelled : bool, optional
+        Whether results have the labels of the axes that they share with the argument: by default,
+        if the function has an `axis`.
     """
     code: Any = getattr(function, "__wrapped__", function).__code__
     names = code.co_varnames[: code.co_argcount]
-    has_axis = "axis" in code.co_varnames[: code.co_argcount + code.co_kwonlyargcount]
+    if labelled is None:
+        labelled = "axis" in code.co_varnames[: code.co_argcount + code.co_kwonlyargcount]
     run = function if again is None else again
 
     @wraps(function)
@@ -173,7 +185,7 @@ def same_kind(
             return function(*args, **kwargs)
         if len(args) > len(names):
             return function(*args, **kwargs)
-        found = _Call(axis, has_axis)
+        found = _Call(axis, labelled)
         try:
             read_args = list(map(found.read, args, names))
             read_kwargs = {name: found.read(value, name) for name, value in kwargs.items()}

@@ -233,7 +233,10 @@ def clusters_from_arrays(arrays: dict[str, Array]) -> Clusters:
         raise ValueError("not a layer: no bounds of clusters")
     if bounds[0] < 1 or (np.diff(bounds) < 1).any():
         raise ValueError("not a layer: its bounds do not increase from 1")
-    n = int(bounds[-1])
+    n, n_units = int(bounds[-1]), int(bounds[0]) + len(bounds) - 1
+    if len(arrays["weight"]) != n_units:
+        shape = arrays["weight"].shape
+        raise ValueError(f"not a layer: weights of shape {shape} do not fit the clusters")
     if order is not None:
         is_integral = order.dtype.kind in "iu" and order.shape == (n,)
         if not is_integral or not (np.sort(order) == np.arange(n)).all():
@@ -247,7 +250,7 @@ def tail_from_arrays(
 ) -> Tail:
     """Return a tail of a file, copied; raise unless its arrays match."""
     projection = arrays.get(f"{prefix}projection", np.empty(0))
-    width = len(projection)
+    width = len(projection) if projection.ndim else 0
     wanted = {
         "projection": ((width, n_features), dtype),
         "weight": ((n, width), dtype),
@@ -260,7 +263,10 @@ def tail_from_arrays(
         array = arrays.get(prefix + name)
         if array is not None:
             if array.shape != shape or array.dtype != kind or not width:
-                raise ValueError(f"not a layer: {prefix}{name} does not fit the clusters")
+                raise ValueError(
+                    f"not a layer: {prefix}{name} does not fit the clusters: it is {array.dtype} "
+                    f"of shape {array.shape}, not {kind} of shape {shape}"
+                )
             found[name] = np.array(array, order="C")
     if not {"projection", "weight"} <= found.keys():
         raise ValueError(f"not a layer: {prefix}projection and {prefix}weight are needed")

@@ -19,6 +19,7 @@ This way they only make tails cheaper than planned, and frequent classes keep wh
 from __future__ import annotations
 
 import itertools
+import math
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -54,15 +55,18 @@ class Costs(NamedTuple):
 COSTS = Costs()
 ROWS = 512  # rows of a batch
 MOST_TAILS, LEAST_WIDTH = 4, 8  # of tails, and of their vectors; the paper uses up to five clusters
-_GRID, _SIDE = (
-    256,
-    24,
-)  # candidates of the first round of the search, and steps to each side in later ones
+# Candidates of the first round of the search, and steps to each side in later ones.
+_GRID, _SIDE = 256, 24
+_GREATEST_LOG = 700.0  # of a power of div_value: exp(709) is the greatest number
 
 
 def widths_of(n_tails: int, n_features: int, div_value: float) -> tuple[int, ...]:
     """Return the lengths of the vectors of tails 1, 2, ...: D / div_value^i, at least 1."""
-    return tuple(max(1, int(n_features // div_value**i)) for i in range(1, n_tails + 1))
+    log = math.log(div_value)
+    return tuple(
+        max(1, int(n_features // div_value**i)) if i * log < _GREATEST_LOG else 1
+        for i in range(1, n_tails + 1)
+    )
 
 
 def tails_allowed(n_features: int, div_value: float) -> int:
@@ -165,7 +169,8 @@ def best_cutoffs(
 
 def _shares(counts: ArrayLike) -> Doubles:
     """Return the share of the first k classes, for k from 0 to all."""
-    total = np.concatenate([[0.0], np.cumsum(counts, dtype=np.float64)])
+    numbers = np.asarray(counts, np.float64)
+    total = np.concatenate([[0.0], np.cumsum(numbers / numbers.max())])  # huge ones stay finite
     return np.asarray(total / total[-1])
 
 

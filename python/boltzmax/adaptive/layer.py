@@ -11,7 +11,7 @@ from numpy.typing import ArrayLike, DTypeLike
 from boltzmax import _core
 from boltzmax._lib.arguments import as_flag, check_count, quietly
 from boltzmax._lib.bad_rows import are_marked, refuse_bad_rows
-from boltzmax._lib.numbers import check_number
+from boltzmax._lib.numbers import check_number, unmasked_ids
 from boltzmax._lib.output_layer import (
     Array,
     Classes,
@@ -152,7 +152,7 @@ class AdaptiveSoftmax(UnitLayer):
         width, n = check_count(n_features, "n_features", 1), check_count(n_classes, "n_classes", 1)
         divisor, all_biased = check_number(div_value, "div_value", 1, 1e30), as_flag(bias, "bias")
         order = None
-        frequency = 1.0 / np.arange(1, n + 1)
+        frequency = None
         if counts is not None:
             frequency = read_counts(counts, n)
             order = np.argsort(-frequency, kind="stable").astype(np.int64)
@@ -160,6 +160,8 @@ class AdaptiveSoftmax(UnitLayer):
             if (order == np.arange(n)).all():
                 order = None
         if cutoffs is None:
+            if frequency is None:
+                frequency = 1.0 / np.arange(1, n + 1)
             cuts = best_cutoffs(frequency, width, most_tails=tails_allowed(width, divisor))
         else:
             cuts = read_cutoffs(cutoffs, n)
@@ -531,23 +533,24 @@ class AdaptiveSoftmax(UnitLayer):
 
     @classmethod
     def _new(cls, arrays: dict[str, Array], n_features: int, dtype: np.dtype[Any]) -> Self:
+        # All sizes are compared before a layer takes memory for what `bounds` says.
         clusters = clusters_from_arrays(arrays)
-        layer = cls(n_features, clusters.n_classes, clusters.cutoffs, dtype=dtype)
-        layer._clusters = clusters
-        layer.tails = tuple(
+        tails = tuple(
             tail_from_arrays(arrays, f"tail{i}_", end - begin, n_features, dtype)
             for i, begin, end in clusters.tail_places()
         )
+        layer = cls(n_features, clusters.n_classes, clusters.cutoffs, dtype=dtype)
+        layer._clusters, layer.tails = clusters, tails
         return layer
 
     @classmethod
-    def from_torch(cls, state: Any, *, order: ArrayLike | None = None) -> Self:
+    def from_torch(cls, state_dict: Any, *, order: ArrayLike | None = None) -> Self:
         """Return a layer with the weights of a ``torch.nn.AdaptiveLogSoftmaxWithLoss``, copied.
 
         Parameters
         ----------
-        state : mapping or torch.nn.AdaptiveLogSoftmaxWithLoss
-            Its ``state_dict()``, of tensors or arrays, or the module.
+        state_dict : mapping or torch.nn.AdaptiveLogSoftmaxWithLoss
+            The module's ``state_dict()``, of tensors on any device or arrays, or the module.
         order : array_like of int, shape (V,), optional
             The class that each of the module's classes is here, as `to_torch` returns it.
 
@@ -558,9 +561,9 @@ class AdaptiveSoftmax(UnitLayer):
         TypeError
             If they are neither float32 nor float64.
         """
-        arrays = read_torch_state(state)
+        arrays = read_torch_state(state_dict)
         if order is not None:
-            arrays["order"] = np.array(order)
+            arrays["order"] = unmasked_ids(order, "order")
         return cls._from_arrays(arrays)
 
     def to_torch(self) -> TorchAdaptive:

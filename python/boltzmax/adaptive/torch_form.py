@@ -19,14 +19,14 @@ class TorchAdaptive(NamedTuple):
     order: Classes | None
 
 
-def read_torch_state(state: Any) -> dict[str, Array]:
+def read_torch_state(state_dict: Any) -> dict[str, Array]:
     """Return the arrays of a layer's file for a module or its ``state_dict()``."""
-    given = state.state_dict() if hasattr(state, "state_dict") else state
+    given = state_dict.state_dict() if hasattr(state_dict, "state_dict") else state_dict
     try:
         names = {str(name): value for name, value in dict(given).items()}
     except (TypeError, ValueError):
         raise TypeError(
-            f"state must be a state_dict or a module, got {type(state).__name__}"
+            f"state_dict must be one, or a module, got {type(state_dict).__name__}"
         ) from None
     weight = _matrix(names, "head.weight")
     arrays = {"weight": weight}
@@ -38,7 +38,7 @@ def read_torch_state(state: Any) -> dict[str, Array]:
     known = {"head.weight", "head.bias"}
     known |= {f"tail.{i}.{j}.weight" for i in range(n_tails) for j in (0, 1)}
     if unknown := sorted(names.keys() - known):
-        raise ValueError(f"state has {unknown[0]!r}, which an adaptive softmax does not have")
+        raise ValueError(f"state_dict has {unknown[0]!r}, which an adaptive softmax does not have")
     shortlist = len(weight) - n_tails
     bounds = [shortlist]
     for i in range(n_tails):
@@ -51,18 +51,19 @@ def read_torch_state(state: Any) -> dict[str, Array]:
 
 def _numbers(names: dict[str, Any], name: str) -> Array:
     if name not in names:
-        raise ValueError(f"state has no {name!r}")
+        raise ValueError(f"state_dict has no {name!r}")
     value = names[name]
-    array = real_array(value.detach() if hasattr(value, "detach") else value, f"state[{name!r}]")
+    on_cpu = value.detach().cpu() if hasattr(value, "detach") else value
+    array = real_array(on_cpu, f"state_dict[{name!r}]")
     if array.dtype not in (np.float32, np.float64):
-        raise TypeError(f"state[{name!r}] must be float32 or float64, got {array.dtype}")
+        raise TypeError(f"state_dict[{name!r}] must be float32 or float64, got {array.dtype}")
     return array
 
 
 def _matrix(names: dict[str, Any], name: str) -> Array:
     array = _numbers(names, name)
     if array.ndim != 2:
-        raise ValueError(f"state[{name!r}] must be a matrix, got shape {array.shape}")
+        raise ValueError(f"state_dict[{name!r}] must be a matrix, got shape {array.shape}")
     return array
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
 
 from boltzmax import _core
 from boltzmax._lib.arguments import as_flag, check_count, quietly
@@ -71,13 +71,14 @@ class InBatchSampler(Sampler):
                 first = int(missing.argmax())
                 raise ValueError(f"counts of class {batch[first]}, ids[{first}], must not be 0")
         self._ids = batch.copy()
-        self._classes, times = np.unique(batch, return_counts=True)
-        self._frequencies = UnigramSampler(times, 1.0)
+        self._classes, self._times = np.unique(batch, return_counts=True)
+        self._frequencies = UnigramSampler(self._times, 1.0)
 
     @property
     def nbytes(self) -> int:
         """The memory of the batch and of the counts."""
-        own = self._ids.nbytes + self._classes.nbytes + self._frequencies.nbytes
+        own = self._ids.nbytes + self._classes.nbytes + self._times.nbytes
+        own += self._frequencies.nbytes
         return own + (0 if self._prior is None else self._prior.nbytes)
 
     def __repr__(self) -> str:
@@ -113,11 +114,10 @@ class InBatchSampler(Sampler):
         excluded = read_exclude(exclude, self.n_classes)
         key = random_key(rng)
         if as_flag(unique, "unique"):
-            places, _ = self._frequencies.sample(
-                count, rng=key, unique=True, exclude=self._in_batch(excluded)
-            )
-            ids = self._classes[places]
+            draws, shape = self._frequencies._draws(count, True, self._in_batch(excluded), None)
+            ids = self._classes[draws.draw_ids(key)].reshape(*shape, count)
         else:
+            self._check_enough(count, excluded)
             rows = [self._draw_row(key, row, count, excluded) for row in range(excluded.rows)]
             ids = np.array(rows, np.int64).reshape(len(rows), count)
             ids = ids if excluded.per_row else ids[0]
@@ -147,37 +147,49 @@ class InBatchSampler(Sampler):
         ndarray of float64
             In the shape of `ids`; without `counts`, -inf for classes that are not in the batch.
         """
+        excluded = read_exclude(exclude, self.n_classes)
+        if not as_flag(unique, "unique"):
+            self._check_enough(check_count(n, "n", 0, MOST_CANDIDATES), excluded)
         if self._prior is not None:
             return self._prior.log_expected_count(ids, n, unique=unique, exclude=exclude)
         classes = read_classes(ids, self.n_classes)
-        excluded = read_exclude(exclude, self.n_classes)
-        place = np.minimum(np.searchsorted(self._classes, classes), len(self._classes) - 1)
+        place, found = self._places(classes)
         log_q = self._frequencies.log_expected_count(
             place, n, unique=unique, exclude=self._in_batch(excluded)
         )
-        return np.where(self._classes[place] == classes, log_q, -np.inf)
+        return np.where(found, log_q, -np.inf)
 
-    def _draw_row(self, key: int, row: int, n: int, excluded: Exclusion) -> Ints:
-        """Return the classes at n places that are not excluded."""
-        log_p = np.zeros((1, len(self._ids)))
-        log_p[0, np.isin(self._ids, excluded.of(row))] = -np.inf
-        left = int(np.isfinite(log_p).sum())
-        if n > left:
+    def _check_enough(self, n: int, excluded: Exclusion) -> None:
+        """Refuse more candidates than there are places."""
+        place, found = self._places(excluded.ids)
+        left = len(self._ids) - excluded.sums(np.where(found, self._times[place], 0.0))
+        bad = n > left
+        if bad.any():
+            row = int(bad.argmax())
             where = f" in row {row}" if excluded.per_row else ""
             raise ValueError(
                 f"n must be at most the number of ids in the batch that are not excluded{where}, "
-                f"{left}, got {n}"
+                f"{left[row]:.0f}, got {n}"
             )
+
+    def _draw_row(self, key: int, row: int, n: int, excluded: Exclusion) -> Ints:
+        """Return the classes at n places that are not excluded."""
         if n == 0:
             return np.empty(0, np.int64)
+        log_p = np.zeros((1, len(self._ids)))
+        log_p[0, np.isin(self._ids, excluded.of(row))] = -np.inf
         places = np.empty((1, n), np.int64)
         _core.draw(log_p, None, key, row, places, np.empty(places.shape))
         return np.asarray(self._ids[places[0]])
 
+    def _places(self, classes: Ints) -> tuple[Ints, NDArray[np.bool_]]:
+        """Return where classes are among those of the batch, and whether they are."""
+        place = np.minimum(np.searchsorted(self._classes, classes), len(self._classes) - 1)
+        return place, self._classes[place] == classes
+
     def _in_batch(self, excluded: Exclusion) -> Any:
         """Return the places of excluded classes in the batch's, as `sample` takes them."""
-        place = np.minimum(np.searchsorted(self._classes, excluded.ids), len(self._classes) - 1)
-        found = self._classes[place] == excluded.ids
+        place, found = self._places(excluded.ids)
         if not excluded.per_row:
             return place[found]
         row = np.repeat(np.arange(excluded.rows), np.diff(excluded.indptr))

@@ -38,30 +38,29 @@ class Draws:
     def __init__(self, law: Law, n: int, unique: bool, excluded: Exclusion) -> None:
         self._law, self._n, self._unique, self._excluded = law, n, unique, excluded
         self._tables: dict[tuple[int, bytes], Inclusion] = {}
-        of_excluded = np.empty(0)
+        self._excluded_p = np.empty(0)
+        self._left = np.full(excluded.rows, law.support)
+        self._log_rest = np.zeros(excluded.rows)
+        self._is_crowded = np.zeros(excluded.rows, np.bool_)
         if len(excluded.ids):
-            of_excluded = _excluded_log_p(law, excluded)
-        drawn = of_excluded > -np.inf
-        self._excluded_p = np.exp(of_excluded)
-        self._left = law.support - excluded.sums(drawn.astype(np.float64)).astype(np.int64)
+            self._exclude()
         self._check_enough()
-        mass = excluded.sums(self._excluded_p)
-        self._is_crowded = (mass > _MOST_EXCLUDED) & (self._left > 0)
-        self._log_rest = np.log1p(-np.minimum(mass, _MOST_EXCLUDED))
-        for row in np.flatnonzero(self._is_crowded).tolist():
+        for row in self._is_crowded.nonzero()[0].tolist():
             self._log_rest[row] = _log_sum(self._every_log_p(row))
 
     def draw(self, key: int) -> tuple[Ints, Floats]:
         """Return candidates and the logarithms of their expected counts."""
-        is_listed = (self._is_crowded | self._is_slow()) & (self._n > 0)
-        ids, log_q = self._drawn_again(key, is_listed)
-        for row in np.flatnonzero(is_listed).tolist():
-            ids[row] = self._listed(key, row)
+        is_listed = self._is_listed()
+        ids, log_q = self._drawn(key, is_listed)
         if self._unique:
             log_q = self._log_inclusion(self._law.log_p(ids))
         elif is_listed.any():
             log_q[is_listed] = (self._law.log_p(ids) + self._shift()[:, None])[is_listed]
         return ids, log_q
+
+    def draw_ids(self, key: int) -> Ints:
+        """Return the candidates alone."""
+        return self._drawn(key, self._is_listed())[0]
 
     def log_expected_count(self, ids: Ints) -> Floats:
         """Return the logarithms of the expected counts of classes, a row of them for each row."""
@@ -74,6 +73,16 @@ class Draws:
             log_q = log_p + self._shift()[:, None]
         log_q[never] = -np.inf
         return log_q
+
+    def _exclude(self) -> None:
+        """Take the excluded classes out of the law."""
+        log_p = _excluded_log_p(self._law, self._excluded)
+        drawn = log_p > -np.inf
+        self._excluded_p = np.exp(log_p)
+        self._left -= self._excluded.sums(drawn.astype(np.float64)).astype(np.int64)
+        mass = self._excluded.sums(self._excluded_p)
+        self._is_crowded = (mass > _MOST_EXCLUDED) & (self._left > 0)
+        self._log_rest = np.log1p(-np.minimum(mass, _MOST_EXCLUDED))
 
     def _check_enough(self) -> None:
         least = self._n if self._unique else min(self._n, 1)
@@ -94,26 +103,32 @@ class Draws:
         """Return log n less the logarithm of the probability that is left, for each row."""
         return (math.log(self._n) if self._n else -np.inf) - self._log_rest
 
-    def _is_slow(self) -> NDArray[np.bool_]:
-        """Return in which rows different classes are better drawn from the list of all."""
-        slow = np.zeros(self._excluded.rows, np.bool_)
-        if self._unique and self._n:
-            # As many more different classes would take at least as many draws.
-            wanted = self._n + np.diff(self._excluded.indptr)
-            limit = max(self._law.n_classes, 4 * self._n)
-            for n in np.unique(wanted).tolist():
-                is_slow = n >= self._law.support or self._law.draws_until(n) > limit
-                slow[wanted == n] = is_slow
-        return slow
+    def _is_listed(self) -> NDArray[np.bool_]:
+        """Return in which rows candidates are drawn from the list of all classes."""
+        if not self._n:
+            return np.zeros(self._excluded.rows, np.bool_)
+        if not self._unique:
+            return self._is_crowded
+        listed = self._is_crowded.copy()
+        # As many more different classes would take at least as many draws.
+        wanted = self._n + np.diff(self._excluded.indptr)
+        limit = max(self._law.n_classes, 4 * self._n)
+        for n in np.unique(wanted).tolist():
+            if n >= self._law.support or self._law.draws_until(n) > limit:
+                listed[wanted == n] = True
+        return listed
 
-    def _drawn_again(self, key: int, is_listed: NDArray[np.bool_]) -> tuple[Ints, Floats]:
-        """Draw from the law until draws fit; in listed rows, anything."""
+    def _drawn(self, key: int, is_listed: NDArray[np.bool_]) -> tuple[Ints, Floats]:
+        """Return candidates; in rows that are not listed, also log P plus the shift."""
         excluded, shift = self._excluded, self._shift()
         if not is_listed.any():
             return self._law.draw(key, 0, self._n, self._unique, excluded, shift)
         ids = np.zeros((excluded.rows, self._n), np.int64)
         log_q = np.zeros(ids.shape)
-        for row in np.flatnonzero(~is_listed).tolist():
+        for row, listed in enumerate(is_listed.tolist()):
+            if listed:
+                ids[row] = self._listed(key, row)
+                continue
             of_row = (excluded.row(row), shift[row : row + 1])
             drawn = self._law.draw(key, row, self._n, self._unique, *of_row)
             ids[row], log_q[row] = drawn[0][0], drawn[1][0]

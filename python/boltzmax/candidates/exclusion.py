@@ -72,7 +72,7 @@ def read_exclude(exclude: Any, n_classes: int) -> Exclusion:
         return Exclusion(ids, np.array([0, len(ids)]), False)
     if len(exclude) != 2:
         raise ValueError(f"exclude must be ids or (values, indptr), got a tuple of {len(exclude)}")
-    values = check_classes(integers(exclude[0], "exclude"), n_classes, "exclude")
+    values = check_classes(integers(exclude[0], "exclude[0], values,"), n_classes, "exclude")
     counts = np.diff(read_indptr(exclude[1], len(values)))
     row = np.repeat(np.arange(len(counts)), counts)
     order = np.lexsort((values, row))

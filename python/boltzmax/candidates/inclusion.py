@@ -48,6 +48,18 @@ class Groups(NamedTuple):
         """The number of classes."""
         return float(self.size.sum())
 
+    def log_time_of(self, n: int) -> float:
+        """Return log t by which the n likeliest classes have been drawn, but for _TINY.
+
+        By the union bound: each of them is still to come with a probability of at most
+        exp(-q t), where q is that of the n-th.
+        """
+        # What is taken out comes after what it is taken from, whose q may be rounded otherwise.
+        order = np.argsort(-np.where(self.size > 0, self.q, self.q * (1 - 1e-6)))
+        short = np.flatnonzero(np.cumsum(self.size[order]) < n - 0.5)
+        q = float(self.q[order[short[-1] + 1 if len(short) else 0]])
+        return math.log(math.log(n) - math.log(_TINY)) - math.log(q)
+
     def without(self, q: Floats, rest: float) -> Groups:
         """Return the groups without classes of probabilities q, relative to the `rest`."""
         size = np.concatenate([self.size, np.full(len(q), -1.0)])
@@ -126,7 +138,9 @@ class Inclusion:
     def _transition(self) -> tuple[float, float]:
         """Return log t between which the probability of N_t < n goes from 1 to 0.
 
-        By Chernoff's bounds for the numbers of classes that were drawn, and that were not.
+        By Chernoff's bounds for the numbers of classes that were drawn, and that were not; and by
+        the time when all of the n likeliest classes have been drawn. With the last, rounding errors
+        of N_t < n do not add up to more than the probability of a very rare class.
         """
         q, size, n = self._groups.q, self._groups.size, self._n
         left = self._groups.classes - n + 1.0
@@ -140,7 +154,7 @@ class Inclusion:
             many = _log_tail(left, float((size * np.exp(-x)).sum()))
             return min(few, many) < math.log(_TINY)
 
-        latest = math.log((60 + math.log(self._groups.classes)) / self._groups.low)
+        latest = self._groups.log_time_of(n)
         return _last(is_before, -50.0, latest), _last(lambda s: not is_after(s), -50.0, latest)
 
 
@@ -150,7 +164,7 @@ def expected_draws(groups: Groups, n: int) -> float:
     def is_early(s: float) -> bool:
         return bool(-(groups.size * np.expm1(-groups.q * math.exp(s))).sum() < n - 0.5)
 
-    return math.exp(_last(is_early, -50.0, math.log(60 * groups.classes / groups.low)))
+    return math.exp(_last(is_early, -50.0, groups.log_time_of(n)))
 
 
 def _last(holds: object, low: float, high: float) -> float:

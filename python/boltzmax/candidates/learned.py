@@ -53,6 +53,10 @@ class LearnedSampler(FixedSampler):
         self.smoothing = as_number(smoothing, "smoothing")
         if not 0.0 < self.smoothing < math.inf:
             raise ValueError(f"smoothing must be finite and above 0, got {smoothing!r}")
+        if self.smoothing * self.n_classes == math.inf:
+            raise ValueError(
+                f"smoothing times {self.n_classes} classes must be finite, got {smoothing!r}"
+            )
         self._counts = np.zeros(self.n_classes, np.int64)
         self._slots: NDArray[Any] | None = None  # a table of the counts at some moment
         self._recent = np.empty(0, np.int64)  # room for what has been observed since then

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from boltzmax import _core
-from boltzmax._lib.arguments import as_flag, as_number, refuse_masked
+from boltzmax._lib.arguments import as_flag, as_number, quietly, refuse_masked
 from boltzmax._lib.numbers import real_array
 from boltzmax.candidates.base import Floats, Ints, Sampler
 from boltzmax.candidates.exclusion import Exclusion, read_classes, read_exclude
@@ -31,7 +31,7 @@ class QuadraticKernelSampler(Sampler):
     ----------
     weight : ndarray of float32 or float64, shape (V, D)
         The rows w of a layer, in C order. The sampler keeps a reference: when rows change, call
-        `update`.
+        `update`. A pickled sampler has weights of its own.
     alpha : float, default 100.0
         The factor of the squared logit, above 0.
 
@@ -184,6 +184,7 @@ class QuadraticKernelSampler(Sampler):
         repeated = read_exclude(exclude, self.n_classes).for_rows(rows)
         return repeated.ids, repeated.indptr
 
+    @quietly
     def _read_hidden(self, hidden: ArrayLike | None) -> Array:
         """Return features as a matrix in the dtype of the weights."""
         if hidden is None:
@@ -198,7 +199,9 @@ class QuadraticKernelSampler(Sampler):
         matrix = np.require(array.reshape(-1, features), self._weight.dtype, ["C", "A"])
         bad = ~np.isfinite(matrix).all(axis=1)
         if bad.any():
-            raise ValueError(f"hidden must be finite, got another number in row {bad.argmax()}")
+            row = int(bad.argmax())
+            number = array.reshape(-1, features)[row][~np.isfinite(matrix[row])][0]
+            raise ValueError(f"hidden must be finite in {matrix.dtype}, got {number} in row {row}")
         return matrix
 
     def _law_of(self, hidden: ArrayLike | None, excluded: Exclusion) -> Law:

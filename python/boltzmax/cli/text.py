@@ -268,8 +268,7 @@ def compare(models: dict[str, Model], bits: int, contexts: Ids, targets: Ids) ->
         layer, hidden = model.layer, model.hidden(contexts)
         small = layer.quantize(bits)
         for kind, answers, size in (
-            (str(layer.dtype), layer, named
-bytes_of(layer)),
+            (str(layer.dtype), layer, bytes_of(layer)),
             (f"{bits} bits", small, small.nbytes),
         ):
             start = time.perf_counter()

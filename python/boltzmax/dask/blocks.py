@@ -16,9 +16,11 @@ from typing import Any, SupportsIndex
 import dask.array as da
 import numpy as np
 from dask.graph_manipulation import bind
+from dask.utils import funcname
 from numpy.typing import NDArray
 
-from boltzmax._lib.arguments import as_integer, is_native_float, quietly
+from boltzmax._lib.arguments import as_integer, is_native_float, quietly, refuse_masked
+from boltzmax._lib.numbers import unmasked
 from boltzmax.losses.parts import PART, merge_parts, parts_of
 from boltzmax.variants.exact_totals import check_n_classes
 
@@ -39,6 +41,7 @@ class Logits:
                 f"dask.array.from_array({name}, chunks=...), or call the function of boltzmax"
             )
         check_chunks(array, name)
+        check_kind(array, name)
         if array.dtype.kind in "biu":
             array = array.astype(np.float64)
         if not is_native_float(array.dtype):
@@ -75,8 +78,9 @@ class Logits:
 
     def rows(self, array: Any, name: str) -> Any:
         """Return one number for each row, chunked as the rows are."""
-        array = array if isinstance(array, da.Array) else da.asarray(np.asarray(array))
+        array = array if isinstance(array, da.Array) else da.asarray(unmasked(array, name))
         check_chunks(array, name)
+        check_kind(array, name)
         if array.shape != self.shape:
             raise ValueError(
                 f"{name} must have one number for each row, shape {self.shape}, got shape "
@@ -157,6 +161,16 @@ def check_chunks(array: Any, name: str) -> None:
         )
 
 
+def check_kind(array: Any, name: str) -> None:
+    """Raise if chunks are not plain NumPy arrays, as far as Dask knows."""
+    refuse_masked(array._meta, name)
+    if not isinstance(array._meta, np.ndarray):
+        raise TypeError(
+            f"{name} must have chunks that are NumPy arrays, got {type(array._meta).__name__}: "
+            f"convert them by {name}.map_blocks(...)"
+        )
+
+
 def starts(chunks: tuple[int, ...]) -> Any:
     """Return where chunks begin: an array with a chunk for each."""
     at = np.concatenate([[0], np.cumsum(chunks)[:-1]]).astype(np.int64)
@@ -179,6 +193,8 @@ def _same(records: Array, axis: Any, keepdims: bool) -> Array:
 
 class _Merging:
     """Merges nested lists of records."""
+
+    __name__ = "merged"  # of tasks, which would have the address of the object else
 
     def __init__(self, merge: Merge) -> None:
         self.merge = merge
@@ -205,6 +221,7 @@ class _OfChunk:
 
     def __init__(self, function: Any, axis: int) -> None:
         self.function, self.axis = function, axis
+        self.__name__ = funcname(function).strip("_")  # of tasks
 
     @quietly
     def __call__(self, x: Array, first: Array, *columns: Array) -> Array:
@@ -212,6 +229,7 @@ class _OfChunk:
         return np.expand_dims(result.reshape(last.shape[:-1]), self.axis)
 
     def _call(self, x: Array, first: Array, columns: tuple[Array, ...]) -> tuple[Array, Array]:
+        refuse_masked(x, "a chunk")
         last = np.moveaxis(np.asarray(x), self.axis, -1)
         shape = (math.prod(last.shape[:-1]), last.shape[-1])
         matrix = np.require(last, requirements=("C", "A")).reshape(shape)
@@ -233,6 +251,7 @@ class _OfRows:
 
     def __init__(self, function: Any) -> None:
         self.function = function
+        self.__name__ = funcname(function).strip("_")  # of tasks
 
     @quietly
     def __call__(self, records: Array, *columns: Array) -> Array:

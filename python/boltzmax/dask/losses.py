@@ -10,8 +10,15 @@ import dask.array as da
 import numpy as np
 from numpy.typing import NDArray
 
-from boltzmax._lib.arguments import as_flag, as_integer, check_temperature, one_of, read_empty
-from boltzmax._lib.numbers import check_label_smoothing, check_z_loss, loss_dtype
+from boltzmax._lib.arguments import (
+    as_flag,
+    as_integer,
+    check_temperature,
+    one_of,
+    quietly,
+    read_empty,
+)
+from boltzmax._lib.numbers import check_label_smoothing, check_z_loss, loss_dtype, row_weights
 from boltzmax.dask.blocks import Logits, MergeParts, merged
 from boltzmax.losses.parts import PART, PartedLoss, read_parted_loss
 from boltzmax.losses.reduction import REDUCTIONS, checked_reduction
@@ -49,7 +56,7 @@ def cross_entropy(
     ignore_index, label_smoothing, z_loss, temperature, reduction, empty
         As for `boltzmax.cross_entropy`.
     sample_weight : dask.array.Array or array_like, shape (...), optional
-        A weight for each row.
+        A weight for each row; a NumPy array or a number may broadcast to that shape.
     axis : int, default -1
         The class axis.
 
@@ -177,6 +184,8 @@ class _Loss:
             raise TypeError(f"target must be integers, got dtype {self.target.dtype}")
         if weight is None:
             weight = da.ones(self.logits.shape, chunks=self.logits.row_chunks or ())
+        elif not isinstance(weight, da.Array):
+            weight = row_weights(weight, self.logits.shape)
         self.weight = self.logits.rows(weight, "sample_weight")
         self.dtype = loss_dtype(self.logits.array.dtype)
         self.read = read = _Reader(options, self.logits.n_classes)
@@ -213,7 +222,10 @@ class _Loss:
         logits = self.logits
         divisor = self._of_sums(_divisor)
         source = logits.again(self.parts, divisor) if recompute else logits.array
-        scale = self.weight / divisor
+        scale = da.map_blocks(
+            partial(_scale, empty=self.options.empty), self.weight, divisor,
+            dtype=np.float64, meta=np.empty((0,) * self.weight.ndim),
+        )  # fmt: skip
         return logits.mapped(
             partial(_slopes, read=self.read), source, self.parts, self.target, scale,
             dtype=logits.array.dtype,
@@ -269,6 +281,13 @@ def _reduced(sums: Array, *, reduction: str, empty: str) -> Array:
         if divisor == 0.0 and read_empty(empty) == 0.0:
             return np.asarray(0.0)
         return np.asarray(_sum_of(sums, "loss") / divisor)
+
+
+@quietly
+def _scale(weight: Array, divisor: Array, *, empty: str) -> Array:
+    if divisor == 0.0 and read_empty(empty) == 0.0:
+        return np.zeros(weight.shape)
+    return np.asarray(weight / divisor)
 
 
 def _slopes(

@@ -163,6 +163,8 @@ def ece(
     exponent = check_norm(norm)
     bins, _ = check_bins(n_bins, "equal_width")
     read, t = Logits(logits, axis), check_temperature(temperature)
+    if 0 in read.shape:
+        raise ValueError(f"logits must have at least 1 row, got shape {read.array.shape}")
     label = read.rows(y, "y")
     known = totals(read, t)
     sums = da.squeeze(known, read.axis).map_blocks(

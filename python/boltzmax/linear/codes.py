@@ -15,6 +15,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from boltzmax._lib.arguments import as_integer, check_count, one_of
+
 Array = NDArray[Any]
 Floats = NDArray[np.float64]
 
@@ -98,3 +100,20 @@ def nearest_above(x: Floats) -> Array:
     """Return the least float32 that is at least `x`."""
     short = x.astype(np.float32)
     return np.where(short < x, np.nextafter(short, np.float32(np.inf)), short)
+
+
+def read_format(width: int, bits: int, scheme: str, group: int, dtype: str) -> Format:
+    """Return the form that the options of a layer with rows of this width ask for."""
+    stored = one_of(dtype, "dtype", ("int8", "bfloat16"))
+    number = as_integer(bits, "bits")
+    if number not in (4, 8):
+        raise ValueError(f"bits must be 8 or 4, got {number}")
+    by_group = one_of(scheme, "scheme", ("per_row", "per_group")) == "per_group"
+    size = check_count(group, "group", 8, 512)
+    if size % 8:
+        raise ValueError(f"group must be a multiple of 8, got {size}")
+    if stored == "bfloat16":
+        if number != 8 or by_group:
+            raise ValueError("bfloat16 has neither bits nor groups")
+        return Format(width, 16, 0)
+    return Format(width, number, size if by_group else 0)

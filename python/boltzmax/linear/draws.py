@@ -6,16 +6,18 @@ A *candidate* is a class that a sampler drew; a *hit*, a candidate that is the t
 from __future__ import annotations
 
 from dataclasses import dataclass
+from types import NoneType
 from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from boltzmax import _core
-from boltzmax._lib.arguments import check_count
+from boltzmax._lib.arguments import check_count, refuse_masked
 from boltzmax._lib.numbers import numbers_of_shape, per_class, unmasked_ids
 from boltzmax._lib.output_layer import is_plain
 from boltzmax._lib.random import random_generator
+from boltzmax.candidates.base import MOST_CLASSES
 from boltzmax.linear.scores import check_layer, computed_dtype, matrix, recycled
 
 Array = NDArray[Any]
@@ -122,25 +124,20 @@ def read_draws(
     given: tuple[Any, ...]
     if rng is not None:
         random_generator(rng)
-    if hasattr(sampler, "sample"):
-        if n is None:
-            raise TypeError("n, the number of candidates to draw, is missing")
-        known = getattr(sampler, "n_classes", layer.n_classes)
-        if known < layer.n_classes:
-            raise ValueError(
-                f"the sampler draws from {known} classes, but weight has {layer.n_classes} rows"
-            )
-        n = check_count(n, "n", 1)
+    if hasattr(sampler, "sample") and not isinstance(sampler, type):
         x = layer.vectors(counted)
-        given = sampler.sample(n, rng=rng, hidden=x)
+        given = _drawn(sampler, n, rng, layer.n_classes, x)
         if wishes.of_target:
-            given = (*given, sampler.log_expected_count(target[counted], n, hidden=x))
+            of_target = sampler.log_expected_count(target[counted], n, hidden=x) if len(x) else []
+            given = (*given, of_target)
         shape: tuple[int, ...] = (len(x),)
         counted = np.ones(len(x), np.bool_)
     else:
         given, shape = _given(sampler, wishes), layer.rows
         if n is not None:
             raise TypeError("n is for a sampler; here the candidates are given")
+    for part, name in zip(given, ("ids", "log_q", "target_log_q"), strict=False):
+        refuse_masked(part, name)
     ids = _read_ids(given[0], layer.n_classes, shape)
     log_q, of_target = np.zeros(ids.shape), np.zeros(np.count_nonzero(counted))
     if wishes.log_q:
@@ -155,18 +152,40 @@ def read_draws(
     return Draws(np.ascontiguousarray(ids, np.int64), log_q, of_target)
 
 
+def _drawn(sampler: Any, n: Any, rng: Any, n_classes: int, x: Array) -> tuple[Any, Any]:
+    """Return what a sampler draws for the hidden vectors `x`: nothing if there are none."""
+    if n is None:
+        raise TypeError("n, the number of candidates to draw, is missing")
+    known = getattr(sampler, "n_classes", n_classes)
+    if known != n_classes and known != MOST_CLASSES:  # which stands for any number
+        raise ValueError(f"the sampler draws from {known} classes, but weight has {n_classes} rows")
+    n = check_count(n, "n", 1)
+    if not len(x):
+        return np.zeros((0, n), np.int64), np.zeros((0, n))
+    given = sampler.sample(n, rng=rng, hidden=x)
+    if not isinstance(given, (tuple, list)) or len(given) != 2:
+        raise TypeError(f"sampler.sample must return (ids, log_q), got {named_kind(given)}")
+    return given[0], given[1]
+
+
 def _given(sampler: Any, wishes: Wishes) -> tuple[Any, ...]:
     """Return the arrays that take the place of a sampler, and perhaps more."""
     names = wishes.names
     if isinstance(sampler, tuple) and len(sampler) >= len(names):
         return sampler
-    if len(names) == 1 and not isinstance(sampler, tuple):
+    if len(names) == 1 and not isinstance(sampler, (tuple, type, NoneType)):
         return (sampler,)
-    got = f"a tuple of {len(sampler)}" if isinstance(sampler, tuple) else type(sampler).__name__
     raise TypeError(
         f"sampler must be an object with a method `sample`, or the tuple ({', '.join(names)}), "
-        f"got {got}"
+        f"got {named_kind(sampler)}"
     )
+
+
+def named_kind(value: Any) -> str:
+    """Return what `value` is, for messages about samplers."""
+    if isinstance(value, tuple):
+        return f"a tuple of {len(value)}"
+    return f"the class {value.__name__}" if isinstance(value, type) else type(value).__name__
 
 
 def _read_ids(given: ArrayLike, n_classes: int, rows: tuple[int, ...]) -> Array:

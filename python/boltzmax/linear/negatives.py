@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from boltzmax import _core
+from boltzmax._lib.output_layer import is_plain
 from boltzmax.linear.draws import Classes, Draws, Floats, Hits, Layer, find_hits
 from boltzmax.linear.scores import (
     FEW_ROWS,
@@ -169,7 +170,9 @@ class OfRows:
         self._hits = None if removed is None else draws.ids == removed[:, None]
         n = draws.ids.shape[1]
         self.tiles = [slice(0, n)]
-        self._step = max(1, LARGEST_TILE // n)
+        # Weights that must be converted are copied for each candidate of a block.
+        copied = 1 if is_plain(layer.weight, layer.dtype) else max(1, layer.width)
+        self._step = max(1, LARGEST_TILE // (n * copied))
         self._where = slice(0, 0)
 
     def blocks(self) -> Iterator[tuple[slice, Array]]:

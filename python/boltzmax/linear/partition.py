@@ -77,7 +77,8 @@ def log_partition_estimate(
     TypeError
         If an argument has an unsupported dtype, or `sampler` is none, or `n` is missing.
     ValueError
-        If shapes do not match, there are fewer than two candidates, or `log_q` is not finite.
+        If shapes do not match, there are fewer than two candidates, `log_q` is not finite, or the
+        sampler has another number of classes.
     IndexError
         If a candidate is not a class; the message names the first.
 

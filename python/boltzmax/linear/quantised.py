@@ -9,14 +9,21 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from boltzmax import _core
-from boltzmax._lib.arguments import as_flag, as_integer, check_count, one_of, quietly
+from boltzmax._lib.arguments import (
+    as_array,
+    as_flag,
+    check_count,
+    one_of,
+    quietly,
+    refuse_masked,
+)
 from boltzmax._lib.bad_rows import at_place
 from boltzmax._lib.files import FileName
 from boltzmax._lib.mapped import map_npz, write_mapped
 from boltzmax._lib.numbers import per_class, real_array
 from boltzmax._lib.output_layer import Classes, read_hidden, read_target
-from boltzmax.linear.codes import LANES, Format, decode, nearest_above
-from boltzmax.linear.rotation import Rotation
+from boltzmax.linear.codes import LANES, Format, decode, nearest_above, read_format
+from boltzmax.linear.rotation import Rotation, read_rotation
 from boltzmax.linear.scores import NO_SHARES, Totals
 from boltzmax.screens.screen import Candidates, Levels, Screen, Split, read_threshold
 
@@ -27,7 +34,6 @@ _TILE = 2**18  # numbers in a tile of weights or of logits
 _ARRAYS = ("codes", "scale", "error", "norm", "bias", "bias_above")
 _LARGEST_HIDDEN = 1e100
 _ROWS = 256  # in a block
-_TINY = 1e-30
 _FEW_ROWS = 4  # as many are read in the time that memory takes; candidates of more have 8 bits
 _MODERATE = (1e-30, 1e12)  # scales and errors whose products neither vanish nor overflow in float
 
@@ -137,15 +143,17 @@ class QuantizedLinear(Screen):
         rotate: bool | int = False,
         hidden_dtype: str = "int16",
     ) -> None:
-        w = real_array(weight, "weight")
+        refuse_masked(weight, "weight")
+        w = as_array(weight, "weight")  # whose tiles are converted one by one
         if w.ndim != 2 or not w.size:
             raise ValueError(f"weight must be (V, D) with V, D > 0, got shape {w.shape}")
-        form = _read_format(w.shape[1], bits, scheme, group, dtype)
+        real_array(w[:0], "weight")
+        form = read_format(w.shape[1], bits, scheme, group, dtype)
         self._format = form
         floats = one_of(hidden_dtype, "hidden_dtype", ("int16", "float32")) == "float32"
         self._float_hidden = floats or form.bits == 16
         self.n_classes, self.n_features = w.shape
-        self._rotation = _read_rotation(rotate, self.n_features)
+        self._rotation = read_rotation(rotate, self.n_features)
         for name, (shape, stored) in form.arrays(self.n_classes).items():
             setattr(self, f"_{name}", np.zeros(shape, stored))
         self._ratio, self._is_moderate = 0.0, False
@@ -154,7 +162,7 @@ class QuantizedLinear(Screen):
             _refuse_rows(np.isfinite(self._bias), "bias must be finite")
         rows = max(_TILE // form.width // LANES, 1) * LANES
         for start in range(0, self.n_classes, rows):
-            self._encode(w[start : start + rows], start)
+            self._encode(real_array(w[start : start + rows], "weight"), start)
         self._summarize()
 
     def _encode(self, w: Array, start: int) -> None:
@@ -210,6 +218,7 @@ class QuantizedLinear(Screen):
 
     # ---- logits ----
 
+    @quietly
     def logits(self, hidden: ArrayLike) -> Array:
         """Return the logits of the stored weights, (N, V).
 
@@ -221,7 +230,8 @@ class QuantizedLinear(Screen):
         Returns
         -------
         ndarray, shape (N, V)
-            As all results but bounds, float64 if `hidden` is float64 or integer, otherwise float32.
+            As all results but bounds, float64 if `hidden` is float64 or integer, otherwise float32,
+            where logits above 3.4e38 are infinite.
 
         Raises
         ------
@@ -235,6 +245,7 @@ class QuantizedLinear(Screen):
                 logits[block.where, tile] = self._centers(block, tile)
         return logits
 
+    @quietly
     def logsumexp(self, hidden: ArrayLike) -> Array:
         """Return the logsumexp of the logits of each row, (N,)."""
         x, dtype = self._hidden(hidden)
@@ -243,6 +254,7 @@ class QuantizedLinear(Screen):
             lse[block.where] = self._totals(block).lse
         return lse
 
+    @quietly
     def log_prob(self, hidden: ArrayLike, target: ArrayLike) -> Array:
         """Return log p(target) of each row, (N,).
 
@@ -264,6 +276,7 @@ class QuantizedLinear(Screen):
             log_p[block.where] = totals.own - totals.from_reference
         return log_p
 
+    @quietly
     def topk(self, hidden: ArrayLike, k: int) -> tuple[Classes, Array]:
         """Return the k likeliest classes of each row, and their log-probabilities.
 
@@ -293,20 +306,25 @@ class QuantizedLinear(Screen):
 
     # ---- bounds ----
 
+    @quietly
     def error_bound(self, hidden: ArrayLike) -> Floats:
         """Return a bound of ``|logit - exact logit|`` for all classes of each row, (N,).
 
-        It includes the rounding of `logits`. `intervals` are narrower for most classes.
+        It includes the rounding of `logits`, and is infinite where these may exceed the range of
+        their dtype. `intervals` are narrower for most classes.
         """
         x, dtype = self._hidden(hidden)
         of_rows = np.empty((len(x), 3))
         for block in self._blocks(x):
             _core.quantised_row_bounds(block.hidden, of_rows[block.where])
-        _, by_error, by_norm = of_rows.T
+        by_error, by_norm, vanished = of_rows.T
         norm, bias = float(self._norm.max()), float(np.abs(self._bias[: self.n_classes]).max())
         rounding = 2.0**-24 if dtype == np.float32 else 2.0**-50
-        bound = by_error * float(self._error.max()) + by_norm * norm
-        return (bound + rounding * (by_error * norm + bias)) * (1.0 + 2.0**-40) + _TINY
+        limits = np.finfo(dtype)
+        size = (by_error + by_norm) * norm + bias  # at least that of any logit
+        bound = by_error * float(self._error.max()) + by_norm * norm + rounding * size
+        bound = bound * (1.0 + 2.0**-40) + (vanished + float(limits.tiny))
+        return np.where(size < float(limits.max), bound, np.inf)
 
     def intervals(
         self, hidden: ArrayLike, first: int = 0, last: int | None = None
@@ -475,7 +493,7 @@ class QuantizedLinear(Screen):
         short = given.dtype.kind not in "biu" and given.dtype.itemsize <= 4
         x = read_hidden(given, self.n_features, np.dtype(np.float64))
         size = np.abs(x).max(axis=1, initial=0.0)
-        _refuse_rows(size <= _LARGEST_HIDDEN, "hidden must be at most 1e100")
+        _refuse_rows(size <= _LARGEST_HIDDEN, "hidden must be finite and at most 1e100")
         return x, np.dtype(np.float32 if short else np.float64)
 
     def _vectors(self, hidden: ArrayLike) -> Array:
@@ -532,28 +550,6 @@ class _Block(NamedTuple):
     where: slice
     rows: int
     hidden: _core.QuantisedRows
-
-
-def _read_format(width: int, bits: int, scheme: str, group: int, dtype: str) -> Format:
-    stored = one_of(dtype, "dtype", ("int8", "bfloat16"))
-    number = as_integer(bits, "bits")
-    if number not in (4, 8):
-        raise ValueError(f"bits must be 8 or 4, got {number}")
-    by_group = one_of(scheme, "scheme", ("per_row", "per_group")) == "per_group"
-    size = check_count(group, "group", 8, 512)
-    if size % 8:
-        raise ValueError(f"group must be a multiple of 8, got {size}")
-    if stored == "bfloat16":
-        if number != 8 or by_group:
-            raise ValueError("bfloat16 has neither bits nor groups")
-        return Format(width, 16, 0)
-    return Format(width, number, size if by_group else 0)
-
-
-def _read_rotation(rotate: bool | int, width: int) -> Rotation | None:
-    if isinstance(rotate, bool | np.bool_):
-        return Rotation(width, 0) if rotate else None
-    return Rotation(width, check_count(rotate, "rotate", 0, 2**62))
 
 
 def _refuse_rows(good: NDArray[np.bool_], what: str) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -73,7 +74,7 @@ def linear_logsumexp(
     return _logsumexp(hidden, weight, bias, temperature, softcap)
 
 
-@same_kind
+@partial(same_kind, labelled=True)
 @quietly
 def _logsumexp(
     hidden: ArrayLike,
@@ -141,7 +142,7 @@ def linear_log_prob(
     return _log_prob(hidden, weight, target, bias, temperature, softcap)
 
 
-@same_kind
+@partial(same_kind, labelled=True)
 @quietly
 def _log_prob(
     hidden: ArrayLike,
@@ -203,7 +204,7 @@ def linear_topk(
     return _topk(hidden, weight, k, bias)
 
 
-@same_kind
+@partial(same_kind, labelled=True, ranked=True)
 @quietly
 def _topk(
     hidden: ArrayLike, weight: ArrayLike, k: int, bias: ArrayLike | None
@@ -220,7 +221,7 @@ def _topk(
     return ids.reshape(*scores.shape, k), log_probs.reshape(*scores.shape, k)
 
 
-@same_kind
+@partial(same_kind, labelled=True)
 @quietly
 def linear_sample(
     hidden: ArrayLike,

@@ -13,6 +13,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from boltzmax._lib.arguments import check_count
+
 Floats = NDArray[np.float64]
 
 _PASSES = 2
@@ -69,3 +71,10 @@ class Rotation:
             half *= 2
         mixed: Floats = y.reshape(rows, width) / math.isqrt(self._size)
         return mixed
+
+
+def read_rotation(rotate: bool | int, width: int) -> Rotation | None:
+    """Return the rotation that the option `rotate` asks for."""
+    if isinstance(rotate, bool | np.bool_):
+        return Rotation(width, 0) if rotate else None
+    return Rotation(width, check_count(rotate, "rotate", 0, 2**62))

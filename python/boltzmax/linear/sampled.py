@@ -444,7 +444,8 @@ def _softmax(candidates: Candidates, block: _Block) -> tuple[Floats, Floats]:
     totals = Totals(len(x), label=np.full(len(x), -1))  # no column is a label
     for s in read_scores(candidates, x, totals):
         candidates.last = s
-    margin = (block.own - totals.reference) - totals.from_reference
+    own = np.where(np.isposinf(block.own), np.nan, block.own)  # inf - inf, as over all classes
+    margin = (own - totals.reference) - totals.from_reference
     losses = np.logaddexp(0.0, -margin)
     pull = -np.expm1(-losses)  # sigma(-m)
     if block.gradients is None:
@@ -569,7 +570,7 @@ target : array_like of int, shape (...)
 """,
     "n": """
 n : int, optional
-    How many candidates to draw; a sampler needs it.
+    How many candidates to draw; a sampler needs it. If no row counts, none are drawn.
 """,
     "bias": """
 bias : array_like, shape (V,), optional
@@ -591,8 +592,8 @@ scalar or ndarray
 TypeError
     If an argument has an unsupported dtype, or `sampler` is none, or `n` is missing.
 ValueError
-    If shapes do not match, there are no candidates, `log_q` is not finite, or an option is out of
-    range.
+    If shapes do not match, there are no candidates, `log_q` is not finite, the sampler has another
+    number of classes, or an option is out of range.
 IndexError
     If a target or a candidate is not a class; the message names the first.
 """,

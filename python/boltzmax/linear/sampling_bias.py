@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,7 +13,7 @@ from boltzmax._lib.arguments import check_count, quietly
 from boltzmax._lib.random import random_generator
 from boltzmax._lib.targets import NO_CLASS, Wanted, checked_targets
 from boltzmax.linear.cross_entropy import linear_cross_entropy_with_grad
-from boltzmax.linear.draws import Draws, Layer, Wishes, read_draws, read_layer
+from boltzmax.linear.draws import Draws, Layer, Wishes, named_kind, read_draws, read_layer
 from boltzmax.linear.partition import log_sums
 from boltzmax.linear.queries import linear_logsumexp
 from boltzmax.linear.sampled import sampled_softmax_loss_with_grad
@@ -210,6 +210,8 @@ def sampling_bias_report(
         raise ValueError(f"hidden must be (N, D) with N > 0, got shape {layer.hidden.shape}")
     classes = checked_targets(target, Wanted(layer.rows, layer.n_classes), NO_CLASS)[0]
     named, counts = _named(samplers), [check_count(k, "n", 2) for k in np.atleast_1d(n)]
+    if not counts:
+        raise ValueError("n is empty")
     times = check_count(repeats, "repeats", 2)
     generator = random_generator(rng)
     full = _Sample.of_all(layer, classes)
@@ -229,7 +231,9 @@ def _named(samplers: Any) -> dict[str, Any]:
         named = {str(name): sampler for name, sampler in samplers.items()}
     else:
         named = {}
-        for sampler in [samplers] if hasattr(samplers, "sample") else list(samplers):
+        if hasattr(samplers, "sample") or not isinstance(samplers, Iterable):
+            samplers = [samplers]
+        for sampler in samplers:
             base = name = type(sampler).__name__
             k = 1
             while name in named:
@@ -238,9 +242,11 @@ def _named(samplers: Any) -> dict[str, Any]:
             named[name] = sampler
     if not named:
         raise ValueError("samplers is empty")
-    for name, sampler in named.items():
-        if not hasattr(sampler, "sample"):
-            raise TypeError(f"a sampler must be an object with a method `sample`, got {name}")
+    for sampler in named.values():
+        if not hasattr(sampler, "sample") or isinstance(sampler, type):
+            raise TypeError(
+                f"a sampler must be an object with a method `sample`, got {named_kind(sampler)}"
+            )
     return named
 
 
@@ -301,12 +307,12 @@ class _Spread:
         for m in MEASURES:
             mean = self._sums[m] / self._count
             size = float(np.square(mean).sum())
-            variance = max(0.0, self._squares[m] - self._count * size) / (self._count - 1)
+            variance = np.maximum(0.0, self._squares[m] - self._count * size) / (self._count - 1)
             sd, error = np.sqrt(variance), np.sqrt(variance / self._count)
             bias = float(mean.sum())
             if m == "gradient":
                 length = float(np.linalg.norm(self._full.gradient)) or 1.0
-                bias = np.sqrt(max(0.0, size - variance / self._count)) / length
+                bias = np.sqrt(np.maximum(0.0, size - variance / self._count)) / length
                 sd, error = sd / length, error / length
             values = {"bias": bias, "bias_error": error, "sd": sd}
             found.update({f"{m}_{what}": float(value) for what, value in values.items()})

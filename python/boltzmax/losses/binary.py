@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 from numpy.typing import ArrayLike, NDArray
@@ -127,7 +128,7 @@ def binary_cross_entropy_with_logits_with_grad(
     return loss, gradient
 
 
-@same_kind
+@partial(same_kind, labelled=True)
 @quietly
 def _evaluate(
     logits: ArrayLike,

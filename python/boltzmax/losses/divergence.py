@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 from numpy.typing import ArrayLike, NDArray
@@ -119,7 +120,7 @@ def kl_divergence_with_grad(
     return loss, gradient
 
 
-@same_kind
+@partial(same_kind, labelled=True)
 @quietly
 def _divergence(
     log_q: ArrayLike,

@@ -42,6 +42,8 @@ Integers = NDArray[np.int64]
 # What a loss needs to know of part of a row; `score` is the label's logit, or 0 elsewhere.
 PART = np.dtype([("total", TOTAL), ("sum", SIGNED_SUM), ("score", "f8")])
 
+_LARGE_UNIT = 25  # of a sum of logits: they are about 2**800
+
 
 def empty_parts(rows: int) -> Array:
     """Return what is known of rows without classes."""
@@ -93,6 +95,12 @@ class PartedLoss:
         """Whether the sums of logits are needed."""
         return self.smoothing != 0.0
 
+    @property
+    @quietly
+    def scale(self) -> Doubles:
+        """The derivative of the reduced loss by the loss of each row."""
+        return np.zeros(len(self.label)) if self.reduce.is_zero else self.reduce.scale()
+
     def parts(self, x: Array, first: int, rows: slice = slice(None)) -> Array:
         """Return what is known of some rows from their classes in a matrix."""
         label = self.label[rows]
@@ -104,11 +112,15 @@ class PartedLoss:
         rows = Normalizer(parts["total"], self.temperature)
         result = product(np.asarray(1 - self.smoothing), -rows.log_prob(parts["score"]))
         if self.needs_sums:
-            # sum_c (max - x_c), where large numbers cancel.
-            high, low = rounded_sums(parts["sum"])
-            most, error = _exact_product(rows.max, float(self.n_classes))
-            distance = ((most - high) + (error - low)) / self.temperature
-            mean = rows.log_sum + distance / self.n_classes
+            # sum_c (max - x_c), where large numbers cancel; times 2^-64 where it may overflow.
+            sums = parts["sum"].copy()
+            is_large = sums["unit"] > _LARGE_UNIT
+            sums["unit"][is_large] -= 2
+            scale = np.where(is_large, 2.0**-64, 1.0)
+            high, low = rounded_sums(sums)
+            most, error = _exact_product(rows.max * scale, float(self.n_classes))
+            distance = ((most - high) + (error - low)) / self.n_classes / scale
+            mean = rows.log_sum + distance / self.temperature
             result = result + self.smoothing * mean
         if self.z_loss:
             result = result + self.z_loss * np.square(rows.lse)

@@ -54,7 +54,8 @@ class _Layer:
 
     def rows(self, name: str, options: LossOptions, with_grad: bool) -> Rows:
         """Return the rows as messages describe them."""
-        alike = (name, self.dtype.name, self.scores.width, *options.alike(self.loss))
+        has_bias = self.scores.bias is not None
+        alike = (name, self.dtype.name, self.scores.width, has_bias, *options.alike(self.loss))
         return Rows(
             self.n_rows, self.loss.temperature, alike, lambda at: self._parts(at, with_grad)
         )
@@ -90,7 +91,7 @@ class _Layer:
 
     def slopes(self, at: slice, parts: Array) -> Iterator[tuple[slice, Array]]:
         """Yield the gradients by the logits of each tile of a block of rows."""
-        scale = self.loss.reduce.scale()[at]
+        scale = self.loss.scale[at]
         x = self.hidden(at)
         for number, tile in enumerate(self.tiles()):
             logits = self.logits(x, tile) if self._kept is None else self._kept[number]
@@ -98,6 +99,7 @@ class _Layer:
             yield tile, self.loss.slopes(logits, first, parts, scale, at)
 
 
+@quietly
 def linear_cross_entropy(
     hidden: ArrayLike,
     weight: ArrayLike,

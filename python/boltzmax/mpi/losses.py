@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from boltzmax._lib.arguments import quietly
 from boltzmax._lib.numbers import loss_dtype
 from boltzmax.losses.parts import PartedLoss, read_parted_loss
 from boltzmax.mpi.messages import Rows, reduced_blocks
@@ -154,6 +155,7 @@ def cross_entropy_with_grad(
     return both
 
 
+@quietly
 def _evaluate(
     name: str,
     logits: ArrayLike,
@@ -185,7 +187,7 @@ def _evaluate(
             gradient = np.empty_like(x) if with_grad else gradient
         losses[at] = loss.losses(parts)
         if with_grad:
-            scale = loss.reduce.scale()[at]
+            scale = loss.scale[at]
             gradient[at] = loss.slopes(x[at], shard.first, parts, scale, at)
     local, loss = read[0]
     result = loss.reduce(losses)

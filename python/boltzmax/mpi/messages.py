@@ -169,5 +169,6 @@ def _check(header: Any, shard: Shard) -> None:
     if header["low"] != header["high"]:
         raise ValueError(
             "the ranks called different functions, or with a different number of rows, different "
-            "targets, weights or options: all arguments but the classes' own must be the same"
+            "dtypes, targets, weights or options, or only some with a bias: all arguments but the "
+            "classes' own numbers must be the same"
         )

@@ -9,7 +9,7 @@ import numpy as np
 from mpi4py import MPI
 from numpy.typing import ArrayLike, NDArray
 
-from boltzmax._lib.arguments import check_count, quietly
+from boltzmax._lib.arguments import as_integer, check_count, quietly
 from boltzmax._lib.numbers import loss_dtype
 from boltzmax._lib.random import check_key, uniform_rows
 from boltzmax.mpi.messages import Rows, operation, reduced_blocks
@@ -139,7 +139,10 @@ def sample(
 
     def arguments() -> Rows:
         local = LocalLogits(logits, shard)
-        key, start = check_key(rng), check_count(first_row, "first_row", 0, 2**62)
+        key, start = (
+            check_key(as_integer(rng, "rng")),
+            check_count(first_row, "first_row", 0, 2**62),
+        )
         read.append((local, key, start))
         return rows_of("sample", local, shard, temperature, key, start)
 
@@ -155,7 +158,9 @@ def sample(
                 raise ValueError(
                     f"row {row} has NaN or no finite maximum, so nothing can be drawn from it"
                 )
-            perturbed = local.matrix[at].astype(np.float64) / rows.temperature
+            # Without the maximum, no large score swallows the noise, and no quotient overflows.
+            below = local.matrix[at].astype(np.float64) - parts["total"]["max"][:, None]
+            perturbed = below / rows.temperature
             for row in range(len(perturbed)):
                 number = start + at.start + row
                 u = uniform_rows(key, number, shard.first, shard.n_local)
@@ -170,21 +175,20 @@ class _Leaders:
     """A reduction that keeps the k largest scores of all ranks."""
 
     def __init__(self) -> None:
-        self._operations: dict[int, tuple[Any, Any, Any]] = {}
+        self._operations: dict[int, tuple[Any, Any]] = {}
 
     def __enter__(self) -> Callable[[Shard, Array], None]:
         return self._reduce
 
     def __exit__(self, *_: object) -> None:
-        for context, _op, datatype in self._operations.values():
+        for context, _ in self._operations.values():
             context.__exit__(None, None, None)
-            datatype.Free()
 
     def _reduce(self, shard: Shard, leaders: Array) -> None:
         k = leaders["id"].shape[1]
         if k not in self._operations:
             context = operation(merge_leaders, leaders.dtype)
-            datatype = datatype_of(leaders.dtype.itemsize)
-            self._operations[k] = (context, context.__enter__(), datatype)
-        _, op, datatype = self._operations[k]
-        shard.comm.Allreduce(MPI.IN_PLACE, [leaders, datatype], op)
+            self._operations[k] = (context, context.__enter__())
+        _, op = self._operations[k]
+        records = [leaders, datatype_of(leaders.dtype.itemsize)]
+        shard.comm.Allreduce(MPI.IN_PLACE, records, op)

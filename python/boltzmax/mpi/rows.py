@@ -35,7 +35,7 @@ class LocalLogits:
 
     def whole(self, matrix: Array) -> Array:
         """Return a result for each logit, or each row, in the shape of the logits or the rows."""
-        return matrix.reshape(*self.shape, *matrix.shape[1:])
+        return matrix.reshape((*self.shape, *matrix.shape[1:]))
 
 
 def rows_of(name: str, read: LocalLogits, shard: Shard, temperature: float, *alike: Any) -> Rows:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import cache
 from typing import Any
 
 from mpi4py import MPI
@@ -20,7 +21,7 @@ class Shard:
     ----------
     comm : mpi4py.MPI.Intracomm
         The ranks among which the classes are split.
-    n_classes : int
+    n_local : int
         How many classes this rank has; 0 is allowed, but not on all ranks.
 
     Attributes
@@ -37,8 +38,8 @@ class Shard:
     Raises
     ------
     TypeError, ValueError
-        On all ranks, if `n_classes` of one is not a count, or there are none in all, or more than
-        2**31.
+        On all ranks, if `n_local` of one is not a count, or there are none in all, or more than
+        2**31; on this rank, if `comm` is no communicator of one group of ranks.
 
     Examples
     --------
@@ -48,19 +49,20 @@ class Shard:
     Shard(classes 0 to 49999 of 50000)
     """
 
-    def __init__(self, comm: Any, n_classes: int) -> None:
+    def __init__(self, comm: Any, n_local: int) -> None:
+        _check_comm(comm)
         failure: Exception | None = None
         try:
-            n_local = check_count(n_classes, "n_classes", 0, 2**48)
+            own = check_count(n_local, "n_local", 0, 2**48)
         except (TypeError, ValueError) as error:
-            n_local, failure = -1, error
-        counts = comm.allgather(n_local)
+            own, failure = -1, error
+        counts = comm.allgather(own)
         if failure is not None:
             raise failure
         if min(counts) < 0:
-            raise ValueError(f"rank {counts.index(min(counts))} has no valid n_classes")
+            raise ValueError(f"rank {counts.index(min(counts))} has no valid n_local")
         self.n_classes = check_n_classes(sum(counts))
-        self.comm, self.n_local, self.first = comm, n_local, sum(counts[: comm.rank])
+        self.comm, self.n_local, self.first = comm, own, sum(counts[: comm.rank])
         self.record = datatype_of(PART.itemsize)
 
     def __repr__(self) -> str:
@@ -68,6 +70,19 @@ class Shard:
         return f"Shard(classes {self.first} to {end - 1} of {self.n_classes})"
 
 
+def _check_comm(comm: Any) -> None:
+    # What wraps a communicator, to count its messages say, is one as well.
+    if not hasattr(comm, "Allreduce") or not hasattr(comm, "allgather"):
+        raise TypeError(
+            f"comm must be an mpi4py.MPI.Intracomm, such as MPI.COMM_WORLD, "
+            f"got {type(comm).__name__}"
+        )
+    if comm == MPI.COMM_NULL or comm.Is_inter():
+        kind = "MPI.COMM_NULL" if comm == MPI.COMM_NULL else "an intercommunicator"
+        raise ValueError(f"comm must be an intracommunicator, such as MPI.COMM_WORLD, got {kind}")
+
+
+@cache
 def datatype_of(size: int) -> Any:
     """Return the datatype of records of some bytes, which MPI does not divide."""
     return MPI.BYTE.Create_contiguous(size).Commit()

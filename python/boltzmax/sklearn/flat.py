@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from boltzmax._core import log_softmax, softmax
-from boltzmax._lib.arguments import quietly
+from boltzmax._lib.arguments import one_of, quietly
 from boltzmax.adaptive.layer import AdaptiveSoftmax
 from boltzmax.arrays.row_stats import row_stats
 from boltzmax.candidates.unigram import UnigramSampler
@@ -20,7 +20,7 @@ from boltzmax.losses.registry import LOSSES
 from boltzmax.sklearn.adaptive import AdaptiveAdam, AdaptiveModel
 from boltzmax.sklearn.base import SoftmaxBase
 from boltzmax.sklearn.layers import dense, likeliest, log_probabilities, top
-from boltzmax.sklearn.samples import Samples, scores_of, weighted_sums
+from boltzmax.sklearn.samples import Samples, row_blocks, scores_of, weighted_sums
 from boltzmax.sklearn.training import Epochs, Gradients
 
 Array = NDArray[Any]
@@ -97,6 +97,12 @@ class _Sampled(_Flat):
             bias=self.intercept, rng=self.rng, sample_weight=samples.weight,
         )  # fmt: skip
         return float(found.loss), found.unit_ids, found.d_weight, found.d_bias
+
+    def loss(self, samples: Samples) -> float:
+        """See `Model`; never all scores of all samples together."""
+        parts = map(samples.part, row_blocks(len(samples), len(self.coef)))
+        total = sum(float(part.weight.sum()) * super(_Sampled, self).loss(part) for part in parts)
+        return total / float(samples.weight.sum())
 
 
 class SoftmaxClassifier(SoftmaxBase):
@@ -280,14 +286,14 @@ class SoftmaxClassifier(SoftmaxBase):
         del samples
         if not callable(self.loss) and self.loss not in _LOSSES:
             raise ValueError(f"loss must be callable or one of {tuple(_LOSSES)}, got {self.loss!r}")
-        if self.output not in _OUTPUTS:
-            raise ValueError(f"output must be one of {_OUTPUTS}, got {self.output!r}")
+        one_of(self.output, "output", _OUTPUTS)
         for name, wanted in (("loss", ("cross_entropy",)), ("solver", ("auto", "adam"))):
             value = getattr(self, name)
             if self.output != "full" and value not in wanted:
                 raise ValueError(
                     f"output={self.output!r} needs {name}={wanted[-1]!r}, got {value!r}"
                 )
+        self.__dict__.pop("_rng", None)  # of an earlier fit
         if self.output == "sampled":
             self._rng = np.random.default_rng(rng.randint(2**31))
 
@@ -319,6 +325,11 @@ class SoftmaxClassifier(SoftmaxBase):
         """Whether this is trained as an adaptive softmax, whatever `output` is now."""
         return hasattr(self, "layer_")
 
+    @property
+    def _is_sampled(self) -> bool:
+        """Whether this is trained on drawn classes, whatever `output` is now."""
+        return hasattr(self, "_rng")
+
     def _model(self) -> Any:
         if self._is_layer:
             return AdaptiveModel(self.layer_)
@@ -331,7 +342,7 @@ class SoftmaxClassifier(SoftmaxBase):
             sizes = np.where(self._counts > 0, self._counts, 1.0)
             shift = logit_adjustment(sizes).astype(self.coef_.dtype)
         flat = self.coef_, intercept, _LOSSES[self.loss], shift
-        if self.output == "sampled":
+        if self._is_sampled:
             # A class without samples is drawn at times.
             return _Sampled(*flat, UnigramSampler(self._counts + 1.0), self._rng)
         return _Flat(*flat)
@@ -347,7 +358,8 @@ class SoftmaxClassifier(SoftmaxBase):
     def _likeliest(self, x: Any) -> NDArray[np.intp]:
         if self._is_layer:
             return likeliest(self.layer_, x)
-        return np.asarray(self._scores(x).argmax(axis=1))
+        blocks = row_blocks(x.shape[0], len(self.classes_))
+        return np.concatenate([self._scores(x[at]).argmax(axis=1) for at in blocks])
 
     def _log_probabilities(self, x: Any) -> Array:
         scores = self._scores(x)
@@ -356,7 +368,7 @@ class SoftmaxClassifier(SoftmaxBase):
     def _top(self, x: Any, k: int) -> tuple[Array, Array]:
         if self._is_layer:
             return top(self.layer_, x, k)
-        stats = row_stats(self._scores(x), k=k, entropy=False)
-        assert stats.top_ids is not None
-        assert stats.top_log_probs is not None
-        return stats.top_ids, stats.top_log_probs
+        blocks = row_blocks(x.shape[0], len(self.classes_))
+        found = [row_stats(self._scores(x[at]), k=k, entropy=False) for at in blocks]
+        ids, log_probs = zip(*((each.top_ids, each.top_log_probs) for each in found), strict=True)
+        return np.concatenate(ids), np.concatenate(log_probs)

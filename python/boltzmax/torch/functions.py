@@ -109,7 +109,7 @@ def logsumexp(input: Tensor, dim: int | Sequence[int], keepdim: bool = False) ->
     tensor(1.3863)
     """
     x = floating(input, "logsumexp")
-    result: Tensor = LOGSUMEXP(x, dims(dim) or list(range(x.ndim)), keepdim)
+    result: Tensor = LOGSUMEXP(x, dims(dim) or list(range(max(x.ndim, 1))), keepdim)
     return result
 
 

@@ -20,7 +20,14 @@ from torch import Tensor
 
 from boltzmax._lib.output_layer import Array
 from boltzmax.linear.layer import LinearSoftmax as _LinearLayer
-from boltzmax.torch.operators import define, differentiate, read, times
+from boltzmax.torch.operators import (
+    define,
+    differentiate,
+    read,
+    refuse_gradient,
+    refuse_others,
+    times,
+)
 from boltzmax.torch.operators import tensor as as_tensor
 from boltzmax.trees.hierarchical import HierarchicalSoftmax as _TreeLayer
 from boltzmax.trees.tree import Tree
@@ -158,6 +165,9 @@ class OutputLayer(torch.nn.Module):  # type: ignore[misc]
             The class of each row.
         sample_weight : Tensor, shape (N,), optional
         """
+        refuse_others(hidden, "hidden")
+        refuse_others(target, "target")
+        refuse_gradient(sample_weight, "sample_weight", "the loss of a layer")
         tensors = self._tensors()
         arguments = hidden.to(tensors[0].dtype), tensors, target, sample_weight, self._number
         result: Tensor
@@ -354,7 +364,8 @@ def _gradient(ctx: Any, g: Tensor) -> Any:
 def _keep_with_grad(ctx: Any, inputs: Any, output: Any) -> None:
     _keep(ctx, inputs, output)
     _, by_hidden, gradients = output
-    ctx.gradients = [by_hidden, *gradients]
+    # Detached: a result that its own node keeps would be a cycle, freed by the garbage collector.
+    ctx.gradients = [d.detach() for d in (by_hidden, *gradients)]
     ctx.set_materialize_grads(False)
 
 

@@ -9,6 +9,7 @@ from torch import Tensor
 
 import boltzmax.cuda.losses as cuda
 from boltzmax.linear import cross_entropy as linear
+from boltzmax.losses.reduction import checked_reduction
 from boltzmax.torch.losses import OPTIONS
 from boltzmax.torch.operators import (
     define,
@@ -16,6 +17,7 @@ from boltzmax.torch.operators import (
     floating,
     read,
     refuse_gradient,
+    refuse_others,
     times,
 )
 from boltzmax.torch.operators import tensor as as_tensor
@@ -68,6 +70,9 @@ def linear_cross_entropy(
             [ 0.1667, -0.3333]])
     """
     x = floating(input, "linear_cross_entropy")
+    refuse_others(linear_weight, "linear_weight")
+    refuse_others(target, "target")
+    checked_reduction(reduction)
     for name, other in (("linear_weight", linear_weight), ("linear_bias", linear_bias)):
         if (
             other is not None
@@ -128,11 +133,20 @@ def _with_grad_cpu(x: Tensor, *others: Any) -> tuple[Tensor, *Gradients]:
 
 
 def _delivered(x: Tensor, parts: Any) -> tuple[Tensor, *Gradients]:
-    """Return loss and gradients in the dtype of the input; without a bias, an empty tensor."""
+    """Return the loss in the dtype of the input, and gradients; without a bias, an empty tensor."""
+    dtype = _dtype_of_gradients(x)
     loss, by_x, by_weight, by_bias = (
-        x.new_empty(0) if part is None else part.to(x.dtype) for part in parts
+        x.new_empty(0, dtype=dtype) if part is None else part.to(dtype) for part in parts
     )
-    return loss, by_x, by_weight, by_bias
+    return loss.to(x.dtype), by_x, by_weight, by_bias
+
+
+def _dtype_of_gradients(x: Tensor) -> torch.dtype:
+    """Return in what gradients wait for that of the loss.
+
+    Not float16, in which what a scaled loss is to keep would be lost before it is scaled.
+    """
+    return torch.float32 if x.dtype is torch.float16 else x.dtype
 
 
 def _on_cuda(
@@ -177,11 +191,12 @@ def _loss_like(
 def _with_grad_like(
     x: Tensor, linear_weight: Tensor, target: Tensor, bias: Tensor | None, *others: Any
 ) -> tuple[Tensor, *Gradients]:
+    dtype = _dtype_of_gradients(x)
     return (
         _loss_like(x, linear_weight, target, bias, *others),
-        x.new_empty(x.shape),
-        x.new_empty(linear_weight.shape),
-        x.new_empty((0,) if bias is None else bias.shape),
+        x.new_empty(x.shape, dtype=dtype),
+        x.new_empty(linear_weight.shape, dtype=dtype),
+        x.new_empty((0,) if bias is None else bias.shape, dtype=dtype),
     )
 
 
@@ -209,6 +224,7 @@ LINEAR_WITH_GRAD = define(
 def _keep(ctx: Any, inputs: Any, output: Any) -> None:
     x, linear_weight, target, bias, weight, *ctx.options = inputs
     ctx.save_for_backward(x, linear_weight, target, bias, weight)
+    ctx.dtype = x.dtype
     ctx.has_bias = bias is not None
 
 
@@ -224,6 +240,7 @@ def _gradient(ctx: Any, g: Tensor) -> Any:
 
 def _keep_with_grad(ctx: Any, inputs: Any, output: Any) -> None:
     _, *ctx.gradients = output
+    ctx.dtype = inputs[0].dtype
     ctx.has_bias = inputs[3] is not None
     ctx.mark_non_differentiable(*ctx.gradients)
     ctx.set_materialize_grads(False)
@@ -246,7 +263,7 @@ def _given_gradients(ctx: Any, g: Tensor | None, *_: Any) -> Any:
 
 def _in_places(ctx: Any, gradients: list[Tensor], count: int) -> Any:
     """Return gradients in the places of the arguments that they belong to."""
-    by_x, by_weight, by_bias = gradients
+    by_x, by_weight, by_bias = (d.to(ctx.dtype) for d in gradients)
     return by_x, by_weight, None, by_bias if ctx.has_bias else None, *(None,) * (count - 4)
 
 

@@ -16,7 +16,15 @@ from boltzmax._lib.numbers import check_label_smoothing
 from boltzmax.losses import cross_entropy as losses
 from boltzmax.losses.reduction import checked_reduction
 from boltzmax.torch.functions import LOG_SOFTMAX
-from boltzmax.torch.operators import define, differentiate, floating, read, refuse_gradient, times
+from boltzmax.torch.operators import (
+    define,
+    differentiate,
+    floating,
+    read,
+    refuse_gradient,
+    refuse_others,
+    times,
+)
 from boltzmax.torch.operators import tensor as as_tensor
 
 
@@ -72,15 +80,20 @@ def cross_entropy(
     tensor([[ 0.5000, -0.5000]])
     """
     x = floating(input, "cross_entropy")
+    refuse_others(target, "target")
+    checked_reduction(reduction)
     refuse_gradient(weight, "weight", "cross_entropy")
     if target.requires_grad and torch.is_grad_enabled():
         return _of_trained_target(x, target, weight, reduction, label_smoothing)
-    arguments = x, target, weight, reduction, ignore_index, label_smoothing
+    options = target, weight, reduction, ignore_index, label_smoothing
     result: Tensor
-    if reduction != "none" and torch.is_grad_enabled() and x.requires_grad:
-        result, _ = CROSS_ENTROPY_WITH_GRAD(*arguments)
+    if reduction == "none" or not x.requires_grad or not torch.is_grad_enabled():
+        result = CROSS_ENTROPY(x, *options)
+    elif x.dtype is torch.float16:
+        # In float16, what a scaled loss is to keep would be lost before it is scaled.
+        result = CROSS_ENTROPY_WITH_GRAD(x.float(), *options)[0].to(x.dtype)
     else:
-        result = CROSS_ENTROPY(*arguments)
+        result, _ = CROSS_ENTROPY_WITH_GRAD(x, *options)
     return result
 
 
@@ -88,13 +101,14 @@ def _of_trained_target(
     x: Tensor, target: Tensor, weight: Tensor | None, reduction: str, label_smoothing: float
 ) -> Tensor:
     """Return the loss of probabilities whose gradient is needed, too."""
-    checked_reduction(reduction)
     axis = _class_axis(x)
     smoothing = check_label_smoothing(label_smoothing)
     if target.shape != x.shape:
         raise ValueError(
             f"target must have the shape of input, {tuple(x.shape)}, got {tuple(target.shape)}"
         )
+    if x.shape[axis] == 0:
+        raise ValueError(f"input must have classes, got shape {tuple(x.shape)}")
     terms = LOG_SOFTMAX(x, axis) * (target * (1 - smoothing) + smoothing / x.shape[axis])
     if weight is not None:
         terms = terms * weight.reshape([-1] + [1] * (x.ndim - 1 - axis))

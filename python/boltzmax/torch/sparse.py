@@ -199,7 +199,7 @@ def _keep_entmax(ctx: Any, inputs: Any, output: Tensor) -> None:
 
 def _entmax_gradient(ctx: Any, dy: Tensor) -> Any:
     y, alpha = ctx.saved_tensors
-    by_x, by_alpha, _ = ctx.needs_input_grad
+    _, by_x, by_alpha, _ = ctx.needs_input_grad
     return (
         ENTMAX_BACKWARD(dy, y, alpha, ctx.dim) if by_x else None,
         ENTMAX_ALPHA_GRAD(dy, y, alpha, ctx.dim) if by_alpha else None,
@@ -219,7 +219,7 @@ def _entmax_second(ctx: Any, g: Tensor) -> Any:
 
         (dy_k - c) (g_k - sum(s g) / sum(s)).
     """
-    if ctx.needs_input_grad[2]:
+    if ctx.needs_input_grad[3]:
         raise RuntimeError("boltzmax.torch has no second derivative of entmax by alpha")
     dy, y, alpha = ctx.saved_tensors
     power = 2 - alpha.to(y.dtype)

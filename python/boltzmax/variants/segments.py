@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import partial
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -28,7 +29,7 @@ Array = NDArray[Any]
 MOST_SEGMENTS = 2**40
 
 
-@same_kind
+@partial(same_kind, labelled=True)
 @quietly
 def segment_softmax(
     x: ArrayLike,
@@ -82,7 +83,7 @@ def segment_softmax(
     return _map("softmax", x, indptr, segment_ids, num_segments, where, dtype, out)
 
 
-@same_kind
+@partial(same_kind, labelled=True)
 @quietly
 def segment_log_softmax(
     x: ArrayLike,
@@ -167,7 +168,7 @@ def segment_logsumexp(
     return _map("logsumexp", x, indptr, segment_ids, num_segments, where, dtype, out)
 
 
-@same_kind
+@partial(same_kind, labelled=True)
 @quietly
 def segment_softmax_backward(
     dy: ArrayLike,
@@ -206,7 +207,7 @@ def segment_softmax_backward(
     return _gradient("softmax_backward", dy, y, indptr, segment_ids, num_segments, out)
 
 
-@same_kind
+@partial(same_kind, labelled=True)
 @quietly
 def segment_log_softmax_backward(
     dy: ArrayLike,
