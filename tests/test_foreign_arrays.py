@@ -264,9 +264,14 @@ def test_tensors_without_numbers_in_memory() -> None:
     for bad, words in (
         (torch.empty(3, device="meta"), r"is a tensor on the device 'meta', which has no numbers"),
         (x.to_sparse(), r"is a tensor of layout torch.sparse_coo; pass x.to_dense\(\)"),
+        (torch.nested.as_nested_tensor([x, x[:2]], layout=torch.jagged), "is a nested tensor"),
     ):
         with pytest.raises(TypeError, match=f"^x {words}"):
             boltzmax.softmax(bad)
+    with pytest.raises(TypeError, match=r"x has no numbers .*boltzmax\.torch"):
+        torch.func.vmap(boltzmax.softmax)(x)
+    with pytest.raises(ValueError, match="out is a view that negates"):
+        boltzmax.softmax(x, out=torch._neg_view(torch.zeros_like(x)))
 
 
 # ---- devices, mixtures

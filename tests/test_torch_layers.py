@@ -207,5 +207,9 @@ def test_arguments_of_modules_are_named() -> None:
         module(HIDDEN.numpy(), CLASSES)
     with pytest.raises(TypeError, match="target must be a tensor, got list"):
         module(HIDDEN, [0, 3, 22, 3, 7, 1])
+    with pytest.raises(TypeError, match="hidden must be a tensor, got ndarray"):
+        module.predict(HIDDEN.numpy())
+    with pytest.raises(TypeError, match="sample_weight must be a tensor, got ndarray"):
+        module(HIDDEN, CLASSES, np.ones(6))
     with pytest.raises(TypeError, match="sample_weight requires a gradient"):
         module(HIDDEN, CLASSES, torch.ones(6, requires_grad=True))

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
 import pytest
 
 from torch_samples import SOFT, TARGET, WEIGHT, leaf, scores
@@ -200,6 +201,10 @@ def test_arguments_that_are_not_tensors_are_named() -> None:
         "linear_weight must be a tensor, got ndarray": lambda: bridge.linear_cross_entropy(
             x, weight.numpy(), TARGET
         ),
+        "linear_bias must be a tensor, got ndarray": lambda: bridge.linear_cross_entropy(
+            x, weight, TARGET, linear_bias=np.zeros(3)
+        ),
+        "weight must be a tensor, got ndarray": lambda: bridge.cross_entropy(x, TARGET, np.ones(5)),
         "dim must be an integer or a sequence of integers, got None": lambda: bridge.logsumexp(
             x, None
         ),

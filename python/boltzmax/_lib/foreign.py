@@ -73,11 +73,21 @@ def _read_tensor(x: Any, name: str) -> Array:
             f"{name} requires a gradient, which this function does not follow: call the one in "
             f"boltzmax.torch, or pass {name}.detach()"
         )
+    if x.is_nested:
+        raise TypeError(f"{name} is a nested tensor; pass a padded one, or values with offsets")
     if x.layout is not torch.strided:
         raise TypeError(f"{name} is a tensor of layout {x.layout}; pass {name}.to_dense()")
     if x.is_quantized:
         raise TypeError(f"{name} is a quantized tensor; pass {name}.dequantize()")
-    return tensor_as_ndarray(x, name)
+    if x.dtype is torch.complex32:
+        raise TypeError(f"{name} is a tensor of {x.dtype}; pass {name}.to(torch.complex64)")
+    try:
+        return tensor_as_ndarray(x, name)
+    except RuntimeError as error:
+        raise TypeError(
+            f"{name} has no numbers in memory, but is being traced or transformed by PyTorch (by "
+            "torch.compile, torch.func or forward_ad): call the function of boltzmax.torch"
+        ) from error
 
 
 def tensor_as_ndarray(x: Any, name: str = "x") -> Array:

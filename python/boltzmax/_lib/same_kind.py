@@ -74,6 +74,8 @@ class _Call:
         if library.relabel is not None:
             raise TypeError(f"out must be an ndarray, got {type(value).__name__}")
         self.out, self.view = value, library.read(value, name)
+        if library.name == "PyTorch" and (value.is_neg() or value.is_conj()):
+            raise ValueError("out is a view that negates or conjugates: pass out.resolve_neg()")
         if repeats_elements(self.view):
             raise ValueError("out has elements that share memory, as expand() makes them: clone it")
         return self.view

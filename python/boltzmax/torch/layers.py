@@ -184,16 +184,16 @@ class OutputLayer(torch.nn.Module):  # type: ignore[misc]
 
     def log_prob(self, hidden: Tensor) -> Tensor:
         """Return the log-probability of every class, (N, n_classes), without a gradient."""
-        return as_tensor(self.layer.log_prob_all(read(hidden)))
+        return as_tensor(self.layer.log_prob_all(_read(hidden)))
 
     def topk(self, hidden: Tensor, k: int) -> tuple[Tensor, Tensor]:
         """Return log-probabilities and numbers of the k likeliest classes, as `torch.topk` does."""
-        ids, log_probs = self.layer.topk(read(hidden), k)
+        ids, log_probs = self.layer.topk(_read(hidden), k)
         return as_tensor(log_probs), as_tensor(ids)
 
     def predict(self, hidden: Tensor) -> Tensor:
         """Return the likeliest class of each row, (N,)."""
-        return as_tensor(self.layer.predict(read(hidden)))
+        return as_tensor(self.layer.predict(_read(hidden)))
 
     def extra_repr(self) -> str:
         """Return what ``repr`` shows."""
@@ -265,6 +265,12 @@ class LinearSoftmax(OutputLayer):
         super().__init__(
             _LinearLayer(n_classes, n_features, bias=bias, dtype=dtype_of_layer, seed=seed)
         )
+
+
+def _read(hidden: Tensor) -> Array:
+    refuse_others(hidden, "hidden")
+    array: Array = read(hidden)
+    return array
 
 
 def _numpy_dtype(dtype: torch.dtype) -> str:

@@ -71,7 +71,8 @@ def linear_cross_entropy(
     """
     x = floating(input, "linear_cross_entropy")
     refuse_others(linear_weight, "linear_weight")
-    refuse_others(target, "target")
+    if linear_bias is not None:
+        refuse_others(linear_bias, "linear_bias")
     checked_reduction(reduction)
     for name, other in (("linear_weight", linear_weight), ("linear_bias", linear_bias)):
         if (

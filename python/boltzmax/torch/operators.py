@@ -174,8 +174,11 @@ def refuse_others(x: Any, name: str) -> None:
 
 
 def refuse_gradient(x: Tensor | None, name: str, function: str) -> None:
-    """Raise if a tensor requires a gradient that `function` does not compute."""
-    if x is not None and x.requires_grad and torch.is_grad_enabled():
+    """Raise if `x` requires a gradient that `function` does not compute, or is not a tensor."""
+    if x is None:
+        return
+    refuse_others(x, name)
+    if x.requires_grad and torch.is_grad_enabled():
         raise TypeError(
             f"{name} requires a gradient, which {function} does not compute; pass {name}.detach()"
         )
