@@ -96,6 +96,8 @@ def cross_entropy_with_grad(
     d_x : sparse array or matrix
         Its gradient by the stored entries, p - [c = target] times the weight of the row, in the
         kind and format of `x`; zero in ignored rows. Entries that are not stored are constants.
+        Entries are sorted and without duplicates, so `d_x.data` fits `x.data` only if those of `x`
+        are, too: see ``x.has_canonical_format``.
 
     {raises}
 
@@ -178,7 +180,8 @@ def _read(
     label, counted = checked_targets(target, Wanted((rows.number,), rows.n_classes), ignore_index)
     own = np.ones(rows.number)
     if weight is not None:
-        own = per_class(weight, rows.n_classes, "weight")[label]
+        weights = per_class(weight, rows.n_classes, "weight")
+        own = weights[label] if rows.n_classes else own  # without classes, no row counts
     reduce = read_reduction(
         reduction,
         sample_weight,

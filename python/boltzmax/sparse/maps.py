@@ -243,6 +243,8 @@ ValueError
         "notes": """
 Notes
 -----
+The entries of the result are sorted and without duplicates, those of COO by row and column.
+
 With "masked", a row has the bits that `boltzmax.segment_softmax` and the like give it. With "zero",
 the n entries of a row that are not stored count as one of n times their mass, computed in float64:
 for float64, that adds a relative error of at most 2^-49 to sums of exponentials.

@@ -18,7 +18,7 @@ FORMATS = ("csr", "csc", "coo")
 IMPLICIT = ("masked", "zero")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)  # arrays have no single answer to ==
 class Filled:
     """A sparse array whose entries that are not stored have a value too: one for each row.
 
@@ -142,7 +142,12 @@ def read_rows(x: Any, axis: SupportsIndex, name: str = "x") -> Rows:
         raise TypeError(f"{name} must be {kind}, got format {x.format!r}: pass {name}.tocsr()")
     if x.ndim != 2:
         raise ValueError(f"{name} must have two axes, got shape {x.shape}: pass it as one row")
+    if x.dtype.kind in "fV" and x.dtype.itemsize < 4:
+        raise TypeError(f"{name} must be of 32 or 64 bits, got dtype {x.dtype}: pass "
+                        f"{name}.astype(numpy.float32)")  # fmt: skip
     along = class_axis(axis, 2)
+    if x.format != "coo":
+        _check_indices(x, name)
     wide = x.astype(np.float64) if x.dtype.kind in "iu" else x  # sums of integers may overflow
     packed = wide.tocsr() if along == 1 else wide.tocsc()
     if not packed.has_canonical_format:
@@ -150,4 +155,24 @@ def read_rows(x: Any, axis: SupportsIndex, name: str = "x") -> Rows:
         packed.sum_duplicates()
     if packed.dtype == np.bool_:
         packed = packed.astype(np.float64)
+    elif not packed.dtype.isnative:
+        packed = packed.astype(packed.dtype.newbyteorder("="))
     return Rows(packed, x.format, along, read_indptr(packed.indptr, len(packed.data)))
+
+
+def _check_indices(x: Any, name: str) -> None:
+    """Raise for an index out of range: SciPy does not check, and would write out of bounds."""
+    offsets, indices = x.indptr, x.indices
+    size = x.shape[1] if x.format == "csr" else x.shape[0]
+    if not 0 <= offsets[-1] <= min(len(indices), len(x.data)):
+        raise ValueError(
+            f"{name}.indptr must end with the number of entries, at most "
+            f"{min(len(indices), len(x.data))}, got {offsets[-1]}"
+        )
+    read_indptr(offsets, int(offsets[-1]))
+    used = indices[: offsets[-1]]
+    if len(used) and not (used.min() >= 0 and used.max() < size):
+        at = int(((used < 0) | (used >= size)).argmax())
+        raise ValueError(
+            f"{name}.indices must be from 0 to {size - 1}, got {used[at]} at position {at}"
+        )

@@ -12,7 +12,7 @@ from boltzmax._lib.arguments import check_count, one_of, quietly
 from boltzmax._lib.numbers import scores
 from boltzmax._lib.ragged import Ints
 from boltzmax.arrays.row_stats import row_stats
-from boltzmax.sparse.maps import log_softmax_of
+from boltzmax.sparse.maps import log_softmax_of, logsumexp_of
 from boltzmax.sparse.rows import IMPLICIT, Rows, read_rows
 
 Array = NDArray[Any]
@@ -44,7 +44,8 @@ def topk(
         Classes by decreasing logit; classes with equal logits by increasing number. -1 where a row
         has fewer entries that count.
     log_probs : ndarray, shape (rows, k)
-        Of the dtype of `x`; -inf for the id -1. All are NaN in a row with NaN or +inf.
+        Of the dtype of `x`; -inf for the id -1. All are NaN in a row with NaN or +inf, or whose
+        entries are all -inf.
 
     Raises
     ------
@@ -74,7 +75,10 @@ def topk(
     there = at >= 0
     ids = np.where(there, _taken(rows.classes, at), -1).astype(np.int64)
     log_probs = np.where(there, _taken(log_p, at), -np.inf).astype(values.dtype)
+    lse = logsumexp_of(rows, counts_zeros, values.dtype)
+    improper = ~np.isfinite(lse) & (rows.lengths > 0)
     if log_zero is None:
+        log_probs[improper] = np.nan
         return ids, log_probs
     logits = np.where(there, _taken(values, at), -np.inf)
     zeros = _first_zeros(rows, k)
@@ -84,7 +88,9 @@ def topk(
     log_probs = np.concatenate([log_probs, np.where(some, log_zero[:, None], -np.inf)], axis=1)
     # Those that are not there come last, behind stored entries of -inf.
     order = np.lexsort((ids, -logits, ids < 0), axis=1)[:, :k]
-    return np.take_along_axis(ids, order, 1), np.take_along_axis(log_probs, order, 1)
+    log_probs = np.take_along_axis(log_probs, order, 1)
+    log_probs[improper] = np.nan
+    return np.take_along_axis(ids, order, 1), log_probs
 
 
 def _taken(values: Array, at: Ints) -> Array:
