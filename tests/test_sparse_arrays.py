@@ -301,7 +301,8 @@ def test_topk_of_rows_without_probabilities_is_marked() -> None:
     for implicit, fill in FILLS.items():
         ids, log_probs = boltzmax.sparse.topk(x, 3, implicit=implicit)
         stats = boltzmax.row_stats(dense(x, fill), k=3)
-        np.testing.assert_array_equal(log_probs, stats.top_log_probs)
+        assert stats.top_log_probs is not None
+        np.testing.assert_allclose(log_probs, stats.top_log_probs, rtol=1e-14)
         assert stats.top_ids is not None
         if implicit == "zero":
             assert (ids == stats.top_ids).all()
@@ -339,28 +340,22 @@ def test_indices_that_scipy_does_not_check_are_refused() -> None:
 
 
 def test_weights_of_no_classes() -> None:
-    loss = boltzmax.sparse.cross_entropy(
-        sparse.csr_array((3, 0)), [-100] * 3, weight=[], reduction="none"
-    )
-    assert loss.tolist() == [0.0] * 3
+    x, target = sparse.csr_array((3, 0)), [-100] * 3
+    assert boltzmax.sparse.cross_entropy(x, target, weight=[], reduction="sum") == 0.0
 
 
 def test_half_precision_is_refused_by_all() -> None:
     x = sample(12)
     x.data = x.data.astype(np.float16)
-    for f in (boltzmax.sparse.softmax, boltzmax.sparse.logsumexp):
+    cross_entropy, topk = boltzmax.sparse.cross_entropy, boltzmax.sparse.topk
+    for f, more in ((boltzmax.sparse.softmax, ()), (cross_entropy, ([0] * 60,)), (topk, (1,))):
         with pytest.raises(TypeError, match=r"got dtype float16: pass x\.astype"):
-            f(x)
-    with pytest.raises(TypeError, match="got dtype float16"):
-        boltzmax.sparse.cross_entropy(x, [0] * 60)
-    with pytest.raises(TypeError, match="got dtype float16"):
-        boltzmax.sparse.topk(x, 1)
+            f(x, *more)
 
 
 def test_filled_arrays_compare_by_identity() -> None:
     y, other = (boltzmax.sparse.softmax(sample(13), implicit="zero") for _ in range(2))
-    assert y == y
-    assert y != other
+    assert (y == y, y == other) == (True, False)
 
 
 def test_refusals() -> None:
