@@ -1,13 +1,17 @@
 """Checks of the Keras layer on the backend that KERAS_BACKEND names: see test_keras_bridge.py."""
 
+# ruff: noqa: E402 (Keras must not import TensorFlow, which takes seconds)
 from __future__ import annotations
 
 import copy
 import doctest
 import sys
+import unittest.mock
 import warnings
 from pathlib import Path
 from typing import Any
+
+sys.modules["tensorflow"] = None  # type: ignore[assignment]
 
 import keras
 import numpy as np
@@ -56,6 +60,46 @@ def check_axis_and_classes() -> None:
             layer(X)
 
 
+def check_integers_become_floats() -> None:
+    x = keras.ops.convert_to_tensor(np.array([[1, 2, 4], [0, 0, 0]], np.int32))
+    for training in (True, False):
+        for hard in (True, False):
+            layer, other = (GumbelSoftmax(3, 0.5, hard, seed=5) for _ in range(2))
+            got = layer(x, training=training)
+            want = other(keras.ops.cast(x, "float32"), training=training)
+            assert keras.backend.standardize_dtype(got.dtype) == "float32"
+            assert (value(got) == value(want)).all()
+
+
+def check_small_temperatures_in_half_precision() -> None:
+    layer = GumbelSoftmax(3, 1e-9, dtype="float16")
+    assert value(layer(np.array([[9.0, 10.0, 1.0]]))).tolist() == [[0.0, 1.0, 0.0]]
+
+
+def check_rows_without_probabilities() -> None:
+    x = np.array([[np.nan, 1], [np.inf, 1], [-np.inf, -np.inf], [-np.inf, 1]], np.float32)
+    for training in (True, False):
+        for hard in (True, False):
+            y = value(GumbelSoftmax(hard=hard, seed=1)(x, training=training))
+            assert np.isnan(y[:3]).any(1).all(), (training, hard)
+            assert y[3].tolist() == [0, 1]
+
+
+def check_every_call_checks_its_classes() -> None:
+    layer = GumbelSoftmax(5)
+    layer(X)
+    with pytest.raises(ValueError, match=r"shape \(8, 4\)"):
+        layer(X[:, :4])
+
+
+def check_other_backends_are_refused() -> None:
+    with (
+        unittest.mock.patch.object(keras.backend, "backend", return_value="numpy"),
+        pytest.raises(ImportError, match="backends 'jax' and 'torch', but Keras has 'numpy'"),
+    ):
+        GumbelSoftmax()
+
+
 def check_configuration() -> None:
     layer = GumbelSoftmax(5, 0.3, hard=True, axis=1, seed=7, name="draw")
     config = layer.get_config()
@@ -72,7 +116,7 @@ def check_configuration() -> None:
 
 
 def check_bad_arguments() -> None:
-    for arguments in ({"temperature": 0.0}, {"num_classes": 0}, {"seed": 0.5}):
+    for arguments in ({"temperature": 0.0}, {"num_classes": 0}, {"seed": 0.5}, {"seed": -1}):
         with pytest.raises((TypeError, ValueError), match=next(iter(arguments))):
             GumbelSoftmax(**arguments)
 

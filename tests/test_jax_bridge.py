@@ -258,6 +258,19 @@ def test_targets_of_any_integer_dtype(kind: str) -> None:
     close(bridge.cross_entropy(z, target), boltzmax.cross_entropy(z, target))
 
 
+@pytest.mark.parametrize("x64", [False, True])
+def test_large_targets_do_not_wrap_around(x64: bool) -> None:
+    """2^32 - 100 is not ignore_index, nor 2^32 + 1 class 1."""
+    jax.config.update("jax_enable_x64", x64)
+    z = np.zeros((2, 3), np.float32)
+    for kind, bad in (("uint32", 2**32 - 100), ("uint64", 2**64 - 100), ("int64", 2**32 + 1)):
+        with pytest.raises(Exception, match=r"target \d+ of row 1 is out of range"):
+            jax.block_until_ready(bridge.cross_entropy(z, np.array([0, bad], kind)))
+    loss, slope = jax.value_and_grad(bridge.cross_entropy)(z, np.zeros(2, int), ignore_index=2**40)
+    close(loss, np.log(3), 1e-6)
+    close(slope[0], np.array([-2, 1, 1]) / 6, 1e-6)
+
+
 def test_class_axis_and_no_rows() -> None:
     z, target = normal(11, (3, 4, 2)), np.array([[0, 3], [1, 2], [3, 3]])
     close(bridge.cross_entropy(z, target, axis=1), boltzmax.cross_entropy(z, target, axis=1))

@@ -301,66 +301,14 @@ def test_topk_of_rows_without_probabilities_is_marked() -> None:
     for implicit, fill in FILLS.items():
         ids, log_probs = boltzmax.sparse.topk(x, 3, implicit=implicit)
         stats = boltzmax.row_stats(dense(x, fill), k=3)
-        np.testing.assert_array_equal(log_probs, stats.top_log_probs)
+        assert stats.top_log_probs is not None
+        np.testing.assert_allclose(log_probs, stats.top_log_probs, rtol=1e-14)
         assert stats.top_ids is not None
         if implicit == "zero":
             assert (ids == stats.top_ids).all()
     ids, log_probs = boltzmax.sparse.topk(sparse.csr_array((1, 4)), 2)
     assert (ids == -1).all()
     assert np.isneginf(log_probs).all()
-
-
-def test_other_byte_order_becomes_native() -> None:
-    x = sample(11)
-    other = x.copy()
-    other.data = x.data.astype(x.dtype.newbyteorder("S"))
-    y, want = (boltzmax.sparse.softmax(a, implicit="zero") for a in (other, x))
-    assert y.stored.dtype.isnative
-    assert (y.toarray() == want.toarray()).all()
-    _, d_x = boltzmax.sparse.cross_entropy_with_grad(other, [0] * 60, implicit="zero")
-    assert d_x.dtype.isnative
-
-
-def test_indices_that_scipy_does_not_check_are_refused() -> None:
-    for bad in (9, -1):
-        for axis in (0, 1):
-            for form in ("csr", "csc"):
-                x = of_kind(sparse.csr_array(np.eye(3)), form)
-                x.indices[1] = bad
-                with pytest.raises(ValueError, match=f"from 0 to 2, got {bad} at position 1"):
-                    boltzmax.sparse.softmax(x, axis=axis)
-    x = sparse.csr_array(np.eye(3))
-    x.indptr[-1] = 7
-    with pytest.raises(ValueError, match="at most 3, got 7"):
-        boltzmax.sparse.softmax(x, axis=0)
-    more = np.array([1.0, 2.0, 5.0]), np.array([0, 1, 9])  # SciPy's arrays may have room to grow
-    x = sparse.csr_array((*more, np.array([0, 2])), shape=(1, 3))
-    assert boltzmax.sparse.logsumexp(x) == boltzmax.logsumexp([1.0, 2.0])
-
-
-def test_weights_of_no_classes() -> None:
-    loss = boltzmax.sparse.cross_entropy(
-        sparse.csr_array((3, 0)), [-100] * 3, weight=[], reduction="none"
-    )
-    assert loss.tolist() == [0.0] * 3
-
-
-def test_half_precision_is_refused_by_all() -> None:
-    x = sample(12)
-    x.data = x.data.astype(np.float16)
-    for f in (boltzmax.sparse.softmax, boltzmax.sparse.logsumexp):
-        with pytest.raises(TypeError, match=r"got dtype float16: pass x\.astype"):
-            f(x)
-    with pytest.raises(TypeError, match="got dtype float16"):
-        boltzmax.sparse.cross_entropy(x, [0] * 60)
-    with pytest.raises(TypeError, match="got dtype float16"):
-        boltzmax.sparse.topk(x, 1)
-
-
-def test_filled_arrays_compare_by_identity() -> None:
-    y, other = (boltzmax.sparse.softmax(sample(13), implicit="zero") for _ in range(2))
-    assert y == y
-    assert y != other
 
 
 def test_refusals() -> None:

@@ -78,7 +78,7 @@ def cross_entropy(
     smoothing = check_label_smoothing(label_smoothing)
     rows, _ = read_rows(logits, axis, name="logits")
     axis_with_classes(rows.shape, -1, "logits")
-    labels = jnp.asarray(target)
+    labels = _as_jax(target)
     if not jnp.issubdtype(labels.dtype, jnp.integer):
         raise TypeError(
             f"target must be integers of shape {rows.shape[:-1]}, got {labels.dtype.name} of shape "
@@ -86,11 +86,31 @@ def cross_entropy(
         )
     check_shape_of_targets(labels.shape, rows.shape[:-1])
     if labels.dtype not in (np.int32, np.int64):
-        labels = labels.astype(np.int32 if labels.dtype.itemsize < 4 else int)
+        wide = np.dtype(np.int32) if labels.dtype.itemsize < 4 else jnp.zeros(0, int).dtype
+        # uint32 or uint64 must not become negative, such as ignore_index, but stay out of range.
+        most = min(jnp.iinfo(wide).max, jnp.iinfo(labels.dtype).max)
+        labels = jnp.minimum(labels, labels.dtype.type(most)).astype(wide)
     losses = _losses(ignored, smoothing)(rows, labels)
     if name == "none":
         return losses
-    return losses.sum() if name == "sum" else losses.sum() / (labels != ignored).sum()
+    return losses.sum() if name == "sum" else losses.sum() / _counted(labels, ignored).sum()
+
+
+def _as_jax(target: Any) -> jax.Array:
+    """Return an array of JAX. Without 64 bits, JAX would keep the low 32 of an integer."""
+    is_wide = isinstance(target, np.ndarray) and target.dtype.kind in "iu"
+    if is_wide and target.dtype.itemsize == 8 and not jax.config.jax_enable_x64:
+        limits = np.iinfo(np.int32)
+        target = target.clip(limits.min, limits.max).astype(np.int32)
+    return jnp.asarray(target)
+
+
+def _counted(labels: Any, ignored: int) -> Any:
+    """Return which rows are not left out."""
+    limits = jnp.iinfo(labels.dtype)
+    if not limits.min <= ignored <= limits.max:
+        return jnp.ones(labels.shape, bool)
+    return labels != ignored
 
 
 def _loss_dtype(logits: Any) -> Any:
@@ -108,7 +128,7 @@ def _losses(ignored: int, smoothing: float) -> Callable[..., Any]:
         classes = logits.shape[-1]
         hard = jax.nn.one_hot(target, classes, dtype=wide)
         slope = jax.nn.softmax(logits.astype(wide)) - (1 - smoothing) * hard - smoothing / classes
-        slope = jnp.where((target != ignored)[..., None], slope, 0)
+        slope = jnp.where(_counted(target, ignored)[..., None], slope, 0)
         return (slope * t.astype(wide)).sum(-1)
 
     def gradient(d_loss: Any, logits: Any, target: Any) -> Any:

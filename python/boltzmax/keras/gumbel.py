@@ -30,7 +30,8 @@ class GumbelSoftmax(keras.layers.Layer):
     axis : int, default -1
         The class axis.
     seed : int, optional
-        Layers with the same seed draw the same noise, call after call, on both backends.
+        From 0 to 2^32 - 1. Layers with the same seed draw the same noise, call after call, on both
+        backends.
     **kwargs
         As for every layer of Keras: `name`, `dtype`.
 
@@ -77,7 +78,7 @@ class GumbelSoftmax(keras.layers.Layer):
         if num_classes is not None:
             self.num_classes = check_count(num_classes, "num_classes", 1)
         self.hard, self.axis = as_flag(hard, "hard"), as_integer(axis, "axis")
-        self.seed = None if seed is None else as_integer(seed, "seed")
+        self.seed = None if seed is None else check_count(seed, "seed", 0, 2**32 - 1)
         self.seed_generator = keras.random.SeedGenerator(self.seed)
         self._temperature = self.add_weight(
             shape=(),
@@ -101,6 +102,10 @@ class GumbelSoftmax(keras.layers.Layer):
 
     def build(self, input_shape: Any) -> None:
         """Check the number of classes."""
+        self._check_classes(input_shape)
+        self.built = True
+
+    def _check_classes(self, input_shape: Any) -> None:
         shape = tuple(input_shape)
         if not -len(shape) <= self.axis < len(shape):
             raise ValueError(f"the input has shape {shape}, but the class axis is {self.axis}")
@@ -109,21 +114,30 @@ class GumbelSoftmax(keras.layers.Layer):
                 f"the input must have {self.num_classes} classes on axis {self.axis}, got shape "
                 f"{shape}"
             )
-        self.built = True
 
     def call(self, inputs: Any, training: bool | None = None) -> Any:
         """Return the probabilities, or one-hot vectors."""
+        self._check_classes(inputs.shape)  # of other inputs than the one that built the layer, too
         logits = keras.ops.moveaxis(inputs, self.axis, -1)
+        if not keras.backend.is_float_dtype(keras.backend.standardize_dtype(logits.dtype)):
+            logits = keras.ops.cast(logits, self.compute_dtype)
         if training:
             words, temperature = self.seed_generator.next(), self._temperature.value
             y = self._backend.gumbel_softmax(logits, words, temperature, self.hard)
         elif self.hard:
+            top = keras.ops.max(logits, -1, keepdims=True)
             y = keras.ops.one_hot(
                 keras.ops.argmax(logits, -1), logits.shape[-1], dtype=logits.dtype
             )
+            y = y + (top - top)  # NaN in rows without probabilities, as in training
         else:
-            temperature = keras.ops.cast(self._temperature.value, logits.dtype)
-            y = self._backend.softmax(logits / temperature)
+            # In 16 bits, a small temperature would be 0, and quotients inf.
+            wide = keras.backend.result_type(
+                keras.backend.standardize_dtype(logits.dtype), "float32"
+            )
+            temperature = keras.ops.cast(self._temperature.value, wide)
+            y = self._backend.softmax(keras.ops.cast(logits, wide) / temperature)
+            y = keras.ops.cast(y, logits.dtype)
         return keras.ops.moveaxis(y, -1, self.axis)
 
     def compute_output_shape(self, input_shape: Any) -> Any:
