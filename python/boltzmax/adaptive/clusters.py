@@ -226,16 +226,15 @@ def starting_tail(
     return Tail(projection, weight, None)
 
 
-def clusters_from_arrays(arrays: dict[str, Array]) -> Clusters:
-    """Return the clusters of a file; raise if there are none that are valid."""
+def clusters_from_arrays(arrays: dict[str, Array], shape: tuple[int, ...]) -> Clusters:
+    """Return the clusters of a file; raise if none are valid, or fit weights of this shape."""
     bounds, order = arrays.get("bounds"), arrays.get("order")
     if bounds is None or bounds.ndim != 1 or bounds.dtype != np.int64 or not len(bounds):
         raise ValueError("not a layer: no bounds of clusters")
     if bounds[0] < 1 or (np.diff(bounds) < 1).any():
         raise ValueError("not a layer: its bounds do not increase from 1")
     n, n_units = int(bounds[-1]), int(bounds[0]) + len(bounds) - 1
-    if len(arrays["weight"]) != n_units:
-        shape = arrays["weight"].shape
+    if shape[0] != n_units:
         raise ValueError(f"not a layer: weights of shape {shape} do not fit the clusters")
     if order is not None:
         is_integral = order.dtype.kind in "iu" and order.shape == (n,)

@@ -534,7 +534,7 @@ class AdaptiveSoftmax(UnitLayer):
     @classmethod
     def _new(cls, arrays: dict[str, Array], n_features: int, dtype: np.dtype[Any]) -> Self:
         # All sizes are compared before a layer takes memory for what `bounds` says.
-        clusters = clusters_from_arrays(arrays)
+        clusters = clusters_from_arrays(arrays, arrays["weight"].shape)
         tails = tuple(
             tail_from_arrays(arrays, f"tail{i}_", end - begin, n_features, dtype)
             for i, begin, end in clusters.tail_places()

@@ -234,25 +234,22 @@ class QuantizedAdaptiveSoftmax(ReadOnlyLayer):
 
     @classmethod
     def _read(cls, arrays: dict[str, Array], verify: bool) -> Self:
-        clusters, dtype = clusters_from_arrays(arrays), arrays["dtype"].dtype
-        if dtype not in (np.float32, np.float64):
-            raise ValueError(f"not a layer: its dtype is {dtype}")
-
-        def linear(prefix: str, n_classes: int) -> QuantizedLinear:
+        def linear(prefix: str) -> QuantizedLinear:
             n = len(prefix)
             own = {name[n:]: array for name, array in arrays.items() if name.startswith(prefix)}
-            found = QuantizedLinear._from_arrays(own, verify)
-            if found.n_classes != n_classes:
-                raise ValueError(f"not a layer: {prefix[:-1]} does not fit the clusters")
-            return found
+            return QuantizedLinear._from_arrays(own, verify)
 
-        head = linear("head_", clusters.n_units)
+        head, dtype = linear("head_"), arrays["dtype"].dtype
+        clusters = clusters_from_arrays(arrays, (head.n_classes, head.n_features))
+        if dtype not in (np.float32, np.float64):
+            raise ValueError(f"not a layer: its dtype is {dtype}")
         tails = []
         for i, begin, end in clusters.tail_places():
-            projection, of_tail = arrays[f"projection{i}"], linear(f"tail{i}_", end - begin)
-            shape = of_tail.n_features, head.n_features
-            if projection.shape != shape or projection.dtype != dtype:
-                raise ValueError(f"not a layer: projection{i} does not fit the clusters")
+            projection, of_tail = arrays[f"projection{i}"], linear(f"tail{i}_")
+            wanted = (of_tail.n_features, head.n_features), dtype
+            fits = of_tail.n_classes == end - begin
+            if not fits or (projection.shape, projection.dtype) != wanted:
+                raise ValueError(f"not a layer: tail {i} does not fit the clusters")
             if verify and not np.isfinite(projection).all():
                 raise ValueError(f"not a layer: projection{i} is not finite")
             tails.append(QuantizedTail(projection, of_tail))
