@@ -59,6 +59,10 @@ NAMES_LOG_SOFTMAX = {
     "cpp/kernels/operations/backward.hpp",
     "cpp/kernels/operations/rows_of_one.hpp",
     "cpp/kernels/variants/weights.hpp",
+    # From totals of rows that come in parts, the same two maps.
+    "cpp/kernels/exact_total_types.hpp",
+    "cpp/kernels/weighted/exact_totals.hpp",
+    "cpp/core/weighted/exact_totals.cpp",
     "cpp/core/trees/marginals.cpp",
     "cpp/core/trees/path_scorer.hpp",
     # Devices have separate operations.
@@ -69,6 +73,8 @@ NAMES_LOG_SOFTMAX = {
     "cpp/cuda/on_chip_rows.cuh",
     "python/bindings/cuda.cpp",
     "python/bindings/plain_calls.cpp",
+    # XLA's table of functions.
+    "python/bindings/xla.cpp",
 }
 
 

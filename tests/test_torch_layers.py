@@ -34,7 +34,7 @@ def modules() -> dict[str, Callable[[], Any]]:
     if hasattr(boltzmax, "AdaptiveSoftmax"):
         make = boltzmax.AdaptiveSoftmax
         found["adaptive"] = lambda: bridge.OutputLayer(
-            make(23, 7, cutoffs=(5, 12), dtype=np.float64, seed=0)
+            make(7, 23, cutoffs=(5, 12), dtype=np.float64, seed=0)
         )
     return found
 
