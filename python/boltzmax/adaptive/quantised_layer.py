@@ -52,11 +52,21 @@ class QuantizedAdaptiveSoftmax(ReadOnlyLayer):
     the head, and in `log_prob` and `sample` those of the tails that a target or a draw is in; else
     all.
 
-    Attributes
+    Parameters
     ----------
+    clusters : Clusters
+        The cutoffs and the order of the classes.
     head : QuantizedLinear
         The classes of the head, then a unit for each tail.
     tails : tuple of (projection, linear)
+        The projection of each tail, and its classes.
+    dtype : {float32, float64}
+        The dtype of hidden vectors and results.
+
+    Attributes
+    ----------
+    head, tails
+        As given.
     n_classes, n_features, nbytes : int
     cutoffs : tuple of int
     order : ndarray of int64, shape (V,), or None
