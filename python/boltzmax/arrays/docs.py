@@ -64,8 +64,8 @@ and softmax functions", IMA J. Numer. Anal. 41(4), 2021, for the errors of the u
 are accumulated in twice the precision. The bits of a row's result do not depend on the number of
 threads, the batch it is in, its strides or its alignment.
 
-The result is an ndarray or a scalar, or of the library of `x`: a tensor of PyTorch, an array of JAX,
-a data frame of pandas or polars or an array of xarray with its labels.
+The result is an ndarray or a scalar, or of the library of `x`: a tensor of PyTorch, an array of
+JAX, a data frame of pandas or polars or an array of xarray with its labels.
 """
 
 SOFTMAX = f"""softmax(x, axis=-1, *, where=None, temperature=1.0, empty='nan', dtype=None, out=None)
