@@ -42,7 +42,11 @@ toc_object_entries_show_parents = "hide"
 # ---- docstrings
 autosummary_generate = True
 autodoc_typehints = "none"  # the sections on parameters have the types
-autodoc_mock_imports = [] if importlib.util.find_spec("torch") else ["torch"]  # of boltzmax.torch
+# What the bridges import: pages need their docstrings alone. SciPy would take the mock for PyTorch, so modules that use it
+# come first.
+for room in ("calibration", "conformal", "selective", "sklearn", "sparse", "report.page"):
+    importlib.import_module(f"boltzmax.{room}")
+autodoc_mock_imports = ["jax", "keras", "mpi4py", "tensorflow", "torch"]
 numpydoc_show_class_members = False  # the page of a class documents them in full
 numpydoc_class_members_toctree = False
 

@@ -25,7 +25,7 @@ struct RowTotal {
   int64_t argmax, count;
   ExactSum rest;
 };
-inline constexpr RowTotal kNoTotal = {-__builtin_inf(), 0, 0, {kNoUnit, {}}};
+constexpr RowTotal kNoTotal = {-__builtin_inf(), 0, 0, {kNoUnit, {}}};
 
 // One exponential.
 struct ExactTerm {

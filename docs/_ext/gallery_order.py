@@ -17,6 +17,7 @@ ORDER = (
     "margins",
     "linear_memory",
     "million_classes",
+    "sampled_softmax",
     "abstention",
     "out_of_core",
     "digits_that_stay",

@@ -41,7 +41,8 @@ def _target(name: str) -> str:
 def _version_of_jax() -> tuple[int, int] | None:
     """Return the version in the header that comes with JAX, or None if there is none."""
     try:
-        text = (Path(jax.ffi.include_dir()) / "xla" / "ffi" / "api" / "c_api.h").read_text("utf-8")
+        header = Path(str(jax.ffi.include_dir())) / "xla" / "ffi" / "api" / "c_api.h"
+        text = header.read_text("utf-8")
     except (AttributeError, OSError):
         return None
     found = dict(re.findall(r"#define XLA_FFI_API_(MAJOR|MINOR) (\d+)", text))

@@ -45,7 +45,7 @@ def log_partition_estimate(
 ) -> PartitionEstimate:
     r"""Estimate :math:`\log Z_i = \log \sum_c e^{h_i \cdot w_c + b_c}` from drawn classes.
 
-    With candidates :math:`c_1, \dots, c_n`, the expected number :math:`Q_c` of a class among them
+    With candidates :math:`c_1, \ldots, c_n`, the expected number :math:`Q_c` of a class among them
     and the terms :math:`u_j = e^{x_{c_j} - \log Q_{c_j}}`, the estimate is
     :math:`\log \hat Z = \log \sum_j u_j`, and its standard error
     :math:`\sqrt{n \operatorname{Var}(u)} / \hat Z`.

@@ -50,7 +50,7 @@ def sampled_softmax_loss(
 ) -> Any:
     r"""Compute the cross-entropy of each target among itself and drawn classes.
 
-    With the logits :math:`x = h_i \cdot w_c + b_c`, candidates :math:`c_1, \dots, c_n` and the
+    With the logits :math:`x = h_i \cdot w_c + b_c`, candidates :math:`c_1, \ldots, c_n` and the
     expected number :math:`Q_c` of a class among them, the loss of a row is
 
     .. math:: \log \Bigl(e^{x_t} + \sum_j e^{x_{c_j} - \log Q_{c_j}}\Bigr) - x_t .
@@ -186,7 +186,7 @@ def nce_loss(
 ) -> Any:
     r"""Compute the noise-contrastive loss, in which the target is told from drawn classes.
 
-    With the logits :math:`x`, candidates :math:`c_1, \dots, c_n` and the expected number
+    With the logits :math:`x`, candidates :math:`c_1, \ldots, c_n` and the expected number
     :math:`Q_c` of a class among them, the loss of a row is that of :math:`n + 1` yes-or-no
     questions,
 
@@ -306,7 +306,7 @@ def negative_sampling_loss(
 ) -> Any:
     r"""Compute the loss of word2vec: yes for the target, no for drawn classes.
 
-    With the logits :math:`x` and candidates :math:`c_1, \dots, c_n`, the loss of a row is
+    With the logits :math:`x` and candidates :math:`c_1, \ldots, c_n`, the loss of a row is
 
     .. math:: -\log \sigma(x_t) - \sum_j \log \sigma(-x_{c_j}) .
 

@@ -63,7 +63,7 @@ def differentiate(operator: Any, backward: Kernel, setup_context: Kernel) -> Non
     As `torch.library.register_autograd` does, which takes some 10 microseconds more in a call: it
     looks for defaults of arguments, of which operators here have none.
     """
-    name = operator.name().partition(".")[0]
+    name = str(operator.name()).partition(".")[0]
     if "[]" in str(operator._schema).replace("int[]", ""):  # lists of tensors
         torch.library.register_autograd(name, backward, setup_context=setup_context, lib=_LIBRARY)
         return
@@ -77,15 +77,15 @@ def differentiate(operator: Any, backward: Kernel, setup_context: Kernel) -> Non
     def derived(ctx: Any, *gradients: Any) -> Any:
         return None, *_as_tuple(backward(ctx, *gradients))
 
-    node = type(
-        "Boltzmax" + name.partition("::")[2].title().replace("_", ""),
-        (torch.autograd.Function,),
-        {"forward": staticmethod(forward), "backward": staticmethod(derived)},
-    )
+    class Node(torch.autograd.Function):  # type: ignore[misc]
+        pass
+
+    Node.__name__ = f"Boltzmax{name.partition('::')[2].title().replace('_', '')}"
+    Node.forward, Node.backward = staticmethod(forward), staticmethod(derived)
 
     def call(keyset: Any, *inputs: Any) -> Any:
         if torch._C.is_grad_enabled() and torch._C._any_requires_grad(*inputs):
-            return node.apply(keyset, *inputs)  # type: ignore[attr-defined]
+            return Node.apply(keyset, *inputs)
         with torch._C._AutoDispatchBelowAutograd():
             return operator.redispatch(keyset & torch._C._after_autograd_keyset, *inputs)
 
