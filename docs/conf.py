@@ -42,8 +42,8 @@ toc_object_entries_show_parents = "hide"
 # ---- docstrings
 autosummary_generate = True
 autodoc_typehints = "none"  # the sections on parameters have the types
-# What the bridges import: pages need their docstrings alone. SciPy would take the mock for PyTorch, so modules that use it
-# come first.
+# What the bridges import: pages need their docstrings alone. SciPy would take the mock for PyTorch,
+# so modules that use it come first.
 for room in ("calibration", "conformal", "selective", "sklearn", "sparse", "report.page"):
     importlib.import_module(f"boltzmax.{room}")
 autodoc_mock_imports = ["jax", "keras", "mpi4py", "tensorflow", "torch"]
