@@ -77,9 +77,9 @@ static inline ExactSum ExactSumOf(double number, int64_t exponent) {
   ExactSum sum = {unit, {}};
   double rest = number * static_cast<double>(int64_t{1} << (exponent - unit * kDigitBits));
   double weight = 1.0;
-  for (size_t j = 0; j < kExactDigits; ++j) {
+  for (int64_t& digit : sum.digit) {
     const double magic = 0x1.8p52 * weight, part = (rest + magic) - magic;
-    sum.digit[j] = static_cast<int64_t>(part / weight);
+    digit = static_cast<int64_t>(part / weight);
     rest -= part;
     weight *= 0x1p-32;
   }

@@ -184,7 +184,7 @@ BOLTZMAX_KERNEL void TotalOf(const T* x, size_t n, double temperature, RowTotal*
   constexpr T kLowest = -static_cast<T>(__builtin_inff());
   *total = kNoTotal;
   if (HasNan(x, n)) {
-    total->max = static_cast<double>(__builtin_nan(""));
+    total->max = __builtin_nan("");
     return;
   }
   const auto load = [x](size_t i, auto lanes) { return LoadLanes<V>(x + i, lanes, kLowest); };
