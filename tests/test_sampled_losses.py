@@ -292,3 +292,8 @@ def test_unused_weights_are_not_read() -> None:
         finally:
             tracemalloc.stop()
         assert peak < 1e6
+
+
+def test_losses_have_their_names_in_boltzmax_losses() -> None:
+    for name in ("sampled_softmax_loss", "nce_loss_with_grad", "info_nce", "sampling_bias_report"):
+        assert getattr(boltzmax.losses, name) is getattr(boltzmax, name)

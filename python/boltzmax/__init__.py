@@ -3,6 +3,7 @@
 from os.path import dirname as _folder
 from os.path import join as _join
 
+from boltzmax import losses as _losses
 from boltzmax._core import log_softmax, log_softmax_backward, logsumexp, softmax, softmax_backward
 from boltzmax._core import version as __version__
 from boltzmax._lib.config import (
@@ -218,6 +219,13 @@ __all__ = [
 ]
 
 _show_in(globals())
+# Losses of drawn classes and of pairs need `linear`, above `losses`, but are looked for there, too.
+for _name in __all__:
+    if _name.removesuffix("_with_grad") in (
+        *("sampled_softmax_loss", "nce_loss", "negative_sampling_loss", "info_nce"),
+        *("log_partition_estimate", "sampling_bias_report"),
+    ):
+        setattr(_losses, _name, globals()[_name])
 _install_docs()
 _install_controller()
 __path__.append(_join(_folder(__file__), "_moved"))  # the modules that old pickles name
