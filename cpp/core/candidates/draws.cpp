@@ -28,9 +28,11 @@ void Redraw(const CandidateProblem& p, const PhiloxKey& key, const Batch& b, int
     open.erase(std::remove_if(open.begin(), open.end(), [&](size_t i) { return !p.excluded.Has(b.row, ids[i]); }),
                open.end());
     if (open.empty()) return;
+    const uint64_t row = p.first_row + b.row;
     for (size_t j = 0; j < open.size(); ++j) {
       const PhiloxBlock block =
-          Philox(key, p.first_row + b.row, static_cast<Purpose>(CandidatePurpose(attempt)), b.first + open[j]);
+          Philox(key, PhiloxBlock{{static_cast<uint32_t>(b.first + open[j]), CandidatePurpose(attempt),
+                                   static_cast<uint32_t>(row), static_cast<uint32_t>(row >> 32)}});
       for (size_t w = 0; w < 4; ++w) words.word[w][j] = block.word[w];
     }
     p.proposal->Draw(words, open.size(), drawn, log_of_drawn);

@@ -104,7 +104,7 @@ class Search {
     return SortedIds(begin, begin + static_cast<ptrdiff_t>(taken));
   }
 
-  void Finish(size_t r, std::vector<Scored>& all) {
+  void Finish(size_t r, std::vector<Scored>& all) const {
     std::sort(all.begin(), all.end(), Precedes);
     double next = -std::numeric_limits<double>::infinity();  // the largest upper bound of those that follow
     for (size_t i = all.size(); i-- > 0;) {

@@ -38,7 +38,8 @@ Logit Score(const float* x, const float* w, size_t n, double bias) {
     }
   }
   // `size` is rounded, too, and so is this product: hence the last factor.
-  const auto additions = static_cast<double>(n / kSums + kMoreAdditions);
+  const size_t steps = n / kSums + kMoreAdditions;
+  const auto additions = static_cast<double>(steps);
   return {sum[0] + bias, additions * 0x1p-53 * (size[0] + std::abs(bias)) * (1.0 + 0x1p-20)};
 }
 

@@ -188,6 +188,7 @@ std::vector<std::vector<BoundedClass>> FindCandidates(const QuantisedLayer& laye
   std::vector<std::vector<BoundedClass>> found(rows);
   for (size_t r = 0; r < rows; ++r) {
     std::vector<RowSearch*> of_row;
+    of_row.reserve(parts);
     for (size_t part = 0; part < parts; ++part) of_row.push_back(&searches[part * rows + r]);
     found[r] = Joined(of_row, k);
   }

@@ -241,6 +241,7 @@ class SpanSplit {
 
   std::vector<RowParts> Take() {
     std::vector<RowParts> found;
+    found.reserve(rows_);
     for (size_t r = 0; r < rows_; ++r) found.push_back(splits_[r].Take(bar_[r]));
     return found;
   }
