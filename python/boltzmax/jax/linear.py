@@ -113,6 +113,6 @@ def _batch(operands: Any, axes: Any, *, rule: Linear, like: Any) -> Any:
     return _linear.bind(*moved, rule=rule, like=wide), 0
 
 
-ad.primitive_jvps.update({_linear: _jvp})
-ad.primitive_transposes.update({_linear: _transpose})
-batching.primitive_batchers.update({_linear: _batch})
+ad.primitive_jvps[_linear] = _jvp
+ad.primitive_transposes[_linear] = _transpose
+batching.primitive_batchers[_linear] = _batch
