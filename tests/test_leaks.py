@@ -26,7 +26,7 @@ from conftest import RunPython
 from layer_samples import MADE
 from operations import GRADIENTS, MAPS
 
-CALLS = 1000  # per case: thousands per function
+CALLS = 300  # per case: hundreds or thousands per function
 Call = Callable[[], object]
 
 x = np.random.default_rng(0).standard_normal((4, 30))

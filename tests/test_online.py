@@ -26,7 +26,7 @@ def error_in_ulps(got: Any, want: Any) -> float:
     return float(np.abs(got - want) / (EPS * max(1.0, abs(float(want)))))
 
 
-@pytest.mark.parametrize(("scale", "count"), [(1.0, 200_000), (100.0, 20_000)])
+@pytest.mark.parametrize(("scale", "count"), [(1.0, 200_000), (100.0, 10_000)])
 def test_many_updates_lose_no_digits(scale: float, count: int) -> None:
     x = np.random.default_rng(0).normal(size=count) * scale
     total = OnlineLogSumExp()
