@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import cache
 from typing import Any
 
 import mpmath
@@ -26,6 +27,12 @@ WIDE = ("longdouble", "clongdouble")
 
 def exact(x: Array, b: Array) -> tuple[Any, int]:
     """Logarithm and sign of a sum of real terms, to a thousand digits of the largest."""
+    return sum_of_terms(x.tobytes(), b.tobytes(), x.dtype)
+
+
+@cache  # all instruction sets get the same rows
+def sum_of_terms(row: bytes, weights: bytes, dtype: np.dtype[Any]) -> tuple[Any, int]:
+    x, b = np.frombuffer(row, dtype), np.frombuffer(weights, dtype)
     with mpmath.workdps(1000):
         total = mpmath.fsum(
             exactly(w) * mpmath.exp(exactly(v)) for v, w in zip(x, b, strict=True) if w
