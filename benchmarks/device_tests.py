@@ -116,7 +116,7 @@ def tests(run: Run, seconds: float) -> Record:
     unended = [n for n, r in files.items() if r["status"] not in (0, 5) and not r["wrong"]]
     why = "; ".join(filter(None, (
         f"{len(wrong)} tests failed" if wrong else "",
-        f"not ended: {', '.join(unended)}" if unended else "",
+        f"not ended: {', '.join(unended)}: {files[unended[0]]['end']}" if unended else "",
         "" if passed else "no test passed",
     )))  # fmt: skip
     return {"ok": not why, "why": why, "passed": passed, "wrong": wrong, "left_out": left_out,

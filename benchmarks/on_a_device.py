@@ -97,25 +97,30 @@ def install(run: Run, seconds: float) -> Record:
         return {"how": f"nothing installed: {run.python} as it is"}
     end = time.monotonic() + seconds
     target, base = run.work / "environment", run.python
-    folders = run.probe("install", 20, PROBE_FOLDERS)
-    arguments: list[str | Path] = ["-m", "pip", "install", "--no-index", "--find-links", run.wheels]
-    made = run.command("install", seconds / 2, base, "-m", "venv", "--system-site-packages", target)
+    folders = run.probe("install", seconds / 4, PROBE_FOLDERS)
+    pip: list[str | Path] = [base, "-m", "pip"]
+    options: list[str | Path] = ["--no-index", "--no-compile", "--find-links", run.wheels]
+    # Without a pip of its own: that would take long, and needs a module that some systems lack.
+    making = (base, "-m", "venv", "--without-pip", "--system-site-packages", target)
+    made = run.command("install", seconds / 2, *making)
     if made.is_good:
         how = "virtual environment"
         run.python = target / "bin/python"
+        pip += ["--python", run.python]
         # One that was made in a virtual environment sees the packages of that one's base only.
-        own = Path(run.probe("install", 20, PROBE_FOLDERS)[0])
+        own = Path(run.probe("install", seconds / 4, PROBE_FOLDERS)[0])
         (own / "machine.pth").write_text("\n".join(folders) + "\n", encoding="utf-8")
     else:
-        how = f"folder, since venv failed: {made.end}"
+        how = f"folder, since venv failed ({made.how}): {made.end}"
         shutil.rmtree(target, ignore_errors=True)
-        arguments += ["--target", target]
+        options += ["--target", target]
         run.env["PYTHONPATH"] = str(target)
     wanted: list[str] = list(REQUIREMENTS)
     if sanitizer(run) is None and list(run.wheels.glob("nvidia_cuda_sanitizer_api-*")):
         wanted.append("nvidia-cuda-sanitizer-api")
-    for packages in (wanted, ["--no-deps", "--force-reinstall", "boltzmax"]):
-        done = run.command("install", end - time.monotonic(), run.python, *arguments, *packages)
+    for packages in (["--no-deps", "--force-reinstall", "boltzmax"], wanted):
+        left = end - time.monotonic()
+        done = run.command("install", left, *pip, "install", *options, *packages)
         if not done.is_good:
             return {"ok": False, "how": how, "why": f"pip, {done.how}: {done.end}"}
     return {"how": how, "python": str(run.python)}
@@ -150,7 +155,7 @@ def verdicts(records: Sequence[Record], lines: Sequence[Record]) -> Iterator[Ver
     """Yield the verdict on every goal."""
     parts = {record["part"]: record for record in records}
     tested = parts.get("tests", {})
-    is_known = "passed" in tested
+    is_known = bool(tested.get("passed") or tested.get("wrong"))
     figure = f"{tested['passed']} passed and {len(tested['wrong'])} not" if is_known else "-"
     yield Verdict(
         "results within the CPU's error budget", figure, tested["ok"] if is_known else None
@@ -175,7 +180,8 @@ def summarize(out: Path, records: list[Record]) -> str:
         text += [
             f"    {name}: {value}" for name, value in record.items() if name not in hidden and value
         ]
-    judged = list(verdicts(records, lines))
+    order = (False, True, None)  # what is not reached comes first, what is not known last
+    judged = sorted(verdicts(records, lines), key=lambda verdict: order.index(verdict.reached))
     reached = sum(verdict.reached is True for verdict in judged)
     text += [
         "",
