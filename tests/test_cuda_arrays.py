@@ -234,3 +234,39 @@ def test_streams_of_other_libraries() -> None:
     assert number(Protocol()) == 8
     with pytest.raises(TypeError, match="stream must be a stream or its address, got str"):
         number("0")
+
+
+# ---- facts for benchmarks
+
+
+@needs_device
+def test_launches_are_recorded_on_request() -> None:
+    _cuda = device_arrays.module()
+    x = OnDevice(numbers((3, 20_000), np.float32))
+    _cuda.take_records()
+    cuda.softmax(x)
+    assert _cuda.take_records() == []
+    _cuda.record_launches(True)
+    try:
+        cuda.softmax(x)
+    finally:
+        _cuda.record_launches(False)
+    (record,) = _cuda.take_records()
+    assert record["kernel"]
+    assert record["blocks"] == 3 * record["cluster"]
+    assert record["threads"] % 32 == 0
+    assert record["shared_bytes"] * record["cluster"] >= x.host[0].nbytes  # the row stays there
+    most = _cuda.device_attributes(0)["threads_of_multiprocessor"]
+    assert 0 < record["resident_blocks"] * record["threads"] <= most
+    cuda.softmax(x)
+    assert _cuda.take_records() == []
+
+
+@needs_device
+def test_copies_on_the_device() -> None:
+    source, to = numbers((5, 7), np.float32), np.zeros((5, 7), np.float32)
+    x, y = OnDevice(source), OnDevice(to)
+    _cuda = device_arrays.module()
+    _cuda.copy(y.memory.view.address, x.memory.view.address, source.nbytes, 0, 0)
+    _cuda.wait_for(0, 0)
+    np.testing.assert_array_equal(y.to_numpy(), source)

@@ -130,6 +130,10 @@ void Clear(void* memory, size_t bytes, Stream stream) {
   Check(cudaMemsetAsync(memory, 0, bytes, stream), "clearing device memory");
 }
 
+void Copy(void* to, const void* from, size_t bytes, Stream stream) {
+  Check(cudaMemcpyAsync(to, from, bytes, cudaMemcpyDeviceToDevice, stream), "copying on the device");
+}
+
 void CopyIn(void* device, const void* host, size_t bytes, Stream stream) {
   Check(cudaMemcpyAsync(device, host, bytes, cudaMemcpyHostToDevice, stream), "copying to the device");
   Check(cudaStreamSynchronize(stream), "waiting for a copy");

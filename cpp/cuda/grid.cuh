@@ -2,6 +2,7 @@
 #pragma once
 
 #include <algorithm>
+#include <atomic>
 #include <cstdint>
 #include <new>
 
@@ -51,12 +52,17 @@ inline cudaLaunchConfig_t ConfigOf(const Grid& grid, Stream stream, cudaLaunchAt
   return config;
 }
 
+// For RecordLaunches.
+extern std::atomic<bool> is_recording;
+void Record(const void* kernel, const Grid& grid);
+
 template <class... Parameters, class... Arguments>
 void Launch(void (*kernel)(Parameters...), const Grid& grid, Stream stream, Arguments... arguments) {
   if (grid.blocks > INT32_MAX) throw Error("more rows than one launch can have");
   cudaLaunchAttribute attribute = {};
   const cudaLaunchConfig_t config = ConfigOf(grid, stream, &attribute);
   Check(cudaLaunchKernelEx(&config, kernel, static_cast<Parameters>(arguments)...), "launching a kernel");
+  if (is_recording.load(std::memory_order_relaxed)) Record(reinterpret_cast<const void*>(kernel), grid);
 }
 
 // An attribute of the current device.

@@ -6,6 +6,8 @@
 #include <new>
 #include <stdexcept>
 #include <string>
+#include <utility>
+#include <vector>
 
 #include "task.hpp"
 
@@ -64,6 +66,8 @@ void Free(void* memory, Stream stream) noexcept;
 void FreeWhenIdle(void* memory) noexcept;
 
 void Clear(void* memory, size_t bytes, Stream stream);
+// Between arrays of one device.
+void Copy(void* to, const void* from, size_t bytes, Stream stream);
 
 // These wait for the copy.
 void CopyIn(void* device, const void* host, size_t bytes, Stream stream);
@@ -89,5 +93,24 @@ struct Losses {
   int64_t rows;
 };
 void JoinLosses(const Losses& losses, const double* scale, void* result, Stream stream);
+
+// ---- facts for benchmarks ----
+
+// Numbers of the current device, by name.
+std::vector<std::pair<const char*, int>> DeviceAttributes();
+
+// A launch, and what its kernel takes: registers of a thread, local (spilled) bytes of a thread, shared bytes of a
+// block, and how many blocks are resident on a multiprocessor at a time.
+struct LaunchRecord {
+  std::string kernel;
+  int registers;
+  size_t local_bytes, shared_bytes;
+  int64_t blocks;
+  int threads, cluster, resident_blocks;
+};
+// From now on every launch is recorded, or none.
+void RecordLaunches(bool is_on);
+// The records since the last call.
+std::vector<LaunchRecord> TakeRecords();
 
 }  // namespace boltzmax::cuda

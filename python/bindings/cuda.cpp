@@ -11,6 +11,7 @@
 
 #include "../../cpp/cuda/products.hpp"
 #include "device_call.hpp"
+#include "device_facts.hpp"
 #include "dlpack.hpp"
 #include "plain_calls.hpp"
 
@@ -212,6 +213,7 @@ PYBIND11_MODULE(_cuda, module, py::mod_gil_not_used()) {
            py::arg("x"), py::arg("y"), py::arg("third"), py::arg("temperature"));
 
   BindPlainCalls(module);
+  BindDeviceFacts(module);
   module.def("run", RunCall, py::arg("call"), py::arg("device"), py::arg("stream"));
   module.def("row_stats", RunRowStats, py::arg("call"), py::arg("target"), py::arg("k"), py::arg("lse"),
              py::arg("energy"), py::arg("entropy"), py::arg("top_ids"), py::arg("top_log_probs"),

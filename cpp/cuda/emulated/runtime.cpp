@@ -238,10 +238,13 @@ cudaError_t cudaSetDevice(int device) {
 }
 // The attributes of no real device: small, so that little work exercises every way of dividing it.
 cudaError_t cudaDeviceGetAttribute(int* value, cudaDeviceAttr attribute, int) {
+  *value = 0;  // of what does not change the division of work
   switch (attribute) {
     case cudaDevAttrMultiProcessorCount: *value = 4; break;
+    case cudaDevAttrMaxThreadsPerMultiProcessor: *value = 2048; break;
     case cudaDevAttrMaxSharedMemoryPerBlockOptin: *value = 99 << 10; break;
     case cudaDevAttrClusterLaunch: *value = Setting("BOLTZMAX_EMULATED_CLUSTERS", 1); break;
+    default: break;
   }
   return cudaSuccess;
 }
@@ -250,7 +253,15 @@ cudaError_t cudaFuncSetAttribute(const void* function, cudaFuncAttribute attribu
   return cudaSuccess;
 }
 cudaError_t cudaFuncGetAttributes(cudaFuncAttributes* attributes, const void*) {
-  *attributes = {4 << 10, 90};
+  *attributes = {4 << 10, 0, 0, 90};
+  return cudaSuccess;
+}
+cudaError_t cudaFuncGetName(const char** name, const void*) {
+  *name = "emulated";  // kernels are functions without a symbol
+  return cudaSuccess;
+}
+cudaError_t cudaOccupancyMaxActiveBlocksPerMultiprocessor(int* blocks, const void*, int threads, size_t) {
+  *blocks = 2048 / threads;
   return cudaSuccess;
 }
 cudaError_t cudaPointerGetAttributes(cudaPointerAttributes* attributes, const void* memory) {
