@@ -24,7 +24,7 @@ _SAFETY = 0.75
 # one: 60 to 100 ns each, and 5 to 10 in a product of many rows.
 _SHARE = 1 / 12
 # One in so many doubtful rows is tried with the screen.
-_PROBE = 16
+_PROBE = 32
 # Exact logits that are in memory at once. Rows that want more have all their classes computed, in
 # tiles.
 MOST = 2**22
@@ -51,7 +51,7 @@ def narrow_partition(
     probes, others = doubtful[::_PROBE], np.delete(doubtful, np.s_[::_PROBE])
     first = np.setdiff1d(np.arange(len(x)), others)
     left = _with_screen(screen, exact, x, width, first, result)
-    # Rows of one call are alike: what the screen cannot do for the probes, it cannot for the others.
+    # Rows of a call are alike: what the screen cannot do for the probes, it cannot for the others.
     if 2 * np.isin(probes, left).sum() < len(probes):
         others = _with_screen(screen, exact, x, width, others, result)
     left = np.union1d(left, others)
