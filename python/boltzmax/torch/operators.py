@@ -73,7 +73,7 @@ class Operator:
     def set_gradient(self, node: Any) -> None:
         """Set the `torch.autograd.Function` of a differentiable operator."""
         # Function.apply unwraps tensors of torch.func, which do not come here.
-        self._apply = super(torch.autograd.Function, node).apply
+        self._apply = super(torch.autograd.Function, node).apply  # type: ignore[misc]
 
     def __call__(self, *inputs: Any) -> Any:
         """Return the operator's results, which autograd follows."""
