@@ -12,7 +12,7 @@ import pytest
 from numpy.typing import NDArray
 
 import boltzmax
-from boltzmax import QuantizedLinear
+from boltzmax import QuantizedLinear, Screen
 from boltzmax.testing import use_dot_products, use_isa
 from conftest import RunPython
 from quantised_samples import (
@@ -231,6 +231,24 @@ def test_candidates_of_many_rows_contain_the_top(table: str) -> None:
 
 
 # ---- queries
+
+
+@every_form
+def test_winners_are_those_of_the_intervals(table: str, form: str) -> None:
+    """More rows, with hidden vectors of 8 bits, leave more classes open."""
+    weight, hidden = normal(700, 70, seed=9), normal(6, 70, seed=10)
+    hidden[3] = 0
+    layer = QuantizedLinear(weight, normal(700, seed=11), **FORMS[form])
+    few = layer.winners(hidden[:4], 12, 5)
+    indptr, ids, noise = Screen.winners(layer, hidden[:4], 12, 5)
+    np.testing.assert_array_equal(few.indptr, indptr)
+    np.testing.assert_array_equal(few.ids, ids)
+    np.testing.assert_array_equal(few.noise, noise)
+    many = layer.winners(hidden, 12, 5)
+    for r in range(4):
+        own = many.ids[many.indptr[r] : many.indptr[r + 1]]
+        assert set(ids[indptr[r] : indptr[r + 1]]) <= set(own)
+    assert len(layer.winners(hidden[:0], 12).ids) == 0
 
 
 @every_form

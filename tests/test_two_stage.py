@@ -118,6 +118,32 @@ def test_all_classes_narrow_what_nothing_else_does(monkeypatch):
         assert low <= log_sum(logits) <= high <= low + 1e-9
 
 
+def test_spread_rows_take_one_product(monkeypatch):
+    """Where too many classes would be rescored, a float32 product answers, whose errors are known.
+
+    A row of zeros, and one peak that the sample of classes does not have, are among them.
+    """
+    rng = np.random.default_rng(15)
+    w, b = rng.standard_normal((20_000, 32), dtype=np.float32), rng.standard_normal(20_000)
+    b = b.astype(np.float32)
+    x = rng.standard_normal((24, 32), dtype=np.float32) / 8
+    x[5], x[16] = 0, w[777] * 2
+    layer = TwoStageClassifier(w, b)
+    rescored, real = [], exact.ExactWeights.scores
+
+    def counted(self, x, indptr, ids):
+        rescored.append(len(ids))
+        return real(self, x, indptr, ids)
+
+    monkeypatch.setattr(exact.ExactWeights, "scores", counted)
+    monkeypatch.delattr(exact.ExactLinear, "_product")
+    lower, upper = layer.log_partition(x, 1e-3)
+    assert ((upper - lower) <= 1e-3).all()
+    assert sum(rescored) < 0.1 * len(x) * len(w)
+    want = boltzmax.linear_logsumexp(x, w.astype(float), b)
+    assert ((lower <= want + 1e-12) & (want <= upper + 1e-12)).all()
+
+
 # ---- draws
 
 

@@ -34,9 +34,10 @@ struct DrawKernels {
   size_t most_short;
   // The maximum of a row; NaN if it has NaN.
   T (*max)(const T* x, size_t n);
-  // Upper bounds of (x_i - max) / T + g_i, over ln 2, for n elements of a row from `element` on, a multiple of four.
-  void (*key_bounds)(const T* x, size_t n, T max, double temperature, const PhiloxKey&, uint64_t row, size_t element,
-                     float* bounds);
+  // Upper bounds of (x_i - max) / T + g_i, over ln 2, for n elements of a row from `element` on, a multiple of four;
+  // returns the largest.
+  float (*key_bounds)(const T* x, size_t n, T max, double temperature, const PhiloxKey&, uint64_t row, size_t element,
+                      float* bounds);
 };
 
 struct DrawTable {

@@ -10,5 +10,5 @@
 namespace boltzmax::BOLTZMAX_ISA {
 constinit const QuantisedTable kQuantised = {
     BOLTZMAX_ISA_NAME,        kernels::IntegerDots<8>, kernels::IntegerDots<4>, kernels::DotsOfFloats<8>,
-    kernels::DotsOfFloats<4>, kernels::FloatDots,      kernels::FindReaching};
+    kernels::DotsOfFloats<4>, kernels::FloatDots,      kernels::FindReaching,   kernels::StoreUpperBounds};
 }  // namespace boltzmax::BOLTZMAX_ISA

@@ -72,6 +72,8 @@ struct QuantisedTable {
   void (*dots16)(const BFloat16* codes, size_t blocks, size_t features, const FloatRows& x, const DotMatrix<float>&);
   // Writes the indices of the bounds that are not below `least`, and returns their number.
   size_t (*find_reaching)(const UpperBounds&, float least, uint32_t* found);
+  // Writes the bounds.
+  void (*upper_bounds)(const UpperBounds&, float* upper);
 };
 
 namespace scalar {

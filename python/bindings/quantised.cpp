@@ -3,6 +3,7 @@
 #include "../../cpp/core/quantised/encode.hpp"
 #include "../../cpp/core/quantised/search.hpp"
 #include "../../cpp/core/quantised/split.hpp"
+#include "../../cpp/core/quantised/winners.hpp"
 #include "../../cpp/core/runtime/quantised_table.hpp"
 #include "checks.hpp"
 #include "detached.hpp"
@@ -166,23 +167,48 @@ py::tuple RunCandidates(const py::tuple& parts, const HiddenRows& hidden, size_t
   return InRows(found);
 }
 
+// (indptr, ids, noise)
+py::tuple RunWinners(const py::tuple& parts, const HiddenRows& hidden, bool stored, uint64_t key, uint64_t first_row) {
+  const QuantisedLayer layer = AsLayerFor(hidden, parts);
+  std::vector<std::vector<PossibleWinner>> found;
+  Detached(EstimateNanoseconds(layer, hidden.Count(), layer.classes),
+           [&] { found = FindWinners(layer, hidden, stored ? Logits::kStored : Logits::kExact, key, first_row); });
+  size_t total = 0;
+  for (const auto& row : found) total += row.size();
+  const py::object indptr = NewVector(NPY_INT64, found.size() + 1), ids = NewVector(NPY_INT64, total);
+  const py::object noise = NewVector(NPY_DOUBLE, total);
+  auto *begin = DataOf<int64_t>(indptr), *id = DataOf<int64_t>(ids);
+  auto* of_id = DataOf<double>(noise);
+  *begin = 0;
+  for (const auto& row : found) {
+    begin[1] = *begin + static_cast<int64_t>(row.size());
+    ++begin;
+    for (const PossibleWinner& winner : row) {
+      *id++ = winner.id;
+      *of_id++ = winner.noise;
+    }
+  }
+  return py::make_tuple(indptr, ids, noise);
+}
+
 // Classes above a row's bar, in compressed rows; and the bounds of the logsumexp of the others. The levels are (upper,
-// gap, budget, allowed), or None.
+// gap, budget, allowed, share), or None.
 py::tuple RunSplit(const py::tuple& parts, const HiddenRows& hidden, const py::object& bar, const py::object& levels) {
   const QuantisedLayer layer = AsLayerFor(hidden, parts);
   const size_t rows = hidden.Count();
   SplitProblem problem = {};
   problem.bar = NumbersOf<double>(bar, NPY_DOUBLE, rows);
   if (!levels.is_none()) {
-    const auto four = levels.cast<py::tuple>();
-    Require(four.size() == 4, "four parts of the levels are needed");
-    PyArrayObject* upper = AsArray(four[0], "levels");
+    const auto parts_of = levels.cast<py::tuple>();
+    Require(parts_of.size() == 5, "five parts of the levels are needed");
+    PyArrayObject* upper = AsArray(parts_of[0], "levels");
     Require(PyArray_NDIM(upper) == 2, "levels must be a matrix");
     problem.n = static_cast<size_t>(PyArray_DIM(upper, 1));
-    problem.upper = NumbersOf<double>(four[0], NPY_DOUBLE, rows * problem.n);
-    problem.gap = NumbersOf<double>(four[1], NPY_DOUBLE, rows * problem.n);
-    problem.budget = four[2].cast<double>();
-    problem.allowed = four[3].cast<double>();
+    problem.upper = NumbersOf<double>(parts_of[0], NPY_DOUBLE, rows * problem.n);
+    problem.gap = NumbersOf<double>(parts_of[1], NPY_DOUBLE, rows * problem.n);
+    problem.budget = parts_of[2].cast<double>();
+    problem.allowed = parts_of[3].cast<double>();
+    problem.share = parts_of[4].cast<double>();
   }
   std::vector<RowParts> found;
   Detached(EstimateNanoseconds(layer, rows, layer.classes), [&] { found = Split(layer, hidden, problem); });
@@ -207,6 +233,8 @@ void BindQuantised(py::module_& module) {
              py::arg("lower"), py::arg("upper"));
   module.def("quantised_row_bounds", RunRowBounds, py::arg("rows"), py::arg("bounds"));
   module.def("quantised_candidates", RunCandidates, py::arg("layer"), py::arg("rows"), py::arg("k"));
+  module.def("quantised_winners", RunWinners, py::arg("layer"), py::arg("rows"), py::arg("stored"), py::arg("key"),
+             py::arg("first_row"));
   module.def("quantised_split", RunSplit, py::arg("layer"), py::arg("rows"), py::arg("bar"), py::arg("levels"));
   module.def("quantised_table", [] { return ActiveQuantised().name; });
   module.def("use_dot_products", UseDotProducts, py::arg("use"));

@@ -280,15 +280,59 @@ def linear_add_tile(
     top: _Columns,
 ) -> None: ...
 def linear_finish_top(totals: _Columns, top: _Columns) -> None: ...
-def linear_rescore(*args: object) -> None: ...
-def linear_rescored_top(*args: object) -> None: ...
-def linear_winners(*args: object) -> tuple[_I64, _I64, _F64, _F64]: ...
+def linear_rescore(
+    hidden: _F32,
+    weight: _F32,
+    bias: _F32 | None,
+    indptr: _I64,
+    ids: _I64,
+    scores: _F64,
+    errors: _F64,
+) -> None: ...
+def linear_rescored_top(
+    hidden: _F32,
+    weight: _F32,
+    bias: _F32 | None,
+    indptr: _I64,
+    ids: _I64,
+    lower: _F64,
+    upper: _F64,
+    most: int,
+    top: tuple[_I64, _F64, _F64],
+    proven: NDArray[np.uint8],
+    rescored: _I64,
+) -> None: ...
+def linear_winners(
+    lower: _F64, upper: _F64, first: int, key: int, first_row: int, best: _F64
+) -> tuple[_I64, _I64, _F64, _F64]: ...
 def linear_losses(
     totals: _Columns, hard: _F64 | None, shares: bool, z_loss: float, losses: _F64
 ) -> None: ...
-def linear_slopes(*args: object) -> None: ...
+def linear_slopes(
+    x: _Array,
+    first: int,
+    scored: bool,
+    bias: _Array | None,
+    temperature: float,
+    softcap: float,
+    shares: _Shares,
+    totals: _Columns,
+    hard: _F64 | None,
+    z_loss: float,
+    scale: _F64,
+    column_sums: _F64 | None,
+) -> None: ...
 def linear_add_to_columns(x: _Array, largest: _F64, sum: _F64) -> None: ...
-def linear_pair_slopes(*args: object) -> None: ...
+def linear_pair_slopes(
+    x: _Array,
+    first: int,
+    scored: bool,
+    temperature: float,
+    totals: _Columns,
+    scale: _F64,
+    column_lse: _F64,
+    column_scale: float,
+) -> None: ...
 def copy_rows(matrix: _Array, at: _I64 | None, to: _Array) -> None: ...
 def dot_rows(a: _Array, a_at: _I64 | None, b: _Array, b_at: _I64 | None, z: _F64) -> None: ...
 def add_rows(
@@ -332,9 +376,48 @@ def layer_log_prob(
 def layer_log_prob_of_nodes(
     tree: _Tree, weight: _Array, bias: _Array | None, hidden: _Array, out: _Array
 ) -> None: ...
-def layer_loss_gradient(*args: object) -> None: ...
-def layer_descend(*args: object) -> None: ...
-def layer_descend_pairs(*args: object) -> None: ...
+def layer_loss_gradient(
+    tree: _Tree,
+    weight: _Array,
+    bias: _Array | None,
+    hidden: _Array,
+    target: _I64,
+    scale: _F64,
+    loss: _F64,
+    d_hidden: _Array,
+    units: _I64,
+    d_weight: _Array,
+    d_bias: _Array | None,
+) -> None: ...
+def layer_descend(
+    tree: _Tree,
+    weight: _Array,
+    bias: _Array | None,
+    hidden: _Array,
+    target: _I64,
+    scale: _F64,
+    rate: float,
+    squares: _F64 | None,
+    epsilon: float,
+    lock_free: bool,
+    together: int,
+    loss: _F64,
+    d_hidden: _Array,
+) -> None: ...
+def layer_descend_pairs(
+    tree: _Tree,
+    weight: _Array,
+    bias: _Array | None,
+    table: _Array,
+    ids: _I64,
+    target: _I64,
+    rate: float,
+    squares: _F64 | None,
+    epsilon: float,
+    lock_free: bool,
+    together: int,
+    loss: _F64,
+) -> None: ...
 def layer_topk(
     tree: _Tree,
     weight: _Array,
@@ -371,12 +454,21 @@ _Few = tuple[Any, ...]
 class QuantisedRows:
     def __init__(self, layer: _Few, x: _F64, rounding: float, few_bits: bool) -> None: ...
 
-def quantised_encode(*arguments: Any) -> int: ...
-def quantised_centers(*arguments: Any) -> None: ...
-def quantised_intervals(*arguments: Any) -> None: ...
-def quantised_row_bounds(*arguments: Any) -> None: ...
-def quantised_candidates(*arguments: Any) -> tuple[_I64, _I64, _F64, _F64]: ...
-def quantised_split(*arguments: Any) -> tuple[tuple[_I64, _I64, _F64, _F64], _F64, _F64]: ...
+def quantised_encode(layer: _Few, weight: _F64, first: int, rounding: float) -> int: ...
+def quantised_centers(layer: _Few, rows: QuantisedRows, first: int, last: int, z: _F64) -> None: ...
+def quantised_intervals(
+    layer: _Few, rows: QuantisedRows, first: int, last: int, lower: _F64, upper: _F64
+) -> None: ...
+def quantised_row_bounds(rows: QuantisedRows, bounds: _F64) -> None: ...
+def quantised_candidates(
+    layer: _Few, rows: QuantisedRows, k: int
+) -> tuple[_I64, _I64, _F64, _F64]: ...
+def quantised_winners(
+    layer: _Few, rows: QuantisedRows, stored: bool, key: int, first_row: int
+) -> tuple[_I64, _I64, _F64]: ...
+def quantised_split(
+    layer: _Few, rows: QuantisedRows, bar: _F64, levels: tuple[Any, ...] | None
+) -> tuple[tuple[_I64, _I64, _F64, _F64], _F64, _F64]: ...
 def quantised_table() -> str: ...
 def use_dot_products(use: bool) -> None: ...
 def uses_dot_products() -> bool: ...

@@ -1,13 +1,10 @@
 // Logits of the stored weights, and intervals that contain the exact ones.
 #pragma once
 
+#include "../linear/interval.hpp"
 #include "hidden_rows.hpp"
 
 namespace boltzmax {
-
-struct Interval {
-  double lower, upper;
-};
 
 // Classes in a tile, rows in a block. The sums of a tile stay in the second-level cache, its codes, too, and they are
 // read from memory once for all rows of a block.

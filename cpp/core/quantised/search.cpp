@@ -5,10 +5,10 @@
 #include <functional>
 #include <limits>
 
-#include "../runtime/parallel.hpp"
 #include "../runtime/quantised_table.hpp"
 #include "../runtime/row_blocks.hpp"
-#include "bounds.hpp"
+#include "float_bounds.hpp"
+#include "search_parts.hpp"
 
 namespace boltzmax {
 
@@ -59,26 +59,6 @@ class RowSearch {
   std::vector<BoundedClass> found_;
 };
 
-// The bounds of a row in float. With z the sum of q p, the exact upper bound is
-//
-//     t s z + by_error e + by_norm ||s q|| + b,    ||s q|| <= ratio s,
-//
-// and every term is enlarged by 2^-20 of its size, more than what a few roundings in float can lose: |t s z| is at most
-// (||h|| + ||h - t p||) ratio s.
-struct FloatBounds {
-  float t, by_scale, by_error;
-  bool usable;
-
-  FloatBounds(const QuantisedLayer& layer, const RowBounds& row) {
-    constexpr double kMore = 0x1p-20, kLeast = 1e-30, kMost = 1e12;
-    const double scale = layer.ratio * (row.by_norm + kMore * (row.by_error + 2.0 * row.by_norm)) * (1.0 + kMore);
-    t = static_cast<float>(row.t);
-    by_scale = FloatAbove(scale);
-    by_error = FloatAbove(row.by_error * (1.0 + kMore));
-    usable = layer.moderate && row.t > kLeast && row.t < kMost && scale < kMost && row.by_error < kMost;
-  }
-};
-
 // The part of a search that one thread does: some rows, and tiles from `begin` to `end`.
 class PartSearch {
  public:
@@ -113,10 +93,7 @@ class PartSearch {
       const int32_t* of_row = z + r * kTileClasses;
       const double threshold = searches_[r].Threshold();
       const float least = FloatBelow(threshold - std::abs(threshold) * 0x1p-20 - 0x1p-120);
-      const UpperBounds bounds = {
-          of_row,    layer_.scale + first, layer_.error + first, layer_.bias_above + first, n, f.t, f.by_scale,
-          f.by_error};
-      const size_t count = ActiveQuantised().find_reaching(bounds, least, reaching);
+      const size_t count = ActiveQuantised().find_reaching(f.Of(layer_, of_row, first, n), least, reaching);
       const RowBounds& row = hidden_.Bounds(row_ + r);
       for (size_t i = 0; i < count && reaching[i] < known; ++i) {
         const size_t c = first + reaching[i];
@@ -171,25 +148,20 @@ std::vector<BoundedClass> Joined(const std::vector<RowSearch*>& parts, size_t k)
 }  // namespace
 
 std::vector<std::vector<BoundedClass>> FindCandidates(const QuantisedLayer& layer, const HiddenRows& hidden, size_t k) {
-  const size_t rows = hidden.Count(), row_blocks = (rows + kBlockRows - 1) / kBlockRows;
-  const size_t tiles = (layer.blocks + kTileBlocks - 1) / kTileBlocks;
-  const double cost = EstimateNanoseconds(layer, rows, layer.classes);
-  const auto threads = static_cast<size_t>(UsableThreads(cost));
-  // A thread's part of a row begins without a threshold, so there are only a few.
-  const size_t parts = threads == 1 ? 1 : std::max<size_t>(1, std::min(tiles / 8, 2 * threads));
-  std::vector<RowSearch> searches(parts * rows, RowSearch(k));
-  ParallelFor(parts * row_blocks, cost, [&](size_t task) {
-    const size_t part = task % parts, row = task / parts * kBlockRows, some = std::min(kBlockRows, rows - row);
+  const size_t rows = hidden.Count();
+  const SearchParts work(layer, rows, EstimateNanoseconds(layer, rows, layer.classes));
+  std::vector<RowSearch> searches(work.parts * rows, RowSearch(k));
+  work.ForEach([&](size_t part, size_t row, size_t some, size_t begin, size_t end) {
     PartSearch search(layer, hidden, row, some, searches.data() + part * rows + row);
-    for (size_t tile = tiles * part / parts; tile < tiles * (part + 1) / parts; ++tile) {
+    for (size_t tile = begin; tile < end; ++tile) {
       search.Read(tile * kTileBlocks, std::min(kTileBlocks, layer.blocks - tile * kTileBlocks));
     }
   });
   std::vector<std::vector<BoundedClass>> found(rows);
   for (size_t r = 0; r < rows; ++r) {
     std::vector<RowSearch*> of_row;
-    of_row.reserve(parts);
-    for (size_t part = 0; part < parts; ++part) of_row.push_back(&searches[part * rows + r]);
+    of_row.reserve(work.parts);
+    for (size_t part = 0; part < work.parts; ++part) of_row.push_back(&searches[part * rows + r]);
     found[r] = Joined(of_row, k);
   }
   return found;

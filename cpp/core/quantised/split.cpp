@@ -262,7 +262,9 @@ class SpanSplit {
     if (p_.n == 0) return;
     const double *gap = p_.gap + r * p_.n, *end = gap + p_.n;
     const auto fine = static_cast<size_t>(std::upper_bound(gap, end, known_value_[r] + p_.allowed) - gap);
-    if (fine == p_.n) {
+    if (static_cast<double>(p_.n - fine) > p_.share * static_cast<double>(p_.n)) {
+      bar_[r] = kInfinity;
+    } else if (fine == p_.n) {
       bar_[r] = std::max(bar_[r], BarOfTiles(r, tiles));
     } else if (fine > 0) {
       bar_[r] = std::max(bar_[r], p_.upper[r * p_.n + fine - 1]);

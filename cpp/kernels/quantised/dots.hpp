@@ -224,5 +224,16 @@ BOLTZMAX_KERNEL inline size_t FindReaching(const UpperBounds& bounds, float leas
   return count;
 }
 
+BOLTZMAX_KERNEL inline void StoreUpperBounds(const UpperBounds& bounds, float* upper) {
+  const F32 t = Set<F32>(bounds.t), by_scale = Set<F32>(bounds.by_scale), by_error = Set<F32>(bounds.by_error);
+  for (size_t i = 0; i < bounds.n; i += F32::kLanes) {
+    IntLanes sums;
+    memcpy(&sums, bounds.z + i, sizeof sums);
+    const F32 z = std::bit_cast<F32>(__builtin_convertvector(sums, FloatLanes));
+    const F32 rest = MulAdd(Load(bounds.error + i), by_error, Load(bounds.bias + i));
+    Store(upper + i, MulAdd(MulAdd(z, t, by_scale), Load(bounds.scale + i), rest));
+  }
+}
+
 }  // namespace
 }  // namespace boltzmax::kernels

@@ -172,18 +172,22 @@ inline F32 Distances(const double* x, size_t n, double max, double scale) {
 }
 
 template <class T>
-BOLTZMAX_KERNEL void KeyBounds(const T* x, size_t n, T max, double temperature, const PhiloxKey& key, uint64_t row,
-                               size_t element, float* bounds) {
+BOLTZMAX_KERNEL float KeyBounds(const T* x, size_t n, T max, double temperature, const PhiloxKey& key, uint64_t row,
+                                size_t element, float* bounds) {
   const double scale = 1.4426950408889634 / temperature;
+  F32 largest = Set<F32>(-__builtin_inff());
   for (size_t first = 0; first < n; first += kNoisePiece) {
     const size_t piece = n - first < kNoisePiece ? n - first : kNoisePiece;
     alignas(64) uint32_t words[kNoisePiece];
     for (size_t i = 0; i < piece; i += kRowWords) WordsOfRow(key, row, element + first + i, words + i);
     for (size_t i = 0; i < piece; i += F32::kLanes) {
       const size_t count = piece - i < F32::kLanes ? piece - i : F32::kLanes;
-      StoreN(bounds + first + i, Distances(x + first + i, count, max, scale) - LogOfWord(words + i), count);
+      const F32 bound = Distances(x + first + i, count, max, scale) - LogOfWord(words + i);
+      StoreN(bounds + first + i, bound, count);
+      largest = Max(bound, largest);
     }
   }
+  return ReduceMax(largest);
 }
 
 template <class T>

@@ -129,6 +129,27 @@ class Clusters:
             yield tail, begin, end
 
 
+class Clustered:
+    """What layers of clusters say about their classes."""
+
+    _clusters: Clusters
+
+    @property
+    def n_classes(self) -> int:
+        """The number of classes."""
+        return self._clusters.n_classes
+
+    @property
+    def cutoffs(self) -> tuple[int, ...]:
+        """Where the tails begin, in the order of frequency."""
+        return self._clusters.cutoffs
+
+    @property
+    def order(self) -> Classes | None:
+        """The classes in the order of their frequency; None if that is that of their numbers."""
+        return None if self._clusters.order is None else self._clusters.order.copy()
+
+
 class TailTarget(NamedTuple):
     """Targets within a tail, for the rows that have any."""
 

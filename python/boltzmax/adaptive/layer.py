@@ -23,6 +23,7 @@ from boltzmax._lib.random import random_generator
 from boltzmax._lib.unit_layer import UnitLayer, overlaps
 from boltzmax.adaptive.clusters import (
     AdaptiveGradient,
+    Clustered,
     Clusters,
     Targets,
     clusters_from_arrays,
@@ -46,7 +47,7 @@ from boltzmax.linear.queries import linear_log_prob, sample_at
 from boltzmax.losses.reduction import checked_reduction
 
 
-class AdaptiveSoftmax(UnitLayer):
+class AdaptiveSoftmax(Clustered, UnitLayer):
     r"""A softmax for very many classes of very unequal frequency.
 
     Frequent classes are units of the *head*, and so is each *tail*, a cluster of rarer classes:
@@ -177,21 +178,6 @@ class AdaptiveSoftmax(UnitLayer):
         if all_biased:
             for tail in self.tails:
                 tail.bias = np.zeros(len(tail.weight), self.dtype)
-
-    @property
-    def n_classes(self) -> int:
-        """The number of classes."""
-        return self._clusters.n_classes
-
-    @property
-    def cutoffs(self) -> tuple[int, ...]:
-        """Where the tails begin, in the order of frequency."""
-        return self._clusters.cutoffs
-
-    @property
-    def order(self) -> Classes | None:
-        """The classes in the order of their frequency; None if that is that of their numbers."""
-        return None if self._clusters.order is None else self._clusters.order.copy()
 
     @property
     def _n_units(self) -> int:

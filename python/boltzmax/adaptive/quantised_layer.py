@@ -22,6 +22,7 @@ from boltzmax._lib.output_layer import (
 from boltzmax._lib.random import random_generator
 from boltzmax._lib.read_only import ReadOnlyLayer
 from boltzmax.adaptive.clusters import (
+    Clustered,
     Clusters,
     Tail,
     Targets,
@@ -44,7 +45,7 @@ class QuantizedTail(NamedTuple):
     linear: QuantizedLinear
 
 
-class QuantizedAdaptiveSoftmax(ReadOnlyLayer):
+class QuantizedAdaptiveSoftmax(Clustered, ReadOnlyLayer):
     """An adaptive softmax whose weights have few bits: what `AdaptiveSoftmax.quantize` returns.
 
     It has the methods of that layer, except those for PyTorch; those that train raise a TypeError.
@@ -93,21 +94,6 @@ class QuantizedAdaptiveSoftmax(ReadOnlyLayer):
     ) -> None:
         self._clusters, self.head, self.tails = clusters, head, tails
         self.n_features, self.dtype = head.n_features, np.dtype(dtype)
-
-    @property
-    def n_classes(self) -> int:
-        """The number of classes."""
-        return self._clusters.n_classes
-
-    @property
-    def cutoffs(self) -> tuple[int, ...]:
-        """Where the tails begin, in the order of frequency."""
-        return self._clusters.cutoffs
-
-    @property
-    def order(self) -> Classes | None:
-        """The classes in the order of their frequency; None if that is that of their numbers."""
-        return None if self._clusters.order is None else self._clusters.order.copy()
 
     @property
     def nbytes(self) -> int:

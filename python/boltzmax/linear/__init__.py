@@ -5,6 +5,7 @@
 - `contrastive`: losses of pairs of vectors
 - `cross_entropy`: the loss and its gradients
 - `draws`: drawn classes, and the layer whose weights they are
+- `float_partition`: bounds of the log-partition from one float32 product
 - `layer`: the full softmax layer
 - `narrowing`: bounds of the log-partition that are as narrow as wanted
 - `negatives`: the scores of drawn classes, and their gradients

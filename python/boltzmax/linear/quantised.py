@@ -22,10 +22,11 @@ from boltzmax._lib.files import FileName
 from boltzmax._lib.mapped import map_npz, write_mapped
 from boltzmax._lib.numbers import per_class, real_array
 from boltzmax._lib.output_layer import Classes, read_hidden, read_target
+from boltzmax._lib.random import check_first_row, check_key
 from boltzmax.linear.codes import LANES, Format, decode, nearest_above, read_format
 from boltzmax.linear.rotation import Rotation, read_rotation
 from boltzmax.linear.scores import NO_SHARES, Totals
-from boltzmax.screens.screen import Candidates, Levels, Screen, Split, read_threshold
+from boltzmax.screens.screen import Candidates, Levels, Screen, Split, Winners, read_threshold
 
 Array = NDArray[Any]
 Floats = NDArray[np.float64]
@@ -407,6 +408,20 @@ class QuantizedLinear(Screen):
         rows = self._prepared(x, few_bits)
         above, *rest = _core.quantised_split(self._compiled, rows, bar, levels)
         return Split(Candidates(*above), *rest)
+
+    @quietly
+    def winners(self, hidden: ArrayLike, key: int, first_row: int = 0) -> Winners:
+        """Return every class that may have a row's largest sum of logit and Gumbel noise.
+
+        See `Screen.winners`.
+        """
+        x, noise, first = self._vectors(hidden), check_key(key, "key"), check_first_row(first_row)
+        rows = self._prepared(x, few_bits=len(x) > _FEW_ROWS)
+        return Winners(*_core.quantised_winners(self._compiled, rows, False, noise, first))
+
+    def _stored_winners(self, x: Floats, key: int) -> Winners:
+        """Return the class with the largest sum for the weights as they are stored."""
+        return Winners(*_core.quantised_winners(self._compiled, self._prepared(x), True, key, 0))
 
     # ---- files ----
 

@@ -11,11 +11,10 @@ from boltzmax import _core
 from boltzmax._lib.arguments import check_count, quietly
 from boltzmax._lib.bad_rows import are_marked, refuse_bad_rows
 from boltzmax._lib.files import FileName
-from boltzmax._lib.output_layer import Array, Classes, Doubles, read_min_prob
+from boltzmax._lib.output_layer import Array, Classes, read_min_prob
 from boltzmax._lib.random import random_key
 from boltzmax._lib.read_only import ReadOnlyLayer
 from boltzmax.linear.quantised import QuantizedLinear
-from boltzmax.screens.screen import Screen
 
 
 class QuantizedSoftmax(ReadOnlyLayer):
@@ -113,7 +112,7 @@ class QuantizedSoftmax(ReadOnlyLayer):
         x, is_bad = self._finite(hidden)
         if not marks:
             refuse_bad_rows(is_bad, is_bad.shape)
-        found = _StoredWeights(self.linear).winners(x, key)
+        found = self.linear._stored_winners(np.asarray(x, np.float64), key)
         ids = found.ids[found.indptr[:-1]]
         ids[is_bad] = -1
         return ids
@@ -137,20 +136,3 @@ class QuantizedSoftmax(ReadOnlyLayer):
 
     def __repr__(self) -> str:
         return f"QuantizedSoftmax({self.linear!r}, dtype={self.dtype})"
-
-
-class _StoredWeights(Screen):
-    """The weights as they are stored, without doubt."""
-
-    def __init__(self, linear: QuantizedLinear) -> None:
-        self._linear = linear
-        self.n_classes, self.n_features = linear.n_classes, linear.n_features
-
-    def intervals(
-        self, hidden: ArrayLike, first: int = 0, last: int | None = None
-    ) -> tuple[Doubles, Doubles]:
-        end = self.n_classes if last is None else last
-        x = np.asarray(hidden, np.float64)
-        z = np.empty((len(x), end - first))
-        _core.quantised_centers(self._linear._compiled, self._linear._prepared(x), first, end, z)
-        return z, z

@@ -59,7 +59,8 @@ def sampled_softmax_loss(
     sampler : object or tuple
         An object with the methods `sample` and `log_expected_count` of those in
         :mod:`boltzmax.candidates`; or the tuple ``(ids, log_q)``, which it would return:
-        candidates, (n,) or (..., n), and :math:`\log Q` of each.
+        candidates, (n,) or (..., n), and :math:`\log Q` of each. All rows share the candidates of
+        a sampler; `QuadraticKernelSampler.sample` with per_row=True draws some for each.
     {n}
     {bias}
     remove_hits : bool, default True

@@ -221,10 +221,9 @@ NO_SHARES = Shares(None, None, 0.0, 0.0)
 class Products:
     """Matrix products that are added to sums, by way of a small buffer."""
 
-    SIZE = 2**18  # numbers in the buffer
-
-    def __init__(self, dtype: np.dtype[Any]) -> None:
-        self._dtype, self._buffer = dtype, np.empty(0, dtype)
+    def __init__(self, dtype: np.dtype[Any], room: int = 2**18) -> None:
+        """Use a buffer of `room` numbers."""
+        self._dtype, self._room, self._buffer = dtype, room, np.empty(0, dtype)
 
     def add(self, a: Array, b: Array, out: Array, first: bool) -> None:
         """Add a product to `out`, or overwrite it if `first`."""
@@ -232,7 +231,7 @@ class Products:
             np.matmul(a, b, out=out)
             return
         if not len(self._buffer):
-            self._buffer = recycled((self.SIZE,), self._dtype)
+            self._buffer = recycled((self._room,), self._dtype)
         columns = max(1, len(self._buffer) // len(out))
         for start in range(0, out.shape[1], columns):
             some = out[:, start : start + columns]

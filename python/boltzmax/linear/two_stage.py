@@ -16,7 +16,8 @@ from boltzmax._lib.numbers import check_number
 from boltzmax._lib.output_layer import Array, Classes, Doubles
 from boltzmax._lib.random import random_key
 from boltzmax.linear.budget import MakeScreen, Trial, best, default_screens, measured
-from boltzmax.linear.narrowing import narrow_partition
+from boltzmax.linear.float_partition import FloatPartition
+from boltzmax.linear.narrowing import Products, narrow_partition
 from boltzmax.linear.quantised import QuantizedLinear
 from boltzmax.screens.exact import ExactLinear, ExactWeights, Top
 from boltzmax.screens.reading import Floats, read_vectors, read_weights
@@ -159,6 +160,10 @@ class TwoStageClassifier:
     def _all(self) -> ExactLinear:
         return ExactLinear(self._exact)
 
+    @cached_property
+    def _in_float(self) -> FloatPartition:
+        return FloatPartition(self._exact)
+
     # ---- the likeliest classes ----
 
     @quietly
@@ -296,7 +301,8 @@ class TwoStageClassifier:
         if width is None:
             return Interval(*self.screen.log_partition(x))
         limit = check_number(width, "width", 1e-9, 1e9)
-        return Interval(*narrow_partition(self.screen, self._exact, lambda: self._all, x, limit))
+        products = Products(lambda: self._in_float, lambda: self._all)
+        return Interval(*narrow_partition(self.screen, self._exact, products, x, limit))
 
     # ---- draws ----
 

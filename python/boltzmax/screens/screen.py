@@ -58,19 +58,23 @@ class Levels(NamedTuple):
 
     If the classes up to ``upper[:, i]`` keep their bounds, those of the partition are about
     ``exp(gap[:, i])`` apart. `budget` and `allowed` are the largest gaps of all classes and of the
-    sample, less the log-partition.
+    sample, less the log-partition. Where more than a `share` of the sample would be above the bar,
+    all classes are cheaper to compute, and the bar is infinite.
     """
 
     upper: Doubles  # (N, S)
     gap: Doubles
     budget: float
     allowed: float
+    share: float
 
     def bar(self, log_partition: Doubles) -> Doubles:
         """Return the highest bar for lower bounds of the log-partition; -inf for none."""
         fine = (self.gap <= (log_partition + self.allowed)[:, None]).sum(axis=1)
         level = np.take_along_axis(self.upper, np.maximum(fine - 1, 0)[:, None], axis=1)[:, 0]
-        return np.where(fine > 0, level, -np.inf)
+        count = self.upper.shape[1]
+        level = np.where(fine > 0, level, -np.inf)
+        return np.where(count - fine > self.share * count, np.inf, level)
 
 
 class Winners(NamedTuple):

@@ -144,13 +144,13 @@ def _read_classes(
 
 def _cross_entropy_cpu(x: Tensor, *others: Any) -> Tensor:
     arrays, options = _read_classes(x, *others)
-    return as_tensor(losses.cross_entropy(*arrays, **options)).to(x.dtype)
+    return _in_dtype_of(x, losses.cross_entropy(*arrays, **options))
 
 
 def _with_grad_cpu(x: Tensor, *others: Any) -> tuple[Tensor, Tensor]:
     arrays, options = _read_classes(x, *others)
     loss, gradient = losses.cross_entropy_with_grad(*arrays, **options)
-    return as_tensor(loss).to(x.dtype), _in_layout_of(x, as_tensor(gradient))
+    return _in_dtype_of(x, loss), _in_layout_of(x, as_tensor(gradient))
 
 
 def _backward_cpu(g: Tensor, x: Tensor, *others: Any) -> Tensor:
@@ -161,6 +161,11 @@ def _backward_cpu(g: Tensor, x: Tensor, *others: Any) -> Tensor:
         return _in_layout_of(x, as_tensor(gradient))
     gradient = losses.cross_entropy_with_grad(*arrays, **options)[1]
     return times(_in_layout_of(x, as_tensor(gradient)), g.detach())
+
+
+def _in_dtype_of(x: Tensor, loss: Any) -> Tensor:
+    result = as_tensor(loss)
+    return result if result.dtype is x.dtype else result.to(x.dtype)
 
 
 def _in_layout_of(x: Tensor, y: Tensor) -> Tensor:

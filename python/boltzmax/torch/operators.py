@@ -8,6 +8,7 @@ dispatcher: below autograd, autocast and tracing, with plain tensors.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 import torch
@@ -30,7 +31,7 @@ def define(
     *,
     cuda: Kernel | None = None,
     in_float32: bool = False,
-) -> Any:
+) -> Operator:
     """Define an operator of PyTorch, ``torch.ops.boltzmax.<name>``, and return it.
 
     Parameters
@@ -54,25 +55,95 @@ def define(
     if in_float32:
         for device in ("cpu", "cuda"):
             torch.library.register_autocast(whole, device, torch.float32, lib=_LIBRARY)
-    return getattr(torch.ops.boltzmax, name).default
+    return Operator(getattr(torch.ops.boltzmax, name).default, cpu)
 
 
-def differentiate(operator: Any, backward: Kernel, setup_context: Kernel) -> None:
+class Operator:
+    """An operator of PyTorch, which calls of plain tensors on the CPU reach without its dispatcher.
+
+    That finds the kernel, and a way through autograd, by two calls of Python from C++ and back; it
+    takes longer than a small softmax.
+    """
+
+    def __init__(self, overload: Any, cpu: Kernel) -> None:
+        self.overload, self._cpu = overload, cpu
+        self._kinds = [_KINDS.get(str(a.type), _never) for a in overload._schema.arguments]
+        self._apply: Kernel | None = None
+
+    def set_gradient(self, node: Any) -> None:
+        """Set the `torch.autograd.Function` of a differentiable operator."""
+        # Function.apply unwraps tensors of torch.func, which do not come here.
+        self._apply = super(torch.autograd.Function, node).apply  # type: ignore[misc]
+
+    def __call__(self, *inputs: Any) -> Any:
+        """Return the operator's results, which autograd follows."""
+        if _is_dispatched() or len(inputs) != len(self._kinds):
+            return self.overload(*inputs)
+        for is_kind, x in zip(self._kinds, inputs, strict=True):
+            if not is_kind(x):
+                return self.overload(*inputs)
+        if torch.is_grad_enabled() and torch._C._any_requires_grad(*inputs):
+            if self._apply is None:
+                return self.overload(*inputs)
+            return self._apply(self._cpu, *inputs)
+        return self._cpu(*inputs)
+
+
+def _is_dispatched() -> bool:
+    """Whether more than autograd takes part: a compiler, a tracer, a mode, torch.func, autocast."""
+    return bool(
+        torch.compiler.is_compiling()
+        or torch._C._len_torch_dispatch_stack()
+        or torch._C._are_functorch_transforms_active()
+        or torch._C._is_tracing()
+        or torch.is_autocast_enabled("cpu")
+    )
+
+
+def _is_plain(x: Any) -> bool:
+    """Whether a value is a tensor of numbers in memory, in which a kernel would get it."""
+    kind = type(x)
+    return (
+        (kind is Tensor or kind is torch.nn.Parameter)
+        and x.is_cpu
+        and x.layout is torch.strided
+        and not x.is_nested
+        and not torch._C._functorch.is_functorch_wrapped_tensor(x)
+    )
+
+
+def _never(_: Any) -> bool:
+    return False
+
+
+# How arguments of a type are recognised that the dispatcher would hand on as they are.
+_KINDS: dict[str, Callable[[Any], bool]] = {
+    "Tensor": _is_plain,
+    "Optional[Tensor]": lambda x: x is None or _is_plain(x),
+    "int": lambda x: type(x) is int,
+    "float": lambda x: type(x) is float,
+    "bool": lambda x: type(x) is bool,
+    "str": lambda x: type(x) is str,
+    "List[int]": lambda x: type(x) is list and all(type(i) is int for i in x),
+}
+
+
+def differentiate(operator: Operator, backward: Kernel, setup_context: Kernel) -> None:
     """Set the formula of an operator's gradient, in the terms of `torch.autograd.Function`.
 
     As `torch.library.register_autograd` does, which takes some 10 microseconds more in a call: it
     looks for defaults of arguments, of which operators here have none.
     """
-    name = str(operator.name()).partition(".")[0]
-    if "[]" in str(operator._schema).replace("int[]", ""):  # lists of tensors
+    overload = operator.overload
+    name = str(overload.name()).partition(".")[0]
+    if "[]" in str(overload._schema).replace("int[]", ""):  # lists of tensors
         torch.library.register_autograd(name, backward, setup_context=setup_context, lib=_LIBRARY)
         return
 
-    def forward(ctx: Any, keyset: Any, *inputs: Any) -> Any:
-        with torch._C._AutoDispatchBelowAutograd():
-            result = operator.redispatch(keyset & torch._C._after_autograd_keyset, *inputs)
-            setup_context(ctx, inputs, result)
-            return result
+    def forward(ctx: Any, run: Kernel, *inputs: Any) -> Any:
+        result = run(*inputs)
+        setup_context(ctx, inputs, result)
+        return result
 
     def derived(ctx: Any, *gradients: Any) -> Any:
         return None, *_as_tuple(backward(ctx, *gradients))
@@ -83,20 +154,25 @@ def differentiate(operator: Any, backward: Kernel, setup_context: Kernel) -> Non
     Node.__name__ = f"Boltzmax{name.partition('::')[2].title().replace('_', '')}"
     Node.forward, Node.backward = staticmethod(forward), staticmethod(derived)
 
-    def call(keyset: Any, *inputs: Any) -> Any:
-        if torch._C.is_grad_enabled() and torch._C._any_requires_grad(*inputs):
-            return Node.apply(keyset, *inputs)
+    def below(keyset: Any, *inputs: Any) -> Any:
         with torch._C._AutoDispatchBelowAutograd():
-            return operator.redispatch(keyset & torch._C._after_autograd_keyset, *inputs)
+            return overload.redispatch(keyset & torch._C._after_autograd_keyset, *inputs)
+
+    def call(keyset: Any, *inputs: Any) -> Any:
+        run = partial(below, keyset)
+        if torch._C.is_grad_enabled() and torch._C._any_requires_grad(*inputs):
+            return Node.apply(run, *inputs)
+        return run(*inputs)
 
     _LIBRARY.impl(name, call, "Autograd", with_keyset=True)
+    operator.set_gradient(Node)
 
 
 def _as_tuple(result: Any) -> tuple[Any, ...]:
     return result if isinstance(result, tuple) else (result,)
 
 
-def no_second_derivative(operator: Any, what: str) -> None:
+def no_second_derivative(operator: Operator, what: str) -> None:
     """Let an operator, which computes a gradient, raise an error where it is differentiated."""
 
     def setup_context(ctx: Any, inputs: Any, output: Any) -> None:

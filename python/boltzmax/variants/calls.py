@@ -26,6 +26,36 @@ Array = NDArray[Any]
 Axis = Any
 
 
+_ORDINARY = frozenset(map(np.dtype, (np.float16, np.float32, np.float64)))
+
+
+def ordinary(function: str, x: Any, axis: Any, other: Any = None, **options: Any) -> Array | None:
+    """Return a map of the rows of an ordinary array, or its gradient; None for any other array.
+
+    An ordinary array has elements in C order, and rows along its last axis. Its map needs none of
+    the checks and conversions of the general path, which take longer than a small array itself.
+    """
+    if type(x) is not np.ndarray or type(axis) is not int or not x.size or not x.ndim:
+        return None
+    if x.dtype not in _ORDINARY or axis not in (-1, x.ndim - 1) or not _in_order(x):
+        return None
+    if other is not None and not (
+        type(other) is np.ndarray
+        and other.shape == x.shape
+        and other.dtype == x.dtype
+        and _in_order(other)
+    ):
+        return None
+    result: Array = _core.empty_like(x, x.dtype, 0)
+    _core.run_function(function, x, other, result, 1, None, None, **options)
+    return result
+
+
+def _in_order(x: Array) -> bool:
+    flags = x.flags
+    return bool(flags.c_contiguous and flags.aligned)
+
+
 def run_map(
     function: str,
     x: ArrayLike,

@@ -20,7 +20,7 @@ from boltzmax._lib.arguments import (
 from boltzmax._lib.same_kind import same_kind
 from boltzmax.arrays.argmax_limit import at_temperature_0
 from boltzmax.arrays.calls import Call, read_call
-from boltzmax.variants.calls import map_of_call, run_gradient
+from boltzmax.variants.calls import map_of_call, ordinary, run_gradient
 
 Array = NDArray[Any]
 Doubles = NDArray[np.float64]
@@ -87,6 +87,10 @@ def sparsemax(
     >>> boltzmax.sparsemax([2.0, 1.5, 0.1, -1.0])
     array([0.75, 0.25, 0.  , 0.  ])
     """
+    if where is dtype is out is None and type(temperature) is float and temperature == 1.0:
+        result = ordinary("sparsemax", x, axis)
+        if result is not None:
+            return result
     call = _warmed(read_call("sparsemax", x, axis, where, temperature, dtype))
     return map_of_call("sparsemax", call, out)
 
@@ -135,6 +139,10 @@ def entmax15(
     >>> boltzmax.entmax15([2.0, 1.5, 0.1, -1.0]).round(4)
     array([0.674, 0.326, 0.   , 0.   ])
     """
+    if where is dtype is out is None and type(temperature) is float and temperature == 1.0:
+        result = ordinary("entmax15", x, axis)
+        if result is not None:
+            return result
     call = _warmed(read_call("entmax15", x, axis, where, temperature, dtype))
     return map_of_call("entmax15", call, out)
 

@@ -1,0 +1,10 @@
+// Bounds of a number.
+#pragma once
+
+namespace boltzmax {
+
+struct Interval {
+  double lower, upper;
+};
+
+}  // namespace boltzmax
