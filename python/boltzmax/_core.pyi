@@ -93,31 +93,8 @@ def run_function(
     first_row: int = 0,
     flag: bool = False,
 ) -> None: ...
-def map_rows(
-    function: str,
-    x: ArrayLike,
-    axis: _Axis,
-    where: ArrayLike | None,
-    temperature: ArrayLike,
-    dtype: DTypeLike | None,
-    out: _Array | None,
-    number: float = 0.0,
-    count: int = 0,
-    key: int = 0,
-    first_row: int = 0,
-    flag: bool = False,
-    /,
-) -> Any: ...
-def gradient_of_rows(
-    function: str,
-    dy: ArrayLike,
-    other: ArrayLike,
-    axis: _Axis,
-    out: _Array | None,
-    parameter: float | None,
-    count: int,
-    /,
-) -> Any: ...
+def map_rows(*arguments: Any) -> Any: ...
+def gradient_of_rows(*arguments: Any) -> Any: ...
 def run_mixture(x: _Array, log_weights: _F64, out: _Array) -> None: ...
 def run_scan_gradient(scan: str, dy: _F64, x: _F64, out: _F64, half: int = 0) -> None: ...
 def run_segments(

@@ -195,7 +195,7 @@ def entmax(
     array([[0.7311, 0.2689],
            [1.    , 0.    ]])
     """
-    if type(alpha) is float and 1.0 < alpha <= LARGEST_ALPHA:
+    if isinstance(alpha, float) and 1.0 < alpha <= LARGEST_ALPHA:
         function = _KERNELS.get(alpha, "entmax")
         y = _core.map_rows(function, x, axis, where, temperature, dtype, out, alpha)
         if y is not None:
@@ -360,7 +360,7 @@ def entmax_backward(
     >>> boltzmax.entmax_backward([1.0, 0.0, 0.0], y, 1.3).round(4)
     array([ 0.3086, -0.2725, -0.0361])
     """
-    if type(alpha) is float and 1.0 <= alpha <= LARGEST_ALPHA:
+    if isinstance(alpha, float) and 1.0 <= alpha <= LARGEST_ALPHA:
         dx = _core.gradient_of_rows("entmax_backward", dy, y, axis, out, alpha, 0)
         if dx is not None:
             return dx
