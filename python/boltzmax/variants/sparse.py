@@ -195,9 +195,10 @@ def entmax(
     array([[0.7311, 0.2689],
            [1.    , 0.    ]])
     """
-    if isinstance(alpha, float) and 1.0 < alpha <= LARGEST_ALPHA:
-        function = _KERNELS.get(alpha, "entmax")
-        y = _core.map_rows(function, x, axis, where, temperature, dtype, out, alpha)
+    number = _plain_alpha(alpha)
+    if number > 1.0:
+        function = _KERNELS.get(number, "entmax")
+        y = _core.map_rows(function, x, axis, where, temperature, dtype, out, number)
         if y is not None:
             return y
     return _any_entmax(x, alpha, axis, where, temperature, dtype, out)
@@ -360,8 +361,9 @@ def entmax_backward(
     >>> boltzmax.entmax_backward([1.0, 0.0, 0.0], y, 1.3).round(4)
     array([ 0.3086, -0.2725, -0.0361])
     """
-    if isinstance(alpha, float) and 1.0 <= alpha <= LARGEST_ALPHA:
-        dx = _core.gradient_of_rows("entmax_backward", dy, y, axis, out, alpha, 0)
+    number = _plain_alpha(alpha)
+    if number >= 1.0:
+        dx = _core.gradient_of_rows("entmax_backward", dy, y, axis, out, number, 0)
         if dx is not None:
             return dx
     rows = _alpha_of_rows(alpha, dy, axis)
@@ -416,6 +418,11 @@ def entmax_alpha_grad(
 def _warmed(call: Call) -> Call:
     """Return a call with the same result, without temperatures of 0."""
     return at_temperature_0("softmax", call) if call.has_zero_temperature else call
+
+
+def _plain_alpha(alpha: Any) -> float:
+    """Return alpha if it is a float in range, else 0."""
+    return alpha if type(alpha) is float and 1.0 <= alpha <= LARGEST_ALPHA else 0.0
 
 
 def _read_alpha(alpha: ArrayLike) -> Doubles:
