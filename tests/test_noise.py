@@ -102,6 +102,26 @@ def test_normal_noise_is_the_quantile_of_the_same_numbers(isa: str) -> None:
         assert (np.abs(got - want) / np.maximum(1, np.abs(want))).max() <= limit
 
 
+def test_tails_of_1e_7_have_their_probability() -> None:
+    """Among 2^26 variates; those in a tail of 1e-5 have probabilities spread evenly over it."""
+    rows, n, blocks = 256, 2**14, 16
+    tails: dict[str, list[Array]] = {"upper": [], "lower": []}
+    for block in range(blocks):
+        g = noise(rows, n, np.float32, first_row=block * rows)
+        tails["upper"].append(g[g > -np.log(1e-5)])
+        tails["lower"].append(g[g < -np.log(-np.log(1e-5))])
+    draws = rows * n * blocks
+    for side, parts in tails.items():
+        exponential = np.exp(-np.concatenate(parts).astype(np.float64))
+        p = np.sort(-np.expm1(-exponential) if side == "upper" else np.exp(-exponential))
+        for tail in (1e-5, 1e-6, 1e-7):
+            expected = draws * tail
+            assert abs((p < tail).sum() - expected) < 4 * np.sqrt(expected), (side, tail)
+        assert len(np.unique(p)) > 0.98 * len(p)  # 24 bits would leave 168 values
+        even = np.arange(len(p)) / len(p) * 1e-5
+        assert np.abs(p - even).max() / 1e-5 < 1.95 / np.sqrt(len(p)), side  # 0.1% of all keys
+
+
 @pytest.mark.parametrize("kind", [0, 1])
 def test_distribution_of_the_noise(kind: int) -> None:
     stats = pytest.importorskip("scipy.stats")

@@ -18,7 +18,6 @@ from boltzmax.torch.operators import (
     tensor,
 )
 from boltzmax.variants import sparse
-from boltzmax.variants.calls import ordinary
 
 
 def sparsemax(input: Tensor, dim: int = -1) -> Tensor:
@@ -112,25 +111,15 @@ def entmax(input: Tensor, alpha: float | Tensor = 1.5, dim: int = -1) -> Tensor:
 
 
 def _sparsemax(x: Tensor, dim: int) -> Tensor:
-    return _map("sparsemax", sparse.sparsemax, x, dim)
+    return tensor(sparse.sparsemax(read(x), dim, out=destination(x)))
 
 
 def _sparsemax_backward(dy: Tensor, y: Tensor, dim: int) -> Tensor:
-    gradient, result = read(dy), read(y)
-    found = ordinary("sparsemax_backward", gradient, dim, result)
-    if found is None:
-        found = sparse.sparsemax_backward(gradient, result, dim, out=destination(dy))
-    return tensor(found)
+    return tensor(sparse.sparsemax_backward(read(dy), read(y), dim, out=destination(dy)))
 
 
 def _entmax15(x: Tensor, dim: int) -> Tensor:
-    return _map("entmax15", sparse.entmax15, x, dim)
-
-
-def _map(name: str, function: Any, x: Tensor, dim: int) -> Tensor:
-    scores = read(x)
-    found = ordinary(name, scores, dim)
-    return tensor(function(scores, dim, out=destination(x)) if found is None else found)
+    return tensor(sparse.entmax15(read(x), dim, out=destination(x)))
 
 
 def _entmax(x: Tensor, alpha: Tensor, dim: int) -> Tensor:

@@ -131,6 +131,12 @@ def gumbel_softmax(
     >>> boltzmax.gumbel_softmax([1.0, 2.0, 3.0], hard=True, rng=7).sum()
     np.float64(1.0)
     """
+    plain_noise = type(noise) is str and noise == "gumbel" and type(rng) is int
+    if plain_noise and hard is False and return_soft is False:
+        y = _core.map_rows("gumbel_softmax", logits, axis, where, temperature, dtype, out,
+                           0.0, 0, rng, first_row)  # fmt: skip
+        if y is not None:
+            return y
     call = read_call("gumbel_softmax", as_input(logits, "logits"), axis, where, temperature, dtype)
     hard, return_soft = as_flag(hard, "hard"), as_flag(return_soft, "return_soft")
     options = {

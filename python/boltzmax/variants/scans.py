@@ -10,7 +10,7 @@ from numpy.typing import ArrayLike, DTypeLike, NDArray
 from boltzmax._lib.arguments import as_flag, checked_out, quietly
 from boltzmax._lib.same_kind import same_kind
 from boltzmax.arrays.calls import Call, read_call
-from boltzmax.variants.calls import map_of_call
+from boltzmax.variants.calls import map_of_call, run_map
 from boltzmax.variants.scan_gradients import gradient_of_scan
 
 Array = NDArray[Any]
@@ -76,8 +76,10 @@ def logcumsumexp(
     >>> boltzmax.logcumsumexp([0.0, 0.0, 0.0], reverse=True).round(3)
     array([1.099, 0.693, 0.   ])
     """
+    if not as_flag(reverse, "reverse"):
+        return run_map("logcumsumexp", x, axis, where, 1.0, dtype, out)
     call = read_call("logcumsumexp", x, axis, where, 1.0, dtype)
-    if not as_flag(reverse, "reverse") or call.x.ndim == 0:
+    if call.x.ndim == 0:
         return map_of_call("logcumsumexp", call, out)
     shape = call.x.shape
     result = np.empty(shape, call.dtype) if out is None else checked_out(out, shape, call.dtype)

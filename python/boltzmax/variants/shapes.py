@@ -12,7 +12,7 @@ from boltzmax._lib.same_kind import same_kind
 from boltzmax._lib.shared_docs import complete
 from boltzmax.arrays.argmax_limit import at_temperature_0
 from boltzmax.arrays.calls import read_call
-from boltzmax.variants.calls import map_of_call, run_gradient, run_map
+from boltzmax.variants.calls import compiled_if_ordinary, map_of_call, run_gradient, run_map
 
 MOST_ORDER = 12  # of a Taylor polynomial whose roots the kernels have
 
@@ -35,13 +35,13 @@ def _backward(
     temperature: ArrayLike,
     where: ArrayLike | None,
     out: NDArray[Any] | None,
-    **options: Any,
+    count: int = 0,
 ) -> Any:
     """Return the gradient of a map by its input, with a temperature for each row."""
     scores = as_input(x)
     of_row = row_temperature(temperature, scores, normalized_axes(axis, scores.ndim))
     return run_gradient(
-        function, dy, scores, axis, out, name="x", where=where, parameter=of_row, **options
+        function, dy, scores, axis, out, name="x", where=where, parameter=of_row, count=count
     )
 
 
@@ -331,6 +331,7 @@ def _read_warm(temperature: ArrayLike) -> ArrayLike:
     return temperature
 
 
+@compiled_if_ordinary
 @same_kind
 @quietly
 def sigsoftmax(
@@ -381,6 +382,7 @@ def sigsoftmax(
     return _sigsoftmax("sigsoftmax", x, axis, temperature, where, dtype, out)
 
 
+@compiled_if_ordinary
 @same_kind
 @quietly
 def log_sigsoftmax(

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, DTypeLike, NDArray
 
+from boltzmax import _core
 from boltzmax._core import softmax
 from boltzmax._lib.arguments import (
     as_input,
@@ -20,15 +21,17 @@ from boltzmax._lib.arguments import (
 from boltzmax._lib.same_kind import same_kind
 from boltzmax.arrays.argmax_limit import at_temperature_0
 from boltzmax.arrays.calls import Call, read_call
-from boltzmax.variants.calls import map_of_call, ordinary, run_gradient
+from boltzmax.variants.calls import compiled_if_ordinary, map_of_call, run_gradient
 
 Array = NDArray[Any]
 Doubles = NDArray[np.float64]
 Axis = Any
 
 LARGEST_ALPHA = 50.0
+_KERNELS = {1.5: "entmax15", 2.0: "sparsemax"}  # for some values of alpha
 
 
+@compiled_if_ordinary
 @same_kind
 @quietly
 def sparsemax(
@@ -87,14 +90,11 @@ def sparsemax(
     >>> boltzmax.sparsemax([2.0, 1.5, 0.1, -1.0])
     array([0.75, 0.25, 0.  , 0.  ])
     """
-    if where is dtype is out is None and type(temperature) is float and temperature == 1.0:
-        result = ordinary("sparsemax", x, axis)
-        if result is not None:
-            return result
     call = _warmed(read_call("sparsemax", x, axis, where, temperature, dtype))
     return map_of_call("sparsemax", call, out)
 
 
+@compiled_if_ordinary
 @same_kind
 @quietly
 def entmax15(
@@ -139,16 +139,10 @@ def entmax15(
     >>> boltzmax.entmax15([2.0, 1.5, 0.1, -1.0]).round(4)
     array([0.674, 0.326, 0.   , 0.   ])
     """
-    if where is dtype is out is None and type(temperature) is float and temperature == 1.0:
-        result = ordinary("entmax15", x, axis)
-        if result is not None:
-            return result
     call = _warmed(read_call("entmax15", x, axis, where, temperature, dtype))
     return map_of_call("entmax15", call, out)
 
 
-@same_kind
-@quietly
 def entmax(
     x: ArrayLike,
     alpha: ArrayLike = 1.5,
@@ -201,15 +195,34 @@ def entmax(
     array([[0.7311, 0.2689],
            [1.    , 0.    ]])
     """
+    number = _plain_alpha(alpha)
+    if number > 1.0:
+        function = _KERNELS.get(number, "entmax")
+        y = _core.map_rows(function, x, axis, where, temperature, dtype, out, number)
+        if y is not None:
+            return y
+    return _any_entmax(x, alpha, axis, where, temperature, dtype, out)
+
+
+@same_kind
+@quietly
+def _any_entmax(
+    x: ArrayLike,
+    alpha: ArrayLike,
+    axis: Axis,
+    where: ArrayLike | None,
+    temperature: ArrayLike,
+    dtype: DTypeLike | None,
+    out: Array | None,
+) -> Any:
+    """Return `entmax` of any call."""
     number = _read_alpha(alpha)
     if number.ndim == 0 and number == 1.0:
         return softmax(x, axis, where=where, temperature=temperature, dtype=dtype, out=out)
     call = _warmed(read_call("entmax", x, axis, where, temperature, dtype))
     if number.ndim == 0:
-        named = {1.5: "entmax15", 2.0: "sparsemax"}.get(float(number))
-        if named is not None:
-            return map_of_call(named, call, out)
-        return map_of_call("entmax", call, out, number=float(number))
+        value = float(number)
+        return map_of_call(_KERNELS.get(value, "entmax"), call, out, number=value)
     rows = one_per_row(number, "alpha", call.x, call.axes)
     is_soft = np.expand_dims(rows == 1.0, call.axes)
     soft = None
@@ -348,6 +361,11 @@ def entmax_backward(
     >>> boltzmax.entmax_backward([1.0, 0.0, 0.0], y, 1.3).round(4)
     array([ 0.3086, -0.2725, -0.0361])
     """
+    number = _plain_alpha(alpha)
+    if number >= 1.0:
+        dx = _core.gradient_of_rows("entmax_backward", dy, y, axis, out, number, 0)
+        if dx is not None:
+            return dx
     rows = _alpha_of_rows(alpha, dy, axis)
     return run_gradient("entmax_backward", dy, y, axis, out, parameter=rows)
 
@@ -400,6 +418,11 @@ def entmax_alpha_grad(
 def _warmed(call: Call) -> Call:
     """Return a call with the same result, without temperatures of 0."""
     return at_temperature_0("softmax", call) if call.has_zero_temperature else call
+
+
+def _plain_alpha(alpha: Any) -> float:
+    """Return alpha if it is a float in range, else 0."""
+    return alpha if type(alpha) is float and 1.0 <= alpha <= LARGEST_ALPHA else 0.0
 
 
 def _read_alpha(alpha: ArrayLike) -> Doubles:

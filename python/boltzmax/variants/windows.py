@@ -8,8 +8,7 @@ from numpy.typing import ArrayLike, DTypeLike, NDArray
 
 from boltzmax._lib.arguments import check_count, quietly
 from boltzmax._lib.same_kind import same_kind
-from boltzmax.arrays.calls import read_call
-from boltzmax.variants.calls import map_of_call
+from boltzmax.variants.calls import run_map
 from boltzmax.variants.scan_gradients import gradient_of_scan
 
 Array = NDArray[Any]
@@ -82,8 +81,7 @@ def windowed_softmax(
     >>> boltzmax.windowed_softmax([1e4, 0.0, 0.0, 0.0, 0.0], 3)   # far from the peak
     array([1.        , 0.        , 0.33333333, 0.33333333, 0.5       ])
     """
-    call = read_call("windowed_softmax", x, axis, where, 1.0, dtype)
-    return map_of_call("windowed_softmax", call, out, count=_half(window))
+    return run_map("windowed_softmax", x, axis, where, 1.0, dtype, out, _half(window))
 
 
 @same_kind
@@ -192,8 +190,7 @@ def windowed_logsumexp(
     >>> boltzmax.windowed_logsumexp([0.0, 0.0, 0.0, 0.0], 3).round(3)
     array([0.693, 1.099, 1.099, 0.693])
     """
-    call = read_call("windowed_logsumexp", x, axis, where, 1.0, dtype)
-    return map_of_call("windowed_logsumexp", call, out, count=_half(window))
+    return run_map("windowed_logsumexp", x, axis, where, 1.0, dtype, out, _half(window))
 
 
 @same_kind
