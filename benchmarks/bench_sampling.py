@@ -3,7 +3,7 @@
     python benchmarks/bench_sampling.py [--json FILE] [--repeat N]
 
 Prints, for each case, the median time and how many of our softmaxes that is; the goals are in the
-last column.
+last column. Then come small calls, two threads, and, if it is installed, transformers' processors.
 """
 
 from __future__ import annotations
@@ -108,6 +108,52 @@ def small_calls() -> dict[str, float]:
     return times
 
 
+def on_two_threads(repeat: int) -> dict[str, float]:
+    """Return the gain by a second thread, for 16 rows and for one long row."""
+    rng = np.random.default_rng(0)
+    many = rng.standard_normal((ROWS, CLASSES), np.float32) * np.float32(2.5)
+    one = rng.standard_normal((1, 1_000_000), np.float32) * np.float32(2.5)
+    gains = {}
+    for name, x in (("16 rows (goal 1.8)", many), ("one row of 10^6 (goal 1.5)", one)):
+        for filters in ({"top_k": 50, "top_p": 0.9, "temperature": 0.8}, {"top_p": 0.9}):
+
+            def run(threads: int, x: Any = x, filters: Any = filters) -> None:
+                boltzmax.set_num_threads(threads)
+                sample(x, **filters, rng=1)
+
+            times = interleaved({"1": lambda: run(1), "2": lambda: run(2)}, 3 * repeat)
+            gains[f"{name}, {', '.join(filters)}"] = times["1"] / times["2"]
+    boltzmax.set_num_threads(1)
+    return gains
+
+
+def beside_transformers(repeat: int) -> dict[str, float]:
+    """Return how many times as long transformers' processors take, without a draw."""
+    try:
+        import torch
+        from transformers.generation import logits_process as hf
+    except ImportError:
+        return {}
+    torch.set_num_threads(1)
+    rng = np.random.default_rng(0)
+    x = rng.standard_normal((ROWS, CLASSES), np.float32) * np.float32(2.5)
+    scores, ids = torch.from_numpy(x), torch.zeros((ROWS, 1), dtype=torch.long)
+    top_p = hf.TopPLogitsWarper(0.9)
+    steps = [hf.TemperatureLogitsWarper(0.8), hf.TopKLogitsWarper(50), top_p]
+    all_filters: dict[str, Any] = {"top_k": 50, "top_p": 0.9, "temperature": 0.8}
+    calls: dict[str, Callable[[], Any]] = {
+        "ours": lambda: sample(x, **all_filters, rng=1),
+        "our top_p": lambda: sample(x, top_p=0.9, rng=1),
+        "theirs": lambda: hf.LogitsProcessorList(steps)(ids, scores),
+        "their top_p": lambda: top_p(ids, scores),
+    }
+    times = interleaved(calls, repeat)
+    return {
+        "top_k, top_p, temperature (goal 150)": times["theirs"] / times["ours"],
+        "top_p (goal 300)": times["their top_p"] / times["our top_p"],
+    }
+
+
 def main() -> None:
     """Time all cases."""
     parser = argparse.ArgumentParser(description=__doc__)
@@ -123,8 +169,13 @@ def main() -> None:
     small = small_calls()
     for name, microseconds in small.items():
         print(f"{name:40s} {microseconds:9.2f} us")
+    gains, beside = on_two_threads(args.repeat), beside_transformers(args.repeat)
+    for title, ratios in (("two threads: ", gains), ("transformers: ", beside)):
+        for name, ratio in ratios.items():
+            print(f"{title + name:64s} {ratio:7.2f}")
     if args.json:
-        args.json.write_text(json.dumps({"seconds": times, "microseconds": small}, indent=1))
+        results = {"seconds": times, "microseconds": small, "gains": gains, "transformers": beside}
+        args.json.write_text(json.dumps(results, indent=1))
 
 
 if __name__ == "__main__":

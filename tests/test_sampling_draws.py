@@ -9,8 +9,9 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
+import boltzmax
 import sampling_oracle
-from boltzmax.sampling import Chain, Temperature, TopP
+from boltzmax.sampling import Chain, Temperature, TopP, sample
 from sampling_samples import FILTERS, TIED
 
 pytestmark = pytest.mark.usefixtures("strict")
@@ -82,3 +83,38 @@ def test_tails_without_replacement() -> None:
     assert abs((sample.ids[:, 1] == 2).sum() - 7_500) < 4 * np.sqrt(10_000 * 3 / 16)
     want = sampling_oracle.log_softmax(x)[sample.ids]
     np.testing.assert_allclose(sample.log_probs, want.astype(float), rtol=1e-12, atol=1e-15)
+
+
+@pytest.mark.parametrize(
+    ("name", "scale"), [("float32", 1.0), ("float32", 2.5), ("float64", 2.5), ("float16", 2.5)]
+)
+def test_long_rows(name: str, scale: float, isa: str) -> None:
+    """Threads share a row, and the kept classes, counts and log-probabilities are exact."""
+    with np.errstate(under="ignore"):  # by float16
+        x = (scale * np.random.default_rng(5).standard_normal((1, 300_001))).astype(name)
+    threads = boltzmax.get_num_threads()
+    try:
+        results = []
+        for count in (1, 2, 3):
+            boltzmax.set_num_threads(count)
+            results.append(sample(x, top_p=0.9, n=2000, rng=KEY))
+    finally:
+        boltzmax.set_num_threads(threads)
+    for result in results[1:]:
+        for got, want in zip(result, results[0], strict=True):
+            np.testing.assert_array_equal(got, want)
+    row = x[0].astype(np.float64)
+    order = np.lexsort((np.arange(row.size), -row))
+    sums = np.exp(row[order] - row.max()).cumsum()
+    kept = order[: np.searchsorted(sums, 0.9 * sums[-1]) + 1]
+    ids = results[0].ids[0]
+    assert results[0].kept == len(kept)
+    assert np.isin(ids, kept).all()
+    log_total = np.log(sums[len(kept) - 1]) + row.max()
+    np.testing.assert_allclose(results[0].log_probs[0], row[ids] - log_total, atol=3e-7)
+    # A fourth of the mass each.
+    edges = np.searchsorted(sums / sums[len(kept) - 1], [0.25, 0.5, 0.75])
+    rank = np.empty(row.size, np.int64)
+    rank[order] = np.arange(row.size)
+    shares = np.bincount(np.searchsorted(edges, rank[ids]), minlength=4) / ids.size
+    assert np.abs(shares - 0.25).max() < 0.05

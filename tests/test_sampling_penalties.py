@@ -241,6 +241,9 @@ BAD_HISTORIES: dict[str, tuple[Any, Any, type[Exception], str]] = {
     "offsets": ((2, 3), ([0, 1], [0, 1]), ValueError, "indptr must end with"),
     "rows of offsets": ((2, 3), ([0, 1], [0, 2]), ValueError, "the 2 rows, got 1"),
     "falling": ((2, 3), ([0, 1], [0, 3, 2]), ValueError, "indptr must not decrease"),
+    "a tuple of texts": ((2, 3), ([0, 1], [1, 2]), ValueError, "a list has one text for each row"),
+    "a tuple of three": ((3, 3), ([0], [1], [2]), ValueError, "which means (values, indptr)"),
+    "a tuple of floats": ((2, 3), ([0.5], [0, 1, 1]), TypeError, "which means (values, indptr)"),
     "masked": ((3,), np.ma.masked_array([0, 1], [0, 1]), TypeError, "masked array"),
 }
 
@@ -253,6 +256,15 @@ def test_bad_histories(case: str) -> None:
         with pytest.raises(error, match=re.escape(message)):
             call(np.zeros(shape), history=history)
     assert chain.counter == 0
+
+
+def test_a_tuple_is_compressed_rows() -> None:
+    """Two texts in a list differ from the same two arrays in a tuple."""
+    x, pair = np.zeros((2, 3)), ([0, 1], [0, 1, 2])
+    chain = Chain([PresencePenalty(1.0)])
+    np.testing.assert_array_equal(chain.filter_logits(x, history=pair), [[-1, 0, 0], [0, -1, 0]])
+    got = chain.filter_logits(x, history=list(pair))
+    np.testing.assert_array_equal(got, [[-1, -1, 0], [-1, -1, -1]])
 
 
 def test_bad_prompts() -> None:

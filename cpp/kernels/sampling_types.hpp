@@ -41,9 +41,10 @@ struct SamplingKernels {
   // most `mass_error`. The bits are the same on every ISA.
   void (*masses)(const T* x, size_t n, T lo, T hi, const FastExp<T>&, double* sums);
   double mass_error;
-  // Does so for the elements above a bracket, and for those below it, whose sum is not that of groups; collects the
-  // elements in it. False if there are more than fit.
-  bool (*split)(const T* x, size_t n, const Bounds<T>& bracket, const FastExp<T>&, uint32_t base, FoundElements<T>*,
+  // Does so for the elements above a bracket, and for those below it, whose sum is not that of groups; appends the
+  // elements in it, without their places, and the number that was found before each group. False if there are more than
+  // fit; there must be room for a group and a vector more.
+  bool (*split)(const T* x, size_t n, const Bounds<T>& bracket, const FastExp<T>&, FoundElements<T>*, uint32_t* starts,
                 double* above, double* below);
   // The number of elements from lo to hi.
   size_t (*count)(const T* x, size_t n, T lo, T hi);

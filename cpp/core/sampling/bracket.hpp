@@ -11,39 +11,46 @@
 
 namespace boltzmax {
 
-template <class T>
-struct Bracket {
-  T lo, hi;
-};
-
 // What the elements of a sample below the cut should have together, and those above it; how uncertain that is, relative
 // to it, besides the sample's own error; and a factor of all uncertainty.
 struct WantedMass {
   double below, above, uncertain, spread;
 };
 
+// Elements below this have together less than a third of the mass below a cut at p.
+template <class T>
+T FloorOfMass(const RowPasses<T>& passes, const Range<T>& open, double p, double temperature) {
+  const double depth = std::log(static_cast<double>(passes.Length()) / std::max(1.0 - p, 0x1p-53)) + 1.0;
+  const double floor = passes.Max() - depth * temperature;
+  return floor > static_cast<double>(open.lo) ? static_cast<T>(floor) : open.lo;
+}
+
 // Elements count by their mass, or each as one.
 template <class T>
 class RowSample {
  public:
-  explicit RowSample(RowPasses<T>* passes) : passes_(*passes) {}
+  explicit RowSample(RowPasses<T>* passes)
+      : passes_(*passes), runs_(std::clamp(passes->Length() / kSpacing, kLeastRuns, kMostRuns)) {}
 
   // Reads a contiguous part of the row here and there.
   void Take(const Range<T>& range, bool by_mass) {
     by_mass_ = by_mass;
-    x_.clear();
-    place_.clear();
     weights_.clear();
-    const size_t n = passes_.Length(), step = std::max<size_t>(n / kRuns, 1);
+    const size_t n = passes_.Length(), step = std::max<size_t>(n / runs_, 1);
+    x_.resize((n + step - 1) / step * kRun);
+    place_.resize(x_.size());
+    size_t taken = 0;
     for (size_t begin = 0; begin < n; begin += step) {
       const size_t count = std::min(kRun, n - begin);
       const T* x = passes_.Reader().Piece(begin, count);
       for (size_t i = 0; i < count; ++i) {
-        if (!(x[i] >= range.lo && x[i] <= range.hi)) continue;
-        x_.push_back(x[i]);
-        place_.push_back(begin + i);
+        x_[taken] = x[i];
+        place_[taken] = begin + i;
+        taken += static_cast<size_t>(x[i] >= range.lo) & static_cast<size_t>(x[i] <= range.hi);
       }
     }
+    x_.resize(taken);
+    place_.resize(taken);
   }
   // Takes n elements that were found in the first part of a row instead.
   void TakeFound(const T* x, size_t n) {
@@ -51,33 +58,40 @@ class RowSample {
     weights_.clear();
   }
   // The part of the row that is in the sample.
-  double Part() const { return static_cast<double>(kRuns * kRun) / static_cast<double>(passes_.Length()); }
+  double Part() const { return static_cast<double>(runs_ * kRun) / static_cast<double>(passes_.Length()); }
   double CountIn(const Bracket<T>& bracket) const {
-    return static_cast<double>(
-        std::count_if(x_.begin(), x_.end(), [&](T x) { return x >= bracket.lo && x <= bracket.hi; }));
+    return static_cast<double>(passes_.CountOf(x_.data(), x_.size(), bracket.lo, bracket.hi));
   }
 
   // An estimate of the row's mass: that of the largest elements of groups, and what the sample says of the others.
   struct Mass {
     double total, uncertain;  // the second relative to the first
-    double share_of_few;      // what the largest elements of a few groups have of it
+    double share_of_largest;  // what the largest elements of groups have of it
   };
-  Mass EstimateMass(size_t few) {
+  Mass EstimateMass() {
     const std::vector<T>& maxima = passes_.GroupMaxima();
-    std::vector<double>& largest = largest_;
-    Weigh(maxima, &largest);
-    const double sum = RowPasses<T>::Sum(largest);
-    const auto last = largest.begin() + static_cast<ptrdiff_t>(std::min(few, largest.size()));
-    std::nth_element(largest.begin(), last, largest.end(), std::greater<>());
+    Weigh(maxima, &largest_);
+    const double sum = RowPasses<T>::Sum(largest_);
     Weigh(x_, &weights_);
-    double others = 0.0, squares = 0.0;
-    for (size_t i = 0; i < x_.size(); ++i) {
-      const double weight = x_[i] == maxima[place_[i] / kSampleGroup] ? 0.0 : weights_[i];
-      others += weight;
-      squares += weight * weight;
+    // Several sums, since one would wait for each of its additions.
+    constexpr size_t kSums = 4;
+    double others[kSums] = {}, squares[kSums] = {};
+    for (size_t i = 0; i < x_.size(); i += kSums) {
+      for (size_t j = 0; j < kSums && i + j < x_.size(); ++j) {
+        const double weight = x_[i + j] == maxima[place_[i + j] / kSampleGroup] ? 0.0 : weights_[i + j];
+        others[j] += weight;
+        squares[j] += weight * weight;
+      }
     }
-    const double total = sum + others / Part();
-    return {total, 2.0 * std::sqrt(squares) / Part() / total, std::accumulate(largest.begin(), last, 0.0) / total};
+    const double total = sum + std::accumulate(others, others + kSums, 0.0) / Part();
+    const double error = std::sqrt(std::accumulate(squares, squares + kSums, 0.0)) / Part();
+    return {total, 2.0 * error / total, sum / total};
+  }
+  // What the largest elements of a few groups have together.
+  double MassOfLargest(size_t few) {
+    const auto last = largest_.begin() + static_cast<ptrdiff_t>(std::min(few, largest_.size()));
+    std::nth_element(largest_.begin(), last, largest_.end(), std::greater<>());
+    return std::accumulate(largest_.begin(), last, 0.0);
   }
 
   // A bracket around the cut, which is in `open`; elements below `floor` matter little. It is found from that side of
@@ -85,10 +99,11 @@ class RowSample {
   Bracket<T> Suggest(const Range<T>& open, T floor, const WantedMass& mass) {
     T least = open.hi, most = open.lo;
     for (const T x : x_) {
-      if (x < open.lo || x > open.hi) continue;
-      least = std::min(least, std::max(x, floor));
-      most = std::max(most, x);
+      const bool is_open = x >= open.lo && x <= open.hi;
+      least = std::min(least, is_open ? x : least);
+      most = std::max(most, is_open ? x : most);
     }
+    least = std::max(least, std::min(floor, most));
     if (least > most) return {open.lo, open.hi};
     if (least == most) return {least, most};
     const double low = static_cast<double>(least), width = (static_cast<double>(most) - low) / kBuckets;
@@ -99,8 +114,8 @@ class RowSample {
     double sum = 0.0, square = 0.0;
     for (size_t j = 0; j < kBuckets && far == kBuckets; ++j) {
       const size_t b = from_above ? kBuckets - 1 - j : j;
-      sum += bucket_[b];
-      square += squares_[b];
+      sum += buckets_[b].weight;
+      square += buckets_[b].square;
       const double error = mass.spread * (3.0 * std::sqrt(square) + mass.uncertain * wanted);
       if (near == kBuckets && sum + error >= wanted) near = j;
       if (sum - error > wanted) far = j;
@@ -120,7 +135,7 @@ class RowSample {
   }
 
  private:
-  static constexpr size_t kRuns = 128, kRun = 16, kBuckets = 512;
+  static constexpr size_t kSpacing = 1024, kLeastRuns = 128, kMostRuns = 1024, kRun = 16, kBuckets = 512;
 
   void Weigh(const std::vector<T>& x, std::vector<double>* weights) const {
     weights->assign(x.size(), 1.0);
@@ -129,23 +144,28 @@ class RowSample {
   // Adds the weights of the sample, and their squares, to buckets of logits.
   void Fill(const Range<T>& open, double low, double width) {
     if (weights_.empty()) Weigh(x_, &weights_);
-    std::fill(bucket_.begin(), bucket_.end(), 0.0);
-    std::fill(squares_.begin(), squares_.end(), 0.0);
+    std::fill(buckets_.begin(), buckets_.end(), Bucket{});
+    const double scale = 1.0 / width;
     for (size_t i = 0; i < x_.size(); ++i) {
       if (x_[i] < open.lo || x_[i] > open.hi) continue;
-      const double x = static_cast<double>(x_[i]);
-      const size_t b = x <= low ? 0 : std::min(static_cast<size_t>((x - low) / width), kBuckets - 1);
-      bucket_[b] += weights_[i];
-      squares_[b] += weights_[i] * weights_[i];
+      const double at = (static_cast<double>(x_[i]) - low) * scale;  // NaN if the width is that of no number
+      Bucket& bucket = buckets_[at > 0.0 ? static_cast<size_t>(std::min(at, kBuckets - 1.0)) : 0];
+      bucket.weight += weights_[i];
+      bucket.square += weights_[i] * weights_[i];
     }
   }
 
+  struct Bucket {
+    double weight = 0.0, square = 0.0;
+  };
+
   RowPasses<T>& passes_;
+  const size_t runs_;
   bool by_mass_ = false;
   std::vector<T> x_;
   std::vector<size_t> place_;
   std::vector<double> weights_, largest_;
-  std::vector<double> bucket_ = std::vector<double>(kBuckets), squares_ = std::vector<double>(kBuckets);
+  std::vector<Bucket> buckets_ = std::vector<Bucket>(kBuckets);
 };
 
 }  // namespace boltzmax

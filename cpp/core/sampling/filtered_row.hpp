@@ -10,6 +10,7 @@
 #include "../../kernels/philox.hpp"
 #include "cut.hpp"
 #include "few_classes.hpp"
+#include "mass_split.hpp"
 #include "row_passes.hpp"
 #include "typical.hpp"
 
@@ -125,13 +126,15 @@ class FilteredRow {
   // does not.
   bool TopPInOnePass(double p) {
     if (!passes_.CanSplit(range_) || 1.0 - p < kLeastLeftOut) return false;
+    if (!mass_split_) mass_split_.emplace(&passes_);
     Cut<T> cut;
-    if (!Search().OfMassInOnePass(range_, p, temperature_, kTopFew, &cut)) return false;
+    if (!mass_split_->Find(range_, p, temperature_, kTopFew, &cut)) return false;
     CutAfter(cut);
-    if (Search().Kept() <= kFew) {
+    kept_ = mass_split_->CountKept();
+    if (kept_ <= kFew) {
       CollectFew();
     } else {
-      sums_ = Search().KeptSums(cut);
+      mass_split_->KeptMasses(&sums_);
       has_sums_ = true;
     }
     return true;
@@ -322,10 +325,12 @@ class FilteredRow {
   RowPasses<T> passes_;
   const PhiloxKey key_;
   std::optional<CutSearch<T>> search_;
+  std::optional<MassSplit<T>> mass_split_;
   std::optional<TypicalSearch<T>> typical_;
   Range<T> range_ = {};
   bool is_few_ = false, is_hi_cut_ = false;
-  bool has_sums_ = false;  // the masses of groups are those of what is left, whose number the search has counted
+  bool has_sums_ = false;  // the sums are those of mass_split_, of what is left
+  size_t kept_ = 0;        // if so, the number of that
   FewClasses few_;
   size_t row_ = 0;
   uint64_t counter_ = 0;

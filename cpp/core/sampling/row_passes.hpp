@@ -1,6 +1,7 @@
 // Passes over the classes of a row that are left: those from one rank to another in the order of likelihood.
 #pragma once
 
+#include <atomic>
 #include <cmath>
 #include <cstdint>
 #include <limits>
@@ -8,7 +9,8 @@
 
 #include "../runtime/sampling_table.hpp"
 #include "few_classes.hpp"
-#include "row_reader.hpp"
+#include "row_parts.hpp"
+#include "row_split.hpp"
 
 namespace boltzmax {
 
@@ -38,7 +40,7 @@ T NextBelow(T x) {
 template <class T>
 class RowPasses {
  public:
-  explicit RowPasses(const SampleProblem& p) : n_(p.n), reader_(p), kernels_(SamplingKernelsFor<T>()) {
+  explicit RowPasses(const SampleProblem& p) : n_(p.n), parts_(p), kernels_(SamplingKernelsFor<T>()) {
     maxima_.resize((n_ + kSampleGroup - 1) / kSampleGroup);
     terms_.resize(std::min(n_, kPiece));
   }
@@ -47,11 +49,13 @@ class RowPasses {
 
   // Reads a row; false if it has NaN, +inf, or no finite logit. Then all finite logits are left.
   bool Open(size_t row, Range<T>* range) {
-    reader_.Open(row);
-    for (size_t begin = 0; begin < n_; begin += kPiece) {
-      const size_t count = std::min(kPiece, n_ - begin);
-      kernels_.maxima(reader_.Piece(begin, count), count, maxima_.data() + begin / kSampleGroup);
-    }
+    parts_.Open(row);
+    parts_.ForEach([&](size_t, RowReader<T>* reader, size_t from, size_t to) {
+      RowParts<T>::ForPieces(from, to, [&](size_t begin, size_t count) {
+        kernels_.maxima(reader->Piece(begin, count), count, maxima_.data() + begin / kSampleGroup);
+        return true;
+      });
+    });
     T max = -std::numeric_limits<T>::infinity();
     for (const T m : maxima_) {
       if (!(m <= std::numeric_limits<T>::max())) return false;
@@ -67,11 +71,16 @@ class RowPasses {
   // group, or begins with one. With `skips`, groups whose maximum is too low are not read.
   template <class F>
   void ForRuns(const Range<T>& range, bool skips, F f) {
-    for (size_t begin = 0, end; begin < n_; begin = end) {
-      const bool is_cut = Cuts(range, begin, std::min(begin + kPiece, n_));
-      end = std::min(begin + (skips || is_cut ? kSampleGroup : kPiece), n_);
+    ForRunsOf(&Reader(), 0, n_, range, skips, f);
+  }
+  // The same for a part of the row.
+  template <class F>
+  void ForRunsOf(RowReader<T>* reader, size_t first, size_t last, const Range<T>& range, bool skips, F f) const {
+    for (size_t begin = first, end; begin < last; begin = end) {
+      const bool is_cut = Cuts(range, begin, std::min(begin + kPiece, last));
+      end = std::min(begin + (skips || is_cut ? kSampleGroup : kPiece), last);
       if (skips && maxima_[begin / kSampleGroup] < range.lo) continue;
-      const T* x = reader_.Piece(begin, end - begin);
+      const T* x = reader->Piece(begin, end - begin);
       for (size_t from = begin, to; from < end; from = to) {
         to = end;
         for (const size_t cut : {range.lo_id + 1, range.hi_id}) {
@@ -106,10 +115,14 @@ class RowPasses {
   }
 
   size_t Count(const Range<T>& range) {
-    size_t total = 0;
-    ForRuns(range, true, [&](const T* x, size_t, size_t n, T lo, T hi) {
-      total += kernels_.count(x, n, lo, hi);
-      return true;
+    std::atomic<size_t> total = 0;
+    parts_.ForEach([&](size_t, RowReader<T>* reader, size_t from, size_t to) {
+      size_t count = 0;
+      ForRunsOf(reader, from, to, range, true, [&](const T* x, size_t, size_t n, T lo, T hi) {
+        count += kernels_.count(x, n, lo, hi);
+        return true;
+      });
+      total += count;
     });
     return total;
   }
@@ -175,20 +188,22 @@ class RowPasses {
   double Max() const { return max_; }
 
   // Adds the masses of runs to those of their groups.
-  void AddMasses(const T* x, size_t begin, size_t n, T lo, T hi, double* sums) {
+  void AddMasses(const T* x, size_t begin, size_t n, T lo, T hi, double* sums) const {
     double* at = sums + begin / kSampleGroup;
     if (!is_exact_) return kernels_.masses(x, n, lo, hi, fast_, at);
     AddExactMasses(x, begin, n, lo, hi, sums);
   }
-  void AddExactMasses(const T* x, size_t begin, size_t n, T lo, T hi, double* sums) {
+  void AddExactMasses(const T* x, size_t begin, size_t n, T lo, T hi, double* sums) const {
     double weighted = 0.0;
     kernels_.exact_moments(x, n, lo, hi, max_, temperature_, sums + begin / kSampleGroup, &weighted);
   }
   void Masses(const Range<T>& range, bool exactly, std::vector<double>* sums) {
     sums->assign(maxima_.size(), 0.0);
-    ForRuns(range, false, [&](const T* x, size_t begin, size_t n, T lo, T hi) {
-      exactly ? AddExactMasses(x, begin, n, lo, hi, sums->data()) : AddMasses(x, begin, n, lo, hi, sums->data());
-      return true;
+    parts_.ForEach([&](size_t, RowReader<T>* reader, size_t from, size_t to) {
+      ForRunsOf(reader, from, to, range, false, [&](const T* x, size_t begin, size_t n, T lo, T hi) {
+        exactly ? AddExactMasses(x, begin, n, lo, hi, sums->data()) : AddMasses(x, begin, n, lo, hi, sums->data());
+        return true;
+      });
     });
     if (!exactly) Scale(sums);
   }
@@ -200,21 +215,11 @@ class RowPasses {
   bool CanSplit(const Range<T>& range) const {
     return !is_exact_ && range.hi == row_max_ && range.hi_id == 0 && range.lo == std::numeric_limits<T>::lowest();
   }
-  // The masses of groups above a bracket, and the sum of what is below it; collects what is in it, and counts what is
-  // above. False if there is too much in it.
-  bool Split(T lo, T hi, FoundElements<T>* found, std::vector<double>* above, double* below) {
-    above->assign(maxima_.size(), 0.0);
-    *below = 0.0;
-    found->count = found->above = 0;
-    for (size_t begin = 0; begin < n_; begin += kPiece) {
-      const size_t count = std::min(kPiece, n_ - begin);
-      if (!kernels_.split(reader_.Piece(begin, count), count, {lo, hi, row_max_}, fast_, static_cast<uint32_t>(begin),
-                          found, above->data() + begin / kSampleGroup, below)) {
-        return false;
-      }
-    }
-    Scale(above);
-    *below *= Unit();
+  // Divides the row, with its masses. False if there is too much in the bracket.
+  bool Split(const Bracket<T>& bracket, RowSplit<T>* split) {
+    if (!split->Divide(&parts_, n_, kernels_, bracket, row_max_, fast_)) return false;
+    Scale(&split->Above());
+    Scale(&split->Below());
     return true;
   }
   // Makes fast masses those in units of the likeliest class.
@@ -264,7 +269,7 @@ class RowPasses {
   template <class F>
   void ForTermsOfGroup(const Range<T>& range, size_t group, F f) {
     const size_t begin = group * kSampleGroup, n = std::min(kSampleGroup, n_ - begin);
-    const T* x = reader_.Piece(begin, n);
+    const T* x = Reader().Piece(begin, n);
     kernels_.exact_terms(x, n, max_, temperature_, terms_.data());
     for (size_t i = 0; i < n; ++i) {
       const bool above = x[i] > range.lo || (x[i] == range.lo && begin + i <= range.lo_id);
@@ -280,7 +285,7 @@ class RowPasses {
     };
     for (size_t begin = 0; begin < n_; begin += kPiece) {
       const size_t n = std::min(kPiece, n_ - begin);
-      const T* x = reader_.Piece(begin, n);
+      const T* x = Reader().Piece(begin, n);
       if (with_terms) kernels_.exact_terms(x, n, max_, temperature_, terms_.data());
       f(x, terms_.data(), begin, n, is_left);
     }
@@ -300,14 +305,14 @@ class RowPasses {
     kernels_.masses(x, n, lo, hi, fast_, few_sums_.data());
     return Sum(few_sums_) * Unit();
   }
-  // The same for at most a group, fast.
-  double MassOfGroup(const T* x, size_t n, T lo, T hi) const {
-    double sum = 0.0;
-    kernels_.masses(x, n, lo, hi, fast_, &sum);
-    return sum * Unit();
+  // The same, fast, of each group of them.
+  void MassesOf(const T* x, size_t n, T lo, T hi, std::vector<double>* sums) const {
+    sums->assign((n + kSampleGroup - 1) / kSampleGroup, 0.0);
+    kernels_.masses(x, n, lo, hi, fast_, sums->data());
+    Scale(sums);
   }
 
-  RowReader<T>& Reader() { return reader_; }
+  RowReader<T>& Reader() { return parts_.Reader(); }
 
  private:
   static constexpr size_t kPiece = RowReader<T>::kPiece;
@@ -322,7 +327,7 @@ class RowPasses {
   }
 
   const size_t n_;
-  RowReader<T> reader_;
+  RowParts<T> parts_;
   const SamplingKernels<T>& kernels_;
   std::vector<T> maxima_;
   T row_max_ = 0;

@@ -78,7 +78,7 @@ class RowSampler : public FilteredRow<T> {
 
  private:
   using Base::counter_, Base::few_, Base::is_few_, Base::key_, Base::p_, Base::passes_, Base::range_, Base::row_;
-  using Base::has_sums_, Base::sums_, Base::temperature_, Base::Unit;
+  using Base::has_sums_, Base::kept_, Base::mass_split_, Base::sums_, Base::temperature_, Base::Unit;
 
   // ---- draws ----
 
@@ -93,7 +93,7 @@ class RowSampler : public FilteredRow<T> {
     if (is_few_) {
       sums_ = few_.Terms(Unit());
     } else if (has_sums_) {
-      kept = Base::Search().Kept();
+      kept = kept_;
     } else {
       passes_.SetUnit(range_, temperature_);
       passes_.Masses(range_, false, &sums_);
@@ -123,11 +123,16 @@ class RowSampler : public FilteredRow<T> {
     group_.clear();
     group_sums_.clear();
     double total = 0.0;
-    passes_.ForTermsOfGroup(range_, PlaceOf(ShareOf(random.Lower()), sums_), [&](double term, size_t i, T x) {
+    const auto add = [&](double term, size_t i, T x) {
       group_.push_back({static_cast<double>(x), static_cast<int64_t>(i)});
       group_sums_.push_back(total += term);
-    });
-    return group_[PlaceOf(ShareOf(random.Upper()), group_sums_)];
+    };
+    const size_t group = PlaceOf(ShareOf(random.Lower()), sums_);
+    if (has_sums_) mass_split_->ForTermsOf(range_, group, add);
+    else passes_.ForTermsOfGroup(range_, group, add);
+    Class c = group_[PlaceOf(ShareOf(random.Upper()), group_sums_)];
+    if (has_sums_) c.id = static_cast<int64_t>(mass_split_->IdOf(group, static_cast<size_t>(c.id)));
+    return c;
   }
 
   // The place of the first sum that exceeds a share of the whole: never one of a term of 0.
@@ -138,7 +143,7 @@ class RowSampler : public FilteredRow<T> {
   }
 
   // Draws without replacement from what has not been drawn: the first arrivals of a race, at rates that are the terms.
-  // Times are logarithms, so that no term is too small to arrive.
+  // Times are logarithms, so that no term is too small to arrive. Late runners are dropped now and then.
   void Race(size_t at, size_t draws) {
     runners_.clear();
     const auto add = [&](double x, size_t i) {
@@ -146,6 +151,9 @@ class RowSampler : public FilteredRow<T> {
       if (is_drawn_.contains(id)) return;
       const double u = ShareOf(Philox(key_, counter_, Purpose::kRace, i).Lower());
       runners_.push_back({std::log(-std::log1p(-u)) - LogTerm(x), {x, id}});
+      if (runners_.size() < 2 * draws + 64) return;
+      std::nth_element(runners_.begin(), runners_.begin() + static_cast<ptrdiff_t>(draws), runners_.end());
+      runners_.resize(draws);
     };
     if (is_few_) {
       for (size_t i = 0; i < few_.Size(); ++i) add(few_[i].x, static_cast<size_t>(few_[i].id));

@@ -109,9 +109,9 @@ inline B FastTerms(const B& x, const FastExp<float>& fast) {
   constexpr float kMagic = 0x1.8p23f;
   const auto set = [](float c) { return B(Set<F32>(c)); };
   const B scale = set(fast.scale_hi), v = Max(x, set(fast.low));
-  const B k = FusedMulAdd(v, scale, set(kMagic)) - set(kMagic);
-  const B r = FusedMulAdd(v, set(fast.scale_lo), FusedMulAdd(v, scale, set(0.0f) - k));
-  return Pow2OfFraction(r) * Pow2(k + set(kMagic + 127.0f - fast.unit));
+  const B t = FusedMulAdd(v, scale, set(kMagic)), minus_k = set(kMagic) - t;
+  const B r = FusedMulAdd(v, set(fast.scale_lo), FusedMulAdd(v, scale, minus_k));
+  return Pow2OfFraction(r) * Pow2(t + set(127.0f - fast.unit));
 }
 template <class B>
 inline B FastTerms(const B& x, const FastExp<double>& fast) {

@@ -17,15 +17,18 @@ inline typename V::Mask IsNan(V v) {
 template <class T>
 inline T GroupMaximum(const T* x, size_t n) {
   using V = Vec<T>;
-  // The product of zero and an infinity is NaN, too: then there is a closer look.
-  V max = Set<V>(-Infinity<T>()), check = Set<V>(0);
-  ForEachBlock<V, 4>(n, [&](size_t i, auto lanes) {
+  // The product of zero and an infinity is NaN, too: then there is a closer look. Four chains of sums, since one waits
+  // for itself longer than for memory.
+  constexpr size_t kChains = 4;
+  V max = Set<V>(-Infinity<T>());
+  Block<V, kChains> check = Set<V>(0);
+  ForEachBlock<V, kChains>(n, [&](size_t i, auto lanes) {
     const auto v = LoadLanes<V>(x + i, lanes, -Infinity<T>());
     max = MaxOf(v, max);
     BOLTZMAX_UNROLL
-    for (size_t u = 0; u < lanes.kVectors; ++u) check = MulAdd(v.part[u], Set<V>(0), check);
+    for (size_t u = 0; u < lanes.kVectors; ++u) check.part[u] = MulAdd(v.part[u], Set<V>(0), check.part[u]);
   });
-  if (!Any(IsNan(check))) return ReduceMax(max);
+  if (!Any(IsNan((check.part[0] + check.part[1]) + (check.part[2] + check.part[3])))) return ReduceMax(max);
   for (size_t i = 0; i < n; ++i) {
     if (x[i] != x[i]) return x[i];
   }
@@ -133,29 +136,76 @@ BOLTZMAX_KERNEL bool Collect(const T* x, size_t n, const Bounds<T>& bounds, uint
   return found.count <= found.most;
 }
 
+// Appends the elements of a vector that are neither below nor above a bracket, without their places.
+template <class V, class T>
+inline void AppendInside(V v, typename V::Mask is_below, typename V::Mask is_above, FoundElements<T>* found) {
+  T* x = found->x + found->count;
+#if defined(__AVX512F__)
+  const auto inside = static_cast<typename V::Mask>(~(is_below ^ is_above));
+  if constexpr (sizeof(T) == sizeof(float)) _mm512_storeu_ps(x, _mm512_maskz_compress_ps(inside, v.raw));
+  else _mm512_storeu_pd(x, _mm512_maskz_compress_pd(inside, v.raw));
+  found->count += static_cast<size_t>(__builtin_popcount(inside));
+  found->above += static_cast<size_t>(__builtin_popcount(is_above));
+#else
+  const V zero = Set<V>(0), one = Set<V>(1);
+  if (!Any(Eq(IfThenElse(is_below, zero, one), one))) return;
+  T lanes[V::kLanes], above[V::kLanes], is_outside[V::kLanes];
+  Store(lanes, v);
+  Store(above, IfThenElse(is_above, one, zero));
+  Store(is_outside, IfThenElse(is_above, one, IfThenElse(is_below, one, zero)));
+  size_t count = 0;
+  for (size_t j = 0; j < V::kLanes; ++j) {
+    x[count] = lanes[j];
+    count += static_cast<size_t>(is_outside[j] == 0);
+    found->above += static_cast<size_t>(above[j] != 0);
+  }
+  found->count += count;
+#endif
+}
+
+// Returns the mass of a group below a bracket, and adds that above it.
 template <class T>
-inline double GroupMasses(const T* x, size_t n, const Bounds<T>& bracket, const FastExp<T>& fast, double* above) {
+inline double SplitGroup(const T* x, size_t n, const Bounds<T>& bracket, const FastExp<T>& fast,
+                         FoundElements<T>* found, double* above) {
+  using V = Vec<T>;
+  constexpr bool kInOrder = LaneSums<T>::kParts == 1;  // trees come in the order of memory
   LaneSums<T> lower, upper;
+  const auto lo = [&]<class B>(const B&) { return B(Set<V>(bracket.lo)); };
+  const auto hi = [&]<class B>(const B&) { return B(Set<V>(bracket.hi)); };
   ForEachTree<T>(x, n, [&](auto v, auto add) {
     using B = decltype(v);
-    const B e = FastTerms(v, fast), zero = Set<Vec<T>>(0);
-    const auto is_below = Lt(v, B(Set<Vec<T>>(bracket.lo))), is_above = Lt(B(Set<Vec<T>>(bracket.hi)), v);
+    const B e = FastTerms(v, fast), zero = Set<V>(0);
+    const auto is_below = Lt(v, lo(v)), is_above = Lt(hi(v), v);
     add(&lower, IfThenElse(is_below, e, zero));
     add(&upper, IfThenElse(is_above, e, zero));
+    if constexpr (kInOrder) {
+      BOLTZMAX_UNROLL
+      for (size_t u = 0; u < sizeof(B) / sizeof(V); ++u) {
+        AppendInside(v.part[u], is_below.part[u], is_above.part[u], found);
+      }
+    }
   });
+  if constexpr (!kInOrder) {
+    ForEachBlock<V, 1>(n, [&](size_t i, auto lanes) {
+      const auto v = LoadLanes<V>(x + i, lanes, -Infinity<T>());
+      AppendInside(v.part[0], Lt(v, lo(v)).part[0], Lt(hi(v), v).part[0], found);
+    });
+  }
   *above += upper.Total();
   return lower.Total();
 }
 
 template <class T>
-BOLTZMAX_KERNEL bool Split(const T* x, size_t n, const Bounds<T>& bracket, const FastExp<T>& fast, uint32_t base,
-                           FoundElements<T>* found, double* above, double* below) {
-  bool fits = true;
-  ForEachGroup(n, [&](size_t first, size_t count, size_t g) {
-    *below += GroupMasses(x + first, count, bracket, fast, above + g);
-    fits = fits && Collect(x + first, count, bracket, base + static_cast<uint32_t>(first), found);
-  });
-  return fits;
+BOLTZMAX_KERNEL bool Split(const T* x, size_t n, const Bounds<T>& bracket, const FastExp<T>& fast, FoundElements<T>* to,
+                           uint32_t* starts, double* above, double* below) {
+  FoundElements<T> found = *to;
+  for (size_t first = 0, g = 0; first < n && found.count <= found.most; first += kSampleGroup, ++g) {
+    starts[g] = static_cast<uint32_t>(found.count);
+    const size_t count = n - first < kSampleGroup ? n - first : kSampleGroup;
+    *below += SplitGroup(x + first, count, bracket, fast, &found, above + g);
+  }
+  *to = found;
+  return found.count <= found.most;
 }
 
 template <class T>

@@ -170,9 +170,9 @@ class Chain:
         logits : array_like
             Of shape (..., V), in float16, float32, float64 or bfloat16.
         history : array_like, list of array_like or (values, indptr), optional
-            The whole text so far, in ids: one array for logits of shape (V,); otherwise one array
-            for each row, or all of them one after the other with offsets, as in CSR. Only chains
-            with penalties need it.
+            The whole text so far, in ids: one array for logits of shape (V,); otherwise a list of
+            one array for each row, or a tuple of all ids one after the other and their offsets, as
+            in CSR. A tuple is never a list of texts. Only chains with penalties need it.
         prompt : int or array_like of int, optional
             How many ids at the beginning of each text are its prompt; penalties that do not count
             prompts need it.

@@ -246,6 +246,8 @@ def filter_logits(
     -------
     ndarray
         Of the shape and dtype of `logits`. At temperature 0, the logit that is left is unchanged.
+        Quotients beyond the range of the dtype are infinite: above 65,504 in float16. (`sample`
+        and `token_probs` divide in double.)
 
     Raises
     ------

@@ -88,8 +88,8 @@ def read_history(
     Parameters
     ----------
     history : array_like, list of array_like or (values, indptr)
-        One array of ids if there is one row without axes; otherwise one for each row in C order,
-        or all one after the other with offsets, as in CSR.
+        One array of ids if there is one row without axes; otherwise a list of one for each row in
+        C order, or a tuple of all ids one after the other and their offsets, as in CSR.
     shape : tuple of int
         The shape of the rows, without classes.
     classes : int
@@ -118,11 +118,8 @@ def _read_ids(history: Any, shape: tuple[int, ...]) -> tuple[Ints, Ints]:
     if not shape:
         ids = _text(history, "history")
         return ids, np.array([0, len(ids)])
-    if isinstance(history, tuple) and len(history) == 2:
-        ids = _text(history[0], "the values of history")
-        indptr = read_indptr(history[1], len(ids))
-        _check_rows(len(indptr) - 1, rows)
-        return ids, indptr
+    if isinstance(history, tuple):
+        return _read_compressed(history, rows)
     try:
         _check_rows(len(history), rows)
     except TypeError:
@@ -132,6 +129,21 @@ def _read_ids(history: Any, shape: tuple[int, ...]) -> tuple[Ints, Ints]:
     texts = [_text(text, f"history[{row}]") for row, text in enumerate(history)]
     indptr = np.cumsum([0, *map(len, texts)])
     return np.concatenate([*texts, np.empty(0, np.int64)]), indptr
+
+
+def _read_compressed(history: tuple[Any, ...], rows: int) -> tuple[Ints, Ints]:
+    """Return the ids and the offsets that a tuple has."""
+    try:
+        values, offsets = history
+        ids = _text(values, "the values of history")
+        indptr = read_indptr(offsets, len(ids))
+        _check_rows(len(indptr) - 1, rows)
+    except (TypeError, ValueError) as error:
+        raise type(error)(
+            f"history is a tuple, which means (values, indptr); a list has one text for each row: "
+            f"{error}"
+        ) from None
+    return ids, indptr
 
 
 def _text(ids: Any, name: str) -> Ints:
