@@ -45,8 +45,7 @@ template <class S, bool kCoarse>
 struct Strip {
   using T = Compute<S>;
   using V = Vec<T>;
-  template <bool kScaled>
-  using Shift = ExpShift<V, kScaled, ReductionOf<V, kCoarse>>;
+  using Shift = ExpShift<V, true, ReductionOf<V, kCoarse>>;
   const char* x;
   ptrdiff_t stride;
   size_t n, lanes;

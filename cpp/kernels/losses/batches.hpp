@@ -31,14 +31,14 @@ inline size_t RowsOfPanel(size_t n, bool reads_again) {
   return fit == 0 ? 1 : fit;
 }
 
-// Calls f(scaled, form, first, panel, temperatures) for every panel of rows.
+// Calls f(form, first, panel, temperatures) for every panel of rows.
 template <class S, class Batch, class F>
 inline void ForEachLossPanel(const Batch& b, S* y, ptrdiff_t y_stride, bool reads_again, F f) {
   using V = VecOf<S>;
   const size_t rows = RowsOfPanel<S>(b.n, reads_again && b.n > kPaneledForLogs<Compute<S>>);
   StripTemperature<V> t;
   if (b.temperature != 1.0) t = {&b.temperature, 0, V::kLanes};
-  const auto all = [&](auto scaled, auto form) {
+  WithForm<V>(b.n, [&](auto form) {
     for (size_t r = 0; r < b.rows; r += rows) {
       const Panel<S> panel = {RowAt(reinterpret_cast<const S*>(b.x), b.x_stride, r),
                               y == nullptr ? nullptr : RowAt(y, y_stride, r),
@@ -49,32 +49,29 @@ inline void ForEachLossPanel(const Batch& b, S* y, ptrdiff_t y_stride, bool read
                               b.rows - r < rows ? b.rows - r : rows,
                               b.n,
                               b.far};
-      f(scaled, form, r, panel, t);
+      f(form, r, panel, t);
     }
-  };
-  WithBool(b.temperature != 1.0, [&](auto scaled) { WithForm<V>(b.n, [&](auto form) { all(scaled, form); }); });
+  });
 }
 
 template <class S>
 BOLTZMAX_KERNEL inline void CrossEntropyRows(const LossBatch& b) {
   ForEachLossPanel<S>(b, reinterpret_cast<S*>(b.y), b.y_stride, b.y != nullptr,
-                      [&](auto scaled, auto form, size_t first, const Panel<S>& panel, const auto& t) {
-                        constexpr bool kScaled = decltype(scaled)::value;
+                      [&](auto form, size_t first, const Panel<S>& panel, const auto& t) {
                         constexpr Form kForm = decltype(form)::value;
-                        if constexpr (kForm == Form::kTransposed) CrossEntropyTransposed<kScaled>(b, first, panel, t);
-                        if constexpr (kForm == Form::kAlong) CrossEntropyAlong<kScaled>(b, first, panel, t);
-                        if constexpr (kForm == Form::kInOnePass) CrossEntropyInOnePass<kScaled>(b, first, panel, t);
+                        if constexpr (kForm == Form::kTransposed) CrossEntropyTransposed(b, first, panel, t);
+                        if constexpr (kForm == Form::kAlong) CrossEntropyAlong(b, first, panel, t);
+                        if constexpr (kForm == Form::kInOnePass) CrossEntropyInOnePass(b, first, panel, t);
                       });
 }
 template <class S>
 BOLTZMAX_KERNEL inline void RowStatsRows(const RowStatsBatch& b) {
   ForEachLossPanel<S>(b, static_cast<S*>(nullptr), 0, true,
-                      [&](auto scaled, auto form, size_t first, const Panel<S>& panel, const auto& t) {
-                        constexpr bool kScaled = decltype(scaled)::value;
+                      [&](auto form, size_t first, const Panel<S>& panel, const auto& t) {
                         constexpr Form kForm = decltype(form)::value;
-                        if constexpr (kForm == Form::kTransposed) StatsTransposed<kScaled>(b, first, panel, t);
-                        if constexpr (kForm == Form::kAlong) StatsAlong<kScaled>(b, first, panel, t);
-                        if constexpr (kForm == Form::kInOnePass) StatsInOnePass<kScaled>(b, first, panel, t);
+                        if constexpr (kForm == Form::kTransposed) StatsTransposed(b, first, panel, t);
+                        if constexpr (kForm == Form::kAlong) StatsAlong(b, first, panel, t);
+                        if constexpr (kForm == Form::kInOnePass) StatsInOnePass(b, first, panel, t);
                       });
 }
 
