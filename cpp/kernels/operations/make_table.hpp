@@ -3,8 +3,8 @@
 #pragma once
 
 #include "../layers/units.hpp"
-#include "../panels/for_each_panel.hpp"
 #include "../panels/panels.hpp"
+#include "../panels/widened.hpp"
 #include "../rows/softmax.hpp"
 #include "../rows/statistics.hpp"
 #include "backward.hpp"
@@ -77,38 +77,39 @@ BOLTZMAX_KERNEL inline void RunOverlapping(const RowBatch& b) {
     static void OnStrip(const Columns& x, char* y, ptrdiff_t y_stride, const T& t) { \
       Name##Strip(x, y, y_stride, t);                                                \
     }                                                                                \
+    static constexpr bool kReduces = Reduces(Op::k##Name);                           \
     static constexpr bool kNeedsLogSum = NeedsLogSum(Op::k##Name);                   \
     BOLTZMAX_PANELS_##kind(Name)                                                     \
   };
 // A map runs each panel by itself.
-#define BOLTZMAX_PANELS_kMap(Name)                                                                   \
-  template <class S>                                                                                 \
-  static void Transposed(const RowBatch& b) {                                                        \
-    ForEachPanel<S>(b, [](const auto& panel, const auto& t) { Name##Transposed(panel, t); });        \
-  }                                                                                                  \
-  template <class S>                                                                                 \
-  static void Along(const RowBatch& b) {                                                             \
-    ForEachPanel<S>(b, [&](const auto& panel, const auto& t) { Name##Along(panel, t, b.scratch); }); \
+#define BOLTZMAX_PANELS_kMap(Name)                                                                            \
+  template <bool kCoarse, class S>                                                                            \
+  static void Transposed(const RowBatch& b) {                                                                 \
+    ForEachPanel<S>(b, [](const auto& panel, const auto& t) { Name##Transposed<kCoarse>(panel, t); });        \
+  }                                                                                                           \
+  template <bool kCoarse, class S>                                                                            \
+  static void Along(const RowBatch& b) {                                                                      \
+    ForEachPanel<S>(b, [&](const auto& panel, const auto& t) { Name##Along<kCoarse>(panel, t, b.scratch); }); \
   }
 #define BOLTZMAX_PANELS_kMapWithGradient(Name) BOLTZMAX_PANELS_kMap(Name)
 // A reduction finishes the sums of several panels together.
-#define BOLTZMAX_PANELS_kReduction(Name)                                                     \
-  template <class S>                                                                         \
-  static void Transposed(const RowBatch& b) {                                                \
-    Name##Panels<S> panels;                                                                  \
-    ForEachPanel<S>(b, [&](const auto& panel, const auto& t) {                               \
-      Columns<Compute<S>> columns, terms;                                                    \
-      panels.Add(panel, t, ReduceTransposedTo<PanelSum, false>(panel, &columns, &terms, t)); \
-    });                                                                                      \
-    panels.Finish();                                                                         \
-  }                                                                                          \
-  template <class S>                                                                         \
-  static void Along(const RowBatch& b) {                                                     \
-    Name##Panels<S> panels;                                                                  \
-    ForEachPanel<S>(b, [&](const auto& panel, const auto& t) {                               \
-      panels.Add(panel, t, ReduceStoredTo<PanelSum, false>(panel, t, b.scratch));            \
-    });                                                                                      \
-    panels.Finish();                                                                         \
+#define BOLTZMAX_PANELS_kReduction(Name)                                                       \
+  template <bool kCoarse, class S>                                                             \
+  static void Transposed(const RowBatch& b) {                                                  \
+    Name##Panels<S> panels;                                                                    \
+    ForEachPanel<S>(b, [&](const auto& panel, const auto& t) {                                 \
+      Columns<Compute<S>> columns, terms;                                                      \
+      panels.Add(panel, t, ReduceTransposedTo<PanelSum, kCoarse>(panel, &columns, &terms, t)); \
+    });                                                                                        \
+    panels.Finish();                                                                           \
+  }                                                                                            \
+  template <bool kCoarse, class S>                                                             \
+  static void Along(const RowBatch& b) {                                                       \
+    Name##Panels<S> panels;                                                                    \
+    ForEachPanel<S>(b, [&](const auto& panel, const auto& t) {                                 \
+      panels.Add(panel, t, ReduceStoredTo<PanelSum, kCoarse>(panel, t, b.scratch));            \
+    });                                                                                        \
+    panels.Finish();                                                                           \
   }
 BOLTZMAX_FOR_EACH_OPERATION(BOLTZMAX_FORMS)
 #undef BOLTZMAX_FORMS
@@ -116,25 +117,51 @@ BOLTZMAX_FOR_EACH_OPERATION(BOLTZMAX_FORMS)
 #undef BOLTZMAX_PANELS_kMapWithGradient
 #undef BOLTZMAX_PANELS_kReduction
 
-template <class S, class Forms>
+template <bool kCoarse, class S, class Forms>
 BOLTZMAX_KERNEL inline void RunTransposed(const RowBatch& b) {
-  Forms::template Transposed<S>(b);
+  Forms::template Transposed<kCoarse, S>(b);
 }
-template <class S, class Forms>
+template <bool kCoarse, class S, class Forms>
 BOLTZMAX_KERNEL inline void RunAlong(const RowBatch& b) {
-  Forms::template Along<S>(b);
+  Forms::template Along<kCoarse, S>(b);
+}
+
+// Calls `run` for rows of 16 bits as floats; `length` is that of a result. The results replace rows that have been read.
+template <Storage16 S>
+BOLTZMAX_KERNEL inline void RunWidened(const RowBatch& b, size_t length, void (*run)(const RowBatch&)) {
+  constexpr auto kItem = static_cast<ptrdiff_t>(sizeof(float));
+  ForEachWidenedBlock<S>(b.x, b.x_stride, b.rows, b.n, b.far, [&](size_t r, size_t rows, float* x) {
+    RowBatch wide = b;
+    wide.x = reinterpret_cast<const char*>(x);
+    wide.x_stride = static_cast<ptrdiff_t>(b.n) * kItem;
+    wide.y = reinterpret_cast<char*>(x);
+    wide.y_stride = static_cast<ptrdiff_t>(length) * kItem;
+    if (b.mask != nullptr) wide.mask = Offset<const uint8_t>(b.mask, r, b.mask_stride);
+    wide.temperature = Offset<const double>(reinterpret_cast<const char*>(b.temperature), r, b.temperature_stride);
+    wide.rows = rows;
+    wide.far = wide.stream = false;
+    run(wide);
+    NarrowRows(x, Offset<S>(b.y, r, b.y_stride), b.y_stride, rows, length, b.stream);
+  });
+  if (b.stream) StreamFence();
 }
 
 template <class S, class Forms>
 inline void RunRows(const RowBatch& b) {
   using Operation = typename Forms::template OnRow<S>;
+  using T = Compute<S>;
   if constexpr (requires { ResultOfOne<Operation>::Of(VecOf<S>{}); }) {
     if (IsBatchOfOnes<S>(b)) return RunRowsOfOne<S, ResultOfOne<Operation>>(b);
   }
-  using T = Compute<S>;
   constexpr size_t kMost = Forms::kNeedsLogSum ? kPaneledForLogs<T> : kPaneled<T>;
   if (b.n == 0 || b.n > kMost) return RunOverlapping<S, Operation>(b);
-  b.n <= VecOf<S>::kInOrder ? RunTransposed<S, Forms>(b) : RunAlong<S, Forms>(b);
+  const auto run =
+      b.n <= VecOf<S>::kInOrder ? RunTransposed<Operation::kCoarse, T, Forms> : RunAlong<Operation::kCoarse, T, Forms>;
+  if constexpr (sizeof(S) == sizeof(T)) {
+    run(b);
+  } else {
+    RunWidened<S>(b, Forms::kReduces ? 1 : b.n, run);
+  }
 }
 
 // A row or a piece of one.

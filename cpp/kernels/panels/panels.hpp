@@ -8,11 +8,11 @@ namespace {
 
 // ---- softmax ----
 
-template <class S, class V = VecOf<S>>
+template <bool kCoarse, class S, class V = VecOf<S>>
 inline void SoftmaxTransposed(const Panel<S>& panel, const StripTemperature<V>& t) {
   Columns<Compute<S>> columns;
   LoadTransposed(panel, columns.at);
-  const auto x = AsStrip<S, kCoarseWillDo<S>>(columns.at, panel.n);
+  const auto x = AsStrip<S, kCoarse>(columns.at, panel.n);
   const auto strip = ReduceInOrder(x, t.vector, KeepInColumns<V>{columns.at});
   const Divisor<V> divisor(strip.sum.hi, strip.sum.lo);
   ForEachStripRow(x.n, [&]<size_t U>(size_t i, RowCount<U>) {
@@ -23,11 +23,11 @@ inline void SoftmaxTransposed(const Panel<S>& panel, const StripTemperature<V>& 
                 [&](size_t j) { SoftmaxMapDegenerate(panel.Row(j), panel.Out(j), panel.n); });
 }
 
-template <class S, class V = VecOf<S>>
+template <bool kCoarse, class S, class V = VecOf<S>>
 inline void SoftmaxAlong(const Panel<S>& panel, const StripTemperature<V>& t, void* scratch) {
   using T = Compute<S>;
   const KeptTerms<T> kept(scratch, panel.n);
-  const auto strip = ReduceAlong<kCoarseWillDo<S>, false>(panel, t.vector, kept, true);
+  const auto strip = ReduceAlong<kCoarse, false>(panel, t.vector, kept, true);
   const LaneDivisors<V> divisors(strip.sum);
   MapAlong(panel, [&](size_t j, auto map) {
     const Divisor<V> divisor = divisors[j];
@@ -42,13 +42,13 @@ inline void SoftmaxAlong(const Panel<S>& panel, const StripTemperature<V>& t, vo
 
 // ---- logarithms ----
 
-template <class S, class V = VecOf<S>>
+template <bool kCoarse, class S, class V = VecOf<S>>
 inline void LogSoftmaxTransposed(const Panel<S>& panel, const StripTemperature<V>& t) {
   using T = Compute<S>;
   Columns<T> columns, terms;
-  const auto log = ReduceTransposedTo<PanelLog, kCoarseWillDo<S>>(panel, &columns, &terms, t);
+  const auto log = ReduceTransposedTo<PanelLog, kCoarse>(panel, &columns, &terms, t);
   const auto shift = LogShift<V>::Make(log.reduced.strip.sum.offset, log.log_sum, t.vector.scaled);
-  const auto x = AsStrip<S, kCoarseWillDo<S>>(columns.at, panel.n);
+  const auto x = AsStrip<S, kCoarse>(columns.at, panel.n);
   const bool any_degenerate = log.AnyDegenerate();
   if (any_degenerate) {
     const StripOut<T> y = {reinterpret_cast<char*>(columns.at), x.stride, x.n, x.lanes};
@@ -72,10 +72,10 @@ inline void LogSoftmaxTransposed(const Panel<S>& panel, const StripTemperature<V
   }
 }
 
-template <class S, class V = VecOf<S>>
+template <bool kCoarse, class S, class V = VecOf<S>>
 inline void LogSoftmaxAlong(const Panel<S>& panel, const StripTemperature<V>& t, void* scratch) {
   using T = Compute<S>;
-  const auto log = ReduceStoredTo<PanelLog, kCoarseWillDo<S>>(panel, t, scratch);
+  const auto log = ReduceStoredTo<PanelLog, kCoarse>(panel, t, scratch);
   const auto shifts = LogShift<V>::Make(log.reduced.strip.sum.offset, log.log_sum, t.vector.scaled);
   T offset[V::kLanes], minus_high[V::kLanes], low[V::kLanes];
   Store(offset, shifts.offset);
