@@ -45,7 +45,9 @@ template <class S, bool kCoarse>
 struct Strip {
   using T = Compute<S>;
   using V = Vec<T>;
-  using Shift = ExpShift<V, true, ReductionOf<V, kCoarse>>;
+  template <bool kScaled>
+  using ShiftAs = ExpShift<V, kScaled, ReductionOf<V, kCoarse>>;
+  using Shift = ShiftAs<true>;
   const char* x;
   ptrdiff_t stride;
   size_t n, lanes;

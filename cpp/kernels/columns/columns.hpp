@@ -20,7 +20,7 @@ inline Strip<Compute<S>, kCoarse> CopyStrip(const Strip<S, kCoarse>& x, Compute<
   return AsStrip<S, kCoarse>(columns, x.n);
 }
 
-// ReduceRow for columns: the exponentials go to keep(i, step, e). Here, too, the maximum of the first rows serves in
+// ReduceRow for columns longer than kInOrder: the exponentials go to keep(i, step, e). Here, too, the maximum of the first rows serves in
 // place of the columns' own, unless `known` requires the true one.
 template <class StripType, class V, class Keep>
 inline auto ReduceStrip(const StripType& x, const Temperature<V>& t, Keep keep, bool known = false) {
@@ -28,7 +28,6 @@ inline auto ReduceStrip(const StripType& x, const Temperature<V>& t, Keep keep, 
   using C = ExpConstants<typename V::Scalar>;
   constexpr size_t kHead = 16;
   const size_t n = x.n;
-  if (n <= V::kInOrder) return ReduceInOrder(x, t, keep);
   const auto is_direct = [&](V v) { return !t.scaled && !Any(Lt(Set<V>(C::kDirectLimit), Abs(v))); };
   V guess = Set<V>(0);
   for (size_t head = known || t.scaled || n < kHead ? n : kHead;; head = n) {
@@ -155,16 +154,17 @@ template <class StripType, class Shift = typename StripType::Shift>
 BOLTZMAX_KERNEL inline StripLog<Shift> ReduceStripToLog(const StripType& x,
                                                         const StripTemperature<typename StripType::V>& t) {
   using V = typename StripType::V;
-  const auto finish = [&](StripSum<Shift>& strip, auto log_sum) -> StripLog<Shift> {
+  const auto finish = [&](auto& strip, auto log_sum) -> StripLog<Shift> {
     const bool any_degenerate = Any(Eq(DegenerateLanes(strip.sum), Wide<V>(Const(1))));
     if (any_degenerate) MarkDegenerate(x, &strip);
     return {strip.sum, log_sum(strip), any_degenerate};
   };
-  if (x.n <= V::kInOrder) {
+  const auto in_order = [&]<bool kScaled>(Bool<kScaled>) {
     Columns<typename V::Scalar> columns, terms;
-    auto in_order = ReduceInOrderForLog(CopyStrip(x, columns.at), t.vector, KeepInColumns<V>{terms.at});
-    return finish(in_order.strip, [&](const auto& strip) { return LogOfShort(strip, in_order.rest); });
-  }
+    auto reduced = ReduceInOrderForLog<kScaled>(CopyStrip(x, columns.at), t.vector, KeepInColumns<V>{terms.at});
+    return finish(reduced.strip, [&](const auto& strip) { return LogOfShort(strip, reduced.rest); });
+  };
+  if (x.n <= V::kInOrder) return t.vector.scaled ? in_order(Bool<true>{}) : in_order(Bool<false>{});
   auto strip = ReduceStrip(x, t.vector, KeepNoColumn{});
   if (x.n <= kPaneledForLogs<typename V::Scalar>) {
     return finish(strip, [&](const auto& s) { return LogOfShort(s, ReduceStripRest(x, s)); });
@@ -180,10 +180,12 @@ BOLTZMAX_KERNEL inline void SoftmaxStrip(const Strip<S, kCoarse>& x, char* y, pt
   const StripOut<S> out = {y, y_stride, x.n, x.lanes};
   if (x.n <= V::kInOrder) {
     Columns<Compute<S>> columns;
-    const auto strip = ReduceInOrder(CopyStrip(x, columns.at), t.vector, KeepInColumns<V>{columns.at});
-    const Divisor<V> divisor(strip.sum.hi, strip.sum.lo);
-    ForEachStripRow(x.n, [&]<size_t U>(size_t i, RowCount<U>) {
-      out.Put(i, 1, Divide(LoadLanes<V>(columns.at + i * V::kLanes, Whole<U>{}, Compute<S>(0)), divisor));
+    WithBool(t.vector.scaled, [&]<bool kScaled>(Bool<kScaled>) {
+      const auto strip = ReduceInOrder<kScaled>(CopyStrip(x, columns.at), t.vector, KeepInColumns<V>{columns.at});
+      const Divisor<V> divisor(strip.sum.hi, strip.sum.lo);
+      ForEachStripRow(x.n, [&]<size_t U>(size_t i, RowCount<U>) {
+        out.Put(i, 1, Divide(LoadLanes<V>(columns.at + i * V::kLanes, Whole<U>{}, Compute<S>(0)), divisor));
+      });
     });
     return;
   }

@@ -120,11 +120,11 @@ struct KeepInColumns {
 };
 
 // Reduces columns of at most kInOrder elements: finds their own maximum first, then adds the terms one after the other
-// in twice the precision.
-template <class StripType, class V, class Keep>
+// in twice the precision. So few elements that a temperature is a parameter here (kScaled: there may be one).
+template <bool kScaled, class StripType, class V, class Keep>
 inline auto ReduceInOrder(const StripType& x, const Temperature<V>& t, Keep keep) {
   const V max = StripMax(x, x.n);
-  const typename StripType::Shift shift(max, t);
+  const typename StripType::template ShiftAs<kScaled> shift(max, t);
   WideSum<V> sum;
   WithShift(shift, [&](const auto& direct) {
     ForEachStripRow(x.n, [&]<size_t U>(size_t i, RowCount<U>) {
@@ -150,9 +150,9 @@ struct StripRest {
 
 // ReduceInOrder for a logarithm: the largest terms are counted instead of added, so that no tiny term is lost next to
 // them. Only the others are kept, with zeros in place of the largest.
-template <class StripType, class V, class Keep>
+template <bool kScaled, class StripType, class V, class Keep>
 inline auto ReduceInOrderForLog(const StripType& x, const Temperature<V>& t, Keep keep) {
-  using Shift = typename StripType::Shift;
+  using Shift = typename StripType::template ShiftAs<kScaled>;
   using D = Wide<V>;
   const V max = StripMax(x, x.n), zero = Set<V>(0), one = Set<V>(1);
   const Shift shift(max, t);

@@ -147,7 +147,7 @@ inline void CrossEntropyTransposed(const LossBatch& b, size_t first, const Panel
                                    const StripTemperature<V>& t) {
   using T = Compute<S>;
   Columns<T> columns, terms;
-  const auto log = ReduceTransposedTo<PanelLog, false>(panel, &columns, &terms, t);
+  const auto log = ReduceTransposedTo<PanelLog, false, true>(panel, &columns, &terms, t);
   const auto x = AsStrip<S, false>(columns.at, panel.n);
   const auto classes = ClassesOf<Wide<V>>(b.target + first, panel.rows);
   const V at_target = ElementsOf(x, Demote(classes));
@@ -309,7 +309,7 @@ inline void StoreStats(const RowStatsBatch& b, size_t first, const Panel<S>& pan
 template <class S, class V = VecOf<S>>
 inline void StatsTransposed(const RowStatsBatch& b, size_t first, const Panel<S>& panel, const StripTemperature<V>& t) {
   Columns<Compute<S>> columns, terms;
-  const auto log = ReduceTransposedTo<PanelLog, false>(panel, &columns, &terms, t);
+  const auto log = ReduceTransposedTo<PanelLog, false, true>(panel, &columns, &terms, t);
   const auto x = AsStrip<S, false>(columns.at, panel.n);
   const size_t rows = panel.rows;
   StoreStats(

@@ -144,8 +144,8 @@ struct DirectShift {
 };
 
 // Calls f(shift), as a DirectShift where no lane has an offset: the same bits with a subtraction and a division less.
-template <class V, class R, class F>
-inline void WithShift(const ExpShift<V, true, R>& shift, F f) {
+template <class V, bool kScaled, class R, class F>
+inline void WithShift(const ExpShift<V, kScaled, R>& shift, F f) {
   if (!shift.IsScaled() && !Any(Lt(Set<V>(0), Abs(shift.offset)))) return f(DirectShift(shift));
   f(shift);
 }

@@ -82,34 +82,34 @@ BOLTZMAX_KERNEL inline void RunOverlapping(const RowBatch& b) {
     BOLTZMAX_PANELS_##kind(Name)                                                     \
   };
 // A map runs each panel by itself.
-#define BOLTZMAX_PANELS_kMap(Name)                                                                            \
-  template <bool kCoarse, class S>                                                                            \
-  static void Transposed(const RowBatch& b) {                                                                 \
-    ForEachPanel<S>(b, [](const auto& panel, const auto& t) { Name##Transposed<kCoarse>(panel, t); });        \
-  }                                                                                                           \
-  template <bool kCoarse, class S>                                                                            \
-  static void Along(const RowBatch& b) {                                                                      \
-    ForEachPanel<S>(b, [&](const auto& panel, const auto& t) { Name##Along<kCoarse>(panel, t, b.scratch); }); \
+#define BOLTZMAX_PANELS_kMap(Name)                                                                              \
+  template <bool kCoarse, bool kScaled, class S>                                                                \
+  static void Transposed(const RowBatch& b) {                                                                   \
+    ForEachPanel<S>(b, [](const auto& panel, const auto& t) { Name##Transposed<kCoarse, kScaled>(panel, t); }); \
+  }                                                                                                             \
+  template <bool kCoarse, class S>                                                                              \
+  static void Along(const RowBatch& b) {                                                                        \
+    ForEachPanel<S>(b, [&](const auto& panel, const auto& t) { Name##Along<kCoarse>(panel, t, b.scratch); });   \
   }
 #define BOLTZMAX_PANELS_kMapWithGradient(Name) BOLTZMAX_PANELS_kMap(Name)
 // A reduction finishes the sums of several panels together.
-#define BOLTZMAX_PANELS_kReduction(Name)                                                       \
-  template <bool kCoarse, class S>                                                             \
-  static void Transposed(const RowBatch& b) {                                                  \
-    Name##Panels<S> panels;                                                                    \
-    ForEachPanel<S>(b, [&](const auto& panel, const auto& t) {                                 \
-      Columns<Compute<S>> columns, terms;                                                      \
-      panels.Add(panel, t, ReduceTransposedTo<PanelSum, kCoarse>(panel, &columns, &terms, t)); \
-    });                                                                                        \
-    panels.Finish();                                                                           \
-  }                                                                                            \
-  template <bool kCoarse, class S>                                                             \
-  static void Along(const RowBatch& b) {                                                       \
-    Name##Panels<S> panels;                                                                    \
-    ForEachPanel<S>(b, [&](const auto& panel, const auto& t) {                                 \
-      panels.Add(panel, t, ReduceStoredTo<PanelSum, kCoarse>(panel, t, b.scratch));            \
-    });                                                                                        \
-    panels.Finish();                                                                           \
+#define BOLTZMAX_PANELS_kReduction(Name)                                                                \
+  template <bool kCoarse, bool kScaled, class S>                                                        \
+  static void Transposed(const RowBatch& b) {                                                           \
+    Name##Panels<S> panels;                                                                             \
+    ForEachPanel<S>(b, [&](const auto& panel, const auto& t) {                                          \
+      Columns<Compute<S>> columns, terms;                                                               \
+      panels.Add(panel, t, ReduceTransposedTo<PanelSum, kCoarse, kScaled>(panel, &columns, &terms, t)); \
+    });                                                                                                 \
+    panels.Finish();                                                                                    \
+  }                                                                                                     \
+  template <bool kCoarse, class S>                                                                      \
+  static void Along(const RowBatch& b) {                                                                \
+    Name##Panels<S> panels;                                                                             \
+    ForEachPanel<S>(b, [&](const auto& panel, const auto& t) {                                          \
+      panels.Add(panel, t, ReduceStoredTo<PanelSum, kCoarse>(panel, t, b.scratch));                     \
+    });                                                                                                 \
+    panels.Finish();                                                                                    \
   }
 BOLTZMAX_FOR_EACH_OPERATION(BOLTZMAX_FORMS)
 #undef BOLTZMAX_FORMS
@@ -117,9 +117,9 @@ BOLTZMAX_FOR_EACH_OPERATION(BOLTZMAX_FORMS)
 #undef BOLTZMAX_PANELS_kMapWithGradient
 #undef BOLTZMAX_PANELS_kReduction
 
-template <bool kCoarse, class S, class Forms>
+template <bool kCoarse, bool kScaled, class S, class Forms>
 BOLTZMAX_KERNEL inline void RunTransposed(const RowBatch& b) {
-  Forms::template Transposed<kCoarse, S>(b);
+  Forms::template Transposed<kCoarse, kScaled, S>(b);
 }
 template <bool kCoarse, class S, class Forms>
 BOLTZMAX_KERNEL inline void RunAlong(const RowBatch& b) {
@@ -155,8 +155,9 @@ inline void RunRows(const RowBatch& b) {
   }
   constexpr size_t kMost = Forms::kNeedsLogSum ? kPaneledForLogs<T> : kPaneled<T>;
   if (b.n == 0 || b.n > kMost) return RunOverlapping<S, Operation>(b);
-  const auto run =
-      b.n <= VecOf<S>::kInOrder ? RunTransposed<Operation::kCoarse, T, Forms> : RunAlong<Operation::kCoarse, T, Forms>;
+  constexpr bool kCoarse = Operation::kCoarse;
+  const auto transposed = b.scaled ? RunTransposed<kCoarse, true, T, Forms> : RunTransposed<kCoarse, false, T, Forms>;
+  const auto run = b.n <= VecOf<S>::kInOrder ? transposed : RunAlong<kCoarse, T, Forms>;
   if constexpr (sizeof(S) == sizeof(T)) {
     run(b);
   } else {
@@ -175,10 +176,10 @@ template <class S, class Forms>
 inline void RunColumns(const ColumnBatch& b) {
   using V = VecOf<S>;
   const char* t = reinterpret_cast<const char*>(b.temperature);
+  StripTemperature<V> temperature;
   for (size_t c = 0; c < b.columns; c += V::kLanes) {
     const size_t lanes = b.columns - c < V::kLanes ? b.columns - c : V::kLanes;
     const Strip<S, Forms::template OnRow<S>::kCoarse> x = {b.x + c * sizeof(S), b.x_stride, b.n, lanes};
-    StripTemperature<V> temperature;
     if (b.scaled) temperature = {Offset<const double>(t, c, b.temperature_stride), b.temperature_stride, lanes};
     Forms::OnStrip(x, b.y + c * sizeof(S), b.y_stride, temperature);
   }

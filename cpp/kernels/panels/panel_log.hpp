@@ -79,13 +79,13 @@ struct PanelLog : PanelSum<Shift> {
 
 // Reduces a panel to a PanelSum or PanelLog. If transposed, its rows are then in `columns`, and all but the largest
 // exponentials in `terms`.
-template <template <class> class Result, bool kCoarse, class S, class V = VecOf<S>>
+template <template <class> class Result, bool kCoarse, bool kScaled, class S, class V = VecOf<S>>
 inline auto ReduceTransposedTo(const Panel<S>& panel, Columns<Compute<S>>* columns, Columns<Compute<S>>* terms,
                                const StripTemperature<V>& t) {
-  using Shift = typename Strip<Compute<S>, kCoarse>::Shift;
+  using Shift = typename Strip<Compute<S>, kCoarse>::template ShiftAs<kScaled>;
   LoadTransposed(panel, columns->at);
   const auto x = AsStrip<S, kCoarse>(columns->at, panel.n);
-  return Result<Shift>(panel, [&] { return ReduceInOrderForLog(x, t.vector, KeepInColumns<V>{terms->at}); });
+  return Result<Shift>(panel, [&] { return ReduceInOrderForLog<kScaled>(x, t.vector, KeepInColumns<V>{terms->at}); });
 }
 template <template <class> class Result, bool kCoarse, class S, class V = VecOf<S>>
 inline auto ReduceAlongTo(const Panel<S>& panel, const StripTemperature<V>& t, const KeptTerms<Compute<S>>& kept,

@@ -8,12 +8,12 @@ namespace {
 
 // ---- softmax ----
 
-template <bool kCoarse, class S, class V = VecOf<S>>
+template <bool kCoarse, bool kScaled, class S, class V = VecOf<S>>
 inline void SoftmaxTransposed(const Panel<S>& panel, const StripTemperature<V>& t) {
   Columns<Compute<S>> columns;
   LoadTransposed(panel, columns.at);
   const auto x = AsStrip<S, kCoarse>(columns.at, panel.n);
-  const auto strip = ReduceInOrder(x, t.vector, KeepInColumns<V>{columns.at});
+  const auto strip = ReduceInOrder<kScaled>(x, t.vector, KeepInColumns<V>{columns.at});
   const Divisor<V> divisor(strip.sum.hi, strip.sum.lo);
   ForEachStripRow(x.n, [&]<size_t U>(size_t i, RowCount<U>) {
     StoreLanes(columns.at + i * V::kLanes, Divide(x.template Rows<U>(i, 1), divisor), Whole<U>{});
@@ -42,11 +42,11 @@ inline void SoftmaxAlong(const Panel<S>& panel, const StripTemperature<V>& t, vo
 
 // ---- logarithms ----
 
-template <bool kCoarse, class S, class V = VecOf<S>>
+template <bool kCoarse, bool kScaled, class S, class V = VecOf<S>>
 inline void LogSoftmaxTransposed(const Panel<S>& panel, const StripTemperature<V>& t) {
   using T = Compute<S>;
   Columns<T> columns, terms;
-  const auto log = ReduceTransposedTo<PanelLog, kCoarse>(panel, &columns, &terms, t);
+  const auto log = ReduceTransposedTo<PanelLog, kCoarse, kScaled>(panel, &columns, &terms, t);
   const auto shift = LogShift<V>::Make(log.reduced.strip.sum.offset, log.log_sum, t.vector.scaled);
   const auto x = AsStrip<S, kCoarse>(columns.at, panel.n);
   const bool any_degenerate = log.AnyDegenerate();
@@ -54,11 +54,9 @@ inline void LogSoftmaxTransposed(const Panel<S>& panel, const StripTemperature<V
     const StripOut<T> y = {reinterpret_cast<char*>(columns.at), x.stride, x.n, x.lanes};
     LogSoftmaxDegenerateStrip(x, y, shift, t, log.reduced.strip.sum);
   } else {
-    WithBool(t.vector.scaled, [&]<bool kScaled>(Bool<kScaled>) {
-      ForEachStripRow(x.n, [&]<size_t U>(size_t i, RowCount<U>) {
-        const auto y = SubtractLog<kScaled>(x.template Rows<U>(i, 1), shift, t.vector);
-        StoreLanes(columns.at + i * V::kLanes, y, Whole<U>{});
-      });
+    ForEachStripRow(x.n, [&]<size_t U>(size_t i, RowCount<U>) {
+      const auto y = SubtractLog<kScaled>(x.template Rows<U>(i, 1), shift, t.vector);
+      StoreLanes(columns.at + i * V::kLanes, y, Whole<U>{});
     });
   }
   StoreTransposed(columns.at, panel);

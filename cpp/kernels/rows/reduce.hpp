@@ -20,7 +20,9 @@ template <class S, bool kCoarse = false>
 struct Source {
   using T = Compute<S>;
   using V = Vec<T>;
-  using Shift = ExpShift<V, true, ReductionOf<V, kCoarse>>;
+  template <bool kScaled>
+  using ShiftAs = ExpShift<V, kScaled, ReductionOf<V, kCoarse>>;
+  using Shift = ShiftAs<true>;
   static constexpr T kLowest = -static_cast<T>(__builtin_inff());
   const S* x;
   const uint8_t* mask;  // or null; tested once per block, at no cost next to a second copy of every kernel

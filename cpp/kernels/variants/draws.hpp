@@ -94,7 +94,7 @@ BOLTZMAX_KERNEL void DrawShortRows(const ShortDraws<T>& call, const PhiloxKey& k
     }
     const auto x = AsStrip<T, false>(columns.at, panel.n);
     V id = Set<V>(0), nearest = Set<V>(0);
-    const auto strip = ReduceInOrder(x, t.vector, KeepInColumns<V>{terms.at});
+    const auto strip = ReduceInOrder<true>(x, t.vector, KeepInColumns<V>{terms.at});
     V sum = Set<V>(0);
     for (size_t i = 0; i < panel.n; ++i) {
       sum = sum + Load(terms.at + i * V::kLanes);
