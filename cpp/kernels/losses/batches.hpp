@@ -9,20 +9,24 @@ namespace {
 
 // How a panel is reduced: its rows transposed, as stored, or as stored and in one pass.
 enum class Form { kTransposed, kAlong, kInOnePass };
-template <Form kForm>
+template <Form kForm, bool kMayBeScaled>
 struct FormAs {
   static constexpr Form value = kForm;
+  static constexpr bool kScaled = kMayBeScaled;
 };
 
-// Calls f with the form as a type. Rows of 16 bits that are short have been widened.
+// Calls f with the form as a type; transposed rows, the shortest, also without a temperature. Rows of 16 bits that are
+// short have been widened.
 template <class S, class F>
-inline void WithForm(size_t n, F f) {
+inline void WithForm(size_t n, bool scaled, F f) {
   using T = Compute<S>;
   if constexpr (sizeof(S) == sizeof(T)) {
-    if (n <= Vec<T>::kInOrder) return f(FormAs<Form::kTransposed>{});
-    if (n <= kPaneledForLogs<T>) return f(FormAs<Form::kAlong>{});
+    if (n <= Vec<T>::kInOrder) {
+      return scaled ? f(FormAs<Form::kTransposed, true>{}) : f(FormAs<Form::kTransposed, false>{});
+    }
+    if (n <= kPaneledForLogs<T>) return f(FormAs<Form::kAlong, true>{});
   }
-  f(FormAs<Form::kInOnePass>{});
+  f(FormAs<Form::kInOnePass, true>{});
 }
 
 // The number of rows in a panel. What a gradient reads again should still be in the second-level cache.
@@ -41,7 +45,7 @@ inline void ForEachLossPanel(const Batch& b, S* y, ptrdiff_t y_stride, bool read
   const size_t rows = RowsOfPanel<S>(b.n, reads_again && b.n > kPaneledForLogs<Compute<S>>);
   StripTemperature<V> t;
   if (b.temperature != 1.0) t = {&b.temperature, 0, V::kLanes};
-  WithForm<S>(b.n, [&](auto form) {
+  WithForm<S>(b.n, t.vector.scaled, [&](auto form) {
     for (size_t r = 0; r < b.rows; r += rows) {
       const Panel<S> panel = {RowAt(reinterpret_cast<const S*>(b.x), b.x_stride, r),
                               y == nullptr ? nullptr : RowAt(y, y_stride, r),
@@ -62,7 +66,8 @@ BOLTZMAX_KERNEL inline void CrossEntropyRows(const LossBatch& b) {
   ForEachLossPanel<S>(b, reinterpret_cast<S*>(b.y), b.y_stride, b.y != nullptr,
                       [&](auto form, size_t first, const Panel<S>& panel, const auto& t) {
                         constexpr Form kForm = decltype(form)::value;
-                        if constexpr (kForm == Form::kTransposed) CrossEntropyTransposed(b, first, panel, t);
+                        if constexpr (kForm == Form::kTransposed)
+                          CrossEntropyTransposed<decltype(form)::kScaled>(b, first, panel, t);
                         if constexpr (kForm == Form::kAlong) CrossEntropyAlong(b, first, panel, t);
                         if constexpr (kForm == Form::kInOnePass) CrossEntropyInOnePass(b, first, panel, t);
                       });
@@ -72,7 +77,8 @@ BOLTZMAX_KERNEL inline void RowStatsRows(const RowStatsBatch& b) {
   ForEachLossPanel<S>(b, static_cast<S*>(nullptr), 0, true,
                       [&](auto form, size_t first, const Panel<S>& panel, const auto& t) {
                         constexpr Form kForm = decltype(form)::value;
-                        if constexpr (kForm == Form::kTransposed) StatsTransposed(b, first, panel, t);
+                        if constexpr (kForm == Form::kTransposed)
+                          StatsTransposed<decltype(form)::kScaled>(b, first, panel, t);
                         if constexpr (kForm == Form::kAlong) StatsAlong(b, first, panel, t);
                         if constexpr (kForm == Form::kInOnePass) StatsInOnePass(b, first, panel, t);
                       });

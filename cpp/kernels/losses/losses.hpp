@@ -142,12 +142,12 @@ inline void StoreLogProbs(const LossBatch& b, size_t first, size_t rows, const P
   StoreFirst(ZeroIfIgnored(LogProbOf(log, at_target, t), classes), rows, b.log_prob + first);
 }
 
-template <class S, class V = VecOf<S>>
+template <bool kScaled, class S, class V = VecOf<S>>
 inline void CrossEntropyTransposed(const LossBatch& b, size_t first, const Panel<S>& panel,
                                    const StripTemperature<V>& t) {
   using T = Compute<S>;
   Columns<T> columns, terms;
-  const auto log = ReduceTransposedTo<PanelLog, false, true>(panel, &columns, &terms, t);
+  const auto log = ReduceTransposedTo<PanelLog, false, kScaled>(panel, &columns, &terms, t);
   const auto x = AsStrip<S, false>(columns.at, panel.n);
   const auto classes = ClassesOf<Wide<V>>(b.target + first, panel.rows);
   const V at_target = ElementsOf(x, Demote(classes));
@@ -213,7 +213,7 @@ template <class S, class V = VecOf<S>>
 inline void CrossEntropyAlong(const LossBatch& b, size_t first, const Panel<S>& panel, const StripTemperature<V>& t) {
   using T = Compute<S>;
   const KeptTerms<T> kept(b.scratch, panel.n);
-  const auto log = ReduceAlongTo<PanelLog, false>(panel, t, kept, b.y != nullptr);
+  const auto log = ReduceAlongTo<PanelLog, false, true>(panel, t, kept, b.y != nullptr);
   CrossEntropyOfRows(b, first, panel, log, t, [&](size_t j, auto map) {
     map([e = kept.Row(j)]<class Lanes>(size_t i, Lanes) {
       return LoadLanes<V>(e + i, Whole<Lanes::kVectors>{}, T(0));
@@ -230,7 +230,7 @@ inline void CrossEntropyInOnePass(const LossBatch& b, size_t first, const Panel<
   using T = Compute<S>;
   const auto counts = [&](size_t j) { return b.target[first + j] >= 0; };
   const auto run = [&](auto keep, auto terms) {
-    const auto log = ReduceInOnePassTo<PanelLog, false>(panel, t, counts, keep);
+    const auto log = ReduceInOnePassTo<PanelLog, false, true>(panel, t, counts, keep);
     const auto& shift = log.reduced.strip.shift;
     CrossEntropyOfRows(b, first, panel, log, t, [&](size_t j, auto map) { terms(shift, j, map); });
   };
@@ -306,10 +306,10 @@ inline void StoreStats(const RowStatsBatch& b, size_t first, const Panel<S>& pan
   ranks(target, b.target_rank + first);
 }
 
-template <class S, class V = VecOf<S>>
+template <bool kScaled, class S, class V = VecOf<S>>
 inline void StatsTransposed(const RowStatsBatch& b, size_t first, const Panel<S>& panel, const StripTemperature<V>& t) {
   Columns<Compute<S>> columns, terms;
-  const auto log = ReduceTransposedTo<PanelLog, false, true>(panel, &columns, &terms, t);
+  const auto log = ReduceTransposedTo<PanelLog, false, kScaled>(panel, &columns, &terms, t);
   const auto x = AsStrip<S, false>(columns.at, panel.n);
   const size_t rows = panel.rows;
   StoreStats(
@@ -338,12 +338,12 @@ inline void StoreStatsOfRows(const RowStatsBatch& b, size_t first, const Panel<S
 template <class S, class V = VecOf<S>>
 inline void StatsAlong(const RowStatsBatch& b, size_t first, const Panel<S>& panel, const StripTemperature<V>& t) {
   const KeptTerms<Compute<S>> kept(b.scratch, panel.n);
-  StoreStatsOfRows(b, first, panel, ReduceAlongTo<PanelLog, false>(panel, t, kept, false), t);
+  StoreStatsOfRows(b, first, panel, ReduceAlongTo<PanelLog, false, true>(panel, t, kept, false), t);
 }
 template <class S, class V = VecOf<S>>
 inline void StatsInOnePass(const RowStatsBatch& b, size_t first, const Panel<S>& panel, const StripTemperature<V>& t) {
   const auto all = [](size_t) { return true; };
-  const auto log = ReduceInOnePassTo<PanelLog, false>(panel, t, all, KeepNoTerm{});
+  const auto log = ReduceInOnePassTo<PanelLog, false, true>(panel, t, all, KeepNoTerm{});
   StoreStatsOfRows(b, first, panel, log, t);
 }
 

@@ -82,14 +82,14 @@ BOLTZMAX_KERNEL inline void RunOverlapping(const RowBatch& b) {
     BOLTZMAX_PANELS_##kind(Name)                                                     \
   };
 // A map runs each panel by itself.
-#define BOLTZMAX_PANELS_kMap(Name)                                                                              \
-  template <bool kCoarse, bool kScaled, class S>                                                                \
-  static void Transposed(const RowBatch& b) {                                                                   \
-    ForEachPanel<S>(b, [](const auto& panel, const auto& t) { Name##Transposed<kCoarse, kScaled>(panel, t); }); \
-  }                                                                                                             \
-  template <bool kCoarse, class S>                                                                              \
-  static void Along(const RowBatch& b) {                                                                        \
-    ForEachPanel<S>(b, [&](const auto& panel, const auto& t) { Name##Along<kCoarse>(panel, t, b.scratch); });   \
+#define BOLTZMAX_PANELS_kMap(Name)                                                                                     \
+  template <bool kCoarse, bool kScaled, class S>                                                                       \
+  static void Transposed(const RowBatch& b) {                                                                          \
+    ForEachPanel<S>(b, [](const auto& panel, const auto& t) { Name##Transposed<kCoarse, kScaled>(panel, t); });        \
+  }                                                                                                                    \
+  template <bool kCoarse, bool kScaled, class S>                                                                       \
+  static void Along(const RowBatch& b) {                                                                               \
+    ForEachPanel<S>(b, [&](const auto& panel, const auto& t) { Name##Along<kCoarse, kScaled>(panel, t, b.scratch); }); \
   }
 #define BOLTZMAX_PANELS_kMapWithGradient(Name) BOLTZMAX_PANELS_kMap(Name)
 // A reduction finishes the sums of several panels together.
@@ -103,11 +103,11 @@ BOLTZMAX_KERNEL inline void RunOverlapping(const RowBatch& b) {
     });                                                                                                 \
     panels.Finish();                                                                                    \
   }                                                                                                     \
-  template <bool kCoarse, class S>                                                                      \
+  template <bool kCoarse, bool kScaled, class S>                                                        \
   static void Along(const RowBatch& b) {                                                                \
     Name##Panels<S> panels;                                                                             \
     ForEachPanel<S>(b, [&](const auto& panel, const auto& t) {                                          \
-      panels.Add(panel, t, ReduceStoredTo<PanelSum, kCoarse>(panel, t, b.scratch));                     \
+      panels.Add(panel, t, ReduceStoredTo<PanelSum, kCoarse, kScaled>(panel, t, b.scratch));            \
     });                                                                                                 \
     panels.Finish();                                                                                    \
   }
@@ -121,9 +121,9 @@ template <bool kCoarse, bool kScaled, class S, class Forms>
 BOLTZMAX_KERNEL inline void RunTransposed(const RowBatch& b) {
   Forms::template Transposed<kCoarse, kScaled, S>(b);
 }
-template <bool kCoarse, class S, class Forms>
+template <bool kCoarse, bool kScaled, class S, class Forms>
 BOLTZMAX_KERNEL inline void RunAlong(const RowBatch& b) {
-  Forms::template Along<kCoarse, S>(b);
+  Forms::template Along<kCoarse, kScaled, S>(b);
 }
 
 // Calls `run` for rows of 16 bits as floats; `length` is that of a result. The results replace rows that have been read.
@@ -156,13 +156,15 @@ inline void RunRows(const RowBatch& b) {
   constexpr size_t kMost = Forms::kNeedsLogSum ? kPaneledForLogs<T> : kPaneled<T>;
   if (b.n == 0 || b.n > kMost) return RunOverlapping<S, Operation>(b);
   constexpr bool kCoarse = Operation::kCoarse;
-  const auto transposed = b.scaled ? RunTransposed<kCoarse, true, T, Forms> : RunTransposed<kCoarse, false, T, Forms>;
-  const auto run = b.n <= VecOf<S>::kInOrder ? transposed : RunAlong<kCoarse, T, Forms>;
-  if constexpr (sizeof(S) == sizeof(T)) {
-    run(b);
-  } else {
-    RunWidened<S>(b, Forms::kReduces ? 1 : b.n, run);
-  }
+  WithBool(b.scaled, [&]<bool kScaled>(Bool<kScaled>) {
+    const auto run =
+        b.n <= VecOf<S>::kInOrder ? RunTransposed<kCoarse, kScaled, T, Forms> : RunAlong<kCoarse, kScaled, T, Forms>;
+    if constexpr (sizeof(S) == sizeof(T)) {
+      run(b);
+    } else {
+      RunWidened<S>(b, Forms::kReduces ? 1 : b.n, run);
+    }
+  });
 }
 
 // A row or a piece of one.

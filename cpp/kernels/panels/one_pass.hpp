@@ -80,15 +80,15 @@ struct PanelReader {
 
 // Reduces the rows of a panel for which counts(j) is true. As in ReduceRow, the maximum of a row's first elements serves
 // as a guess; the rows where it was poor are read again.
-template <bool kCoarse, class S, class Counts, class Keep, class V = VecOf<S>>
+template <bool kCoarse, bool kScaled, class S, class Counts, class Keep, class V = VecOf<S>>
 inline auto ReduceInOnePass(const Panel<S>& panel, const Temperature<V>& t, Counts counts, Keep keep) {
-  using Shift = typename Source<S, kCoarse>::Shift;
+  using Shift = typename Source<S, kCoarse>::template ShiftAs<kScaled>;
   using C = ExpConstants<Compute<S>>;
   constexpr size_t kHead = 4 * V::kLanes;
   PanelReader<S> reader(panel, counts);
-  V max = reader.Maximum(panel.n < kHead || t.scaled ? panel.n : kHead);
+  V max = reader.Maximum(panel.n < kHead || (kScaled && t.scaled) ? panel.n : kHead);
   Shift shift(max, t);
-  if (!t.scaled) {
+  if (!shift.IsScaled()) {
     const V zero = Set<V>(0), one = Set<V>(1), limit = Set<V>(C::kDirectLimit), head = max;
     const V guess = IfThenElse(Lt(limit, Abs(head)), zero, head);
     shift = Shift(guess, t);
@@ -132,11 +132,12 @@ inline Pair<Wide<V>> RestInOnePass(const Panel<S>& panel, const StripSum<Shift>&
 }
 
 // Reduces a panel to a PanelSum or PanelLog. As everywhere, terms of rows of at most kShort elements are added singly.
-template <template <class> class Result, bool kCoarse, class S, class Counts, class Keep, class V = VecOf<S>>
+template <template <class> class Result, bool kCoarse, bool kScaled, class S, class Counts, class Keep,
+          class V = VecOf<S>>
 inline auto ReduceInOnePassTo(const Panel<S>& panel, const StripTemperature<V>& t, Counts counts, Keep keep) {
-  using Shift = typename Source<S, kCoarse>::Shift;
+  using Shift = typename Source<S, kCoarse>::template ShiftAs<kScaled>;
   return Result<Shift>(panel, [&] {
-    return StripRest<Shift>([&] { return ReduceInOnePass<kCoarse>(panel, t.vector, counts, keep); },
+    return StripRest<Shift>([&] { return ReduceInOnePass<kCoarse, kScaled>(panel, t.vector, counts, keep); },
                             [&](const auto& strip) {
                               return panel.n <= kShort ? RestAlong(panel, strip, t)
                                                        : RestInOnePass(panel, strip, t, counts);
@@ -151,14 +152,14 @@ struct KeepNoTerm {
 };
 
 // Reduces rows as stored, short ones in two passes and others in one.
-template <template <class> class Result, bool kCoarse, class S, class V = VecOf<S>>
+template <template <class> class Result, bool kCoarse, bool kScaled, class S, class V = VecOf<S>>
 inline auto ReduceStoredTo(const Panel<S>& panel, const StripTemperature<V>& t, void* scratch) {
   using T = Compute<S>;
   if (panel.n <= kPaneled<T>) {
-    return ReduceAlongTo<Result, kCoarse>(panel, t, KeptTerms<T>(scratch, panel.n), false);
+    return ReduceAlongTo<Result, kCoarse, kScaled>(panel, t, KeptTerms<T>(scratch, panel.n), false);
   }
   const auto all = [](size_t) { return true; };
-  return ReduceInOnePassTo<Result, kCoarse>(panel, t, all, KeepNoTerm{});
+  return ReduceInOnePassTo<Result, kCoarse, kScaled>(panel, t, all, KeepNoTerm{});
 }
 
 }  // namespace

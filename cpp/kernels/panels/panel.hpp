@@ -255,11 +255,11 @@ struct KeptTerms {
 
 // Reduces the rows of a panel. Their exponentials are kept if the caller wants them, and for rows so short that adding them
 // up later, one row after the other, is faster. Those of longer rows would leave the first-level cache.
-template <bool kCoarse, bool kForLog, class S, class T, class V = Vec<T>>
+template <bool kCoarse, bool kScaled, bool kForLog, class S, class T, class V = Vec<T>>
 inline auto ReduceAlong(const Panel<S>& panel, const Temperature<V>& t, const KeptTerms<T>& kept, bool wants_terms) {
   constexpr size_t kMostKept = 128;
   const bool keeps = wants_terms || panel.n <= kMostKept;
-  using Shift = typename Source<S, kCoarse>::Shift;
+  using Shift = typename Source<S, kCoarse>::template ShiftAs<kScaled>;
   constexpr size_t kRows = V::kLanes;
   V maxima[kRows];
   decltype(PartialSum(WideSum<V>{})) partial[kRows];

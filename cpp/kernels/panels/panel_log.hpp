@@ -87,12 +87,12 @@ inline auto ReduceTransposedTo(const Panel<S>& panel, Columns<Compute<S>>* colum
   const auto x = AsStrip<S, kCoarse>(columns->at, panel.n);
   return Result<Shift>(panel, [&] { return ReduceInOrderForLog<kScaled>(x, t.vector, KeepInColumns<V>{terms->at}); });
 }
-template <template <class> class Result, bool kCoarse, class S, class V = VecOf<S>>
+template <template <class> class Result, bool kCoarse, bool kScaled, class S, class V = VecOf<S>>
 inline auto ReduceAlongTo(const Panel<S>& panel, const StripTemperature<V>& t, const KeptTerms<Compute<S>>& kept,
                           bool wants_terms) {
-  using Shift = typename Source<S, kCoarse>::Shift;
+  using Shift = typename Source<S, kCoarse>::template ShiftAs<kScaled>;
   return Result<Shift>(panel, [&] {
-    return StripRest<Shift>([&] { return ReduceAlong<kCoarse, true>(panel, t.vector, kept, wants_terms); },
+    return StripRest<Shift>([&] { return ReduceAlong<kCoarse, kScaled, true>(panel, t.vector, kept, wants_terms); },
                             [&](const auto& strip) { return RestAlong(panel, strip, t); });
   });
 }

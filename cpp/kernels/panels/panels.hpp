@@ -23,11 +23,11 @@ inline void SoftmaxTransposed(const Panel<S>& panel, const StripTemperature<V>& 
                 [&](size_t j) { SoftmaxMapDegenerate(panel.Row(j), panel.Out(j), panel.n); });
 }
 
-template <bool kCoarse, class S, class V = VecOf<S>>
+template <bool kCoarse, bool kScaled, class S, class V = VecOf<S>>
 inline void SoftmaxAlong(const Panel<S>& panel, const StripTemperature<V>& t, void* scratch) {
   using T = Compute<S>;
   const KeptTerms<T> kept(scratch, panel.n);
-  const auto strip = ReduceAlong<kCoarse, false>(panel, t.vector, kept, true);
+  const auto strip = ReduceAlong<kCoarse, kScaled, false>(panel, t.vector, kept, true);
   const LaneDivisors<V> divisors(strip.sum);
   MapAlong(panel, [&](size_t j, auto map) {
     const Divisor<V> divisor = divisors[j];
@@ -70,10 +70,10 @@ inline void LogSoftmaxTransposed(const Panel<S>& panel, const StripTemperature<V
   }
 }
 
-template <bool kCoarse, class S, class V = VecOf<S>>
+template <bool kCoarse, bool kScaled, class S, class V = VecOf<S>>
 inline void LogSoftmaxAlong(const Panel<S>& panel, const StripTemperature<V>& t, void* scratch) {
   using T = Compute<S>;
-  const auto log = ReduceStoredTo<PanelLog, kCoarse>(panel, t, scratch);
+  const auto log = ReduceStoredTo<PanelLog, kCoarse, kScaled>(panel, t, scratch);
   const auto shifts = LogShift<V>::Make(log.reduced.strip.sum.offset, log.log_sum, t.vector.scaled);
   T offset[V::kLanes], minus_high[V::kLanes], low[V::kLanes];
   Store(offset, shifts.offset);
@@ -90,9 +90,7 @@ inline void LogSoftmaxAlong(const Panel<S>& panel, const StripTemperature<V>& t,
     }
     const LogShift<V> shift = {Set<V>(offset[j]), Set<V>(minus_high[j]), Set<V>(low[j])};
     const Temperature<V> temperature = temperatures[j];
-    WithBool(temperature.scaled, [&]<bool kScaled>(Bool<kScaled>) {
-      MapRow(panel, j, [&](size_t i, auto lanes) { return SubtractLog<kScaled>(x(i, lanes), shift, temperature); });
-    });
+    MapRow(panel, j, [&](size_t i, auto lanes) { return SubtractLog<kScaled>(x(i, lanes), shift, temperature); });
   }
 }
 
