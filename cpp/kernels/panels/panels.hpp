@@ -47,7 +47,7 @@ inline void LogSoftmaxTransposed(const Panel<S>& panel, const StripTemperature<V
   using T = Compute<S>;
   Columns<T> columns, terms;
   const auto log = ReduceTransposedTo<PanelLog, kCoarse, kScaled>(panel, &columns, &terms, t);
-  const auto shift = LogShift<V>::Make(log.reduced.strip.sum.offset, log.log_sum, t.vector.scaled);
+  const auto shift = LogShift<V>::Make(log.reduced.strip.sum.offset, log.log_sum, kScaled && t.vector.scaled);
   const auto x = AsStrip<S, kCoarse>(columns.at, panel.n);
   const bool any_degenerate = log.AnyDegenerate();
   if (any_degenerate) {
@@ -74,7 +74,7 @@ template <bool kCoarse, bool kScaled, class S, class V = VecOf<S>>
 inline void LogSoftmaxAlong(const Panel<S>& panel, const StripTemperature<V>& t, void* scratch) {
   using T = Compute<S>;
   const auto log = ReduceStoredTo<PanelLog, kCoarse, kScaled>(panel, t, scratch);
-  const auto shifts = LogShift<V>::Make(log.reduced.strip.sum.offset, log.log_sum, t.vector.scaled);
+  const auto shifts = LogShift<V>::Make(log.reduced.strip.sum.offset, log.log_sum, kScaled && t.vector.scaled);
   T offset[V::kLanes], minus_high[V::kLanes], low[V::kLanes];
   Store(offset, shifts.offset);
   Store(minus_high, shifts.minus_high);
