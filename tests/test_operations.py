@@ -100,17 +100,17 @@ namespace {
 
 template <class S>
 struct ToyOp : LogSoftmaxOp<S> {};
-template <bool kScaled, class Columns, class T>
+template <class Columns, class T>
 inline void ToyStrip(const Columns& x, char* y, ptrdiff_t y_stride, const T& t) {
-  LogSoftmaxStrip<kScaled>(x, y, y_stride, t);
+  LogSoftmaxStrip(x, y, y_stride, t);
 }
-template <bool kScaled, class Rows, class T>
+template <bool kCoarse, bool kScaled, class Rows, class T>
 inline void ToyTransposed(const Rows& panel, const T& t) {
-  LogSoftmaxTransposed<kScaled>(panel, t);
+  LogSoftmaxTransposed<kCoarse, kScaled>(panel, t);
 }
-template <bool kScaled, class Rows, class T>
+template <bool kCoarse, bool kScaled, class Rows, class T>
 inline void ToyAlong(const Rows& panel, const T& t, void* scratch) {
-  LogSoftmaxAlong<kScaled>(panel, t, scratch);
+  LogSoftmaxAlong<kCoarse, kScaled>(panel, t, scratch);
 }
 template <class V>
 struct ToyGradient : LogSoftmaxGradient<V> {};

@@ -46,7 +46,8 @@ struct Strip {
   using T = Compute<S>;
   using V = Vec<T>;
   template <bool kScaled>
-  using Shift = ExpShift<V, kScaled, ReductionOf<V, kCoarse>>;
+  using ShiftAs = ExpShift<V, kScaled, ReductionOf<V, kCoarse>>;
+  using Shift = ShiftAs<true>;
   const char* x;
   ptrdiff_t stride;
   size_t n, lanes;

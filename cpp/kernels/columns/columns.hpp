@@ -20,38 +20,38 @@ inline Strip<Compute<S>, kCoarse> CopyStrip(const Strip<S, kCoarse>& x, Compute<
   return AsStrip<S, kCoarse>(columns, x.n);
 }
 
-// ReduceRow for columns: the exponentials go to keep(i, step, e). Here, too, the maximum of the first rows serves in
+// ReduceRow for columns longer than kInOrder: the exponentials go to keep(i, step, e). Here, too, the maximum of the first rows serves in
 // place of the columns' own, unless `known` requires the true one.
-template <bool kScaled, class StripType, class V, class Keep>
+template <class StripType, class V, class Keep>
 inline auto ReduceStrip(const StripType& x, const Temperature<V>& t, Keep keep, bool known = false) {
-  using Shift = typename StripType::template Shift<kScaled>;
+  using Shift = typename StripType::Shift;
   using C = ExpConstants<typename V::Scalar>;
   constexpr size_t kHead = 16;
   const size_t n = x.n;
-  if (n <= V::kInOrder) return ReduceInOrder<kScaled>(x, t, keep);
-  if constexpr (!kScaled) {
-    const V guess = StripMax(x, n < kHead ? n : kHead);
-    const auto is_direct = [](V v) { return !Any(Lt(Set<V>(C::kDirectLimit), Abs(v))); };
-    if (!known && is_direct(guess)) {
-      const Shift shift(guess, t);
-      const DirectShift direct(shift);
-      V max = guess;
-      const auto sum = ColumnSumOfTerms<V>(n, keep, [&]<size_t U>(size_t i, size_t step, RowCount<U>) {
-        x.template Prefetch<U>(i, step);
-        const auto v = x.template Rows<U>(i, step);
-        max = MaxOf(v, max);
-        return ExpTermsOf(v, direct);
-      });
-      const bool is_near = !Any(Lt(Set<V>(C::kHeadroom), max - guess));
-      if (is_near && is_direct(max)) return MakeStripSum(max, shift, sum);
-    }
+  const auto is_direct = [&](V v) { return !t.scaled && !Any(Lt(Set<V>(C::kDirectLimit), Abs(v))); };
+  V guess = Set<V>(0);
+  for (size_t head = known || t.scaled || n < kHead ? n : kHead;; head = n) {
+    guess = StripMax(x, head);
+    if (head == n || is_direct(guess)) break;
   }
-  const V max = StripMax(x, n);
-  const Shift shift(max, t);
+  while (is_direct(guess)) {
+    const Shift shift(guess, t);
+    const DirectShift direct(shift);
+    V max = guess;
+    const auto sum = ColumnSumOfTerms<V>(n, keep, [&]<size_t U>(size_t i, size_t step, RowCount<U>) {
+      x.template Prefetch<U>(i, step);
+      const auto v = x.template Rows<U>(i, step);
+      max = MaxOf(v, max);
+      return ExpTermsOf(v, direct);
+    });
+    if (is_direct(max) && !Any(Lt(Set<V>(C::kHeadroom), max - guess))) return MakeStripSum(max, shift, sum);
+    guess = max;
+  }
+  const Shift shift(guess, t);
   const auto sum = ColumnSumOfTerms<V>(n, keep, [&]<size_t U>(size_t i, size_t step, RowCount<U>) {
     return ExpTermsOf(x.template Rows<U>(i, step), shift);
   });
-  return MakeStripSum(max, shift, sum);
+  return MakeStripSum(guess, shift, sum);
 }
 
 // DegenerateSum, lane by lane, for columns without a finite maximum.
@@ -150,28 +150,29 @@ struct StripLog {
   Pair<D> log_sum;
   bool any_degenerate;
 };
-template <bool kScaled, class StripType, class Shift = typename StripType::template Shift<kScaled>>
+template <class StripType, class Shift = typename StripType::Shift>
 BOLTZMAX_KERNEL inline StripLog<Shift> ReduceStripToLog(const StripType& x,
                                                         const StripTemperature<typename StripType::V>& t) {
   using V = typename StripType::V;
-  const auto finish = [&](StripSum<Shift>& strip, auto log_sum) -> StripLog<Shift> {
+  const auto finish = [&](auto& strip, auto log_sum) -> StripLog<Shift> {
     const bool any_degenerate = Any(Eq(DegenerateLanes(strip.sum), Wide<V>(Const(1))));
     if (any_degenerate) MarkDegenerate(x, &strip);
     return {strip.sum, log_sum(strip), any_degenerate};
   };
-  if (x.n <= V::kInOrder) {
+  const auto in_order = [&]<bool kScaled>(Bool<kScaled>) {
     Columns<typename V::Scalar> columns, terms;
-    auto in_order = ReduceInOrderForLog<kScaled>(CopyStrip(x, columns.at), t.vector, KeepInColumns<V>{terms.at});
-    return finish(in_order.strip, [&](const auto& strip) { return LogOfShort(strip, in_order.rest); });
-  }
-  auto strip = ReduceStrip<kScaled>(x, t.vector, KeepNoColumn{});
+    auto reduced = ReduceInOrderForLog<kScaled>(CopyStrip(x, columns.at), t.vector, KeepInColumns<V>{terms.at});
+    return finish(reduced.strip, [&](const auto& strip) { return LogOfShort(strip, reduced.rest); });
+  };
+  if (x.n <= V::kInOrder) return t.vector.scaled ? in_order(Bool<true>{}) : in_order(Bool<false>{});
+  auto strip = ReduceStrip(x, t.vector, KeepNoColumn{});
   if (x.n <= kPaneledForLogs<typename V::Scalar>) {
     return finish(strip, [&](const auto& s) { return LogOfShort(s, ReduceStripRest(x, s)); });
   }
   return finish(strip, [&](const auto& s) { return LogOfLong(x, s); });
 }
 
-template <bool kScaled, class S, bool kCoarse>
+template <class S, bool kCoarse>
 BOLTZMAX_KERNEL inline void SoftmaxStrip(const Strip<S, kCoarse>& x, char* y, ptrdiff_t y_stride,
                                          const StripTemperature<VecOf<S>>& t) {
   using V = VecOf<S>;
@@ -179,10 +180,12 @@ BOLTZMAX_KERNEL inline void SoftmaxStrip(const Strip<S, kCoarse>& x, char* y, pt
   const StripOut<S> out = {y, y_stride, x.n, x.lanes};
   if (x.n <= V::kInOrder) {
     Columns<Compute<S>> columns;
-    const auto strip = ReduceInOrder<kScaled>(CopyStrip(x, columns.at), t.vector, KeepInColumns<V>{columns.at});
-    const Divisor<V> divisor(strip.sum.hi, strip.sum.lo);
-    ForEachStripRow(x.n, [&]<size_t U>(size_t i, RowCount<U>) {
-      out.Put(i, 1, Divide(LoadLanes<V>(columns.at + i * V::kLanes, Whole<U>{}, Compute<S>(0)), divisor));
+    WithBool(t.vector.scaled, [&]<bool kScaled>(Bool<kScaled>) {
+      const auto strip = ReduceInOrder<kScaled>(CopyStrip(x, columns.at), t.vector, KeepInColumns<V>{columns.at});
+      const Divisor<V> divisor(strip.sum.hi, strip.sum.lo);
+      ForEachStripRow(x.n, [&]<size_t U>(size_t i, RowCount<U>) {
+        out.Put(i, 1, Divide(LoadLanes<V>(columns.at + i * V::kLanes, Whole<U>{}, Compute<S>(0)), divisor));
+      });
     });
     return;
   }
@@ -192,19 +195,22 @@ BOLTZMAX_KERNEL inline void SoftmaxStrip(const Strip<S, kCoarse>& x, char* y, pt
       out.Put(i, step, e);
     }
   };
-  const auto strip = ReduceStrip<kScaled>(x, t.vector, keep, kHoldsExp && y == x.x);
+  const auto strip = ReduceStrip(x, t.vector, keep, kHoldsExp && y == x.x);
   const Divisor<V> divisor(strip.sum.hi, strip.sum.lo);
   const Strip<S, kCoarse> kept = {y, y_stride, x.n, x.lanes};
-  ForEachStripRow(x.n, [&]<size_t U>(size_t i, RowCount<U>) {
-    if constexpr (kHoldsExp) {
-      out.Put(i, 1, Divide(kept.template Rows<U>(i, 1), divisor));
-    } else {
-      out.Put(i, 1, Divide(ScaledExp(x.template Rows<U>(i, 1), strip.shift), divisor));
-    }
-  });
+  if constexpr (kHoldsExp) {
+    ForEachStripRow(
+        x.n, [&]<size_t U>(size_t i, RowCount<U>) { out.Put(i, 1, Divide(kept.template Rows<U>(i, 1), divisor)); });
+  } else {
+    WithShift(strip.shift, [&](const auto& shift) {
+      ForEachStripRow(x.n, [&]<size_t U>(size_t i, RowCount<U>) {
+        out.Put(i, 1, Divide(ScaledExp(x.template Rows<U>(i, 1), shift), divisor));
+      });
+    });
+  }
 }
 
-template <bool kScaled, class S, bool kCoarse>
+template <class S, bool kCoarse>
 BOLTZMAX_RARE inline void LogSoftmaxDegenerateStrip(const Strip<S, kCoarse>& x, const StripOut<S>& out,
                                                     const LogShift<VecOf<S>>& shift,
                                                     const StripTemperature<VecOf<S>>& t,
@@ -217,31 +223,34 @@ BOLTZMAX_RARE inline void LogSoftmaxDegenerateStrip(const Strip<S, kCoarse>& x, 
   for (size_t i = 0; i < x.n; ++i) {
     const V v = x.template Rows<1>(i, 1).part[0];
     const V special = IfThenElse(is_nan, DegenerateLog<V>(v, true), DegenerateLog<V>(v, false));
-    out.Put(i, 1, Block<V, 1>(IfThenElse(is_usual, SubtractLog<kScaled>(v, shift, t.vector), special)));
+    const V usual = t.vector.scaled ? SubtractLog<true>(v, shift, t.vector) : SubtractLog<false>(v, shift, t.vector);
+    out.Put(i, 1, Block<V, 1>(IfThenElse(is_usual, usual, special)));
   }
 }
 
-template <bool kScaled, class S, bool kCoarse>
+template <class S, bool kCoarse>
 BOLTZMAX_KERNEL inline void LogSoftmaxStrip(const Strip<S, kCoarse>& x, char* y, ptrdiff_t y_stride,
                                             const StripTemperature<VecOf<S>>& t) {
-  const auto strip = ReduceStripToLog<kScaled>(x, t);
-  const auto shift = LogShift<VecOf<S>>::template Make<kScaled>(strip.sum.offset, strip.log_sum);
+  const auto strip = ReduceStripToLog(x, t);
+  const auto shift = LogShift<VecOf<S>>::Make(strip.sum.offset, strip.log_sum, t.vector.scaled);
   const StripOut<S> out = {y, y_stride, x.n, x.lanes};
-  if (strip.any_degenerate) return LogSoftmaxDegenerateStrip<kScaled>(x, out, shift, t, strip.sum);
-  ForEachStripRow(x.n, [&]<size_t U>(size_t i, RowCount<U>) {
-    out.template Prefetch<U>(i, 1);
-    out.Put(i, 1, SubtractLog<kScaled>(x.template Rows<U>(i, 1), shift, t.vector));
+  if (strip.any_degenerate) return LogSoftmaxDegenerateStrip(x, out, shift, t, strip.sum);
+  WithBool(t.vector.scaled, [&]<bool kScaled>(Bool<kScaled>) {
+    ForEachStripRow(x.n, [&]<size_t U>(size_t i, RowCount<U>) {
+      out.template Prefetch<U>(i, 1);
+      out.Put(i, 1, SubtractLog<kScaled>(x.template Rows<U>(i, 1), shift, t.vector));
+    });
   });
 }
 
-template <bool kScaled, class S, bool kCoarse>
+template <class S, bool kCoarse>
 BOLTZMAX_KERNEL inline void LogSumExpStrip(const Strip<S, kCoarse>& x, char* y, ptrdiff_t,
                                            const StripTemperature<VecOf<S>>& t) {
   using D = Wide<VecOf<S>>;
-  const auto strip = ReduceStripToLog<kScaled>(x, t);
+  const auto strip = ReduceStripToLog(x, t);
   const auto& sum = strip.sum;
   const auto is_degenerate = Eq(DegenerateLanes(sum), D(Const(1)));
-  const D usual = (Scaled<kScaled>(sum.offset, t.value) + strip.log_sum.hi) + strip.log_sum.lo;
+  const D usual = (Scaled(sum.offset, t) + strip.log_sum.hi) + strip.log_sum.lo;
   const D special = IfThenElse(Eq(sum.hi, sum.hi), sum.max, sum.hi);
   const VecOf<S> result = Demote(IfThenElse(is_degenerate, special, usual));
   StripOut<S>{y, 0, 1, x.lanes}.Put(0, 1, Block<VecOf<S>, 1>(result));

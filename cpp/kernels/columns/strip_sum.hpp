@@ -15,7 +15,7 @@ struct StripTemperature {
   Temperature<V> vector;
 
   // Temperature 1.
-  StripTemperature() : value(Const(1)), vector(MakeTemperature<V>(1)) {}
+  StripTemperature() : value(Const(1)), vector(MakeTemperature<V>(RowTemperature{})) {}
   StripTemperature(const double* first, ptrdiff_t stride, size_t lanes) {
     double values[V::kLanes];
     T t[V::kLanes], hi[V::kLanes], lo[V::kLanes];
@@ -26,15 +26,14 @@ struct StripTemperature {
       InvertTemperature(values[j], &hi[j], &lo[j]);
     }
     value = LoadLanes<F64>(values, Whole<V::kLanes / F64::kLanes>{}, 0.0);
-    vector = {Load(t), Load(hi), Load(lo)};
+    vector = {Load(t), Load(hi), Load(lo), true};
   }
 };
 
 // x / T; without a temperature, x.
-template <bool kScaled, class D>
-inline D Scaled(const D& x, const D& temperature) {
-  if constexpr (kScaled) return x / temperature;
-  return x;
+template <class V>
+inline Wide<V> Scaled(const Wide<V>& x, const StripTemperature<V>& t) {
+  return t.vector.scaled ? x / t.value : x;
 }
 
 // The result of reducing a strip, lane by lane.
@@ -84,16 +83,6 @@ inline Pair<Wide<V>> ColumnSumOfTerms(size_t n, Keep keep, F terms) {
   });
 }
 
-// Calls f(shift), as a DirectShift where no lane has an offset: the same bits with one subtraction less.
-template <bool kScaled, class Shift, class F>
-inline void WithShift(const Shift& shift, F f) {
-  if constexpr (!kScaled) {
-    using V = typename Shift::Vector;
-    if (!Any(Lt(Set<V>(0), Abs(shift.offset)))) return f(DirectShift(shift));
-  }
-  f(shift);
-}
-
 // Adds up the kept exponentials, if `keep` stores them where they can be read again.
 template <class V, class Keep>
 inline void AddKept(WideSum<V>* sum, size_t n, const Keep& keep) {
@@ -131,13 +120,13 @@ struct KeepInColumns {
 };
 
 // Reduces columns of at most kInOrder elements: finds their own maximum first, then adds the terms one after the other
-// in twice the precision.
+// in twice the precision. So few elements that a temperature is a parameter here (kScaled: there may be one).
 template <bool kScaled, class StripType, class V, class Keep>
 inline auto ReduceInOrder(const StripType& x, const Temperature<V>& t, Keep keep) {
   const V max = StripMax(x, x.n);
-  const typename StripType::template Shift<kScaled> shift(max, t);
+  const typename StripType::template ShiftAs<kScaled> shift(max, t);
   WideSum<V> sum;
-  WithShift<kScaled>(shift, [&](const auto& direct) {
+  WithShift(shift, [&](const auto& direct) {
     ForEachStripRow(x.n, [&]<size_t U>(size_t i, RowCount<U>) {
       const auto e = ScaledExp(x.template Rows<U>(i, 1), direct);
       keep(i, 1, e);
@@ -163,13 +152,13 @@ struct StripRest {
 // them. Only the others are kept, with zeros in place of the largest.
 template <bool kScaled, class StripType, class V, class Keep>
 inline auto ReduceInOrderForLog(const StripType& x, const Temperature<V>& t, Keep keep) {
-  using Shift = typename StripType::template Shift<kScaled>;
+  using Shift = typename StripType::template ShiftAs<kScaled>;
   using D = Wide<V>;
   const V max = StripMax(x, x.n), zero = Set<V>(0), one = Set<V>(1);
   const Shift shift(max, t);
   WideSum<V> others;
   V count = zero;
-  WithShift<kScaled>(shift, [&](const auto& direct) {
+  WithShift(shift, [&](const auto& direct) {
     ForEachStripRow(x.n, [&]<size_t U>(size_t i, RowCount<U>) {
       const auto v = x.template Rows<U>(i, 1);
       const auto terms = ExpTermsOf(v, direct);

@@ -30,9 +30,9 @@ struct LaneArray {
 };
 
 // The log-probability of one element x of each row.
-template <bool kScaled, class Shift, class V = typename Shift::Vector>
+template <class Shift, class V = typename Shift::Vector>
 inline Wide<V> LogProbOf(const PanelLog<Shift>& log, V x, const StripTemperature<V>& t) {
-  const Wide<V> from_offset = Scaled<kScaled>(Promote(x) - log.reduced.strip.sum.offset, t.value);
+  const Wide<V> from_offset = Scaled(Wide<V>(Promote(x) - log.reduced.strip.sum.offset), t);
   const Wide<V> log_prob = (from_offset - log.log_sum.hi) - log.log_sum.lo;
   return IfThenElse(Eq(log.degenerate, Wide<V>(Const(1))), Const(__builtin_nan("")), log_prob);
 }
@@ -135,11 +135,11 @@ inline void FinishGradient(const Panel<S>& panel, const D& classes, const D& deg
 }
 
 // Stores the lse and the log-probability of the target for the rows of a reduced panel.
-template <bool kScaled, class Shift, class V = typename Shift::Vector>
+template <class Shift, class V = typename Shift::Vector>
 inline void StoreLogProbs(const LossBatch& b, size_t first, size_t rows, const PanelLog<Shift>& log, V at_target,
                           const Wide<V>& classes, const Wide<V>& lse, const StripTemperature<V>& t) {
   StoreFirst(ZeroIfIgnored(lse, classes), rows, b.lse + first);
-  StoreFirst(ZeroIfIgnored(LogProbOf<kScaled>(log, at_target, t), classes), rows, b.log_prob + first);
+  StoreFirst(ZeroIfIgnored(LogProbOf(log, at_target, t), classes), rows, b.log_prob + first);
 }
 
 template <bool kScaled, class S, class V = VecOf<S>>
@@ -147,12 +147,12 @@ inline void CrossEntropyTransposed(const LossBatch& b, size_t first, const Panel
                                    const StripTemperature<V>& t) {
   using T = Compute<S>;
   Columns<T> columns, terms;
-  const auto log = ReduceTransposedTo<PanelLog, kScaled, false>(panel, &columns, &terms, t);
+  const auto log = ReduceTransposedTo<PanelLog, false, kScaled>(panel, &columns, &terms, t);
   const auto x = AsStrip<S, false>(columns.at, panel.n);
   const auto classes = ClassesOf<Wide<V>>(b.target + first, panel.rows);
   const V at_target = ElementsOf(x, Demote(classes));
-  const auto lse = LogSumExpOfLanes<kScaled>(log, log.log_sum, t);
-  StoreLogProbs<kScaled>(b, first, panel.rows, log, at_target, classes, lse, t);
+  const auto lse = LogSumExpOfLanes(log, log.log_sum, t);
+  StoreLogProbs(b, first, panel.rows, log, at_target, classes, lse, t);
   if (b.y == nullptr) return;
   const auto slopes = SlopesOf(b, first, panel.rows, log, at_target, lse);
   const auto& strip = log.reduced.strip;
@@ -176,17 +176,17 @@ inline void CrossEntropyTransposed(const LossBatch& b, size_t first, const Panel
   FinishGradient(panel, classes, log.degenerate);
 }
 
-// The part common to all rows as stored, which follows their reduction. terms(j) returns a function (i, lanes) for the
-// exponentials of row j.
-template <bool kScaled, class S, class Shift, class Terms, class V = VecOf<S>>
+// The part common to all rows as stored, which follows their reduction. terms(j, map) calls map with a function
+// (i, lanes) for the exponentials of row j.
+template <class S, class Shift, class Terms, class V = VecOf<S>>
 inline void CrossEntropyOfRows(const LossBatch& b, size_t first, const Panel<S>& panel, const PanelLog<Shift>& log,
                                const StripTemperature<V>& t, Terms terms) {
   using T = Compute<S>;
   const int64_t* target = b.target + first;
   const auto classes = ClassesOf<Wide<V>>(target, panel.rows);
   const V at_target = ElementsOf(panel, target);
-  const auto lse = LogSumExpOfLanes<kScaled>(log, log.log_sum, t);
-  StoreLogProbs<kScaled>(b, first, panel.rows, log, at_target, classes, lse, t);
+  const auto lse = LogSumExpOfLanes(log, log.log_sum, t);
+  StoreLogProbs(b, first, panel.rows, log, at_target, classes, lse, t);
   if (b.y == nullptr) return;
   const auto slopes = SlopesOf(b, first, panel.rows, log, at_target, lse);
   const LaneDivisors<V> divisors(log.reduced.strip.sum);
@@ -198,49 +198,54 @@ inline void CrossEntropyOfRows(const LossBatch& b, size_t first, const Panel<S>&
     if (target[j] < 0) continue;
     const Divisor<V> divisor = divisors[j];
     const V slope_of_p = Set<V>(gain[j]), offset = Set<V>(add[j]);
-    const auto e = terms(j);
-    MapRow(panel, j, [&]<class Lanes>(size_t i, Lanes lanes) {
-      using B = Block<V, Lanes::kVectors>;
-      return MulAdd(Divide(e(i, lanes), divisor), B(slope_of_p), B(offset));
+    terms(j, [&](auto e) {
+      MapRow(panel, j, [&]<class Lanes>(size_t i, Lanes lanes) {
+        using B = Block<V, Lanes::kVectors>;
+        return MulAdd(Divide(e(i, lanes), divisor), B(slope_of_p), B(offset));
+      });
     });
     StoreScalar(panel.Out(j) + target[j], slope[j]);
   }
   FinishGradient(panel, classes, log.degenerate);
 }
 
-template <bool kScaled, class S, class V = VecOf<S>>
+template <class S, class V = VecOf<S>>
 inline void CrossEntropyAlong(const LossBatch& b, size_t first, const Panel<S>& panel, const StripTemperature<V>& t) {
   using T = Compute<S>;
   const KeptTerms<T> kept(b.scratch, panel.n);
-  const auto log = ReduceAlongTo<PanelLog, kScaled, false>(panel, t, kept, b.y != nullptr);
-  CrossEntropyOfRows<kScaled>(b, first, panel, log, t, [&](size_t j) {
-    return
-        [e = kept.Row(j)]<class Lanes>(size_t i, Lanes) { return LoadLanes<V>(e + i, Whole<Lanes::kVectors>{}, T(0)); };
+  const auto log = ReduceAlongTo<PanelLog, false, true>(panel, t, kept, b.y != nullptr);
+  CrossEntropyOfRows(b, first, panel, log, t, [&](size_t j, auto map) {
+    map([e = kept.Row(j)]<class Lanes>(size_t i, Lanes) {
+      return LoadLanes<V>(e + i, Whole<Lanes::kVectors>{}, T(0));
+    });
   });
 }
 
 // For longer rows. Their exponentials are kept where the gradient will be, if it holds such numbers and is not the row
 // itself; otherwise they are computed again. That is also why large gradients are not written past the cache: computing
 // the exponentials again would take 1.1 to 1.7 times as long.
-template <bool kScaled, class S, class V = VecOf<S>>
+template <class S, class V = VecOf<S>>
 inline void CrossEntropyInOnePass(const LossBatch& b, size_t first, const Panel<S>& panel,
                                   const StripTemperature<V>& t) {
   using T = Compute<S>;
   const auto counts = [&](size_t j) { return b.target[first + j] >= 0; };
   const auto run = [&](auto keep, auto terms) {
-    const auto log = ReduceInOnePassTo<PanelLog, kScaled, false>(panel, t, counts, keep);
-    CrossEntropyOfRows<kScaled>(b, first, panel, log, t, [&](size_t j) { return terms(log.reduced.strip.shift, j); });
+    const auto log = ReduceInOnePassTo<PanelLog, false, true>(panel, t, counts, keep);
+    const auto& shift = log.reduced.strip.shift;
+    CrossEntropyOfRows(b, first, panel, log, t, [&](size_t j, auto map) { terms(shift, j, map); });
   };
   if constexpr (sizeof(S) == sizeof(T)) {
     if (b.y != nullptr && b.y != b.x) {
       return run([&](size_t j, size_t i, auto lanes, const auto& e) { StoreLanes(panel.Out(j) + i, e, lanes); },
-                 [&](const auto&, size_t j) {
-                   return [e = panel.Out(j)](size_t i, auto lanes) { return LoadLanes<V>(e + i, lanes, T(0)); };
+                 [&](const auto&, size_t j, auto map) {
+                   map([e = panel.Out(j)](size_t i, auto lanes) { return LoadLanes<V>(e + i, lanes, T(0)); });
                  });
     }
   }
-  run(KeepNoTerm{}, [&](const auto& shift, size_t j) {
-    return [x = panel.Row(j), own = LaneShifts(shift)[j]](size_t i, auto lanes) { return ScaledExp(x(i, lanes), own); };
+  run(KeepNoTerm{}, [&](const auto& shift, size_t j, auto map) {
+    WithShift(LaneShifts(shift)[j], [&](const auto& own) {
+      map([x = panel.Row(j), &own](size_t i, auto lanes) { return ScaledExp(x(i, lanes), own); });
+    });
   });
 }
 
@@ -287,27 +292,27 @@ inline V RankOf(const StripType& x, V target) {
 }
 
 // The part common to both layouts: first_largest(ids), at_target() and ranks(target, ranks) read the rows.
-template <bool kScaled, class S, class Shift, class V, class FirstOf, class AtTarget, class Ranks>
+template <class S, class Shift, class V, class FirstOf, class AtTarget, class Ranks>
 inline void StoreStats(const RowStatsBatch& b, size_t first, const Panel<S>& panel, const PanelLog<Shift>& log,
                        const StripTemperature<V>& t, FirstOf first_largest, AtTarget at_target, Ranks ranks) {
-  StoreFirst(LogSumExpOfLanes<kScaled>(log, log.log_sum, t), panel.rows, b.lse + first);
+  StoreFirst(LogSumExpOfLanes(log, log.log_sum, t), panel.rows, b.lse + first);
   if (b.top_id != nullptr) {
     first_largest(b.top_id + first);
-    StoreFirst(LogProbOf<kScaled>(log, log.reduced.strip.max, t), panel.rows, b.top_log_prob + first);
+    StoreFirst(LogProbOf(log, log.reduced.strip.max, t), panel.rows, b.top_log_prob + first);
   }
   if (b.target == nullptr) return;
   const V target = at_target(b.target + first);
-  StoreFirst(LogProbOf<kScaled>(log, target, t), panel.rows, b.target_log_prob + first);
+  StoreFirst(LogProbOf(log, target, t), panel.rows, b.target_log_prob + first);
   ranks(target, b.target_rank + first);
 }
 
 template <bool kScaled, class S, class V = VecOf<S>>
 inline void StatsTransposed(const RowStatsBatch& b, size_t first, const Panel<S>& panel, const StripTemperature<V>& t) {
   Columns<Compute<S>> columns, terms;
-  const auto log = ReduceTransposedTo<PanelLog, kScaled, false>(panel, &columns, &terms, t);
+  const auto log = ReduceTransposedTo<PanelLog, false, kScaled>(panel, &columns, &terms, t);
   const auto x = AsStrip<S, false>(columns.at, panel.n);
   const size_t rows = panel.rows;
-  StoreStats<kScaled>(
+  StoreStats(
       b, first, panel, log, t,
       [&](int64_t* ids) { StoreFirst(Promote(FirstLargest(x, log.reduced.strip.max)), rows, ids); },
       [&](const int64_t* targets) { return ElementsOf(x, Demote(ClassesOf<Wide<V>>(targets, rows))); },
@@ -315,10 +320,10 @@ inline void StatsTransposed(const RowStatsBatch& b, size_t first, const Panel<S>
 }
 
 // The same for rows as stored.
-template <bool kScaled, class S, class Shift, class V = VecOf<S>>
+template <class S, class Shift, class V = VecOf<S>>
 inline void StoreStatsOfRows(const RowStatsBatch& b, size_t first, const Panel<S>& panel, const PanelLog<Shift>& log,
                              const StripTemperature<V>& t) {
-  StoreStats<kScaled>(
+  StoreStats(
       b, first, panel, log, t, [&](int64_t* ids) { FirstLargest(panel, log.reduced.strip.max, ids); },
       [&](const int64_t* targets) { return ElementsOf(panel, targets); },
       [&](V target, int64_t* ranks) {
@@ -330,16 +335,16 @@ inline void StoreStatsOfRows(const RowStatsBatch& b, size_t first, const Panel<S
       });
 }
 
-template <bool kScaled, class S, class V = VecOf<S>>
+template <class S, class V = VecOf<S>>
 inline void StatsAlong(const RowStatsBatch& b, size_t first, const Panel<S>& panel, const StripTemperature<V>& t) {
   const KeptTerms<Compute<S>> kept(b.scratch, panel.n);
-  StoreStatsOfRows<kScaled>(b, first, panel, ReduceAlongTo<PanelLog, kScaled, false>(panel, t, kept, false), t);
+  StoreStatsOfRows(b, first, panel, ReduceAlongTo<PanelLog, false, true>(panel, t, kept, false), t);
 }
-template <bool kScaled, class S, class V = VecOf<S>>
+template <class S, class V = VecOf<S>>
 inline void StatsInOnePass(const RowStatsBatch& b, size_t first, const Panel<S>& panel, const StripTemperature<V>& t) {
   const auto all = [](size_t) { return true; };
-  const auto log = ReduceInOnePassTo<PanelLog, kScaled, false>(panel, t, all, KeepNoTerm{});
-  StoreStatsOfRows<kScaled>(b, first, panel, log, t);
+  const auto log = ReduceInOnePassTo<PanelLog, false, true>(panel, t, all, KeepNoTerm{});
+  StoreStatsOfRows(b, first, panel, log, t);
 }
 
 }  // namespace

@@ -34,10 +34,18 @@
 namespace boltzmax::kernels {
 namespace {
 
+// The temperature of a row, or that it has none: then scores are not divided, and `value` is 1. A row at temperature 1
+// in a batch that has others is divided.
+struct RowTemperature {
+  double value = 1.0;
+  bool scaled = false;
+};
+
 // T and 1/T; the inverse is an unevaluated sum of two numbers, so that it adds no rounding error.
 template <class V>
 struct Temperature {
   V value, inverse_hi, inverse_lo;
+  bool scaled;
 };
 
 template <class T>
@@ -49,17 +57,22 @@ inline void InvertTemperature(double temperature, T* hi, T* lo) {
 }
 
 template <class V>
-inline Temperature<V> MakeTemperature(double temperature) {
+inline Temperature<V> MakeTemperature(RowTemperature temperature) {
   using T = typename V::Scalar;
+  if (!temperature.scaled) return {Set<V>(1), Set<V>(1), Set<V>(0), false};
   T hi, lo;
-  InvertTemperature(temperature, &hi, &lo);
-  return {Set<V>(static_cast<T>(temperature)), Set<V>(hi), Set<V>(lo)};
+  InvertTemperature(temperature.value, &hi, &lo);
+  return {Set<V>(static_cast<T>(temperature.value)), Set<V>(hi), Set<V>(lo), true};
+}
+template <class V>
+inline Temperature<V> MakeTemperature(double temperature) {
+  return MakeTemperature<V>({temperature, true});
 }
 
 template <class V, bool kCoarse = false>
 using ReductionOf = ExpReduction<typename V::Scalar, V::kNodes, kCoarse>;
 
-// The row's input to the reduction: the position of its maximum, and its temperature.
+// The row's input to the reduction: the position of its maximum, and its temperature, if it may have one (kScaled).
 template <class V, bool kScaled, class R = ReductionOf<V>>
 struct ExpShift {
   using Vector = V;
@@ -75,7 +88,7 @@ struct ExpShift {
 
   // For a row whose maximum is about `max`.
   ExpShift(V max, const Temperature<V>& t) : temperature(t) {
-    if constexpr (kScaled) {
+    if (IsScaled()) {
       offset = max;
       exponent = Set<V>(T(0));
     } else {
@@ -94,7 +107,9 @@ struct ExpShift {
     Finish();
   }
 
-  // (x - offset) / T, kept above the floor; NaN stays NaN.
+  bool IsScaled() const { return kScaled && temperature.scaled; }
+
+  // (x - offset) / T, kept above the floor; NaN stays NaN. Without a temperature, 1/T is 1 + 0, and rounds nothing.
   template <class B>
   B Argument(const B& x) const {
     const B d = Max(B(floor), x - offset);
@@ -111,20 +126,29 @@ struct ExpShift {
   }
 };
 
-// An ExpShift with offset 0; the same bits.
+// An ExpShift with offset 0 and without a temperature; the same bits.
 template <class V, class R>
 struct DirectShift {
   using Vector = V;
   using Reduction = R;
   V magic, floor;
 
-  explicit DirectShift(const ExpShift<V, false, R>& shift) : magic(shift.magic), floor(shift.floor) {}
+  DirectShift(V magic_of_row, V floor_of_row) : magic(magic_of_row), floor(floor_of_row) {}
+  template <bool kScaled>
+  explicit DirectShift(const ExpShift<V, kScaled, R>& shift) : magic(shift.magic), floor(shift.floor) {}
 
   template <class B>
   B Argument(const B& x) const {
     return Max(B(floor), x);
   }
 };
+
+// Calls f(shift), as a DirectShift where no lane has an offset: the same bits with a subtraction and a division less.
+template <class V, bool kScaled, class R, class F>
+inline void WithShift(const ExpShift<V, kScaled, R>& shift, F f) {
+  if (!shift.IsScaled() && !Any(Lt(Set<V>(0), Abs(shift.offset)))) return f(DirectShift(shift));
+  f(shift);
+}
 
 // c - a * b, rounded once.
 template <class B>

@@ -3,8 +3,8 @@
 #pragma once
 
 #include "../layers/units.hpp"
-#include "../panels/for_each_panel.hpp"
 #include "../panels/panels.hpp"
+#include "../panels/widened.hpp"
 #include "../rows/softmax.hpp"
 #include "../rows/statistics.hpp"
 #include "backward.hpp"
@@ -30,12 +30,12 @@ inline void Attach(Operation* op, const RowBatch& b, size_t r, S* y) {
 
 // Runs the rows of a batch in three overlapping steps: guess the maximum of one row, reduce the row before it, map the
 // one before that. A step's result comes at the end of a long chain of instructions, during which another row is read.
-template <bool kScaled, class S, class Operation>
+template <class S, class Operation>
 BOLTZMAX_KERNEL inline void RunOverlapping(const RowBatch& b) {
   struct Line {
     Source<S, Operation::kCoarse> x;
     Compute<S> guess;
-    double temperature;
+    RowTemperature temperature;
     Operation op;
   };
   Line lines[4];
@@ -44,9 +44,10 @@ BOLTZMAX_KERNEL inline void RunOverlapping(const RowBatch& b) {
     line.x.x = Offset<const S>(b.x, r, b.x_stride);
     line.x.mask = nullptr;
     if (b.mask != nullptr) line.x.mask = Offset<const uint8_t>(b.mask, r, b.mask_stride);
-    line.temperature = 1.0;
-    if constexpr (kScaled) {
-      line.temperature = *Offset<const double>(reinterpret_cast<const char*>(b.temperature), r, b.temperature_stride);
+    line.temperature = {};
+    if (b.scaled) {
+      const auto* first = reinterpret_cast<const char*>(b.temperature);
+      line.temperature = {*Offset<const double>(first, r, b.temperature_stride), true};
     }
     Attach(&line.op, b, r, Offset<S>(b.y, r, b.y_stride));
     line.guess = GuessMax(line.x, b.n);
@@ -56,11 +57,11 @@ BOLTZMAX_KERNEL inline void RunOverlapping(const RowBatch& b) {
     if (r + 1 < b.rows) begin(r + 1);
     if (r < b.rows) {
       Line& line = lines[r % 4];
-      line.op.template Reduce<kScaled>(line.x, b.n, line.temperature, line.guess, b.far);
+      line.op.Reduce(line.x, b.n, line.temperature, line.guess, b.far);
     }
     if (r > 0) {
       const Line& line = lines[(r - 1) % 4];
-      line.op.template Map<kScaled>(line.x, b.n, line.temperature, b.stream);
+      line.op.Map(line.x, b.n, line.temperature, b.stream);
     }
   }
   if (b.stream) StreamFence();
@@ -72,42 +73,43 @@ BOLTZMAX_KERNEL inline void RunOverlapping(const RowBatch& b) {
   struct Name##Forms {                                                               \
     template <class S>                                                               \
     using OnRow = Name##Op<S>;                                                       \
-    template <bool kScaled, class Columns, class T>                                  \
+    template <class Columns, class T>                                                \
     static void OnStrip(const Columns& x, char* y, ptrdiff_t y_stride, const T& t) { \
-      Name##Strip<kScaled>(x, y, y_stride, t);                                       \
+      Name##Strip(x, y, y_stride, t);                                                \
     }                                                                                \
+    static constexpr bool kReduces = Reduces(Op::k##Name);                           \
     static constexpr bool kNeedsLogSum = NeedsLogSum(Op::k##Name);                   \
     BOLTZMAX_PANELS_##kind(Name)                                                     \
   };
 // A map runs each panel by itself.
-#define BOLTZMAX_PANELS_kMap(Name)                                                                            \
-  template <bool kScaled, class S>                                                                            \
-  static void Transposed(const RowBatch& b) {                                                                 \
-    ForEachPanel<S>(b, [](const auto& panel, const auto& t) { Name##Transposed<kScaled>(panel, t); });        \
-  }                                                                                                           \
-  template <bool kScaled, class S>                                                                            \
-  static void Along(const RowBatch& b) {                                                                      \
-    ForEachPanel<S>(b, [&](const auto& panel, const auto& t) { Name##Along<kScaled>(panel, t, b.scratch); }); \
+#define BOLTZMAX_PANELS_kMap(Name)                                                                                     \
+  template <bool kCoarse, bool kScaled, class S>                                                                       \
+  static void Transposed(const RowBatch& b) {                                                                          \
+    ForEachPanel<S>(b, [](const auto& panel, const auto& t) { Name##Transposed<kCoarse, kScaled>(panel, t); });        \
+  }                                                                                                                    \
+  template <bool kCoarse, bool kScaled, class S>                                                                       \
+  static void Along(const RowBatch& b) {                                                                               \
+    ForEachPanel<S>(b, [&](const auto& panel, const auto& t) { Name##Along<kCoarse, kScaled>(panel, t, b.scratch); }); \
   }
 #define BOLTZMAX_PANELS_kMapWithGradient(Name) BOLTZMAX_PANELS_kMap(Name)
 // A reduction finishes the sums of several panels together.
-#define BOLTZMAX_PANELS_kReduction(Name)                                                              \
-  template <bool kScaled, class S>                                                                    \
-  static void Transposed(const RowBatch& b) {                                                         \
-    Name##Panels<kScaled, S> panels;                                                                  \
-    ForEachPanel<S>(b, [&](const auto& panel, const auto& t) {                                        \
-      Columns<Compute<S>> columns, terms;                                                             \
-      panels.Add(panel, t, ReduceTransposedTo<PanelSum, kScaled, false>(panel, &columns, &terms, t)); \
-    });                                                                                               \
-    panels.Finish();                                                                                  \
-  }                                                                                                   \
-  template <bool kScaled, class S>                                                                    \
-  static void Along(const RowBatch& b) {                                                              \
-    Name##Panels<kScaled, S> panels;                                                                  \
-    ForEachPanel<S>(b, [&](const auto& panel, const auto& t) {                                        \
-      panels.Add(panel, t, ReduceStoredTo<PanelSum, kScaled, false>(panel, t, b.scratch));            \
-    });                                                                                               \
-    panels.Finish();                                                                                  \
+#define BOLTZMAX_PANELS_kReduction(Name)                                                                \
+  template <bool kCoarse, bool kScaled, class S>                                                        \
+  static void Transposed(const RowBatch& b) {                                                           \
+    Name##Panels<S> panels;                                                                             \
+    ForEachPanel<S>(b, [&](const auto& panel, const auto& t) {                                          \
+      Columns<Compute<S>> columns, terms;                                                               \
+      panels.Add(panel, t, ReduceTransposedTo<PanelSum, kCoarse, kScaled>(panel, &columns, &terms, t)); \
+    });                                                                                                 \
+    panels.Finish();                                                                                    \
+  }                                                                                                     \
+  template <bool kCoarse, bool kScaled, class S>                                                        \
+  static void Along(const RowBatch& b) {                                                                \
+    Name##Panels<S> panels;                                                                             \
+    ForEachPanel<S>(b, [&](const auto& panel, const auto& t) {                                          \
+      panels.Add(panel, t, ReduceStoredTo<PanelSum, kCoarse, kScaled>(panel, t, b.scratch));            \
+    });                                                                                                 \
+    panels.Finish();                                                                                    \
   }
 BOLTZMAX_FOR_EACH_OPERATION(BOLTZMAX_FORMS)
 #undef BOLTZMAX_FORMS
@@ -115,51 +117,74 @@ BOLTZMAX_FOR_EACH_OPERATION(BOLTZMAX_FORMS)
 #undef BOLTZMAX_PANELS_kMapWithGradient
 #undef BOLTZMAX_PANELS_kReduction
 
-template <bool kScaled, class S, class Forms>
+template <bool kCoarse, bool kScaled, class S, class Forms>
 BOLTZMAX_KERNEL inline void RunTransposed(const RowBatch& b) {
-  Forms::template Transposed<kScaled, S>(b);
+  Forms::template Transposed<kCoarse, kScaled, S>(b);
 }
-template <bool kScaled, class S, class Forms>
+template <bool kCoarse, bool kScaled, class S, class Forms>
 BOLTZMAX_KERNEL inline void RunAlong(const RowBatch& b) {
-  Forms::template Along<kScaled, S>(b);
+  Forms::template Along<kCoarse, kScaled, S>(b);
+}
+
+// Calls `run` for rows of 16 bits as floats; `length` is that of a result. The results replace rows that have been read.
+template <Storage16 S>
+BOLTZMAX_KERNEL inline void RunWidened(const RowBatch& b, size_t length, void (*run)(const RowBatch&)) {
+  constexpr auto kItem = static_cast<ptrdiff_t>(sizeof(float));
+  ForEachWidenedBlock<S>(b.x, b.x_stride, b.rows, b.n, b.far, [&](size_t r, size_t rows, float* x) {
+    RowBatch wide = b;
+    wide.x = reinterpret_cast<const char*>(x);
+    wide.x_stride = static_cast<ptrdiff_t>(b.n) * kItem;
+    wide.y = reinterpret_cast<char*>(x);
+    wide.y_stride = static_cast<ptrdiff_t>(length) * kItem;
+    if (b.mask != nullptr) wide.mask = Offset<const uint8_t>(b.mask, r, b.mask_stride);
+    wide.temperature = Offset<const double>(reinterpret_cast<const char*>(b.temperature), r, b.temperature_stride);
+    wide.rows = rows;
+    wide.far = wide.stream = false;
+    run(wide);
+    NarrowRows(x, Offset<S>(b.y, r, b.y_stride), b.y_stride, rows, length, b.stream);
+  });
+  if (b.stream) StreamFence();
 }
 
 template <class S, class Forms>
 inline void RunRows(const RowBatch& b) {
   using Operation = typename Forms::template OnRow<S>;
+  using T = Compute<S>;
   if constexpr (requires { ResultOfOne<Operation>::Of(VecOf<S>{}); }) {
     if (IsBatchOfOnes<S>(b)) return RunRowsOfOne<S, ResultOfOne<Operation>>(b);
   }
-  WithBool(b.scaled, [&](auto scaled) {
-    constexpr bool kScaled = decltype(scaled)::value;
-    using T = Compute<S>;
-    constexpr size_t kMost = Forms::kNeedsLogSum ? kPaneledForLogs<T> : kPaneled<T>;
-    if (b.n == 0 || b.n > kMost) return RunOverlapping<kScaled, S, Operation>(b);
-    b.n <= VecOf<S>::kInOrder ? RunTransposed<kScaled, S, Forms>(b) : RunAlong<kScaled, S, Forms>(b);
+  constexpr size_t kMost = Forms::kNeedsLogSum ? kPaneledForLogs<T> : kPaneled<T>;
+  if (b.n == 0 || b.n > kMost) return RunOverlapping<S, Operation>(b);
+  constexpr bool kCoarse = Operation::kCoarse;
+  WithBool(b.scaled, [&]<bool kScaled>(Bool<kScaled>) {
+    const auto run =
+        b.n <= VecOf<S>::kInOrder ? RunTransposed<kCoarse, kScaled, T, Forms> : RunAlong<kCoarse, kScaled, T, Forms>;
+    if constexpr (sizeof(S) == sizeof(T)) {
+      run(b);
+    } else {
+      RunWidened<S>(b, Forms::kReduces ? 1 : b.n, run);
+    }
   });
 }
 
-// Calls f(scaled, source) for a row or a piece of one.
-template <class S, class F>
-inline void WithRow(const Row& row, F f) {
-  const S* x = static_cast<const S*>(row.x);
-  WithBool(row.temperature != 1.0, [&](auto scaled) { f(scaled, Source<S>{x, row.mask}); });
+// A row or a piece of one.
+template <class S>
+inline Source<S> SourceOf(const Row& row) {
+  return {static_cast<const S*>(row.x), row.mask};
 }
 
 // Runs strips of kLanes columns, one after another.
 template <class S, class Forms>
 inline void RunColumns(const ColumnBatch& b) {
   using V = VecOf<S>;
-  WithBool(b.scaled, [&](auto scaled) {
-    const char* t = reinterpret_cast<const char*>(b.temperature);
-    for (size_t c = 0; c < b.columns; c += V::kLanes) {
-      const size_t lanes = b.columns - c < V::kLanes ? b.columns - c : V::kLanes;
-      const Strip<S, Forms::template OnRow<S>::kCoarse> x = {b.x + c * sizeof(S), b.x_stride, b.n, lanes};
-      StripTemperature<V> temperature;
-      if (b.scaled) temperature = {Offset<const double>(t, c, b.temperature_stride), b.temperature_stride, lanes};
-      Forms::template OnStrip<decltype(scaled)::value>(x, b.y + c * sizeof(S), b.y_stride, temperature);
-    }
-  });
+  const char* t = reinterpret_cast<const char*>(b.temperature);
+  StripTemperature<V> temperature;
+  for (size_t c = 0; c < b.columns; c += V::kLanes) {
+    const size_t lanes = b.columns - c < V::kLanes ? b.columns - c : V::kLanes;
+    const Strip<S, Forms::template OnRow<S>::kCoarse> x = {b.x + c * sizeof(S), b.x_stride, b.n, lanes};
+    if (b.scaled) temperature = {Offset<const double>(t, c, b.temperature_stride), b.temperature_stride, lanes};
+    Forms::OnStrip(x, b.y + c * sizeof(S), b.y_stride, temperature);
+  }
 }
 
 template <class S>
@@ -167,25 +192,14 @@ struct Kernels {
   using T = Compute<S>;
 
   BOLTZMAX_KERNEL static RowSum Reduce(const Row& row) {
-    RowSum sum;
-    WithRow<S>(row, [&](auto scaled, const auto& x) {
-      sum = ReduceRow<decltype(scaled)::value>(x, row.n, row.temperature, GuessMax(x, row.n), KeepNothing{}, row.far);
-    });
-    return sum;
+    const auto x = SourceOf<S>(row);
+    return ReduceRow(x, row.n, TemperatureOf(row), GuessMax(x, row.n), KeepNothing{}, row.far);
   }
   static Sum ReduceWithoutLargest(const Row& row, const RowSum& sum) {
-    Sum rest;
-    WithRow<S>(row, [&](auto scaled, const auto& x) {
-      rest = ReduceRest<decltype(scaled)::value>(x, row.n, row.temperature, sum);
-    });
-    return rest;
+    return ReduceRest(SourceOf<S>(row), row.n, TemperatureOf(row), sum);
   }
   BOLTZMAX_KERNEL static RowSum ReduceToMean(const Row& row, double* mean) {
-    RowSum sum;
-    WithRow<S>(row, [&](auto scaled, const auto& x) {
-      sum = ReduceMean<decltype(scaled)::value>(x, row.n, row.temperature, row.far, mean);
-    });
-    return sum;
+    return ReduceMean(SourceOf<S>(row), row.n, TemperatureOf(row), row.far, mean);
   }
   BOLTZMAX_KERNEL static double SumDistances(const Row& row, double from) {
     return SumOfDistances(Source<S>{static_cast<const S*>(row.x), nullptr}, row.n, from);
@@ -202,16 +216,11 @@ struct Kernels {
   }
   template <class Operation>
   BOLTZMAX_KERNEL static void Finish(const Row& row, const RowSum& sum, const Sum& log_sum) {
-    WithRow<S>(row, [&](auto scaled, const auto& x) {
-      Operation::template Finish<decltype(scaled)::value>(x, static_cast<S*>(row.y), row, sum, log_sum);
-    });
+    Operation::Finish(SourceOf<S>(row), static_cast<S*>(row.y), row, sum, log_sum);
     if (row.stream) StreamFence();
   }
   BOLTZMAX_KERNEL static void MapAffineSoftmax(const Row& row, const RowSum& sum, double gain, double add) {
-    WithRow<S>(row, [&](auto scaled, const auto& x) {
-      AffineSoftmaxMap<decltype(scaled)::value>(x, static_cast<S*>(row.y), row.n, row.temperature, sum, gain, add,
-                                                row.stream);
-    });
+    AffineSoftmaxMap(SourceOf<S>(row), static_cast<S*>(row.y), row.n, TemperatureOf(row), sum, gain, add, row.stream);
     if (row.stream) StreamFence();
   }
   static void StoreOne(void* y, double value) { StoreScalar(static_cast<S*>(y), value); }

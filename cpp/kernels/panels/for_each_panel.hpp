@@ -16,6 +16,7 @@ template <class S, class F>
 inline void ForEachPanel(const RowBatch& b, F f) {
   using V = VecOf<S>;
   constexpr size_t kRows = Panel<S>::kRows;
+  StripTemperature<V> t;
   for (size_t r = 0; r < b.rows; r += kRows) {
     const Panel<S> panel = {Offset<const S>(b.x, r, b.x_stride),
                             Offset<S>(b.y, r, b.y_stride),
@@ -27,7 +28,6 @@ inline void ForEachPanel(const RowBatch& b, F f) {
                             b.n,
                             b.far,
                             b.stream};
-    StripTemperature<V> t;
     if (b.scaled) {
       const char* first = reinterpret_cast<const char*>(b.temperature);
       t = {Offset<const double>(first, r, b.temperature_stride), b.temperature_stride, panel.rows};

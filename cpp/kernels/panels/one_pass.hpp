@@ -53,7 +53,7 @@ struct PanelReader {
   }
 
   // The exponentials go to keep(j, i, lanes, e).
-  template <class Narrowed, class Shift, class Keep>
+  template <class Shift, class Keep>
   void Read(const Shift& shift, Keep keep) {
     const LaneShifts<Shift> shifts(shift);
     const bool singly = panel.n <= kShort;
@@ -61,7 +61,7 @@ struct PanelReader {
       if (!wanted[j]) continue;
       if (panel.far) PrefetchHead(panel, j);
       const auto x = panel.Row(j);
-      const Narrowed own(shifts[j]);
+      const Shift own = shifts[j];
       V max = Set<V>(Source<S>::kLowest);
       WideSum<V> sum;
       ForEachBlock<V, 4>(panel.n, [&](size_t i, auto lanes) {
@@ -80,38 +80,34 @@ struct PanelReader {
 
 // Reduces the rows of a panel for which counts(j) is true. As in ReduceRow, the maximum of a row's first elements serves
 // as a guess; the rows where it was poor are read again.
-template <bool kScaled, bool kCoarse, class S, class Counts, class Keep, class V = VecOf<S>>
+template <bool kCoarse, bool kScaled, class S, class Counts, class Keep, class V = VecOf<S>>
 inline auto ReduceInOnePass(const Panel<S>& panel, const Temperature<V>& t, Counts counts, Keep keep) {
-  using Shift = typename Source<S, kCoarse>::template Shift<kScaled>;
+  using Shift = typename Source<S, kCoarse>::template ShiftAs<kScaled>;
   using C = ExpConstants<Compute<S>>;
   constexpr size_t kHead = 4 * V::kLanes;
   PanelReader<S> reader(panel, counts);
-  if constexpr (kScaled) {
-    const V max = reader.Maximum(panel.n);
-    const Shift shift(max, t);
-    reader.template Read<Shift>(shift, keep);
-    return MakeStripSum(max, shift, FoldSums(reader.partial, V{}));
-  } else {
-    const V zero = Set<V>(0), one = Set<V>(1), limit = Set<V>(C::kDirectLimit);
-    const V head = reader.Maximum(panel.n < kHead ? panel.n : kHead);
+  V max = reader.Maximum(panel.n < kHead || (kScaled && t.scaled) ? panel.n : kHead);
+  Shift shift(max, t);
+  if (!shift.IsScaled()) {
+    const V zero = Set<V>(0), one = Set<V>(1), limit = Set<V>(C::kDirectLimit), head = max;
     const V guess = IfThenElse(Lt(limit, Abs(head)), zero, head);
-    const Shift shift(guess, t);
-    reader.template Read<DirectShift<V, typename Shift::Reduction>>(shift, keep);
-    const V max = reader.FoldedMaximum();
+    shift = Shift(guess, t);
+    reader.Read(DirectShift(shift), keep);
+    max = reader.FoldedMaximum();
     const V far = IfThenElse(Lt(Set<V>(C::kHeadroom), max - guess), one, zero);
     const V poor = IfThenElse(Lt(limit, Abs(max)), one, IfThenElse(Lt(limit, Abs(head)), one, far));
     if (!Any(Eq(poor, one))) return MakeStripSum(max, shift, FoldSums(reader.partial, V{}));
     Compute<S> again[V::kLanes];
     Store(again, poor);
     for (size_t j = 0; j < V::kLanes; ++j) reader.wanted[j] = reader.wanted[j] && again[j] != 0;
-    const Shift better(IfThenElse(Eq(poor, one), max, guess), t);
-    reader.template Read<Shift>(better, keep);
-    return MakeStripSum(max, better, FoldSums(reader.partial, V{}));
+    shift = Shift(IfThenElse(Eq(poor, one), max, guess), t);
   }
+  reader.Read(shift, keep);
+  return MakeStripSum(max, shift, FoldSums(reader.partial, V{}));
 }
 
 // The sum of each row without its largest term. Where that term is no large part, the difference has digits enough.
-template <bool kScaled, class S, class Shift, class Counts, class V = typename Shift::Vector>
+template <class S, class Shift, class Counts, class V = typename Shift::Vector>
 inline Pair<Wide<V>> RestInOnePass(const Panel<S>& panel, const StripSum<Shift>& strip, const StripTemperature<V>& t,
                                    Counts counts) {
   using D = Wide<V>;
@@ -128,7 +124,7 @@ inline Pair<Wide<V>> RestInOnePass(const Panel<S>& panel, const StripSum<Shift>&
     if (!counts(j)) return;
     const auto row = panel.Row(j);
     const Source<S, Shift::Reduction::kIsCoarse> x = {row.x, row.mask};
-    const Sum exact = ReduceRest<kScaled>(x, panel.n, temperature[j], RowOf(strip.sum, j));
+    const Sum exact = ReduceRest(x, panel.n, {temperature[j], t.vector.scaled}, RowOf(strip.sum, j));
     hi[j] = exact.hi;
     lo[j] = exact.lo;
   });
@@ -136,15 +132,15 @@ inline Pair<Wide<V>> RestInOnePass(const Panel<S>& panel, const StripSum<Shift>&
 }
 
 // Reduces a panel to a PanelSum or PanelLog. As everywhere, terms of rows of at most kShort elements are added singly.
-template <template <class> class Result, bool kScaled, bool kCoarse, class S, class Counts, class Keep,
+template <template <class> class Result, bool kCoarse, bool kScaled, class S, class Counts, class Keep,
           class V = VecOf<S>>
 inline auto ReduceInOnePassTo(const Panel<S>& panel, const StripTemperature<V>& t, Counts counts, Keep keep) {
-  using Shift = typename Source<S, kCoarse>::template Shift<kScaled>;
+  using Shift = typename Source<S, kCoarse>::template ShiftAs<kScaled>;
   return Result<Shift>(panel, [&] {
-    return StripRest<Shift>([&] { return ReduceInOnePass<kScaled, kCoarse>(panel, t.vector, counts, keep); },
+    return StripRest<Shift>([&] { return ReduceInOnePass<kCoarse, kScaled>(panel, t.vector, counts, keep); },
                             [&](const auto& strip) {
                               return panel.n <= kShort ? RestAlong(panel, strip, t)
-                                                       : RestInOnePass<kScaled>(panel, strip, t, counts);
+                                                       : RestInOnePass(panel, strip, t, counts);
                             });
   });
 }
@@ -156,14 +152,14 @@ struct KeepNoTerm {
 };
 
 // Reduces rows as stored, short ones in two passes and others in one.
-template <template <class> class Result, bool kScaled, bool kCoarse, class S, class V = VecOf<S>>
+template <template <class> class Result, bool kCoarse, bool kScaled, class S, class V = VecOf<S>>
 inline auto ReduceStoredTo(const Panel<S>& panel, const StripTemperature<V>& t, void* scratch) {
   using T = Compute<S>;
   if (panel.n <= kPaneled<T>) {
-    return ReduceAlongTo<Result, kScaled, kCoarse>(panel, t, KeptTerms<T>(scratch, panel.n), false);
+    return ReduceAlongTo<Result, kCoarse, kScaled>(panel, t, KeptTerms<T>(scratch, panel.n), false);
   }
   const auto all = [](size_t) { return true; };
-  return ReduceInOnePassTo<Result, kScaled, kCoarse>(panel, t, all, KeepNoTerm{});
+  return ReduceInOnePassTo<Result, kCoarse, kScaled>(panel, t, all, KeepNoTerm{});
 }
 
 }  // namespace

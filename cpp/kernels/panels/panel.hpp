@@ -160,14 +160,15 @@ template <class V>
 struct LaneTemperatures {
   using T = typename V::Scalar;
   T value[V::kLanes], inverse_hi[V::kLanes], inverse_lo[V::kLanes];
+  bool scaled;
 
-  explicit LaneTemperatures(const Temperature<V>& t) {
+  explicit LaneTemperatures(const Temperature<V>& t) : scaled(t.scaled) {
     Store(value, t.value);
     Store(inverse_hi, t.inverse_hi);
     Store(inverse_lo, t.inverse_lo);
   }
   Temperature<V> operator[](size_t lane) const {
-    return {Set<V>(value[lane]), Set<V>(inverse_hi[lane]), Set<V>(inverse_lo[lane])};
+    return {Set<V>(value[lane]), Set<V>(inverse_hi[lane]), Set<V>(inverse_lo[lane]), scaled};
   }
 };
 
@@ -193,6 +194,16 @@ struct LaneShifts {
     shift.temperature = temperatures[lane];
     return shift;
   }
+};
+template <class V, class R>
+struct LaneShifts<DirectShift<V, R>> {
+  typename V::Scalar magic[V::kLanes], floor[V::kLanes];
+
+  explicit LaneShifts(const DirectShift<V, R>& shift) {
+    Store(magic, shift.magic);
+    Store(floor, shift.floor);
+  }
+  DirectShift<V, R> operator[](size_t lane) const { return {Set<V>(magic[lane]), Set<V>(floor[lane])}; }
 };
 
 // The lanes of a sum that has yet to be folded.
@@ -244,11 +255,11 @@ struct KeptTerms {
 
 // Reduces the rows of a panel. Their exponentials are kept if the caller wants them, and for rows so short that adding them
 // up later, one row after the other, is faster. Those of longer rows would leave the first-level cache.
-template <bool kScaled, bool kCoarse, bool kForLog, class S, class T, class V = Vec<T>>
+template <bool kCoarse, bool kScaled, bool kForLog, class S, class T, class V = Vec<T>>
 inline auto ReduceAlong(const Panel<S>& panel, const Temperature<V>& t, const KeptTerms<T>& kept, bool wants_terms) {
   constexpr size_t kMostKept = 128;
   const bool keeps = wants_terms || panel.n <= kMostKept;
-  using Shift = typename Source<S, kCoarse>::template Shift<kScaled>;
+  using Shift = typename Source<S, kCoarse>::template ShiftAs<kScaled>;
   constexpr size_t kRows = V::kLanes;
   V maxima[kRows];
   decltype(PartialSum(WideSum<V>{})) partial[kRows];
@@ -261,12 +272,12 @@ inline auto ReduceAlong(const Panel<S>& panel, const Temperature<V>& t, const Ke
   for (size_t j = panel.rows; j < kRows; ++j) maxima[j] = maxima[0];
   const V max = FoldRows<V>(maxima, [](V a, V b) { return Max(a, b); });
   const Shift shift(max, t);
-  const LaneShifts<Shift> shifts(shift);
-  WithShift<kScaled>(shift, [&]<class Narrowed>(const Narrowed&) {
+  WithShift(shift, [&]<class Narrowed>(const Narrowed& narrowed) {
+    const LaneShifts<Narrowed> shifts(narrowed);
     for (size_t j = 0; j < panel.rows; ++j) {
       if (panel.far) PrefetchBeyond(panel, j);
       const auto x = panel.Row(j);
-      const Narrowed own(shifts[j]);
+      const Narrowed own = shifts[j];
       if (!keeps) {
         WideSum<V> sum;
         ForEachVectorOf<V>(panel.n, [&](size_t i, auto lanes) { AddEach(&sum, ScaledExp(x(i, lanes), own)); });

@@ -30,7 +30,7 @@ inline Pair<Wide<V>> RestAlong(const Panel<S>& panel, const StripSum<Shift>& str
   StoreLanes(temperature, t.value, kWhole);
   ForEachMarked(panel, tiny, [&](size_t j) {
     const RowSum row = RowOf(strip.sum, j);
-    const Shift shift(row, MakeTemperature<V>(temperature[j]));
+    const Shift shift(row, MakeTemperature<V>(RowTemperature{temperature[j], t.vector.scaled}));
     const Sum again = SumRest(panel.Row(j), panel.n, Set<V>(static_cast<T>(row.max)), shift);
     hi[j] = again.hi;
     lo[j] = again.lo;
@@ -79,20 +79,20 @@ struct PanelLog : PanelSum<Shift> {
 
 // Reduces a panel to a PanelSum or PanelLog. If transposed, its rows are then in `columns`, and all but the largest
 // exponentials in `terms`.
-template <template <class> class Result, bool kScaled, bool kCoarse, class S, class V = VecOf<S>>
+template <template <class> class Result, bool kCoarse, bool kScaled, class S, class V = VecOf<S>>
 inline auto ReduceTransposedTo(const Panel<S>& panel, Columns<Compute<S>>* columns, Columns<Compute<S>>* terms,
                                const StripTemperature<V>& t) {
-  using Shift = typename Strip<Compute<S>, kCoarse>::template Shift<kScaled>;
+  using Shift = typename Strip<Compute<S>, kCoarse>::template ShiftAs<kScaled>;
   LoadTransposed(panel, columns->at);
   const auto x = AsStrip<S, kCoarse>(columns->at, panel.n);
   return Result<Shift>(panel, [&] { return ReduceInOrderForLog<kScaled>(x, t.vector, KeepInColumns<V>{terms->at}); });
 }
-template <template <class> class Result, bool kScaled, bool kCoarse, class S, class V = VecOf<S>>
+template <template <class> class Result, bool kCoarse, bool kScaled, class S, class V = VecOf<S>>
 inline auto ReduceAlongTo(const Panel<S>& panel, const StripTemperature<V>& t, const KeptTerms<Compute<S>>& kept,
                           bool wants_terms) {
-  using Shift = typename Source<S, kCoarse>::template Shift<kScaled>;
+  using Shift = typename Source<S, kCoarse>::template ShiftAs<kScaled>;
   return Result<Shift>(panel, [&] {
-    return StripRest<Shift>([&] { return ReduceAlong<kScaled, kCoarse, true>(panel, t.vector, kept, wants_terms); },
+    return StripRest<Shift>([&] { return ReduceAlong<kCoarse, kScaled, true>(panel, t.vector, kept, wants_terms); },
                             [&](const auto& strip) { return RestAlong(panel, strip, t); });
   });
 }

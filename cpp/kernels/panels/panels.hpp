@@ -8,11 +8,11 @@ namespace {
 
 // ---- softmax ----
 
-template <bool kScaled, class S, class V = VecOf<S>>
+template <bool kCoarse, bool kScaled, class S, class V = VecOf<S>>
 inline void SoftmaxTransposed(const Panel<S>& panel, const StripTemperature<V>& t) {
   Columns<Compute<S>> columns;
   LoadTransposed(panel, columns.at);
-  const auto x = AsStrip<S, kCoarseWillDo<S>>(columns.at, panel.n);
+  const auto x = AsStrip<S, kCoarse>(columns.at, panel.n);
   const auto strip = ReduceInOrder<kScaled>(x, t.vector, KeepInColumns<V>{columns.at});
   const Divisor<V> divisor(strip.sum.hi, strip.sum.lo);
   ForEachStripRow(x.n, [&]<size_t U>(size_t i, RowCount<U>) {
@@ -23,11 +23,11 @@ inline void SoftmaxTransposed(const Panel<S>& panel, const StripTemperature<V>& 
                 [&](size_t j) { SoftmaxMapDegenerate(panel.Row(j), panel.Out(j), panel.n); });
 }
 
-template <bool kScaled, class S, class V = VecOf<S>>
+template <bool kCoarse, bool kScaled, class S, class V = VecOf<S>>
 inline void SoftmaxAlong(const Panel<S>& panel, const StripTemperature<V>& t, void* scratch) {
   using T = Compute<S>;
   const KeptTerms<T> kept(scratch, panel.n);
-  const auto strip = ReduceAlong<kScaled, kCoarseWillDo<S>, false>(panel, t.vector, kept, true);
+  const auto strip = ReduceAlong<kCoarse, kScaled, false>(panel, t.vector, kept, true);
   const LaneDivisors<V> divisors(strip.sum);
   MapAlong(panel, [&](size_t j, auto map) {
     const Divisor<V> divisor = divisors[j];
@@ -42,17 +42,17 @@ inline void SoftmaxAlong(const Panel<S>& panel, const StripTemperature<V>& t, vo
 
 // ---- logarithms ----
 
-template <bool kScaled, class S, class V = VecOf<S>>
+template <bool kCoarse, bool kScaled, class S, class V = VecOf<S>>
 inline void LogSoftmaxTransposed(const Panel<S>& panel, const StripTemperature<V>& t) {
   using T = Compute<S>;
   Columns<T> columns, terms;
-  const auto log = ReduceTransposedTo<PanelLog, kScaled, kCoarseWillDo<S>>(panel, &columns, &terms, t);
-  const auto shift = LogShift<V>::template Make<kScaled>(log.reduced.strip.sum.offset, log.log_sum);
-  const auto x = AsStrip<S, kCoarseWillDo<S>>(columns.at, panel.n);
+  const auto log = ReduceTransposedTo<PanelLog, kCoarse, kScaled>(panel, &columns, &terms, t);
+  const auto shift = LogShift<V>::Make(log.reduced.strip.sum.offset, log.log_sum, kScaled && t.vector.scaled);
+  const auto x = AsStrip<S, kCoarse>(columns.at, panel.n);
   const bool any_degenerate = log.AnyDegenerate();
   if (any_degenerate) {
     const StripOut<T> y = {reinterpret_cast<char*>(columns.at), x.stride, x.n, x.lanes};
-    LogSoftmaxDegenerateStrip<kScaled>(x, y, shift, t, log.reduced.strip.sum);
+    LogSoftmaxDegenerateStrip(x, y, shift, t, log.reduced.strip.sum);
   } else {
     ForEachStripRow(x.n, [&]<size_t U>(size_t i, RowCount<U>) {
       const auto y = SubtractLog<kScaled>(x.template Rows<U>(i, 1), shift, t.vector);
@@ -70,11 +70,11 @@ inline void LogSoftmaxTransposed(const Panel<S>& panel, const StripTemperature<V
   }
 }
 
-template <bool kScaled, class S, class V = VecOf<S>>
+template <bool kCoarse, bool kScaled, class S, class V = VecOf<S>>
 inline void LogSoftmaxAlong(const Panel<S>& panel, const StripTemperature<V>& t, void* scratch) {
   using T = Compute<S>;
-  const auto log = ReduceStoredTo<PanelLog, kScaled, kCoarseWillDo<S>>(panel, t, scratch);
-  const auto shifts = LogShift<V>::template Make<kScaled>(log.reduced.strip.sum.offset, log.log_sum);
+  const auto log = ReduceStoredTo<PanelLog, kCoarse, kScaled>(panel, t, scratch);
+  const auto shifts = LogShift<V>::Make(log.reduced.strip.sum.offset, log.log_sum, kScaled && t.vector.scaled);
   T offset[V::kLanes], minus_high[V::kLanes], low[V::kLanes];
   Store(offset, shifts.offset);
   Store(minus_high, shifts.minus_high);
@@ -95,11 +95,11 @@ inline void LogSoftmaxAlong(const Panel<S>& panel, const StripTemperature<V>& t,
 }
 
 // logsumexp of each lane, given log(sum).
-template <bool kScaled, class Shift, class V = typename Shift::Vector>
+template <class Shift, class V = typename Shift::Vector>
 inline Wide<V> LogSumExpOfLanes(const PanelSum<Shift>& panel, const Pair<Wide<V>>& log_sum,
                                 const StripTemperature<V>& t) {
   const auto& sum = panel.reduced.strip.sum;
-  const auto usual = (Scaled<kScaled>(sum.offset, t.value) + log_sum.hi) + log_sum.lo;
+  const auto usual = (Scaled(sum.offset, t) + log_sum.hi) + log_sum.lo;
   const auto special = IfThenElse(Eq(sum.hi, sum.hi), sum.max, sum.hi);
   return IfThenElse(Eq(panel.degenerate, Wide<V>(Const(1))), special, usual);
 }
@@ -115,7 +115,7 @@ inline void StoreLanesTo(const Panel<S>& panel, const D& result) {
 
 // logsumexp of panels. A long chain of instructions leads from a panel's sums to their logarithms; for floats, several
 // panels are buffered and finished together, so that the processor can overlap their chains.
-template <bool kScaled, class S>
+template <class S>
 struct LogSumExpPanels {
   using V = VecOf<S>;
   using D = Wide<V>;
@@ -132,14 +132,14 @@ struct LogSumExpPanels {
   void Add(const Panel<S>& panel, const StripTemperature<V>& t, const PanelSum<Shift>& sums) {
     const auto& [strip, rest] = sums.reduced;
     const auto& sum = strip.sum;
-    if constexpr (kMost == 0) return StoreLanesTo(panel, LogSumExpOfLanes<kScaled>(sums, LogOfShort(strip, rest), t));
+    if constexpr (kMost == 0) return StoreLanesTo(panel, LogSumExpOfLanes(sums, LogOfShort(strip, rest), t));
     Unfinished& w = unfinished[count++];
     w.panel = panel;
     w.a = sum.max - sum.offset;
     w.exponent = sum.exponent;
     w.top = sum.top + strip.top_error;
     w.rest = rest.hi;
-    w.offset = Scaled<kScaled>(sum.offset, t.value);
+    w.offset = Scaled(sum.offset, t);
     w.special = IfThenElse(Eq(sum.hi, sum.hi), sum.max, sum.hi);
     w.degenerate = sums.degenerate;
     if (count == kMost) Finish();

@@ -21,16 +21,19 @@ inline void WithBool(bool scaled, F f) {
   scaled ? f(Bool<true>{}) : f(Bool<false>{});
 }
 
-// Calls f for every element of a row of n, in blocks of U vectors.
+// Calls f for every element of a row of n, in blocks of U vectors; from element i on.
 template <class V, size_t U, class F>
-inline void ForEachBlock(size_t n, F f) {
+inline void ForEachBlockFrom(size_t i, size_t n, F f) {
   constexpr size_t kStep = U * V::kLanes;
-  size_t i = 0;
   for (; i + kStep <= n; i += kStep) f(i, Whole<U>{});
   const size_t rest = n - i;
   if (rest == 0) return;
   if (rest <= V::kLanes) return f(i, Partial<1>{rest});
   f(i, Partial<U>{rest});
+}
+template <class V, size_t U, class F>
+inline void ForEachBlock(size_t n, F f) {
+  ForEachBlockFrom<V, U>(0, n, f);
 }
 
 // Calls f for every element of a row so short that the processor works on several at once. After the blocks of four
@@ -64,14 +67,15 @@ inline Sum SumOver(size_t n, F f) {
 template <class V, class S, class F>
 inline void MapTo(S* y, size_t n, bool stream, F f) {
   const auto store = [&](size_t i, auto lanes) { StoreLanes(y + i, f(i, lanes), lanes); };
-  if (!stream) return ForEachBlock<V, 4>(n, store);
   constexpr size_t kBytes = V::kLanes * sizeof(S), kStep = 4 * V::kLanes;
-  const size_t to_aligned = (kBytes - reinterpret_cast<uintptr_t>(y) % kBytes) % kBytes / sizeof(S);
-  const size_t head = to_aligned < n ? to_aligned : n;
-  if (head != 0) store(0, Partial<1>{head});
-  size_t i = head;
-  for (; i + kStep <= n; i += kStep) StreamLanes(y + i, f(i, Whole<4>{}), Whole<4>{});
-  ForEachBlock<V, 4>(n - i, [&](size_t j, auto lanes) { store(i + j, lanes); });
+  size_t i = 0;
+  if (stream) {
+    const size_t to_aligned = (kBytes - reinterpret_cast<uintptr_t>(y) % kBytes) % kBytes / sizeof(S);
+    i = to_aligned < n ? to_aligned : n;
+    if (i != 0) store(0, Partial<1>{i});
+    for (; i + kStep <= n; i += kStep) StreamLanes(y + i, f(i, Whole<4>{}), Whole<4>{});
+  }
+  ForEachBlockFrom<V, 4>(i, n, store);
 }
 
 }  // namespace

@@ -21,7 +21,8 @@ struct Source {
   using T = Compute<S>;
   using V = Vec<T>;
   template <bool kScaled>
-  using Shift = ExpShift<V, kScaled, ReductionOf<V, kCoarse>>;
+  using ShiftAs = ExpShift<V, kScaled, ReductionOf<V, kCoarse>>;
+  using Shift = ShiftAs<true>;
   static constexpr T kLowest = -static_cast<T>(__builtin_inff());
   const S* x;
   const uint8_t* mask;  // or null; tested once per block, at no cost next to a second copy of every kernel
@@ -136,12 +137,12 @@ inline Sum SumOfTerms(size_t n, Keep keep, F terms) {
   });
 }
 
-template <bool kScaled, class Src, class Keep>
+template <class Src, class Keep>
 BOLTZMAX_KERNEL inline RowSum ReduceKnowingMax(const Src& x, size_t n, const Temperature<typename Src::V>& t,
                                                typename Src::T max, Keep keep) {
   using V = typename Src::V;
   if (!IsFinite(static_cast<double>(max))) return DegenerateSum(x, n, static_cast<double>(max));
-  const typename Src::template Shift<kScaled> shift(Set<V>(max), t);
+  const typename Src::Shift shift(Set<V>(max), t);
   const Sum sum = SumOfTerms<V>(n, keep, [&](size_t i, auto lanes) { return ExpTermsOf(x(i, lanes), shift); });
   return MakeRowSum(max, shift, sum);
 }
@@ -166,32 +167,31 @@ inline typename Src::T GuessMax(const Src& x, size_t n) {
 // The maximum and the sum of the exponentials, each of which is passed to keep(i, lanes, e).
 //
 // One pass is enough: the terms are scaled by a power of two, and any power near that of the maximum gives the same
-// bits. The guess is nearly always near enough; if not, the sum is taken again with the true maximum. If keep
-// overwrites x, a second pass is impossible: then `known` requires the maximum of the whole row first.
-template <bool kScaled, class Src, class Keep>
-BOLTZMAX_KERNEL inline RowSum ReduceRow(const Src& x, size_t n, double temperature, typename Src::T guess, Keep keep,
-                                        bool far, bool known = false) {
+// bits. The guess is nearly always near enough; if not, the sum is taken again with the true maximum, which is known by
+// then. If keep overwrites x, a second pass is impossible: then `known` requires the maximum of the whole row first.
+template <class Src, class Keep>
+BOLTZMAX_KERNEL inline RowSum ReduceRow(const Src& x, size_t n, RowTemperature temperature, typename Src::T guess,
+                                        Keep keep, bool far, bool known = false) {
   using V = typename Src::V;
   using T = typename Src::T;
   using C = ExpConstants<T>;
-  const auto t = MakeTemperature<V>(temperature);
-  const auto is_direct = [](T v) { return v <= C::kDirectLimit && v >= -C::kDirectLimit; };
-  if constexpr (!kScaled) {
-    if (!known && is_direct(guess)) {
-      const typename Src::template Shift<false> shift(Set<V>(guess), t);
-      const DirectShift direct(shift);
-      V running = Set<V>(Src::kLowest);
-      const Sum sum = SumOfTerms<V>(n, keep, [&](size_t i, auto lanes) {
-        const auto v = x(i, lanes);
-        if (far) PrefetchAhead(x.x + i, lanes);
-        running = MaxOf(v, running);
-        return ExpTermsOf(v, direct);
-      });
-      const T max = ReduceMax(running);
-      if (max - guess <= C::kHeadroom && is_direct(max)) return MakeRowSum(max, shift, sum);
-    }
+  const auto is_direct = [&](T v) { return !temperature.scaled && v <= C::kDirectLimit && v >= -C::kDirectLimit; };
+  if (known || !is_direct(guess)) guess = MaxOver<V>(n, x);
+  while (is_direct(guess)) {
+    const typename Src::Shift shift(Set<V>(guess), MakeTemperature<V>(RowTemperature{}));
+    const DirectShift direct(shift);
+    V running = Set<V>(Src::kLowest);
+    const Sum sum = SumOfTerms<V>(n, keep, [&](size_t i, auto lanes) {
+      const auto v = x(i, lanes);
+      if (far) PrefetchAhead(x.x + i, lanes);
+      running = MaxOf(v, running);
+      return ExpTermsOf(v, direct);
+    });
+    const T max = ReduceMax(running);
+    if (max - guess <= C::kHeadroom && is_direct(max)) return MakeRowSum(max, shift, sum);
+    guess = max;
   }
-  return ReduceKnowingMax<kScaled>(x, n, t, MaxOver<V>(n, x), keep);
+  return ReduceKnowingMax(x, n, MakeTemperature<V>(temperature), guess, keep);
 }
 
 }  // namespace

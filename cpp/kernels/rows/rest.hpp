@@ -97,12 +97,12 @@ BOLTZMAX_RARE inline Sum SumRest(const Src& x, size_t n, typename Src::V max, co
   return {sum.hi * C::kUnscale, sum.lo * C::kUnscale};
 }
 
-template <bool kScaled, class Src>
-BOLTZMAX_KERNEL inline Sum ReduceRest(const Src& x, size_t n, double temperature, const RowSum& row) {
+template <class Src>
+BOLTZMAX_KERNEL inline Sum ReduceRest(const Src& x, size_t n, RowTemperature temperature, const RowSum& row) {
   using V = typename Src::V;
   using T = typename Src::T;
   const V max = Set<V>(static_cast<T>(row.max));
-  const typename Src::template Shift<kScaled> shift(row, MakeTemperature<V>(temperature));
+  const typename Src::Shift shift(row, MakeTemperature<V>(temperature));
   const auto choose = [&](const Pair<Wide<V>>& rest) -> Sum {
     const Sum sum = {FirstLane(rest.hi.part[0]), FirstLane(rest.lo.part[0])};
     return sum.hi > kTinyRest<T> * row.top ? sum : SumRest(x, n, max, shift);
@@ -132,11 +132,11 @@ template <class T>
 inline Sum LogOfPeakedSum(const RowSum& sum, const Sum& rest) {
   return OfFirstLane(Join<T>(LogPartsOfPeakedSum<T>(Broadcast(sum), {Const(rest.hi), Const(rest.lo)})));
 }
-template <bool kScaled, class Src>
-inline Sum LogSum(const Src& x, size_t n, double temperature, const RowSum& sum) {
+template <class Src>
+inline Sum LogSum(const Src& x, size_t n, RowTemperature temperature, const RowSum& sum) {
   if (IsDegenerate(sum)) return {0.0, 0.0};
   using T = typename Src::T;
-  if (IsPeaked(sum, kPeakedHere)) return LogOfPeakedSum<T>(sum, ReduceRest<kScaled>(x, n, temperature, sum));
+  if (IsPeaked(sum, kPeakedHere)) return LogOfPeakedSum<T>(sum, ReduceRest(x, n, temperature, sum));
   return LogOfSum<T>(sum);
 }
 

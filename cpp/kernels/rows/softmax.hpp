@@ -69,28 +69,32 @@ BOLTZMAX_RARE inline void SoftmaxMapDegenerate(const Src& x, S* y, size_t n) {
   ForEachBlock<V, 4>(n, [&](size_t i, auto lanes) { StoreLanes(y + i, x.Keep(i, lanes, nan, zero), lanes); });
 }
 
-template <bool kScaled, class Src, class S>
-inline void SoftmaxMap(const Src& x, S* y, size_t n, double temperature, const RowSum& sum, bool stream) {
+template <class Src, class S>
+inline void SoftmaxMap(const Src& x, S* y, size_t n, RowTemperature temperature, const RowSum& sum, bool stream) {
   using V = typename Src::V;
   if (IsDegenerate(sum)) return SoftmaxMapDegenerate(x, y, n);
-  const typename Src::template Shift<kScaled> shift(sum, MakeTemperature<V>(temperature));
+  const typename Src::Shift row_shift(sum, MakeTemperature<V>(temperature));
   const Divisor<V> divisor(sum);
-  MapTo<V>(y, n, stream, [&](size_t i, auto lanes) { return Divide(ScaledExp(x(i, lanes), shift), divisor); });
+  WithShift(row_shift, [&](const auto& shift) {
+    MapTo<V>(y, n, stream, [&](size_t i, auto lanes) { return Divide(ScaledExp(x(i, lanes), shift), divisor); });
+  });
 }
 
 // y = gain * softmax(x) + add. Degenerate rows are NaN, masked elements included: neither has a gradient.
-template <bool kScaled, class Src, class S>
-inline void AffineSoftmaxMap(const Src& x, S* y, size_t n, double temperature, const RowSum& sum, double gain,
+template <class Src, class S>
+inline void AffineSoftmaxMap(const Src& x, S* y, size_t n, RowTemperature temperature, const RowSum& sum, double gain,
                              double add, bool stream) {
   using V = typename Src::V;
   using T = typename Src::T;
   if (IsDegenerate(sum)) return SoftmaxMapDegenerate(x, y, n);
-  const typename Src::template Shift<kScaled> shift(sum, MakeTemperature<V>(temperature));
+  const typename Src::Shift row_shift(sum, MakeTemperature<V>(temperature));
   const Divisor<V> divisor(sum);
   const V slope = Set<V>(static_cast<T>(gain)), offset = Set<V>(static_cast<T>(add));
-  MapTo<V>(y, n, stream, [&](size_t i, auto lanes) {
-    const auto p = Divide(ScaledExp(x(i, lanes), shift), divisor);
-    return MulAdd(p, decltype(p)(slope), decltype(p)(offset));
+  WithShift(row_shift, [&](const auto& shift) {
+    MapTo<V>(y, n, stream, [&](size_t i, auto lanes) {
+      const auto p = Divide(ScaledExp(x(i, lanes), shift), divisor);
+      return MulAdd(p, decltype(p)(slope), decltype(p)(offset));
+    });
   });
 }
 
@@ -101,14 +105,13 @@ template <class V>
 struct LogShift {
   V offset, minus_high, low;
 
-  template <bool kScaled>
-  static LogShift Make(const Wide<V>& sum_offset, const Pair<Wide<V>>& log_sum) {
+  static LogShift Make(const Wide<V>& sum_offset, const Pair<Wide<V>>& log_sum, bool scaled) {
     const Wide<V> zero = Const(0);
     Wide<V> error;
-    const Wide<V> total = TwoSum(kScaled ? zero : sum_offset, log_sum.hi, &error);
+    const Wide<V> total = TwoSum(scaled ? zero : sum_offset, log_sum.hi, &error);
     const V minus_high = Demote(zero - total);
     const Wide<V> low = (total + Promote(minus_high)) + (error + log_sum.lo);
-    return {Demote(kScaled ? sum_offset : zero), minus_high, Demote(low)};
+    return {Demote(scaled ? sum_offset : zero), minus_high, Demote(low)};
   }
 };
 
@@ -144,14 +147,17 @@ BOLTZMAX_RARE inline void LogSoftmaxMapDegenerate(const Src& x, S* y, size_t n, 
   });
 }
 
-template <bool kScaled, class Src, class S>
-inline void LogSoftmaxMap(const Src& x, S* y, size_t n, double temperature, const RowSum& sum, const Sum& log_sum,
-                          bool stream) {
+template <class Src, class S>
+inline void LogSoftmaxMap(const Src& x, S* y, size_t n, RowTemperature temperature, const RowSum& sum,
+                          const Sum& log_sum, bool stream) {
   using V = typename Src::V;
   if (IsDegenerate(sum)) return LogSoftmaxMapDegenerate(x, y, n, IsAllNan(sum));
-  const auto shift = LogShift<V>::template Make<kScaled>(Const(sum.offset), {Const(log_sum.hi), Const(log_sum.lo)});
+  const Pair<Wide<V>> log = {Const(log_sum.hi), Const(log_sum.lo)};
+  const auto shift = LogShift<V>::Make(Const(sum.offset), log, temperature.scaled);
   const auto t = MakeTemperature<V>(temperature);
-  MapTo<V>(y, n, stream, [&](size_t i, auto lanes) { return SubtractLog<kScaled>(x(i, lanes), shift, t); });
+  WithBool(temperature.scaled, [&]<bool kScaled>(Bool<kScaled>) {
+    MapTo<V>(y, n, stream, [&](size_t i, auto lanes) { return SubtractLog<kScaled>(x(i, lanes), shift, t); });
+  });
 }
 
 // ---- whole rows ----
@@ -159,6 +165,8 @@ inline void LogSoftmaxMap(const Src& x, S* y, size_t n, double temperature, cons
 // Each operation on a row has two halves, Reduce and Map, so that those of neighbouring rows can overlap: between the
 // sum and its first use is a chain of some eighty cycles, in which the next row is read. Finish is the second half for
 // a segment of a longer row.
+
+inline RowTemperature TemperatureOf(const Row& row) { return {row.temperature, row.temperature != 1.0}; }
 
 template <class S>
 struct SoftmaxOp {
@@ -169,25 +177,25 @@ struct SoftmaxOp {
   T* e;  // where the exponentials are kept: y itself or scratch; null to compute them again
   RowSum sum;
 
-  template <bool kScaled, class Src>
-  void Reduce(const Src& x, size_t n, double temperature, typename Src::T guess, bool far) {
+  template <class Src>
+  void Reduce(const Src& x, size_t n, RowTemperature temperature, typename Src::T guess, bool far) {
     if (e == nullptr) {
-      sum = ReduceRow<kScaled>(x, n, temperature, guess, KeepNothing{}, far);
+      sum = ReduceRow(x, n, temperature, guess, KeepNothing{}, far);
     } else {
       const bool overwrites = static_cast<const void*>(e) == static_cast<const void*>(x.x);
-      sum = ReduceRow<kScaled>(x, n, temperature, guess, KeepAll<T>{e}, far, overwrites);
+      sum = ReduceRow(x, n, temperature, guess, KeepAll<T>{e}, far, overwrites);
     }
   }
-  template <bool kScaled, class Src>
-  void Map(const Src& x, size_t n, double temperature, bool stream) const {
-    if (e == nullptr) return SoftmaxMap<kScaled>(x, y, n, temperature, sum, stream);
+  template <class Src>
+  void Map(const Src& x, size_t n, RowTemperature temperature, bool stream) const {
+    if (e == nullptr) return SoftmaxMap(x, y, n, temperature, sum, stream);
     if (IsDegenerate(sum)) return SoftmaxMapDegenerate(x, y, n);
     const Divisor<V> divisor(sum);
     MapTo<V>(y, n, stream, [&](size_t i, auto lanes) { return Divide(LoadLanes<V>(e + i, lanes, T(0)), divisor); });
   }
-  template <bool kScaled, class Src>
+  template <class Src>
   static void Finish(const Src& x, S* y, const Row& row, const RowSum& sum, const Sum&) {
-    SoftmaxMap<kScaled>(x, y, row.n, row.temperature, sum, row.stream);
+    SoftmaxMap(x, y, row.n, TemperatureOf(row), sum, row.stream);
   }
 };
 
@@ -197,17 +205,17 @@ struct LogSoftmaxOp {
   S* y;
   RowSum sum;
 
-  template <bool kScaled, class Src>
-  void Reduce(const Src& x, size_t n, double temperature, typename Src::T guess, bool far) {
-    sum = ReduceRow<kScaled>(x, n, temperature, guess, KeepNothing{}, far);
+  template <class Src>
+  void Reduce(const Src& x, size_t n, RowTemperature temperature, typename Src::T guess, bool far) {
+    sum = ReduceRow(x, n, temperature, guess, KeepNothing{}, far);
   }
-  template <bool kScaled, class Src>
-  void Map(const Src& x, size_t n, double temperature, bool stream) const {
-    LogSoftmaxMap<kScaled>(x, y, n, temperature, sum, LogSum<kScaled>(x, n, temperature, sum), stream);
+  template <class Src>
+  void Map(const Src& x, size_t n, RowTemperature temperature, bool stream) const {
+    LogSoftmaxMap(x, y, n, temperature, sum, LogSum(x, n, temperature, sum), stream);
   }
-  template <bool kScaled, class Src>
+  template <class Src>
   static void Finish(const Src& x, S* y, const Row& row, const RowSum& sum, const Sum& log_sum) {
-    LogSoftmaxMap<kScaled>(x, y, row.n, row.temperature, sum, log_sum, row.stream);
+    LogSoftmaxMap(x, y, row.n, TemperatureOf(row), sum, log_sum, row.stream);
   }
 };
 
@@ -224,15 +232,15 @@ struct LogSumExpOp {
   S* y;
   RowSum sum;
 
-  template <bool kScaled, class Src>
-  void Reduce(const Src& x, size_t n, double temperature, typename Src::T guess, bool far) {
-    sum = ReduceRow<kScaled>(x, n, temperature, guess, KeepNothing{}, far);
+  template <class Src>
+  void Reduce(const Src& x, size_t n, RowTemperature temperature, typename Src::T guess, bool far) {
+    sum = ReduceRow(x, n, temperature, guess, KeepNothing{}, far);
   }
-  template <bool kScaled, class Src>
-  void Map(const Src& x, size_t n, double temperature, bool) const {
-    StoreScalar(y, LogSumExpOf(sum, LogSum<kScaled>(x, n, temperature, sum), temperature));
+  template <class Src>
+  void Map(const Src& x, size_t n, RowTemperature temperature, bool) const {
+    StoreScalar(y, LogSumExpOf(sum, LogSum(x, n, temperature, sum), temperature.value));
   }
-  template <bool kScaled, class Src>
+  template <class Src>
   static void Finish(const Src&, S* y, const Row& row, const RowSum& sum, const Sum& log_sum) {
     StoreScalar(y, LogSumExpOf(sum, log_sum, row.temperature));
   }

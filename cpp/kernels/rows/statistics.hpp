@@ -22,32 +22,32 @@ inline V SumOfProducts(const Block<V, U>& a, const Block<V, U>& b) {
 // The mean sum_j x_j exp(x_j) / sum_j exp(x_j), less the maximum. It is taken about a number near the maximum, so that
 // little cancels: about the guess; or about the maximum itself (kCareful), where the guess was poor, -inf was multiplied by
 // 0, or the largest term is so large a share of the sum that the entropy is small and keeps its digits only so.
-template <bool kScaled, bool kCareful = false, class Src>
-inline RowSum ReduceMean(const Src& x, size_t n, double temperature, bool far, double* mean) {
+template <bool kCareful = false, class Src>
+inline RowSum ReduceMean(const Src& x, size_t n, RowTemperature temperature, bool far, double* mean) {
   using V = typename Src::V;
   using T = typename Src::T;
   using C = ExpConstants<T>;
   const T guess = kCareful ? MaxOver<V>(n, x) : GuessMax(x, n);
   const V center = Set<V>(guess - guess == T(0) ? guess : T(0));
   WideSum<V> moment;
-  const RowSum sum = ReduceRow<kScaled>(x, n, temperature, guess, KeepForLog{[&](size_t i, auto lanes, const auto& e) {
-                                          if (i == 0) moment = {};  // starts over where the guess was poor
-                                          auto distance = ZeroBeyond(x(i, lanes) - center, lanes);
-                                          if constexpr (kCareful) {
-                                            // Where a term has vanished, so has its share, even at an infinite
-                                            // distance.
-                                            const decltype(distance) zero = Set<V>(0);
-                                            distance = IfThenElse(Eq(e, zero), zero, distance);
-                                          }
-                                          moment.Add(SumOfProducts(e, distance));
-                                        }},
-                                        far);
+  const RowSum sum = ReduceRow(x, n, temperature, guess, KeepForLog{[&](size_t i, auto lanes, const auto& e) {
+                                 if (i == 0) moment = {};  // starts over where the guess was poor
+                                 auto distance = ZeroBeyond(x(i, lanes) - center, lanes);
+                                 if constexpr (kCareful) {
+                                   // Where a term has vanished, so has its share, even at an infinite
+                                   // distance.
+                                   const decltype(distance) zero = Set<V>(0);
+                                   distance = IfThenElse(Eq(e, zero), zero, distance);
+                                 }
+                                 moment.Add(SumOfProducts(e, distance));
+                               }},
+                               far);
   const double total = moment.Total().hi;
   const double from_guess = sum.max - static_cast<double>(guess);
-  const bool poor = !(from_guess <= 64.0 * (kScaled ? temperature : 1.0)) || total - total != 0.0 ||
-                    (from_guess > 0.0 && IsPeaked(sum, kPeaked));
+  const bool poor =
+      !(from_guess <= 64.0 * temperature.value) || total - total != 0.0 || (from_guess > 0.0 && IsPeaked(sum, kPeaked));
   if constexpr (!kCareful) {
-    if (poor && !IsDegenerate(sum)) return ReduceMean<kScaled, true>(x, n, temperature, far, mean);
+    if (poor && !IsDegenerate(sum)) return ReduceMean<true>(x, n, temperature, far, mean);
   }
   *mean = (static_cast<double>(FirstLane(center)) - sum.max) + total * C::kUnscale / sum.hi;
   return sum;

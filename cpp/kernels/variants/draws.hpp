@@ -50,10 +50,7 @@ template <class T>
 RowSum ChunkSums(const T* x, size_t n, double temperature, T* sums) {
   using V = Vec<T>;
   const Source<T> row = {x, nullptr};
-  RowSum sum;
-  WithBool(temperature != 1.0, [&]<bool kScaled>(Bool<kScaled>) {
-    sum = ReduceRow<kScaled>(row, n, temperature, GuessMax(row, n), KeepChunks<V>{sums}, true);
-  });
+  const RowSum sum = ReduceRow(row, n, {temperature, temperature != 1.0}, GuessMax(row, n), KeepChunks<V>{sums}, true);
   FoldChunks<V>(sums, (n + kDrawChunk - 1) / kDrawChunk);
   return sum;
 }
@@ -62,8 +59,8 @@ template <class T>
 BOLTZMAX_KERNEL void Terms(const T* x, size_t n, double temperature, const RowSum& sum, T* terms) {
   using V = Vec<T>;
   const Source<T> row = {x, nullptr};
-  WithBool(temperature != 1.0, [&]<bool kScaled>(Bool<kScaled>) {
-    const typename Source<T>::template Shift<kScaled> shift(sum, MakeTemperature<V>(temperature));
+  const typename Source<T>::Shift row_shift(sum, MakeTemperature<V>(RowTemperature{temperature, temperature != 1.0}));
+  WithShift(row_shift, [&](const auto& shift) {
     MapTo<V>(terms, n, false, [&](size_t i, auto lanes) { return ScaledExp(row(i, lanes), shift); });
   });
 }
@@ -97,28 +94,26 @@ BOLTZMAX_KERNEL void DrawShortRows(const ShortDraws<T>& call, const PhiloxKey& k
     }
     const auto x = AsStrip<T, false>(columns.at, panel.n);
     V id = Set<V>(0), nearest = Set<V>(0);
-    WithBool(call.scaled, [&]<bool kScaled>(Bool<kScaled>) {
-      const auto strip = ReduceInOrder<kScaled>(x, t.vector, KeepInColumns<V>{terms.at});
-      V sum = Set<V>(0);
-      for (size_t i = 0; i < panel.n; ++i) {
-        sum = sum + Load(terms.at + i * V::kLanes);
-        Store(terms.at + i * V::kLanes, sum);
-      }
-      const V target = sum * Load(share), near = sum * Set<V>(kNear);
-      const V zero = Set<V>(0), one = Set<V>(1);
-      V previous = zero;
-      for (size_t i = 0; i < panel.n; ++i) {
-        const V edge = Load(terms.at + i * V::kLanes), distance = Abs(edge - target);
-        id = IfThenElse(Lt(target, edge), id, id + one);
-        // A class whose exponential is 0 adds no edge.
-        nearest = IfThenElse(Lt(distance, near), IfThenElse(Lt(previous, edge), one, nearest), nearest);
-        previous = edge;
-      }
-      // The lower edge of the first class is 0.
-      nearest = IfThenElse(Lt(near, target), nearest, one);
-      const auto degenerate = DegenerateLanes(strip.sum);
-      nearest = IfThenElse(Lt(Demote(degenerate), Set<V>(T(0.5))), nearest, one);
-    });
+    const auto strip = ReduceInOrder<true>(x, t.vector, KeepInColumns<V>{terms.at});
+    V sum = Set<V>(0);
+    for (size_t i = 0; i < panel.n; ++i) {
+      sum = sum + Load(terms.at + i * V::kLanes);
+      Store(terms.at + i * V::kLanes, sum);
+    }
+    const V target = sum * Load(share), near = sum * Set<V>(kNear);
+    const V zero = Set<V>(0), one = Set<V>(1);
+    V previous = zero;
+    for (size_t i = 0; i < panel.n; ++i) {
+      const V edge = Load(terms.at + i * V::kLanes), distance = Abs(edge - target);
+      id = IfThenElse(Lt(target, edge), id, id + one);
+      // A class whose exponential is 0 adds no edge.
+      nearest = IfThenElse(Lt(distance, near), IfThenElse(Lt(previous, edge), one, nearest), nearest);
+      previous = edge;
+    }
+    // The lower edge of the first class is 0.
+    nearest = IfThenElse(Lt(near, target), nearest, one);
+    const auto degenerate = DegenerateLanes(strip.sum);
+    nearest = IfThenElse(Lt(Demote(degenerate), Set<V>(T(0.5))), nearest, one);
     T ids[V::kLanes], open[V::kLanes];
     Store(ids, id);
     Store(open, nearest);

@@ -60,11 +60,9 @@ BOLTZMAX_KERNEL inline void GumbelSoftmaxRow(const RowOf<S>& row, const PhiloxKe
   const Source<T, kCoarseWillDo<S>> perturbed = {z, row.x.mask};
   const T largest = ReduceMax(running);
   if (hard) return OneHotRow(perturbed, row.y, row.n, largest);
-  WithBool(scaled, [&]<bool kScaled>(Bool<kScaled>) {
-    const auto t = MakeTemperature<V>(row.temperature);
-    const RowSum sum = ReduceKnowingMax<kScaled>(perturbed, row.n, t, largest, KeepAll<T>{z});
-    SoftmaxOp<S>{row.y, z, sum}.template Map<kScaled>(perturbed, row.n, row.temperature, false);
-  });
+  const RowTemperature temperature = {row.temperature, scaled};
+  const RowSum sum = ReduceRow(perturbed, row.n, temperature, largest, KeepAll<T>{z}, false);
+  SoftmaxOp<S>{row.y, z, sum}.Map(perturbed, row.n, temperature, false);
 }
 
 // Without a temperature, exp(x + g) = exp(x) / E with E = exp(-g), an exponential variate, so that no Gumbel variate is
@@ -108,7 +106,7 @@ inline void OneHotColumns(T* columns, size_t n) {
 
 template <class Kind, class S>
 BOLTZMAX_KERNEL inline void GumbelSoftmaxPanel(const Panel<S>& panel, const StripTemperature<VecOf<S>>& t,
-                                               const PhiloxKey& key, uint64_t first, bool hard, bool scaled) {
+                                               const PhiloxKey& key, uint64_t first, bool hard) {
   using V = VecOf<S>;
   using T = Compute<S>;
   Columns<T> columns, noise;
@@ -122,20 +120,18 @@ BOLTZMAX_KERNEL inline void GumbelSoftmaxPanel(const Panel<S>& panel, const Stri
     const V v = Load(at), z = (v - max) + Load(noise.at + i * V::kLanes);
     Store(at, IfThenElse(Eq(v, lowest), lowest, z));
   }
-  WithBool(scaled, [&]<bool kScaled>(Bool<kScaled>) {
-    const auto strip = ReduceInOrder<kScaled>(x, t.vector, KeepInColumns<V>{noise.at});
-    if (hard) {
-      OneHotColumns<V>(columns.at, panel.n);
-    } else {
-      const Divisor<V> divisor(strip.sum.hi, strip.sum.lo);
-      for (size_t i = 0; i < panel.n; ++i) {
-        Store(columns.at + i * V::kLanes, Divide(Load(noise.at + i * V::kLanes), divisor));
-      }
+  const auto strip = ReduceInOrder<true>(x, t.vector, KeepInColumns<V>{noise.at});
+  if (hard) {
+    OneHotColumns<V>(columns.at, panel.n);
+  } else {
+    const Divisor<V> divisor(strip.sum.hi, strip.sum.lo);
+    for (size_t i = 0; i < panel.n; ++i) {
+      Store(columns.at + i * V::kLanes, Divide(Load(noise.at + i * V::kLanes), divisor));
     }
-    StoreTransposed(columns.at, panel);
-    ForEachMarked(panel, DegenerateLanes(strip.sum),
-                  [&](size_t j) { SoftmaxMapDegenerate(panel.Row(j), panel.Out(j), panel.n); });
-  });
+  }
+  StoreTransposed(columns.at, panel);
+  ForEachMarked(panel, DegenerateLanes(strip.sum),
+                [&](size_t j) { SoftmaxMapDegenerate(panel.Row(j), panel.Out(j), panel.n); });
 }
 
 template <class S>
@@ -146,7 +142,7 @@ void GumbelSoftmax(const RowCall& call) {
     if (call.batch.n <= VecOf<S>::kInOrder) {
       uint64_t number = call.options.first_row;
       return ForEachPanel<S>(call.batch, [&](const Panel<S>& panel, const StripTemperature<VecOf<S>>& t) {
-        GumbelSoftmaxPanel<Kind>(panel, t, key, number, hard, scaled);
+        GumbelSoftmaxPanel<Kind>(panel, t, key, number, hard);
         number += panel.rows;
       });
     }

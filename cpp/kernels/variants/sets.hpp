@@ -48,7 +48,7 @@ KeepWith(F) -> KeepWith<F>;
 template <class T, class F>
 inline RowSum SumOfRow(const T* x, size_t n, F keep) {
   const Source<T> row = {x, nullptr};
-  return ReduceRow<false>(row, n, 1.0, GuessMax(row, n), KeepWith{keep}, true);
+  return ReduceRow(row, n, {}, GuessMax(row, n), KeepWith{keep}, true);
 }
 
 template <class T>

@@ -217,7 +217,7 @@ struct PanelPart {
   }
   Temperature<F64> Of(const StripTemperature<V>& t) const {
     if constexpr (kWide<V> == 1) return t.vector;
-    else return {t.value.part[w], Const(1) / t.value.part[w], Const(0)};  // floats do not need more digits
+    else return {t.value.part[w], Const(1) / t.value.part[w], Const(0), t.vector.scaled};  // floats: enough digits
   }
 };
 
