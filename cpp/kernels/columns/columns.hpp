@@ -7,17 +7,26 @@
 namespace boltzmax::kernels {
 namespace {
 
-// Copies a short strip to `columns`, from where its lanes can be added up, and prefetches the strip some vectors
-// further.
+// A copy of a short strip, from where its lanes can be added up, and their maxima.
+template <class T, bool kCoarse>
+struct StripCopy {
+  Strip<T, kCoarse> x;
+  Vec<T> max;
+};
+
+// Copies a short strip to `columns`, and prefetches the strip some vectors further.
 template <class S, bool kCoarse>
-inline Strip<Compute<S>, kCoarse> CopyStrip(const Strip<S, kCoarse>& x, Compute<S>* columns) {
+inline StripCopy<Compute<S>, kCoarse> CopyStrip(const Strip<S, kCoarse>& x, Compute<S>* columns) {
   using V = VecOf<S>;
   constexpr size_t kAhead = 4 * V::kLanes;
-  for (size_t i = 0; i < x.n; ++i) {
-    __builtin_prefetch(x.At(i) + kAhead);
-    Store(columns + i * V::kLanes, x.template Rows<1>(i, 1).part[0]);
-  }
-  return AsStrip<S, kCoarse>(columns, x.n);
+  const V max = ColumnMax<V>(x.n, [&]<size_t U>(size_t i, RowCount<U>) {
+    BOLTZMAX_UNROLL
+    for (size_t u = 0; u < U; ++u) __builtin_prefetch(x.At(i + u) + kAhead);
+    const auto v = x.template Rows<U>(i, 1);
+    StoreLanes(columns + i * V::kLanes, v, Whole<U>{});
+    return v;
+  });
+  return {AsStrip<S, kCoarse>(columns, x.n), max};
 }
 
 // ReduceRow for columns: the exponentials go to keep(i, step, e). Here, too, the maximum of the first rows serves in
@@ -28,7 +37,7 @@ inline auto ReduceStrip(const StripType& x, const Temperature<V>& t, Keep keep, 
   using C = ExpConstants<typename V::Scalar>;
   constexpr size_t kHead = 16;
   const size_t n = x.n;
-  if (n <= V::kInOrder) return ReduceInOrder<kScaled>(x, t, keep);
+  if (n <= V::kInOrder) return ReduceInOrder<kScaled>(x, StripMax(x, n), t, keep);
   if constexpr (!kScaled) {
     const V guess = StripMax(x, n < kHead ? n : kHead);
     const auto is_direct = [](V v) { return !Any(Lt(Set<V>(C::kDirectLimit), Abs(v))); };
@@ -161,7 +170,8 @@ BOLTZMAX_KERNEL inline StripLog<Shift> ReduceStripToLog(const StripType& x,
   };
   if (x.n <= V::kInOrder) {
     Columns<typename V::Scalar> columns, terms;
-    auto in_order = ReduceInOrderForLog<kScaled>(CopyStrip(x, columns.at), t.vector, KeepInColumns<V>{terms.at});
+    const auto copy = CopyStrip(x, columns.at);
+    auto in_order = ReduceInOrderForLog<kScaled>(copy.x, copy.max, t.vector, KeepInColumns<V>{terms.at});
     return finish(in_order.strip, [&](const auto& strip) { return LogOfShort(strip, in_order.rest); });
   }
   auto strip = ReduceStrip<kScaled>(x, t.vector, KeepNoColumn{});
@@ -179,7 +189,8 @@ BOLTZMAX_KERNEL inline void SoftmaxStrip(const Strip<S, kCoarse>& x, char* y, pt
   const StripOut<S> out = {y, y_stride, x.n, x.lanes};
   if (x.n <= V::kInOrder) {
     Columns<Compute<S>> columns;
-    const auto strip = ReduceInOrder<kScaled>(CopyStrip(x, columns.at), t.vector, KeepInColumns<V>{columns.at});
+    const auto copy = CopyStrip(x, columns.at);
+    const auto strip = ReduceInOrder<kScaled>(copy.x, copy.max, t.vector, KeepInColumns<V>{columns.at});
     const Divisor<V> divisor(strip.sum.hi, strip.sum.lo);
     ForEachStripRow(x.n, [&]<size_t U>(size_t i, RowCount<U>) {
       out.Put(i, 1, Divide(LoadLanes<V>(columns.at + i * V::kLanes, Whole<U>{}, Compute<S>(0)), divisor));

@@ -112,10 +112,9 @@ BOLTZMAX_KERNEL inline void GumbelSoftmaxPanel(const Panel<S>& panel, const Stri
   using V = VecOf<S>;
   using T = Compute<S>;
   Columns<T> columns, noise;
-  LoadTransposed(panel, columns.at);
+  const V max = LoadTransposed(panel, columns.at), lowest = Set<V>(Source<S>::kLowest);
   NoiseOfRows<T, Kind>(key, first, panel.n, noise.at);
   const auto x = AsStrip<S, kCoarseWillDo<S>>(columns.at, panel.n);
-  const V max = StripMax(x, panel.n), lowest = Set<V>(Source<S>::kLowest);
   for (size_t i = 0; i < panel.n; ++i) {
     T* at = columns.at + i * V::kLanes;
     // A masked element stays -inf next to +inf.
@@ -123,7 +122,7 @@ BOLTZMAX_KERNEL inline void GumbelSoftmaxPanel(const Panel<S>& panel, const Stri
     Store(at, IfThenElse(Eq(v, lowest), lowest, z));
   }
   WithBool(scaled, [&]<bool kScaled>(Bool<kScaled>) {
-    const auto strip = ReduceInOrder<kScaled>(x, t.vector, KeepInColumns<V>{noise.at});
+    const auto strip = ReduceInOrder<kScaled>(x, StripMax(x, x.n), t.vector, KeepInColumns<V>{noise.at});
     if (hard) {
       OneHotColumns<V>(columns.at, panel.n);
     } else {
