@@ -101,12 +101,30 @@ inline void ForEachStripRow(size_t n, F f) {
   if ((n & 1) != 0) f(n - 1, RowCount<1>{});
 }
 
+// The maximum over rows that come in blocks; NaN is ignored. Four chains of maxima: the latency of one would count.
+template <class V>
+struct MaxInLanes {
+  static constexpr size_t kChains = 4;
+  V max[kChains];
+
+  MaxInLanes() {
+    for (V& m : max) m = Set<V>(-static_cast<typename V::Scalar>(__builtin_inff()));
+  }
+  template <size_t U>
+  void Add(const Block<V, U>& b) {
+    static_assert(U <= kChains);
+    BOLTZMAX_UNROLL
+    for (size_t u = 0; u < U; ++u) max[u] = Max(b.part[u], max[u]);
+  }
+  V Get() const { return Max(Max(max[0], max[1]), Max(max[2], max[3])); }
+};
+
 // The maximum of f over the first n rows; NaN is ignored.
 template <class V, class F>
 inline V ColumnMax(size_t n, F f) {
-  V max = Set<V>(-static_cast<typename V::Scalar>(__builtin_inff()));
-  ForEachStripRow(n, [&](size_t i, auto count) { max = MaxOf(f(i, count), max); });
-  return max;
+  MaxInLanes<V> max;
+  ForEachStripRow(n, [&](size_t i, auto count) { max.Add(f(i, count)); });
+  return max.Get();
 }
 template <class StripType>
 inline auto StripMax(const StripType& x, size_t n) {

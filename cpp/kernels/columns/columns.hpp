@@ -7,21 +7,30 @@
 namespace boltzmax::kernels {
 namespace {
 
-// Copies a short strip to `columns`, from where its lanes can be added up, and prefetches the strip some vectors
-// further.
+// A copy of a short strip, from where its lanes can be added up, and their maxima.
+template <class T, bool kCoarse>
+struct StripCopy {
+  Strip<T, kCoarse> x;
+  Vec<T> max;
+};
+
+// Copies a short strip to `columns`, and prefetches the strip some vectors further.
 template <class S, bool kCoarse>
-inline Strip<Compute<S>, kCoarse> CopyStrip(const Strip<S, kCoarse>& x, Compute<S>* columns) {
+inline StripCopy<Compute<S>, kCoarse> CopyStrip(const Strip<S, kCoarse>& x, Compute<S>* columns) {
   using V = VecOf<S>;
   constexpr size_t kAhead = 4 * V::kLanes;
-  for (size_t i = 0; i < x.n; ++i) {
-    __builtin_prefetch(x.At(i) + kAhead);
-    Store(columns + i * V::kLanes, x.template Rows<1>(i, 1).part[0]);
-  }
-  return AsStrip<S, kCoarse>(columns, x.n);
+  const V max = ColumnMax<V>(x.n, [&]<size_t U>(size_t i, RowCount<U>) {
+    BOLTZMAX_UNROLL
+    for (size_t u = 0; u < U; ++u) __builtin_prefetch(x.At(i + u) + kAhead);
+    const auto v = x.template Rows<U>(i, 1);
+    StoreLanes(columns + i * V::kLanes, v, Whole<U>{});
+    return v;
+  });
+  return {AsStrip<S, kCoarse>(columns, x.n), max};
 }
 
-// ReduceRow for columns longer than kInOrder: the exponentials go to keep(i, step, e). Here, too, the maximum of the first rows serves in
-// place of the columns' own, unless `known` requires the true one.
+// ReduceRow for columns longer than kInOrder: the exponentials go to keep(i, step, e). Here, too, the maximum of the
+// first rows serves in place of the columns' own, unless `known` requires the true one.
 template <class StripType, class V, class Keep>
 inline auto ReduceStrip(const StripType& x, const Temperature<V>& t, Keep keep, bool known = false) {
   using Shift = typename StripType::Shift;
@@ -161,7 +170,8 @@ BOLTZMAX_KERNEL inline StripLog<Shift> ReduceStripToLog(const StripType& x,
   };
   const auto in_order = [&]<bool kScaled>(Bool<kScaled>) {
     Columns<typename V::Scalar> columns, terms;
-    auto reduced = ReduceInOrderForLog<kScaled>(CopyStrip(x, columns.at), t.vector, KeepInColumns<V>{terms.at});
+    const auto copy = CopyStrip(x, columns.at);
+    auto reduced = ReduceInOrderForLog<kScaled>(copy.x, copy.max, t.vector, KeepInColumns<V>{terms.at});
     return finish(reduced.strip, [&](const auto& strip) { return LogOfShort(strip, reduced.rest); });
   };
   if (x.n <= V::kInOrder) return t.vector.scaled ? in_order(Bool<true>{}) : in_order(Bool<false>{});
@@ -181,7 +191,8 @@ BOLTZMAX_KERNEL inline void SoftmaxStrip(const Strip<S, kCoarse>& x, char* y, pt
   if (x.n <= V::kInOrder) {
     Columns<Compute<S>> columns;
     WithBool(t.vector.scaled, [&]<bool kScaled>(Bool<kScaled>) {
-      const auto strip = ReduceInOrder<kScaled>(CopyStrip(x, columns.at), t.vector, KeepInColumns<V>{columns.at});
+      const auto copy = CopyStrip(x, columns.at);
+      const auto strip = ReduceInOrder<kScaled>(copy.x, copy.max, t.vector, KeepInColumns<V>{columns.at});
       const Divisor<V> divisor(strip.sum.hi, strip.sum.lo);
       ForEachStripRow(x.n, [&]<size_t U>(size_t i, RowCount<U>) {
         out.Put(i, 1, Divide(LoadLanes<V>(columns.at + i * V::kLanes, Whole<U>{}, Compute<S>(0)), divisor));

@@ -83,13 +83,33 @@ inline Pair<Wide<V>> ColumnSumOfTerms(size_t n, Keep keep, F terms) {
   });
 }
 
-// Adds up the kept exponentials, if `keep` stores them where they can be read again.
-template <class V, class Keep>
-inline void AddKept(WideSum<V>* sum, size_t n, const Keep& keep) {
-  if constexpr (requires { keep.Kept(n); }) {
-    for (size_t i = 0; i < n; ++i) sum->AddStored(keep.Kept(i));
+// The sum of a short column, in order; even and odd rows apart, which halves the chain of additions.
+template <class V>
+struct SumInOrder {
+  WideSum<V> even, odd;
+
+  // Adds rows that begin with an even one.
+  template <size_t U>
+  void Add(const Block<V, U>& e) {
+    BOLTZMAX_UNROLL
+    for (size_t u = 0; u < U; ++u) (u % 2 == 0 ? even : odd).Add(e.part[u]);
   }
-}
+  // Adds up the kept exponentials, if `keep` stores them where they can be read again.
+  template <class Keep>
+  void AddKept(size_t n, const Keep& keep) {
+    if constexpr (requires { keep.Kept(n); }) {
+      for (size_t i = 0; i + 2 <= n; i += 2) {
+        even.AddStored(keep.Kept(i));
+        odd.AddStored(keep.Kept(i + 1));
+      }
+      if (n % 2 != 0) even.AddStored(keep.Kept(n - 1));
+    }
+  }
+  Pair<Wide<V>> Lanes() {
+    even.Fold(odd);
+    return even.Lanes();
+  }
+};
 
 // A buffer for up to kLanes columns of at most kInOrder numbers, line by line. It is padded so that the last square of
 // a transposition fits.
@@ -119,21 +139,20 @@ struct KeepInColumns {
   const T* Kept(size_t i) const { return columns + i * V::kLanes; }
 };
 
-// Reduces columns of at most kInOrder elements: finds their own maximum first, then adds the terms one after the other
-// in twice the precision. So few elements that a temperature is a parameter here (kScaled: there may be one).
+// Reduces columns of at most kInOrder elements, given their maxima: adds the terms in order, in twice the precision. So
+// few elements that a temperature is a parameter here (kScaled: there may be one).
 template <bool kScaled, class StripType, class V, class Keep>
-inline auto ReduceInOrder(const StripType& x, const Temperature<V>& t, Keep keep) {
-  const V max = StripMax(x, x.n);
+inline auto ReduceInOrder(const StripType& x, V max, const Temperature<V>& t, Keep keep) {
   const typename StripType::template ShiftAs<kScaled> shift(max, t);
-  WideSum<V> sum;
+  SumInOrder<V> sum;
   WithShift(shift, [&](const auto& direct) {
     ForEachStripRow(x.n, [&]<size_t U>(size_t i, RowCount<U>) {
       const auto e = ScaledExp(x.template Rows<U>(i, 1), direct);
       keep(i, 1, e);
-      if constexpr (!requires { keep.Kept(i); }) AddEach(&sum, e);
+      if constexpr (!requires { keep.Kept(i); }) sum.Add(e);
     });
   });
-  AddKept(&sum, x.n, keep);
+  sum.AddKept(x.n, keep);
   return MakeStripSum(max, shift, sum.Lanes());
 }
 
@@ -151,12 +170,12 @@ struct StripRest {
 // ReduceInOrder for a logarithm: the largest terms are counted instead of added, so that no tiny term is lost next to
 // them. Only the others are kept, with zeros in place of the largest.
 template <bool kScaled, class StripType, class V, class Keep>
-inline auto ReduceInOrderForLog(const StripType& x, const Temperature<V>& t, Keep keep) {
+inline auto ReduceInOrderForLog(const StripType& x, V max, const Temperature<V>& t, Keep keep) {
   using Shift = typename StripType::template ShiftAs<kScaled>;
   using D = Wide<V>;
-  const V max = StripMax(x, x.n), zero = Set<V>(0), one = Set<V>(1);
+  const V zero = Set<V>(0), one = Set<V>(1);
   const Shift shift(max, t);
-  WideSum<V> others;
+  SumInOrder<V> others;
   V count = zero;
   WithShift(shift, [&](const auto& direct) {
     ForEachStripRow(x.n, [&]<size_t U>(size_t i, RowCount<U>) {
@@ -167,11 +186,11 @@ inline auto ReduceInOrderForLog(const StripType& x, const Temperature<V>& t, Kee
       for (size_t u = 0; u < U; ++u) count = IfThenElse(is_largest.part[u], count + one, count);
       const auto e = IfThenElse(is_largest, decltype(v)(zero), terms.Value());
       keep(i, 1, e);
-      if constexpr (!requires { keep.Kept(i); }) AddEach(&others, e);
-      if (x.n < kTiny) AddEach(&others, IfThenElse(is_largest, decltype(v)(zero), terms.Error()));
+      if constexpr (!requires { keep.Kept(i); }) others.Add(e);
+      if (x.n < kTiny) others.Add(IfThenElse(is_largest, decltype(v)(zero), terms.Error()));
     });
   });
-  AddKept(&others, x.n, keep);
+  others.AddKept(x.n, keep);
   const auto add_largest = [&](StripSum<Shift>& strip) -> Pair<D> {
     const D top = strip.sum.top, equals = Promote(count) - D(Const(1)), ties = equals * top;
     if constexpr (!kNeedsLow<typename V::Scalar>) {

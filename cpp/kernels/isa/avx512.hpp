@@ -223,9 +223,10 @@ inline void Stream(S* p, F32 v) {
 // ---- parts: see vec_concept.hpp ----
 
 inline __m128 LoadPartN(const float* p, size_t n) { return _mm_maskz_loadu_ps(FirstN<F32>(n) & 0xf, p); }
+// Masked broadcasts from memory use two ports, insertions one.
 inline F32 JoinParts(__m128 a, __m128 b, __m128 c, __m128 d) {
-  const __m512 v = _mm512_insertf32x4(_mm512_castps128_ps512(a), b, 1);
-  return {_mm512_insertf32x4(_mm512_insertf32x4(v, c, 2), d, 3)};
+  const __m512 v = _mm512_mask_broadcast_f32x4(_mm512_castps128_ps512(a), 0x00f0, b);
+  return {_mm512_mask_broadcast_f32x4(_mm512_mask_broadcast_f32x4(v, 0x0f00, c), 0xf000, d)};
 }
 inline F64 JoinParts(__m128d a, __m128d b, __m128d c, __m128d d) {
   const __m512d v = _mm512_insertf64x2(_mm512_castpd128_pd512(a), b, 1);

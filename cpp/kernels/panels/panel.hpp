@@ -82,18 +82,24 @@ inline bool HasPairsIn(const Panel<S>& part, ptrdiff_t stride) {
   return VecOf<S>::kPart == 4 && part.n == 2 && stride == 2 * sizeof(S);
 }
 
-// Loads elements [0, n) of all rows as lines of `columns`; masked ones are -inf.
+// Loads elements [0, n) of all rows as lines of `columns`; masked ones are -inf. Returns the maximum of each row; NaN is
+// ignored.
 template <class S, class T>
-inline void LoadTransposed(const Panel<S>& part, T* columns) {
+inline Vec<T> LoadTransposed(const Panel<S>& part, T* columns) {
   using V = Vec<T>;
   constexpr size_t kPart = V::kPart;
   if (part.rows < Panel<S>::kRows) return LoadTransposed(WholePanel<S>(part).panel, columns);
+  MaxInLanes<V> max;
   for (size_t j = 0; part.far && j < Panel<S>::kRows; ++j) PrefetchBeyond(part, j);
   if (HasPairsIn(part, part.x_stride) && part.mask == nullptr) {
     const V a = LoadParts(part.x, part.x_stride), b = LoadParts(RowAt(part.x, part.x_stride, 2), part.x_stride);
     const V even = UnpackLow(a, b), odd = UnpackHigh(a, b);
-    Store(columns, UnpackLow(even, odd));
-    return Store(columns + V::kLanes, UnpackHigh(even, odd));
+    Block<V, 2> v;
+    v.part[0] = UnpackLow(even, odd);
+    v.part[1] = UnpackHigh(even, odd);
+    StoreLanes(columns, v, Whole<2>{});
+    max.Add(v);
+    return max.Get();
   }
   const auto put = [&](size_t c, size_t n, auto load) {
     V v[kPart];
@@ -106,19 +112,26 @@ inline void LoadTransposed(const Panel<S>& part, T* columns) {
     }
     TransposeParts(v);
     BOLTZMAX_UNROLL
-    for (size_t j = 0; j < kPart; ++j) Store(columns + (c + j) * V::kLanes, v[j]);
+    for (size_t j = 0; j < kPart; ++j) {
+      Store(columns + (c + j) * V::kLanes, v[j]);
+      if (j < n) max.max[j] = Max(v[j], max.max[j]);
+    }
   };
   const size_t n = part.n;
-  if (n < kPart) return put(0, n, [n](const S* p, ptrdiff_t rows) { return LoadPartsN(p, rows, n); });
+  if (n < kPart) {
+    put(0, n, [n](const S* p, ptrdiff_t rows) { return LoadPartsN(p, rows, n); });
+    return max.Get();
+  }
   // The last part of a row may overlap the one before it.
   for (size_t c = 0; c < n; c += kPart) {
     put(c + kPart <= n ? c : n - kPart, kPart, [](const S* p, ptrdiff_t rows) { return LoadParts(p, rows); });
   }
+  return max.Get();
 }
 
-// Stores the lines of `columns` into the rows that exist.
-template <class S, class T>
-inline void StoreTransposed(const T* columns, const Panel<S>& part) {
+// Stores f of the lines of `columns` into the rows that exist.
+template <class S, class T, class F>
+inline void StoreTransposed(const T* columns, const Panel<S>& part, F f) {
   using V = Vec<T>;
   constexpr size_t kPart = V::kPart, kRows = Panel<S>::kRows;
   if (part.rows < kRows) {
@@ -127,30 +140,32 @@ inline void StoreTransposed(const T* columns, const Panel<S>& part) {
     whole.rows = kRows;
     whole.y = y;
     whole.y_stride = static_cast<ptrdiff_t>(part.n * sizeof(S));
-    StoreTransposed(columns, whole);
+    StoreTransposed(columns, whole, f);
     for (size_t j = 0; j < part.rows; ++j) {
       for (size_t i = 0; i < part.n; ++i) part.Out(j)[i] = y[j * part.n + i];
     }
     return;
   }
   if (HasPairsIn(part, part.y_stride)) {
-    const V x = Load(columns), y = Load(columns + V::kLanes);
-    StoreParts(part.y, part.y_stride, UnpackLow(x, y));
-    return StoreParts(part.Out(2), part.y_stride, UnpackHigh(x, y));
+    const Block<V, 2> v = f(LoadLanes<V>(columns, Whole<2>{}, T(0)));
+    StoreParts(part.y, part.y_stride, UnpackLow(v.part[0], v.part[1]));
+    return StoreParts(part.Out(2), part.y_stride, UnpackHigh(v.part[0], v.part[1]));
   }
   const auto take = [&](size_t c, auto store) {
-    V v[kPart];
+    Block<V, kPart> v = f(LoadLanes<V>(columns + c * V::kLanes, Whole<kPart>{}, T(0)));
+    TransposeParts(v.part);
     BOLTZMAX_UNROLL
-    for (size_t j = 0; j < kPart; ++j) v[j] = Load(columns + (c + j) * V::kLanes);
-    TransposeParts(v);
-    BOLTZMAX_UNROLL
-    for (size_t j = 0; j < kPart; ++j) store(part.Out(j) + c, part.y_stride, v[j]);
+    for (size_t j = 0; j < kPart; ++j) store(part.Out(j) + c, part.y_stride, v.part[j]);
   };
   const size_t n = part.n;
   if (n < kPart) return take(0, [n](S* p, ptrdiff_t rows, V v) { StorePartsN(p, rows, v, n); });
   for (size_t c = 0; c < n; c += kPart) {
     take(c + kPart <= n ? c : n - kPart, [](S* p, ptrdiff_t rows, V v) { StoreParts(p, rows, v); });
   }
+}
+template <class S, class T>
+inline void StoreTransposed(const T* columns, const Panel<S>& part) {
+  StoreTransposed(columns, part, [](const auto& v) { return v; });
 }
 
 // ---- rows as stored ----

@@ -83,9 +83,10 @@ template <template <class> class Result, bool kCoarse, bool kScaled, class S, cl
 inline auto ReduceTransposedTo(const Panel<S>& panel, Columns<Compute<S>>* columns, Columns<Compute<S>>* terms,
                                const StripTemperature<V>& t) {
   using Shift = typename Strip<Compute<S>, kCoarse>::template ShiftAs<kScaled>;
-  LoadTransposed(panel, columns->at);
+  const V max = LoadTransposed(panel, columns->at);
   const auto x = AsStrip<S, kCoarse>(columns->at, panel.n);
-  return Result<Shift>(panel, [&] { return ReduceInOrderForLog<kScaled>(x, t.vector, KeepInColumns<V>{terms->at}); });
+  return Result<Shift>(panel,
+                       [&] { return ReduceInOrderForLog<kScaled>(x, max, t.vector, KeepInColumns<V>{terms->at}); });
 }
 template <template <class> class Result, bool kCoarse, bool kScaled, class S, class V = VecOf<S>>
 inline auto ReduceAlongTo(const Panel<S>& panel, const StripTemperature<V>& t, const KeptTerms<Compute<S>>& kept,

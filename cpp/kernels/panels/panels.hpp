@@ -11,14 +11,11 @@ namespace {
 template <bool kCoarse, bool kScaled, class S, class V = VecOf<S>>
 inline void SoftmaxTransposed(const Panel<S>& panel, const StripTemperature<V>& t) {
   Columns<Compute<S>> columns;
-  LoadTransposed(panel, columns.at);
+  const V max = LoadTransposed(panel, columns.at);
   const auto x = AsStrip<S, kCoarse>(columns.at, panel.n);
-  const auto strip = ReduceInOrder<kScaled>(x, t.vector, KeepInColumns<V>{columns.at});
+  const auto strip = ReduceInOrder<kScaled>(x, max, t.vector, KeepInColumns<V>{columns.at});
   const Divisor<V> divisor(strip.sum.hi, strip.sum.lo);
-  ForEachStripRow(x.n, [&]<size_t U>(size_t i, RowCount<U>) {
-    StoreLanes(columns.at + i * V::kLanes, Divide(x.template Rows<U>(i, 1), divisor), Whole<U>{});
-  });
-  StoreTransposed(columns.at, panel);
+  StoreTransposed(columns.at, panel, [&](const auto& e) { return Divide(e, divisor); });
   ForEachMarked(panel, DegenerateLanes(strip.sum),
                 [&](size_t j) { SoftmaxMapDegenerate(panel.Row(j), panel.Out(j), panel.n); });
 }
@@ -53,13 +50,10 @@ inline void LogSoftmaxTransposed(const Panel<S>& panel, const StripTemperature<V
   if (any_degenerate) {
     const StripOut<T> y = {reinterpret_cast<char*>(columns.at), x.stride, x.n, x.lanes};
     LogSoftmaxDegenerateStrip(x, y, shift, t, log.reduced.strip.sum);
+    StoreTransposed(columns.at, panel);
   } else {
-    ForEachStripRow(x.n, [&]<size_t U>(size_t i, RowCount<U>) {
-      const auto y = SubtractLog<kScaled>(x.template Rows<U>(i, 1), shift, t.vector);
-      StoreLanes(columns.at + i * V::kLanes, y, Whole<U>{});
-    });
+    StoreTransposed(columns.at, panel, [&](const auto& x) { return SubtractLog<kScaled>(x, shift, t.vector); });
   }
-  StoreTransposed(columns.at, panel);
   if (any_degenerate && panel.mask != nullptr) {
     ForEachMarked(panel, log.degenerate, [&](size_t j) {
       const uint8_t* counts = RowAt(panel.mask, panel.mask_stride, j);

@@ -83,7 +83,7 @@ BOLTZMAX_KERNEL void DrawShortRows(const ShortDraws<T>& call, const PhiloxKey& k
   size_t first = 0;
   ForEachPanel<T>(batch, [&](const Panel<T>& panel, const StripTemperature<V>& t) {
     Columns<T> columns, terms;
-    LoadTransposed(panel, columns.at);
+    const V max = LoadTransposed(panel, columns.at);
     alignas(64) uint32_t words[4 * F32::kLanes];
     alignas(64) T share[F32::kLanes];
     WordsOfRows(key, call.first_row + first, Purpose::kDraw, 0, words);
@@ -94,7 +94,7 @@ BOLTZMAX_KERNEL void DrawShortRows(const ShortDraws<T>& call, const PhiloxKey& k
     }
     const auto x = AsStrip<T, false>(columns.at, panel.n);
     V id = Set<V>(0), nearest = Set<V>(0);
-    const auto strip = ReduceInOrder<true>(x, t.vector, KeepInColumns<V>{terms.at});
+    const auto strip = ReduceInOrder<true>(x, max, t.vector, KeepInColumns<V>{terms.at});
     V sum = Set<V>(0);
     for (size_t i = 0; i < panel.n; ++i) {
       sum = sum + Load(terms.at + i * V::kLanes);

@@ -43,9 +43,8 @@ template <class T>
 inline void MomentsOfPanel(const Panel<T>& panel, const Temperature<Vec<T>>& temperature, RowMoments* moments) {
   using V = Vec<T>;
   Columns<T> columns;
-  LoadTransposed(panel, columns.at);
+  const V max = LoadTransposed(panel, columns.at);
   const auto x = AsStrip<T, false>(columns.at, panel.n);
-  const V max = StripMax(x, x.n);
   const ExpShift<V, true> shift(max, temperature);
   WideSum<V> total, first, second;
   ForEachStripRow(x.n, [&]<size_t U>(size_t i, RowCount<U>) {

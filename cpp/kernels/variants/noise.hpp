@@ -110,17 +110,16 @@ BOLTZMAX_KERNEL inline void GumbelSoftmaxPanel(const Panel<S>& panel, const Stri
   using V = VecOf<S>;
   using T = Compute<S>;
   Columns<T> columns, noise;
-  LoadTransposed(panel, columns.at);
+  const V max = LoadTransposed(panel, columns.at), lowest = Set<V>(Source<S>::kLowest);
   NoiseOfRows<T, Kind>(key, first, panel.n, noise.at);
   const auto x = AsStrip<S, kCoarseWillDo<S>>(columns.at, panel.n);
-  const V max = StripMax(x, panel.n), lowest = Set<V>(Source<S>::kLowest);
   for (size_t i = 0; i < panel.n; ++i) {
     T* at = columns.at + i * V::kLanes;
     // A masked element stays -inf next to +inf.
     const V v = Load(at), z = (v - max) + Load(noise.at + i * V::kLanes);
     Store(at, IfThenElse(Eq(v, lowest), lowest, z));
   }
-  const auto strip = ReduceInOrder<true>(x, t.vector, KeepInColumns<V>{noise.at});
+  const auto strip = ReduceInOrder<true>(x, StripMax(x, x.n), t.vector, KeepInColumns<V>{noise.at});
   if (hard) {
     OneHotColumns<V>(columns.at, panel.n);
   } else {

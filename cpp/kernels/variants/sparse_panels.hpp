@@ -44,8 +44,7 @@ inline void PowerPanels(const Panel<S>* panels, const Temperature<VecOf<S>>* tem
   const size_t n = panels[0].n;
   for (size_t u = 0; u < U; ++u) {
     T* at = columns[u].at;
-    LoadTransposed(panels[u], at);
-    max[u] = StripMax(AsStrip<T, false>(at, n), n);
+    max[u] = LoadTransposed(panels[u], at);
     const Distances<V, kSquare> distances(max[u], temperatures[u]);
     ForEachStripRow(n, [&]<size_t K>(size_t i, RowCount<K>) {
       const auto d = distances.Shifted(LoadLanes<V>(at + i * V::kLanes, Whole<K>{}, T(0)));
@@ -121,13 +120,15 @@ inline Wide<V> FoldElements(const Block<F64, W>& b) {
   return sum;
 }
 
-// Loads a panel; the columns are filled up to whole blocks with -inf, so that kTogether elements go through a step at once.
+// Loads a panel; the columns are filled up to whole blocks with -inf, so that kTogether elements go through a step at
+// once. Returns the rows' maxima.
 template <class S, class T>
-inline void LoadPadded(const Panel<S>& panel, T* columns) {
+inline Vec<T> LoadPadded(const Panel<S>& panel, T* columns) {
   using V = Vec<T>;
-  LoadTransposed(panel, columns);
+  const V max = LoadTransposed(panel, columns);
   for (size_t i = panel.n; i % kTogether<V> != 0; ++i)
     Store(columns + i * V::kLanes, Set<V>(-static_cast<T>(__builtin_inff())));
+  return max;
 }
 
 // Rows with alpha above 2 are left to the caller.
@@ -139,11 +140,9 @@ inline void EntmaxPanel(const Panel<S>& panel, const EntmaxParameters<Wide<VecOf
   constexpr double kEnough = sizeof(T) == sizeof(float) ? 0x1p-20 : 0x1p-30;
   constexpr size_t kElements = kTogether<V>;
   Columns<T> columns;
-  LoadPadded(panel, columns.at);
+  const V max = LoadPadded(panel, columns.at);
   const size_t n = panel.n;
   const auto column = [&](size_t i) { return columns.at + i * V::kLanes; };
-  const V max = StripMax(AsStrip<T, false>(columns.at, n), n);
-
   const D one = Const(1), zero = Const(0);
   const auto is_steep = Lt(D(Const(2)), parameters.alpha);
   const D b = IfThenElse(is_steep, one, parameters.alpha - one), c = b / parameters.temperature;

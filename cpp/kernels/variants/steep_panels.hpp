@@ -18,8 +18,7 @@ class SteepPanel {
 
  public:
   SteepPanel(const Panel<S>& panel, const EntmaxParameters<D>& parameters) : panel_(panel) {
-    LoadPadded(panel, columns_.at);
-    max_ = StripMax(AsStrip<T, false>(columns_.at, panel.n), panel.n);
+    max_ = LoadPadded(panel, columns_.at);
     b_ = parameters.alpha - D(Const(1));
     c_ = b_ / parameters.temperature;
   }
