@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from boltzmax import Tree, softmax
-from boltzmax.conformal import APS, LAC, RAPS, SAPS, ClassConditional, coverage
+from boltzmax.conformal import APS, LAC, RAPS, SAPS, ClassConditional, ClusterConditional, coverage
 from boltzmax.selective.abstention import BOUNDS, safe_threshold
 from boltzmax.selective.hierarchical import Paths, allowed_errors, threshold_for
 
@@ -89,7 +89,7 @@ def conformal(sets: int) -> bool:
         error = hits.std() / np.sqrt(sets)
         good &= 1 - alpha - Z * error <= hits.mean() <= 1 - alpha + 1 / (n + 1) + Z * error
         show_coverage(kind.__name__, n, hits.mean(), error)
-    return good & by_class(sets)
+    return good & by_class(sets) & by_cluster(sets)
 
 
 def by_class(sets: int) -> bool:
@@ -110,6 +110,25 @@ def by_class(sets: int) -> bool:
     error = (hits - covered * count).std(axis=0) / np.sqrt(sets) / count.mean(axis=0)
     for c in range(classes):
         show_coverage(f"by class: {c}", n, covered[c], error[c])
+    return bool((covered >= 1 - alpha - Z * error).all())
+
+
+def by_cluster(sets: int) -> bool:
+    """Each of two clusters of classes is covered, which are found on other rows."""
+    n, new, alpha, classes = 200, 40, 0.1, 4
+    count, hits = np.zeros((2, sets, 2))
+    rng = np.random.default_rng(2)
+    for i in range(sets):
+        z = 2 * rng.normal(size=(n + new, classes))
+        y = (z + rng.gumbel(size=z.shape)).argmax(axis=1)
+        z[:, :2] -= 2  # the model underrates two classes
+        predictor = ClusterConditional(LAC(alpha), 2).fit(z[:n], y[:n])
+        hit, group = predictor.predict(z[n:]).contain(y[n:]), predictor.group_[y[n:]]
+        count[i], hits[i] = (np.bincount(group, w, 2)[:2] for w in (None, hit))
+    covered = hits.sum(axis=0) / count.sum(axis=0)
+    error = (hits - covered * count).std(axis=0) / np.sqrt(sets) / count.mean(axis=0)
+    for c in range(2):
+        show_coverage(f"by cluster: {c}", n, covered[c], error[c])
     return bool((covered >= 1 - alpha - Z * error).all())
 
 

@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import calibration_oracle as oracle
+from boltzmax import _core
 from boltzmax.calibration import (
     ace,
     brier_score,
@@ -21,6 +22,7 @@ from boltzmax.calibration import (
     sharpness,
     smooth_ece,
 )
+from boltzmax.calibration.binning import equal_width_edges, equal_width_index
 
 KINDS = ("top_label", "classwise", "marginal")
 BINNINGS = ("equal_width", "equal_mass")
@@ -139,6 +141,35 @@ def test_bins_of_any_pairs(rows: Any, n_bins: int, binning: str, norm: Any, weig
     )
     assert (np.diff(bins.edges) >= 0).all()
     assert bins.weight.sum() == pytest.approx(w.sum() if weighted else len(p))
+
+
+@pytest.mark.parametrize("n_bins", [1, 15, 128, 129, 1 << 20])
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_sums_of_bins(isa: str, n_bins: int, dtype: Any) -> None:
+    """Blocks of 256 rows and what is left of one; on edges, out of range, and not a number."""
+    edges = equal_width_edges(n_bins)
+    for n in (1, 7, 255, 256, 257, 1000):
+        p, hit = pairs(n)
+        on_edges = np.round(p * n_bins) / n_bins
+        odd = np.array([-0.0, 1.0, -5e-324, 1 + 1e-7, np.nan, np.inf, -np.inf, 0.5])[
+            np.arange(n) % 8
+        ]
+        for numbers in (p, on_edges, np.where(p < 0.2, odd, p)):
+            x = numbers.astype(dtype)
+            valid = (x >= 0) & (x <= 1)
+            sums = np.zeros((3, n_bins))
+            assert _core.add_to_bins(x, hit, edges, sums) == np.count_nonzero(~valid)
+            kept = x[valid].astype(np.float64)
+            index = equal_width_index(kept, edges)
+            for found, weight in zip(sums, (None, hit[valid], kept), strict=True):
+                wanted = np.bincount(index, weight, minlength=n_bins)
+                np.testing.assert_allclose(found, wanted, rtol=1e-13)
+
+
+def test_bools_of_other_bits_are_bools() -> None:
+    p, hit = pairs(300)
+    odd = (hit.view(np.uint8) * 6).view(np.bool_)
+    assert ece(p, odd, from_probs=True) == ece(p, hit, from_probs=True)
 
 
 @pytest.mark.parametrize("n_bins", [1, 3, 10, 15, 49])

@@ -12,7 +12,7 @@ import boltzmax
 import boltzmax.testing
 from boltzmax import _core
 from boltzmax.conformal import APS, LAC, RAPS, SAPS, ClassConditional
-from boltzmax.conformal.base import PREDICTION
+from boltzmax.conformal.scorer import PREDICTION
 from set_oracle import APS as APS_RULE
 from set_oracle import LAC as LAC_RULE
 from set_oracle import SAPS as SAPS_RULE
@@ -177,8 +177,8 @@ def test_class_thresholds_of_long_rows(isa: str) -> None:
         predictor = ClassConditional(APS(alpha=0.2)).fit(x, y)
     sets = predictor.predict(x)
     assert (sets.sizes >= 197).all()
-    base = predictor.base_
-    u = base._uniform(base.key_, PREDICTION, 0, 400)
+    scorer = predictor._scoring
+    u = scorer.uniform(PREDICTION, 0, 400)
     for c in range(3):
-        within = scores_of(x, base._rule(), np.full(400, c), u) <= predictor.thresholds_[c]
+        within = scores_of(x, scorer.rule, np.full(400, c), u) <= predictor.thresholds_[c]
         np.testing.assert_array_equal(sets.contain(np.full(400, c)), within)

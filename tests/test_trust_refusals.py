@@ -46,6 +46,7 @@ def judges() -> Iterator[tuple[str, Callable[..., Any]]]:
         ({"sample_weight": [1, -1]}, ValueError, r"sample_weight must be .+, got -1 in row 1"),
         ({"sample_weight": [0, 0]}, ValueError, r"sample_weight is 0 in every row"),
         ({"sample_weight": [1]}, ValueError, r"sample_weight .+"),
+        ({"sample_weight": [1e308, 1e308]}, ValueError, r"sample_weight must sum to .+, got inf"),
     ],
 )
 def test_judges_refuse_alike(given: Values, error: type[Exception], words: str) -> None:

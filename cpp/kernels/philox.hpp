@@ -11,6 +11,7 @@
 //     kRace         element i of a row has block i
 //     kCandidate    draw d of a row of candidates has block d; its further blocks have numbers above the lowest 8 bits of
 //                   the purpose
+//     kUniform      element i of a row has block i, the bits of i above the lowest 32 in the purpose likewise
 #pragma once
 
 #include <stddef.h>
@@ -32,7 +33,8 @@ enum class Purpose : uint32_t {
   kSample = 3,
   kFilter = 4,
   kRace = 5,
-  kCandidate = 6
+  kCandidate = 6,
+  kUniform = 7
 };
 
 struct PhiloxConstants {
@@ -73,6 +75,9 @@ inline PhiloxBlock Philox(const PhiloxKey& key, uint64_t row, Purpose purpose, s
   return Philox(key, PhiloxBlock{{static_cast<uint32_t>(index), static_cast<uint32_t>(purpose),
                                   static_cast<uint32_t>(row), static_cast<uint32_t>(row >> 32)}});
 }
+
+// The 53 upper bits as a number from 0 to below 1.
+inline double ShareOf(uint64_t bits) { return static_cast<double>(bits >> 11) * 0x1p-53; }
 
 // A number s between -1/2 and 1/2 stands for the uniform number w = s where s > 0, and w = 1 + s where s < 0: so both w
 // and 1 - w keep their digits where they are small. A word gives the middle of one of 2^32 intervals. Where that is

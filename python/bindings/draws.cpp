@@ -49,11 +49,21 @@ void Draw(const py::object& x_object, const py::object& temperature_object, uint
   Detached(cost, [&] { scores == nullptr ? DrawClasses(problem) : DrawTop(problem); });
 }
 
+// Fills a matrix with uniform numbers, of elements `first` and following of each row.
+void Uniform(uint64_t key, uint64_t first_row, uint64_t first, const py::object& u_object) {
+  PyArrayObject* array = AsArray(u_object, "u");
+  auto* u = DataOf<double>(array, NPY_DOUBLE, 2, "u must be a matrix of doubles in C order");
+  Require(PyArray_ISWRITEABLE(array), "u is read-only");
+  const auto rows = static_cast<size_t>(PyArray_DIM(array, 0)), count = static_cast<size_t>(PyArray_DIM(array, 1));
+  Detached(10.0 * static_cast<double>(rows * count), [&] { UniformNumbers(key, first_row, rows, first, count, u); });
+}
+
 }  // namespace
 
 void BindDraws(py::module_& module) {
   module.def("draw", Draw, py::arg("x"), py::arg("temperature"), py::arg("key"), py::arg("first_row"), py::arg("ids"),
              py::arg("scores"));
+  module.def("uniform", Uniform, py::arg("key"), py::arg("first_row"), py::arg("first"), py::arg("u"));
 }
 
 }  // namespace boltzmax

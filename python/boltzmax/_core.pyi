@@ -145,6 +145,7 @@ def quadratic_log_p(
 def draw(
     x: _Array, temperature: _F64 | None, key: int, first_row: int, ids: _I64, scores: _F64 | None
 ) -> None: ...
+def uniform(key: int, first_row: int, first: int, u: _F64) -> None: ...
 def sample(
     x: _Array,
     mask: _Bool | None,

@@ -4,6 +4,7 @@
 #include <cstdlib>
 #include <stdexcept>
 
+#include "bin_table.hpp"
 #include "candidate_table.hpp"
 #include "cpu_features.hpp"
 #include "exact_total_table.hpp"
@@ -17,6 +18,7 @@ namespace {
 // What one ISA has.
 struct IsaTables {
   const KernelTable* kernels;
+  const BinTable* bins;
   const CandidateTable* candidates;
   const ConversionTable* conversions;
   const DrawTable* draws;
@@ -30,12 +32,12 @@ struct IsaTables {
 };
 
 #define BOLTZMAX_FAMILY_OF(Name, isa) &isa::k##Name,
-#define BOLTZMAX_TABLES_OF(isa, dot_products)                                                                \
-  {                                                                                                          \
-    &isa::kKernels, &isa::kCandidates, &isa::kConversions, &isa::kDraws, &isa::kExactTotals, &isa::kMoments, \
-        &isa::kQuantised, dot_products, &isa::kSampling, &isa::kSets, {                                      \
-      BOLTZMAX_FOR_EACH_ROW_FAMILY(BOLTZMAX_FAMILY_OF, isa)                                                  \
-    }                                                                                                        \
+#define BOLTZMAX_TABLES_OF(isa, dot_products)                                                             \
+  {                                                                                                       \
+    &isa::kKernels, &isa::kBins, &isa::kCandidates, &isa::kConversions, &isa::kDraws, &isa::kExactTotals, \
+        &isa::kMoments, &isa::kQuantised, dot_products, &isa::kSampling, &isa::kSets, {                   \
+      BOLTZMAX_FOR_EACH_ROW_FAMILY(BOLTZMAX_FAMILY_OF, isa)                                               \
+    }                                                                                                     \
   }
 std::vector<IsaTables> UsableTables() {
   std::vector<IsaTables> tables;
@@ -89,6 +91,7 @@ std::vector<const char*> AvailableIsas() {
 }
 
 const KernelTable& ActiveKernels() { return *Active().kernels; }
+const BinTable& ActiveBins() { return *Active().bins; }
 const CandidateTable& ActiveCandidates() { return *Active().candidates; }
 const ConversionTable& ActiveConversions() { return *Active().conversions; }
 const DrawTable& ActiveDraws() { return *Active().draws; }

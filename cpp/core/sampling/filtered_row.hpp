@@ -16,9 +16,6 @@
 
 namespace boltzmax {
 
-// The 53 upper bits as a number from 0 to below 1.
-inline double ShareOf(uint64_t bits) { return static_cast<double>(bits >> 11) * 0x1p-53; }
-
 // The classes of a row that the steps leave: a range of the row, or, once they are few, a list of them.
 template <class T>
 class FilteredRow {

@@ -5,6 +5,7 @@
 #include <vector>
 
 #include "../../kernels/row_sum.hpp"
+#include "../runtime/parallel.hpp"
 #include "draw_rows.hpp"
 
 namespace boltzmax {
@@ -23,8 +24,6 @@ Choice Choose(const std::vector<double>& cumulative, double share, double near) 
   return {static_cast<size_t>(edge - cumulative.begin()),
           edge == cumulative.end() || *edge - target <= margin || target - lower <= margin};
 }
-
-double ShareOf(uint64_t bits) { return static_cast<double>(bits >> 11) * 0x1p-53; }
 
 // The blocks of rows of n elements: about as many as there are elements in one, so that few edges are near to a number,
 // and whole chunks.
@@ -181,6 +180,20 @@ void DrawRows(const DrawProblem& p, size_t begin, size_t end) {
 void DrawClasses(const DrawProblem& p) {
   constexpr double kCost = 0.5;  // the time for an element, in softmax's
   ForEachDrawBlock(p, kCost, [&]<class T>(T, size_t begin, size_t end) { DrawRows<T>(p, begin, end); });
+}
+
+void UniformNumbers(uint64_t key, uint64_t first_row, size_t rows, uint64_t first, size_t count, double* u) {
+  constexpr double kNanoseconds = 10.0;  // of a block
+  const PhiloxKey rounds = MakePhiloxKey(key);
+  ParallelBlocks(rows * count, 1, kNanoseconds * static_cast<double>(rows * count), [&](size_t begin, size_t end) {
+    for (size_t i = begin; i < end; ++i) {
+      const uint64_t row = first_row + i / count, element = first + i % count;
+      const auto low = static_cast<uint32_t>(element), high = static_cast<uint32_t>(element >> 32);
+      const uint32_t purpose = static_cast<uint32_t>(Purpose::kUniform) | high << 8;
+      const PhiloxBlock counter = {{low, purpose, static_cast<uint32_t>(row), static_cast<uint32_t>(row >> 32)}};
+      u[i] = ShareOf(Philox(rounds, counter).Lower());
+    }
+  });
 }
 
 }  // namespace boltzmax

@@ -31,4 +31,8 @@ void DrawClasses(const DrawProblem&);
 // The `draws` largest of (x_i / T) + g_i, in order; T > 0.
 void DrawTop(const DrawProblem&);
 
+// Numbers from 0 to below 1, of 53 bits, for elements first to first + count - 1 of each row; each depends on the key, the
+// number of its row and its element alone.
+void UniformNumbers(uint64_t key, uint64_t first_row, size_t rows, uint64_t first, size_t count, double* u);
+
 }  // namespace boltzmax

@@ -58,11 +58,13 @@ def normal_noise(key: int, first_row: int, rows: int, n: int) -> NDArray[np.floa
     return noise
 
 
-def uniform_rows(key: int, stream: int, first_row: int, rows: int) -> NDArray[np.float64]:
-    """Return a number from [0, 1) for each row, which depends on the key, stream and row alone.
+def uniform_numbers(
+    key: int, first_row: int, rows: int, first: int = 0, count: int = 1
+) -> NDArray[np.float64]:
+    """Return numbers from [0, 1), (rows, count), of the elements `first` and following of rows.
 
-    NumPy's Philox has four numbers of 64 bits in each block, of which the counter is the number.
+    Each depends on the key, the number of its row and its element alone.
     """
-    skipped = first_row % 4
-    philox = np.random.Philox(key=np.array([key, stream], np.uint64), counter=first_row // 4)
-    return np.random.Generator(philox).random(skipped + rows)[skipped:]
+    u = np.empty((rows, count))
+    _core.uniform(key, first_row, first, u)
+    return u

@@ -22,6 +22,7 @@ Array = NDArray[Any]
 Classes = NDArray[np.int64]
 Doubles = NDArray[np.float64]
 
+_MOST_WEIGHT = 1e150
 _BLOCK_BYTES = 1 << 23  # of a block of rows: large enough to be shared among threads
 
 
@@ -192,7 +193,7 @@ def read_scores_and_labels(
     y : array_like of int, shape (N,)
         The class of each row: a column of `logits`; of one-dimensional `logits` 0 or 1, or a bool.
     sample_weight : array_like, shape (N,), optional
-        A finite weight for each row, not negative and not 0 for all.
+        A finite weight for each row, not negative and not 0 for all; they sum to at most 1e150.
     label_name : str
         The argument `y`, for messages.
     """
@@ -223,7 +224,10 @@ def read_classes(y: ArrayLike, rows: int, classes: int, name: str = "y") -> Clas
 
 
 def read_weights(sample_weight: ArrayLike, rows: int) -> Doubles:
-    """Return one finite weight per row, none of them negative, and not all of them 0."""
+    """Return one finite weight per row, none of them negative, and not all of them 0.
+
+    The square of their sum has to be finite, too: the effective number of rows is made of it.
+    """
     what = "one number per row"
     weights = as_float64(array_of_shape(sample_weight, (rows,), "sample_weight", what))
     bad = ~((weights >= 0) & (weights < np.inf))
@@ -234,6 +238,10 @@ def read_weights(sample_weight: ArrayLike, rows: int) -> Doubles:
         )
     if rows and not weights.any():
         raise ValueError("sample_weight is 0 in every row")
+    with np.errstate(over="ignore"):
+        total = weights.sum()
+    if not total <= _MOST_WEIGHT:
+        raise ValueError(f"sample_weight must sum to at most {_MOST_WEIGHT:g}, got {total:g}")
     return np.ascontiguousarray(weights)
 
 

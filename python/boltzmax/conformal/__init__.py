@@ -8,6 +8,7 @@ model and any distribution, if the new row is exchangeable with those rows.
 - `groups`: one threshold for each class, or for each cluster of classes
 - `measures`: coverage and sizes of sets
 - `predictors`: the scores
+- `scorer`: what a fit takes from the parameters, and the scores and sets of rows
 - `sets`: the result, in compressed rows
 """
 

@@ -1,4 +1,4 @@
-"""What all conformal predictors share: scores, thresholds in integers, sets block by block."""
+"""What all conformal predictors share: parameters, and thresholds in integers."""
 
 from __future__ import annotations
 
@@ -10,27 +10,21 @@ from typing import Any, Self, SupportsIndex
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from boltzmax import _core
 from boltzmax._lib.arguments import as_flag
 from boltzmax._lib.parameters import Parameters
-from boltzmax._lib.random import check_first_row, random_key, uniform_rows
+from boltzmax._lib.random import random_key
 from boltzmax._lib.rational import as_share, conformal_rank
-from boltzmax._lib.scored import Scored, read_scores, read_scores_and_labels
+from boltzmax.conformal.scorer import CALIBRATION, Rule, Scorer, read_labelled
 from boltzmax.conformal.sets import PredictionSets
 
 Doubles = NDArray[np.float64]
-Rule = tuple[int, float, float]
-
-LAC_SCORE, APS_SCORE, SAPS_SCORE = 0, 1, 2  # as in cpp/core/sets/rule.hpp
-CALIBRATION, PREDICTION, SPLIT = 0, 1, 2  # streams of random numbers
-
-_MOST_CLASSES = 2**31 - 1
 
 
 class SetPredictor(Parameters, ABC):
     """A score of a class in a row, and the threshold up to which classes belong to the set.
 
-    The arguments are those of `LAC`.
+    The arguments are those of `LAC`. After a change of one, `predict` and `p_values` go on as the
+    last `fit` began.
     """
 
     alpha: Any
@@ -40,8 +34,7 @@ class SetPredictor(Parameters, ABC):
 
     threshold_: float
     scores_: Doubles
-    n_classes_: int
-    key_: int
+    _scoring: Scorer
 
     def __init__(
         self,
@@ -84,12 +77,11 @@ class SetPredictor(Parameters, ABC):
             If N is too small for `alpha`: then the threshold is infinite, and all sets are full.
         """
         share = as_share(self.alpha, "alpha")
-        rows = self._read_labelled(logits, y)
-        key = random_key(self.random_state, "random_state")
-        u = self._uniform(key, CALIBRATION, 0, rows.n_rows)
-        scores = np.sort(self._label_scores(rows, u))
+        rows = read_labelled(logits, y, self.from_probs)
+        scorer = self._scorer(rows.n_classes)
+        scores = np.sort(scorer.label_scores(rows, CALIBRATION))
         # Nothing is stored before all of it is known: a call that raises changes nothing.
-        self.key_, self.scores_, self.n_classes_ = key, scores, rows.n_classes
+        self._scoring, self.scores_ = scorer, scores
         self.threshold_ = threshold_of(self.scores_, share)
         if self.threshold_ == np.inf:
             needed = -(-share.denominator // share.numerator) - 1
@@ -119,7 +111,7 @@ class SetPredictor(Parameters, ABC):
             In compressed rows; nothing of the size of the logits is allocated.
         """
         self._check_is_fitted("threshold_")
-        return self._sets_of(logits, first_row, self.threshold_, None)
+        return self._scoring.sets(logits, first_row, self.threshold_)
 
     def p_values(self, logits: ArrayLike, y: ArrayLike, *, first_row: SupportsIndex = 0) -> Doubles:
         """Return the p-value of each row's class in `y`: small if it is an unlikely label.
@@ -129,72 +121,17 @@ class SetPredictor(Parameters, ABC):
         P(p <= t) <= t for every t.
         """
         self._check_is_fitted("threshold_")
-        rows = self._read_labelled(logits, y, self.n_classes_)
-        u = self._uniform(self.key_, PREDICTION, first_row, rows.n_rows)
-        scores = self._label_scores(rows, u)
-        return p_values_of(self.scores_, scores)
+        return p_values_of(self.scores_, self._scoring.scores_of(logits, y, first_row)[0])
 
-    def _label_scores(self, rows: Scored, u: Doubles) -> Doubles:
-        """Return the score of each row's label, from a number of `_uniform` for each row."""
-        rule = self._rule()
-        found = np.empty(rows.n_rows)
-        for part in rows.blocks():
-            label = np.ascontiguousarray(rows.labels[part])  # type: ignore[index]
-            _core.label_scores(rows.logits(part), rule, label, u[part], found[part])
-        bad = np.isnan(found)
-        if bad.any():
-            rows.check_finite()
-        return found
-
-    def _sets_of(
-        self,
-        logits: ArrayLike,
-        first_row: SupportsIndex,
-        threshold: float,
-        thresholds: Doubles | None,
-    ) -> PredictionSets:
-        """Return the sets for one threshold, or for one for each class."""
-        rows = self._read(read_scores(logits, from_probs=self.from_probs, least=0))
-        self._check_classes(rows, self.n_classes_)
-        rule = self._rule()
-        u = self._uniform(self.key_, PREDICTION, first_row, rows.n_rows)
-        indptr = np.zeros(rows.n_rows + 1, np.int64)
-        ids, probs = _GrowingArray(np.int32), _GrowingArray(_dtype_of(rows))
-        for part in rows.blocks():
-            z = rows.logits(part)
-            done = part.start / rows.n_rows
-            room = ids.room(z.size, done), probs.room(z.size, done)
-            count = _core.prediction_sets(
-                z, rule, threshold, thresholds, u[part], indptr[1:][part], *room
-            )
-            ids.size += count
-            probs.size += count
-        np.cumsum(indptr, out=indptr)
-        return PredictionSets(indptr, ids.finished(), probs.finished(), rows.n_classes)
-
-    def _uniform(self, key: int, stream: int, first_row: SupportsIndex, rows: int) -> Doubles:
-        """Return a random number for each row; ones, if the scores do not depend on them."""
-        first = check_first_row(first_row)
-        if as_flag(self.randomized, "randomized") and self._rule()[0] != LAC_SCORE:
-            return uniform_rows(key, stream, first, rows)
-        return np.ones(rows)
-
-    def _read_labelled(self, logits: ArrayLike, y: ArrayLike, classes: int | None = None) -> Scored:
-        rows = read_scores_and_labels(logits, y, from_probs=self.from_probs)
-        if classes is not None:
-            self._check_classes(rows, classes)
-        return self._read(rows)
-
-    def _read(self, rows: Scored) -> Scored:
-        if rows.n_classes > _MOST_CLASSES:
-            raise ValueError(f"there may be up to {_MOST_CLASSES} classes, got {rows.n_classes}")
-        return rows
-
-    def _check_classes(self, rows: Scored, classes: int) -> None:
-        if rows.n_classes != classes:
-            raise ValueError(
-                f"logits have {rows.n_classes} classes, but those of fit had {classes}"
-            )
+    def _scorer(self, n_classes: int) -> Scorer:
+        """Return how rows are scored, with the parameters as they are now."""
+        return Scorer(
+            self._rule(),
+            as_flag(self.randomized, "randomized"),
+            as_flag(self.from_probs, "from_probs"),
+            random_key(self.random_state, "random_state"),
+            n_classes,
+        )
 
 
 def threshold_of(sorted_scores: Doubles, alpha: Fraction) -> float:
@@ -208,31 +145,3 @@ def p_values_of(sorted_scores: Doubles, scores: Doubles) -> Doubles:
     n = len(sorted_scores)
     found: Doubles = (1 + n - np.searchsorted(sorted_scores, scores, side="left")) / (n + 1)
     return found
-
-
-def _dtype_of(rows: Scored) -> type[np.floating[Any]]:
-    return np.float64 if rows.array.dtype == np.float64 else np.float32
-
-
-class _GrowingArray:
-    """An array that grows at its end, by what the share of the work that is done suggests."""
-
-    def __init__(self, dtype: Any) -> None:
-        self._array = np.empty(0, dtype)
-        self.size = 0
-
-    def room(self, count: int, done: float) -> NDArray[Any]:
-        """Return `count` elements beyond the end, where this share of the work is done."""
-        needed = self.size + count
-        if needed > len(self._array):
-            # Memory that is never written costs nothing.
-            total = int(1.1 * self.size / done) if done else 0
-            larger = np.empty(count + total, self._array.dtype)
-            larger[: self.size] = self._array[: self.size]
-            self._array = larger
-        return self._array[self.size : needed]
-
-    def finished(self) -> NDArray[Any]:
-        """Return the array, without room for more."""
-        self._array.resize(self.size, refcheck=False)
-        return self._array

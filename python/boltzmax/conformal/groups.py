@@ -12,17 +12,10 @@ from numpy.typing import ArrayLike, NDArray
 
 from boltzmax._lib.arguments import check_count
 from boltzmax._lib.parameters import Parameters
-from boltzmax._lib.random import random_key, uniform_rows
+from boltzmax._lib.random import uniform_numbers
 from boltzmax._lib.rational import as_share
-from boltzmax._lib.scored import read_scores_and_labels
-from boltzmax.conformal.base import (
-    CALIBRATION,
-    PREDICTION,
-    SPLIT,
-    SetPredictor,
-    p_values_of,
-    threshold_of,
-)
+from boltzmax.conformal.base import SetPredictor, p_values_of, threshold_of
+from boltzmax.conformal.scorer import CALIBRATION, SPLIT, Scorer, read_labelled
 from boltzmax.conformal.sets import PredictionSets
 
 Doubles = NDArray[np.float64]
@@ -33,9 +26,9 @@ class _GroupConditional(Parameters):
     """Groups of classes, each with a threshold of its own."""
 
     base: SetPredictor
-    base_: SetPredictor  # a copy, which has the key of the random numbers
     thresholds_: Doubles
     group_: Ids
+    _scoring: Scorer
     _sorted: list[Doubles]
 
     def _check_base(self) -> Fraction:
@@ -43,16 +36,12 @@ class _GroupConditional(Parameters):
             raise TypeError(f"base must be LAC, APS, RAPS or SAPS, got {self.base!r}")
         return as_share(self.base.alpha, "alpha")
 
-    def _score_labels(self, logits: ArrayLike, y: ArrayLike) -> tuple[Doubles, Ids]:
-        """Return the scores of the labels, and the labels; `base_` is new."""
-        base = self.base._unfitted()
-        rows = read_scores_and_labels(logits, y, from_probs=base.from_probs)
-        base.key_ = random_key(base.random_state, "random_state")
-        base.n_classes_ = rows.n_classes
+    def _score_labels(self, logits: ArrayLike, y: ArrayLike) -> tuple[Scorer, Doubles, Ids]:
+        """Return how rows are scored, the scores of the labels, and the labels."""
+        rows = read_labelled(logits, y, self.base.from_probs)
+        scorer = self.base._scorer(rows.n_classes)
         assert rows.labels is not None
-        scores = base._label_scores(rows, base._uniform(base.key_, CALIBRATION, 0, rows.n_rows))
-        self.base_ = base
-        return scores, rows.labels
+        return scorer, scorer.label_scores(rows, CALIBRATION), rows.labels
 
     def _set_thresholds(self, scores: Doubles, groups: Ids, n_groups: int, share: Fraction) -> None:
         """Find the threshold of each group; `group_` is known."""
@@ -74,20 +63,13 @@ class _GroupConditional(Parameters):
     def predict(self, logits: ArrayLike, *, first_row: SupportsIndex = 0) -> PredictionSets:
         """Return the set of each row, as `LAC.predict` does."""
         self._check_is_fitted("thresholds_")
-        return self.base_._sets_of(logits, first_row, np.inf, self.thresholds_)
+        return self._scoring.sets(logits, first_row, np.inf, self.thresholds_)
 
     def p_values(self, logits: ArrayLike, y: ArrayLike, *, first_row: SupportsIndex = 0) -> Doubles:
         """Return the p-value of each row's class in `y`, among the scores of its group."""
         self._check_is_fitted("thresholds_")
-        rows = read_scores_and_labels(logits, y, from_probs=self.base_.from_probs)
-        assert rows.labels is not None
-        if rows.n_classes != len(self.group_):
-            raise ValueError(
-                f"logits have {rows.n_classes} classes, but those of fit had {len(self.group_)}"
-            )
-        u = self.base_._uniform(self.base_.key_, PREDICTION, first_row, rows.n_rows)
-        scores = self.base_._label_scores(rows, u)
-        groups, found = self.group_[rows.labels], np.empty(rows.n_rows)
+        scores, labels = self._scoring.scores_of(logits, y, first_row)
+        groups, found = self.group_[labels], np.empty(len(labels))
         for g in np.unique(groups):
             some = groups == g
             found[some] = p_values_of(self._sorted[g], scores[some])
@@ -109,8 +91,6 @@ class ClassConditional(_GroupConditional):
     ----------
     thresholds_ : ndarray of float64, shape (K,)
         The threshold of each class.
-    base_ : LAC, APS, RAPS or SAPS
-        A copy of `base`, which itself is not changed.
 
     Notes
     -----
@@ -132,9 +112,9 @@ class ClassConditional(_GroupConditional):
     def fit(self, logits: ArrayLike, y: ArrayLike) -> Self:
         """Find the threshold of each class; the arguments are those of `LAC.fit`."""
         share = self._check_base()
-        scores, labels = self._score_labels(logits, y)
-        self.group_ = np.arange(self.base_.n_classes_)
-        self._set_thresholds(scores, labels, self.base_.n_classes_, share)
+        scorer, scores, labels = self._score_labels(logits, y)
+        self._scoring, self.group_ = scorer, np.arange(scorer.n_classes)
+        self._set_thresholds(scores, labels, scorer.n_classes, share)
         return self
 
 
@@ -163,8 +143,6 @@ class ClusterConditional(_GroupConditional):
         The cluster of each class, from 0 on; `n_clusters` for classes with too few rows.
     thresholds_ : ndarray of float64, shape (K,)
         The threshold of each class.
-    base_ : LAC, APS, RAPS or SAPS
-        A copy of `base`, which itself is not changed.
 
     Notes
     -----
@@ -180,7 +158,7 @@ class ClusterConditional(_GroupConditional):
     >>> y = (logits + rng.gumbel(size=logits.shape)).argmax(axis=1)
     >>> logits[:, :3] -= 3  # the model underrates three classes
     >>> ClusterConditional(LAC(alpha=0.1), n_clusters=2).fit(logits, y).group_
-    array([0, 0, 0, 1, 1, 1])
+    array([1, 1, 1, 0, 0, 0])
     """
 
     def __init__(
@@ -195,10 +173,11 @@ class ClusterConditional(_GroupConditional):
         share = self._check_base()
         n_clusters = check_count(self.n_clusters, "n_clusters", 1)
         part = float(as_share(self.clustering_share, "clustering_share"))
-        scores, labels = self._score_labels(logits, y)
-        is_first = uniform_rows(self.base_.key_, SPLIT, 0, len(scores)) < part
+        scorer, scores, labels = self._score_labels(logits, y)
+        is_first = uniform_numbers(scorer.key, 0, len(scores), SPLIT)[:, 0] < part
+        self._scoring = scorer
         self.group_ = _clusters(
-            scores[is_first], labels[is_first], self.base_.n_classes_, n_clusters, share
+            scores[is_first], labels[is_first], scorer.n_classes, n_clusters, share
         )
         rest, groups = scores[~is_first], self.group_[labels[~is_first]]
         # The threshold of the classes without a cluster comes from all rows.

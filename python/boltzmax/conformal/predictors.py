@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 from boltzmax._lib.arguments import as_number, check_count
-from boltzmax.conformal.base import APS_SCORE, LAC_SCORE, SAPS_SCORE, Rule, SetPredictor
+from boltzmax.conformal.base import SetPredictor
+from boltzmax.conformal.scorer import APS_SCORE, LAC_SCORE, SAPS_SCORE, Rule
 
 
 def _check_penalty(value: Any, name: str) -> float:

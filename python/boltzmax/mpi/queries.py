@@ -11,7 +11,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from boltzmax._lib.arguments import as_integer, check_count, quietly
 from boltzmax._lib.numbers import loss_dtype
-from boltzmax._lib.random import check_key, uniform_rows
+from boltzmax._lib.random import check_key, uniform_numbers
 from boltzmax.mpi.messages import Rows, operation, reduced_blocks
 from boltzmax.mpi.rows import LocalLogits, rows_of
 from boltzmax.mpi.shard import Shard, datatype_of
@@ -162,8 +162,8 @@ def sample(
             below = local.matrix[at].astype(np.float64) - parts["total"]["max"][:, None]
             perturbed = below / rows.temperature
             for row in range(len(perturbed)):
-                number = start + at.start + row
-                u = uniform_rows(key, number, shard.first, shard.n_local)
+                number = (start + at.start + row) % 2**64
+                u = uniform_numbers(key, number, 1, shard.first, shard.n_local)[0]
                 perturbed[row] -= np.log(-np.log1p(-(1.0 - u) * (1 - 2.0**-53)))
             leaders = leaders_of(perturbed, shard.first, 1)
             reduce(shard, leaders)
