@@ -387,20 +387,17 @@ def test_a_failed_choice_changes_nothing():
         layer.fit_budget(x, -1.0)
 
 
-def test_threads_change_no_bit():
+def test_threads_change_no_bit(threads):
     rng = np.random.default_rng(10)
     w = rng.standard_normal((60_000, 48)).astype(np.float32)
     x = 2 * rng.standard_normal((9, 48))
     layer = TwoStageClassifier(w)
-    before, found = boltzmax.get_num_threads(), []
-    try:
-        for threads in (1, 2, 5):
-            boltzmax.set_num_threads(threads)
-            top = layer.topk(x, 7)
-            bounds = layer.log_partition(x, 1e-3)
-            found.append([top.ids, *top.log_probs, top.rescored, *bounds, layer.sample(x, 3)])
-    finally:
-        boltzmax.set_num_threads(before)
+    found = []
+    for count in (1, 2, 5):
+        threads(count)
+        top = layer.topk(x, 7)
+        bounds = layer.log_partition(x, 1e-3)
+        found.append([top.ids, *top.log_probs, top.rescored, *bounds, layer.sample(x, 3)])
     for other in found[1:]:
         for got, want in zip(other, found[0], strict=True):
             np.testing.assert_array_equal(got, want)

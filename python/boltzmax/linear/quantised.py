@@ -9,14 +9,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from boltzmax import _core
-from boltzmax._lib.arguments import (
-    as_array,
-    as_flag,
-    check_count,
-    one_of,
-    quietly,
-    refuse_masked,
-)
+from boltzmax._lib.arguments import as_array, as_flag, check_count, one_of, quietly, refuse_masked
 from boltzmax._lib.bad_rows import at_place
 from boltzmax._lib.files import FileName
 from boltzmax._lib.mapped import map_npz, write_mapped
