@@ -42,7 +42,7 @@ def use_tiles(sizes, monkeypatch):
         monkeypatch.setattr(module, "LARGEST_TILE", sizes[1])
         monkeypatch.setattr(module, "FEW_ROWS", 2)
     monkeypatch.setattr(linear_scores, "MANY_CLASSES", 8)
-    monkeypatch.setattr("boltzmax.linear.scores.Products.SIZE", 40)
+    monkeypatch.setattr("boltzmax.linear.scores.Products.ROOM", 40)
 
 
 def layer(n, v, d, dtype=np.float64, seed=0):

@@ -221,9 +221,11 @@ NO_SHARES = Shares(None, None, 0.0, 0.0)
 class Products:
     """Matrix products that are added to sums, by way of a small buffer."""
 
-    def __init__(self, dtype: np.dtype[Any], room: int = 2**18) -> None:
-        """Use a buffer of `room` numbers."""
-        self._dtype, self._room, self._buffer = dtype, room, np.empty(0, dtype)
+    ROOM = 2**18  # numbers in the buffer
+
+    def __init__(self, dtype: np.dtype[Any], room: int | None = None) -> None:
+        """Use a buffer of `room` numbers, by default `ROOM`."""
+        self._dtype, self._room, self._buffer = dtype, room or self.ROOM, np.empty(0, dtype)
 
     def add(self, a: Array, b: Array, out: Array, first: bool) -> None:
         """Add a product to `out`, or overwrite it if `first`."""
