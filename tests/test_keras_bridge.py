@@ -9,9 +9,8 @@ import pytest
 
 from conftest import RunPython
 
-if (
-    importlib.util.find_spec("keras") is None
-):  # an import would need its default backend, TensorFlow
+# Its import would need its default backend, TensorFlow.
+if importlib.util.find_spec("keras") is None:
     pytest.skip("no Keras", allow_module_level=True)
 
 CHECKS = Path(__file__).parent / "keras_checks.py"

@@ -389,7 +389,8 @@ class _Gradients:
         self.lse: Floats | None = None  # of columns with a loss
         directions = 1.0 + pairs.has_columns
         self._each = 1.0 / (len(pairs.x) * directions * pairs.temperature)
-        self._products = Products(scores.dtype, _PRODUCT)
+        # A caller who chooses tiles wants little memory.
+        self._products = Products(scores.dtype, _PRODUCT if pairs.tile is None else None)
 
     def add(self, where: Rows, x: Array) -> None:
         """Add the gradients of the losses of a block's rows, and its part of those of columns."""
