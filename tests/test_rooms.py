@@ -27,7 +27,8 @@ ROOMS = {
         {"runtime"},
         {"rows", "weighted"},
         {"candidates", "losses", "sampling", "sets", "stats", "trees", "variants"},
-        {"linear", "quantised"},
+        {"linear"},
+        {"quantised"},
         {"api"},
     ),
 }
