@@ -113,6 +113,7 @@ def _batch(operands: Any, axes: Any, *, rule: Linear, like: Any) -> Any:
     return _linear.bind(*moved, rule=rule, like=wide), 0
 
 
-ad.primitive_jvps[_linear] = _jvp
-ad.primitive_transposes[_linear] = _transpose
-batching.primitive_batchers[_linear] = _batch
+# By name, since the documentation's stand-in for JAX takes no assignment.
+ad.primitive_jvps.__setitem__(_linear, _jvp)
+ad.primitive_transposes.__setitem__(_linear, _transpose)
+batching.primitive_batchers.__setitem__(_linear, _batch)

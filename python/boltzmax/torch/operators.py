@@ -68,12 +68,11 @@ class Operator:
     def __init__(self, overload: Any, cpu: Kernel) -> None:
         self.overload, self._cpu = overload, cpu
         self._kinds = [_KINDS.get(str(a.type), _never) for a in overload._schema.arguments]
-        self._apply: Kernel | None = None
+        self._node: Any = None
 
     def set_gradient(self, node: Any) -> None:
         """Set the `torch.autograd.Function` of a differentiable operator."""
-        # Function.apply unwraps tensors of torch.func, which do not come here.
-        self._apply = super(torch.autograd.Function, node).apply  # type: ignore[misc]
+        self._node = node
 
     def __call__(self, *inputs: Any) -> Any:
         """Return the operator's results, which autograd follows."""
@@ -83,9 +82,10 @@ class Operator:
             if not is_kind(x):
                 return self.overload(*inputs)
         if torch.is_grad_enabled() and torch._C._any_requires_grad(*inputs):
-            if self._apply is None:
+            if self._node is None:
                 return self.overload(*inputs)
-            return self._apply(self._cpu, *inputs)
+            # Function.apply unwraps tensors of torch.func, which do not come here.
+            return super(torch.autograd.Function, self._node).apply(self._cpu, *inputs)
         return self._cpu(*inputs)
 
 
