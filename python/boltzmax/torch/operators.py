@@ -85,7 +85,8 @@ class Operator:
             if self._node is None:
                 return self.overload(*inputs)
             # Function.apply unwraps tensors of torch.func, which do not come here.
-            return super(torch.autograd.Function, self._node).apply(self._cpu, *inputs)
+            of_c: Any = super(torch.autograd.Function, self._node)
+            return of_c.apply(self._cpu, *inputs)
         return self._cpu(*inputs)
 
 
