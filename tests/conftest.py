@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 import warnings
+import zlib
 from collections.abc import Callable, Iterator
 from functools import cache
 from pathlib import Path
@@ -47,6 +48,30 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         metavar="FOLDER",
         help="look for the object files of the kernels there, and require them (default: build/)",
     )
+    parser.addoption(
+        "--one-in",
+        type=int,
+        default=1,
+        metavar="N",
+        help="run one in N of the cases of each test, and always the same ones",
+    )
+
+
+@pytest.hookimpl(trylast=True)  # of what -k has left
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Leave out cases for `--one-in`, by a hash of their names, but no test altogether."""
+    n = config.getoption("--one-in")
+    kept, left_out = [], []
+    seen: set[str] = set()
+    for item in items:
+        test = item.nodeid.partition("[")[0]
+        first = test not in seen
+        seen.add(test)
+        kept_by_hash = zlib.crc32(item.nodeid.encode()) % n == 0
+        (kept if first or kept_by_hash else left_out).append(item)
+    if left_out:
+        config.hook.pytest_deselected(items=left_out)
+        items[:] = kept
 
 
 def pytest_report_header(config: pytest.Config) -> str:
