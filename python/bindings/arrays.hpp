@@ -69,4 +69,18 @@ bool SameElements(PyArrayObject* a, PyArrayObject* b);
 // Whether two elements share an address, as in a broadcast view.
 bool RepeatsElements(PyArrayObject* array);
 
+// The integer of an exact int that fits.
+inline bool ReadInteger(PyObject* value, int64_t* number) {
+  if (!PyLong_CheckExact(value)) return false;
+  int overflow;
+  *number = PyLong_AsLongLongAndOverflow(value, &overflow);
+  return overflow == 0;
+}
+
+// A function of a fast calling convention, as a table of methods stores it.
+template <class F>
+PyCFunction AsCFunction(F* f) {
+  return reinterpret_cast<PyCFunction>(reinterpret_cast<void (*)()>(f));
+}
+
 }  // namespace boltzmax

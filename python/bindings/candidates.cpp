@@ -15,12 +15,6 @@ namespace boltzmax {
 
 namespace {
 
-// The data of an array in C order.
-template <class T>
-T* DataOf(PyArrayObject* array, int type, int ndim, const char* what) {
-  Require(PyArray_TYPE(array) == type && PyArray_NDIM(array) == ndim && PyArray_ISCARRAY_RO(array), what);
-  return reinterpret_cast<T*>(PyArray_DATA(array));
-}
 size_t Length(PyArrayObject* array, int axis = 0) { return static_cast<size_t>(PyArray_DIM(array, axis)); }
 
 template <class T>

@@ -31,6 +31,13 @@ inline void Require(bool condition, const char* what) {
   if (!condition) throw pybind11::value_error(what);
 }
 
+// The data of an array in C order.
+template <class T>
+T* DataOf(PyArrayObject* array, int type, int ndim, const char* what) {
+  Require(PyArray_TYPE(array) == type && PyArray_NDIM(array) == ndim && PyArray_ISCARRAY_RO(array), what);
+  return reinterpret_cast<T*>(PyArray_DATA(array));
+}
+
 // The operation whose function, or whose gradient's function, has that name.
 inline Op OpNamed(const std::string& name, const char* OpTraits::* function) {
   for (size_t i = 0; i < kOpCount; ++i) {

@@ -229,10 +229,6 @@ PyObject* DirectBackward(PyObject*, PyObject* const* args, Py_ssize_t nargs, PyO
   return CallGeneral(TraitsOf(kOp).name_of_gradient, args, nargs, kwnames);
 }
 
-PyCFunction AsCFunction(_PyCFunctionFastWithKeywords f) {
-  return reinterpret_cast<PyCFunction>(reinterpret_cast<void (*)()>(f));
-}
-
 }  // namespace
 
 #define BOLTZMAX_METHOD(name, Name, ...) {#name, AsCFunction(Direct<Op::k##Name>), kFlags, nullptr},

@@ -273,8 +273,6 @@ PyObject* Try(PyObject*, PyObject* const* args, Py_ssize_t nargs) {
   Py_RETURN_NONE;
 }
 
-PyCFunction AsCFunction(_PyCFunctionFast f) { return reinterpret_cast<PyCFunction>(reinterpret_cast<void (*)()>(f)); }
-
 }  // namespace
 
 PyMethodDef* DirectTreeMethods() {

@@ -11,12 +11,6 @@ namespace boltzmax {
 
 namespace {
 
-template <class T>
-T* DataOf(PyArrayObject* array, int type, int ndim, const char* what) {
-  Require(PyArray_TYPE(array) == type && PyArray_NDIM(array) == ndim && PyArray_ISCARRAY_RO(array), what);
-  return reinterpret_cast<T*>(PyArray_DATA(array));
-}
-
 // Draws ids[row, d], and their scores if that is an array, from the rows of a matrix in C order.
 void Draw(const py::object& x_object, const py::object& temperature_object, uint64_t key, uint64_t first_row,
           const py::object& ids_object, const py::object& scores_object) {

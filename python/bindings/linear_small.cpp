@@ -65,13 +65,6 @@ bool ReadFloat(PyObject* value, double low, double high, double* number) {
   return *number >= low && *number <= high;
 }
 
-bool ReadInteger(PyObject* value, int64_t* number) {
-  if (!PyLong_CheckExact(value)) return false;
-  int overflow;
-  *number = PyLong_AsLongLongAndOverflow(value, &overflow);
-  return overflow == 0;
-}
-
 bool IsPlain(PyArrayObject* array, int type) {
   return PyArray_TYPE(array) == type && PyArray_ISCARRAY_RO(array) && !PyArray_ISBYTESWAPPED(array);
 }
@@ -376,8 +369,6 @@ PyObject* SmallTop(PyObject*, PyObject* const* args, Py_ssize_t nargs) {
   Py_XDECREF(log_probs);
   return result;
 }
-
-PyCFunction AsCFunction(_PyCFunctionFast f) { return reinterpret_cast<PyCFunction>(reinterpret_cast<void (*)()>(f)); }
 
 }  // namespace
 

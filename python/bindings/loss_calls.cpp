@@ -34,13 +34,6 @@ bool ReadNumber(PyObject* value, double low, double high, double* number) {
   return *number >= low && *number <= high;
 }
 
-bool ReadInteger(PyObject* value, int64_t* number) {
-  if (!PyLong_CheckExact(value)) return false;
-  int overflow;
-  *number = PyLong_AsLongLongAndOverflow(value, &overflow);
-  return overflow == 0;
-}
-
 // An exact, aligned, C-contiguous array with classes on the last axis.
 struct Logits {
   PyArrayObject* array;
@@ -331,8 +324,6 @@ PyObject* RowStatsCall(PyObject*, PyObject* const* args, Py_ssize_t nargs) {
                        array(wanted != 0, top, static_cast<npy_intp>(wanted)), array(with_entropy, entropy, 0),
                        array(target.has_value(), log_prob, 0), or_none(target.has_value(), std::move(ranks)));
 }
-
-PyCFunction AsCFunction(_PyCFunctionFast f) { return reinterpret_cast<PyCFunction>(reinterpret_cast<void (*)()>(f)); }
 
 }  // namespace
 

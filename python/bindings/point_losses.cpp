@@ -339,8 +339,6 @@ PyObject* Call(PyObject*, PyObject* const* args, Py_ssize_t nargs) {
   return result != nullptr ? result : Decline();
 }
 
-PyCFunction AsCFunction(_PyCFunctionFast f) { return reinterpret_cast<PyCFunction>(reinterpret_cast<void (*)()>(f)); }
-
 }  // namespace
 
 PyMethodDef* PointLossMethods() {

@@ -188,8 +188,6 @@ PyObject* GradientOfRows(PyObject*, PyObject* const* args, Py_ssize_t nargs) {
   return is_new ? ScalarIfZeroD(std::move(dx)) : dx.release();
 }
 
-PyCFunction AsCFunction(_PyCFunctionFast f) { return reinterpret_cast<PyCFunction>(reinterpret_cast<void (*)()>(f)); }
-
 }  // namespace
 
 PyMethodDef* RowFunctionMethods() {
