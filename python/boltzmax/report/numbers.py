@@ -195,8 +195,8 @@ def measure(
         abstention = abstention_of(fit, test, risk)
         advance(1, "abstention")
         sets = []
-        for predictor in (LAC(alpha), APS(alpha), RAPS(alpha)):
-            sets.append(sets_of(predictor, fit, test))
+        for kind in (LAC, APS, RAPS):
+            sets.append(sets_of(kind(alpha), fit, test))
             advance(1, "prediction sets")
         nodes = None if tree is None else nodes_of(tree, fit, test, risk)
         advance(1, "classes")
