@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import warnings
 from fractions import Fraction
 from typing import Any
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 import boltzmax
@@ -158,6 +161,47 @@ def test_every_score(score: str) -> None:
     assert (answer[confidence(z, score) >= model.threshold_] >= 0).all()
 
 
+@settings(deadline=None, max_examples=60)
+@given(
+    bound=st.sampled_from(BOUNDS),
+    rows=st.integers(1, 40),
+    classes=st.integers(1, 4),
+    seed=st.integers(0, 1000),
+    target=st.sampled_from([Fraction(1, 1000), 0.2, 0.5, 1 - 1e-9]),
+    kind=st.sampled_from(["ties", "equal", "right", "wrong", "masked", "huge"]),
+)
+def test_edges(bound: str, rows: int, classes: int, seed: int, target: Any, kind: str) -> None:
+    """All rows of a score or none are answered, and as seldom wrongly as is needed in `fit`."""
+    rng = np.random.default_rng(seed)
+    z, y = np.round(rng.normal(size=(rows, classes))), rng.integers(0, classes, rows)
+    if kind == "equal":
+        z[:] = 0.0
+    elif kind == "right":
+        y = z.argmax(axis=1)
+    elif kind == "wrong":
+        y = (z.argmax(axis=1) + (classes > 1)) % classes
+    elif kind == "masked":
+        z[:, 1:] = -np.inf
+    elif kind == "huge":
+        z *= 1e300
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        warnings.filterwarnings("ignore", "no threshold has a risk")
+        model = SelectiveClassifier(target_risk=target, bound=bound).fit(z, y)
+        answer = model.predict(z)
+    score = confidence(z)
+    answered = answer >= 0
+    np.testing.assert_array_equal(answered, score >= model.threshold_)
+    np.testing.assert_array_equal(answer[answered], z.argmax(axis=1)[answered])
+    assert model.coverage_ == answered.mean()
+    assert np.isnan(model.guaranteed_risk_) == (model.threshold_ == np.inf)
+    wrong = (answer != y)[answered]
+    if bound == "conformal_risk_control":
+        assert wrong.sum() + 1 <= target * (rows + 1) or not len(wrong)
+    elif len(wrong):
+        assert wrong.mean() <= target
+
+
 def test_infeasible_targets_say_so() -> None:
     z, y = sample(200)
     with pytest.warns(UserWarning, match="no threshold has a risk of at most 0.01 that these 200"):
@@ -289,6 +333,22 @@ def test_curves_by_brute_force() -> None:
         assert augrc(score, loss) == pytest.approx((1 - auroc) * a * (1 - a) + (1 - a) ** 2 / 2)
         assert e_aurc(-loss + 1e-3 * np.arange(n) / n, loss) == pytest.approx(0, abs=1e-12)
         assert e_aurc(score, loss) >= 0
+
+
+@pytest.mark.parametrize(
+    ("score", "loss", "areas"),
+    [
+        ([1.0], [0], (0.0, 0.0, 0.0)),
+        ([1.0], [1], (1.0, 0.5, 0.0)),
+        ([2.0, 1.0], [1, 1], (1.0, 0.5, 0.0)),
+        ([1.0, 1.0], [0, 1], (0.5, 0.25, 0.25)),
+        ([np.inf, -np.inf], [0, 1], (0.25, 0.125, 0.0)),
+    ],
+)
+def test_areas_at_the_edges(score: Any, loss: Any, areas: Any) -> None:
+    """One row, all right, all wrong, ties, scores without end."""
+    found = aurc(score, loss), augrc(score, loss), e_aurc(score, loss)
+    assert found == pytest.approx(areas, abs=1e-15)
 
 
 def test_coverage_at_risk_and_plot() -> None:
