@@ -63,6 +63,21 @@ def test_scalings_are_at_a_minimum(name: str) -> None:
     assert fitted.intercept_.mean() == pytest.approx(0, abs=1e-12)
 
 
+@pytest.mark.parametrize("unit", [2.0**15, 2.0**100, 2.0**1000])
+@pytest.mark.parametrize("useful", [False, True])
+def test_the_unit_of_huge_logits_does_not_matter(unit: float, useful: bool) -> None:
+    """The search for weights of 1e-30 takes few steps, and finds them."""
+    z, y = oracle.over_confident(200, 5)
+    if not useful:
+        y = np.random.default_rng(0).integers(0, 5, 200)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        wanted, found = VectorScaling().fit(z, y), VectorScaling().fit(unit * z, y)
+    assert found.n_iter_ < 200
+    np.testing.assert_allclose(unit * found.weight_, wanted.weight_, rtol=1e-3, atol=1e-4)
+    np.testing.assert_allclose(found.intercept_, wanted.intercept_, rtol=1e-3, atol=1e-4)
+
+
 def test_matrix_scaling_is_logistic_regression() -> None:
     linear_model = pytest.importorskip("sklearn.linear_model")
     z, y = oracle.over_confident(2000, 4)

@@ -69,6 +69,52 @@ def test_rates_by_brute_force() -> None:
         gen([[1.0, 2.0]], 1.5)
 
 
+SCORES: dict[str, Any] = {
+    "energy_score": energy_score,
+    "max_logit": max_logit,
+    "max_prob": max_prob,
+    "entropy": entropy,
+    "gen": gen,
+}
+
+
+@pytest.mark.parametrize("name", SCORES)
+def test_scores_at_the_edges(name: str) -> None:
+    """One class, no rows, rows without probabilities, huge logits: numbers or NaN, no warnings."""
+    score = SCORES[name]
+    assert np.isfinite(score(np.zeros((2, 1)))).all()
+    assert score(np.zeros((0, 3))).shape == (0,)
+    found = score(np.array([[np.nan, 0.0], [-np.inf, -np.inf], [-np.inf, 1.0]]))
+    assert np.isnan(found[0])
+    assert np.isnan(found[1]) if name not in ("energy_score", "max_logit") else found[1] == -np.inf
+    assert np.isfinite(found[2])
+    for dtype in (np.float32, np.float64):
+        sure, unsure = score(np.array([[1e30, -1e30], [0.0, 0.0]], dtype))
+        assert sure > unsure
+
+
+def test_rates_of_infinite_and_equal_scores() -> None:
+    inf = np.inf
+    assert auroc([inf, inf], [-inf, inf]) == 0.75
+    assert auroc([1, 1], [1]) == 0.5
+    assert fpr_at_tpr([inf, inf], [-inf, inf]) == 0.5
+    assert fpr_at_tpr([1, 1], [1]) == 1.0
+
+
+@pytest.mark.parametrize("method", ["em", "bbse"])
+def test_priors_of_degenerate_rows(method: str) -> None:
+    """One row; all rows of one class: priors all the same."""
+    source, source_y = shifted(500, np.full(3, 1 / 3), 0)
+    certain = np.array([[900.0, 0.0, -np.inf]])
+    for rows in (1, 20):
+        z = np.repeat(certain, rows, axis=0)
+        found = estimate_priors(z, [0.2, 0.3, 0.5], method, source, source_y)
+        assert found.sum() == pytest.approx(1, abs=1e-12)
+        assert (found >= 0).all()
+        assert found[0] > 0.9
+    assert estimate_priors([[5.0]] * 3, [1.0]).tolist() == [1.0]
+
+
 @pytest.mark.parametrize("method", ["em", "bbse"])
 def test_priors_are_found(method: str) -> None:
     train, now = np.full(3, 1 / 3), np.array([0.7, 0.25, 0.05])

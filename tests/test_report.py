@@ -1,4 +1,4 @@
-"""``python -m boltzmax report``: its numbers, its page, its files and its errors."""
+"""``python -m boltzmax report``: its numbers, its page and its files."""
 
 from __future__ import annotations
 
@@ -20,26 +20,13 @@ from boltzmax.conformal import APS, LAC, RAPS, coverage, mean_set_size
 from boltzmax.report.numbers import is_below, measure
 from boltzmax.selective import HierarchicalAbstention, SelectiveClassifier
 from conftest import Fail, RunPython
+from report_samples import sample, write
 
 Array = np.ndarray[Any, Any]
 
 pytest.importorskip("matplotlib")
 
 FIT, TEST = slice(0, None, 2), slice(1, None, 2)
-
-
-def sample(rows: int = 3001, classes: int = 5, sure: float = 2.0) -> tuple[Array, Array]:
-    """Logits that are too large by a factor, and labels."""
-    rng = np.random.default_rng(7)
-    honest = 3 * rng.normal(size=(rows, classes))
-    y = (honest + rng.gumbel(size=honest.shape)).argmax(axis=1)
-    return (sure * honest).astype(np.float32), y
-
-
-def write(logits: Array, y: Array) -> list[str]:
-    np.save("z.npy", logits)
-    np.save("y.npy", y)
-    return ["report", "z.npy", "y.npy"]
 
 
 # ---- numbers ----
@@ -255,6 +242,19 @@ def test_the_summary(written: tuple[str, str]) -> None:
         assert words in summary, words
 
 
+def test_names_may_have_any_characters_but_the_end_of_a_line(folder: Path) -> None:
+    """Also those at which Python's `splitlines` splits; they are markup nowhere."""
+    names = ["<script>alert(1)</script>", "a\x0cb", "c\u2028d", "</title>", "\x1b[31m"]
+    text = "\ufeff" + "\r\n".join(names)
+    Path("names.txt").write_bytes(text.encode())
+    assert main([*write(*sample(100)), "--classes", "names.txt", "--json", "r.json"]) == 0
+    page = Path("report.html").read_text(encoding="utf-8")
+    assert check_page(page)
+    assert "<script>alert" not in page
+    assert "\x1b" not in page
+    assert json.loads(Path("r.json").read_text())["classes"]["name"][0] == names[0]
+
+
 def test_json_on_standard_output(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """It is all that is printed; numbers that are not finite are null."""
     z, y = sample(100)
@@ -282,53 +282,7 @@ def test_the_digits(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert "an over-trained model" in Path("report.html").read_text(encoding="utf-8")
 
 
-# ---- mistakes ----
-
-
-def test_mistakes_are_named(folder: Path, failure: Fail) -> None:
-    z, y = sample(50)
-    argv = write(z, y)
-    np.save("short.npy", y[:9])
-    np.save("high.npy", np.where(np.arange(50) == 3, 5, y))
-    bad = z.copy()
-    bad[[7, 9], [0, 4]] = np.nan
-    np.save("bad.npy", bad)
-    np.save("cube.npy", np.zeros((2, 2, 2)))
-    np.save("words.npy", np.array(["a"]))
-    np.save("one.npy", z[:1])
-    Path("three.txt").write_text("a\nb\nc\n")
-    Path("same.txt").write_text("a\n" * 5)
-    Path("binary.txt").write_bytes(b"\xff\xfe")
-
-    def message(*arguments: str) -> str:
-        return failure("report", *arguments)
-
-    assert "(50,)" in message("z.npy", "short.npy")
-    assert "5" in (text := message("z.npy", "high.npy"))
-    assert "3" in text
-    text = message("bad.npy", "y.npy")
-    assert "bad.npy: " in text
-    assert "no NaN" in text
-    assert "2 rows have not, the first is row 7" in text
-    assert "got shape (2, 2, 2)" in message("cube.npy", "y.npy")
-    assert "<U1" in message("words.npy", "y.npy")
-    assert "at least 2 rows" in message("one.npy", "y.npy")
-    assert "No such file" in message("missing.npy", "y.npy")
-    assert "LABELS.npy is missing" in message("z.npy")
-    assert "three.txt has 3 lines, but there are 5 classes" in message(
-        *argv[1:], "--classes", "three.txt"
-    )
-    assert "same.txt: " in message(*argv[1:], "--tree", "same.txt")
-    assert "not UTF-8" in message(*argv[1:], "--classes", "binary.txt")
-    assert "no such directory" in message(*argv[1:], "--out", "no/where")
-    assert not Path("report.html").exists()
-
-
-@pytest.mark.parametrize("option", ["--risk=0", "--risk=1", "--alpha=nan", "--alpha=1.5"])
-def test_shares_out_of_range(option: str, capsys: pytest.CaptureFixture[str]) -> None:
-    with pytest.raises(SystemExit, match="2"):
-        main(["report", option])
-    assert "invalid number between 0 and 1 value" in capsys.readouterr().err
+# ---- other packages ----
 
 
 @pytest.mark.parametrize("module", ["sklearn.datasets", "matplotlib.figure"])

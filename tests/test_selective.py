@@ -2,24 +2,21 @@
 
 from __future__ import annotations
 
+import warnings
 from fractions import Fraction
 from typing import Any
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 import boltzmax
 from boltzmax.selective import (
     HierarchicalAbstention,
     SelectiveClassifier,
-    augrc,
-    aurc,
     confidence,
-    coverage_at_risk,
-    e_aurc,
-    plot_risk_coverage,
-    risk_coverage_curve,
 )
 from boltzmax.selective.abstention import safe_threshold
 from boltzmax.selective.bounds import (
@@ -158,6 +155,47 @@ def test_every_score(score: str) -> None:
     assert (answer[confidence(z, score) >= model.threshold_] >= 0).all()
 
 
+@settings(deadline=None, max_examples=60)
+@given(
+    bound=st.sampled_from(BOUNDS),
+    rows=st.integers(1, 40),
+    classes=st.integers(1, 4),
+    seed=st.integers(0, 1000),
+    target=st.sampled_from([Fraction(1, 1000), 0.2, 0.5, 1 - 1e-9]),
+    kind=st.sampled_from(["ties", "equal", "right", "wrong", "masked", "huge"]),
+)
+def test_edges(bound: str, rows: int, classes: int, seed: int, target: Any, kind: str) -> None:
+    """All rows of a score or none are answered, and as seldom wrongly as is needed in `fit`."""
+    rng = np.random.default_rng(seed)
+    z, y = np.round(rng.normal(size=(rows, classes))), rng.integers(0, classes, rows)
+    if kind == "equal":
+        z[:] = 0.0
+    elif kind == "right":
+        y = z.argmax(axis=1)
+    elif kind == "wrong":
+        y = (z.argmax(axis=1) + (classes > 1)) % classes
+    elif kind == "masked":
+        z[:, 1:] = -np.inf
+    elif kind == "huge":
+        z *= 1e300
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        warnings.filterwarnings("ignore", "no threshold has a risk")
+        model = SelectiveClassifier(target_risk=target, bound=bound).fit(z, y)
+        answer = model.predict(z)
+    score = confidence(z)
+    answered = answer >= 0
+    np.testing.assert_array_equal(answered, score >= model.threshold_)
+    np.testing.assert_array_equal(answer[answered], z.argmax(axis=1)[answered])
+    assert model.coverage_ == answered.mean()
+    assert np.isnan(model.guaranteed_risk_) == (model.threshold_ == np.inf)
+    wrong = (answer != y)[answered]
+    if bound == "conformal_risk_control":
+        assert wrong.sum() + 1 <= target * (rows + 1) or not len(wrong)
+    elif len(wrong):
+        assert wrong.mean() <= target
+
+
 def test_infeasible_targets_say_so() -> None:
     z, y = sample(200)
     with pytest.warns(UserWarning, match="no threshold has a risk of at most 0.01 that these 200"):
@@ -269,53 +307,7 @@ def test_few_rows_answer_with_the_root() -> None:
         HierarchicalAbstention(None).fit(z, y)  # type: ignore[arg-type]
 
 
-# ---- curves
-
-
-def test_curves_by_brute_force() -> None:
-    rng = np.random.default_rng(0)
-    for n in (1, 2, 10, 200):
-        score, loss = np.round(rng.random(n), 1), (rng.random(n) < 0.3) * 1.0
-        curve = risk_coverage_curve(score, loss)
-        for t, c, r in zip(curve.threshold, curve.coverage, curve.risk, strict=True):
-            assert c == (score >= t).mean()
-            assert r == pytest.approx(loss[score >= t].mean())
-        assert curve.coverage[-1] == 1
-        each = [loss[score >= s].mean() for s in score]
-        assert aurc(score, loss) == pytest.approx(np.mean(each))
-        a = 1 - loss.mean()
-        pairs = [(x > y) + 0.5 * (x == y) for x in score[loss == 0] for y in score[loss == 1]]
-        auroc = np.mean(pairs) if pairs else 0.0
-        assert augrc(score, loss) == pytest.approx((1 - auroc) * a * (1 - a) + (1 - a) ** 2 / 2)
-        assert e_aurc(-loss + 1e-3 * np.arange(n) / n, loss) == pytest.approx(0, abs=1e-12)
-        assert e_aurc(score, loss) >= 0
-
-
-def test_coverage_at_risk_and_plot() -> None:
-    score, loss = [0.9, 0.8, 0.7, 0.6], [0, 1, 0, 0]
-    assert coverage_at_risk(score, loss, 0.0) == 0.25
-    assert coverage_at_risk(score, loss, 0.25) == 1.0
-    assert coverage_at_risk(score, [1, 1, 1, 1], 0.5) == 0.0
-    pytest.importorskip("matplotlib").use("agg")
-    axes = plot_risk_coverage(score, loss, label="model")
-    assert axes.get_xlabel() == "coverage"
-    assert plot_risk_coverage(score, loss, axes) is axes
-
-
-@pytest.mark.parametrize(
-    ("score", "loss", "what"),
-    [
-        ([], [], "and some, got shape"),
-        ([1.0], [1.0, 2.0], "loss has shape"),
-        ([np.nan], [1.0], "score has NaN in row 0"),
-        ([1.0, 2.0], [0.0, -1.0], "got -1 in row 1"),
-        ([1.0], [np.inf], "got inf in row 0"),
-    ],
-)
-def test_bad_curves(score: Any, loss: Any, what: str) -> None:
-    for function in (risk_coverage_curve, aurc, augrc, e_aurc):
-        with pytest.raises(ValueError, match=what):
-            function(score, loss)
+# ---- scores
 
 
 def test_confidence_by_hand() -> None:

@@ -152,17 +152,35 @@ def test_impossible_labels_are_named() -> None:
         TemperatureScaling(from_probs=True).fit([0.0, 1.0], [0, 0])
 
 
-@settings(deadline=None, max_examples=40)
+@settings(deadline=None, max_examples=100)
 @given(
-    seed=st.integers(0, 1000), n=st.integers(1, 30), k=st.integers(1, 5), scale=st.floats(1e-3, 1e3)
+    seed=st.integers(0, 1000),
+    n=st.integers(1, 30),
+    k=st.integers(1, 5),
+    scale=st.one_of(st.floats(1e-3, 1e3), st.sampled_from([1e-300, 1e-30, 1e30, 1e300])),
+    labels=st.sampled_from(["any", "right", "wrong", "one"]),
+    ties=st.booleans(),
 )
-def test_temperature_of_any_rows(seed: int, n: int, k: int, scale: float) -> None:
-    """At a bound, or at a minimum."""
+def test_temperature_of_any_rows(
+    seed: int, n: int, k: int, scale: float, labels: str, ties: bool
+) -> None:
+    """At a bound, or at a minimum; no other warning than that of a bound."""
     rng = np.random.default_rng(seed)
-    z, y = rng.normal(size=(n, k)) * scale, rng.integers(0, k, n)
+    z = rng.normal(size=(n, k))
+    z = (np.round(z) if ties else z) * scale
+    y = {
+        "any": rng.integers(0, k, n),
+        "right": z.argmax(axis=1),
+        "wrong": z.argmin(axis=1),
+        "one": np.zeros(n, np.int64),
+    }[labels]
     with warnings.catch_warnings():
+        warnings.simplefilter("error")
         warnings.simplefilter("ignore", ConvergenceWarning)
-        t = TemperatureScaling().fit(z, y).temperature_
+        fitted = TemperatureScaling().fit(z, y)
+        p = fitted.predict_proba(z)
+    np.testing.assert_allclose(p.sum(axis=1), 1, rtol=1e-12)
+    t = fitted.temperature_
     assert 1e-6 <= t <= 1e6
     if 1e-6 < t < 1e6:
         around = [nll(z / (t * f), y) for f in (0.99, 1.0, 1.01)]

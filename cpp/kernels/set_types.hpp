@@ -41,6 +41,9 @@ struct SetKernels {
   // Compresses the elements low <= x < high and their exponentials; returns how many they are. The results have room
   // for n, and may replace x and e.
   size_t (*between)(const T* x, const T* e, size_t n, T low, T high, T* kept_x, T* kept_e);
+  // Both at once: the sums from two pivots on, and the elements pivots[1] <= x < pivots[0]. The results must not replace
+  // x and e.
+  size_t (*split)(const T* x, const T* e, size_t n, const T* pivots, Upper* uppers, T* kept_x, T* kept_e);
   // The places of the elements key >= low, and scale times their exponentials; returns how many they are. The results
   // have room for n.
   size_t (*places_from)(const T* key, const T* e, size_t n, T low, T scale, int32_t* places, T* p);

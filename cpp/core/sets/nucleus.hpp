@@ -7,8 +7,11 @@
 #pragma once
 
 #include <algorithm>
+#include <bit>
 #include <cmath>
+#include <cstdint>
 #include <limits>
+#include <type_traits>
 #include <vector>
 
 #include "../../kernels/row_sum.hpp"
@@ -27,7 +30,7 @@ struct IsLarger {
   }
 };
 
-// Sorts some elements, the largest first. For so few, inserting is the fastest.
+// Sorts some elements, the largest first, by insertion.
 template <class T>
 void SortFew(SetElement<T>* elements, size_t count) {
   for (size_t i = 1; i < count; ++i) {
@@ -36,6 +39,27 @@ void SortFew(SetElement<T>* elements, size_t count) {
     for (; j > 0 && elements[j - 1].x < next.x; --j) elements[j] = elements[j - 1];
     elements[j] = next;
   }
+}
+
+// Sorts a sample, the largest first: the rank of an element is the number of larger ones, which are counted without
+// branches. Only if some are equal, elements are compared one by one.
+template <size_t N, class T>
+void SortSample(const T* x, const T* e, SetElement<T>* sorted) {
+  using Rank = std::conditional_t<sizeof(T) == sizeof(float), int32_t, int64_t>;
+  Rank rank[N] = {};
+  for (size_t j = 0; j < N; ++j) {
+    const T other = x[j];
+    for (size_t i = 0; i < N; ++i) rank[i] += x[i] < other;
+  }
+  uint64_t ranks = 0;
+  static_assert(N <= 64);
+  for (size_t i = 0; i < N; ++i) {
+    sorted[rank[i]] = {x[i], e[i]};
+    ranks |= uint64_t{1} << rank[i];
+  }
+  if (std::popcount(ranks) == static_cast<int>(N)) return;
+  for (size_t i = 0; i < N; ++i) sorted[i] = {x[i], e[i]};
+  SortFew(sorted, N);
 }
 
 // A sum in twice the precision of double.
@@ -139,14 +163,14 @@ class NucleusSearch {
     T high = kInfinity;
     const T* all = e;
     low_ = kLowest;
-    const auto keep = [&] {
-      const size_t left = kernels_.between(x, e, m, low_, high, kept_x_.data(), kept_e_.data());
+    const auto take_kept = [&](size_t left) {
       x = kept_x_.data();
       e = kept_e_.data();
       const bool is_less = left < m;
       m = left;
       return is_less;
     };
+    const auto keep = [&] { return take_kept(kernels_.between(x, e, m, low_, high, kept_x_.data(), kept_e_.data())); };
     while (m > kFew) {
       T pivots[2];
       const size_t place = ChoosePivots(x, e, m, rest, pivots);
@@ -160,8 +184,15 @@ class NucleusSearch {
         low_ = pivots[1];
         keep();
       }
+      // In a whole row, one pass counts and keeps what is between the pivots, where the border most likely is.
+      const bool is_split = x == x_;
       Upper uppers[2];
-      kernels_.uppers(x, e, m, pivots, uppers);
+      size_t split = 0;
+      if (is_split) {
+        split = kernels_.split(x, e, m, pivots, uppers, kept_x_.data(), kept_e_.data());
+      } else {
+        kernels_.uppers(x, e, m, pivots, uppers);
+      }
       if (!IsPivotIn(pivots[0], uppers[0])) {
         low_ = pivots[0];
         rest = uppers[0].mass;
@@ -170,6 +201,10 @@ class NucleusSearch {
         Take(pivots[0], uppers[0]);
         low_ = pivots[1];
         high = pivots[0];
+        if (is_split) {
+          if (!take_kept(split)) break;
+          continue;
+        }
       } else {
         rest -= uppers[1].mass;
         Take(pivots[1], uppers[1]);
@@ -191,13 +226,15 @@ class NucleusSearch {
   // elements of -inf.
   size_t ChoosePivots(const T* x, const T* e, size_t m, double rest, T* pivots) {
     double total = 0.0;
+    T of_x[kSample], of_e[kSample];
     for (size_t i = 0; i < kSample; ++i) {
       const size_t at = i * m / kSample;
       if (x[at] < kLowest) return kSample;
-      sample_[i] = {x[at], e[at]};
+      of_x[i] = x[at];
+      of_e[i] = e[at];
       total += static_cast<double>(e[at]);
     }
-    SortFew(sample_, kSample);
+    SortSample<kSample>(of_x, of_e, sample_);
     const double each = static_cast<double>(m) / kSample, scale = total > 0.0 ? rest / total : 0.0;
     double mass = mass_.Total();
     size_t i = 0;
@@ -206,9 +243,10 @@ class NucleusSearch {
       const double larger = count_ + static_cast<double>(i) * each;
       if (rule_.Score(MassOf(mass, mass, 0.0, larger), u_) > threshold_) break;
     }
-    constexpr size_t kAside = 2;
-    pivots[0] = sample_[i < kAside ? 0 : i - kAside].x;
-    pivots[1] = sample_[std::min(i + kAside, kSample - 1)].x;
+    // In a whole row, a border that is not between the pivots costs a pass over the row.
+    const size_t aside = x == x_ ? 4 : 2;
+    pivots[0] = sample_[i < aside ? 0 : i - aside].x;
+    pivots[1] = sample_[std::min(i + aside, kSample - 1)].x;
     return i;
   }
 

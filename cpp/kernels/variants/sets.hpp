@@ -169,54 +169,25 @@ BOLTZMAX_KERNEL RowTerms<T> Terms(const T* x, size_t n, T* e) {
   return {static_cast<T>(sum.max), (sum.hi + sum.lo) * C::kScale, sum.top * C::kScale};
 }
 
-template <class T>
-BOLTZMAX_KERNEL void Uppers(const T* x, const T* e, size_t n, const T* pivots, Upper* uppers) {
-  using V = Vec<T>;
-  const V first = Set<V>(pivots[0]), second = Set<V>(pivots[1]), zero = Set<V>(0);
-  WideSum<V> first_mass, second_mass;
-  V first_count = zero, second_count = zero;
-  ForEachBlock<V, 4>(n, [&](size_t i, auto lanes) {
-    using B = Block<V, lanes.kVectors>;
-    const auto v = LoadLanes<V>(x + i, lanes, Source<T>::kLowest), term = LoadLanes<V>(e + i, lanes, T(0));
-    const auto below_first = Lt(v, B(first)), below_second = Lt(v, B(second));
-    AddTrees(&first_mass, IfThenElse(below_first, B(zero), term));
-    AddTrees(&second_mass, IfThenElse(below_second, B(zero), term));
-    BOLTZMAX_UNROLL
-    for (size_t u = 0; u < lanes.kVectors; ++u) {
-      first_count = first_count + IfThenElse(below_first.part[u], zero, Set<V>(1));
-      second_count = second_count + IfThenElse(below_second.part[u], zero, Set<V>(1));
-    }
-  });
-  uppers[0] = {ValueOf(first_mass.Total()), CountOf(first_count)};
-  uppers[1] = {ValueOf(second_mass.Total()), CountOf(second_count)};
-}
-
-template <class T>
-BOLTZMAX_KERNEL size_t Between(const T* x, const T* e, size_t n, T low, T high, T* kept_x, T* kept_e) {
-  size_t count = 0, i = 0;
 #if defined(__AVX512F__)
-  // Compressing in a register and storing all of it is faster than a compressing store. What is stored never overtakes
-  // what has been loaded.
-  if constexpr (sizeof(T) == sizeof(float)) {
-    const __m512 least = _mm512_set1_ps(low), limit = _mm512_set1_ps(high);
-    for (; i + 16 <= n; i += 16) {
-      const __m512 v = _mm512_loadu_ps(x + i), term = _mm512_loadu_ps(e + i);
-      const __mmask16 keep = _mm512_mask_cmp_ps_mask(_mm512_cmp_ps_mask(v, least, _CMP_GE_OQ), v, limit, _CMP_LT_OQ);
-      _mm512_storeu_ps(kept_x + count, _mm512_maskz_compress_ps(keep, v));
-      _mm512_storeu_ps(kept_e + count, _mm512_maskz_compress_ps(keep, term));
-      count += static_cast<size_t>(__builtin_popcount(keep));
-    }
-  } else {
-    const __m512d least = _mm512_set1_pd(low), limit = _mm512_set1_pd(high);
-    for (; i + 8 <= n; i += 8) {
-      const __m512d v = _mm512_loadu_pd(x + i), term = _mm512_loadu_pd(e + i);
-      const __mmask8 keep = _mm512_mask_cmp_pd_mask(_mm512_cmp_pd_mask(v, least, _CMP_GE_OQ), v, limit, _CMP_LT_OQ);
-      _mm512_storeu_pd(kept_x + count, _mm512_maskz_compress_pd(keep, v));
-      _mm512_storeu_pd(kept_e + count, _mm512_maskz_compress_pd(keep, term));
-      count += static_cast<size_t>(__builtin_popcount(keep));
-    }
-  }
+// Compressing in a register and storing all of it is faster than a compressing store. What is stored never overtakes
+// what has been loaded.
+inline size_t Compress(__mmask16 keep, F32 v, F32 term, float* kept_x, float* kept_e) {
+  _mm512_storeu_ps(kept_x, _mm512_maskz_compress_ps(keep, v.raw));
+  _mm512_storeu_ps(kept_e, _mm512_maskz_compress_ps(keep, term.raw));
+  return static_cast<size_t>(__builtin_popcount(keep));
+}
+inline size_t Compress(__mmask8 keep, F64 v, F64 term, double* kept_x, double* kept_e) {
+  _mm512_storeu_pd(kept_x, _mm512_maskz_compress_pd(keep, v.raw));
+  _mm512_storeu_pd(kept_e, _mm512_maskz_compress_pd(keep, term.raw));
+  return static_cast<size_t>(__builtin_popcount(keep));
+}
 #endif
+
+// Stores the elements from `i` on that are between, after `count` of them; returns how many these are then.
+template <class T>
+inline size_t CompressFrom(size_t i, const T* x, const T* e, size_t n, T low, T high, T* kept_x, T* kept_e,
+                           size_t count) {
   // Every element is stored, and the next one overwrites it unless it counts.
   for (; i < n; ++i) {
     const T v = x[i], term = e[i];
@@ -225,6 +196,91 @@ BOLTZMAX_KERNEL size_t Between(const T* x, const T* e, size_t n, T low, T high, 
     count += static_cast<size_t>((v >= low) & (v < high));
   }
   return count;
+}
+
+template <class T>
+BOLTZMAX_KERNEL size_t Between(const T* x, const T* e, size_t n, T low, T high, T* kept_x, T* kept_e) {
+  size_t count = 0, i = 0;
+#if defined(__AVX512F__)
+  using V = Vec<T>;
+  const V least = Set<V>(low), limit = Set<V>(high);
+  for (; i + V::kLanes <= n; i += V::kLanes) {
+    const V v = Load(x + i);
+    const auto keep = static_cast<typename V::Mask>(Lt(v, limit) & ~Lt(v, least));
+    count += Compress(keep, v, Load(e + i), kept_x + count, kept_e + count);
+  }
+#endif
+  return CompressFrom(i, x, e, n, low, high, kept_x, kept_e, count);
+}
+
+// The sums from two pivots on.
+template <class V>
+class UpperSums {
+ public:
+  using T = typename V::Scalar;
+  explicit UpperSums(const T* pivots) : first_(Set<V>(pivots[0])), second_(Set<V>(pivots[1])) {}
+
+  template <size_t U>
+  void Add(const Block<V, U>& v, const Block<V, U>& term) {
+    using B = Block<V, U>;
+    const V zero = Set<V>(0), one = Set<V>(1);
+    const auto below_first = Lt(v, B(first_)), below_second = Lt(v, B(second_));
+    AddTrees(&first_mass_, IfThenElse(below_first, B(zero), term));
+    AddTrees(&second_mass_, IfThenElse(below_second, B(zero), term));
+    BOLTZMAX_UNROLL
+    for (size_t u = 0; u < U; ++u) {
+      first_count_ = first_count_ + IfThenElse(below_first.part[u], zero, one);
+      second_count_ = second_count_ + IfThenElse(below_second.part[u], zero, one);
+    }
+  }
+  // Adds the elements from `i` on.
+  void AddFrom(size_t i, const T* x, const T* e, size_t n) {
+    ForEachBlockFrom<V, 4>(i, n, [&](size_t at, auto lanes) {
+      Add(LoadLanes<V>(x + at, lanes, Source<T>::kLowest), LoadLanes<V>(e + at, lanes, T(0)));
+    });
+  }
+  void Store(Upper* uppers) const {
+    uppers[0] = {ValueOf(first_mass_.Total()), CountOf(first_count_)};
+    uppers[1] = {ValueOf(second_mass_.Total()), CountOf(second_count_)};
+  }
+
+ private:
+  V first_, second_;
+  WideSum<V> first_mass_, second_mass_;
+  V first_count_ = Set<V>(0), second_count_ = Set<V>(0);
+};
+
+template <class T>
+BOLTZMAX_KERNEL void Uppers(const T* x, const T* e, size_t n, const T* pivots, Upper* uppers) {
+  UpperSums<Vec<T>> sums(pivots);
+  sums.AddFrom(0, x, e, n);
+  sums.Store(uppers);
+}
+
+template <class T>
+BOLTZMAX_KERNEL size_t Split(const T* x, const T* e, size_t n, const T* pivots, Upper* uppers, T* kept_x, T* kept_e) {
+#if defined(__AVX512F__)
+  using V = Vec<T>;
+  const V high = Set<V>(pivots[0]), low = Set<V>(pivots[1]);
+  UpperSums<V> sums(pivots);
+  size_t count = 0, i = 0;
+  for (; i + 4 * V::kLanes <= n; i += 4 * V::kLanes) {
+    const auto v = LoadLanes<V>(x + i, Whole<4>(), T(0)), term = LoadLanes<V>(e + i, Whole<4>(), T(0));
+    sums.Add(v, term);
+    BOLTZMAX_UNROLL
+    for (size_t u = 0; u < 4; ++u) {
+      const auto keep = static_cast<typename V::Mask>(Lt(v.part[u], high) & ~Lt(v.part[u], low));
+      count += Compress(keep, v.part[u], term.part[u], kept_x + count, kept_e + count);
+    }
+  }
+  sums.AddFrom(i, x, e, n);
+  count = CompressFrom(i, x, e, n, pivots[1], pivots[0], kept_x, kept_e, count);
+  sums.Store(uppers);
+  return count;
+#else
+  Uppers(x, e, n, pivots, uppers);
+  return Between(x, e, n, pivots[1], pivots[0], kept_x, kept_e);
+#endif
 }
 
 template <class T>
@@ -268,7 +324,7 @@ BOLTZMAX_KERNEL size_t PlacesFrom(const T* key, const T* e, size_t n, T low, T s
 
 template <class T>
 constexpr SetKernels<T> SetKernelsOf() {
-  return {LabelMasses<T>, Terms<T>, Uppers<T>, Between<T>, PlacesFrom<T>};
+  return {LabelMasses<T>, Terms<T>, Uppers<T>, Between<T>, Split<T>, PlacesFrom<T>};
 }
 
 }  // namespace

@@ -26,6 +26,7 @@ Array = NDArray[Any]
 Doubles = NDArray[np.float64]
 
 _LEAST_LOG_PROB = -87.0  # about the logarithm of the least normal float
+_LARGEST_FEATURE = 128.0  # in its unit
 
 
 class _LinearScaling(CalibrationMap):
@@ -92,13 +93,31 @@ class _LinearScaling(CalibrationMap):
     def _fit(self, rows: Scored) -> None:
         k = rows.n_classes
         start = np.concatenate([self._identity(k, self._gain(rows)).reshape(-1), np.zeros(k)])
-        found = minimize(lambda x: self._loss(rows, x), start, self.tol, int(self.max_iter))
+        # Where features are huge, the loss bends far more by weights than by intercepts. In a unit
+        # of their own, weights are of the size of intercepts, and the search takes few steps.
+        units = np.ones(len(start))
+        units[:-k] /= self._unit(rows)
+
+        def loss(x: Doubles) -> tuple[float, Doubles]:
+            value, gradient = self._loss(rows, units * x)
+            return value, units * gradient
+
+        found = minimize(loss, start / units, self.tol, int(self.max_iter))
         if not found.converged:
             _warn(found, type(self).__name__)
-        self.weight_ = found.x[:-k].reshape(self._shape(k))
+        numbers = units * found.x
+        self.weight_ = numbers[:-k].reshape(self._shape(k))
         # Softmax ignores what all intercepts have in common.
-        self.intercept_ = found.x[-k:] - found.x[-k:].mean()
+        self.intercept_ = numbers[-k:] - numbers[-k:].mean()
         self.n_iter_ = found.n_iter
+
+    def _unit(self, rows: Scored) -> float:
+        """Return the least power of two, not below 1, in units of which all features are small."""
+        largest = 0.0
+        for part in rows.blocks():
+            size = np.abs(self._features(rows, part))
+            largest = max(largest, float(size.max(initial=0.0, where=np.isfinite(size))))
+        return float(np.exp2(max(0.0, np.ceil(np.log2(max(largest / _LARGEST_FEATURE, 1.0))))))
 
     def _gain(self, rows: Scored) -> float:
         """Return the factor of all features to start from: 1/T, unless T is at a bound."""
@@ -107,7 +126,9 @@ class _LinearScaling(CalibrationMap):
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", ConvergenceWarning)
             temperature, _ = best_temperature(rows, (LEAST, LARGEST))
-        return 1.0 / temperature if LEAST < temperature < LARGEST else 1.0
+        if temperature == LARGEST:
+            return 0.0  # the logits tell nothing, or are huge
+        return 1.0 / temperature if temperature > LEAST else 1.0
 
     def _map(self, rows: Scored, part: slice) -> Array:
         return self._new_logits(self._features(rows, part), self.weight_, self.intercept_)
@@ -128,7 +149,8 @@ class VectorScaling(_LinearScaling):
     from_probs : bool, default False
         Whether rows are probabilities. It is never guessed.
     tol : float, default 1e-7
-        The search ends once no derivative of the mean loss is larger.
+        The search ends once no derivative of the mean loss is larger. Logits beyond 128 are in a
+        larger unit there, a power of two, so that their size does not matter.
     max_iter : int, default 1000
         The most steps of L-BFGS; if it needs more, there is a `ConvergenceWarning`.
 

@@ -56,7 +56,7 @@ def add_parser(commands: Any) -> None:
         "--tree", type=Path, metavar="TXT", help="a path, such as animal/cat, for each class"
     )
     parser.add_argument(
-        "--out", type=output_path, default=Path(), metavar="DIR", help=f"of {PAGE}; by default ."
+        "--out", type=directory, default=Path(), metavar="DIR", help=f"of {PAGE}; by default ."
     )
     parser.add_argument(
         "--risk", type=between_0_and_1, default=0.01, help="of wrong answers, 0.01 by default"
@@ -65,8 +65,24 @@ def add_parser(commands: Any) -> None:
         "--alpha", type=between_0_and_1, default=0.1, help="of sets without the label, 0.1"
     )
     parser.add_argument(
-        "--json", type=output_path, metavar="FILE", help="write the numbers; - for standard output"
+        "--json", type=file_path, metavar="FILE", help="write the numbers; - for standard output"
     )
+
+
+def directory(text: str) -> Path:
+    """Return the path of a directory, which need not exist."""
+    path = output_path(text)
+    if path.exists() and not path.is_dir():
+        raise CommandError(f"not a directory: {path}")
+    return path
+
+
+def file_path(text: str) -> Path:
+    """Return the path of a file to write."""
+    path = output_path(text)
+    if path.is_dir():
+        raise CommandError(f"a directory, not a file: {path}")
+    return path
 
 
 def run(args: argparse.Namespace) -> None:
@@ -89,7 +105,7 @@ def run(args: argparse.Namespace) -> None:
     n_classes = logits.shape[1] if logits.ndim == 2 else 2
     tree = None if args.tree is None else tree_of(args.tree, n_classes)
     names = names_of(args.classes, tree, n_classes)
-    with errors_named(args.logits), _shown(STEPS - (tree is None)) as advance:
+    with errors_named(args.logits, args.labels), _shown(STEPS - (tree is None)) as advance:
         report = measure(
             logits, labels, risk=args.risk, alpha=args.alpha, tree=tree, advance=advance
         )
@@ -112,18 +128,20 @@ def mapped(path: Path) -> NDArray[Any]:
 
 
 @contextmanager
-def errors_named(path: Path | None) -> Iterator[None]:
-    """Report errors with the file that they are about."""
+def errors_named(*paths: Path | None) -> Iterator[None]:
+    """Report errors with the files that they are about."""
     try:
         yield
     except (IndexError, TypeError, ValueError, *BAD_HEADER) as error:
-        raise CommandError(f"{path}: {error}" if path else str(error)) from error
+        names = ", ".join(str(path) for path in paths if path)
+        raise CommandError(f"{names}: {error}" if names else str(error)) from error
 
 
 def lines_of(path: Path, n_classes: int) -> list[str]:
     """Return the lines of a file, one for each class."""
     try:
-        lines = path.read_text(encoding="utf-8").splitlines()
+        with path.open(encoding="utf-8-sig") as file:
+            lines = [line.removesuffix("\n") for line in file]
     except UnicodeDecodeError:
         raise CommandError(f"{path} is not UTF-8 text") from None
     if len(lines) != n_classes:

@@ -79,7 +79,8 @@ class SetPredictor(Parameters, ABC):
         share = as_share(self.alpha, "alpha")
         rows = read_labelled(logits, y, self.from_probs)
         scorer = self._scorer(rows.n_classes)
-        scores = np.sort(scorer.label_scores(rows, CALIBRATION))
+        scores = scorer.label_scores(rows, CALIBRATION)
+        scores.sort()
         # Nothing is stored before all of it is known: a call that raises changes nothing.
         self._scoring, self.scores_ = scorer, scores
         self.threshold_ = threshold_of(self.scores_, share)

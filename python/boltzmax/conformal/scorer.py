@@ -11,7 +11,7 @@ from numpy.typing import ArrayLike, NDArray
 from boltzmax import _core
 from boltzmax._lib.random import check_first_row, uniform_numbers
 from boltzmax._lib.scored import Scored, read_scores, read_scores_and_labels
-from boltzmax.conformal.sets import PredictionSets
+from boltzmax.conformal.sets import PredictionSets, unchecked_sets
 
 Doubles = NDArray[np.float64]
 Rule = tuple[int, float, float]  # a score's kind, its weight, and the number of free ranks
@@ -92,7 +92,7 @@ class Scorer:
             ids.size += count
             probs.size += count
         np.cumsum(indptr, out=indptr)
-        return PredictionSets(indptr, ids.finished(), probs.finished(), rows.n_classes)
+        return unchecked_sets(indptr, ids.finished(), probs.finished(), rows.n_classes)
 
     def _check_classes(self, rows: Scored) -> None:
         if rows.n_classes != self.n_classes:

@@ -100,6 +100,18 @@ class PredictionSets:
         return f"<PredictionSets of {len(self)} rows, {mean:.3g} of {self.n_classes} classes each>"
 
 
+def unchecked_sets(
+    indptr: NDArray[np.int64], ids: NDArray[np.int32], probs: Array, n_classes: int
+) -> PredictionSets:
+    """Return sets of arrays that are known to be valid; checks would read all of them."""
+    made = object.__new__(PredictionSets)
+    for name, value in zip(
+        PredictionSets.__match_args__, (indptr, ids, probs, n_classes), strict=True
+    ):
+        object.__setattr__(made, name, value)
+    return made
+
+
 def _integers(values: Any, name: str) -> Array:
     array = np.asarray(values)
     if array.size and array.dtype.kind not in "iu":

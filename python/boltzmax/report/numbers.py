@@ -51,7 +51,7 @@ class Estimate(NamedTuple):
 class Answers:
     """The likeliest class of each row, the confidence in it, and whether it is right."""
 
-    predicted: Ids
+    predicted: NDArray[np.int32]
     confidence: Array
     right: Bools
 
@@ -195,8 +195,8 @@ def measure(
         abstention = abstention_of(fit, test, risk)
         advance(1, "abstention")
         sets = []
-        for predictor in (LAC(alpha), APS(alpha), RAPS(alpha)):
-            sets.append(sets_of(predictor, fit, test))
+        for kind in (LAC, APS, RAPS):
+            sets.append(sets_of(kind(alpha), fit, test))
             advance(1, "prediction sets")
         nodes = None if tree is None else nodes_of(tree, fit, test, risk)
         advance(1, "classes")
@@ -249,7 +249,7 @@ def share_of(count: int, total: int) -> Estimate:
 def answers_of(rows: Scored, temperature: float = 1.0) -> Answers:
     """Return the answers of all rows; a ValueError counts those that have none."""
     found = Answers(
-        np.empty(rows.n_rows, np.int64),
+        np.empty(rows.n_rows, np.int32),
         np.empty(rows.n_rows, loss_dtype(rows.array.dtype)),
         np.empty(rows.n_rows, np.bool_),
     )
@@ -356,7 +356,7 @@ def confident_errors(answers: Answers, labels: Ids) -> tuple[ConfidentError, ...
 def classes_of(answers: Answers, labels: Ids, n_classes: int) -> Classes:
     """Return what there is to say about each class."""
 
-    def sums(of: Ids, values: Sequence[Any] | Array | None = None) -> Doubles:
+    def sums(of: NDArray[Any], values: Sequence[Any] | Array | None = None) -> Doubles:
         return np.bincount(of, values, n_classes).astype(np.float64)
 
     count, given = sums(labels), sums(answers.predicted)
