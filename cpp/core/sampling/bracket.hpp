@@ -104,7 +104,7 @@ class RowSample {
   }
 
  private:
-  static constexpr size_t kSpacing = 1024, kLeastRuns = 128, kMostRuns = 512, kRun = 8, kBuckets = 512;
+  static constexpr size_t kSpacing = 1024, kLeastRuns = 128, kMostRuns = 512, kRun = 8, kBuckets = 256;
 
   void Weigh(const std::vector<T>& x, std::vector<double>* weights) const {
     weights->assign(x.size(), 1.0);

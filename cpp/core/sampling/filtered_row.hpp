@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <cmath>
 #include <functional>
+#include <memory>
 #include <optional>
 #include <vector>
 
@@ -300,9 +301,12 @@ class FilteredRow {
     return *search_;
   }
   FoundElements<T>* Found() {
-    x_.resize(std::min(p_.n, kFound) + kRoom);
-    place_.resize(x_.size());
-    found_ = {x_.data(), place_.data(), std::min(p_.n, kFound), 0, 0};
+    const size_t most = std::min(p_.n, kFound);
+    if (!x_) {
+      x_ = std::make_unique_for_overwrite<T[]>(most + kRoom);
+      place_ = std::make_unique_for_overwrite<uint32_t[]>(most + kRoom);
+    }
+    found_ = {x_.get(), place_.get(), most, 0, 0};
     return &found_;
   }
 
@@ -357,8 +361,9 @@ class FilteredRow {
   size_t row_ = 0;
   uint64_t counter_ = 0;
   double temperature_ = 1.0;
-  std::vector<T> x_, largest_;
-  std::vector<uint32_t> place_;
+  std::unique_ptr<T[]> x_;
+  std::unique_ptr<uint32_t[]> place_;
+  std::vector<T> largest_;
   FoundElements<T> found_ = {};
   std::vector<double> sums_;
 };

@@ -63,14 +63,18 @@ class FoundCut {
   // What is left out below the cut that was found.
   double Below() const { return left_out_.below; }
 
-  // The number of elements that are kept: of all, and of those that equal the cut.
-  size_t CountKept(const FoundBetween<T>& found, const Cut<T>& cut) {
-    return passes_.CountOf(found.x, found.count, NextAbove(cut.x), found.bracket.hi) + CountTies(found, cut);
-  }
-  size_t CountTies(const FoundBetween<T>& found, const Cut<T>& cut) {
+  // The number of elements above the cut, and of those that equal it, all or kept.
+  struct Kept {
+    size_t above, equal, kept_equal;
+    size_t Count() const { return above + kept_equal; }
+  };
+  Kept CountKept(const FoundBetween<T>& found, const Cut<T>& cut) {
+    const size_t above = passes_.CountOf(found.x, found.count, NextAbove(cut.x), found.bracket.hi);
+    const size_t equal = passes_.CountOf(found.x, found.count, cut.x, cut.x);
+    if (equal == 1) return {above, equal, equal};
     const uint32_t* place = parts_[0].place.get();
-    const size_t count = Narrow({found.x, found.place, found.count, cut.x, cut.x}, parts_[0]);
-    return static_cast<size_t>(std::upper_bound(place, place + count, cut.id) - place);
+    Narrow({found.x, found.place, found.count, cut.x, cut.x}, parts_[0]);
+    return {above, equal, static_cast<size_t>(std::upper_bound(place, place + equal, cut.id) - place)};
   }
 
   // The weight of an element in masses.

@@ -62,10 +62,10 @@ class MassSplit {
     Cut<T> last;  // its id is its place among what was found
     if (cut_.Resolve(found, true, {excess, below, margin, EstimateInside(found)}, &last) != Outcome::kFound)
       return false;
-    const size_t equal = passes_.CountOf(found.x, found.count, last.x, last.x), kept = cut_.CountTies(found, last);
-    cut->x = last.x;
-    cut->id = kept == equal ? passes_.Length() - 1 : passes_.PlaceOf(RowPasses<T>::Within(range, last.x, last.x), kept);
-    left->count = split_.CountAbove() + cut_.CountKept(found, last);
+    const auto kept = cut_.CountKept(found, last);
+    const Range<T> ties = RowPasses<T>::Within(range, last.x, last.x);
+    *cut = {last.x, kept.kept_equal == kept.equal ? passes_.Length() - 1 : passes_.PlaceOf(ties, kept.kept_equal)};
+    left->count = split_.CountAbove() + kept.Count();
     left->mass = total - cut_.Below();
     return true;
   }

@@ -137,8 +137,8 @@ class LaneSums {
   static constexpr size_t kSumLanes = 64 / sizeof(T);
   using V = Vec<T>;
   static constexpr size_t kParts = kSumLanes / V::kLanes;
-  // The vectors of a block.
-  static constexpr size_t kBlock = kParts > 4 ? kParts : 4;
+  // The vectors of a block. Exact terms need many registers.
+  static constexpr size_t kFew = sizeof(T) == sizeof(double) ? 4 : V::kUnroll, kBlock = kParts > kFew ? kParts : kFew;
 
   // Adds a block, whose first element has a number that is divisible by kSumLanes.
   template <size_t U>
@@ -214,8 +214,9 @@ inline void AddExactGroup(const T* x, size_t n, T lo, T hi, double max, double t
   ForEachSummed<double>(n, [&](size_t i, auto lanes) {
     const auto v = LoadDoubleLanes(x + i, lanes, -Infinity<T>());
     using B = std::remove_cv_t<decltype(v)>;
-    const B distance = ExactDistance<kScaled>(v, max, temperature), zero = Set<F64>(0);
-    const B e = Between(v, ExactExp(distance), B(Set<F64>(lo)), B(Set<F64>(hi)));
+    const B zero = Set<F64>(0), one = Set<F64>(1), from = Set<F64>(lo), to = Set<F64>(hi);
+    if (!Any(Eq(Between(v, one, from, to), one))) return;
+    const B distance = ExactDistance<kScaled>(v, max, temperature), e = Between(v, ExactExp(distance), from, to);
     sums.Add(e);
     // Not of -inf: a term of 0 has no moment.
     moments.Add(IfThenElse(Eq(e, zero), zero, e * (zero - distance)));
