@@ -93,6 +93,15 @@ def test_draws_of_a_part_of_each_group(p: float) -> None:
         assert ((seen - wanted) ** 2 / wanted).sum() < 49 + 5 * np.sqrt(2 * 49)
 
 
+@pytest.mark.parametrize("n", [2000, 3500])
+def test_log_probs_of_a_few_of_many_ties(n: int) -> None:
+    """The errors of what was left out do not count."""
+    x = np.full(n, 3.7, np.float32)
+    drawn = sample(x, top_p=600.5 / n, n=5, rng=1)
+    assert drawn.kept == 601
+    np.testing.assert_allclose(drawn.log_probs, -np.log(601), rtol=1e-13)
+
+
 PLAIN: list[tuple[dict[str, Any], list[Step]]] = [
     ({}, []),
     ({"temperature": 0.7}, [Temperature(0.7)]),

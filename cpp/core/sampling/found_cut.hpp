@@ -60,8 +60,6 @@ class FoundCut {
     }
     return c.lo == c.hi && c.n > 0 ? AmongTies(c, cut) : AmongFew(c, cut);
   }
-  // What is left out below the cut that was found.
-  double Below() const { return left_out_.below; }
 
   // The number of elements above the cut, and of those that equal it, all or kept.
   struct Kept {
@@ -152,7 +150,6 @@ class FoundCut {
     if (std::floor((excess - margin) / weight) != std::floor((excess + margin) / weight)) return Outcome::kNear;
     if (count < 0.0) return Outcome::kNear;
     if (count >= static_cast<double>(c.n)) return Outcome::kHigher;
-    left_out_.below += count * weight;
     const size_t last = c.n - 1 - static_cast<size_t>(count);
     *cut = {c.hi, c.place == nullptr ? last : c.place[last]};
     return Outcome::kFound;

@@ -66,7 +66,10 @@ class MassSplit {
     const Range<T> ties = RowPasses<T>::Within(range, last.x, last.x);
     *cut = {last.x, kept.kept_equal == kept.equal ? passes_.Length() - 1 : passes_.PlaceOf(ties, kept.kept_equal)};
     left->count = split_.CountAbove() + kept.Count();
-    left->mass = total - cut_.Below();
+    // A difference of sums of the same terms, so that only the errors of what is left matter.
+    left->mass = passes_.InUnits(split_.Mass()) -
+                 passes_.MassOf(found.x, found.count, found.bracket.lo, last.x, false) +
+                 static_cast<double>(kept.kept_equal) * cut_.MassOf(last.x);
     return true;
   }
 

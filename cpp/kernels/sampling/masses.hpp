@@ -102,15 +102,16 @@ inline B Pow2OfFraction(const B& r) {
   return FusedMulAdd(p, r, set(1.0f));
 }
 
-// 2^(x scale - unit). The remainder is exact, up to the rounding of r itself.
+// 2^(x scale - unit). The remainder is exact, up to the rounding of r itself. The bias of exponents is part of the number
+// that rounds.
 template <class B>
 inline B FastTerms(const B& x, const FastExp<float>& fast) {
-  constexpr float kMagic = 0x1.8p23f;
   const auto set = [](float c) { return B(Set<F32>(c)); };
-  const B scale = set(fast.scale_hi), v = Max(set(fast.low), x);  // NaN stays NaN
-  const B t = FusedMulAdd(v, scale, set(kMagic)), minus_k = set(kMagic) - t;
+  const B magic = set(0x1.8p23f + (127.0f - fast.unit)), scale = set(fast.scale_hi);
+  const B v = Max(set(fast.low), x);  // NaN stays NaN
+  const B t = FusedMulAdd(v, scale, magic), minus_k = magic - t;
   const B r = FusedMulAdd(v, set(fast.scale_lo), FusedMulAdd(v, scale, minus_k));
-  return Pow2OfFraction(r) * Pow2(t + set(127.0f - fast.unit));
+  return Pow2OfFraction(r) * Pow2(t);
 }
 template <class B>
 inline B FastTerms(const B& x, const FastExp<double>& fast) {
@@ -213,7 +214,7 @@ inline void AddExactGroup(const T* x, size_t n, T lo, T hi, double max, double t
   LaneSums<double> sums, moments;
   ForEachSummed<double>(n, [&](size_t i, auto lanes) {
     const auto v = LoadDoubleLanes(x + i, lanes, -Infinity<T>());
-    using B = std::remove_cv_t<decltype(v)>;
+    using B = Block<F64, lanes.kVectors>;
     const B zero = Set<F64>(0), one = Set<F64>(1), from = Set<F64>(lo), to = Set<F64>(hi);
     if (!Any(Eq(Between(v, one, from, to), one))) return;
     const B distance = ExactDistance<kScaled>(v, max, temperature), e = Between(v, ExactExp(distance), from, to);
