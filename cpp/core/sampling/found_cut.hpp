@@ -3,6 +3,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <limits>
 #include <memory>
 #include <vector>
 
@@ -50,7 +51,8 @@ class FoundCut {
     by_mass_ = by_mass;
     is_exact_ = !(left_out.margin > 0.0);
     left_out_ = left_out;
-    Candidates c = {found.x, found.place, found.count, found.bracket.lo,
+    const bool is_open = found.bracket.lo == std::numeric_limits<T>::lowest();  // halving would take long
+    Candidates c = {found.x, found.place, found.count, is_open ? LeastOf(found) : found.bracket.lo,
                     passes_.LargestOf(found.x, found.count, found.bracket.hi)};
     if (c.n >= kManyFound) Guess(&c);
     for (int halving = 0; c.n > kSorted && halving < 64; ++halving) {
@@ -106,6 +108,9 @@ class FoundCut {
     bool operator<(const Entry& other) const { return x < other.x || (x == other.x && place > other.place); }
   };
 
+  static T LeastOf(const FoundBetween<T>& found) {
+    return found.count == 0 ? found.bracket.lo : *std::min_element(found.x, found.x + found.count);
+  }
   double WeightOf(T x) const { return by_mass_ ? MassOf(x) : 1.0; }
 
   // The weight in a narrow bracket is nearly in proportion to its width: the cut is probably near where this says.
