@@ -6,12 +6,13 @@
 //     kNoise        element i of a row has word i % 4 of block i / 4
 //     kNoiseTail    further bits of the same element, for a number near 0
 //     kDraw         draw d of a row has block d: words 0 and 1, and words 2 and 3, are two numbers of 64 bits
-//     kSample       the same for draws from what filters leave
+//     kSample       the same for draws from what filters leave; if a draw has to be made again, it has further blocks
 //     kFilter       the filter at place s of a program has block s
 //     kRace         element i of a row has block i
-//     kCandidate    draw d of a row of candidates has block d; its further blocks have numbers above the lowest 8 bits of
-//                   the purpose
+//     kCandidate    draw d of a row of candidates has block d, and further blocks
 //     kUniform      element i of a row has block i, the bits of i above the lowest 32 in the purpose likewise
+//
+// Further blocks have numbers above the lowest 8 bits of the purpose.
 #pragma once
 
 #include <stddef.h>
@@ -71,8 +72,8 @@ inline PhiloxBlock Philox(const PhiloxKey& key, PhiloxBlock c) {
   }
   return c;
 }
-inline PhiloxBlock Philox(const PhiloxKey& key, uint64_t row, Purpose purpose, size_t index) {
-  return Philox(key, PhiloxBlock{{static_cast<uint32_t>(index), static_cast<uint32_t>(purpose),
+inline PhiloxBlock Philox(const PhiloxKey& key, uint64_t row, Purpose purpose, size_t index, uint32_t further = 0) {
+  return Philox(key, PhiloxBlock{{static_cast<uint32_t>(index), static_cast<uint32_t>(purpose) | further << 8,
                                   static_cast<uint32_t>(row), static_cast<uint32_t>(row >> 32)}});
 }
 

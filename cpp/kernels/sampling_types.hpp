@@ -35,17 +35,18 @@ template <class T>
 struct SamplingKernels {
   // The maxima of groups; NaN for a group that has NaN.
   void (*maxima)(const T* x, size_t n, T* maxima);
+  // The same, with the sums of the exponentials, which overwrite others. The maximum need not be known: what is beyond
+  // 2^127 makes a sum useless, no more.
+  void (*maxima_and_masses)(const T* x, size_t n, const FastExp<T>&, T* maxima, double* sums);
   // The largest element up to a bound; -inf if there is none.
   T (*largest_up_to)(const T* x, size_t n, T hi);
   // Adds the exponentials of the elements from lo to hi to the sums of their groups. The relative error of a sum is at
   // most `mass_error`. The bits are the same on every ISA.
   void (*masses)(const T* x, size_t n, T lo, T hi, const FastExp<T>&, double* sums);
   double mass_error;
-  // Does so for the elements above a bracket, and for those below it, whose sum is not that of groups; appends the
-  // elements in it, without their places, and the number that was found before each group. False if there are more than
-  // fit; there must be room for a group and a vector more.
-  bool (*split)(const T* x, size_t n, const Bounds<T>& bracket, const FastExp<T>&, FoundElements<T>*, uint32_t* starts,
-                double* above, double* below);
+  // Adds the exponentials of the elements from `lo` on, and appends those in the bracket, without their places. False if
+  // there are more than fit; there must be room for 1,024 and a vector more.
+  bool (*split)(const T* x, size_t n, const Bounds<T>& bracket, const FastExp<T>&, FoundElements<T>*, double* mass);
   // The number of elements from lo to hi.
   size_t (*count)(const T* x, size_t n, T lo, T hi);
   // Appends elements, `base` added to their places. False if there are more than fit.

@@ -34,6 +34,9 @@ T* DataOf(PyArrayObject* array, int type, npy_intp size, const char* what) {
   return reinterpret_cast<T*>(PyArray_DATA(array));
 }
 
+// Whether 32 bits hold all ids.
+bool Fits(npy_intp classes) { return static_cast<uint64_t>(classes) <= uint64_t{0xffffffff}; }
+
 // The arguments that both calls have. Keeps the numbers of lines.
 class Call {
  public:
@@ -47,7 +50,7 @@ class Call {
     problem.row_stride = PyArray_STRIDE(x, 0);
     problem.rows = static_cast<size_t>(PyArray_DIM(x, 0));
     problem.n = static_cast<size_t>(PyArray_DIM(x, 1));
-    Require(problem.n <= uint64_t{0xffffffff}, "there may be at most 2**32 - 1 classes");
+    Require(Fits(PyArray_DIM(x, 1)), "there may be at most 2**32 - 1 classes");
     if (PyArrayObject* mask = AsOptionalArray(mask_object, "mask")) {
       Require(PyArray_TYPE(mask) == NPY_BOOL && PyArray_NDIM(mask) == 2 && PyArray_SAMESHAPE(mask, x),
               "mask does not fit x");
@@ -164,16 +167,13 @@ bool ReadNumber(PyObject* object, PlainNumber* number) {
   return overflow == 0;
 }
 
-// Calls of more logits have no need of it.
-constexpr npy_intp kMostPlain = 65536;
-
-// (logits, temperature, top_k, top_p, min_p, rng): a tuple of ids, log-probabilities and counts, or None if the call is
+// (logits, temperature, top_k, top_p, min_p, rng, n): a tuple of ids, log-probabilities and counts, or None if the call is
 // not ordinary or not right; the general path then answers it, or raises the error.
 PyObject* PlainSample(PyObject*, PyObject* const* args, Py_ssize_t nargs) {
-  PlainNumber temperature, k, p, m;
-  const bool is_usual = nargs == 6 && PyArray_CheckExact(args[0]) && PyLong_CheckExact(args[5]) &&
+  PlainNumber temperature, k, p, m, draws;
+  const bool is_usual = nargs == 7 && PyArray_CheckExact(args[0]) && PyLong_CheckExact(args[5]) &&
                         ReadNumber(args[1], &temperature) && ReadNumber(args[2], &k) && ReadNumber(args[3], &p) &&
-                        ReadNumber(args[4], &m);
+                        ReadNumber(args[4], &m) && ReadNumber(args[6], &draws);
   if (!is_usual) Py_RETURN_NONE;
   auto* x = reinterpret_cast<PyArrayObject*>(args[0]);
   const int ndim = PyArray_NDIM(x);
@@ -182,9 +182,10 @@ PyObject* PlainSample(PyObject*, PyObject* const* args, Py_ssize_t nargs) {
   const bool is_right = temperature.is_given && (t == 0.0 || (t >= 1e-30 && t <= 1e30)) &&
                         (!k.is_given || (PyLong_CheckExact(args[2]) && k.value >= 1.0)) &&
                         (!p.is_given || (p.value > 0.0 && p.value <= 1.0)) &&
-                        (!m.is_given || (m.value >= 0.0 && m.value <= 1.0));
+                        (!m.is_given || (m.value >= 0.0 && m.value <= 1.0)) &&
+                        (!draws.is_given || (PyLong_CheckExact(args[6]) && draws.value >= 1.0 && draws.value <= 1e9));
   if (!is_right || (ndim != 1 && ndim != 2) || !storage || !HasKernels(*storage) || !PyArray_ISCARRAY_RO(x) ||
-      PyArray_SIZE(x) > kMostPlain || PyArray_SIZE(x) == 0) {
+      PyArray_SIZE(x) == 0 || !Fits(PyArray_DIM(x, ndim - 1))) {
     Py_RETURN_NONE;
   }
   const uint64_t key = PyLong_AsUnsignedLongLong(args[5]);
@@ -208,13 +209,16 @@ PyObject* PlainSample(PyObject*, PyObject* const* args, Py_ssize_t nargs) {
   add(Filter::kMinP, m);
   problem.lines = lines.data();
   problem.key = key;
-  problem.draws = 1;
+  problem.draws = draws.is_given ? static_cast<size_t>(draws.value) : 1;
   problem.replace = true;
-  npy_intp rows = static_cast<npy_intp>(problem.rows);
-  const auto make = [&](int type) {
-    return py::reinterpret_steal<py::object>(PyArray_SimpleNew(ndim - 1, &rows, type));
+  // Of a matrix, or of one row; the number of draws is a last axis if it is given.
+  npy_intp shape[2] = {static_cast<npy_intp>(problem.rows), static_cast<npy_intp>(problem.draws)};
+  npy_intp* const from = shape + (2 - ndim);
+  const auto make = [&](int dimensions, int type) {
+    return py::reinterpret_steal<py::object>(PyArray_SimpleNew(dimensions, from, type));
   };
-  const py::object ids = make(NPY_INT64), log_probs = make(NPY_DOUBLE), kept = make(NPY_INT64);
+  const int drawn = ndim - 1 + (draws.is_given ? 1 : 0);
+  const py::object ids = make(drawn, NPY_INT64), log_probs = make(drawn, NPY_DOUBLE), kept = make(ndim - 1, NPY_INT64);
   if (!ids || !log_probs || !kept) return nullptr;
   const auto data = [](const py::object& array) { return PyArray_DATA(reinterpret_cast<PyArrayObject*>(array.ptr())); };
   problem.id = static_cast<int64_t*>(data(ids));

@@ -160,7 +160,14 @@ def sample(
     kept: _I64,
 ) -> None: ...
 def plain_sample(
-    logits: object, temperature: object, top_k: object, top_p: object, min_p: object, rng: object, /
+    logits: object,
+    temperature: object,
+    top_k: object,
+    top_p: object,
+    min_p: object,
+    rng: object,
+    n: object,
+    /,
 ) -> tuple[Any, Any, Any] | None: ...
 def filter_logits(
     x: _Array,

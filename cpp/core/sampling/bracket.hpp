@@ -3,8 +3,6 @@
 
 #include <algorithm>
 #include <cmath>
-#include <functional>
-#include <numeric>
 #include <vector>
 
 #include "row_passes.hpp"
@@ -38,19 +36,16 @@ class RowSample {
     weights_.clear();
     const size_t n = passes_.Length(), step = std::max<size_t>(n / runs_, 1);
     x_.resize((n + step - 1) / step * kRun);
-    place_.resize(x_.size());
     size_t taken = 0;
     for (size_t begin = 0; begin < n; begin += step) {
       const size_t count = std::min(kRun, n - begin);
       const T* x = passes_.Reader().Piece(begin, count);
       for (size_t i = 0; i < count; ++i) {
         x_[taken] = x[i];
-        place_[taken] = begin + i;
         taken += static_cast<size_t>(x[i] >= range.lo) & static_cast<size_t>(x[i] <= range.hi);
       }
     }
     x_.resize(taken);
-    place_.resize(taken);
   }
   // Takes n elements that were found in the first part of a row instead.
   void TakeFound(const T* x, size_t n) {
@@ -61,37 +56,6 @@ class RowSample {
   double Part() const { return static_cast<double>(runs_ * kRun) / static_cast<double>(passes_.Length()); }
   double CountIn(const Bracket<T>& bracket) const {
     return static_cast<double>(passes_.CountOf(x_.data(), x_.size(), bracket.lo, bracket.hi));
-  }
-
-  // An estimate of the row's mass: that of the largest elements of groups, and what the sample says of the others.
-  struct Mass {
-    double total, uncertain;  // the second relative to the first
-    double share_of_largest;  // what the largest elements of groups have of it
-  };
-  Mass EstimateMass() {
-    const std::vector<T>& maxima = passes_.GroupMaxima();
-    Weigh(maxima, &largest_);
-    const double sum = RowPasses<T>::Sum(largest_);
-    Weigh(x_, &weights_);
-    // Several sums, since one would wait for each of its additions.
-    constexpr size_t kSums = 4;
-    double others[kSums] = {}, squares[kSums] = {};
-    for (size_t i = 0; i < x_.size(); i += kSums) {
-      for (size_t j = 0; j < kSums && i + j < x_.size(); ++j) {
-        const double weight = x_[i + j] == maxima[place_[i + j] / kSampleGroup] ? 0.0 : weights_[i + j];
-        others[j] += weight;
-        squares[j] += weight * weight;
-      }
-    }
-    const double total = sum + std::accumulate(others, others + kSums, 0.0) / Part();
-    const double error = std::sqrt(std::accumulate(squares, squares + kSums, 0.0)) / Part();
-    return {total, 2.0 * error / total, sum / total};
-  }
-  // What the largest elements of a few groups have together.
-  double MassOfLargest(size_t few) {
-    const auto last = largest_.begin() + static_cast<ptrdiff_t>(std::min(few, largest_.size()));
-    std::nth_element(largest_.begin(), last, largest_.end(), std::greater<>());
-    return std::accumulate(largest_.begin(), last, 0.0);
   }
 
   // A bracket around the cut, which is in `open`; elements below `floor` matter little. It is found from that side of
@@ -110,15 +74,20 @@ class RowSample {
     Fill(open, low, width);
     const bool from_above = mass.above < mass.below;
     const double wanted = from_above ? mass.above : mass.below;
+    const double sure = mass.spread * mass.uncertain * wanted, squares = 9.0 * mass.spread * mass.spread;
+    // Whether three standard errors and the other uncertainty reach over a distance.
+    const auto reaches = [&](double distance, double square) {
+      const double rest = distance - sure;
+      return rest <= 0.0 || squares * square >= rest * rest;
+    };
     size_t near = kBuckets, far = kBuckets;  // buckets, counted from that side
     double sum = 0.0, square = 0.0;
     for (size_t j = 0; j < kBuckets && far == kBuckets; ++j) {
       const size_t b = from_above ? kBuckets - 1 - j : j;
       sum += buckets_[b].weight;
       square += buckets_[b].square;
-      const double error = mass.spread * (3.0 * std::sqrt(square) + mass.uncertain * wanted);
-      if (near == kBuckets && sum + error >= wanted) near = j;
-      if (sum - error > wanted) far = j;
+      if (near == kBuckets && reaches(wanted - sum, square)) near = j;
+      if (!reaches(sum - wanted, square)) far = j;
     }
     const auto edge = [&](size_t b) { return static_cast<T>(low + width * static_cast<double>(b)); };
     Bracket<T> bracket = {open.lo, open.hi};
@@ -135,7 +104,7 @@ class RowSample {
   }
 
  private:
-  static constexpr size_t kSpacing = 1024, kLeastRuns = 128, kMostRuns = 1024, kRun = 16, kBuckets = 512;
+  static constexpr size_t kSpacing = 1024, kLeastRuns = 128, kMostRuns = 512, kRun = 8, kBuckets = 256;
 
   void Weigh(const std::vector<T>& x, std::vector<double>* weights) const {
     weights->assign(x.size(), 1.0);
@@ -163,8 +132,7 @@ class RowSample {
   const size_t runs_;
   bool by_mass_ = false;
   std::vector<T> x_;
-  std::vector<size_t> place_;
-  std::vector<double> weights_, largest_;
+  std::vector<double> weights_;
   std::vector<Bucket> buckets_ = std::vector<Bucket>(kBuckets);
 };
 

@@ -136,22 +136,21 @@ class CutSearch {
     const double inside = by_mass_ ? 0.0 : static_cast<double>(found_.count);
     const Outcome outcome = found_cut_.Resolve(found, by_mass_, {excess, below_, margin, inside}, cut);
     if (outcome == Outcome::kFound) {
-      kept_ = found_.above + found_cut_.CountKept(found, *cut);
+      kept_ = found_.above + found_cut_.CountKept(found, *cut).Count();
       has_count_ = true;
     }
     return outcome;
   }
 
-  // Replaces fast sums by exact ones: of the whole, and below a logit.
-  double ExactSums(const Range<T>& range, T lo) {
-    total_ = passes_.Mass(range, true);
+  double ExactBelow(const Range<T>& range, T lo) {
     const T bound = NextBelow(lo);
-    below_ = bound < range.lo ? 0.0 : passes_.Mass(passes_.Within(range, range.lo, bound), true);
-    return total_ - p_ * total_;
+    return bound < range.lo ? 0.0 : passes_.Mass(passes_.Within(range, range.lo, bound), true);
   }
 
   Cut<T> Exactly(const Range<T>& range, const Bracket<T>& bracket) {
-    const double excess = ExactSums(range, bracket.lo);
+    total_ = passes_.Mass(range, true);
+    below_ = ExactBelow(range, bracket.lo);
+    const double excess = total_ - p_ * total_;
     Cut<T> cut;
     if (below_ <= excess && Resolve(excess, 0.0, &cut) == Outcome::kFound) return cut;
     return BySorting(range);
@@ -160,11 +159,16 @@ class CutSearch {
   // The cut is among the elements equal to x, which are too many to be collected.
   Cut<T> OfTies(const Range<T>& range, T x, double excess, double margin) {
     const double weight = WeightOf(x);
-    const auto fitting = [&](double mass) { return std::floor((mass - below_) / weight); };
-    // Fast sums will do unless the number of ties that are left out depends on their errors.
-    if (fitting(excess - margin) != fitting(excess + margin)) excess = ExactSums(range, x);
     const Range<T> ties = passes_.Within(range, x, x);
     const auto count = static_cast<double>(passes_.Count(ties));
+    const auto fitting = [&](double mass) { return std::floor((mass - below_) / weight); };
+    // Fast sums will do unless the number of ties that are left out depends on their errors.
+    if (fitting(excess - margin) != fitting(excess + margin)) {
+      below_ = ExactBelow(range, x);
+      const double above = x < range.hi ? passes_.Mass(passes_.Within(range, NextAbove(x), range.hi), true) : 0.0;
+      total_ = below_ + count * weight + above;
+      excess = total_ - p_ * total_;
+    }
     const double left_out = fitting(excess);
     if (!(left_out >= 0.0 && left_out < count)) return BySorting(range);
     return {x, passes_.PlaceOf(ties, static_cast<size_t>(count - left_out))};

@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <cmath>
 #include <functional>
+#include <memory>
 #include <optional>
 #include <vector>
 
@@ -27,11 +28,13 @@ class FilteredRow {
     row_ = row;
     counter_ = p_.counters == nullptr ? row : p_.counters[row];
     temperature_ = 1.0;
-    is_few_ = false;
-    is_hi_cut_ = has_sums_ = false;
-    if (p_.n == 0 || !passes_.Open(row, &range_)) return false;
+    is_few_ = is_hi_cut_ = has_sums_ = has_left_ = false;
+    if (p_.n == 0) return false;
+    size_t line = 0;
+    for (; line < p_.line_count && IsPlainTemperature(p_.lines[line]); ++line) Apply(p_.lines[line]);
+    if (!Open(line)) return false;
     if (p_.n <= kShortRow) CollectFew();
-    for (size_t i = 0; i < p_.line_count; ++i) Apply(p_.lines[i]);
+    for (; line < p_.line_count; ++line) Apply(p_.lines[line]);
     return true;
   }
 
@@ -42,10 +45,26 @@ class FilteredRow {
   // Products of temperatures have no limit, but divide.
   static constexpr double kLeastProduct = 1e-300, kLargestProduct = 1e300;
 
+  // Reads the row, and takes its masses if they are needed at once.
+  bool Open(size_t line) {
+    const bool is_drawn = line == p_.line_count && p_.draws > 0;
+    const bool is_top_p = line < p_.line_count && p_.lines[line].filter == Filter::kTopP;
+    if (p_.n <= kShortRow || !(is_drawn || is_top_p)) return passes_.Open(row_, &range_);
+    if (!passes_.OpenWithMasses(row_, temperature_, &range_, &sums_)) return false;
+    has_sums_ = !sums_.empty();
+    return true;
+  }
+
   // ---- steps ----
 
+  // Whether a step is a temperature that leaves all classes.
+  bool IsPlainTemperature(const FilterLine& line) const {
+    return line.filter == Filter::kTemperature && line.number[row_] != 0.0;
+  }
+
   void Apply(const FilterLine& line) {
-    has_sums_ = false;
+    if (line.filter != Filter::kTopP || has_left_) has_sums_ = false;
+    has_left_ = false;
     const double number = line.number[row_];
     switch (line.filter) {
       case Filter::kTemperature: return ApplyTemperature(number);
@@ -89,15 +108,21 @@ class FilteredRow {
     return is_few_ = true;
   }
 
-  // Lists the likeliest classes, at least k if there are as many. The k-th largest maximum of a group is a bound below
+  // Lists the likeliest classes, at least k if there are as many. The k-th largest maximum of some groups is a bound below
   // the k-th largest logit. False if that are too many.
   bool CollectTop(size_t k) {
     const std::vector<T>& maxima = passes_.GroupMaxima();
     T bound = range_.lo;
     if (!is_hi_cut_ && maxima.size() >= k) {
-      sorted_maxima_ = maxima;
-      const auto last = sorted_maxima_.begin() + static_cast<ptrdiff_t>(k - 1);
-      std::nth_element(sorted_maxima_.begin(), last, sorted_maxima_.end(), std::greater<>());
+      const size_t width = std::max<size_t>(maxima.size() / (4 * k), 1);
+      largest_.clear();
+      for (size_t g = 0; g < maxima.size(); g += width) {
+        const auto first = maxima.begin() + static_cast<ptrdiff_t>(g);
+        largest_.push_back(
+            *std::max_element(first, first + static_cast<ptrdiff_t>(std::min(width, maxima.size() - g))));
+      }
+      const auto last = largest_.begin() + static_cast<ptrdiff_t>(k - 1);
+      std::nth_element(largest_.begin(), last, largest_.end(), std::greater<>());
       bound = std::max(bound, *last);
     } else if (p_.n > kFound / 4) {
       return false;
@@ -112,37 +137,37 @@ class FilteredRow {
     if (p == 1.0) return;
     if (is_few_) return few_.TopP(p, Unit());
     passes_.SetUnit(range_, temperature_);
-    if (TopPInOnePass(p)) return;
-    passes_.Masses(range_, false, &sums_);
-    if (TopFewOfMass(p)) return;
+    TakeSums();
+    const double total = RowPasses<T>::Sum(sums_);
+    if (TopFewOfMass(p, total) || TopPBySplit(p, total)) return;
     CutAfter(Search().OfMass(range_, p, temperature_, sums_));
+    has_sums_ = false;
     if (!Search().HasCount() || Search().Kept() <= kFew) CollectFew();
   }
 
-  // Unless a few classes have most of the mass, one pass with a good guess finds the cut, and all masses. False if it
-  // does not.
-  bool TopPInOnePass(double p) {
-    if (!passes_.CanSplit(range_) || 1.0 - p < kLeastLeftOut) return false;
+  // The masses of groups of what is left; the unit is set.
+  void TakeSums() {
+    if (!has_sums_) passes_.Masses(range_, false, &sums_);
+    has_sums_ = true;
+  }
+
+  bool TopPBySplit(double p, double total) {
+    if (1.0 - p < kLeastLeftOut) return false;
     if (!mass_split_) mass_split_.emplace(&passes_);
     Cut<T> cut;
-    if (!mass_split_->Find(range_, p, temperature_, kTopFew, &cut)) return false;
+    if (!mass_split_->Find(range_, p, temperature_, total, &cut, &left_)) return false;
     CutAfter(cut);
-    kept_ = mass_split_->CountKept();
-    if (kept_ <= kFew) {
-      CollectFew();
-    } else {
-      mass_split_->KeptMasses(&sums_);
-      has_sums_ = true;
-    }
+    has_left_ = true;
+    if (left_.count <= kFew) CollectFew();
     return true;
   }
 
   // Often a few classes have most of the mass. False if they do not.
-  bool TopFewOfMass(double p) {
-    if (is_hi_cut_ || !CollectTop(kTopFew) || few_.Size() > kFew) return false;
+  bool TopFewOfMass(double p, double total) {
+    if (is_hi_cut_ || passes_.MassOfMaxima() < p * total) return false;
+    if (!CollectTop(kTopFew) || few_.Size() > kFew) return false;
     few_.Sort();
     const std::vector<double>& terms = few_.Terms(Unit());
-    double total = RowPasses<T>::Sum(sums_);
     // Whether some sum is too near to the border for a fast total.
     const double margin = p * total * passes_.Error();
     double sum = 0.0;
@@ -276,9 +301,12 @@ class FilteredRow {
     return *search_;
   }
   FoundElements<T>* Found() {
-    x_.resize(std::min(p_.n, kFound) + kRoom);
-    place_.resize(x_.size());
-    found_ = {x_.data(), place_.data(), std::min(p_.n, kFound), 0, 0};
+    const size_t most = std::min(p_.n, kFound);
+    if (!x_) {
+      x_ = std::make_unique_for_overwrite<T[]>(most + kRoom);
+      place_ = std::make_unique_for_overwrite<uint32_t[]>(most + kRoom);
+    }
+    found_ = {x_.get(), place_.get(), most, 0, 0};
     return &found_;
   }
 
@@ -326,14 +354,16 @@ class FilteredRow {
   std::optional<TypicalSearch<T>> typical_;
   Range<T> range_ = {};
   bool is_few_ = false, is_hi_cut_ = false;
-  bool has_sums_ = false;  // the sums are those of mass_split_, of what is left
-  size_t kept_ = 0;        // if so, the number of that
+  bool has_sums_ = false;  // sums_ are the masses of groups: of what is left, or was before top_p
+  bool has_left_ = false;  // left_ is what top_p left of that
+  Left left_ = {};
   FewClasses few_;
   size_t row_ = 0;
   uint64_t counter_ = 0;
   double temperature_ = 1.0;
-  std::vector<T> x_, sorted_maxima_;
-  std::vector<uint32_t> place_;
+  std::unique_ptr<T[]> x_;
+  std::unique_ptr<uint32_t[]> place_;
+  std::vector<T> largest_;
   FoundElements<T> found_ = {};
   std::vector<double> sums_;
 };

@@ -3,6 +3,8 @@
 
 #include <algorithm>
 #include <cmath>
+#include <limits>
+#include <memory>
 #include <vector>
 
 #include "row_passes.hpp"
@@ -25,7 +27,7 @@ struct FoundBetween {
   Bracket<T> bracket;
 };
 
-// What may be left out in all, what is left out below the bracket, and the error of that. In the bracket there is
+// What may be left out in all, what is left out below the bracket, and the error of that. In the bracket there is about
 // `inside` besides, 0 if that is not known.
 struct LeftOut {
   double excess, below, margin, inside;
@@ -38,56 +40,41 @@ template <class T>
 class FoundCut {
  public:
   FoundCut(RowPasses<T>* passes, size_t most) : passes_(*passes) {
-    for (Part& part : narrowed_) {
-      part.x.resize(most + kRoom);
-      part.place.resize(most + kRoom);
+    for (Part& part : parts_) {
+      part.x = std::make_unique_for_overwrite<T[]>(most + kRoom);
+      part.place = std::make_unique_for_overwrite<uint32_t[]>(most + kRoom);
     }
   }
 
   // Elements count by their mass, or each as one. The id of the cut is its place. Without a margin, sums are exact.
-  Outcome Resolve(const FoundBetween<T>& found, bool by_mass, LeftOut left_out, Cut<T>* cut) {
+  Outcome Resolve(const FoundBetween<T>& found, bool by_mass, const LeftOut& left_out, Cut<T>* cut) {
     by_mass_ = by_mass;
     is_exact_ = !(left_out.margin > 0.0);
-    x_ = found.x;
-    place_ = found.place;
-    n_ = count_ = found.count;
-    lo_ = found.bracket.lo;
-    hi_ = passes_.LargestOf(x_, n_, found.bracket.hi);
     left_out_ = left_out;
-    part_ = 0;
-    if (left_out.inside > 0.0) Guess();
-    Halve();
-    List();
-    const double excess = left_out_.excess, margin = left_out_.margin;
-    double below = left_out_.below;
-    if (lo_ == hi_ && !entries_.empty()) return AmongTies(excess - below, margin, cut);
-    std::sort(entries_.begin(), entries_.end());
-    for (const Entry& e : entries_) {
-      const double weight = WeightOf(e.x);
-      if (below + weight <= excess) {
-        below += weight;
-        continue;
-      }
-      if (!is_exact_ && (below >= excess - margin || below + weight <= excess + margin)) return Outcome::kNear;
-      *cut = {e.x, e.place};
-      return Outcome::kFound;
+    const bool is_open = found.bracket.lo == std::numeric_limits<T>::lowest();  // halving would take long
+    Candidates c = {found.x, found.place, found.count, is_open ? LeastOf(found) : found.bracket.lo,
+                    passes_.LargestOf(found.x, found.count, found.bracket.hi)};
+    if (c.n >= kManyFound) Guess(&c);
+    for (int halving = 0; c.n > kSorted && halving < 64; ++halving) {
+      const T middle = c.lo / 2 + c.hi / 2;
+      if (!(c.lo <= middle && middle < c.hi)) break;
+      Divide(&c, middle);
     }
-    return below >= excess - margin && !is_exact_ ? Outcome::kNear : Outcome::kHigher;
+    return c.lo == c.hi && c.n > 0 ? AmongTies(c, cut) : AmongFew(c, cut);
   }
 
-  // The number of elements that are kept.
-  size_t CountKept(const FoundBetween<T>& found, const Cut<T>& cut) {
-    size_t kept = passes_.CountOf(found.x, found.count, NextAbove(cut.x), found.bracket.hi);
-    ForKeptTies(found, cut, [&](size_t) { ++kept; });
-    return kept;
-  }
-  // Calls f(i) for the elements that equal the cut, and are kept.
-  template <class F>
-  void ForKeptTies(const FoundBetween<T>& found, const Cut<T>& cut, F f) {
-    const Part& ties = narrowed_[0];
-    const size_t count = Narrow(found.x, nullptr, found.count, cut.x, cut.x, &narrowed_[0]);
-    const auto place_of = [&](size_t i) { return found.place == nullptr ? i : found.place[i]; };
-    for (size_t i = 0; i < count && place_of(ties.place[i]) <= cut.id; ++i) f(ties.place[i]);
+  // The number of elements above the cut, and of those that equal it, all or kept.
+  struct Kept {
+    size_t above, equal, kept_equal;
+    size_t Count() const { return above + kept_equal; }
+  };
+  Kept CountKept(const FoundBetween<T>& found, const Cut<T>& cut) {
+    const size_t above = passes_.CountOf(found.x, found.count, NextAbove(cut.x), found.bracket.hi);
+    const size_t equal = passes_.CountOf(found.x, found.count, cut.x, cut.x);
+    if (equal == 1) return {above, equal, equal};
+    const uint32_t* place = parts_[0].place.get();
+    Narrow({found.x, found.place, found.count, cut.x, cut.x}, parts_[0]);
+    return {above, equal, static_cast<size_t>(std::upper_bound(place, place + equal, cut.id) - place)};
   }
 
   // The weight of an element in masses.
@@ -103,8 +90,15 @@ class FoundCut {
   static constexpr T kGuessed = T(0.1);  // how far from a guess the cut may be, as a part of the bracket
 
   struct Part {
-    std::vector<T> x;
-    std::vector<uint32_t> place;
+    std::unique_ptr<T[]> x;
+    std::unique_ptr<uint32_t[]> place;
+  };
+  // n elements, of which those from lo to hi count.
+  struct Candidates {
+    const T* x;
+    const uint32_t* place;
+    size_t n;
+    T lo, hi;
   };
   // The least likely ones first.
   struct Entry {
@@ -114,102 +108,85 @@ class FoundCut {
     bool operator<(const Entry& other) const { return x < other.x || (x == other.x && place > other.place); }
   };
 
+  static T LeastOf(const FoundBetween<T>& found) {
+    return found.count == 0 ? found.bracket.lo : *std::min_element(found.x, found.x + found.count);
+  }
   double WeightOf(T x) const { return by_mass_ ? MassOf(x) : 1.0; }
 
-  // The weight of the elements from lo to hi.
-  double Weigh(const T* x, size_t n, T lo, T hi) {
-    if (!by_mass_) return static_cast<double>(passes_.CountOf(x, n, lo, hi));
-    return passes_.MassOf(x, n, lo, hi, is_exact_);
-  }
-  void LeaveOut(double sum) {
-    left_out_.below += sum;
-    left_out_.margin += is_exact_ || !by_mass_ ? 0.0 : sum * passes_.Error();
-  }
-
   // The weight in a narrow bracket is nearly in proportion to its width: the cut is probably near where this says.
-  void Guess() {
+  void Guess(Candidates* c) {
     const double share = (left_out_.excess - left_out_.below) / left_out_.inside;
-    if (n_ < kManyFound || !(share > 0.0 && share < 1.0)) return;
-    const T width = hi_ - lo_, guess = lo_ + static_cast<T>(share) * width;
-    const T lo = std::max(lo_, guess - kGuessed * width), hi = std::min(hi_, guess + kGuessed * width);
-    Part& part = narrowed_[part_];
-    const size_t count = Narrow(x_, place_, n_, lo, hi, &part);
-    const double sum = lo > lo_ ? Weigh(x_, n_, lo_, NextBelow(lo)) : 0.0;
-    const double to_hi = left_out_.below + sum + Weigh(part.x.data(), count, lo, hi);
-    if (count == 0 || left_out_.below + sum > left_out_.excess || to_hi <= left_out_.excess) return;
-    LeaveOut(sum);
-    lo_ = lo;
-    UseOnly(part, count, hi);
-    count_ = count;
-  }
-
-  // Halves the bracket until it has few elements.
-  void Halve() {
-    for (int halving = 0; count_ > kSorted && halving < 64; ++halving) {
-      const T middle = lo_ / 2 + hi_ / 2;
-      if (!(lo_ <= middle && middle < hi_)) break;
-      const size_t up_to = passes_.CountOf(x_, n_, lo_, middle);
-      const double sum = by_mass_ ? Weigh(x_, n_, lo_, middle) : static_cast<double>(up_to);
-      if (left_out_.below + sum <= left_out_.excess) {
-        LeaveOut(sum);
-        count_ -= up_to;
-        lo_ = NextAbove(middle);
-      } else {
-        count_ = up_to;
-        hi_ = passes_.LargestOf(x_, n_, middle);
-      }
-      if (up_to == 0 && passes_.CountOf(x_, n_, hi_, hi_) == count_) lo_ = hi_;  // ties
-      if (4 * count_ > n_) continue;
-      Part& part = narrowed_[part_];
-      UseOnly(part, Narrow(x_, place_, n_, lo_, hi_, &part), hi_);
+    if (!(share > 0.0 && share < 1.0)) return;
+    const T width = c->hi - c->lo, guess = c->lo + static_cast<T>(share) * width;
+    for (const T middle : {guess - kGuessed * width, guess + kGuessed * width}) {
+      if (middle > c->lo && middle < c->hi) Divide(c, middle);
     }
   }
 
-  // Copies the elements between two bounds, with their places; returns their number.
-  size_t Narrow(const T* x, const uint32_t* place, size_t n, T lo, T hi, Part* part) {
-    FoundElements<T> found = {part->x.data(), part->place.data(), n, 0, 0};
-    passes_.CollectRun(x, 0, n, {lo, hi, hi}, &found);
-    for (size_t i = 0; i < found.count && place != nullptr; ++i) found.place[i] = place[found.place[i]];
+  // Leaves out the elements up to `middle`, or those above it.
+  void Divide(Candidates* c, T middle) {
+    const Part& part = parts_[c->x == parts_[0].x.get() ? 1 : 0];
+    const size_t up_to = Narrow({c->x, c->place, c->n, c->lo, middle}, part);
+    const double sum =
+        by_mass_ ? passes_.MassOf(part.x.get(), up_to, c->lo, middle, is_exact_) : static_cast<double>(up_to);
+    if (left_out_.below + sum > left_out_.excess) {
+      *c = {part.x.get(), part.place.get(), up_to, c->lo, passes_.LargestOf(part.x.get(), up_to, middle)};
+      return;
+    }
+    left_out_.below += sum;
+    if (by_mass_ && !is_exact_) left_out_.margin += sum * passes_.Error();
+    c->lo = NextAbove(middle);
+    if (up_to > 0) *c = {part.x.get(), part.place.get(), Narrow(*c, part), c->lo, c->hi};
+    else if (passes_.CountOf(c->x, c->n, c->hi, c->hi) == c->n) c->lo = c->hi;  // ties
+  }
+
+  // Copies the elements that count, with their places; returns their number.
+  size_t Narrow(const Candidates& c, const Part& part) {
+    FoundElements<T> found = {part.x.get(), part.place.get(), c.n, 0, 0};
+    passes_.CollectRun(c.x, 0, c.n, {c.lo, c.hi, c.hi}, &found);
+    for (size_t i = 0; i < found.count && c.place != nullptr; ++i) found.place[i] = c.place[found.place[i]];
     return found.count;
   }
-  void UseOnly(const Part& part, size_t n, T hi) {
-    part_ = 1 - part_;
-    x_ = part.x.data();
-    place_ = part.place.data();
-    n_ = n;
-    hi_ = passes_.LargestOf(x_, n_, hi);
-  }
 
-  void List() {
-    entries_.clear();
-    for (size_t i = 0; i < n_; ++i) {
-      if (x_[i] < lo_ || x_[i] > hi_) continue;
-      entries_.push_back({x_[i], place_ == nullptr ? static_cast<uint32_t>(i) : place_[i]});
-    }
-  }
-
-  // All entries are equal, in the order of their places.
-  Outcome AmongTies(double excess, double margin, Cut<T>* cut) const {
-    const double weight = WeightOf(entries_[0].x), left_out = std::floor(excess / weight);
+  // All candidates are equal, in the order of their places.
+  Outcome AmongTies(const Candidates& c, Cut<T>* cut) {
+    const double weight = WeightOf(c.hi), excess = left_out_.excess - left_out_.below, margin = left_out_.margin;
+    const double count = std::floor(excess / weight);
     if (std::floor((excess - margin) / weight) != std::floor((excess + margin) / weight)) return Outcome::kNear;
-    if (left_out < 0.0) return Outcome::kNear;
-    if (left_out >= static_cast<double>(entries_.size())) return Outcome::kHigher;
-    const Entry& last = entries_[entries_.size() - 1 - static_cast<size_t>(left_out)];
-    *cut = {last.x, last.place};
+    if (count < 0.0) return Outcome::kNear;
+    if (count >= static_cast<double>(c.n)) return Outcome::kHigher;
+    const size_t last = c.n - 1 - static_cast<size_t>(count);
+    *cut = {c.hi, c.place == nullptr ? last : c.place[last]};
     return Outcome::kFound;
   }
 
-  RowPasses<T>& passes_;
-  Part narrowed_[2];
-  std::vector<Entry> entries_;
+  Outcome AmongFew(const Candidates& c, Cut<T>* cut) {
+    entries_.clear();
+    for (size_t i = 0; i < c.n; ++i) {
+      if (c.x[i] >= c.lo && c.x[i] <= c.hi)
+        entries_.push_back({c.x[i], c.place == nullptr ? static_cast<uint32_t>(i) : c.place[i]});
+    }
+    std::sort(entries_.begin(), entries_.end());
+    double& below = left_out_.below;
+    const double excess = left_out_.excess, margin = left_out_.margin;
+    for (const Entry& e : entries_) {
+      const double weight = WeightOf(e.x);
+      if (below + weight <= excess) {
+        below += weight;
+        continue;
+      }
+      if (!is_exact_ && (below >= excess - margin || below + weight <= excess + margin)) return Outcome::kNear;
+      *cut = {e.x, e.place};
+      return Outcome::kFound;
+    }
+    return below >= excess - margin && !is_exact_ ? Outcome::kNear : Outcome::kHigher;
+  }
 
-  // What the cut may be among: `count_` of n elements, those from lo to hi.
+  RowPasses<T>& passes_;
+  Part parts_[2];
+  std::vector<Entry> entries_;
   bool by_mass_ = false, is_exact_ = false;
-  const T* x_ = nullptr;
-  const uint32_t* place_ = nullptr;
-  size_t n_ = 0, count_ = 0, part_ = 0;
-  T lo_ = 0, hi_ = 0;
-  LeftOut left_out_ = {};
+  LeftOut left_out_ = {};  // so far
 };
 
 }  // namespace boltzmax

@@ -50,22 +50,34 @@ class RowPasses {
   // Reads a row; false if it has NaN, +inf, or no finite logit. Then all finite logits are left.
   bool Open(size_t row, Range<T>* range) {
     parts_.Open(row);
-    parts_.ForEach([&](size_t, RowReader<T>* reader, size_t from, size_t to) {
-      RowParts<T>::ForPieces(from, to, [&](size_t begin, size_t count) {
-        kernels_.maxima(reader->Piece(begin, count), count, maxima_.data() + begin / kSampleGroup);
-        return true;
-      });
+    guess_ = -kInfinity;
+    ForPieces(
+        [&](const T* x, size_t begin, size_t n) { kernels_.maxima(x, n, maxima_.data() + begin / kSampleGroup); });
+    return OpenRange(range);
+  }
+  // The same, with the masses that SetUnit and Masses would give, from the same pass. A guess stands for the maximum; if
+  // it is none, there are no sums.
+  bool OpenWithMasses(size_t row, double temperature, Range<T>* range, std::vector<double>* sums) {
+    sums->clear();
+    if (std::is_same_v<T, double> || !GuessUnit(row, temperature)) return Open(row, range);
+    sums->resize(maxima_.size());
+    ForPieces([&](const T* x, size_t begin, size_t n) {
+      const size_t group = begin / kSampleGroup;
+      kernels_.maxima_and_masses(x, n, fast_, maxima_.data() + group, sums->data() + group);
     });
-    T max = -std::numeric_limits<T>::infinity();
-    for (const T m : maxima_) {
-      if (!(m <= std::numeric_limits<T>::max())) return false;
-      max = std::max(max, m);
-    }
-    row_max_ = max;
-    *range = {std::numeric_limits<T>::lowest(), max, n_ - 1, 0};
-    return max >= range->lo;
+    if (!OpenRange(range)) return false;
+    SetUnit(*range, temperature);
+    if (Reference(temperature) == guess_) Scale(sums);
+    else sums->clear();
+    return true;
   }
   const std::vector<T>& GroupMaxima() const { return maxima_; }
+  // The sum of their terms.
+  double MassOfMaxima() {
+    few_sums_.resize(maxima_.size());
+    ExactTerms(maxima_.data(), maxima_.size(), few_sums_.data());
+    return Sum(few_sums_);
+  }
 
   // Calls f(x, begin, count, lo, hi) for runs of elements, of which those from lo to hi are left. A run lies in one
   // group, or begins with one. With `skips`, groups whose maximum is too low are not read.
@@ -77,9 +89,10 @@ class RowPasses {
   template <class F>
   void ForRunsOf(RowReader<T>* reader, size_t first, size_t last, const Range<T>& range, bool skips, F f) const {
     for (size_t begin = first, end; begin < last; begin = end) {
+      while (skips && begin < last && maxima_[begin / kSampleGroup] < range.lo) begin += kSampleGroup;
+      if (begin >= last) return;
       const bool is_cut = Cuts(range, begin, std::min(begin + kPiece, last));
       end = std::min(begin + (skips || is_cut ? kSampleGroup : kPiece), last);
-      if (skips && maxima_[begin / kSampleGroup] < range.lo) continue;
       const T* x = reader->Piece(begin, end - begin);
       for (size_t from = begin, to; from < end; from = to) {
         to = end;
@@ -93,10 +106,6 @@ class RowPasses {
     }
   }
 
-  // The range of what is above `bound`.
-  static Range<T> Above(const Range<T>& range, T bound) {
-    return {NextAbove(bound), range.hi, std::numeric_limits<size_t>::max() - 1, range.hi_id};
-  }
   static Range<T> Within(const Range<T>& range, T lo, T hi) {
     Range<T> within = range;
     if (lo > range.lo) within.lo = lo, within.lo_id = std::numeric_limits<size_t>::max() - 1;
@@ -106,7 +115,7 @@ class RowPasses {
 
   // The largest logit that is left.
   T Largest(const Range<T>& range) {
-    T largest = -std::numeric_limits<T>::infinity();
+    T largest = -kInfinity;
     ForRuns(range, true, [&](const T* x, size_t, size_t n, T, T hi) {
       largest = std::max(largest, kernels_.largest_up_to(x, n, hi));
       return true;
@@ -164,16 +173,17 @@ class RowPasses {
     max_ = static_cast<double>(range.hi);
     temperature_ = temperature;
     if constexpr (std::is_same_v<T, float>) {
-      const double scale = 1.4426950408889634 / temperature, unit = std::nearbyint(max_ * scale);
+      const auto reference = static_cast<double>(Reference(temperature));
+      const double scale = 1.4426950408889634 / temperature, unit = std::nearbyint(reference * scale);
       const auto rounded = static_cast<float>(scale);
-      fast_ = {static_cast<float>(max_ - kFloor * temperature),
+      fast_ = {static_cast<float>(reference - kFloor * temperature),
                row_max_,
                rounded,
                static_cast<float>(scale - static_cast<double>(rounded)),
                static_cast<float>(unit),
                max_,
                temperature};
-      const double largest = std::abs(max_) * scale + kFloor * 1.4427;
+      const double largest = std::abs(reference) * scale + kFloor * 1.4427;
       is_exact_ = !(largest <= kMostExponent) || !std::isfinite(fast_.low);
       fast_unit_ = std::exp2(unit - max_ * scale);
       error_ = is_exact_ ? kTiny : kernels_.mass_error;
@@ -185,6 +195,8 @@ class RowPasses {
   }
   // A bound on the relative error of Masses.
   double Error() const { return error_; }
+  // A bound on that of adding masses up, in double.
+  double Rounding() const { return 0x1p-52 * static_cast<double>(maxima_.size() + 64); }
   double Max() const { return max_; }
 
   // Adds the masses of runs to those of their groups.
@@ -211,21 +223,20 @@ class RowPasses {
     Masses(range, exactly, &few_sums_);
     return Sum(few_sums_);
   }
-  // Whether Split may be called: nothing is left out yet, and masses are fast.
-  bool CanSplit(const Range<T>& range) const {
-    return !is_exact_ && range.hi == row_max_ && range.hi_id == 0 && range.lo == std::numeric_limits<T>::lowest();
+  // Whether Split may be called: masses are fast, and what is left out already is below the bracket.
+  bool CanSplit(const Range<T>& range, const Bracket<T>& bracket) const {
+    return !is_exact_ && range.hi == row_max_ && range.hi_id == 0 &&
+           (bracket.lo > range.lo || range.lo == std::numeric_limits<T>::lowest());
   }
-  // Divides the row, with its masses. False if there is too much in the bracket.
+  // Divides the row; the masses are those of the kernel. False if there is too much in the bracket.
   bool Split(const Bracket<T>& bracket, RowSplit<T>* split) {
-    if (!split->Divide(&parts_, n_, kernels_, bracket, row_max_, fast_)) return false;
-    Scale(&split->Above());
-    Scale(&split->Below());
-    return true;
+    return split->Divide(&parts_, n_, kernels_, bracket, row_max_, fast_);
   }
   // Makes fast masses those in units of the likeliest class.
   void Scale(std::vector<double>* sums) const {
-    for (double& sum : *sums) sum *= Unit();
+    for (double& sum : *sums) sum = InUnits(sum);
   }
+  double InUnits(double mass) const { return mass * Unit(); }
 
   // Calls f(x, id) for all classes that are left.
   template <class F>
@@ -269,11 +280,15 @@ class RowPasses {
   template <class F>
   void ForTermsOfGroup(const Range<T>& range, size_t group, F f) {
     const size_t begin = group * kSampleGroup, n = std::min(kSampleGroup, n_ - begin);
-    const T* x = Reader().Piece(begin, n);
-    kernels_.exact_terms(x, n, max_, temperature_, terms_.data());
-    for (size_t i = 0; i < n; ++i) {
-      const bool above = x[i] > range.lo || (x[i] == range.lo && begin + i <= range.lo_id);
-      if (above && (x[i] < range.hi || (x[i] == range.hi && begin + i >= range.hi_id))) f(terms_[i], begin + i, x[i]);
+    T x[kSampleGroup + kRoom];
+    uint32_t place[kSampleGroup + kRoom];
+    double terms[kSampleGroup];
+    FoundElements<T> found = {x, place, kSampleGroup, 0, 0};
+    CollectRun(Reader().Piece(begin, n), begin, n, {range.lo, range.hi, range.hi}, &found);
+    ExactTerms(x, found.count, terms);
+    for (size_t i = 0; i < found.count; ++i) {
+      const bool is_out = (x[i] == range.lo && place[i] > range.lo_id) || (x[i] == range.hi && place[i] < range.hi_id);
+      if (!is_out) f(terms[i], place[i], x[i]);
     }
   }
   // Calls f(x, terms, begin, n, is_left) for the pieces of the row, with exact terms if they are wanted.
@@ -303,24 +318,59 @@ class RowPasses {
       return Sum(few_sums_);
     }
     kernels_.masses(x, n, lo, hi, fast_, few_sums_.data());
-    return Sum(few_sums_) * Unit();
-  }
-  // The same, fast, of each group of them.
-  void MassesOf(const T* x, size_t n, T lo, T hi, std::vector<double>* sums) const {
-    sums->assign((n + kSampleGroup - 1) / kSampleGroup, 0.0);
-    kernels_.masses(x, n, lo, hi, fast_, sums->data());
-    Scale(sums);
+    return InUnits(Sum(few_sums_));
   }
 
   RowReader<T>& Reader() { return parts_.Reader(); }
 
  private:
-  static constexpr size_t kPiece = RowReader<T>::kPiece;
+  static constexpr size_t kPiece = RowReader<T>::kPiece, kRoom = 16;
+  static constexpr T kInfinity = std::numeric_limits<T>::infinity();
   // Fast terms below exp(-kFloor) are too large; there are at most 2^32, and they matter as little as rounding.
   static constexpr double kFloor = 80.0, kTiny = 0x1p-43;
   static constexpr double kMostExponent = 0x1p17;  // whose product with the rest of the scale keeps its digits
+  static constexpr double kHeadroom = 40.0;        // of the maximum over a guess, in temperatures
 
   double Unit() const { return std::is_same_v<T, float> && !is_exact_ ? fast_unit_ : 1.0; }
+
+  // Calls f(x, begin, n) for the pieces of the row.
+  template <class F>
+  void ForPieces(F f) {
+    parts_.ForEach([&](size_t, RowReader<T>* reader, size_t from, size_t to) {
+      RowParts<T>::ForPieces(from, to, [&](size_t begin, size_t n) {
+        f(reader->Piece(begin, n), begin, n);
+        return true;
+      });
+    });
+  }
+
+  // From the maxima of groups.
+  bool OpenRange(Range<T>* range) {
+    T max = -kInfinity;
+    for (const T m : maxima_) {
+      if (!(m <= std::numeric_limits<T>::max())) return false;
+      max = std::max(max, m);
+    }
+    row_max_ = max;
+    *range = {std::numeric_limits<T>::lowest(), max, n_ - 1, 0};
+    return max >= range->lo;
+  }
+
+  // A unit for a row of which only the first group is known. False if that says nothing, or the unit would be useless.
+  bool GuessUnit(size_t row, double temperature) {
+    parts_.Open(row);
+    const size_t n = std::min(kSampleGroup, n_);
+    kernels_.maxima(Reader().Piece(0, n), n, &guess_);
+    if (!std::isfinite(guess_)) return false;
+    row_max_ = guess_;
+    SetUnit({std::numeric_limits<T>::lowest(), guess_, n_ - 1, 0}, temperature);
+    return !is_exact_;
+  }
+  // The logit near which fast terms have no overflow: the guess, unless it turned out to be too low.
+  T Reference(double temperature) const {
+    const double distance = max_ - static_cast<double>(guess_);
+    return distance >= 0.0 && distance <= kHeadroom * temperature ? guess_ : static_cast<T>(max_);
+  }
 
   static bool Cuts(const Range<T>& range, size_t begin, size_t end) {
     return (range.lo_id + 1 > begin && range.lo_id + 1 < end) || (range.hi_id > begin && range.hi_id < end);
@@ -330,7 +380,7 @@ class RowPasses {
   RowParts<T> parts_;
   const SamplingKernels<T>& kernels_;
   std::vector<T> maxima_;
-  T row_max_ = 0;
+  T row_max_ = 0, guess_ = 0;  // the guess is that of OpenWithMasses
   std::vector<double> terms_, few_sums_;
   double max_ = 0.0, temperature_ = 1.0, error_ = 0.0, fast_unit_ = 1.0;
   FastExp<T> fast_ = {};

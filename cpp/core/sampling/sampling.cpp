@@ -78,7 +78,7 @@ class RowSampler : public FilteredRow<T> {
 
  private:
   using Base::counter_, Base::few_, Base::is_few_, Base::key_, Base::p_, Base::passes_, Base::range_, Base::row_;
-  using Base::has_sums_, Base::kept_, Base::mass_split_, Base::sums_, Base::temperature_, Base::Unit;
+  using Base::has_left_, Base::has_sums_, Base::left_, Base::sums_, Base::TakeSums, Base::temperature_, Base::Unit;
 
   // ---- draws ----
 
@@ -87,22 +87,22 @@ class RowSampler : public FilteredRow<T> {
     return few_.Total();
   }
 
-  // Sums the terms of what is left: of single classes, if they are few, or of groups. Returns the number of classes.
+  // Sums the terms: of single classes that are left, if they are few, or of groups, which may have others, too. Returns
+  // the number of classes that are left.
   size_t Prepare() {
-    size_t kept = few_.Size();
     if (is_few_) {
       sums_ = few_.Terms(Unit());
-    } else if (has_sums_) {
-      kept = kept_;
+      left_ = {few_.Size(), few_.Total()};
     } else {
       passes_.SetUnit(range_, temperature_);
-      passes_.Masses(range_, false, &sums_);
-      kept = passes_.Count(range_);
+      if (has_left_ && left_.mass < kLeastShare * RowPasses<T>::Sum(sums_)) has_sums_ = false;
+      TakeSums();
+      if (!has_left_) left_ = {passes_.Count(range_), RowPasses<T>::Sum(sums_)};
     }
     double total = 0.0;
     for (double& sum : sums_) sum = total += sum;
-    log_total_ = std::log(total);
-    return kept;
+    log_total_ = std::log(left_.mass);
+    return left_.count;
   }
 
   // The logarithm of the exact term of a class.
@@ -117,22 +117,21 @@ class RowSampler : public FilteredRow<T> {
     return few_[PlaceOf(ShareOf(Philox(key_, counter_, Purpose::kSample, draw).Lower()), sums_)];
   }
 
-  // One number selects a group by its share of the mass, another a class of it.
+  // One number selects a group by its mass, another a class of it by exact terms. Where that is one that was left out, the
+  // next two numbers decide. The mass is made a little larger, so that no term is beyond it.
   Class OneOfRange(size_t draw) {
-    const PhiloxBlock random = Philox(key_, counter_, Purpose::kSample, draw);
-    group_.clear();
-    group_sums_.clear();
-    double total = 0.0;
-    const auto add = [&](double term, size_t i, T x) {
-      group_.push_back({static_cast<double>(x), static_cast<int64_t>(i)});
-      group_sums_.push_back(total += term);
-    };
-    const size_t group = PlaceOf(ShareOf(random.Lower()), sums_);
-    if (has_sums_) mass_split_->ForTermsOf(range_, group, add);
-    else passes_.ForTermsOfGroup(range_, group, add);
-    Class c = group_[PlaceOf(ShareOf(random.Upper()), group_sums_)];
-    if (has_sums_) c.id = static_cast<int64_t>(mass_split_->IdOf(group, static_cast<size_t>(c.id)));
-    return c;
+    for (uint32_t attempt = 0;; ++attempt) {
+      const PhiloxBlock random = Philox(key_, counter_, Purpose::kSample, draw, attempt);
+      const size_t group = PlaceOf(ShareOf(random.Lower()), sums_);
+      const double mass = sums_[group] - (group == 0 ? 0.0 : sums_[group - 1]);
+      double rest = ShareOf(random.Upper()) * mass * (1.0 + 2.0 * passes_.Error());
+      Class drawn = {0.0, -1};
+      passes_.ForTermsOfGroup(range_, group, [&](double term, size_t i, T x) {
+        if (rest >= 0.0 && rest < term) drawn = {static_cast<double>(x), static_cast<int64_t>(i)};
+        rest -= term;
+      });
+      if (drawn.id >= 0) return drawn;
+    }
   }
 
   // The place of the first sum that exceeds a share of the whole: never one of a term of 0.
@@ -171,10 +170,10 @@ class RowSampler : public FilteredRow<T> {
     bool operator<(const Runner& other) const { return time < other.time || (time == other.time && c.id < other.c.id); }
   };
 
+  static constexpr double kLeastShare = 0.25;  // of draws that are not made again
+
   double log_total_ = 0.0;
   std::unordered_set<int64_t> is_drawn_;
-  std::vector<Class> group_;
-  std::vector<double> group_sums_;
   std::vector<Runner> runners_;
 };
 

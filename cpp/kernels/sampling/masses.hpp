@@ -1,6 +1,8 @@
 // Exponentials of the elements of a row, and their sums, with the same bits on every ISA.
 #pragma once
 
+#include <type_traits>
+
 #include "../math/exact_exp.hpp"
 #include "../rows/passes.hpp"
 #include "../sampling_types.hpp"
@@ -25,7 +27,6 @@ inline void ForEachGroup(size_t n, F f) {
 // ---- exact terms ----
 
 inline constexpr size_t kExactVectors = 4;
-using ExactBlock = Block<F64, kExactVectors>;
 
 // (x - max) / T; at T = 1, the division is left out.
 template <bool kScaled, class B>
@@ -35,28 +36,26 @@ inline B ExactDistance(const B& x, double max, double temperature) {
   else return distance;
 }
 
-// The terms of up to a block of elements; 0 beyond them.
-template <bool kScaled, class T>
-inline ExactBlock TermsOfBlock(const T* x, size_t n, double max, double temperature) {
-  ExactBlock v;
+// A block of elements as doubles; `fill` beyond them.
+template <class T, class Lanes>
+inline auto LoadDoubleLanes(const T* x, Lanes lanes, double fill) {
+  Block<F64, Lanes::kVectors> v;
   BOLTZMAX_UNROLL
-  for (size_t u = 0; u < kExactVectors; ++u) {
-    const size_t first = u * F64::kLanes;
-    v.part[u] = n > first ? LoadDoubles(x + first, n - first, -Infinity<T>()) : Set<F64>(-Infinity<double>());
+  for (size_t u = 0; u < Lanes::kVectors; ++u) {
+    size_t n = F64::kLanes;
+    if constexpr (std::is_same_v<Lanes, Partial<Lanes::kVectors>>) n = lanes.template Lanes<F64>(u);
+    v.part[u] = n > 0 ? LoadDoubles(x + u * F64::kLanes, n, fill) : Set<F64>(fill);
   }
-  return ExactExp(ExactDistance<kScaled>(v, max, temperature));
+  return v;
 }
 
 template <class T>
 BOLTZMAX_KERNEL void ExactTerms(const T* x, size_t n, double max, double temperature, double* terms) {
-  constexpr size_t kStep = kExactVectors * F64::kLanes;
   WithBool(temperature != 1.0, [&]<bool kScaled>(Bool<kScaled>) {
-    for (size_t i = 0; i < n; i += kStep) {
-      const size_t count = n - i < kStep ? n - i : kStep;
-      const ExactBlock e = TermsOfBlock<kScaled>(x + i, count, max, temperature);
-      if (count == kStep) StoreLanes(terms + i, e, Whole<kExactVectors>{});
-      else StoreLanes(terms + i, e, Partial<kExactVectors>{count});
-    }
+    ForEachBlock<F64, kExactVectors>(n, [&](size_t i, auto lanes) {
+      const auto v = LoadDoubleLanes(x + i, lanes, -Infinity<T>());
+      StoreLanes(terms + i, ExactExp(ExactDistance<kScaled>(v, max, temperature)), lanes);
+    });
   });
 }
 
@@ -103,15 +102,16 @@ inline B Pow2OfFraction(const B& r) {
   return FusedMulAdd(p, r, set(1.0f));
 }
 
-// 2^(x scale - unit). The remainder is exact, up to the rounding of r itself.
+// 2^(x scale - unit). The remainder is exact, up to the rounding of r itself. The bias of exponents is part of the number
+// that rounds.
 template <class B>
 inline B FastTerms(const B& x, const FastExp<float>& fast) {
-  constexpr float kMagic = 0x1.8p23f;
   const auto set = [](float c) { return B(Set<F32>(c)); };
-  const B scale = set(fast.scale_hi), v = Max(x, set(fast.low));
-  const B t = FusedMulAdd(v, scale, set(kMagic)), minus_k = set(kMagic) - t;
+  const B magic = set(0x1.8p23f + (127.0f - fast.unit)), scale = set(fast.scale_hi);
+  const B v = Max(set(fast.low), x);  // NaN stays NaN
+  const B t = FusedMulAdd(v, scale, magic), minus_k = magic - t;
   const B r = FusedMulAdd(v, set(fast.scale_lo), FusedMulAdd(v, scale, minus_k));
-  return Pow2OfFraction(r) * Pow2(t + set(127.0f - fast.unit));
+  return Pow2OfFraction(r) * Pow2(t);
 }
 template <class B>
 inline B FastTerms(const B& x, const FastExp<double>& fast) {
@@ -130,18 +130,39 @@ inline B Between(const B& x, const B& e, const B& lo, const B& hi) {
   return IfThenElse(Lt(x, lo), zero, IfThenElse(Lt(hi, x), zero, e));
 }
 
-// A sum with the same bits on every ISA. Element i goes to lane i mod kSumLanes; of 4 kSumLanes elements, the four of a
-// lane are added in a tree, in their own type; the lanes, in double, are added in order.
+// A sum with the same bits on every ISA. Element i goes to lane i mod kSumLanes; lanes are in double, so that the sums of
+// parts add up to that of the whole; then halves are added onto halves.
 template <class T>
 class LaneSums {
  public:
   static constexpr size_t kSumLanes = 64 / sizeof(T);
   using V = Vec<T>;
   static constexpr size_t kParts = kSumLanes / V::kLanes;
+  // The vectors of a block. Exact terms need many registers.
+  static constexpr size_t kFew = sizeof(T) == sizeof(double) ? 4 : V::kUnroll, kBlock = kParts > kFew ? kParts : kFew;
 
-  // Adds the four vectors of a part of the lanes.
-  void AddTree(size_t part, const Block<V, 4>& e) { Add(part, (e.part[0] + e.part[1]) + (e.part[2] + e.part[3])); }
-  void Add(size_t part, V e) {
+  // Adds a block, whose first element has a number that is divisible by kSumLanes.
+  template <size_t U>
+  void Add(const Block<V, U>& e) {
+    BOLTZMAX_UNROLL
+    for (size_t u = 0; u < U; ++u) AddVector(u % kParts, e.part[u]);
+  }
+  double Total() const {
+    double each[kSumLanes];
+    BOLTZMAX_UNROLL
+    for (size_t j = 0; j < kVectors; ++j) Store(each + j * F64::kLanes, sums_[j]);
+    BOLTZMAX_UNROLL
+    for (size_t half = kSumLanes / 2; half > 0; half /= 2) {
+      BOLTZMAX_UNROLL
+      for (size_t j = 0; j < half; ++j) each[j] += each[j + half];
+    }
+    return each[0];
+  }
+
+ private:
+  static constexpr size_t kVectors = kSumLanes / F64::kLanes;
+
+  void AddVector(size_t part, V e) {
     if constexpr (sizeof(T) == sizeof(double)) {
       sums_[part] = sums_[part] + e;
     } else {
@@ -149,57 +170,26 @@ class LaneSums {
       sums_[2 * part + 1] = sums_[2 * part + 1] + PromoteUpper(e);
     }
   }
-  double Total() const {
-    double each[kSumLanes];
-    for (size_t j = 0; j < kVectors; ++j) Store(each + j * F64::kLanes, sums_[j]);
-    double total = 0.0;
-    for (size_t j = 0; j < kSumLanes / 2; ++j) total += each[j] + each[j + kSumLanes / 2];
-    return total;
-  }
 
- private:
-  static constexpr size_t kVectors = kSumLanes / F64::kLanes;
   F64 sums_[kVectors] = {};
 };
 
-inline F32 LoadUpTo(const float* x, size_t n, float fill) { return n >= F32::kLanes ? Load(x) : LoadN(x, n, fill); }
-
-// Calls f(v, add) for the elements of a group, in the type C; -inf is beyond them. add(sums, e) adds the terms of v to
-// sums.
-template <class C, class T, class F>
-inline void ForEachTree(const T* x, size_t n, F f) {
-  using V = Vec<C>;
-  constexpr size_t kLanes = LaneSums<C>::kSumLanes, kParts = LaneSums<C>::kParts;
-  const auto load = [&](const T* from, size_t count) {
-    if constexpr (sizeof(C) == sizeof(double)) return LoadDoubles(from, count, -Infinity<T>());
-    else return LoadUpTo(from, count, -Infinity<T>());
-  };
-  size_t i = 0;
-  for (; i + 4 * kLanes <= n; i += 4 * kLanes) {
-    BOLTZMAX_UNROLL
-    for (size_t part = 0; part < kParts; ++part) {
-      Block<V, 4> v;
-      BOLTZMAX_UNROLL
-      for (size_t u = 0; u < 4; ++u) v.part[u] = load(x + i + u * kLanes + part * V::kLanes, V::kLanes);
-      f(v, [part](LaneSums<C>* sums, const Block<V, 4>& e) { sums->AddTree(part, e); });
-    }
-  }
-  for (size_t part = 0; i < n; part = (part + 1) % kParts, i += V::kLanes) {
-    const Partial<1> lanes = {n - i < V::kLanes ? n - i : V::kLanes};
-    const Block<V, 1> v = load(x + i, lanes.n);
-    f(v, [&](LaneSums<C>* sums, const Block<V, 1>& e) { sums->Add(part, ZeroBeyond(e, lanes).part[0]); });
-  }
+// Calls f(i, lanes) for the blocks that LaneSums adds.
+template <class C, class F>
+inline void ForEachSummed(size_t n, F f) {
+  ForEachBlock<Vec<C>, LaneSums<C>::kBlock>(n, f);
 }
 
 template <bool kHasLo, bool kHasHi, class T>
 inline double GroupMass(const T* x, size_t n, T lo, T hi, const FastExp<T>& fast) {
   LaneSums<T> sums;
-  ForEachTree<T>(x, n, [&](auto v, auto add) {
-    const auto e = FastTerms(v, fast);
+  ForEachSummed<T>(n, [&](size_t i, auto lanes) {
+    const auto v = LoadLanes<Vec<T>>(x + i, lanes, -Infinity<T>());
+    const auto e = ZeroBeyond(FastTerms(v, fast), lanes);
     const auto set = [](T bound) { return decltype(v)(Set<Vec<T>>(bound)); };
-    if constexpr (kHasLo) add(&sums, Between(v, e, set(lo), set(hi)));
-    else if constexpr (kHasHi) add(&sums, UpTo(v, e, set(hi)));
-    else add(&sums, e);
+    if constexpr (kHasLo) sums.Add(Between(v, e, set(lo), set(hi)));
+    else if constexpr (kHasHi) sums.Add(UpTo(v, e, set(hi)));
+    else sums.Add(e);
   });
   return sums.Total();
 }
@@ -222,13 +212,15 @@ template <bool kScaled, class T>
 inline void AddExactGroup(const T* x, size_t n, T lo, T hi, double max, double temperature, double* total,
                           double* weighted) {
   LaneSums<double> sums, moments;
-  ForEachTree<double>(x, n, [&](auto v, auto add) {
-    using B = decltype(v);
-    const B distance = ExactDistance<kScaled>(v, max, temperature), zero = Set<F64>(0);
-    const B e = Between(v, ExactExp(distance), B(Set<F64>(lo)), B(Set<F64>(hi)));
-    add(&sums, e);
+  ForEachSummed<double>(n, [&](size_t i, auto lanes) {
+    const auto v = LoadDoubleLanes(x + i, lanes, -Infinity<T>());
+    using B = Block<F64, lanes.kVectors>;
+    const B zero = Set<F64>(0), one = Set<F64>(1), from = Set<F64>(lo), to = Set<F64>(hi);
+    if (!Any(Eq(Between(v, one, from, to), one))) return;
+    const B distance = ExactDistance<kScaled>(v, max, temperature), e = Between(v, ExactExp(distance), from, to);
+    sums.Add(e);
     // Not of -inf: a term of 0 has no moment.
-    add(&moments, IfThenElse(Eq(e, zero), zero, e * (zero - distance)));
+    moments.Add(IfThenElse(Eq(e, zero), zero, e * (zero - distance)));
   });
   *total += sums.Total();
   *weighted += moments.Total();

@@ -1,8 +1,9 @@
 // Maxima and counts of the elements of a row from a bound to another, and the elements themselves.
 #pragma once
 
-#include "../rows/passes.hpp"
+#include "../rows/reduce.hpp"
 #include "../sampling_types.hpp"
+#include "compress.hpp"
 #include "masses.hpp"
 
 namespace boltzmax::kernels {
@@ -49,6 +50,25 @@ BOLTZMAX_KERNEL T LargestUpTo(const T* x, size_t n, T hi) {
 template <class T>
 BOLTZMAX_KERNEL void Maxima(const T* x, size_t n, T* maxima) {
   ForEachGroup(n, [&](size_t first, size_t count, size_t g) { maxima[g] = GroupMaximum(x + first, count); });
+}
+
+// The same, with the exponentials' sums. NaN and infinities make these NaN.
+template <class T>
+BOLTZMAX_KERNEL void MaximaAndMasses(const T* x, size_t n, const FastExp<T>& fast, T* maxima, double* sums) {
+  using V = Vec<T>;
+  ForEachGroup(n, [&](size_t first, size_t count, size_t g) {
+    V max = Set<V>(-Infinity<T>());
+    LaneSums<T> sum;
+    ForEachSummed<T>(count, [&](size_t i, auto lanes) {
+      const T* from = x + first + i;
+      const auto v = LoadLanes<V>(from, lanes, -Infinity<T>());
+      PrefetchAhead(from, lanes);
+      max = MaxOf(v, max);
+      sum.Add(ZeroBeyond(FastTerms(v, fast), lanes));
+    });
+    sums[g] = sum.Total();
+    maxima[g] = sums[g] == sums[g] ? ReduceMax(max) : GroupMaximum(x + first, count);
+  });
 }
 
 // ---- elements ----
@@ -136,73 +156,36 @@ BOLTZMAX_KERNEL bool Collect(const T* x, size_t n, const Bounds<T>& bounds, uint
   return found.count <= found.most;
 }
 
-// Appends the elements of a vector that are neither below nor above a bracket, without their places.
-template <class V, class T>
-inline void AppendInside(V v, typename V::Mask is_below, typename V::Mask is_above, FoundElements<T>* found) {
-  T* x = found->x + found->count;
-#if defined(__AVX512F__)
-  const auto inside = static_cast<typename V::Mask>(~(is_below ^ is_above));
-  if constexpr (sizeof(T) == sizeof(float)) _mm512_storeu_ps(x, _mm512_maskz_compress_ps(inside, v.raw));
-  else _mm512_storeu_pd(x, _mm512_maskz_compress_pd(inside, v.raw));
-  found->count += static_cast<size_t>(__builtin_popcount(inside));
-  found->above += static_cast<size_t>(__builtin_popcount(is_above));
-#else
-  const V zero = Set<V>(0), one = Set<V>(1);
-  if (!Any(Eq(IfThenElse(is_below, zero, one), one))) return;
-  T lanes[V::kLanes], above[V::kLanes], is_outside[V::kLanes];
-  Store(lanes, v);
-  Store(above, IfThenElse(is_above, one, zero));
-  Store(is_outside, IfThenElse(is_above, one, IfThenElse(is_below, one, zero)));
-  size_t count = 0;
-  for (size_t j = 0; j < V::kLanes; ++j) {
-    x[count] = lanes[j];
-    count += static_cast<size_t>(is_outside[j] == 0);
-    found->above += static_cast<size_t>(above[j] != 0);
-  }
-  found->count += count;
-#endif
-}
-
-// Returns the mass of a group below a bracket, and adds that above it.
-template <class T>
-inline double SplitGroup(const T* x, size_t n, const Bounds<T>& bracket, const FastExp<T>& fast,
-                         FoundElements<T>* found, double* above) {
-  using V = Vec<T>;
-  constexpr bool kInOrder = LaneSums<T>::kParts == 1;  // trees come in the order of memory
-  LaneSums<T> lower, upper;
-  const auto lo = [&]<class B>(const B&) { return B(Set<V>(bracket.lo)); };
-  const auto hi = [&]<class B>(const B&) { return B(Set<V>(bracket.hi)); };
-  ForEachTree<T>(x, n, [&](auto v, auto add) {
-    using B = decltype(v);
-    const B e = FastTerms(v, fast), zero = Set<V>(0);
-    const auto is_below = Lt(v, lo(v)), is_above = Lt(hi(v), v);
-    add(&lower, IfThenElse(is_below, e, zero));
-    add(&upper, IfThenElse(is_above, e, zero));
-    if constexpr (kInOrder) {
-      BOLTZMAX_UNROLL
-      for (size_t u = 0; u < sizeof(B) / sizeof(V); ++u) {
-        AppendInside(v.part[u], is_below.part[u], is_above.part[u], found);
-      }
-    }
-  });
-  if constexpr (!kInOrder) {
-    ForEachBlock<V, 1>(n, [&](size_t i, auto lanes) {
-      const auto v = LoadLanes<V>(x + i, lanes, -Infinity<T>());
-      AppendInside(v.part[0], Lt(v, lo(v)).part[0], Lt(hi(v), v).part[0], found);
-    });
-  }
-  *above += upper.Total();
-  return lower.Total();
-}
-
+// The elements from bracket.lo on, which are often few, are put next to each other first.
 template <class T>
 BOLTZMAX_KERNEL bool Split(const T* x, size_t n, const Bounds<T>& bracket, const FastExp<T>& fast, FoundElements<T>* to,
-                           uint32_t* starts, double* above, double* below) {
+                           double* mass) {
+  using V = Vec<T>;
+  constexpr size_t kBlock = 1024;
+  T kept[kBlock + V::kLanes];
   FoundElements<T> found = *to;
-  for (size_t first = 0, g = 0; first < n && found.count <= found.most; first += kSampleGroup, ++g) {
-    starts[g] = static_cast<uint32_t>(found.count);
-    const size_t count = n - first < kSampleGroup ? n - first : kSampleGroup;
-    *below += SplitGroup(x + first, count, bracket, fast, &found, above + g);
+  for (size_t first = 0; first < n && found.count <= found.most; first += kBlock) {
+    size_t count = 0;
+    ForEachBlock<V, 4>(n - first < kBlock ? n - first : kBlock, [&](size_t i, auto lanes) {
+      const auto v = LoadLanes<V>(x + first + i, lanes, -Infinity<T>());
+      BOLTZMAX_UNROLL
+      for (size_t u = 0; u < lanes.kVectors; ++u) {
+        count += CompressUnless(Lt(v.part[u], Set<V>(bracket.lo)), v.part[u], kept + count);
+      }
+    });
+    const size_t before = found.count;
+    LaneSums<T> sums;
+    ForEachSummed<T>(count, [&](size_t i, auto lanes) {
+      const auto v = LoadLanes<V>(kept + i, lanes, Infinity<T>());
+      const auto is_above = Lt(decltype(v)(Set<V>(bracket.hi)), v);
+      sums.Add(ZeroBeyond(FastTerms(v, fast), lanes));
+      BOLTZMAX_UNROLL
+      for (size_t u = 0; u < lanes.kVectors; ++u) {
+        found.count += CompressUnless(is_above.part[u], v.part[u], found.x + found.count);
+      }
+    });
+    found.above += count - (found.count - before);
+    *mass += sums.Total();
   }
   *to = found;
   return found.count <= found.most;
@@ -210,10 +193,10 @@ BOLTZMAX_KERNEL bool Split(const T* x, size_t n, const Bounds<T>& bracket, const
 
 template <class T>
 constexpr SamplingKernels<T> SamplingKernelsOf() {
-  // A term has a relative error of at most 1.3e-7: 2.0e-8 of the polynomial, 2^-23 of rounding. The two additions of
-  // floats add 2^-23; doubles add less than 2^-40.
-  constexpr double kError = sizeof(T) == sizeof(float) ? 2.6e-7 : 0x1p-43;
-  return {Maxima<T>, LargestUpTo<T>, Masses<T>, kError, Split<T>, Count<T>, Collect<T>, ExactTerms<T>, ExactMoments<T>};
+  // A term has a relative error of at most 1.4e-7: 2.0e-8 of the polynomial, 2^-23 of rounding.
+  constexpr double kError = sizeof(T) == sizeof(float) ? 1.4e-7 : 0x1p-43;
+  return {Maxima<T>, MaximaAndMasses<T>, LargestUpTo<T>, Masses<T>,     kError,
+          Split<T>,  Count<T>,           Collect<T>,     ExactTerms<T>, ExactMoments<T>};
 }
 
 }  // namespace

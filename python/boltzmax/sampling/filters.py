@@ -177,14 +177,13 @@ def sample(
         and bias is None
         and where is None
         and compat is None
-        and n is None
         and counters is None
         and order is ORDER
         and replace is True
         and errors == "raise"
     )
     if is_plain:
-        drawn = _core.plain_sample(logits, temperature, top_k, top_p, min_p, rng)
+        drawn = _core.plain_sample(logits, temperature, top_k, top_p, min_p, rng, n)
         if drawn is not None:
             return Sample(*drawn)
     steps = _steps(
