@@ -31,7 +31,7 @@ def offsets_of(lengths: Any) -> Array:
 
 
 def random_lengths(seed: int, count: int = 3000, most: int = 21) -> Array:
-    """Many short segments, some empty, and a few longer than those that are packed."""
+    """Many short segments, some empty, and a few longer than those that go by panels."""
     rng = np.random.default_rng(seed)
     lengths = rng.integers(0, most, count)
     lengths[rng.integers(0, count, 6)] = (63, 64, 65, 300, 3000, 70_000)
@@ -59,19 +59,23 @@ def same(a: Array, b: Array) -> bool:
     )
 
 
+@pytest.mark.parametrize("most", [21, 64])
 @pytest.mark.parametrize("name", MAPS)
-def test_segments_have_the_bits_of_rows(isa: str, dtype: np.dtype[Any], name: str) -> None:
+def test_segments_have_the_bits_of_rows(
+    isa: str, dtype: np.dtype[Any], name: str, most: int
+) -> None:
     of_segments, of_row = MAPS[name]
     gradient, gradient_of_row = GRADIENTS[name]
-    offsets = offsets_of(random_lengths(0))
+    offsets = offsets_of(random_lengths(0, most=most))
     x, dy = normal(1, (2, offsets[-1]), dtype)
     y = of_segments(x, offsets)
     assert same(y, by_row(of_row, offsets, x))
     assert same(gradient(dy, y, offsets), by_row(gradient_of_row, offsets, dy, y))
 
 
-def test_logsumexp_has_the_bits_of_rows(isa: str, dtype: np.dtype[Any]) -> None:
-    offsets = offsets_of(random_lengths(2))
+@pytest.mark.parametrize("most", [21, 64])
+def test_logsumexp_has_the_bits_of_rows(isa: str, dtype: np.dtype[Any], most: int) -> None:
+    offsets = offsets_of(random_lengths(2, most=most))
     x = normal(3, offsets[-1], dtype)
     got = boltzmax.segment_logsumexp(x, offsets)
     rows = [x[b:e] for b, e in pairwise(offsets)]
@@ -90,7 +94,7 @@ def test_segments_of_one_length_have_the_bits_of_rows(isa: str, length: int) -> 
 
 @pytest.mark.parametrize("most", [5, 21, 64, 200])
 def test_results_may_replace_the_values(isa: str, dtype: np.dtype[Any], most: int) -> None:
-    """What is written beyond a segment, before the next one, spoils nothing still to be read."""
+    """Segments of one length are written before others, between them, are read."""
     lengths = np.random.default_rng(most).integers(0, most, 900)
     x = normal(1, lengths.sum(), dtype)
     for function, _ in MAPS.values():
@@ -254,6 +258,8 @@ def test_bad_segments_are_refused_and_nothing_is_written(
         boltzmax.segment_logsumexp(x, **segments)
     with pytest.raises(error, match=words):
         boltzmax.segment_softmax_backward(x, x, **segments, out=out)
+    with pytest.raises(error, match=words):
+        boltzmax.segment_softmax(x.astype(np.longdouble), **segments)
     assert (out == 7).all()
 
 

@@ -90,7 +90,11 @@ inline double UniformOf(uint32_t word) { return (static_cast<double>(static_cast
 inline double TailUniform(uint32_t word, uint32_t further) {
   return (static_cast<double>(static_cast<int32_t>(word)) + (static_cast<double>(further) + 0.5) * 0x1p-32) * 0x1p-32;
 }
-inline bool IsTail(double s) { return s < kTail && s > -kTail; }
+// Whether UniformOf(word) is between -kTail and kTail.
+inline bool IsTail(uint32_t word) {
+  constexpr auto kWords = static_cast<uint32_t>(kTail * 0x1p32);
+  return word + kWords < 2 * kWords;
+}
 
 // The number of an element whose word is in its tail.
 inline double TailOf(const PhiloxKey& key, uint64_t row, size_t element, uint32_t word) {

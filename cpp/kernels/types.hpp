@@ -94,6 +94,10 @@ struct RowBatch {
   void* scratch;  // 2 * kKept elements of the arithmetic type, where exponentials are kept; never null
   bool scaled;    // some temperature is not 1
   bool far, stream;
+  // Rows of at most kMostPaneled elements, without a mask and neither far nor streamed, may have any places: row r is
+  // x_places[r] bytes from x, and its result y_places[r] bytes from y. Strides are then 0.
+  const ptrdiff_t* x_places = nullptr;
+  const ptrdiff_t* y_places = nullptr;
 };
 
 // Columns: element i of column j is at x + i * x_stride + j * itemsize. y has the same layout or, for a reduction, one
@@ -120,6 +124,7 @@ struct GradBatch {
   ptrdiff_t dx_stride;
   size_t rows;
   size_t n;
+  const ptrdiff_t* places = nullptr;  // row r is places[r] bytes from dy, y and dx; strides are then 0
 };
 struct GradRow {
   const void* dy;

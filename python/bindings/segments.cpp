@@ -29,12 +29,26 @@ PyArrayObject* AsIntegers(const py::object& object, const char* name) {
 }
 int64_t* Integers(PyArrayObject* array) { return static_cast<int64_t*>(PyArray_DATA(array)); }
 
+void RequireAscending(const int64_t* indptr, npy_intp count) {
+  // The sign bits of all numbers, and of their differences, which do not overflow where no number is negative.
+  uint64_t signs = 0;
+  for (npy_intp s = 1; s < count; ++s) {
+    const auto before = static_cast<uint64_t>(indptr[s - 1]), at = static_cast<uint64_t>(indptr[s]);
+    signs |= at | (at - before);
+  }
+  const auto number = [&](npy_intp s) { return "indptr[" + std::to_string(s) + "] = " + std::to_string(indptr[s]); };
+  for (npy_intp s = 1; s < count && signs >> 63 != 0; ++s) {
+    if (indptr[s] >= indptr[s - 1]) continue;
+    throw py::value_error("indptr must not decrease, but " + number(s) + " is below " + number(s - 1));
+  }
+}
+
 // The segments of `indptr`, which ascends and ends within `elements`.
 size_t CountSegments(PyArrayObject* indptr, npy_intp elements) {
   const npy_intp count = PyArray_SIZE(indptr);
   const int64_t* at = Integers(indptr);
   Require(count > 0 && at[0] >= 0 && at[count - 1] <= elements, "indptr does not fit");
-  for (npy_intp s = 1; s < count; ++s) Require(at[s - 1] <= at[s], "indptr decreases");
+  RequireAscending(at, count);
   return static_cast<size_t>(count) - 1;
 }
 
@@ -133,6 +147,13 @@ void BindSegments(py::module_& module) {
              py::arg("half") = 0);
   module.def("run_segments", RunSegments, py::arg("function"), py::arg("x"), py::arg("other"), py::arg("out"),
              py::arg("indptr"));
+  module.def(
+      "require_ascending",
+      [](const py::object& indptr_object) {
+        PyArrayObject* indptr = AsIntegers(indptr_object, "indptr");
+        RequireAscending(Integers(indptr), PyArray_SIZE(indptr));
+      },
+      py::arg("indptr"));
   module.def("sort_by_segment", SortIds, py::arg("ids"), py::arg("order"), py::arg("indptr"));
 }
 

@@ -1,4 +1,4 @@
-// boltzmax._core.run_segments, sort_by_segment, run_mixture and run_scan_gradient.
+// boltzmax._core.run_segments, require_ascending, sort_by_segment, run_mixture and run_scan_gradient.
 #pragma once
 
 #include <pybind11/pybind11.h>

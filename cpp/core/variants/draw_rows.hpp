@@ -15,7 +15,7 @@ inline const DrawKernels<double>& KernelsOf(const DrawTable& table, double) { re
 inline double GumbelAt(const PhiloxKey& key, uint64_t row, size_t element) {
   const uint32_t word = Philox(key, row, Purpose::kNoise, element / 4).word[element % 4];
   double s = UniformOf(word);
-  if (IsTail(s)) s = TailOf(key, row, element, word);
+  if (IsTail(word)) s = TailOf(key, row, element, word);
   const double exponential = s > 0.0 ? -std::log1p(-s) : -std::log(-s);
   return -std::log(exponential);
 }

@@ -98,23 +98,22 @@ class TopKeys {
   // doubles cannot tell two of them apart, all are sorted.
   void RankAll(const double* noise) {
     Key keys[kMostShort];
+    double hi[kMostShort];
     size_t count = 0;
     for (size_t i = 0; i < p_.n; ++i) {
       keys[count] = KeyOf(i, noise[i]);
+      hi[count] = keys[count].hi;
       count += x_[i] != -static_cast<T>(kInfinity) ? 1 : 0;
     }
     best_.resize(count);
-    bool tied = false;
+    size_t pairs_in_order = 0;
     for (size_t i = 0; i < count; ++i) {
-      size_t place = 0, equal = 0;
-      for (size_t j = 0; j < count; ++j) {
-        place += keys[j].hi > keys[i].hi ? 1 : 0;
-        equal += keys[j].hi == keys[i].hi ? 1 : 0;
-      }
-      tied = tied || equal > 1;
+      size_t place = 0;
+      for (size_t j = 0; j < count; ++j) place += hi[j] > hi[i] ? 1 : 0;
+      pairs_in_order += place;
       best_[place] = keys[i];
     }
-    if (!tied) return;
+    if (pairs_in_order == count * (count - 1) / 2) return;
     best_.assign(keys, keys + count);
     std::sort(best_.begin(), best_.end(), Precedes);
   }
@@ -172,14 +171,16 @@ class TopKeys {
   Key KeyOf(size_t i) const { return KeyOf(i, GumbelAt(key_, row_, i)); }
   Key KeyOf(size_t i, double gumbel) const {
     const auto x = static_cast<double>(x_[i]);
-    const double scaled = x * scale_, quotient = scaled / temperature_, noise = gumbel * scale_;
+    const double scaled = x * scale_, quotient = OverTemperature(scaled), noise = gumbel * scale_;
     const double sum = quotient + noise, rest = sum - quotient;
     const double of_sum = (quotient - (sum - rest)) + (noise - rest);  // Knuth's sum of two numbers
-    const double low = of_sum + std::fma(-quotient, temperature_, scaled) / temperature_;
-    const double hi = sum + low;
-    const double distance = (x - static_cast<double>(max_)) / temperature_ + gumbel;
+    const double of_quotient = temperature_ == 1.0 ? 0.0 : std::fma(-quotient, temperature_, scaled) / temperature_;
+    const double low = of_sum + of_quotient, hi = sum + low;
+    const double distance = OverTemperature(x - static_cast<double>(max_)) + gumbel;
     return {hi, low - (hi - sum), gumbel, distance, static_cast<int64_t>(i)};
   }
+  // A division takes longer than anything else about a key.
+  double OverTemperature(double x) const { return temperature_ == 1.0 ? x : x / temperature_; }
 
   Row RowOfBounds(size_t n) const { return {bounds_.data(), nullptr, nullptr, n, 1.0, false, false}; }
 

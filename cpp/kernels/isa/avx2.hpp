@@ -268,33 +268,33 @@ inline __m128d LowPart(F64 v) { return _mm256_castpd256_pd128(v.raw); }
 inline __m128 HighPart(F32 v) { return _mm256_extractf128_ps(v.raw, 1); }
 inline __m128d HighPart(F64 v) { return _mm256_extractf128_pd(v.raw, 1); }
 
-template <class T>
-inline Vec<T> LoadParts(const T* p, ptrdiff_t rows) {
+template <class T, class Rows>
+inline Vec<T> LoadParts(const T* p, Rows rows) {
   return JoinParts(LoadPart(RowAt(p, rows, 0)), LoadPart(RowAt(p, rows, Vec<T>::kPart)));
 }
-template <class T>
-inline Vec<T> LoadPartsN(const T* p, ptrdiff_t rows, size_t n) {
+template <class T, class Rows>
+inline Vec<T> LoadPartsN(const T* p, Rows rows, size_t n) {
   return JoinParts(LoadPartN(RowAt(p, rows, 0), n), LoadPartN(RowAt(p, rows, Vec<T>::kPart), n));
 }
-template <class T>
-inline void StoreParts(T* p, ptrdiff_t rows, Vec<T> v) {
+template <class T, class Rows>
+inline void StoreParts(T* p, Rows rows, Vec<T> v) {
   StorePart(RowAt(p, rows, 0), LowPart(v));
   StorePart(RowAt(p, rows, Vec<T>::kPart), HighPart(v));
 }
-template <class T>
-inline void StorePartsN(T* p, ptrdiff_t rows, Vec<T> v, size_t n) {
+template <class T, class Rows>
+inline void StorePartsN(T* p, Rows rows, Vec<T> v, size_t n) {
   StorePartN(RowAt(p, rows, 0), LowPart(v), n);
   StorePartN(RowAt(p, rows, Vec<T>::kPart), HighPart(v), n);
 }
 inline __m128i JoinParts16(uint64_t low, uint64_t high) {
   return _mm_set_epi64x(static_cast<long long>(high), static_cast<long long>(low));
 }
-template <Storage16 S>
-inline F32 LoadParts(const S* p, ptrdiff_t rows) {
+template <Storage16 S, class Rows>
+inline F32 LoadParts(const S* p, Rows rows) {
   return Widen(JoinParts16(LoadPart16(RowAt(p, rows, 0)), LoadPart16(RowAt(p, rows, 4))), S{});
 }
-template <Storage16 S>
-inline F32 LoadPartsN(const S* p, ptrdiff_t rows, size_t n) {
+template <Storage16 S, class Rows>
+inline F32 LoadPartsN(const S* p, Rows rows, size_t n) {
   return Widen(JoinParts16(LoadPartTail(RowAt(p, rows, 0), n), LoadPartTail(RowAt(p, rows, 4), n)), S{});
 }
 

@@ -232,14 +232,14 @@ inline F64 JoinParts(__m128d a, __m128d b, __m128d c, __m128d d) {
   const __m512d v = _mm512_insertf64x2(_mm512_castpd128_pd512(a), b, 1);
   return {_mm512_insertf64x2(_mm512_insertf64x2(v, c, 2), d, 3)};
 }
-template <class T>
-inline Vec<T> LoadParts(const T* p, ptrdiff_t rows) {
+template <class T, class Rows>
+inline Vec<T> LoadParts(const T* p, Rows rows) {
   constexpr size_t kPart = Vec<T>::kPart;
   return JoinParts(LoadPart(RowAt(p, rows, 0)), LoadPart(RowAt(p, rows, kPart)), LoadPart(RowAt(p, rows, 2 * kPart)),
                    LoadPart(RowAt(p, rows, 3 * kPart)));
 }
-template <class T>
-inline Vec<T> LoadPartsN(const T* p, ptrdiff_t rows, size_t n) {
+template <class T, class Rows>
+inline Vec<T> LoadPartsN(const T* p, Rows rows, size_t n) {
   constexpr size_t kPart = Vec<T>::kPart;
   return JoinParts(LoadPartN(RowAt(p, rows, 0), n), LoadPartN(RowAt(p, rows, kPart), n),
                    LoadPartN(RowAt(p, rows, 2 * kPart), n), LoadPartN(RowAt(p, rows, 3 * kPart), n));
@@ -250,27 +250,29 @@ inline F32 JoinParts16(uint64_t a, uint64_t b, uint64_t c, uint64_t d) {
                                   static_cast<long long>(d)),
                S{});
 }
-template <Storage16 S>
-inline F32 LoadParts(const S* p, ptrdiff_t rows) {
+template <Storage16 S, class Rows>
+inline F32 LoadParts(const S* p, Rows rows) {
   return JoinParts16<S>(LoadPart16(RowAt(p, rows, 0)), LoadPart16(RowAt(p, rows, 4)), LoadPart16(RowAt(p, rows, 8)),
                         LoadPart16(RowAt(p, rows, 12)));
 }
-template <Storage16 S>
-inline F32 LoadPartsN(const S* p, ptrdiff_t rows, size_t n) {
+template <Storage16 S, class Rows>
+inline F32 LoadPartsN(const S* p, Rows rows, size_t n) {
   return JoinParts16<S>(LoadPartTail(RowAt(p, rows, 0), n), LoadPartTail(RowAt(p, rows, 4), n),
                         LoadPartTail(RowAt(p, rows, 8), n), LoadPartTail(RowAt(p, rows, 12), n));
 }
 
 // By halves: storing a 16-byte part of a 64-byte register takes a shuffle, the upper half of a 32-byte register does
 // not.
-inline void StoreParts(float* p, ptrdiff_t rows, F32 v) {
+template <class Rows>
+inline void StoreParts(float* p, Rows rows, F32 v) {
   const __m256 low = _mm512_castps512_ps256(v.raw), high = _mm512_extractf32x8_ps(v.raw, 1);
   _mm_storeu_ps(RowAt(p, rows, 0), _mm256_castps256_ps128(low));
   _mm_storeu_ps(RowAt(p, rows, 4), _mm256_extractf128_ps(low, 1));
   _mm_storeu_ps(RowAt(p, rows, 8), _mm256_castps256_ps128(high));
   _mm_storeu_ps(RowAt(p, rows, 12), _mm256_extractf128_ps(high, 1));
 }
-inline void StorePartsN(float* p, ptrdiff_t rows, F32 v, size_t n) {
+template <class Rows>
+inline void StorePartsN(float* p, Rows rows, F32 v, size_t n) {
   const __m256 low = _mm512_castps512_ps256(v.raw), high = _mm512_extractf32x8_ps(v.raw, 1);
   const __mmask8 lanes = FirstN<F32>(n) & 0xf;
   _mm_mask_storeu_ps(RowAt(p, rows, 0), lanes, _mm256_castps256_ps128(low));
@@ -278,14 +280,16 @@ inline void StorePartsN(float* p, ptrdiff_t rows, F32 v, size_t n) {
   _mm_mask_storeu_ps(RowAt(p, rows, 8), lanes, _mm256_castps256_ps128(high));
   _mm_mask_storeu_ps(RowAt(p, rows, 12), lanes, _mm256_extractf128_ps(high, 1));
 }
-inline void StoreParts(double* p, ptrdiff_t rows, F64 v) {
+template <class Rows>
+inline void StoreParts(double* p, Rows rows, F64 v) {
   const __m256d low = _mm512_castpd512_pd256(v.raw), high = _mm512_extractf64x4_pd(v.raw, 1);
   _mm_storeu_pd(RowAt(p, rows, 0), _mm256_castpd256_pd128(low));
   _mm_storeu_pd(RowAt(p, rows, 2), _mm256_extractf128_pd(low, 1));
   _mm_storeu_pd(RowAt(p, rows, 4), _mm256_castpd256_pd128(high));
   _mm_storeu_pd(RowAt(p, rows, 6), _mm256_extractf128_pd(high, 1));
 }
-inline void StorePartsN(double* p, ptrdiff_t rows, F64 v, size_t) {
+template <class Rows>
+inline void StorePartsN(double* p, Rows rows, F64 v, size_t) {
   const __m256d low = _mm512_castpd512_pd256(v.raw), high = _mm512_extractf64x4_pd(v.raw, 1);
   _mm_store_sd(RowAt(p, rows, 0), _mm256_castpd256_pd128(low));
   _mm_store_sd(RowAt(p, rows, 2), _mm256_extractf128_pd(low, 1));

@@ -4,20 +4,20 @@
 namespace boltzmax::kernels {
 namespace {
 
-template <class S>
-inline Vec<Compute<S>> LoadParts(const S* p, ptrdiff_t rows) {
+template <class S, class Rows>
+inline Vec<Compute<S>> LoadParts(const S* p, Rows rows) {
   return Load(RowAt(p, rows, 0));
 }
-template <class S>
-inline Vec<Compute<S>> LoadPartsN(const S* p, ptrdiff_t rows, size_t n) {
+template <class S, class Rows>
+inline Vec<Compute<S>> LoadPartsN(const S* p, Rows rows, size_t n) {
   return LoadN(RowAt(p, rows, 0), n, Compute<S>(0));
 }
-template <class S>
-inline void StoreParts(S* p, ptrdiff_t rows, Vec<Compute<S>> v) {
+template <class S, class Rows>
+inline void StoreParts(S* p, Rows rows, Vec<Compute<S>> v) {
   Store(RowAt(p, rows, 0), v);
 }
-template <class S>
-inline void StorePartsN(S* p, ptrdiff_t rows, Vec<Compute<S>> v, size_t n) {
+template <class S, class Rows>
+inline void StorePartsN(S* p, Rows rows, Vec<Compute<S>> v, size_t n) {
   StoreN(RowAt(p, rows, 0), v, n);
 }
 

@@ -25,7 +25,8 @@
 //   Any(mask)                                  whether any lane is set
 //   Vec::kPart                                 how many numbers 16 bytes hold: a vector is one or more parts wide
 //   LoadParts(p, rows)  LoadPartsN(p, rows, n) one part from p, one from kPart rows further, and so on; a row is `rows`
-//                                              bytes. LoadPartsN fills only the first n < kPart of each, then zeros
+//                                              bytes or, if that is an array, row j is rows[j] bytes from p.
+//                                              LoadPartsN fills only the first n < kPart of each, then zeros
 //   StoreParts(p, rows, v)  StorePartsN(...)   the reverse
 //   MaskOfParts<V>(p, rows, n)                 a lane mask from NumPy bools stored in the same way
 //   UnpackLow(a, b)  UnpackHigh(a, b)          in each part, the low or high lanes of a and b, interleaved
@@ -95,6 +96,12 @@ inline const T* RowAt(const T* p, ptrdiff_t bytes, size_t row) {
 template <class T>
 inline T* RowAt(T* p, ptrdiff_t bytes, size_t row) {
   return reinterpret_cast<T*>(reinterpret_cast<char*>(p) + static_cast<ptrdiff_t>(row) * bytes);
+}
+
+// The same for rows whose places are listed.
+template <class T>
+inline T* RowAt(T* p, const ptrdiff_t* places, size_t row) {
+  return RowAt(p, places[row], 1);
 }
 
 // The first n of kPart bytes, then ones. They are combined in a register: combining them in memory would stall the load

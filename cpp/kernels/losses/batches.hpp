@@ -87,16 +87,17 @@ BOLTZMAX_KERNEL inline void RowStatsRows(const RowStatsBatch& b) {
 // Calls run(rows) for rows of floats: those of 16 bits [first, first + rows) of a batch.
 template <Storage16 S, class Batch, class F>
 inline void ForEachWideBatch(const Batch& b, F run) {
-  ForEachWidenedBlock<S>(b.x, b.x_stride, b.rows, b.n, b.far, [&](size_t first, size_t rows, float* x) {
-    Batch wide = b;
-    wide.x = reinterpret_cast<const char*>(x);
-    wide.x_stride = static_cast<ptrdiff_t>(b.n * sizeof(float));
-    wide.rows = rows;
-    wide.far = false;
-    if (b.target != nullptr) wide.target += first;
-    wide.lse += first;
-    run(first, x, &wide);
-  });
+  ForEachWidenedBlock<S>({reinterpret_cast<const S*>(b.x), b.x_stride}, b.rows, b.n, b.far,
+                         [&](size_t first, size_t rows, float* x) {
+                           Batch wide = b;
+                           wide.x = reinterpret_cast<const char*>(x);
+                           wide.x_stride = static_cast<ptrdiff_t>(b.n * sizeof(float));
+                           wide.rows = rows;
+                           wide.far = false;
+                           if (b.target != nullptr) wide.target += first;
+                           wide.lse += first;
+                           run(first, x, &wide);
+                         });
 }
 template <Storage16 S>
 BOLTZMAX_KERNEL inline void WidenedCrossEntropy(const LossBatch& b) {
@@ -111,7 +112,7 @@ BOLTZMAX_KERNEL inline void WidenedCrossEntropy(const LossBatch& b) {
     wide->y = reinterpret_cast<char*>(x);
     wide->y_stride = wide->x_stride;
     CrossEntropyRows<float>(*wide);
-    NarrowRows(x, Offset<S>(b.y, first, b.y_stride), b.y_stride, wide->rows, b.n, false);
+    NarrowRows<S>(x, {Offset<S>(b.y, first, b.y_stride), b.y_stride}, wide->rows, b.n, false);
   });
 }
 template <Storage16 S>

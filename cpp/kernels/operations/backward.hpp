@@ -79,6 +79,18 @@ inline V TreeOfTerms(const S* dy, const S* y, size_t last) {
   return (v[0] + v[1]) + (v[2] + v[3]);
 }
 
+// The rows of a batch.
+template <class S>
+struct GradRows {
+  Rows<const S> dy, y;
+  Rows<S> dx;
+
+  explicit GradRows(const GradBatch& b)
+      : dy{reinterpret_cast<const S*>(b.dy), b.dy_stride, b.places},
+        y{reinterpret_cast<const S*>(b.y), b.y_stride, b.places},
+        dx{reinterpret_cast<S*>(b.dx), b.dx_stride, b.places} {}
+};
+
 // Rows of at most four vectors go by panels, with the same bits: their sums are folded side by side. Longer rows gain
 // nothing, since the folds of one overlap with the loads of the next; and a panel of them would leave the first-level
 // cache before it is read again.
@@ -88,25 +100,21 @@ inline void BackwardPanels(const GradBatch& b) {
   using V = Vec<T>;
   constexpr size_t kRows = V::kLanes;
   const size_t n = b.n;
+  const GradRows<S> all(b);
   for (size_t first = 0; first < b.rows; first += kRows) {
     const size_t rows = b.rows - first < kRows ? b.rows - first : kRows;
-    const auto row = [&](auto* base, ptrdiff_t stride, size_t j) { return RowAt(base, stride, first + j); };
-    const auto* all_dy = reinterpret_cast<const S*>(b.dy);
-    const auto* all_y = reinterpret_cast<const S*>(b.y);
+    const auto dy = all.dy.From(first), y = all.y.From(first);
+    const auto dx = all.dx.From(first);
     decltype(PartialSum(WideSum<V>{})) partial[kRows];
     for (size_t j = 0; j < rows; ++j) {
-      const S *dy = row(all_dy, b.dy_stride, j), *y = row(all_y, b.y_stride, j);
       WideSum<V> sum;
-      sum.Add(TreeOfTerms<kVectors, S, Gradient>(dy, y, n - (kVectors - 1) * V::kLanes));
+      sum.Add(TreeOfTerms<kVectors, S, Gradient>(dy[j], y[j], n - (kVectors - 1) * V::kLanes));
       partial[j] = PartialSum(sum);
     }
     for (size_t j = rows; j < kRows; ++j) partial[j] = partial[0];
     T sums[kRows];
     Store(sums, Demote(FoldSums(partial, V{}).hi));
-    for (size_t j = 0; j < rows; ++j) {
-      const S *dy = row(all_dy, b.dy_stride, j), *y = row(all_y, b.y_stride, j);
-      BackwardMap<S, Gradient>(dy, y, row(reinterpret_cast<S*>(b.dx), b.dx_stride, j), n, Set<V>(sums[j]));
-    }
+    for (size_t j = 0; j < rows; ++j) BackwardMap<S, Gradient>(dy[j], y[j], dx[j], n, Set<V>(sums[j]));
   }
 }
 
@@ -120,12 +128,10 @@ BOLTZMAX_KERNEL inline void BackwardRows(const GradBatch& b) {
     case 4: return BackwardPanels<4, S, Gradient>(b);
     default: break;
   }
+  const GradRows<S> rows(b);
   for (size_t r = 0; r < b.rows; ++r) {
-    const S* dy = RowAt(reinterpret_cast<const S*>(b.dy), b.dy_stride, r);
-    const S* y = RowAt(reinterpret_cast<const S*>(b.y), b.y_stride, r);
-    S* dx = RowAt(reinterpret_cast<S*>(b.dx), b.dx_stride, r);
-    const Sum sum = BackwardReduce<S, Gradient>(dy, y, b.n);
-    BackwardMap<S, Gradient>(dy, y, dx, b.n, Set<V>(static_cast<Compute<S>>(sum.hi)));
+    const Sum sum = BackwardReduce<S, Gradient>(rows.dy[r], rows.y[r], b.n);
+    BackwardMap<S, Gradient>(rows.dy[r], rows.y[r], rows.dx[r], b.n, Set<V>(static_cast<Compute<S>>(sum.hi)));
   }
 }
 

@@ -130,18 +130,21 @@ BOLTZMAX_KERNEL inline void RunAlong(const RowBatch& b) {
 template <Storage16 S>
 BOLTZMAX_KERNEL inline void RunWidened(const RowBatch& b, size_t length, void (*run)(const RowBatch&)) {
   constexpr auto kItem = static_cast<ptrdiff_t>(sizeof(float));
-  ForEachWidenedBlock<S>(b.x, b.x_stride, b.rows, b.n, b.far, [&](size_t r, size_t rows, float* x) {
+  const Rows<const S> all_x = {reinterpret_cast<const S*>(b.x), b.x_stride, b.x_places};
+  const Rows<S> all_y = {reinterpret_cast<S*>(b.y), b.y_stride, b.y_places};
+  ForEachWidenedBlock<S>(all_x, b.rows, b.n, b.far, [&](size_t r, size_t rows, float* x) {
     RowBatch wide = b;
     wide.x = reinterpret_cast<const char*>(x);
     wide.x_stride = static_cast<ptrdiff_t>(b.n) * kItem;
     wide.y = reinterpret_cast<char*>(x);
     wide.y_stride = static_cast<ptrdiff_t>(length) * kItem;
+    wide.x_places = wide.y_places = nullptr;
     if (b.mask != nullptr) wide.mask = Offset<const uint8_t>(b.mask, r, b.mask_stride);
     wide.temperature = Offset<const double>(reinterpret_cast<const char*>(b.temperature), r, b.temperature_stride);
     wide.rows = rows;
     wide.far = wide.stream = false;
     run(wide);
-    NarrowRows(x, Offset<S>(b.y, r, b.y_stride), b.y_stride, rows, length, b.stream);
+    NarrowRows(x, all_y.From(r), rows, length, b.stream);
   });
   if (b.stream) StreamFence();
 }

@@ -16,18 +16,24 @@ template <class S, class F>
 inline void ForEachPanel(const RowBatch& b, F f) {
   using V = VecOf<S>;
   constexpr size_t kRows = Panel<S>::kRows;
+  const Rows<const S> all_x = {reinterpret_cast<const S*>(b.x), b.x_stride, b.x_places};
+  const Rows<S> all_y = {reinterpret_cast<S*>(b.y), b.y_stride, b.y_places};
   StripTemperature<V> t;
   for (size_t r = 0; r < b.rows; r += kRows) {
-    const Panel<S> panel = {Offset<const S>(b.x, r, b.x_stride),
-                            Offset<S>(b.y, r, b.y_stride),
+    const auto x = all_x.From(r);
+    const auto y = all_y.From(r);
+    const Panel<S> panel = {x.first,
+                            y.first,
                             b.mask == nullptr ? nullptr : Offset<const uint8_t>(b.mask, r, b.mask_stride),
-                            b.x_stride,
-                            b.y_stride,
+                            x.stride,
+                            y.stride,
                             b.mask_stride,
                             b.rows - r < kRows ? b.rows - r : kRows,
                             b.n,
                             b.far,
-                            b.stream};
+                            b.stream,
+                            x.places,
+                            y.places};
     if (b.scaled) {
       const char* first = reinterpret_cast<const char*>(b.temperature);
       t = {Offset<const double>(first, r, b.temperature_stride), b.temperature_stride, panel.rows};

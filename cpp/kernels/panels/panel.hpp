@@ -6,6 +6,7 @@
 #pragma once
 
 #include "../columns/columns.hpp"
+#include "places.hpp"
 #include "transpose.hpp"
 
 namespace boltzmax::kernels {
@@ -22,11 +23,12 @@ struct Panel {
   ptrdiff_t x_stride, y_stride, mask_stride;
   size_t rows, n;
   bool far, stream = false;
+  const ptrdiff_t *x_places = nullptr, *y_places = nullptr;  // see RowBatch
 
   Source<S> Row(size_t j) const {
-    return {RowAt(x, x_stride, j), mask == nullptr ? nullptr : RowAt(mask, mask_stride, j)};
+    return {Rows<const S>{x, x_stride, x_places}[j], mask == nullptr ? nullptr : RowAt(mask, mask_stride, j)};
   }
-  S* Out(size_t j) const { return RowAt(y, y_stride, j); }
+  S* Out(size_t j) const { return Rows<S>{y, y_stride, y_places}[j]; }
 };
 
 // Prefetches the input that is a panel or more beyond row j, and where its result will go. Rows come from memory, and
@@ -59,17 +61,19 @@ struct WholePanel {
   // The buffers of a panel that was whole already are neither initialized nor read.
   explicit WholePanel(const Panel<S>& part) : panel(part) {
     panel.rows = kRows;
-    panel.x = Copied(part, part.x, part.x_stride, x, &panel.x_stride);
-    if (part.mask != nullptr) panel.mask = Copied(part, part.mask, part.mask_stride, mask, &panel.mask_stride);
+    panel.x = Copied([&](size_t j) { return part.Row(j).x; }, x, &panel.x_stride, part.rows);
+    panel.x_places = nullptr;
+    if (part.mask == nullptr) return;
+    panel.mask = Copied([&](size_t j) { return part.Row(j).mask; }, mask, &panel.mask_stride, part.rows);
   }
 
  private:
-  template <class P>
-  static const P* Copied(const Panel<S>& part, const P* from, ptrdiff_t stride, P* to, ptrdiff_t* to_stride) {
-    const size_t n = part.n;
+  template <class Row, class P>
+  const P* Copied(Row row, P* to, ptrdiff_t* to_stride, size_t rows) const {
+    const size_t n = panel.n;
     for (size_t j = 0; j < kRows; ++j) {
-      const P* row = RowAt(from, stride, j < part.rows ? j : 0);
-      for (size_t i = 0; i < n; ++i) to[j * n + i] = row[i];
+      const P* from = row(j < rows ? j : 0);
+      for (size_t i = 0; i < n; ++i) to[j * n + i] = from[i];
     }
     *to_stride = static_cast<ptrdiff_t>(n * sizeof(P));
     return to;
@@ -82,30 +86,19 @@ inline bool HasPairsIn(const Panel<S>& part, ptrdiff_t stride) {
   return VecOf<S>::kPart == 4 && part.n == 2 && stride == 2 * sizeof(S);
 }
 
-// Loads elements [0, n) of all rows as lines of `columns`; masked ones are -inf. Returns the maximum of each row; NaN is
-// ignored.
-template <class S, class T>
-inline Vec<T> LoadTransposed(const Panel<S>& part, T* columns) {
+// Loads elements [0, n) of all rows as lines of `columns`, given where the rows from j on are. Returns the maximum of
+// each row.
+template <class S, class T, class From>
+inline Vec<T> LoadSquares(const Panel<S>& part, From from, T* columns) {
   using V = Vec<T>;
   constexpr size_t kPart = V::kPart;
-  if (part.rows < Panel<S>::kRows) return LoadTransposed(WholePanel<S>(part).panel, columns);
   MaxInLanes<V> max;
-  for (size_t j = 0; part.far && j < Panel<S>::kRows; ++j) PrefetchBeyond(part, j);
-  if (HasPairsIn(part, part.x_stride) && part.mask == nullptr) {
-    const V a = LoadParts(part.x, part.x_stride), b = LoadParts(RowAt(part.x, part.x_stride, 2), part.x_stride);
-    const V even = UnpackLow(a, b), odd = UnpackHigh(a, b);
-    Block<V, 2> v;
-    v.part[0] = UnpackLow(even, odd);
-    v.part[1] = UnpackHigh(even, odd);
-    StoreLanes(columns, v, Whole<2>{});
-    max.Add(v);
-    return max.Get();
-  }
   const auto put = [&](size_t c, size_t n, auto load) {
     V v[kPart];
     BOLTZMAX_UNROLL
     for (size_t j = 0; j < kPart; ++j) {
-      v[j] = load(RowAt(part.x, part.x_stride, j) + c, part.x_stride);
+      const auto row = from(j);
+      v[j] = load(row.first + c, row.rows);
       if (part.mask == nullptr) continue;
       const auto counts = MaskOfParts<V>(RowAt(part.mask, part.mask_stride, j) + c, part.mask_stride, n);
       v[j] = IfThenElse(counts, v[j], Set<V>(Source<S>::kLowest));
@@ -119,26 +112,80 @@ inline Vec<T> LoadTransposed(const Panel<S>& part, T* columns) {
   };
   const size_t n = part.n;
   if (n < kPart) {
-    put(0, n, [n](const S* p, ptrdiff_t rows) { return LoadPartsN(p, rows, n); });
+    put(0, n, [n](const S* p, auto rows) { return LoadPartsN(p, rows, n); });
     return max.Get();
   }
   // The last part of a row may overlap the one before it.
   for (size_t c = 0; c < n; c += kPart) {
-    put(c + kPart <= n ? c : n - kPart, kPart, [](const S* p, ptrdiff_t rows) { return LoadParts(p, rows); });
+    put(c + kPart <= n ? c : n - kPart, kPart, [](const S* p, auto rows) { return LoadParts(p, rows); });
   }
   return max.Get();
+}
+// Rows at places are loaded and stored by functions of their own, so that kernels for other rows stay as they are.
+template <class S, class T>
+BOLTZMAX_KERNEL inline Vec<T> LoadFromPlaces(const Panel<S>& whole, T* columns) {
+  return LoadSquares(whole, [&](size_t j) { return RowsFrom{whole.x, whole.x_places + j}; }, columns);
+}
+
+// Loads elements [0, n) of all rows as lines of `columns`; masked ones are -inf. Returns the maximum of each row; NaN is
+// ignored.
+template <class S, class T>
+inline Vec<T> LoadTransposed(const Panel<S>& part, T* columns) {
+  using V = Vec<T>;
+  if (part.rows < Panel<S>::kRows) return LoadTransposed(WholePanel<S>(part).panel, columns);
+  if (part.x_places != nullptr) return LoadFromPlaces(part, columns);
+  for (size_t j = 0; part.far && j < Panel<S>::kRows; ++j) PrefetchBeyond(part, j);
+  if (HasPairsIn(part, part.x_stride) && part.mask == nullptr) {
+    const V a = LoadParts(part.x, part.x_stride), b = LoadParts(RowAt(part.x, part.x_stride, 2), part.x_stride);
+    const V even = UnpackLow(a, b), odd = UnpackHigh(a, b);
+    Block<V, 2> v;
+    v.part[0] = UnpackLow(even, odd);
+    v.part[1] = UnpackHigh(even, odd);
+    StoreLanes(columns, v, Whole<2>{});
+    MaxInLanes<V> max;
+    max.Add(v);
+    return max.Get();
+  }
+  return LoadSquares(part, [&](size_t j) { return RowsFrom{RowAt(part.x, part.x_stride, j), part.x_stride}; }, columns);
+}
+
+// Stores f of the lines of `columns`, given where the rows from j on go.
+template <class S, class T, class F, class To>
+inline void StoreSquares(const T* columns, size_t n, F f, To to) {
+  using V = Vec<T>;
+  constexpr size_t kPart = V::kPart;
+  const auto take = [&](size_t c, auto store) {
+    Block<V, kPart> v = f(LoadLanes<V>(columns + c * V::kLanes, Whole<kPart>{}, T(0)));
+    TransposeParts(v.part);
+    BOLTZMAX_UNROLL
+    for (size_t j = 0; j < kPart; ++j) {
+      const auto row = to(j);
+      store(row.first + c, row.rows, v.part[j]);
+    }
+  };
+  if (n < kPart) return take(0, [n](S* p, auto rows, V v) { StorePartsN(p, rows, v, n); });
+  for (size_t c = 0; c < n; c += kPart) {
+    take(c + kPart <= n ? c : n - kPart, [](S* p, auto rows, V v) { StoreParts(p, rows, v); });
+  }
+}
+template <class S, class T>
+BOLTZMAX_KERNEL inline void StoreAtPlaces(const T* columns, const Panel<S>& whole) {
+  StoreSquares<S>(
+      columns, whole.n, [](const auto& v) { return v; },
+      [&](size_t j) { return RowsFrom{whole.y, whole.y_places + j}; });
 }
 
 // Stores f of the lines of `columns` into the rows that exist.
 template <class S, class T, class F>
 inline void StoreTransposed(const T* columns, const Panel<S>& part, F f) {
   using V = Vec<T>;
-  constexpr size_t kPart = V::kPart, kRows = Panel<S>::kRows;
+  constexpr size_t kRows = Panel<S>::kRows;
   if (part.rows < kRows) {
     S y[kRows * V::kInOrder];
     Panel<S> whole = part;
     whole.rows = kRows;
     whole.y = y;
+    whole.y_places = nullptr;
     whole.y_stride = static_cast<ptrdiff_t>(part.n * sizeof(S));
     StoreTransposed(columns, whole, f);
     for (size_t j = 0; j < part.rows; ++j) {
@@ -146,22 +193,20 @@ inline void StoreTransposed(const T* columns, const Panel<S>& part, F f) {
     }
     return;
   }
+  if (part.y_places != nullptr) {
+    Columns<T> mapped;
+    ForEachVectorOf<V>(part.n * V::kLanes, [&](size_t i, auto lanes) {
+      StoreLanes(mapped.at + i, f(LoadLanes<V>(columns + i, lanes, T(0))), lanes);
+    });
+    return StoreAtPlaces(mapped.at, part);
+  }
   if (HasPairsIn(part, part.y_stride)) {
     const Block<V, 2> v = f(LoadLanes<V>(columns, Whole<2>{}, T(0)));
     StoreParts(part.y, part.y_stride, UnpackLow(v.part[0], v.part[1]));
     return StoreParts(part.Out(2), part.y_stride, UnpackHigh(v.part[0], v.part[1]));
   }
-  const auto take = [&](size_t c, auto store) {
-    Block<V, kPart> v = f(LoadLanes<V>(columns + c * V::kLanes, Whole<kPart>{}, T(0)));
-    TransposeParts(v.part);
-    BOLTZMAX_UNROLL
-    for (size_t j = 0; j < kPart; ++j) store(part.Out(j) + c, part.y_stride, v.part[j]);
-  };
-  const size_t n = part.n;
-  if (n < kPart) return take(0, [n](S* p, ptrdiff_t rows, V v) { StorePartsN(p, rows, v, n); });
-  for (size_t c = 0; c < n; c += kPart) {
-    take(c + kPart <= n ? c : n - kPart, [](S* p, ptrdiff_t rows, V v) { StoreParts(p, rows, v); });
-  }
+  StoreSquares<S>(columns, part.n, f,
+                  [&](size_t j) { return RowsFrom{RowAt(part.y, part.y_stride, j), part.y_stride}; });
 }
 template <class S, class T>
 inline void StoreTransposed(const T* columns, const Panel<S>& part) {

@@ -11,20 +11,20 @@ namespace {
 
 // Calls f(element, its place, number of elements) for rows of n: once for all of them if they are neighbours.
 template <class S, class F>
-inline void ForEachStretch(S* first, ptrdiff_t stride, size_t rows, size_t n, F f) {
-  if (stride == static_cast<ptrdiff_t>(n * sizeof(S))) return f(first, size_t{0}, rows * n);
-  for (size_t j = 0; j < rows; ++j) f(RowAt(first, stride, j), j * n, n);
+inline void ForEachStretch(const Rows<S>& rows, size_t count, size_t n, F f) {
+  if (rows.stride == static_cast<ptrdiff_t>(n * sizeof(S))) return f(rows.first, size_t{0}, count * n);
+  for (size_t j = 0; j < count; ++j) f(rows[j], j * n, n);
 }
 
-// Calls f(first, rows, x) for blocks of rows as floats, one after the other at x; f may overwrite them.
+// Calls f(first, count, x) for blocks of rows as floats, one after the other at x; f may overwrite them.
 template <Storage16 S, class F>
-inline void ForEachWidenedBlock(const char* base, ptrdiff_t stride, size_t rows, size_t n, bool far, F f) {
+inline void ForEachWidenedBlock(const Rows<const S>& all, size_t rows, size_t n, bool far, F f) {
   constexpr size_t kRows = Panel<float>::kRows, kMost = kPaneledForLogs<float> * kRows;
   alignas(64) float x[kMost];
   const size_t panels = kMost / 2 / (n * kRows), together = (panels == 0 ? 1 : panels) * kRows;
   for (size_t r = 0; r < rows; r += together) {
     const size_t count = rows - r < together ? rows - r : together;
-    ForEachStretch(Offset<const S>(base, r, stride), stride, count, n, [&](const S* from, size_t at, size_t elements) {
+    ForEachStretch(all.From(r), count, n, [&](const S* from, size_t at, size_t elements) {
       MapTo<F32>(x + at, elements, false, [&](size_t i, auto lanes) {
         if (far) PrefetchAhead(from + i, lanes);
         return LoadLanes<F32>(from + i, lanes, 0.0f);
@@ -36,8 +36,8 @@ inline void ForEachWidenedBlock(const char* base, ptrdiff_t stride, size_t rows,
 
 // Stores rows of n floats, one after the other at x, as 16 bits.
 template <Storage16 S>
-inline void NarrowRows(const float* x, S* y, ptrdiff_t stride, size_t rows, size_t n, bool stream) {
-  ForEachStretch(y, stride, rows, n, [&](S* to, size_t at, size_t elements) {
+inline void NarrowRows(const float* x, const Rows<S>& y, size_t rows, size_t n, bool stream) {
+  ForEachStretch(y, rows, n, [&](S* to, size_t at, size_t elements) {
     MapTo<F32>(to, elements, stream, [&](size_t i, auto lanes) { return LoadLanes<F32>(x + at + i, lanes, 0.0f); });
   });
 }

@@ -13,6 +13,7 @@
 //   ToFloat(a)                           from signed integers
 //   LoadSigned<V>(p)                     signed 32-bit integers as numbers of V
 //   SquareRoot(v)
+//   Ratio(a, b)                          a / b of blocks to within an ULP, for b > 0 that is neither tiny nor huge
 #pragma once
 
 #include "../isa/block.hpp"
@@ -170,6 +171,23 @@ inline V SquareRoot(V v) {
 #endif
 
 inline F32 LoadSigned(const uint32_t* p, F32) { return ToFloat(LoadBits(p)); }
+
+template <class B>
+inline B Ratio(const B& a, const B& b) {
+  return a / b;
+}
+#if defined(__AVX512F__)
+// A division of sixteen floats takes sixteen cycles, which is as long as the sixteen exponentials.
+template <size_t U>
+inline Block<F32, U> Ratio(const Block<F32, U>& a, const Block<F32, U>& b) {
+  Block<F32, U> r;
+  BOLTZMAX_UNROLL
+  for (size_t u = 0; u < U; ++u) r.part[u].raw = _mm512_rcp14_ps(b.part[u].raw);
+  r = MulAdd(NegMulAdd(b, r, Block<F32, U>(Set<F32>(1))), r, r);
+  const auto q = a * r;
+  return MulAdd(NegMulAdd(q, b, a), r, q);
+}
+#endif
 
 }  // namespace
 }  // namespace boltzmax::kernels

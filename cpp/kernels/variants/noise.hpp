@@ -79,7 +79,7 @@ BOLTZMAX_KERNEL inline void ExponentialRaceRow(const RowOf<S>& row, const Philox
   ForEachNoisePiece<T, ScaledExponential>(key, row.number, row.n, [&](size_t first, size_t n, const T* variates) {
     ForEachBlock<V, 4>(n, [&](size_t i, auto lanes) {
       const auto x = row.x(first + i, lanes);
-      const auto term = ScaledExp(x - decltype(x)(max), shift) / LoadLanes<V>(variates + i, lanes, T(1));
+      const auto term = Ratio(ScaledExp(x - decltype(x)(max), shift), LoadLanes<V>(variates + i, lanes, T(1)));
       StoreLanes(row.y + first + i, term, lanes);
       AddTrees(&total, term);
     });

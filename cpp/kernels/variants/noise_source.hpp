@@ -27,11 +27,12 @@ struct Normal {
   }
 };
 
-// The numbers whose words are in their tails, replaced; few rows of a panel or blocks of a row have any.
+// The numbers whose words are in their tails, replaced. One block of a row in thirty has any, too many for code that is
+// as short as possible.
 template <class T, class Find>
-BOLTZMAX_RARE inline void RefineTails(const PhiloxKey& key, const uint32_t* words, T* s, size_t n, Find find) {
+BOLTZMAX_KERNEL inline void RefineTails(const PhiloxKey& key, const uint32_t* words, T* s, size_t n, Find find) {
   for (size_t j = 0; j < n; ++j) {
-    if (!IsTail(UniformOf(words[j]))) continue;
+    if (!IsTail(words[j])) continue;
     const auto [row, element] = find(j);
     s[j] = static_cast<T>(TailOf(key, row, element, words[j]));
   }

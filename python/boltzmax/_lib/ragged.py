@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from boltzmax import _core
 from boltzmax._lib.arguments import as_array, refuse_masked
 
 Array = NDArray[Any]
@@ -22,19 +23,20 @@ def one_axis(x: Array, name: str) -> Array:
 
 def read_indptr(indptr: ArrayLike, size: int) -> Ints:
     """Return offsets of rows that have `size` elements together."""
+    offsets = read_ends(indptr, size)
+    _core.require_ascending(offsets)
+    return offsets
+
+
+def read_ends(indptr: ArrayLike, size: int) -> Ints:
+    """Return such offsets, which may decrease between the ends."""
     offsets = integers(indptr, "indptr")
     if len(offsets) == 0:
         raise ValueError("indptr must have at least one number, got none")
     if offsets[0] != 0:
         raise ValueError(f"indptr must begin with 0, got indptr[0] = {offsets[0]}")
-    falls = offsets[1:] < offsets[:-1]
-    if falls.any():
-        s = int(falls.argmax()) + 1
-        raise ValueError(
-            f"indptr must not decrease, but indptr[{s}] = {offsets[s]} is below "
-            f"indptr[{s - 1}] = {offsets[s - 1]}"
-        )
     if offsets[-1] != size:
+        _core.require_ascending(offsets)
         beyond = offsets > size
         s = int(beyond.argmax()) if beyond.any() else len(offsets) - 1
         raise ValueError(

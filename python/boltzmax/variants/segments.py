@@ -20,7 +20,7 @@ from boltzmax._lib.arguments import (
     working_dtype,
 )
 from boltzmax._lib.numbers import gradient_dtype
-from boltzmax._lib.ragged import Ints, integers, one_axis, read_indptr
+from boltzmax._lib.ragged import Ints, integers, one_axis, read_ends
 from boltzmax._lib.same_kind import same_kind
 from boltzmax._lib.shared_docs import complete
 
@@ -249,7 +249,10 @@ def segment_log_softmax_backward(
 
 
 class _Segments(NamedTuple):
-    """Segments of sorted elements, and the order that sorts them; None if they are."""
+    """Segments of sorted elements, and the order that sorts them; None if they are.
+
+    That `indptr` does not decrease is checked when they are run.
+    """
 
     indptr: Ints
     order: Ints | None
@@ -342,6 +345,7 @@ def _run(function: str, x: Array, other: Array | None, segments: _Segments, y: A
     """Run an operation or a gradient on sorted elements; longdouble goes segment by segment."""
     if x.dtype.char != "g":
         return _core.run_segments(function, x, other, y, segments.indptr)
+    _core.require_ascending(segments.indptr)
     of_row = getattr(_core, function)
     for s, at in enumerate(segments.slices()):
         operands = (x[at],) if other is None else (x[at], other[at])
@@ -371,7 +375,7 @@ def _read_segments(
     if indptr is not None:
         if num_segments is not None:
             raise TypeError("num_segments goes with segment_ids; indptr has their number")
-        return _Segments(read_indptr(indptr, len(x)), None)
+        return _Segments(read_ends(indptr, len(x)), None)
     ids = integers(segment_ids, "segment_ids")
     if ids.shape != x.shape:
         raise ValueError(f"segment_ids has shape {ids.shape}, but the array has shape {x.shape}")
