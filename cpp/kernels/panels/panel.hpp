@@ -48,31 +48,31 @@ template <class S>
 
 // ---- rows as columns ----
 
-// A panel with all its rows: absent rows are copies of the first.
+// A copy of a panel, with all its rows and without a mask: absent rows are copies of the first, and masked elements are
+// -inf. Whole vectors are stored, beyond the end of a row, too, where the next one follows: what is stored in part of a
+// vector could not be loaded at once.
 template <class S>
 struct WholePanel {
-  static constexpr size_t kRows = Panel<S>::kRows, kMost = kRows * VecOf<S>::kInOrder;
+  static constexpr size_t kRows = Panel<S>::kRows;
   Panel<S> panel;
-  S x[kMost];
-  uint8_t mask[kMost];
+  S x[kRows * VecOf<S>::kInOrder + VecOf<S>::kLanes];
 
-  // The buffers of a panel that was whole already are neither initialized nor read.
   explicit WholePanel(const Panel<S>& part) : panel(part) {
     panel.rows = kRows;
-    panel.x = Copied(part, part.x, part.x_stride, x, &panel.x_stride);
-    if (part.mask != nullptr) panel.mask = Copied(part, part.mask, part.mask_stride, mask, &panel.mask_stride);
+    panel.x = x;
+    panel.x_stride = static_cast<ptrdiff_t>(part.n * sizeof(S));
+    panel.mask = nullptr;
+    panel.far = false;
+    const bool together = part.rows == kRows && part.x_stride == panel.x_stride &&
+                          (part.mask == nullptr || part.mask_stride == static_cast<ptrdiff_t>(part.n));
+    if (together) Copy(part.Row(0), kRows * part.n, x);
+    for (size_t j = 0; j < kRows && !together; ++j) Copy(part.Row(j < part.rows ? j : 0), part.n, x + j * part.n);
   }
 
  private:
-  template <class P>
-  static const P* Copied(const Panel<S>& part, const P* from, ptrdiff_t stride, P* to, ptrdiff_t* to_stride) {
-    const size_t n = part.n;
-    for (size_t j = 0; j < kRows; ++j) {
-      const P* row = RowAt(from, stride, j < part.rows ? j : 0);
-      for (size_t i = 0; i < n; ++i) to[j * n + i] = row[i];
-    }
-    *to_stride = static_cast<ptrdiff_t>(n * sizeof(P));
-    return to;
+  static void Copy(const Source<S>& from, size_t n, S* to) {
+    ForEachVectorOf<VecOf<S>>(
+        n, [&]<class Lanes>(size_t i, Lanes lanes) { StoreLanes(to + i, from(i, lanes), Whole<Lanes::kVectors>{}); });
   }
 };
 
@@ -88,10 +88,12 @@ template <class S, class T>
 inline Vec<T> LoadTransposed(const Panel<S>& part, T* columns) {
   using V = Vec<T>;
   constexpr size_t kPart = V::kPart;
-  if (part.rows < Panel<S>::kRows) return LoadTransposed(WholePanel<S>(part).panel, columns);
-  MaxInLanes<V> max;
   for (size_t j = 0; part.far && j < Panel<S>::kRows; ++j) PrefetchBeyond(part, j);
-  if (HasPairsIn(part, part.x_stride) && part.mask == nullptr) {
+  if (part.rows < Panel<S>::kRows || part.mask != nullptr) {
+    return LoadTransposed(WholePanel<S>(part).panel, columns);
+  }
+  MaxInLanes<V> max;
+  if (HasPairsIn(part, part.x_stride)) {
     const V a = LoadParts(part.x, part.x_stride), b = LoadParts(RowAt(part.x, part.x_stride, 2), part.x_stride);
     const V even = UnpackLow(a, b), odd = UnpackHigh(a, b);
     Block<V, 2> v;
@@ -104,12 +106,7 @@ inline Vec<T> LoadTransposed(const Panel<S>& part, T* columns) {
   const auto put = [&](size_t c, size_t n, auto load) {
     V v[kPart];
     BOLTZMAX_UNROLL
-    for (size_t j = 0; j < kPart; ++j) {
-      v[j] = load(RowAt(part.x, part.x_stride, j) + c, part.x_stride);
-      if (part.mask == nullptr) continue;
-      const auto counts = MaskOfParts<V>(RowAt(part.mask, part.mask_stride, j) + c, part.mask_stride, n);
-      v[j] = IfThenElse(counts, v[j], Set<V>(Source<S>::kLowest));
-    }
+    for (size_t j = 0; j < kPart; ++j) v[j] = load(RowAt(part.x, part.x_stride, j) + c, part.x_stride);
     TransposeParts(v);
     BOLTZMAX_UNROLL
     for (size_t j = 0; j < kPart; ++j) {
