@@ -320,25 +320,18 @@ inline void ForEachMarked(const Panel<S>& panel, const D& marks, F f) {
   }
 }
 
-// y = f for row j, past the cache if the panel is streamed.
+// y = f for row j.
+template <class S, class F>
+inline void StoreRow(const Panel<S>& panel, size_t j, F f) {
+  constexpr size_t kLeast = VecOf<S>::kLanes * sizeof(S) == 64 ? 384 : 1024;  // by measurement
+  S* y = panel.Out(j);
+  ForEachVectorTo<VecOf<S>, kLeast>(y, panel.n, [&](size_t i, auto lanes) { StoreLanes(y + i, f(i, lanes), lanes); });
+}
+// The same, past the cache if the panel is streamed.
 template <class S, class F>
 inline void MapRow(const Panel<S>& panel, size_t j, F f) {
-  using V = VecOf<S>;
-  S* y = panel.Out(j);
-  if (panel.stream) return MapTo<V>(y, panel.n, true, f);
-  ForEachVectorOf<V>(panel.n, [&](size_t i, auto lanes) { StoreLanes(y + i, f(i, lanes), lanes); });
-}
-
-// y = f, row by row: row(j, map) calls map(f).
-template <class S, class Row>
-inline void MapAlong(const Panel<S>& panel, Row row) {
-  using V = VecOf<S>;
-  for (size_t j = 0; j < panel.rows; ++j) {
-    S* y = panel.Out(j);
-    row(j, [&](auto f) {
-      ForEachVectorOf<V>(panel.n, [&](size_t i, auto lanes) { StoreLanes(y + i, f(i, lanes), lanes); });
-    });
-  }
+  if (panel.stream) return MapTo<VecOf<S>>(panel.Out(j), panel.n, true, f);
+  StoreRow(panel, j, f);
 }
 
 }  // namespace
