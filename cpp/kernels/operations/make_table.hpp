@@ -154,7 +154,9 @@ inline void RunRows(const RowBatch& b) {
     if (IsBatchOfOnes<S>(b)) return RunRowsOfOne<S, ResultOfOne<Operation>>(b);
   }
   constexpr size_t kMost = Forms::kNeedsLogSum ? kPaneledForLogs<T> : kPaneled<T>;
-  if (b.n == 0 || b.n > kMost) return RunOverlapping<S, Operation>(b);
+  // One of more than 14 KB, with its exponentials and results, leaves no room for the next one in the first-level cache.
+  constexpr size_t kMostFar = Forms::kNeedsLogSum ? kMost : 14336 / (sizeof(S) * VecOf<S>::kLanes);
+  if (b.n == 0 || b.n > kMost || (b.far && b.n > kMostFar)) return RunOverlapping<S, Operation>(b);
   constexpr bool kCoarse = Operation::kCoarse;
   WithBool(b.scaled, [&]<bool kScaled>(Bool<kScaled>) {
     const auto run =

@@ -59,7 +59,10 @@ struct PanelReader {
     const bool singly = panel.n <= kShort;
     for (size_t j = 0; j < kRows; ++j) {
       if (!wanted[j]) continue;
-      if (panel.far) PrefetchHead(panel, j);
+      if (panel.far) {
+        PrefetchHead(panel, j);
+        if (panel.n <= kPaneledForLogs<T>) PrefetchResult(panel, j);
+      }
       const auto x = panel.Row(j);
       const Shift own = shifts[j];
       V max = Set<V>(Source<S>::kLowest);

@@ -29,21 +29,39 @@ struct Panel {
   S* Out(size_t j) const { return RowAt(y, y_stride, j); }
 };
 
-// Prefetches the input that is a panel or more beyond row j, and where its result will go. Rows come from memory, and
-// the processor has too many instructions in flight to look ahead by itself. Called for one row at a time, as the
-// processor cannot wait for many lines at once. (Always inlined: GCC regards a call that only prefetches as without
-// effect, and may drop it.)
+// Calls prefetch(byte) for every cache line of row j of a panel whose rows are neighbours. (Always inlined: GCC regards a
+// call that only prefetches as without effect, and may drop it.)
+template <class S, class F>
+[[gnu::always_inline]] inline void ForEachLine(const Panel<S>& panel, size_t j, F prefetch) {
+  constexpr size_t kLine = 64;
+  const size_t row = panel.n * sizeof(S);
+  for (size_t at = j * row / kLine * kLine; at < (j + 1) * row / kLine * kLine; at += kLine) prefetch(at);
+}
 template <class S>
-[[gnu::always_inline]] inline void PrefetchBeyond(const Panel<S>& panel, size_t j) {
-  constexpr size_t kLeast = 4096, kLine = 64;
-  const size_t row = panel.n * sizeof(S), bytes = row * Panel<S>::kRows;
-  const auto stride = static_cast<ptrdiff_t>(row);
-  const size_t begin = j * row / kLine * kLine, end = (j + 1) * row / kLine * kLine;
-  for (size_t at = begin + (bytes < kLeast ? kLeast : bytes); at < end + (bytes < kLeast ? kLeast : bytes);
-       at += kLine) {
-    if (panel.x_stride == stride) __builtin_prefetch(reinterpret_cast<const char*>(panel.x) + at);
-    if (panel.y_stride == stride) __builtin_prefetch(reinterpret_cast<const char*>(panel.y) + at, 1);
-  }
+inline bool AreNeighbours(const Panel<S>& panel, ptrdiff_t stride) {
+  return stride == static_cast<ptrdiff_t>(panel.n * sizeof(S));
+}
+
+// Prefetches the input that is a panel or more beyond row j and, unless `y_too` is false, where its result will go. Rows
+// come from memory, and the processor has too many instructions in flight to look ahead by itself. Called for one row at
+// a time, as the processor cannot wait for many lines at once.
+template <class S>
+[[gnu::always_inline]] inline void PrefetchBeyond(const Panel<S>& panel, size_t j, bool y_too = true) {
+  constexpr size_t kLeast = 4096;
+  const size_t bytes = panel.n * sizeof(S) * Panel<S>::kRows, ahead = bytes < kLeast ? kLeast : bytes;
+  const bool has_x = AreNeighbours(panel, panel.x_stride), has_y = y_too && AreNeighbours(panel, panel.y_stride);
+  ForEachLine(panel, j, [&](size_t at) __attribute__((always_inline)) {
+    if (has_x) __builtin_prefetch(reinterpret_cast<const char*>(panel.x) + at + ahead);
+    if (has_y) __builtin_prefetch(reinterpret_cast<const char*>(panel.y) + at + ahead, 1);
+  });
+}
+// Prefetches where the result of row j will go, into the second-level cache.
+template <class S>
+[[gnu::always_inline]] inline void PrefetchResult(const Panel<S>& panel, size_t j) {
+  if (!AreNeighbours(panel, panel.y_stride)) return;
+  ForEachLine(panel, j, [&](size_t at) __attribute__((always_inline)) {
+    __builtin_prefetch(reinterpret_cast<const char*>(panel.y) + at, 1, 2);
+  });
 }
 
 // ---- rows as columns ----
@@ -284,10 +302,13 @@ inline auto ReduceAlong(const Panel<S>& panel, const Temperature<V>& t, const Ke
   for (size_t j = panel.rows; j < kRows; ++j) maxima[j] = maxima[0];
   const V max = FoldRows<V>(maxima, [](V a, V b) { return Max(a, b); });
   const Shift shift(max, t);
+  // A line that one store fills is not read first. Where exponentials are kept, prefetching such lines would also displace
+  // them from the first-level cache.
+  const bool fills_lines = V::kLanes * sizeof(S) == 64 && panel.n >= kMostKept;
   WithShift(shift, [&]<class Narrowed>(const Narrowed& narrowed) {
     const LaneShifts<Narrowed> shifts(narrowed);
     for (size_t j = 0; j < panel.rows; ++j) {
-      if (panel.far) PrefetchBeyond(panel, j);
+      if (panel.far) PrefetchBeyond(panel, j, kForLog || !fills_lines);
       const auto x = panel.Row(j);
       const Narrowed own = shifts[j];
       if (!keeps) {
