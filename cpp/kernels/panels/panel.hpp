@@ -106,10 +106,19 @@ template <class S, class T>
 inline Vec<T> LoadTransposed(const Panel<S>& part, T* columns) {
   using V = Vec<T>;
   constexpr size_t kPart = V::kPart;
-  for (size_t j = 0; part.far && j < Panel<S>::kRows; ++j) PrefetchBeyond(part, j);
-  if (part.rows < Panel<S>::kRows || part.mask != nullptr) {
-    return LoadTransposed(WholePanel<S>(part).panel, columns);
-  }
+  constexpr size_t kRows = Panel<S>::kRows;
+  const size_t n = part.n;
+  const bool is_copied = part.rows < kRows || part.mask != nullptr;
+  // The number of rows that are prefetched with each part of a row: the processor cannot wait for all of them at once.
+  const size_t share = !part.far ? 0 : is_copied || n * sizeof(S) <= 64 ? kRows : (kRows * kPart + n - 1) / n;
+  size_t prefetched = 0;
+  const auto prefetch = [&]() __attribute__((always_inline)) {
+    for (const size_t end = prefetched + share; prefetched < end && prefetched < kRows; ++prefetched) {
+      PrefetchBeyond(part, prefetched);
+    }
+  };
+  if (is_copied || n < kPart) prefetch();
+  if (is_copied) return LoadTransposed(WholePanel<S>(part).panel, columns);
   MaxInLanes<V> max;
   if (HasPairsIn(part, part.x_stride)) {
     const V a = LoadParts(part.x, part.x_stride), b = LoadParts(RowAt(part.x, part.x_stride, 2), part.x_stride);
@@ -132,13 +141,13 @@ inline Vec<T> LoadTransposed(const Panel<S>& part, T* columns) {
       if (j < n) max.max[j] = Max(v[j], max.max[j]);
     }
   };
-  const size_t n = part.n;
   if (n < kPart) {
     put(0, n, [n](const S* p, ptrdiff_t rows) { return LoadPartsN(p, rows, n); });
     return max.Get();
   }
   // The last part of a row may overlap the one before it.
   for (size_t c = 0; c < n; c += kPart) {
+    prefetch();
     put(c + kPart <= n ? c : n - kPart, kPart, [](const S* p, ptrdiff_t rows) { return LoadParts(p, rows); });
   }
   return max.Get();
