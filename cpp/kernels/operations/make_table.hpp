@@ -126,7 +126,8 @@ BOLTZMAX_KERNEL inline void RunAlong(const RowBatch& b) {
   Forms::template Along<kCoarse, kScaled, S>(b);
 }
 
-// Calls `run` for rows of 16 bits as floats; `length` is that of a result. The results replace rows that have been read.
+// Calls `run` for rows of 16 bits as floats; `length` is that of a result. The results replace rows that have been
+// read.
 template <Storage16 S>
 BOLTZMAX_KERNEL inline void RunWidened(const RowBatch& b, size_t length, void (*run)(const RowBatch&)) {
   constexpr auto kItem = static_cast<ptrdiff_t>(sizeof(float));
@@ -154,7 +155,8 @@ inline void RunRows(const RowBatch& b) {
     if (IsBatchOfOnes<S>(b)) return RunRowsOfOne<S, ResultOfOne<Operation>>(b);
   }
   constexpr size_t kMost = Forms::kNeedsLogSum ? kPaneledForLogs<T> : kPaneled<T>;
-  // One of more than 14 KB, with its exponentials and results, leaves no room for the next one in the first-level cache.
+  // One of more than 14 KB, with its exponentials and results, leaves no room for the next one in the first-level
+  // cache.
   constexpr size_t kMostFar = Forms::kNeedsLogSum ? kMost : 14336 / (sizeof(S) * VecOf<S>::kLanes);
   if (b.n == 0 || b.n > kMost || (b.far && b.n > kMostFar)) return RunOverlapping<S, Operation>(b);
   constexpr bool kCoarse = Operation::kCoarse;
@@ -179,8 +181,8 @@ inline Source<S> SourceOf(const Row& row) {
   return {static_cast<const S*>(row.x), row.mask};
 }
 
-// Runs strips of kLanes columns, one after another. The first is narrower if that lets the results of others begin where
-// cache lines do: then each of their stores fills a line, which is not read first.
+// Runs strips of kLanes columns, one after another. The first is narrower if that lets the results of others begin
+// where cache lines do: then each of their stores fills a line, which is not read first.
 template <class S, class Forms>
 inline void RunColumns(const ColumnBatch& b) {
   using V = VecOf<S>;

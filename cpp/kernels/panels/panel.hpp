@@ -29,8 +29,8 @@ struct Panel {
   S* Out(size_t j) const { return RowAt(y, y_stride, j); }
 };
 
-// Calls prefetch(byte) for every cache line of row j of a panel whose rows are neighbours. (Always inlined: GCC regards a
-// call that only prefetches as without effect, and may drop it.)
+// Calls prefetch(byte) for every cache line of row j of a panel whose rows are neighbours. (Always inlined: GCC regards
+// a call that only prefetches as without effect, and may drop it.)
 template <class S, class F>
 [[gnu::always_inline]] inline void ForEachLine(const Panel<S>& panel, size_t j, F prefetch) {
   constexpr size_t kLine = 64;
@@ -42,9 +42,9 @@ inline bool AreNeighbours(const Panel<S>& panel, ptrdiff_t stride) {
   return stride == static_cast<ptrdiff_t>(panel.n * sizeof(S));
 }
 
-// Prefetches the input that is a panel or more beyond row j and, unless `y_too` is false, where its result will go. Rows
-// come from memory, and the processor has too many instructions in flight to look ahead by itself. Called for one row at
-// a time, as the processor cannot wait for many lines at once.
+// Prefetches the input that is a panel or more beyond row j and, unless `y_too` is false, where its result will go.
+// Rows come from memory, and the processor has too many instructions in flight to look ahead by itself. Called for one
+// row at a time, as the processor cannot wait for many lines at once.
 template <class S>
 [[gnu::always_inline]] inline void PrefetchBeyond(const Panel<S>& panel, size_t j, bool y_too = true) {
   constexpr size_t kLeast = 4096;
@@ -100,8 +100,8 @@ inline bool HasPairsIn(const Panel<S>& part, ptrdiff_t stride) {
   return VecOf<S>::kPart == 4 && part.n == 2 && stride == 2 * sizeof(S);
 }
 
-// Loads elements [0, n) of all rows as lines of `columns`; masked ones are -inf. Returns the maximum of each row; NaN is
-// ignored.
+// Loads elements [0, n) of all rows as lines of `columns`; masked ones are -inf. Returns the maximum of each row; NaN
+// is ignored.
 template <class S, class T>
 inline Vec<T> LoadTransposed(const Panel<S>& part, T* columns) {
   using V = Vec<T>;
@@ -292,8 +292,8 @@ struct KeptTerms {
   static_assert(kPaneledForLogs<T> * V::kLanes <= 2 * kKept);
 };
 
-// Reduces the rows of a panel. Their exponentials are kept if the caller wants them, and for rows so short that adding them
-// up later, one row after the other, is faster. Those of longer rows would leave the first-level cache.
+// Reduces the rows of a panel. Their exponentials are kept if the caller wants them, and for rows so short that adding
+// them up later, one row after the other, is faster. Those of longer rows would leave the first-level cache.
 template <bool kCoarse, bool kScaled, bool kForLog, class S, class T, class V = Vec<T>>
 inline auto ReduceAlong(const Panel<S>& panel, const Temperature<V>& t, const KeptTerms<T>& kept, bool wants_terms) {
   constexpr size_t kMostKept = 128;
@@ -311,8 +311,8 @@ inline auto ReduceAlong(const Panel<S>& panel, const Temperature<V>& t, const Ke
   for (size_t j = panel.rows; j < kRows; ++j) maxima[j] = maxima[0];
   const V max = FoldRows<V>(maxima, [](V a, V b) { return Max(a, b); });
   const Shift shift(max, t);
-  // A line that one store fills is not read first. Where exponentials are kept, prefetching such lines would also displace
-  // them from the first-level cache.
+  // A line that one store fills is not read first. Where exponentials are kept, prefetching such lines would also
+  // displace them from the first-level cache.
   const bool fills_lines = V::kLanes * sizeof(S) == 64 && panel.n >= kMostKept;
   WithShift(shift, [&]<class Narrowed>(const Narrowed& narrowed) {
     const LaneShifts<Narrowed> shifts(narrowed);
