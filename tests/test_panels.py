@@ -83,6 +83,52 @@ def test_masks_and_temperatures_have_the_same_bits(op: str, n: int, dtype: Any, 
     mask[:, 0] = True
     low = np.where(mask, x, np.array(-np.inf, dtype))
     assert same(call(op, x, where=mask), call(op, low))
+    shared = np.broadcast_to(mask[0], (21, n))
+    low = np.where(shared, x, np.array(-np.inf, dtype))
+    for other in (shared, np.repeat(shared, 2, axis=1)[:, ::2], shared.copy("F")):
+        assert same(call(op, x, where=other), call(op, low))
+
+
+def placed(shape: tuple[int, int], dtype: Any, offset: int, width: int) -> tuple[Array, Array]:
+    """Return an array of rows `width` elements apart that begins `offset` elements after a cache
+    line, and the memory around it."""
+    raw = np.zeros((shape[0] * width + 64) * np.dtype(dtype).itemsize + 64, np.uint8)
+    memory = raw[-raw.ctypes.data % 64 :][: raw.nbytes - 64].view(dtype)
+    place = memory[offset : offset + shape[0] * width].reshape(shape[0], width)
+    return place[:, : shape[1]], memory
+
+
+@pytest.mark.parametrize("op", [op for op in ALL if op != "logsumexp"])
+@pytest.mark.parametrize("n", [40, 64, 96, 100, 128, 200, 256, 300, 1000])
+def test_results_anywhere_in_memory(op: str, n: int, dtype: Any, isa: str) -> None:
+    """Vectors of longer rows begin where those of the result do, whatever the result's place."""
+    x = logits(18, n, dtype, seed=7)
+    arguments = (x, -abs(x)) if op in GRADIENTS else (x,)
+    expected = call(op, x)
+    for offset in (0, 1, 4, 12, 15, 31):
+        for width in (n, n + 5):
+            out, memory = placed(x.shape, dtype, offset, width)
+            getattr(boltzmax, op)(*arguments, out=out)
+            assert same(np.ascontiguousarray(out), expected), (offset, width)
+            out[...] = 0
+            assert not memory.any(), (offset, width)
+
+
+@pytest.mark.parametrize("op", MAPS)
+@pytest.mark.parametrize("n", [1, 2, 10, 21, 40, 70])
+def test_columns_anywhere_in_memory(op: str, n: int, dtype: Any, isa: str) -> None:
+    """The first strip of columns ends where a vector of the results does."""
+    columns, width = 301, 320
+    x = logits(columns, n, dtype, seed=8).T
+    expected = np.ascontiguousarray(call(op, np.ascontiguousarray(x.T)).T)
+    for offset in (0, 1, 4, 12, 15, 31):
+        place, _ = placed((n, columns), dtype, 31 - offset, width)
+        place[...] = x
+        out, memory = placed((n, columns), dtype, offset, width)
+        getattr(boltzmax, op)(place, 0, out=out)
+        assert same(np.ascontiguousarray(out), expected), offset
+        out[...] = 0
+        assert not memory.any(), offset
 
 
 @pytest.mark.parametrize("n", [1, 2, 7, 10, 17, 33, 100])

@@ -170,6 +170,7 @@ struct StorageKernels {
   size_t (*count_above)(const Row&, double limit);
   size_t (*find_above)(const Row&, double limit, size_t begin, size_t most, Element* found, size_t* count);
   size_t (*group_maxima)(const Row&, double* maxima);  // of up to kGroups disjoint groups of elements
+  size_t read_once;  // the most elements of a column of which each cache line is read once and written once
 
   const OpKernels& Of(Op op) const { return ops[static_cast<size_t>(op)]; }
   const GradientKernels& GradientOf(Op op) const { return gradients[static_cast<size_t>(op)]; }

@@ -10,8 +10,8 @@ namespace {
 
 constexpr size_t kLine = 64;  // in bytes; and in columns: whole lines for every type
 
-// Whether n lines at this stride fall into so few of the 64 sets of the first-level cache that they evict each other
-// before they are read again: the rows of an array whose width is a multiple of a power of two.
+// Whether n lines at this stride fall into so few of the 64 sets of the first-level cache that they evict each other:
+// the rows of an array whose width is a multiple of a power of two.
 bool Crowds(ptrdiff_t stride, size_t n) {
   constexpr size_t kSets = 64, kLinesOfSet = 16;
   if (stride == 0) return false;
@@ -86,8 +86,9 @@ void RunColumns(const RowPlan& plan, int column_axis) {
   const size_t width = std::max<size_t>(1, kTaskElements / (plan.n * kLine)) * kLine;  // columns per task
   const size_t count = (columns.size + width - 1) / width;
   const Axis& inner = plan.p.inner[0];
-  // A reduction reads each line once.
-  const bool crowds = !plan.Reduces() && (Crowds(inner.stride[kX], plan.n) || Crowds(inner.stride[kY], plan.n));
+  // A line that is read only once may be evicted.
+  const bool reads_again = !plan.Reduces() && plan.n > plan.kernels->read_once;
+  const bool crowds = reads_again && (Crowds(inner.stride[kX], plan.n) || Crowds(inner.stride[kY], plan.n));
   ParallelFor(CountElements(others) * count, EstimateNanoseconds(plan.rows, plan.n, plan.p.storage), [&](size_t i) {
     const Offsets at = OffsetsAt(others, i / count);
     const size_t first = i % count * width;

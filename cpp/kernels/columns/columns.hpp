@@ -159,18 +159,18 @@ struct StripLog {
   Pair<D> log_sum;
   bool any_degenerate;
 };
-template <class StripType, class Shift = typename StripType::Shift>
-BOLTZMAX_KERNEL inline StripLog<Shift> ReduceStripToLog(const StripType& x,
-                                                        const StripTemperature<typename StripType::V>& t) {
-  using V = typename StripType::V;
+// Copies a short strip to `columns`.
+template <class StripType, class V = typename StripType::V, class Shift = typename StripType::Shift>
+BOLTZMAX_KERNEL inline StripLog<Shift> ReduceStripToLog(const StripType& x, const StripTemperature<V>& t,
+                                                        Columns<typename V::Scalar>* columns) {
   const auto finish = [&](auto& strip, auto log_sum) -> StripLog<Shift> {
     const bool any_degenerate = Any(Eq(DegenerateLanes(strip.sum), Wide<V>(Const(1))));
     if (any_degenerate) MarkDegenerate(x, &strip);
     return {strip.sum, log_sum(strip), any_degenerate};
   };
   const auto in_order = [&]<bool kScaled>(Bool<kScaled>) {
-    Columns<typename V::Scalar> columns, terms;
-    const auto copy = CopyStrip(x, columns.at);
+    Columns<typename V::Scalar> terms;
+    const auto copy = CopyStrip(x, columns->at);
     auto reduced = ReduceInOrderForLog<kScaled>(copy.x, copy.max, t.vector, KeepInColumns<V>{terms.at});
     return finish(reduced.strip, [&](const auto& strip) { return LogOfShort(strip, reduced.rest); });
   };
@@ -242,23 +242,28 @@ BOLTZMAX_RARE inline void LogSoftmaxDegenerateStrip(const Strip<S, kCoarse>& x, 
 template <class S, bool kCoarse>
 BOLTZMAX_KERNEL inline void LogSoftmaxStrip(const Strip<S, kCoarse>& x, char* y, ptrdiff_t y_stride,
                                             const StripTemperature<VecOf<S>>& t) {
-  const auto strip = ReduceStripToLog(x, t);
+  Columns<Compute<S>> columns;
+  const auto strip = ReduceStripToLog(x, t, &columns);
   const auto shift = LogShift<VecOf<S>>::Make(strip.sum.offset, strip.log_sum, t.vector.scaled);
   const StripOut<S> out = {y, y_stride, x.n, x.lanes};
   if (strip.any_degenerate) return LogSoftmaxDegenerateStrip(x, out, shift, t, strip.sum);
-  WithBool(t.vector.scaled, [&]<bool kScaled>(Bool<kScaled>) {
-    ForEachStripRow(x.n, [&]<size_t U>(size_t i, RowCount<U>) {
-      out.template Prefetch<U>(i, 1);
-      out.Put(i, 1, SubtractLog<kScaled>(x.template Rows<U>(i, 1), shift, t.vector));
+  const auto map = [&](const auto& from) {
+    WithBool(t.vector.scaled, [&]<bool kScaled>(Bool<kScaled>) {
+      ForEachStripRow(x.n, [&]<size_t U>(size_t i, RowCount<U>) {
+        out.template Prefetch<U>(i, 1);
+        out.Put(i, 1, SubtractLog<kScaled>(from.template Rows<U>(i, 1), shift, t.vector));
+      });
     });
-  });
+  };
+  x.n <= VecOf<S>::kInOrder ? map(AsStrip<S, kCoarse>(columns.at, x.n)) : map(x);
 }
 
 template <class S, bool kCoarse>
 BOLTZMAX_KERNEL inline void LogSumExpStrip(const Strip<S, kCoarse>& x, char* y, ptrdiff_t,
                                            const StripTemperature<VecOf<S>>& t) {
   using D = Wide<VecOf<S>>;
-  const auto strip = ReduceStripToLog(x, t);
+  Columns<Compute<S>> columns;
+  const auto strip = ReduceStripToLog(x, t, &columns);
   const auto& sum = strip.sum;
   const auto is_degenerate = Eq(DegenerateLanes(sum), D(Const(1)));
   const D usual = (Scaled(sum.offset, t) + strip.log_sum.hi) + strip.log_sum.lo;

@@ -179,9 +179,7 @@ inline Mask64 LoadMask<F64>(const uint8_t* p) {
 }
 template <class V>
 inline typename V::Mask LoadMaskN(const uint8_t* p, size_t n) {
-  uint8_t bytes[V::kLanes] = {};
-  memcpy(bytes, p, n);
-  return LoadMask<V>(bytes);
+  return MaskOfFirst<V>(p, n);
 }
 
 // ---- float ----

@@ -156,10 +156,7 @@ inline void CopyTail(T* to, const T* from, size_t n) {
 }
 template <class V>
 inline typename V::Mask LoadMaskN(const uint8_t* p, size_t n) {
-  if (n == V::kLanes) return LoadMask<V>(p);
-  uint8_t bytes[V::kLanes] = {};
-  CopyTail<V::kLanes>(bytes, p, n);
-  return LoadMask<V>(bytes);
+  return MaskOfFirst<V>(p, n);
 }
 
 // ---- float and double ----

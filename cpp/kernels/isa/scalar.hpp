@@ -186,9 +186,7 @@ inline typename V::Mask LoadMask(const uint8_t* p) {
 }
 template <class V>
 inline typename V::Mask LoadMaskN(const uint8_t* p, size_t n) {
-  uint8_t bytes[V::kLanes] = {};
-  memcpy(bytes, p, n);
-  return LoadMask<V>(bytes);
+  return MaskOfFirst<V>(p, n);
 }
 template <class V>
 inline typename V::Mask FirstN(size_t n) {

@@ -28,7 +28,6 @@
 //                                              bytes or, if that is an array, row j is rows[j] bytes from p.
 //                                              LoadPartsN fills only the first n < kPart of each, then zeros
 //   StoreParts(p, rows, v)  StorePartsN(...)   the reverse
-//   MaskOfParts<V>(p, rows, n)                 a lane mask from NumPy bools stored in the same way
 //   UnpackLow(a, b)  UnpackHigh(a, b)          in each part, the low or high lanes of a and b, interleaved
 //   UnpackLowPairs(a, b)  UnpackHighPairs(a, b)   in each part, the low or high pair of a, then of b (float)
 //   JoinLowHalves(a, b)  JoinHighHalves(a, b)  for vectors of two parts or four
@@ -104,32 +103,27 @@ inline T* RowAt(T* p, const ptrdiff_t* places, size_t row) {
   return RowAt(p, places[row], 1);
 }
 
-// The first n of kPart bytes, then ones. They are combined in a register: combining them in memory would stall the load
-// of the whole.
-template <size_t kPart>
-inline uint64_t MaskPart(const uint8_t* p, size_t n) {
-  static_assert(kPart == 2 || kPart == 4);
+// The first n <= 8 bytes, then zeros. They are combined in a register: a load of bytes that have just been stored in
+// pieces would be stalled.
+inline uint64_t FirstBytes(const uint8_t* p, size_t n) {
+  uint64_t bytes = 0;
+  if (n == sizeof bytes) {
+    memcpy(&bytes, p, sizeof bytes);
+    return bytes;
+  }
   uint32_t four = 0;
   uint16_t two = 0;
-  if (kPart == 4 && n == 4) {
-    memcpy(&four, p, sizeof four);
-    return four;
-  }
-  if ((n & 2) != 0) memcpy(&two, p, sizeof two);
-  uint64_t bytes = two;
-  if ((n & 1) != 0) bytes |= static_cast<uint64_t>(p[n & 2]) << ((n & 2) * 8);
-  return bytes | (uint64_t{0x01010101} >> ((4 - kPart) * 8)) >> (n * 8) << (n * 8);
+  if ((n & 4) != 0) memcpy(&four, p, sizeof four);
+  if ((n & 2) != 0) memcpy(&two, p + (n & 4), sizeof two);
+  bytes = four | static_cast<uint64_t>(two) << (n & 4) * 8;
+  if ((n & 1) != 0) bytes |= static_cast<uint64_t>(p[n & 6]) << (n & 6) * 8;
+  return bytes;
 }
-
-// A lane mask from bytes stored as parts: the first n bytes of each part count, the other lanes are set.
+// LoadMaskN for vectors of at most eight lanes.
 template <class V>
-inline typename V::Mask MaskOfParts(const uint8_t* p, ptrdiff_t rows, size_t n) {
-  constexpr size_t kPart = V::kPart, kWord = sizeof(uint64_t);
-  uint64_t words[(V::kLanes + kWord - 1) / kWord] = {};
-  for (size_t b = 0; b < V::kLanes; b += kPart) {
-    words[b / kWord] |= MaskPart<kPart>(RowAt(p, rows, b), n) << (b % kWord * 8);
-  }
-  return LoadMask<V>(reinterpret_cast<const uint8_t*>(words));
+inline typename V::Mask MaskOfFirst(const uint8_t* p, size_t n) {
+  const uint64_t bytes = FirstBytes(p, n);
+  return LoadMask<V>(reinterpret_cast<const uint8_t*>(&bytes));
 }
 
 // The vector type in which numbers stored as S are computed.

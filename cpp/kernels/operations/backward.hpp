@@ -56,8 +56,9 @@ inline Sum BackwardReduce(const S* dy, const S* y, size_t n) {
 template <class S, class Gradient>
 inline void BackwardMap(const S* dy, const S* y, S* dx, size_t n, VecOf<S> sum) {
   using V = VecOf<S>;
+  constexpr size_t kLeast = 1024;  // by measurement
   const Gradient gradient;
-  ForEachVectorOf<V>(n, [&](size_t i, auto lanes) {
+  ForEachVectorTo<V, kLeast>(dx, n, [&](size_t i, auto lanes) {
     StoreLanes(dx + i, gradient(LoadLanes<V>(dy + i, lanes, 0), LoadLanes<V>(y + i, lanes, 0), sum), lanes);
   });
 }

@@ -126,7 +126,8 @@ BOLTZMAX_KERNEL inline void RunAlong(const RowBatch& b) {
   Forms::template Along<kCoarse, kScaled, S>(b);
 }
 
-// Calls `run` for rows of 16 bits as floats; `length` is that of a result. The results replace rows that have been read.
+// Calls `run` for rows of 16 bits as floats; `length` is that of a result. The results replace rows that have been
+// read.
 template <Storage16 S>
 BOLTZMAX_KERNEL inline void RunWidened(const RowBatch& b, size_t length, void (*run)(const RowBatch&)) {
   constexpr auto kItem = static_cast<ptrdiff_t>(sizeof(float));
@@ -157,7 +158,10 @@ inline void RunRows(const RowBatch& b) {
     if (IsBatchOfOnes<S>(b)) return RunRowsOfOne<S, ResultOfOne<Operation>>(b);
   }
   constexpr size_t kMost = Forms::kNeedsLogSum ? kPaneledForLogs<T> : kPaneled<T>;
-  if (b.n == 0 || b.n > kMost) return RunOverlapping<S, Operation>(b);
+  // One of more than 14 KB, with its exponentials and results, leaves no room for the next one in the first-level
+  // cache.
+  constexpr size_t kMostFar = Forms::kNeedsLogSum ? kMost : 14336 / (sizeof(S) * VecOf<S>::kLanes);
+  if (b.n == 0 || b.n > kMost || (b.far && b.n > kMostFar)) return RunOverlapping<S, Operation>(b);
   constexpr bool kCoarse = Operation::kCoarse;
   WithBool(b.scaled, [&]<bool kScaled>(Bool<kScaled>) {
     const auto run =
@@ -180,14 +184,19 @@ inline Source<S> SourceOf(const Row& row) {
   return {static_cast<const S*>(row.x), row.mask};
 }
 
-// Runs strips of kLanes columns, one after another.
+// Runs strips of kLanes columns, one after another. The first is narrower if that lets the results of others begin
+// where cache lines do: then each of their stores fills a line, which is not read first.
 template <class S, class Forms>
 inline void RunColumns(const ColumnBatch& b) {
   using V = VecOf<S>;
+  constexpr size_t kBytes = V::kLanes * sizeof(S), kLeast = 16 * V::kLanes;
   const char* t = reinterpret_cast<const char*>(b.temperature);
   StripTemperature<V> temperature;
-  for (size_t c = 0; c < b.columns; c += V::kLanes) {
-    const size_t lanes = b.columns - c < V::kLanes ? b.columns - c : V::kLanes;
+  const bool alignable = !Forms::kReduces && b.columns >= kLeast && b.y_stride % static_cast<ptrdiff_t>(kBytes) == 0;
+  size_t lanes = alignable ? ToAligned<V>(reinterpret_cast<const S*>(b.y)) : 0;
+  if (lanes == 0) lanes = V::kLanes;
+  for (size_t c = 0; c < b.columns; c += lanes, lanes = V::kLanes) {
+    lanes = b.columns - c < lanes ? b.columns - c : lanes;
     const Strip<S, Forms::template OnRow<S>::kCoarse> x = {b.x + c * sizeof(S), b.x_stride, b.n, lanes};
     if (b.scaled) temperature = {Offset<const double>(t, c, b.temperature_stride), b.temperature_stride, lanes};
     Forms::OnStrip(x, b.y + c * sizeof(S), b.y_stride, temperature);
@@ -265,6 +274,7 @@ struct Kernels {
         .count_above = CountAbove,
         .find_above = FindAbove,
         .group_maxima = GroupMaxima,
+        .read_once = Vec<T>::kLanes * sizeof(S) == 64 ? Vec<T>::kInOrder : 0,
     };
     BOLTZMAX_FOR_EACH_GRADIENT(BOLTZMAX_GRADIENT_KERNELS)
     return table;

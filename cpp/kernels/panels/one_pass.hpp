@@ -59,7 +59,10 @@ struct PanelReader {
     const bool singly = panel.n <= kShort;
     for (size_t j = 0; j < kRows; ++j) {
       if (!wanted[j]) continue;
-      if (panel.far) PrefetchHead(panel, j);
+      if (panel.far) {
+        PrefetchHead(panel, j);
+        if (panel.n <= kPaneledForLogs<T>) PrefetchResult(panel, j);
+      }
       const auto x = panel.Row(j);
       const Shift own = shifts[j];
       V max = Set<V>(Source<S>::kLowest);
@@ -78,8 +81,8 @@ struct PanelReader {
   }
 };
 
-// Reduces the rows of a panel for which counts(j) is true. As in ReduceRow, the maximum of a row's first elements serves
-// as a guess; the rows where it was poor are read again.
+// Reduces the rows of a panel for which counts(j) is true. As in ReduceRow, the maximum of a row's first elements
+// serves as a guess; the rows where it was poor are read again.
 template <bool kCoarse, bool kScaled, class S, class Counts, class Keep, class V = VecOf<S>>
 inline auto ReduceInOnePass(const Panel<S>& panel, const Temperature<V>& t, Counts counts, Keep keep) {
   using Shift = typename Source<S, kCoarse>::template ShiftAs<kScaled>;

@@ -31,52 +31,69 @@ struct Panel {
   S* Out(size_t j) const { return Rows<S>{y, y_stride, y_places}[j]; }
 };
 
-// Prefetches the input that is a panel or more beyond row j, and where its result will go. Rows come from memory, and
-// the processor has too many instructions in flight to look ahead by itself. Called for one row at a time, as the
-// processor cannot wait for many lines at once. (Always inlined: GCC regards a call that only prefetches as without
-// effect, and may drop it.)
+// Calls prefetch(byte) for every cache line of row j of a panel whose rows are neighbours. (Always inlined: GCC regards
+// a call that only prefetches as without effect, and may drop it.)
+template <class S, class F>
+[[gnu::always_inline]] inline void ForEachLine(const Panel<S>& panel, size_t j, F prefetch) {
+  constexpr size_t kLine = 64;
+  const size_t row = panel.n * sizeof(S);
+  for (size_t at = j * row / kLine * kLine; at < (j + 1) * row / kLine * kLine; at += kLine) prefetch(at);
+}
 template <class S>
-[[gnu::always_inline]] inline void PrefetchBeyond(const Panel<S>& panel, size_t j) {
-  constexpr size_t kLeast = 4096, kLine = 64;
-  const size_t row = panel.n * sizeof(S), bytes = row * Panel<S>::kRows;
-  const auto stride = static_cast<ptrdiff_t>(row);
-  const size_t begin = j * row / kLine * kLine, end = (j + 1) * row / kLine * kLine;
-  for (size_t at = begin + (bytes < kLeast ? kLeast : bytes); at < end + (bytes < kLeast ? kLeast : bytes);
-       at += kLine) {
-    if (panel.x_stride == stride) __builtin_prefetch(reinterpret_cast<const char*>(panel.x) + at);
-    if (panel.y_stride == stride) __builtin_prefetch(reinterpret_cast<const char*>(panel.y) + at, 1);
-  }
+inline bool AreNeighbours(const Panel<S>& panel, ptrdiff_t stride) {
+  return stride == static_cast<ptrdiff_t>(panel.n * sizeof(S));
+}
+
+// Prefetches the input that is a panel or more beyond row j and, unless `y_too` is false, where its result will go.
+// Rows come from memory, and the processor has too many instructions in flight to look ahead by itself. Called for one
+// row at a time, as the processor cannot wait for many lines at once.
+template <class S>
+[[gnu::always_inline]] inline void PrefetchBeyond(const Panel<S>& panel, size_t j, bool y_too = true) {
+  constexpr size_t kLeast = 4096;
+  const size_t bytes = panel.n * sizeof(S) * Panel<S>::kRows, ahead = bytes < kLeast ? kLeast : bytes;
+  const bool has_x = AreNeighbours(panel, panel.x_stride), has_y = y_too && AreNeighbours(panel, panel.y_stride);
+  ForEachLine(panel, j, [&](size_t at) __attribute__((always_inline)) {
+    if (has_x) __builtin_prefetch(reinterpret_cast<const char*>(panel.x) + at + ahead);
+    if (has_y) __builtin_prefetch(reinterpret_cast<const char*>(panel.y) + at + ahead, 1);
+  });
+}
+// Prefetches where the result of row j will go, into the second-level cache.
+template <class S>
+[[gnu::always_inline]] inline void PrefetchResult(const Panel<S>& panel, size_t j) {
+  if (!AreNeighbours(panel, panel.y_stride)) return;
+  ForEachLine(panel, j, [&](size_t at) __attribute__((always_inline)) {
+    __builtin_prefetch(reinterpret_cast<const char*>(panel.y) + at, 1, 2);
+  });
 }
 
 // ---- rows as columns ----
 
-// A panel with all its rows: absent rows are copies of the first.
+// A copy of a panel, with all its rows and without a mask: absent rows are copies of the first, and masked elements are
+// -inf. Whole vectors are stored, beyond the end of a row, too, where the next one follows: what is stored in part of a
+// vector could not be loaded at once.
 template <class S>
 struct WholePanel {
-  static constexpr size_t kRows = Panel<S>::kRows, kMost = kRows * VecOf<S>::kInOrder;
+  static constexpr size_t kRows = Panel<S>::kRows;
   Panel<S> panel;
-  S x[kMost];
-  uint8_t mask[kMost];
+  S x[kRows * VecOf<S>::kInOrder + VecOf<S>::kLanes];
 
-  // The buffers of a panel that was whole already are neither initialized nor read.
   explicit WholePanel(const Panel<S>& part) : panel(part) {
     panel.rows = kRows;
-    panel.x = Copied([&](size_t j) { return part.Row(j).x; }, x, &panel.x_stride, part.rows);
+    panel.x = x;
     panel.x_places = nullptr;
-    if (part.mask == nullptr) return;
-    panel.mask = Copied([&](size_t j) { return part.Row(j).mask; }, mask, &panel.mask_stride, part.rows);
+    panel.x_stride = static_cast<ptrdiff_t>(part.n * sizeof(S));
+    panel.mask = nullptr;
+    panel.far = false;
+    const bool together = part.rows == kRows && part.x_stride == panel.x_stride &&
+                          (part.mask == nullptr || part.mask_stride == static_cast<ptrdiff_t>(part.n));
+    if (together) Copy(part.Row(0), kRows * part.n, x);
+    for (size_t j = 0; j < kRows && !together; ++j) Copy(part.Row(j < part.rows ? j : 0), part.n, x + j * part.n);
   }
 
  private:
-  template <class Row, class P>
-  const P* Copied(Row row, P* to, ptrdiff_t* to_stride, size_t rows) const {
-    const size_t n = panel.n;
-    for (size_t j = 0; j < kRows; ++j) {
-      const P* from = row(j < rows ? j : 0);
-      for (size_t i = 0; i < n; ++i) to[j * n + i] = from[i];
-    }
-    *to_stride = static_cast<ptrdiff_t>(n * sizeof(P));
-    return to;
+  static void Copy(const Source<S>& from, size_t n, S* to) {
+    ForEachVectorOf<VecOf<S>>(
+        n, [&]<class Lanes>(size_t i, Lanes lanes) { StoreLanes(to + i, from(i, lanes), Whole<Lanes::kVectors>{}); });
   }
 };
 
@@ -87,9 +104,9 @@ inline bool HasPairsIn(const Panel<S>& part, ptrdiff_t stride) {
 }
 
 // Loads elements [0, n) of all rows as lines of `columns`, given where the rows from j on are. Returns the maximum of
-// each row.
-template <class S, class T, class From>
-inline Vec<T> LoadSquares(const Panel<S>& part, From from, T* columns) {
+// each row. Calls prefetch() before each part of the rows.
+template <class S, class T, class From, class Prefetch>
+[[gnu::always_inline]] inline Vec<T> LoadSquares(size_t n, From from, T* columns, Prefetch prefetch) {
   using V = Vec<T>;
   constexpr size_t kPart = V::kPart;
   MaxInLanes<V> max;
@@ -99,9 +116,6 @@ inline Vec<T> LoadSquares(const Panel<S>& part, From from, T* columns) {
     for (size_t j = 0; j < kPart; ++j) {
       const auto row = from(j);
       v[j] = load(row.first + c, row.rows);
-      if (part.mask == nullptr) continue;
-      const auto counts = MaskOfParts<V>(RowAt(part.mask, part.mask_stride, j) + c, part.mask_stride, n);
-      v[j] = IfThenElse(counts, v[j], Set<V>(Source<S>::kLowest));
     }
     TransposeParts(v);
     BOLTZMAX_UNROLL
@@ -110,13 +124,14 @@ inline Vec<T> LoadSquares(const Panel<S>& part, From from, T* columns) {
       if (j < n) max.max[j] = Max(v[j], max.max[j]);
     }
   };
-  const size_t n = part.n;
   if (n < kPart) {
+    prefetch();
     put(0, n, [n](const S* p, auto rows) { return LoadPartsN(p, rows, n); });
     return max.Get();
   }
   // The last part of a row may overlap the one before it.
   for (size_t c = 0; c < n; c += kPart) {
+    prefetch();
     put(c + kPart <= n ? c : n - kPart, kPart, [](const S* p, auto rows) { return LoadParts(p, rows); });
   }
   return max.Get();
@@ -124,18 +139,29 @@ inline Vec<T> LoadSquares(const Panel<S>& part, From from, T* columns) {
 // Rows at places are loaded and stored by functions of their own, so that kernels for other rows stay as they are.
 template <class S, class T>
 BOLTZMAX_KERNEL inline Vec<T> LoadFromPlaces(const Panel<S>& whole, T* columns) {
-  return LoadSquares(whole, [&](size_t j) { return RowsFrom{whole.x, whole.x_places + j}; }, columns);
+  return LoadSquares<S>(whole.n, [&](size_t j) { return RowsFrom{whole.x, whole.x_places + j}; }, columns, [] {});
 }
 
-// Loads elements [0, n) of all rows as lines of `columns`; masked ones are -inf. Returns the maximum of each row; NaN is
-// ignored.
+// Loads elements [0, n) of all rows as lines of `columns`; masked ones are -inf. Returns the maximum of each row; NaN
+// is ignored.
 template <class S, class T>
 inline Vec<T> LoadTransposed(const Panel<S>& part, T* columns) {
   using V = Vec<T>;
-  if (part.rows < Panel<S>::kRows) return LoadTransposed(WholePanel<S>(part).panel, columns);
+  constexpr size_t kRows = Panel<S>::kRows;
+  const size_t n = part.n;
+  const bool is_copied = part.rows < kRows || part.mask != nullptr, is_pair = HasPairsIn(part, part.x_stride);
+  // The number of rows that are prefetched with each part of a row: the processor cannot wait for all of them at once.
+  const size_t share = !part.far ? 0 : is_copied || n * sizeof(S) <= 64 ? kRows : (kRows * V::kPart + n - 1) / n;
+  size_t prefetched = 0;
+  const auto prefetch = [&]() __attribute__((always_inline)) {
+    for (const size_t end = prefetched + share; prefetched < end && prefetched < kRows; ++prefetched) {
+      PrefetchBeyond(part, prefetched);
+    }
+  };
+  if (is_copied || is_pair) prefetch();
+  if (is_copied) return LoadTransposed(WholePanel<S>(part).panel, columns);
   if (part.x_places != nullptr) return LoadFromPlaces(part, columns);
-  for (size_t j = 0; part.far && j < Panel<S>::kRows; ++j) PrefetchBeyond(part, j);
-  if (HasPairsIn(part, part.x_stride) && part.mask == nullptr) {
+  if (is_pair) {
     const V a = LoadParts(part.x, part.x_stride), b = LoadParts(RowAt(part.x, part.x_stride, 2), part.x_stride);
     const V even = UnpackLow(a, b), odd = UnpackHigh(a, b);
     Block<V, 2> v;
@@ -146,7 +172,8 @@ inline Vec<T> LoadTransposed(const Panel<S>& part, T* columns) {
     max.Add(v);
     return max.Get();
   }
-  return LoadSquares(part, [&](size_t j) { return RowsFrom{RowAt(part.x, part.x_stride, j), part.x_stride}; }, columns);
+  return LoadSquares<S>(
+      n, [&](size_t j) { return RowsFrom{RowAt(part.x, part.x_stride, j), part.x_stride}; }, columns, prefetch);
 }
 
 // Stores f of the lines of `columns`, given where the rows from j on go.
@@ -313,8 +340,8 @@ struct KeptTerms {
   static_assert(kPaneledForLogs<T> * V::kLanes <= 2 * kKept);
 };
 
-// Reduces the rows of a panel. Their exponentials are kept if the caller wants them, and for rows so short that adding them
-// up later, one row after the other, is faster. Those of longer rows would leave the first-level cache.
+// Reduces the rows of a panel. Their exponentials are kept if the caller wants them, and for rows so short that adding
+// them up later, one row after the other, is faster. Those of longer rows would leave the first-level cache.
 template <bool kCoarse, bool kScaled, bool kForLog, class S, class T, class V = Vec<T>>
 inline auto ReduceAlong(const Panel<S>& panel, const Temperature<V>& t, const KeptTerms<T>& kept, bool wants_terms) {
   constexpr size_t kMostKept = 128;
@@ -332,10 +359,13 @@ inline auto ReduceAlong(const Panel<S>& panel, const Temperature<V>& t, const Ke
   for (size_t j = panel.rows; j < kRows; ++j) maxima[j] = maxima[0];
   const V max = FoldRows<V>(maxima, [](V a, V b) { return Max(a, b); });
   const Shift shift(max, t);
+  // A line that one store fills is not read first. Where exponentials are kept, prefetching such lines would also
+  // displace them from the first-level cache.
+  const bool fills_lines = V::kLanes * sizeof(S) == 64 && panel.n >= kMostKept;
   WithShift(shift, [&]<class Narrowed>(const Narrowed& narrowed) {
     const LaneShifts<Narrowed> shifts(narrowed);
     for (size_t j = 0; j < panel.rows; ++j) {
-      if (panel.far) PrefetchBeyond(panel, j);
+      if (panel.far) PrefetchBeyond(panel, j, kForLog || !fills_lines);
       const auto x = panel.Row(j);
       const Narrowed own = shifts[j];
       if (!keeps) {
@@ -368,25 +398,18 @@ inline void ForEachMarked(const Panel<S>& panel, const D& marks, F f) {
   }
 }
 
-// y = f for row j, past the cache if the panel is streamed.
+// y = f for row j.
+template <class S, class F>
+inline void StoreRow(const Panel<S>& panel, size_t j, F f) {
+  constexpr size_t kLeast = VecOf<S>::kLanes * sizeof(S) == 64 ? 384 : 1024;  // by measurement
+  S* y = panel.Out(j);
+  ForEachVectorTo<VecOf<S>, kLeast>(y, panel.n, [&](size_t i, auto lanes) { StoreLanes(y + i, f(i, lanes), lanes); });
+}
+// The same, past the cache if the panel is streamed.
 template <class S, class F>
 inline void MapRow(const Panel<S>& panel, size_t j, F f) {
-  using V = VecOf<S>;
-  S* y = panel.Out(j);
-  if (panel.stream) return MapTo<V>(y, panel.n, true, f);
-  ForEachVectorOf<V>(panel.n, [&](size_t i, auto lanes) { StoreLanes(y + i, f(i, lanes), lanes); });
-}
-
-// y = f, row by row: row(j, map) calls map(f).
-template <class S, class Row>
-inline void MapAlong(const Panel<S>& panel, Row row) {
-  using V = VecOf<S>;
-  for (size_t j = 0; j < panel.rows; ++j) {
-    S* y = panel.Out(j);
-    row(j, [&](auto f) {
-      ForEachVectorOf<V>(panel.n, [&](size_t i, auto lanes) { StoreLanes(y + i, f(i, lanes), lanes); });
-    });
-  }
+  if (panel.stream) return MapTo<VecOf<S>>(panel.Out(j), panel.n, true, f);
+  StoreRow(panel, j, f);
 }
 
 }  // namespace

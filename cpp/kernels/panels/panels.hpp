@@ -26,13 +26,13 @@ inline void SoftmaxAlong(const Panel<S>& panel, const StripTemperature<V>& t, vo
   const KeptTerms<T> kept(scratch, panel.n);
   const auto strip = ReduceAlong<kCoarse, kScaled, false>(panel, t.vector, kept, true);
   const LaneDivisors<V> divisors(strip.sum);
-  MapAlong(panel, [&](size_t j, auto map) {
+  for (size_t j = 0; j < panel.rows; ++j) {
     const Divisor<V> divisor = divisors[j];
     const T* e = kept.Row(j);
-    map([&]<class Lanes>(size_t i, Lanes) {
+    StoreRow(panel, j, [&]<class Lanes>(size_t i, Lanes) {
       return Divide(LoadLanes<V>(e + i, Whole<Lanes::kVectors>{}, T(0)), divisor);
     });
-  });
+  }
   ForEachMarked(panel, DegenerateLanes(strip.sum),
                 [&](size_t j) { SoftmaxMapDegenerate(panel.Row(j), panel.Out(j), panel.n); });
 }

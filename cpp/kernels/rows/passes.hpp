@@ -36,14 +36,33 @@ inline void ForEachBlock(size_t n, F f) {
   ForEachBlockFrom<V, U>(0, n, f);
 }
 
-// Calls f for every element of a row so short that the processor works on several at once. After the blocks of four
-// vectors, the rest goes vector by vector, so that only the last vector has idle lanes.
+// Calls f for every element of a row so short that the processor works on several at once; from element i on. After the
+// blocks of four vectors, the rest goes vector by vector, so that only the last vector has idle lanes.
 template <class V, class F>
-inline void ForEachVectorOf(size_t n, F f) {
-  size_t i = 0;
+inline void ForEachVectorFrom(size_t i, size_t n, F f) {
   for (; i + 4 * V::kLanes <= n; i += 4 * V::kLanes) f(i, Whole<4>{});
   for (; i + V::kLanes <= n; i += V::kLanes) f(i, Whole<1>{});
   if (i < n) f(i, Partial<1>{n - i});
+}
+template <class V, class F>
+inline void ForEachVectorOf(size_t n, F f) {
+  ForEachVectorFrom<V>(0, n, f);
+}
+
+// The number of elements of y before the first that begins a vector in memory.
+template <class V, class S>
+inline size_t ToAligned(const S* y) {
+  constexpr size_t kBytes = V::kLanes * sizeof(S);
+  return (kBytes - reinterpret_cast<uintptr_t>(y) % kBytes) % kBytes / sizeof(S);
+}
+
+// ForEachVectorOf for results at y. If they are at least kLeast bytes, vectors begin where those of memory do: storing
+// into two cache lines at once takes longer than a first vector with idle lanes.
+template <class V, size_t kLeast, class S, class F>
+inline void ForEachVectorTo(const S* y, size_t n, F f) {
+  const size_t first = n * sizeof(S) < kLeast ? 0 : ToAligned<V>(y);
+  if (first != 0) f(0, Partial<1>{first});
+  ForEachVectorFrom<V>(first, n, f);
 }
 
 // The maximum of f; NaN is ignored.
@@ -67,10 +86,10 @@ inline Sum SumOver(size_t n, F f) {
 template <class V, class S, class F>
 inline void MapTo(S* y, size_t n, bool stream, F f) {
   const auto store = [&](size_t i, auto lanes) { StoreLanes(y + i, f(i, lanes), lanes); };
-  constexpr size_t kBytes = V::kLanes * sizeof(S), kStep = 4 * V::kLanes;
+  constexpr size_t kStep = 4 * V::kLanes;
   size_t i = 0;
   if (stream) {
-    const size_t to_aligned = (kBytes - reinterpret_cast<uintptr_t>(y) % kBytes) % kBytes / sizeof(S);
+    const size_t to_aligned = ToAligned<V>(y);
     i = to_aligned < n ? to_aligned : n;
     if (i != 0) store(0, Partial<1>{i});
     for (; i + kStep <= n; i += kStep) StreamLanes(y + i, f(i, Whole<4>{}), Whole<4>{});
