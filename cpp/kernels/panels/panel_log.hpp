@@ -1,7 +1,8 @@
 // The sums of panels, and their logarithms.
 #pragma once
 
-#include "panel.hpp"
+#include "along.hpp"
+#include "transposed.hpp"
 
 namespace boltzmax::kernels {
 namespace {

@@ -8,7 +8,7 @@
 #pragma once
 
 #include "../moment_types.hpp"
-#include "../panels/panel.hpp"
+#include "../panels/transposed.hpp"
 
 namespace boltzmax::kernels {
 namespace {

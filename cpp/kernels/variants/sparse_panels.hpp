@@ -1,7 +1,7 @@
 // Sparse maps of short rows: a lane is a row.
 #pragma once
 
-#include "../panels/panel.hpp"
+#include "../panels/transposed.hpp"
 #include "thresholds.hpp"
 
 namespace boltzmax::kernels {

@@ -18,7 +18,7 @@
 // probabilities, as in softmax.
 #pragma once
 
-#include "../panels/panel.hpp"
+#include "../panels/transposed.hpp"
 #include "doubles.hpp"
 #include "row_call.hpp"
 
