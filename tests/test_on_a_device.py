@@ -159,6 +159,15 @@ def test_goals() -> None:
     assert str(verdicts[0]) == f"{case} >= 0.90 of a copy's bandwidth, 0.95, yes"
 
 
+def test_skipped_tests_are_no_verdict() -> None:
+    ran = {"part": "tests", "ok": True, "passed": 2, "wrong": []}
+    for is_there in (True, False):
+        device = {"part": "device", "ok": is_there}
+        verdict = next(iter(script.verdicts([device, ran], [])))
+        assert verdict.reached is (True if is_there else None)
+        assert verdict.figure == ("2 passed and 0 not" if is_there else "-")
+
+
 def test_table_of_kernels() -> None:
     kernel = dict.fromkeys(
         ("registers", "local_bytes", "shared_bytes", "threads", "cluster", "blocks"), 7
