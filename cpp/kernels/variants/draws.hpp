@@ -2,6 +2,7 @@
 #pragma once
 
 #include "../draw_types.hpp"
+#include "../panels/transposed.hpp"
 #include "../rows/softmax.hpp"
 #include "noise_source.hpp"
 #include "row_call.hpp"

@@ -5,6 +5,7 @@
 // The scores are taken from their maximum, so that large ones do not swallow the noise.
 #pragma once
 
+#include "../panels/transposed.hpp"
 #include "../rows/softmax.hpp"
 #include "noise_source.hpp"
 #include "row_call.hpp"

@@ -5,6 +5,7 @@
 // of two elements, the smaller one has at least as much mass above it as the larger one with all above that.
 #pragma once
 
+#include "../panels/transposed.hpp"
 #include "../rows/softmax.hpp"
 #include "../set_types.hpp"
 #include "row_call.hpp"

@@ -6,6 +6,7 @@
 // (Peters, Niculae & Martins, ACL 2019, proposition 2). For sparsemax s is 1 on the support, for entmax15 sqrt(y).
 #pragma once
 
+#include "../panels/transposed.hpp"
 #include "power.hpp"
 #include "row_call.hpp"
 #include "square_root.hpp"
