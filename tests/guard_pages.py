@@ -105,6 +105,17 @@ def exercise(case: Case, shape: tuple[int, ...], axis: int, at_end: bool) -> Non
         exercise_totals(x, out)
 
 
+def exercise_short_rows(case: Case, n: int, at_end: bool) -> None:
+    """Whole panels and parts of one, whose last row is not the last in memory."""
+    for rows in (1, 3, 16, 35):
+        x, out = case.array(0, (rows, n), at_end), case.array(1, (rows, n), at_end)
+        indptr = np.arange(rows + 1) * n
+        for op in MAPS:
+            getattr(boltzmax, op)(x, out=out[::-1])
+            getattr(boltzmax, op)(x[::-1], out=out)
+            getattr(boltzmax, f"segment_{op}")(x.ravel(), indptr, out=out.ravel())
+
+
 def exercise_totals(x: Array, out: Array) -> None:
     for temperature in (1.0, 0.7):
         rows = Normalizer(totals_of(x, 0, temperature), temperature)
@@ -120,6 +131,8 @@ def main(isa: str) -> None:
                 print(isa, dtype, "rows", n, "at the end" if at_end else "at the start", flush=True)
                 exercise(case, (n,), 0, at_end)
                 exercise(case, (3, n), 1, at_end)
+                if n <= 40:
+                    exercise_short_rows(case, n, at_end)
             for columns, at_end in itertools.product((*range(1, 71), 80), (True, False)):
                 print(
                     isa,

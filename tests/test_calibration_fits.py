@@ -78,6 +78,21 @@ def test_the_unit_of_huge_logits_does_not_matter(unit: float, useful: bool) -> N
     np.testing.assert_allclose(found.intercept_, wanted.intercept_, rtol=1e-3, atol=1e-4)
 
 
+def test_masked_classes_do_not_end_the_search() -> None:
+    """Logits of -1e9 say what those of -1e3 say, for as little as a step stops at."""
+    rng = np.random.default_rng(0)
+    z, y = oracle.over_confident(2000, 4)
+    z = z * [0.3, 1, 3, 1] + [1, 0, -2, 0]  # each class is wrong in its own way
+    masked = z.copy()
+    rows = rng.choice(2000, 20, replace=False)
+    masked[rows, (y[rows] + 1) % 4] = -1e9
+    losses = []
+    for logits in (np.maximum(masked, -1e3), masked):
+        p = VectorScaling().fit(logits, y).predict_proba(logits)
+        losses.append(-np.log(p[np.arange(2000), y]).mean())
+    np.testing.assert_allclose(losses[1], losses[0], rtol=1e-3)
+
+
 def test_matrix_scaling_is_logistic_regression() -> None:
     linear_model = pytest.importorskip("sklearn.linear_model")
     z, y = oracle.over_confident(2000, 4)

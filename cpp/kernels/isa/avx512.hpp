@@ -271,14 +271,20 @@ inline void StoreParts(float* p, Rows rows, F32 v) {
   _mm_storeu_ps(RowAt(p, rows, 8), _mm256_castps256_ps128(high));
   _mm_storeu_ps(RowAt(p, rows, 12), _mm256_extractf128_ps(high, 1));
 }
+// Some lanes of a part. Extracting the part and storing it must be two instructions: GCC would join them into one that
+// faults for lanes that are masked out, too (VEXTRACTF32X4 to memory, of class E6NF in Intel's manual).
+inline void StorePart(float* p, __mmask8 lanes, __m128 part) {
+  asm("" : "+v"(part));
+  _mm_mask_storeu_ps(p, lanes, part);
+}
 template <class Rows>
 inline void StorePartsN(float* p, Rows rows, F32 v, size_t n) {
   const __m256 low = _mm512_castps512_ps256(v.raw), high = _mm512_extractf32x8_ps(v.raw, 1);
   const __mmask8 lanes = FirstN<F32>(n) & 0xf;
-  _mm_mask_storeu_ps(RowAt(p, rows, 0), lanes, _mm256_castps256_ps128(low));
-  _mm_mask_storeu_ps(RowAt(p, rows, 4), lanes, _mm256_extractf128_ps(low, 1));
-  _mm_mask_storeu_ps(RowAt(p, rows, 8), lanes, _mm256_castps256_ps128(high));
-  _mm_mask_storeu_ps(RowAt(p, rows, 12), lanes, _mm256_extractf128_ps(high, 1));
+  StorePart(RowAt(p, rows, 0), lanes, _mm256_castps256_ps128(low));
+  StorePart(RowAt(p, rows, 4), lanes, _mm256_extractf128_ps(low, 1));
+  StorePart(RowAt(p, rows, 8), lanes, _mm256_castps256_ps128(high));
+  StorePart(RowAt(p, rows, 12), lanes, _mm256_extractf128_ps(high, 1));
 }
 template <class Rows>
 inline void StoreParts(double* p, Rows rows, F64 v) {

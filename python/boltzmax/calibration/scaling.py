@@ -26,7 +26,7 @@ Array = NDArray[Any]
 Doubles = NDArray[np.float64]
 
 _LEAST_LOG_PROB = -87.0  # about the logarithm of the least normal float
-_LARGEST_FEATURE = 128.0  # in its unit
+_LOG_FEATURE = 7.0  # base 2, of a feature in its unit
 
 
 class _LinearScaling(CalibrationMap):
@@ -112,12 +112,18 @@ class _LinearScaling(CalibrationMap):
         self.n_iter_ = found.n_iter
 
     def _unit(self, rows: Scored) -> float:
-        """Return the least power of two, not below 1, in units of which all features are small."""
-        largest = 0.0
+        """Return the least power of two, not below 1, in units of which features are small.
+
+        The likeliest class of each row tells their size, since masked ones may be at -1e9; and the
+        geometric mean over rows, since a few may be odd.
+        """
+        log_size, count = 0.0, 0
         for part in rows.blocks():
-            size = np.abs(self._features(rows, part))
-            largest = max(largest, float(size.max(initial=0.0, where=np.isfinite(size))))
-        return float(np.exp2(max(0.0, np.ceil(np.log2(max(largest / _LARGEST_FEATURE, 1.0))))))
+            size = np.abs(self._features(rows, part).max(axis=1))
+            size = size[np.isfinite(size)]
+            log_size += float(np.log2(np.maximum(size, 1.0)).sum())
+            count += size.size
+        return float(np.exp2(max(0.0, np.ceil(log_size / max(count, 1) - _LOG_FEATURE))))
 
     def _gain(self, rows: Scored) -> float:
         """Return the factor of all features to start from: 1/T, unless T is at a bound."""
