@@ -79,7 +79,7 @@ def test_the_unit_of_huge_logits_does_not_matter(unit: float, useful: bool) -> N
 
 
 def test_masked_classes_do_not_end_the_search() -> None:
-    """Logits of -1e9 say what those of -1e3 say, for as little as a step stops at."""
+    """The loss is that for -1e3 in place of -1e9."""
     rng = np.random.default_rng(0)
     z, y = oracle.over_confident(2000, 4)
     z = z * [0.3, 1, 3, 1] + [1, 0, -2, 0]  # each class is wrong in its own way

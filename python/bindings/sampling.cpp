@@ -227,12 +227,14 @@ PyObject* PlainSample(PyObject*, PyObject* const* args, Py_ssize_t nargs) {
   std::array<RowState, 16> few_states;
   std::vector<RowState> more_states;
   problem.state = few_states.data();
-  if (problem.rows > few_states.size()) {
-    more_states.resize(problem.rows);
-    problem.state = more_states.data();
-  }
-  if (!RunDetached(EstimateNanoseconds(problem.rows, problem.n, *storage), [&] { SampleRows(problem); }))
-    return nullptr;
+  const auto run = [&] {
+    if (problem.rows > few_states.size()) {
+      more_states.resize(problem.rows);
+      problem.state = more_states.data();
+    }
+    SampleRows(problem);
+  };
+  if (!RunDetached(EstimateNanoseconds(problem.rows, problem.n, *storage), run)) return nullptr;
   for (size_t r = 0; r < problem.rows; ++r) {
     if (problem.state[r] == RowState::kBad) Py_RETURN_NONE;
   }
@@ -242,9 +244,8 @@ PyObject* PlainSample(PyObject*, PyObject* const* args, Py_ssize_t nargs) {
   return Py_BuildValue("NNN", result(ids), result(log_probs), result(kept));
 }
 
-PyMethodDef plain_methods[] = {
-    {"plain_sample", reinterpret_cast<PyCFunction>(reinterpret_cast<void (*)()>(PlainSample)), METH_FASTCALL, nullptr},
-    {nullptr, nullptr, 0, nullptr}};
+PyMethodDef plain_methods[] = {{"plain_sample", AsCFunction(PlainSample), METH_FASTCALL, nullptr},
+                               {nullptr, nullptr, 0, nullptr}};
 
 }  // namespace
 

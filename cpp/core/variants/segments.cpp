@@ -67,7 +67,7 @@ class SegmentRunner {
     if (p_.y == p_.x || p_.y == p_.other) return;
     for (; counts_[n] < kBin; ++counts_[n]) {
       places_[n][counts_[n]] = places_[n][0];
-      results_[n][counts_[n]] = results_[n][0];
+      if (reduces_) results_[n][counts_[n]] = results_[n][0];
     }
   }
 

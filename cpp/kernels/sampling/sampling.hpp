@@ -1,9 +1,9 @@
 // Maxima and counts of the elements of a row from a bound to another, and the elements themselves.
 #pragma once
 
+#include "../isa/compress.hpp"
 #include "../rows/reduce.hpp"
 #include "../sampling_types.hpp"
-#include "compress.hpp"
 #include "masses.hpp"
 
 namespace boltzmax::kernels {

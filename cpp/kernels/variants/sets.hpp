@@ -5,6 +5,7 @@
 // of two elements, the smaller one has at least as much mass above it as the larger one with all above that.
 #pragma once
 
+#include "../isa/compress.hpp"
 #include "../panels/transposed.hpp"
 #include "../rows/softmax.hpp"
 #include "../set_types.hpp"
@@ -171,17 +172,13 @@ BOLTZMAX_KERNEL RowTerms<T> Terms(const T* x, size_t n, T* e) {
 }
 
 #if defined(__AVX512F__)
-// Compressing in a register and storing all of it is faster than a compressing store. What is stored never overtakes
-// what has been loaded.
-inline size_t Compress(__mmask16 keep, F32 v, F32 term, float* kept_x, float* kept_e) {
-  _mm512_storeu_ps(kept_x, _mm512_maskz_compress_ps(keep, v.raw));
-  _mm512_storeu_ps(kept_e, _mm512_maskz_compress_ps(keep, term.raw));
-  return static_cast<size_t>(__builtin_popcount(keep));
-}
-inline size_t Compress(__mmask8 keep, F64 v, F64 term, double* kept_x, double* kept_e) {
-  _mm512_storeu_pd(kept_x, _mm512_maskz_compress_pd(keep, v.raw));
-  _mm512_storeu_pd(kept_e, _mm512_maskz_compress_pd(keep, term.raw));
-  return static_cast<size_t>(__builtin_popcount(keep));
+// Stores the elements that are in [low, high), and their terms; returns their number. What is stored never overtakes what
+// has been loaded.
+template <class V, class T = typename V::Scalar>
+inline size_t CompressBetween(V v, V term, V low, V high, T* kept_x, T* kept_e) {
+  const auto is_out = static_cast<typename V::Mask>(~Lt(v, high) | Lt(v, low));
+  CompressUnless(is_out, v, kept_x);
+  return CompressUnless(is_out, term, kept_e);
 }
 #endif
 
@@ -206,9 +203,7 @@ BOLTZMAX_KERNEL size_t Between(const T* x, const T* e, size_t n, T low, T high, 
   using V = Vec<T>;
   const V least = Set<V>(low), limit = Set<V>(high);
   for (; i + V::kLanes <= n; i += V::kLanes) {
-    const V v = Load(x + i);
-    const auto keep = static_cast<typename V::Mask>(Lt(v, limit) & ~Lt(v, least));
-    count += Compress(keep, v, Load(e + i), kept_x + count, kept_e + count);
+    count += CompressBetween(Load(x + i), Load(e + i), least, limit, kept_x + count, kept_e + count);
   }
 #endif
   return CompressFrom(i, x, e, n, low, high, kept_x, kept_e, count);
@@ -270,8 +265,7 @@ BOLTZMAX_KERNEL size_t Split(const T* x, const T* e, size_t n, const T* pivots, 
     sums.Add(v, term);
     BOLTZMAX_UNROLL
     for (size_t u = 0; u < 4; ++u) {
-      const auto keep = static_cast<typename V::Mask>(Lt(v.part[u], high) & ~Lt(v.part[u], low));
-      count += Compress(keep, v.part[u], term.part[u], kept_x + count, kept_e + count);
+      count += CompressBetween(v.part[u], term.part[u], low, high, kept_x + count, kept_e + count);
     }
   }
   sums.AddFrom(i, x, e, n);

@@ -155,8 +155,8 @@ class VectorScaling(_LinearScaling):
     from_probs : bool, default False
         Whether rows are probabilities. It is never guessed.
     tol : float, default 1e-7
-        The search ends once no derivative of the mean loss is larger. Logits beyond 128 are in a
-        larger unit there, a power of two, so that their size does not matter.
+        The search ends once no derivative of the mean loss is larger. If the largest logits of rows
+        are beyond 128, in the geometric mean, a power of two is their unit there.
     max_iter : int, default 1000
         The most steps of L-BFGS; if it needs more, there is a `ConvergenceWarning`.
 

@@ -1,7 +1,7 @@
 // Some elements of a vector, next to each other in memory.
 #pragma once
 
-#include "../isa/block.hpp"
+#include "block.hpp"
 
 namespace boltzmax::kernels {
 namespace {
