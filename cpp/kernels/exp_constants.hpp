@@ -81,40 +81,43 @@ struct ExpReduction<float, 1, true> {
   static constexpr float kPoly[] = {0x1.52258ep-5f, 0x1.571cc2p-3f, 0x1.0006b6p-1f};
 };
 
-// With a table of the powers between 1 and 2 (Tang, ACM TOMS 15(2), 1989), for vectors that can look one up. kPower[i]
-// holds the bits of 2^(i / kNodes), less those of 1 and of the i that is added with the exponent; kRest[i] is the
-// rounding error of that power, relative to it. A fused multiply-add keeps k * kStepHi exact.
+// With a table of the powers between 1 and 2 (Tang, ACM TOMS 15(2), 1989), for vectors that can look one up: kPower[i] is
+// kScale * 2^(i / kNodes), and kRest[i] its rounding error. Here k counts units of ln(2), in multiples of 1 / kNodes: so
+// many bits after the binary point are left by adding kMagic. A fused multiply-add keeps k * kStepHi exact.
 template <>
 struct ExpReduction<float, 16> {
   static constexpr bool kIsCoarse = false;
-  static constexpr float kInverseStep = 0x1.715476p+4f, kStepHi = 0x1.62ep-5f, kStepLo = 0x1.0bfbe8p-19f;
+  using C = ExpConstants<float>;
+  static constexpr float kMagic = 0x1.8p19f, kInverseStep = C::kLog2e, kStepHi = C::kLn2Hi, kStepLo = C::kLn2Lo;
   // Relative error 1.6e-9.
   static constexpr float kPoly[] = {0x1.55559ap-3f, 0x1.00021ep-1f};
-  alignas(64) static constexpr uint32_t kPower[] = {
-      0,          0xfffdaac3, 0xfffb95c2, 0xfff9c3d3, 0xfff837f0, 0xfff6f532, 0xfff5fed7, 0xfff5583f,
-      0xfff504f3, 0xfff508a4, 0xfff5672a, 0xfff6248c, 0xfff744fd, 0xfff8ccdf, 0xfffac0c7, 0xfffd257d};
+  alignas(64) static constexpr float kPower[] = {0x1.000000p+64f, 0x1.0b5586p+64f, 0x1.172b84p+64f, 0x1.2387a6p+64f,
+                                                 0x1.306fe0p+64f, 0x1.3dea64p+64f, 0x1.4bfdaep+64f, 0x1.5ab07ep+64f,
+                                                 0x1.6a09e6p+64f, 0x1.7a1148p+64f, 0x1.8ace54p+64f, 0x1.9c4918p+64f,
+                                                 0x1.ae89fap+64f, 0x1.c199bep+64f, 0x1.d5818ep+64f, 0x1.ea4afap+64f};
   alignas(64) static constexpr float kRest[] = {0.0f,
-                                                0x1.8d96d4p-25f,
-                                                -0x1.9c0c22p-27f,
-                                                0x1.964904p-25f,
-                                                0x1.125002p-25f,
-                                                0x1.370be4p-25f,
-                                                -0x1.0a3550p-25f,
-                                                -0x1.00d8acp-27f,
-                                                0x1.26055cp-26f,
-                                                -0x1.05cb44p-25f,
-                                                0x1.67a1cap-28f,
-                                                0x1.a3b5e4p-28f,
-                                                -0x1.f9c304p-27f,
-                                                -0x1.6961b4p-28f,
-                                                -0x1.a5217cp-28f,
-                                                0x1.61428ep-28f};
+                                                0x1.9f3122p+39f,
+                                                -0x1.c15742p+37f,
+                                                0x1.ceac48p+39f,
+                                                0x1.4636e2p+39f,
+                                                0x1.824684p+39f,
+                                                -0x1.593abcp+39f,
+                                                -0x1.5bd5ecp+37f,
+                                                0x1.9fcef4p+38f,
+                                                -0x1.829fd0p+39f,
+                                                0x1.15506ep+37f,
+                                                0x1.51f848p+37f,
+                                                -0x1.a94b14p+38f,
+                                                -0x1.3d56b2p+37f,
+                                                -0x1.822dbcp+37f,
+                                                0x1.52486cp+37f};
 };
 
 template <>
 struct ExpReduction<float, 16, true> {
   static constexpr bool kIsCoarse = true;
-  static constexpr float kInverseStep = 0x1.715476p+4f, kStep = 0x1.62e43p-5f;
+  using C = ExpConstants<float>;
+  static constexpr float kMagic = 0x1.8p19f, kInverseStep = C::kLog2e, kStep = C::kLn2;
   // Relative error 1.7e-6.
   static constexpr float kPoly[] = {0x1.fff0ap-2f};
 };
@@ -122,27 +125,27 @@ struct ExpReduction<float, 16, true> {
 template <>
 struct ExpReduction<double, 8> {
   static constexpr bool kIsCoarse = false;
-  static constexpr double kInverseStep = 0x1.71547652b82fep+3, kStepHi = 0x1.62e42ffp-4,
-                          kStepLo = -0x1.718432a1b0e26p-38;
+  static constexpr double kMagic = 0x1.8p49, kInverseStep = ExpConstants<double>::kLog2e, kStepHi = 0x1.62e42ffp-1,
+                          kStepLo = -0x1.718432a1b0e26p-35;
   // Relative error 2.9e-18.
   static constexpr double kPoly[] = {0x1.a01639d835982p-13, 0x1.6c1cbd7ece99bp-10, 0x1.11111125d869bp-7,
                                      0x1.555555480ec43p-5,  0x1.5555555555131p-3,  0x1.000000000010bp-1};
-  alignas(64) static constexpr uint64_t kPower[] = {0,
-                                                    0xffff72b83c7d517b,
-                                                    0xffff06fe0a31b715,
-                                                    0xfffebfdad5362a27,
-                                                    0xfffea09e667f3bcd,
-                                                    0xfffeace5422aa0db,
-                                                    0xfffee89f995ad3ad,
-                                                    0xffff5818dcfba487};
+  alignas(64) static constexpr double kPower[] = {0x1p+128,
+                                                  0x1.172b83c7d517bp+128,
+                                                  0x1.306fe0a31b715p+128,
+                                                  0x1.4bfdad5362a27p+128,
+                                                  0x1.6a09e667f3bcdp+128,
+                                                  0x1.8ace5422aa0dbp+128,
+                                                  0x1.ae89f995ad3adp+128,
+                                                  0x1.d5818dcfba487p+128};
   alignas(64) static constexpr double kRest[] = {0.0,
-                                                 -0x1.01b15eaa59348p-55,
-                                                 0x1.34d754db0abb6p-55,
-                                                 0x1.690cebb7aafb0p-56,
-                                                 -0x1.3b3efbf5e2228p-54,
-                                                 0x1.db72fc1f0eab4p-55,
-                                                 0x1.c1a7792cb3387p-55,
-                                                 0x1.4a385a63d07a7p-56};
+                                                 -0x1.19041b9d78a76p+73,
+                                                 0x1.6f46ad23182e4p+73,
+                                                 0x1.d4397afec42e2p+72,
+                                                 -0x1.bdd3413b26456p+74,
+                                                 0x1.6e9f156864b27p+74,
+                                                 0x1.7a1cd345dcc81p+74,
+                                                 0x1.2ed02d75b3707p+73};
 };
 
 }  // namespace

@@ -192,7 +192,8 @@ BOLTZMAX_KERNEL inline void SoftmaxStrip(const Strip<S, kCoarse>& x, char* y, pt
     Columns<Compute<S>> columns;
     WithBool(t.vector.scaled, [&]<bool kScaled>(Bool<kScaled>) {
       const auto copy = CopyStrip(x, columns.at);
-      const auto strip = ReduceInOrder<kScaled>(copy.x, copy.max, t.vector, KeepInColumns<V>{columns.at});
+      const auto strip =
+          ReduceShort<kScaled>(copy.x, copy.max, t.vector, KeepInColumns<V>{columns.at}, InOrder<V, false>(x.n));
       const Divisor<V> divisor(strip.sum.hi, strip.sum.lo);
       ForEachStripRow(x.n, [&]<size_t U>(size_t i, RowCount<U>) {
         out.Put(i, 1, Divide(LoadLanes<V>(columns.at + i * V::kLanes, Whole<U>{}, Compute<S>(0)), divisor));

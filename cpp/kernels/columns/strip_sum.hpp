@@ -46,42 +46,29 @@ struct StripSum {
   Wide<V> top_error;  // the rounding error of the largest term
 };
 
+// Without the factor kScale.
+template <class V>
+inline Pair<Wide<V>> Unscaled(const Pair<Wide<V>>& sum) {
+  const Wide<V> unscale = Const(ExpConstants<typename V::Scalar>::kUnscale);
+  return {sum.hi * unscale, sum.lo * unscale};
+}
+
 template <class V, class Shift>
-inline StripSum<Shift> MakeStripSum(V max, const Shift& shift, const Pair<Wide<V>>& sum) {
+inline StripSum<Shift> MakeStripSum(V max, const Shift& shift, const Pair<Wide<V>>& scaled_sum) {
   const Wide<V> unscale = Const(ExpConstants<typename V::Scalar>::kUnscale);
   const auto top = ExpTermsOf(max, shift);
-  return {max,
-          shift,
-          {Promote(max), Promote(shift.offset), Promote(shift.exponent), Promote(top.Value()) * unscale,
-           sum.hi * unscale, sum.lo * unscale},
-          Promote(top.Error()) * unscale};
+  const auto sum = Unscaled<V>(scaled_sum);
+  return {
+      max,
+      shift,
+      {Promote(max), Promote(shift.offset), Promote(shift.exponent), Promote(top.Value()) * unscale, sum.hi, sum.lo},
+      Promote(top.Error()) * unscale};
 }
 
 struct KeepNoColumn {
   template <class B>
   void operator()(size_t, size_t, const B&) const {}
 };
-
-// SumOfTerms for columns: terms(i, step, RowCount<U>).
-template <class V, class Keep, class F>
-inline Pair<Wide<V>> ColumnSumOfTerms(size_t n, Keep keep, F terms) {
-  if constexpr (std::is_same_v<Keep, KeepNoColumn>) {
-    if (n <= kShort) {
-      WideSum<V> sums[V::kLanes];
-      ForEachStripRow(n, [&]<size_t U>(size_t i, RowCount<U> count) {
-        const auto e = terms(i, 1, count).Value();
-        BOLTZMAX_UNROLL
-        for (size_t u = 0; u < U; ++u) sums[(i + u) % V::kLanes].Add(e.part[u]);
-      });
-      return FoldColumnSums(sums);
-    }
-  }
-  return ColumnSum<V>(n, [&](size_t i, size_t step, auto count) {
-    const auto e = terms(i, step, count).Value();
-    keep(i, step, e);
-    return e;
-  });
-}
 
 // The sum of a short column, in order; even and odd rows apart, which halves the chain of additions.
 template <class V>
@@ -94,15 +81,16 @@ struct SumInOrder {
     BOLTZMAX_UNROLL
     for (size_t u = 0; u < U; ++u) (u % 2 == 0 ? even : odd).Add(e.part[u]);
   }
-  // Adds up the kept exponentials, if `keep` stores them where they can be read again.
+  // Adds up the kept exponentials [begin, end), if `keep` stores them where they can be read again.
   template <class Keep>
-  void AddKept(size_t n, const Keep& keep) {
-    if constexpr (requires { keep.Kept(n); }) {
-      for (size_t i = 0; i + 2 <= n; i += 2) {
+  void AddKept(size_t begin, size_t end, const Keep& keep) {
+    if constexpr (requires { keep.Kept(end); }) {
+      size_t i = begin;
+      for (; i + 2 <= end; i += 2) {
         even.AddStored(keep.Kept(i));
         odd.AddStored(keep.Kept(i + 1));
       }
-      if (n % 2 != 0) even.AddStored(keep.Kept(n - 1));
+      if (i < end) even.AddStored(keep.Kept(i));
     }
   }
   Pair<Wide<V>> Lanes() {
@@ -110,6 +98,50 @@ struct SumInOrder {
     return even.Lanes();
   }
 };
+
+// How many of a row's last elements are added in order, after the sum of those before them: all of a short row; and up
+// to a square beyond whole vectors, since in a panel they take a vector for each of them instead of one for each row.
+template <class V, bool kForLog>
+constexpr size_t InOrder(size_t n) {
+  constexpr size_t kMostVectors = 14;  // Longer rows do not always go by panels.
+  if (n <= (kForLog ? V::kTransposedForLog : V::kTransposed)) return n;
+  const size_t rest = n % V::kLanes;
+  return n <= kMostVectors * V::kLanes && rest <= V::kPart ? rest : 0;
+}
+
+// The sum of a row's two parts.
+template <class V>
+inline Pair<Wide<V>> Plus(const Pair<Wide<V>>& a, const Pair<Wide<V>>& b) {
+  if constexpr (kNeedsLow<typename V::Scalar>) return Settle(Merge(a, b));
+  if constexpr (!kNeedsLow<typename V::Scalar>) return {a.hi + b.hi, Const(0)};
+}
+
+// SumOfTerms for columns: terms(i, step, RowCount<U>). Without `keep`, for a logarithm.
+template <class V, class Keep, class F>
+inline Pair<Wide<V>> ColumnSumOfTerms(size_t n, Keep keep, F terms) {
+  constexpr bool kForLog = std::is_same_v<Keep, KeepNoColumn>;
+  const size_t first = n - InOrder<V, kForLog>(n);  // of those that are added in order
+  const auto term = [&](size_t i, size_t step, auto count) {
+    const auto e = terms(i, step, count).Value();
+    keep(i, step, e);
+    return e;
+  };
+  const auto sum_before = [&]() -> Pair<Wide<V>> {
+    if (!kForLog || n > kShort) return ColumnSum<V>(first, term);
+    WideSum<V> sums[V::kLanes];
+    ForEachStripRow(first, [&]<size_t U>(size_t i, RowCount<U> count) {
+      const auto e = term(i, 1, count);
+      BOLTZMAX_UNROLL
+      for (size_t u = 0; u < U; ++u) sums[(i + u) % V::kLanes].Add(e.part[u]);
+    });
+    return FoldColumnSums(sums);
+  };
+  const auto sum = sum_before();
+  if (first == n) return sum;
+  SumInOrder<V> last;
+  ForEachStripRow(n - first, [&](size_t i, auto count) { last.Add(term(first + i, 1, count)); });
+  return Plus<V>(sum, last.Lanes());
+}
 
 // A buffer for up to kLanes columns of at most kInOrder numbers, line by line. It is padded so that the last square of
 // a transposition fits.
@@ -139,21 +171,38 @@ struct KeepInColumns {
   const T* Kept(size_t i) const { return columns + i * V::kLanes; }
 };
 
-// Reduces columns of at most kInOrder elements, given their maxima: adds the terms in order, in twice the precision. So
-// few elements that a temperature is a parameter here (kScaled: there may be one).
-template <bool kScaled, class StripType, class V, class Keep>
-inline auto ReduceInOrder(const StripType& x, V max, const Temperature<V>& t, Keep keep) {
-  const typename StripType::template ShiftAs<kScaled> shift(max, t);
+// The sum of the exponentials of columns, in order.
+template <class V, class StripType, class Shift>
+inline Pair<Wide<V>> SumOfTermsInOrder(const StripType& x, const Shift& shift) {
   SumInOrder<V> sum;
-  WithShift(shift, [&](const auto& direct) {
-    ForEachStripRow(x.n, [&]<size_t U>(size_t i, RowCount<U>) {
-      const auto e = ScaledExp(x.template Rows<U>(i, 1), direct);
-      keep(i, 1, e);
-      if constexpr (!requires { keep.Kept(i); }) sum.Add(e);
-    });
-  });
-  sum.AddKept(x.n, keep);
-  return MakeStripSum(max, shift, sum.Lanes());
+  ForEachStripRow(x.n, [&]<size_t U>(size_t i, RowCount<U>) { sum.Add(ScaledExp(x.template Rows<U>(i, 1), shift)); });
+  return sum.Lanes();
+}
+
+// The sum of the exponentials of short columns, which are kept: in order from element `first` on, after the sum of those
+// before it by trees.
+template <class V, class StripType, class Shift>
+inline Pair<Wide<V>> SumOfKeptTerms(const StripType& x, const Shift& shift, size_t first, KeepInColumns<V> keep) {
+  ForEachStripRow(x.n,
+                  [&]<size_t U>(size_t i, RowCount<U>) { keep(i, 1, ScaledExp(x.template Rows<U>(i, 1), shift)); });
+  SumInOrder<V> last;
+  last.AddKept(first, x.n, keep);
+  if (first == 0) return last.Lanes();
+  const Strip<typename V::Scalar, false> terms = AsStrip<typename V::Scalar, false>(keep.columns, x.n);
+  const auto sum = ColumnSum<V>(
+      first, [&]<size_t U>(size_t i, size_t step, RowCount<U>) { return terms.template Rows<U>(i, step); });
+  return first == x.n ? sum : Plus<V>(sum, last.Lanes());
+}
+
+// Reduces columns of at most kInOrder elements, given their maxima and how many of the last are added in order. So few
+// elements that a temperature is a parameter here (kScaled: there may be one).
+template <bool kScaled, class StripType, class V>
+inline auto ReduceShort(const StripType& x, V max, const Temperature<V>& t, KeepInColumns<V> keep, size_t in_order) {
+  typename StripType::template ShiftAs<kScaled> shift(max, t);
+  shift.Simplify();
+  Pair<Wide<V>> sum;
+  WithShift(shift, [&](const auto& narrowed) { sum = SumOfKeptTerms<V>(x, narrowed, x.n - in_order, keep); });
+  return MakeStripSum(max, shift, sum);
 }
 
 // A strip, and the sum of its terms without one of the largest of each column. It is constructed in place: copying so
@@ -167,14 +216,15 @@ struct StripRest {
   StripRest(Strip strip_of, Rest rest_of) : strip(strip_of()), rest(rest_of(strip)) {}
 };
 
-// ReduceInOrder for a logarithm: the largest terms are counted instead of added, so that no tiny term is lost next to
+// The same for a logarithm, in order: the largest terms are counted instead of added, so that no tiny term is lost next to
 // them. Only the others are kept, with zeros in place of the largest.
 template <bool kScaled, class StripType, class V, class Keep>
 inline auto ReduceInOrderForLog(const StripType& x, V max, const Temperature<V>& t, Keep keep) {
   using Shift = typename StripType::template ShiftAs<kScaled>;
   using D = Wide<V>;
   const V zero = Set<V>(0), one = Set<V>(1);
-  const Shift shift(max, t);
+  Shift shift(max, t);
+  shift.Simplify();
   SumInOrder<V> others;
   V count = zero;
   WithShift(shift, [&](const auto& direct) {
@@ -190,7 +240,7 @@ inline auto ReduceInOrderForLog(const StripType& x, V max, const Temperature<V>&
       if (x.n < kTiny) others.Add(IfThenElse(is_largest, decltype(v)(zero), terms.Error()));
     });
   });
-  others.AddKept(x.n, keep);
+  others.AddKept(0, x.n, keep);
   const auto add_largest = [&](StripSum<Shift>& strip) -> Pair<D> {
     const D top = strip.sum.top, equals = Promote(count) - D(Const(1)), ties = equals * top;
     if constexpr (!kNeedsLow<typename V::Scalar>) {

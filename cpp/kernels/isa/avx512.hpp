@@ -14,7 +14,7 @@ template <>
 struct Vec<float> {
   using Scalar = float;
   static constexpr size_t kPart = 4;
-  static constexpr size_t kInOrder = 40;
+  static constexpr size_t kInOrder = 40, kTransposed = 12, kTransposedForLog = 28;
   using Mask = __mmask16;
   static constexpr size_t kLanes = 16;
   static constexpr size_t kUnroll = 8;
@@ -27,7 +27,7 @@ template <>
 struct Vec<double> {
   using Scalar = double;
   static constexpr size_t kPart = 2;
-  static constexpr size_t kInOrder = 12;
+  static constexpr size_t kInOrder = 12, kTransposed = 12, kTransposedForLog = 12;
   using Mask = __mmask8;
   static constexpr size_t kLanes = 8;
   static constexpr size_t kUnroll = 8;
@@ -63,16 +63,15 @@ inline __mmask16 Lt(F32 a, F32 b) { return _mm512_cmp_ps_mask(a.raw, b.raw, _CMP
 inline __mmask16 Eq(F32 a, F32 b) { return _mm512_cmp_ps_mask(a.raw, b.raw, _CMP_EQ_OQ); }
 inline F32 IfThenElse(__mmask16 m, F32 a, F32 b) { return {_mm512_mask_blend_ps(m, b.raw, a.raw)}; }
 inline F32 Pow2(F32 t) { return {_mm512_castsi512_ps(_mm512_slli_epi32(_mm512_castps_si512(t.raw), 23))}; }
-// A permutation uses only the low bits of an index: j mod kNodes. The rest of j is shifted into the exponent together
-// with those bits, and the table's entries compensate for them.
+// A permutation uses only the low bits of an index.
 inline F32 NodePower(F32 t) {
-  const __m512i j = _mm512_castps_si512(t.raw);
-  const __m512i power = _mm512_permutexvar_epi32(j, _mm512_load_si512(ExpReduction<float, 16>::kPower));
-  return {_mm512_castsi512_ps(_mm512_add_epi32(power, _mm512_slli_epi32(j, 23 - 4)))};
+  return {_mm512_permutexvar_ps(_mm512_castps_si512(t.raw), _mm512_load_ps(ExpReduction<float, 16>::kPower))};
 }
 inline F32 NodeRest(F32 t) {
   return {_mm512_permutexvar_ps(_mm512_castps_si512(t.raw), _mm512_load_ps(ExpReduction<float, 16>::kRest))};
 }
+inline __mmask16 NotLess(F32 a, F32 b) { return _mm512_cmp_ps_mask(a.raw, b.raw, _CMP_NLT_UQ); }
+inline F32 ScaleIf(__mmask16 m, F32 v, F32 k) { return {_mm512_maskz_scalef_ps(m, v.raw, k.raw)}; }
 inline float ReduceMax(F32 v) { return _mm512_reduce_max_ps(v.raw); }
 // Halves onto halves, two vectors in one: [a b] from a and b, then [a b c d], each in a quarter.
 inline void ReduceAdd4(const F32 (&v)[4], float* sums) {
@@ -99,13 +98,13 @@ inline __mmask8 Eq(F64 a, F64 b) { return _mm512_cmp_pd_mask(a.raw, b.raw, _CMP_
 inline F64 IfThenElse(__mmask8 m, F64 a, F64 b) { return {_mm512_mask_blend_pd(m, b.raw, a.raw)}; }
 inline F64 Pow2(F64 t) { return {_mm512_castsi512_pd(_mm512_slli_epi64(_mm512_castpd_si512(t.raw), 52))}; }
 inline F64 NodePower(F64 t) {
-  const __m512i j = _mm512_castpd_si512(t.raw);
-  const __m512i power = _mm512_permutexvar_epi64(j, _mm512_load_si512(ExpReduction<double, 8>::kPower));
-  return {_mm512_castsi512_pd(_mm512_add_epi64(power, _mm512_slli_epi64(j, 52 - 3)))};
+  return {_mm512_permutexvar_pd(_mm512_castpd_si512(t.raw), _mm512_load_pd(ExpReduction<double, 8>::kPower))};
 }
 inline F64 NodeRest(F64 t) {
   return {_mm512_permutexvar_pd(_mm512_castpd_si512(t.raw), _mm512_load_pd(ExpReduction<double, 8>::kRest))};
 }
+inline __mmask8 NotLess(F64 a, F64 b) { return _mm512_cmp_pd_mask(a.raw, b.raw, _CMP_NLT_UQ); }
+inline F64 ScaleIf(__mmask8 m, F64 v, F64 k) { return {_mm512_maskz_scalef_pd(m, v.raw, k.raw)}; }
 inline double ReduceMax(F64 v) { return _mm512_reduce_max_pd(v.raw); }
 inline void ReduceAdd4(const F64 (&v)[4], double* sums) {
   const auto fold = [](__m512d a, __m512d b) {

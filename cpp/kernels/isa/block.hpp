@@ -32,6 +32,12 @@ struct Partial {
     return n <= before ? 0 : (n - before < V::kLanes ? n - before : V::kLanes);
   }
 };
+// U vectors of which only the last is partial: n elements.
+template <size_t U>
+struct Ending {
+  static constexpr size_t kVectors = U;
+  size_t n;
+};
 
 template <class V, size_t U>
 struct Block {
@@ -67,6 +73,9 @@ struct Block {
   friend Block Max(const Block& a, const Block& b) BOLTZMAX_EACH(Block, Max(a.part[u], b.part[u]))
   friend Block NodePower(const Block& t) BOLTZMAX_EACH(Block, NodePower(t.part[u]))
   friend Block NodeRest(const Block& t) BOLTZMAX_EACH(Block, NodeRest(t.part[u]))
+  friend Block ScaleIf(const Mask& m, const Block& v, const Block& k)
+      BOLTZMAX_EACH(Block, ScaleIf(m.part[u], v.part[u], k.part[u]))
+  friend Mask NotLess(const Block& a, const Block& b) BOLTZMAX_EACH(Mask, NotLess(a.part[u], b.part[u]))
   friend Block InverseEstimate(const Block& v) BOLTZMAX_EACH(Block, InverseEstimate(v.part[u]))
   friend Block Pow2(const Block& t) BOLTZMAX_EACH(Block, Pow2(t.part[u]))
   friend Mask Eq(const Block& a, const Block& b) BOLTZMAX_EACH(Mask, Eq(a.part[u], b.part[u]))
@@ -116,6 +125,14 @@ inline Block<V, U> LoadLanes(const S* p, Partial<U> lanes, typename V::Scalar fi
   }
   return b;
 }
+template <class V, size_t U, class S>
+inline Block<V, U> LoadLanes(const S* p, Ending<U> lanes, typename V::Scalar fill) {
+  Block<V, U> b;
+  BOLTZMAX_UNROLL
+  for (size_t u = 0; u + 1 < U; ++u) b.part[u] = Load(p + u * V::kLanes);
+  b.part[U - 1] = LoadN(p + (U - 1) * V::kLanes, lanes.n - (U - 1) * V::kLanes, fill);
+  return b;
+}
 template <class S, class V, size_t U>
 inline void StoreLanes(S* p, const Block<V, U>& b, Whole<U>) {
   BOLTZMAX_UNROLL
@@ -128,6 +145,12 @@ inline void StoreLanes(S* p, const Block<V, U>& b, Partial<U> lanes) {
     const size_t n = lanes.template Lanes<V>(u);
     if (n != 0) StoreN(p + u * V::kLanes, b.part[u], n);
   }
+}
+template <class S, class V, size_t U>
+inline void StoreLanes(S* p, const Block<V, U>& b, Ending<U> lanes) {
+  BOLTZMAX_UNROLL
+  for (size_t u = 0; u + 1 < U; ++u) Store(p + u * V::kLanes, b.part[u]);
+  StoreN(p + (U - 1) * V::kLanes, b.part[U - 1], lanes.n - (U - 1) * V::kLanes);
 }
 template <class S, class V, size_t U>
 inline void StreamLanes(S* p, const Block<V, U>& b, Whole<U>) {
@@ -150,6 +173,15 @@ inline typename Block<V, U>::Mask MaskLanes(const uint8_t* p, Partial<U> lanes) 
     const size_t n = lanes.template Lanes<V>(u);
     m.part[u] = LoadMaskN<V>(p + u * V::kLanes, n);
   }
+  return m;
+}
+
+template <class V, size_t U>
+inline typename Block<V, U>::Mask MaskLanes(const uint8_t* p, Ending<U> lanes) {
+  typename Block<V, U>::Mask m;
+  BOLTZMAX_UNROLL
+  for (size_t u = 0; u + 1 < U; ++u) m.part[u] = LoadMask<V>(p + u * V::kLanes);
+  m.part[U - 1] = LoadMaskN<V>(p + (U - 1) * V::kLanes, lanes.n - (U - 1) * V::kLanes);
   return m;
 }
 

@@ -5,6 +5,7 @@
 //   Vec::kLanes, Vec::Mask, Vec::kHasFma       Set(x)                       all lanes x
 //   Vec::kUnroll                               how many vectors a Block of exponentials holds: what the registers allow
 //   Vec::kInOrder                              the longest rows that are transposed, by measurement: see panel.hpp
+//   Vec::kTransposed, Vec::kTransposedForLog   the same for softmax, and for log_softmax and logsumexp
 //   Load(p)  LoadN(p, n, fill)                 storage types: float, double, Half, BFloat16; lanes >= n hold fill
 //   Store(p, v)  StoreN(p, v, n)  Stream(p, v) Stream wants p aligned to the bytes it writes, and bypasses the cache
 //                                              Rounding to 16 bits is to nearest even. A NaN stored as BFloat16 must
@@ -16,8 +17,10 @@
 //   FirstN<V>(n)  LoadMask<V>(p)  LoadMaskN<V>(p, n)     lane masks from a count or from NumPy bools
 //   Pow2(t)                                    2^j for t = kRoundingMagic + kBias + j: shifts j into the exponent
 //   Vec::kNodes                                how many powers from 1 up to 2 it can look up; 1 if none. If more:
-//   NodePower(t)                               2^(j / kNodes) for t = kRoundingMagic + kNodes * kBias + j
-//   NodeRest(t)                                the rounding error of NodePower(t), relative to it
+//   NodePower(t)  NodeRest(t)                  kScale 2^(j / kNodes), rounded, for t = kMagic + j / kNodes with any
+//                                              integer added; and its rounding error
+//   NotLess(a, b)                              mask; set where a or b is NaN
+//   ScaleIf(mask, v, k)                        v 2^floor(k), or 0 outside the mask
 //   SplitExponent(v, &mantissa)                v = mantissa * 2^exponent, 1 <= mantissa < 2; v > 0 and normal (double)
 //   LoadIntegers(p)  StoreIntegers(p, v)       int64 of at most 2^51 as doubles, and back
 //   ReduceMax(v)                               maximum over the lanes

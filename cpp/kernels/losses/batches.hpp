@@ -63,23 +63,25 @@ inline void ForEachLossPanel(const Batch& b, S* y, ptrdiff_t y_stride, bool read
 
 template <class S>
 BOLTZMAX_KERNEL inline void CrossEntropyRows(const LossBatch& b) {
+  PlainTrial trial;
   ForEachLossPanel<S>(b, reinterpret_cast<S*>(b.y), b.y_stride, b.y != nullptr,
                       [&](auto form, size_t first, const Panel<S>& panel, const auto& t) {
                         constexpr Form kForm = decltype(form)::value;
                         if constexpr (kForm == Form::kTransposed)
                           CrossEntropyTransposed<decltype(form)::kScaled>(b, first, panel, t);
-                        if constexpr (kForm == Form::kAlong) CrossEntropyAlong(b, first, panel, t);
+                        if constexpr (kForm == Form::kAlong) CrossEntropyAlong(b, first, panel, t, &trial);
                         if constexpr (kForm == Form::kInOnePass) CrossEntropyInOnePass(b, first, panel, t);
                       });
 }
 template <class S>
 BOLTZMAX_KERNEL inline void RowStatsRows(const RowStatsBatch& b) {
+  PlainTrial trial;
   ForEachLossPanel<S>(b, static_cast<S*>(nullptr), 0, true,
                       [&](auto form, size_t first, const Panel<S>& panel, const auto& t) {
                         constexpr Form kForm = decltype(form)::value;
                         if constexpr (kForm == Form::kTransposed)
                           StatsTransposed<decltype(form)::kScaled>(b, first, panel, t);
-                        if constexpr (kForm == Form::kAlong) StatsAlong(b, first, panel, t);
+                        if constexpr (kForm == Form::kAlong) StatsAlong(b, first, panel, t, &trial);
                         if constexpr (kForm == Form::kInOnePass) StatsInOnePass(b, first, panel, t);
                       });
 }

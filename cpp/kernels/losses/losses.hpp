@@ -189,7 +189,8 @@ inline void CrossEntropyOfRows(const LossBatch& b, size_t first, const Panel<S>&
   StoreLogProbs(b, first, panel.rows, log, at_target, classes, lse, t);
   if (b.y == nullptr) return;
   const auto slopes = SlopesOf(b, first, panel.rows, log, at_target, lse);
-  const LaneDivisors<V> divisors(log.reduced.strip.sum);
+  const auto& sum = log.reduced.strip.sum;
+  const LaneDivisors<V> divisors(Divisor<V>(sum.hi, sum.lo));
   T gain[V::kLanes], add[V::kLanes];
   Store(gain, Demote(slopes.gain));
   Store(add, Demote(slopes.add));
@@ -210,12 +211,13 @@ inline void CrossEntropyOfRows(const LossBatch& b, size_t first, const Panel<S>&
 }
 
 template <class S, class V = VecOf<S>>
-inline void CrossEntropyAlong(const LossBatch& b, size_t first, const Panel<S>& panel, const StripTemperature<V>& t) {
+inline void CrossEntropyAlong(const LossBatch& b, size_t first, const Panel<S>& panel, const StripTemperature<V>& t,
+                              PlainTrial* trial) {
   using T = Compute<S>;
-  const KeptTerms<T> kept(b.scratch, panel.n);
-  const auto log = ReduceAlongTo<PanelLog, false, true>(panel, t, kept, b.y != nullptr);
+  PanelTerms<S> terms(panel, b.scratch);
+  const auto log = ReduceAlongTo<PanelLog, false, true>(&terms, t, trial, b.y != nullptr);
   CrossEntropyOfRows(b, first, panel, log, t, [&](size_t j, auto map) {
-    map([e = kept.Row(j)]<class Lanes>(size_t i, Lanes) {
+    map([e = terms.kept.Row(j)]<class Lanes>(size_t i, Lanes) {
       return LoadLanes<V>(e + i, Whole<Lanes::kVectors>{}, T(0));
     });
   });
@@ -336,9 +338,10 @@ inline void StoreStatsOfRows(const RowStatsBatch& b, size_t first, const Panel<S
 }
 
 template <class S, class V = VecOf<S>>
-inline void StatsAlong(const RowStatsBatch& b, size_t first, const Panel<S>& panel, const StripTemperature<V>& t) {
-  const KeptTerms<Compute<S>> kept(b.scratch, panel.n);
-  StoreStatsOfRows(b, first, panel, ReduceAlongTo<PanelLog, false, true>(panel, t, kept, false), t);
+inline void StatsAlong(const RowStatsBatch& b, size_t first, const Panel<S>& panel, const StripTemperature<V>& t,
+                       PlainTrial* trial) {
+  PanelTerms<S> terms(panel, b.scratch);
+  StoreStatsOfRows(b, first, panel, ReduceAlongTo<PanelLog, false, true>(&terms, t, trial, false), t);
 }
 template <class S, class V = VecOf<S>>
 inline void StatsInOnePass(const RowStatsBatch& b, size_t first, const Panel<S>& panel, const StripTemperature<V>& t) {

@@ -7,7 +7,7 @@
 //
 // where N is 1, or the number of powers between 1 and 2 that the ISA can look up (Vec::kNodes), which allows a shorter
 // P. The kernels add up the bracket, times kScale: the shift that keeps exp from overflowing is a whole power of two,
-// so it costs no digit. The usual exp(x - m) first rounds x - m, which loses |x - m|/2 ulp of the result (Blanchard,
+// so it costs no digit, and any K that keeps the terms in range gives the same bits. The usual exp(x - m) first rounds x - m, which loses |x - m|/2 ulp of the result (Blanchard,
 // Higham & Higham, IMA J. Numer. Anal. 41(4), 2021, section 4).
 //
 // Where |m| exceeds kDirectLimit, the two-constant reduction would lose digits. There x - m is exact for every term
@@ -72,6 +72,30 @@ inline Temperature<V> MakeTemperature(double temperature) {
 template <class V, bool kCoarse = false>
 using ReductionOf = ExpReduction<typename V::Scalar, V::kNodes, kCoarse>;
 
+// Whether a term is multiplied by its power of two in an instruction, which any exponent may go to. Else that power is
+// made from the bits of k, and K is subtracted from the magic number that rounds to k.
+template <class V>
+inline constexpr bool kScales = V::kNodes > 1;
+
+// Terms below 2^LeastPower (times 2^K) are 0: far below every result.
+template <class V>
+constexpr typename V::Scalar LeastPower() {
+  // Multiplying by a power of two must not give a subnormal number, which is slow.
+  return ExpConstants<typename V::Scalar>::kFloor + (kScales<V> ? 1 : 0);
+}
+
+inline constexpr int kPlainPower = 36;
+
+// The magic number whose addition rounds to k.
+template <class V, class R>
+inline V RoundingMagic(V unit) {
+  if constexpr (kScales<V>) {
+    return Set<V>(R::kMagic);
+  } else {
+    return unit;
+  }
+}
+
 // The row's input to the reduction: the position of its maximum, and its temperature, if it may have one (kScaled).
 template <class V, bool kScaled, class R = ReductionOf<V>>
 struct ExpShift {
@@ -82,8 +106,8 @@ struct ExpShift {
 
   V offset;    // subtracted from x before the reduction: 0, or the maximum
   V exponent;  // K
-  V magic;
-  V floor;  // of x - offset
+  V unit;      // the same, or the magic number less K: see kScales
+  V floor;     // of x - offset
   Temperature<V> temperature;
 
   // For a row whose maximum is about `max`.
@@ -109,20 +133,34 @@ struct ExpShift {
 
   bool IsScaled() const { return kScaled && temperature.scaled; }
 
-  // (x - offset) / T, kept above the floor; NaN stays NaN. Without a temperature, 1/T is 1 + 0, and rounds nothing.
+  // Takes K = 0 where the maximum is so near to 0 that terms and sums stay in range: see PlainShift.
+  void Simplify() {
+    exponent = IfThenElse(Lt(Set<V>(T(kPlainPower)), Abs(exponent)), exponent, Set<V>(T(0)));
+    Finish();
+  }
+
   template <class B>
-  B Argument(const B& x) const {
-    const B d = Max(B(floor), x - offset);
+  B Distance(const B& x) const {
+    return x - offset;
+  }
+  // d / T. Without a temperature, 1/T is 1 + 0, and rounds nothing.
+  template <class B>
+  B Divided(const B& d) const {
     if constexpr (kScaled) return MulAdd(d, temperature.inverse_hi, d * temperature.inverse_lo);
     return d;
+  }
+  V Magic() const { return RoundingMagic<V, R>(unit); }
+  // The exponent of a term.
+  template <class B>
+  B PowerOf(const B& k) const {
+    return k - unit;
   }
 
  private:
   void Finish() {
-    floor = MulAdd(exponent, Set<V>(C::kLn2), Set<V>(C::kFloor * C::kLn2));
+    floor = MulAdd(exponent, Set<V>(C::kLn2), Set<V>(LeastPower<V>() * C::kLn2));
     if constexpr (kScaled) floor = floor * temperature.value;
-    constexpr T kNodes = T(V::kNodes);
-    magic = NegMulAdd(exponent, Set<V>(kNodes), Set<V>(C::kRoundingMagic + C::kBias * kNodes));
+    unit = kScales<V> ? exponent : Set<V>(C::kRoundingMagic + C::kBias) - exponent;
   }
 };
 
@@ -131,23 +169,63 @@ template <class V, class R>
 struct DirectShift {
   using Vector = V;
   using Reduction = R;
-  V magic, floor;
+  V unit, floor;
 
-  DirectShift(V magic_of_row, V floor_of_row) : magic(magic_of_row), floor(floor_of_row) {}
+  DirectShift(V unit_of_row, V floor_of_row) : unit(unit_of_row), floor(floor_of_row) {}
   template <bool kScaled>
-  explicit DirectShift(const ExpShift<V, kScaled, R>& shift) : magic(shift.magic), floor(shift.floor) {}
+  explicit DirectShift(const ExpShift<V, kScaled, R>& shift) : unit(shift.unit), floor(shift.floor) {}
 
   template <class B>
-  B Argument(const B& x) const {
-    return Max(B(floor), x);
+  B Distance(const B& x) const {
+    return x;
+  }
+  template <class B>
+  B Divided(const B& d) const {
+    return d;
+  }
+  V Magic() const { return RoundingMagic<V, R>(unit); }
+  template <class B>
+  B PowerOf(const B& k) const {
+    return k - unit;
   }
 };
 
-// Calls f(shift), as a DirectShift where no lane has an offset: the same bits with a subtraction and a division less.
+// The same with K = 0, for rows whose maxima are within kPlainPower ln(2) = 25 of 0: all of it is constant.
+template <class V, class R = ReductionOf<V>>
+struct PlainShift {
+  using Vector = V;
+  using Reduction = R;
+  using C = ExpConstants<typename V::Scalar>;
+  const V floor = Set<V>(LeastPower<V>() * C::kLn2);
+
+  template <class B>
+  B Distance(const B& x) const {
+    return x;
+  }
+  template <class B>
+  B Divided(const B& d) const {
+    return d;
+  }
+  V Magic() const { return RoundingMagic<V, R>(Set<V>(C::kRoundingMagic + C::kBias)); }
+  template <class B>
+  B PowerOf(const B& k) const {
+    return k;
+  }
+};
+
+template <class Shift>
+inline constexpr bool kIsPlain = false;
+template <class V, class R>
+inline constexpr bool kIsPlain<PlainShift<V, R>> = true;
+
+// Calls f(shift), as a DirectShift where no lane has an offset, and as a PlainShift where all K are 0: the same bits with
+// fewer operations.
 template <class V, bool kScaled, class R, class F>
 inline void WithShift(const ExpShift<V, kScaled, R>& shift, F f) {
-  if (!shift.IsScaled() && !Any(Lt(Set<V>(0), Abs(shift.offset)))) return f(DirectShift(shift));
-  f(shift);
+  const V zero = Set<V>(0);
+  if (shift.IsScaled() || Any(Lt(zero, Abs(shift.offset)))) return f(shift);
+  if (kScaled || Any(Lt(zero, Abs(shift.exponent)))) return f(DirectShift(shift));
+  if constexpr (!kScaled) f(PlainShift<V, R>());
 }
 
 // c - a * b, rounded once.
@@ -166,8 +244,31 @@ inline B Remainder(const B& c, const B& a, const B& b) {
   }
 }
 
+// (x - offset) / T = k step + r, where k is an integer; in units of 1 / kNodes if there are nodes. `t` has k in its low
+// bits. Where d = x - offset is below the floor, the term is 0: d is kept above it, or `counts` leaves the lane out.
+template <class B, class Shift>
+struct ExpArgument {
+  using V = typename Shift::Vector;
+  using R = typename Shift::Reduction;
+  B d, a, t, k;
+
+  ExpArgument(const B& x, const Shift& shift) : d(shift.Distance(x)) {
+    if constexpr (!kScales<V>) d = Max(B(shift.floor), d);  // NaN stays NaN
+    a = shift.Divided(d);
+    t = MulAdd(a, B(Set<V>(R::kInverseStep)), B(shift.Magic()));
+    k = t - B(shift.Magic());
+  }
+  auto Counts(const Shift& shift) const { return NotLess(d, B(shift.floor)); }
+  B Remainder() const {
+    if constexpr (R::kIsCoarse) return NegMulAdd(k, B(Set<V>(R::kStep)), a);
+    if constexpr (!R::kIsCoarse) {
+      return NegMulAdd(k, B(Set<V>(R::kStepLo)), NegMulAdd(k, B(Set<V>(R::kStepHi)), a));
+    }
+  }
+};
+
 // kScale * exp((x - offset) / T) * 2^-K = scale + part * q, for a vector or a block of them.
-template <class B>
+template <class B, bool kIsScaled>
 struct ExpTerms {
   B q, part, scale;
 
@@ -175,34 +276,40 @@ struct ExpTerms {
   // The rounding error of Value().
   B Error() const { return Remainder(scale - Value(), B(Set<Vec<typename B::Scalar>>(0)) - q, part); }
 };
+// The same with a power of two that is yet to be multiplied with.
+template <class B>
+struct ExpTerms<B, true> {
+  ExpTerms<B, false> terms;
+  B power;
+  typename B::Mask counts;
+
+  B Value() const { return ScaleIf(counts, terms.Value(), power); }
+  B Error() const { return ScaleIf(counts, terms.Error(), power); }
+};
 
 template <class B, class Shift>
-inline ExpTerms<B> ExpTermsOf(const B& x, const Shift& shift) {
+inline auto ExpTermsOf(const B& x, const Shift& shift) {
   using V = typename Shift::Vector;
   using R = typename Shift::Reduction;
-  constexpr bool kLooksUp = V::kNodes > 1;
-  const B a = shift.Argument(x);
-  const B t = MulAdd(a, Set<V>(R::kInverseStep), shift.magic);
-  const B k = t - shift.magic;
-  B r;
-  if constexpr (R::kIsCoarse) {
-    r = NegMulAdd(k, Set<V>(R::kStep), a);
-  } else {
-    r = NegMulAdd(k, Set<V>(R::kStepHi), a);
-    r = NegMulAdd(k, Set<V>(R::kStepLo), r);
-    if constexpr (kLooksUp) r = r + NodeRest(t);
-  }
+  const ExpArgument<B, Shift> argument(x, shift);
+  const B r = argument.Remainder();
   B q = Set<V>(R::kPoly[0]);
   BOLTZMAX_UNROLL
   for (size_t i = 1; i < sizeof(R::kPoly) / sizeof(R::kPoly[0]); ++i) q = MulAdd(q, r, Set<V>(R::kPoly[i]));
   q = MulAdd(q, r, Set<V>(1));
-  B scale;
-  if constexpr (kLooksUp) {
-    scale = NodePower(t);
+  if constexpr (kScales<V>) {
+    const B node = NodePower(argument.t);
+    B part;
+    if constexpr (R::kIsCoarse) {
+      part = r * node;
+    } else {
+      part = MulAdd(r, node, NodeRest(argument.t));
+    }
+    return ExpTerms<B, true>{{q, part, node}, shift.PowerOf(argument.k), argument.Counts(shift)};
   } else {
-    scale = Pow2(t);
+    const B scale = Pow2(argument.t);
+    return ExpTerms<B, false>{q, r * scale, scale};
   }
-  return {q, r * scale, scale};
 }
 
 template <class B, class Shift>

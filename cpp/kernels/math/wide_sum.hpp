@@ -78,6 +78,16 @@ inline void AddTrees(WideSum<V>* sum, const Block<V, U>& b) {
   }
 }
 
+// The same for up to four vectors.
+template <class V, size_t U>
+inline V Tree(const Block<V, U>& b) {
+  static_assert(U <= 4);
+  if constexpr (U == 1) return b.part[0];
+  if constexpr (U == 2) return b.part[0] + b.part[1];
+  if constexpr (U == 3) return (b.part[0] + b.part[1]) + b.part[2];
+  if constexpr (U == 4) return Tree(b.part[0], b.part[1], b.part[2], b.part[3]);
+}
+
 template <>
 struct WideSum<Vec<float>> {
   using F32 = Vec<float>;

@@ -67,6 +67,10 @@ BOLTZMAX_KERNEL inline void RunOverlapping(const RowBatch& b) {
   if (b.stream) StreamFence();
 }
 
+// Rows of 16 bits may have no temperature even if kScaled.
+template <bool kScaled, class S>
+using TrialFor = std::conditional_t<kScaled && sizeof(S) == sizeof(Compute<S>), NoTrial, PlainTrial>;
+
 // The forms of each operation, under the names that they have in the headers: one row, a strip of columns, and both
 // kinds of panels.
 #define BOLTZMAX_FORMS(name, Name, kind, ...)                                        \
@@ -82,14 +86,16 @@ BOLTZMAX_KERNEL inline void RunOverlapping(const RowBatch& b) {
     BOLTZMAX_PANELS_##kind(Name)                                                     \
   };
 // A map runs each panel by itself.
-#define BOLTZMAX_PANELS_kMap(Name)                                                                                     \
-  template <bool kCoarse, bool kScaled, class S>                                                                       \
-  static void Transposed(const RowBatch& b) {                                                                          \
-    ForEachPanel<S>(b, [](const auto& panel, const auto& t) { Name##Transposed<kCoarse, kScaled>(panel, t); });        \
-  }                                                                                                                    \
-  template <bool kCoarse, bool kScaled, class S>                                                                       \
-  static void Along(const RowBatch& b) {                                                                               \
-    ForEachPanel<S>(b, [&](const auto& panel, const auto& t) { Name##Along<kCoarse, kScaled>(panel, t, b.scratch); }); \
+#define BOLTZMAX_PANELS_kMap(Name)                                                                                 \
+  template <bool kCoarse, bool kScaled, class S>                                                                   \
+  static void Transposed(const RowBatch& b) {                                                                      \
+    ForEachPanel<S>(b, [](const auto& panel, const auto& t) { Name##Transposed<kCoarse, kScaled>(panel, t); });    \
+  }                                                                                                                \
+  template <bool kCoarse, bool kScaled, class S>                                                                   \
+  static void Along(const RowBatch& b) {                                                                           \
+    TrialFor<kScaled, S> trial;                                                                                    \
+    ForEachPanel<S>(                                                                                               \
+        b, [&](const auto& panel, const auto& t) { Name##Along<kCoarse, kScaled>(panel, t, b.scratch, &trial); }); \
   }
 #define BOLTZMAX_PANELS_kMapWithGradient(Name) BOLTZMAX_PANELS_kMap(Name)
 // A reduction finishes the sums of several panels together.
@@ -105,9 +111,11 @@ BOLTZMAX_KERNEL inline void RunOverlapping(const RowBatch& b) {
   }                                                                                                     \
   template <bool kCoarse, bool kScaled, class S>                                                        \
   static void Along(const RowBatch& b) {                                                                \
+    TrialFor<kScaled, S> trial;                                                                         \
     Name##Panels<S> panels;                                                                             \
     ForEachPanel<S>(b, [&](const auto& panel, const auto& t) {                                          \
-      panels.Add(panel, t, ReduceStoredTo<PanelSum, kCoarse, kScaled>(panel, t, b.scratch));            \
+      PanelTerms<S> terms(panel, b.scratch, InOrder<VecOf<S>, true>(panel.n));                          \
+      panels.Add(panel, t, ReduceStoredTo<PanelSum, kCoarse, kScaled>(&terms, t, &trial));              \
     });                                                                                                 \
     panels.Finish();                                                                                    \
   }
@@ -164,14 +172,14 @@ inline void RunRows(const RowBatch& b) {
   if (b.n == 0 || b.n > kMost || (b.far && b.n > kMostFar)) return RunOverlapping<S, Operation>(b);
   constexpr bool kCoarse = Operation::kCoarse;
   WithBool(b.scaled, [&]<bool kScaled>(Bool<kScaled>) {
-    const auto run =
-        b.n <= VecOf<S>::kInOrder ? RunTransposed<kCoarse, kScaled, T, Forms> : RunAlong<kCoarse, kScaled, T, Forms>;
+    const bool is_transposed = InOrder<VecOf<S>, Forms::kNeedsLogSum>(b.n) == b.n;
+    const auto run = is_transposed ? RunTransposed<kCoarse, kScaled, T, Forms> : RunAlong<kCoarse, kScaled, T, Forms>;
     if constexpr (sizeof(S) == sizeof(T)) {
       run(b);
     } else {
       // With vectors of 64 bytes, panels take so few instructions that widening is a tenth to a third of the time.
       if constexpr (VecOf<S>::kLanes == 16) {
-        if (b.n > VecOf<S>::kInOrder) return RunAlong<kCoarse, true, S, Forms>(b);
+        if (!is_transposed) return RunAlong<kCoarse, true, S, Forms>(b);
       }
       RunWidened<S>(b, Forms::kReduces ? 1 : b.n, run);
     }

@@ -1,8 +1,7 @@
 // Panels as stored: the rows are read one after the other, and their partial maxima and sums are folded side by side.
 #pragma once
 
-#include "panel.hpp"
-#include "transpose.hpp"
+#include "transposed.hpp"
 
 namespace boltzmax::kernels {
 namespace {
@@ -29,18 +28,18 @@ template <class Shift>
 struct LaneShifts {
   using V = typename Shift::Vector;
   using T = typename V::Scalar;
-  T magic[V::kLanes], floor[V::kLanes], offset[V::kLanes];
+  T unit[V::kLanes], floor[V::kLanes], offset[V::kLanes];
   LaneTemperatures<V> temperatures;
   Shift all;
 
   explicit LaneShifts(const Shift& shift) : temperatures(shift.temperature), all(shift) {
-    Store(magic, shift.magic);
+    Store(unit, shift.unit);
     Store(floor, shift.floor);
     Store(offset, shift.offset);
   }
   Shift operator[](size_t lane) const {
     Shift shift = all;
-    shift.magic = Set<V>(magic[lane]);
+    shift.unit = Set<V>(unit[lane]);
     shift.floor = Set<V>(floor[lane]);
     shift.offset = Set<V>(offset[lane]);
     shift.temperature = temperatures[lane];
@@ -49,16 +48,25 @@ struct LaneShifts {
 };
 template <class V, class R>
 struct LaneShifts<DirectShift<V, R>> {
-  typename V::Scalar magic[V::kLanes], floor[V::kLanes];
+  typename V::Scalar unit[V::kLanes], floor[V::kLanes];
 
   explicit LaneShifts(const DirectShift<V, R>& shift) {
-    Store(magic, shift.magic);
+    Store(unit, shift.unit);
     Store(floor, shift.floor);
   }
-  DirectShift<V, R> operator[](size_t lane) const { return {Set<V>(magic[lane]), Set<V>(floor[lane])}; }
+  DirectShift<V, R> operator[](size_t lane) const { return {Set<V>(unit[lane]), Set<V>(floor[lane])}; }
+};
+template <class V, class R>
+struct LaneShifts<PlainShift<V, R>> {
+  PlainShift<V, R> all;
+
+  explicit LaneShifts(const PlainShift<V, R>& shift) : all(shift) {}
+  const PlainShift<V, R>& operator[](size_t) const { return all; }
 };
 
 // The lanes of a sum that has yet to be folded.
+inline F64 PartialSum(F32 sum) { return PromoteLower(sum) + PromoteUpper(sum); }
+inline Pair<F64> PartialSum(F64 sum) { return {sum, Set<F64>(0.0)}; }
 inline F64 PartialSum(const WideSum<F32>& sum) { return sum.lower + sum.upper; }
 inline Pair<F64> PartialSum(const WideSum<F64>& sum) { return sum.sum; }
 
@@ -74,20 +82,16 @@ inline Pair<Wide<F64>> FoldSums(const Pair<F64>* partial, F64) {
   return Settle(Pair<Wide<F64>>{sum.hi, sum.lo});
 }
 
-// The sum of `vectors` kept vectors at e: four make a tree or, for a logarithm, each is added singly.
-template <bool kForLog, class V, class T>
-inline WideSum<V> SumOfKept(const T* e, size_t vectors) {
+// The sum of `vectors` kept vectors at e, by trees.
+template <class V, class T>
+inline WideSum<V> SumOfTrees(const T* e, size_t vectors) {
   WideSum<V> sum;
   size_t u = 0;
-  if constexpr (!kForLog) {
-    for (; u + 4 <= vectors; u += 4) AddTrees(&sum, LoadLanes<V>(e + u * V::kLanes, Whole<4>{}, T(0)));
-    const auto load = [&](size_t k) { return Load(e + (u + k) * V::kLanes); };
-    if (vectors - u == 3) sum.Add((load(0) + load(1)) + load(2));
-    if (vectors - u == 2) sum.Add(load(0) + load(1));
-    if (vectors - u == 1) sum.Add(load(0));
-  } else {
-    for (; u < vectors; ++u) sum.AddStored(e + u * V::kLanes);
-  }
+  for (; u + 4 <= vectors; u += 4) sum.Add(Tree(LoadLanes<V>(e + u * V::kLanes, Whole<4>{}, T(0))));
+  e += u * V::kLanes;
+  if (vectors - u == 3) sum.Add(Tree(LoadLanes<V>(e, Whole<3>{}, T(0))));
+  if (vectors - u == 2) sum.Add(Tree(LoadLanes<V>(e, Whole<2>{}, T(0))));
+  if (vectors - u == 1) sum.Add(Load(e));
   return sum;
 }
 
@@ -105,65 +109,242 @@ struct KeptTerms {
   static_assert(kPaneledForLogs<T> * V::kLanes <= 2 * kKept);
 };
 
-// Reduces the rows of a panel. Their exponentials are kept if the caller wants them, and for rows so short that adding
-// them up later, one row after the other, is faster. Those of longer rows would leave the first-level cache.
-template <bool kCoarse, bool kScaled, bool kForLog, class S, class T, class V = Vec<T>>
-inline auto ReduceAlong(const Panel<S>& panel, const Temperature<V>& t, const KeptTerms<T>& kept, bool wants_terms) {
-  constexpr size_t kMostKept = 128;
-  const bool keeps = wants_terms || panel.n <= kMostKept;
-  using Shift = typename Source<S, kCoarse>::template ShiftAs<kScaled>;
-  constexpr size_t kRows = V::kLanes;
-  V maxima[kRows];
-  decltype(PartialSum(WideSum<V>{})) partial[kRows];
+// Whether one store fills each line of the result, which is then not read first: prefetching such lines would displace
+// kept exponentials from the first-level cache.
+template <class S>
+inline bool FillsLines(const Panel<S>& panel) {
+  constexpr size_t kLeast = 128;
+  return VecOf<S>::kLanes * sizeof(S) == 64 && panel.n >= kLeast;
+}
+
+// The vectors of a block one by one, which takes fewer registers than side by side.
+template <class V, size_t U, class Shift>
+inline Block<V, U> ScaledExpSingly(const Block<V, U>& x, const Shift& shift) {
+  Block<V, U> e;
+  BOLTZMAX_UNROLL
+  for (size_t u = 0; u < U; ++u) e.part[u] = ScaledExp(x.part[u], shift);
+  return e;
+}
+
+// The exponentials of a panel: those of whole vectors row by row, the others as columns.
+template <class S>
+class PanelTerms {
+ public:
+  using T = Compute<S>;
+  using V = Vec<T>;
+  const Panel<S>& panel;
+  const Panel<S> rows, columns;
+  const KeptTerms<T> kept;  // of all rows or, if they are not wanted, of one
+  Columns<T> last;          // of the columns; or these as they are, if a logarithm is wanted
+
+  // The last elements, `in_order`, as columns.
+  PanelTerms(const Panel<S>& of, void* scratch, size_t in_order = 0)
+      : panel(of), rows(of.Part(0, of.n - in_order)), columns(of.Part(rows.n, of.n)), kept(scratch, rows.n) {}
+
+  // The sums of trees.
+  template <class Shift>
+  Pair<Wide<V>> Sum(const Shift& shift) {
+    const LaneShifts<Shift> shifts(shift);
+    const Pair<Wide<V>> sum = SumRows<Shift>(
+        [&](size_t j, const Source<S>& x, size_t whole, auto ending) {
+          T* const e = kept.Row(j);
+          const auto own = shifts[j];
+          const auto tree = [&]<class Lanes>(size_t i, Lanes lanes) {
+            const auto terms = ScaledExpSingly(x(i, lanes), own);
+            StoreLanes(e + i, terms, Whole<Lanes::kVectors>{});
+            return Tree(terms);
+          };
+          if (whole == 0) return PartialSum(tree(0, ending));
+          WideSum<V> total;
+          for (size_t i = 0; i < whole; i += 4 * V::kLanes) total.Add(tree(i, Whole<4>{}));
+          total.Add(tree(whole, ending));
+          return PartialSum(total);
+        },
+        [&](size_t j) {
+          T* const e = kept.Row(j);
+          KeepTerms(rows.Row(j), shifts[j], e, [](const auto&) {});
+          return PartialSum(SumOfTrees<V>(e, kept.vectors));
+        });
+    if (columns.n == 0) return sum;
+    LoadTransposed(columns, last.at);
+    return Plus<V>(sum, SumOfKeptTerms<V>(LastColumns(shift), shift, 0, {last.at}));
+  }
+
+  // The sums of terms that are added singly, for a logarithm, and the maxima. (A function of its own, as many kernels
+  // call it.)
+  template <class Shift>
+  BOLTZMAX_KERNEL Pair<Wide<V>> SumSingly(const Shift& shift, bool keeps_all, V* max) {
+    const LaneShifts<Shift> shifts(shift);
+    V maxima[V::kLanes];
+    const Pair<Wide<V>> sum = SumRows<Shift>(
+        [&](size_t j, const Source<S>& x, size_t whole, auto ending) {
+          T* const e = kept.Row(keeps_all ? j : 0);
+          const auto own = shifts[j];
+          V largest = Set<V>(Source<S>::kLowest);
+          WideSum<V> total;
+          const auto add = [&]<class Lanes>(size_t i, Lanes lanes) {
+            const auto v = x(i, lanes);
+            largest = MaxOf(v, largest);
+            StoreLanes(e + i, ScaledExpSingly(v, own), Whole<Lanes::kVectors>{});
+            BOLTZMAX_UNROLL
+            for (size_t u = 0; u < Lanes::kVectors; ++u) total.AddStored(e + i + u * V::kLanes);
+          };
+          for (size_t i = 0; i < whole; i += 4 * V::kLanes) add(i, Whole<4>{});
+          add(whole, ending);
+          maxima[j] = largest;
+          return PartialSum(total);
+        },
+        [&](size_t j) {
+          T* const e = kept.Row(keeps_all ? j : 0);
+          V largest = Set<V>(Source<S>::kLowest);
+          KeepTerms(rows.Row(j), shifts[j], e, [&](const auto& v) { largest = MaxOf(v, largest); });
+          maxima[j] = largest;
+          WideSum<V> total;
+          for (size_t u = 0; u < kept.vectors; ++u) total.AddStored(e + u * V::kLanes);
+          return PartialSum(total);
+        });
+    for (size_t j = rows.rows; j < V::kLanes; ++j) maxima[j] = maxima[0];
+    *max = FoldRows<V>(maxima, [](V a, V b) { return Max(a, b); });
+    if (columns.n == 0) return sum;
+    *max = Max(LoadTransposed(columns, last.at), *max);
+    return Plus<V>(sum, SumOfTermsInOrder<V>(LastColumns(shift), shift));
+  }
+
+ private:
+  template <class Shift>
+  auto LastColumns(const Shift&) {
+    return AsStrip<S, Shift::Reduction::kIsCoarse>(last.at, columns.n);
+  }
+  // Keeps the exponentials of a row of any kind.
+  template <class Shift, class F>
+  void KeepTerms(const Source<S>& x, const Shift& own, T* e, F look) {
+    ForEachVectorOf<V>(rows.n, [&]<class Lanes>(size_t i, Lanes lanes) {
+      const auto v = x(i, lanes);
+      look(v);
+      StoreLanes(e + i, ScaledExpSingly(v, own), Whole<Lanes::kVectors>{});
+    });
+  }
+  // The sum of each row, of which usual(j, x, whole, ending) returns the lanes for rows at a stride and without a mask,
+  // which a PlainShift does for; and any(j) for all others. So the longer code is compiled for few cases.
+  template <class Shift, class Usual, class Any>
+  Pair<Wide<V>> SumRows(Usual usual, Any any) {
+    decltype(PartialSum(WideSum<V>{})) partial[V::kLanes];
+    const auto each_row = [&](auto f) {
+      for (size_t j = 0; j < rows.rows; ++j) {
+        if (panel.far) PrefetchBeyond(panel, j, !FillsLines(panel));
+        partial[j] = f(j);
+      }
+    };
+    if (kIsPlain<Shift> && panel.mask == nullptr && panel.x_places == nullptr) {
+      if constexpr (kIsPlain<Shift>) {
+        WithEnding<V>(rows.n, [&](size_t whole, auto ending) {
+          each_row([&, x = rows.x, stride = rows.x_stride](size_t j) {
+            return usual(j, Source<S>{RowAt(x, stride, j), nullptr}, whole, ending);
+          });
+        });
+      }
+    } else {
+      each_row(any);
+    }
+    for (size_t j = rows.rows; j < V::kLanes; ++j) partial[j] = partial[0];
+    return FoldSums(partial, V{});
+  }
+};
+
+// The maximum of each row of a panel.
+template <class S, class V = VecOf<S>>
+inline V MaximaAlong(const Panel<S>& panel) {
+  V maxima[V::kLanes];
   for (size_t j = 0; j < panel.rows; ++j) {
     const auto x = panel.Row(j);
     V max = Set<V>(Source<S>::kLowest);
     ForEachVectorOf<V>(panel.n, [&](size_t i, auto lanes) { max = MaxOf(x(i, lanes), max); });
     maxima[j] = max;
   }
-  for (size_t j = panel.rows; j < kRows; ++j) maxima[j] = maxima[0];
-  const V max = FoldRows<V>(maxima, [](V a, V b) { return Max(a, b); });
+  for (size_t j = panel.rows; j < V::kLanes; ++j) maxima[j] = maxima[0];
+  return FoldRows<V>(maxima, [](V a, V b) { return Max(a, b); });
+}
+
+// Whether a panel is summed with K = 0 before its maxima are known. That does for rows whose maxima are within some 25
+// of 0, as those of most logits are; else it was in vain, and some of the next panels are not tried.
+class PlainTrial {
+ public:
+  bool IsDue() { return wait_ == 0 || wait_-- == 0; }
+  // Whether all sums, in units of 1 / kScale, are near enough to 1 for terms to be in range.
+  template <class V>
+  bool Succeeds(const Pair<Wide<V>>& sum) {
+    constexpr double kNear = int64_t{1} << kPlainPower,
+                     kScale = static_cast<double>(ExpConstants<typename V::Scalar>::kScale);
+    const Wide<V> zero = Const(0), one = Const(1);
+    const auto below = IfThenElse(Lt(sum.hi, Wide<V>(Const(kNear * kScale))), one, zero);  // 0 for NaN
+    const auto near = IfThenElse(Lt(Wide<V>(Const(kScale / kNear)), sum.hi), below, zero);
+    const bool succeeds = !Any(Eq(near, zero));
+    penalty_ = succeeds ? 0 : (penalty_ == 0 ? kLeastPenalty : kMostPenalty);
+    wait_ = penalty_;
+    return succeeds;
+  }
+
+ private:
+  static constexpr size_t kLeastPenalty = 15, kMostPenalty = 63;
+  size_t wait_ = 0, penalty_ = 0;
+};
+
+// For rows that all have a temperature.
+struct NoTrial {};
+
+// Reduces the rows of a panel: their maxima first, and then sum(shift, &max).
+template <class Shift, class S, class Sum, class V = VecOf<S>>
+BOLTZMAX_KERNEL inline StripSum<Shift> ReduceInTwoPasses(const Panel<S>& panel, const Temperature<V>& t, Sum sum) {
+  V max = MaximaAlong(panel);
   const Shift shift(max, t);
-  // A line that one store fills is not read first. Where exponentials are kept, prefetching such lines would also
-  // displace them from the first-level cache.
-  const bool fills_lines = V::kLanes * sizeof(S) == 64 && panel.n >= kMostKept;
-  WithShift(shift, [&]<class Narrowed>(const Narrowed& narrowed) {
-    const LaneShifts<Narrowed> shifts(narrowed);
+  Pair<Wide<V>> sums;
+  WithShift(shift, [&](const auto& narrowed) { sums = sum(narrowed, &max); });
+  return MakeStripSum(max, shift, sums);
+}
+
+// Reduces the rows of a panel, in one pass if K = 0 does: sum(shift, &max) returns their sums, and may find their maxima.
+template <bool kCoarse, bool kScaled, class S, class Trial, class Sum, class V = VecOf<S>>
+inline auto ReduceAlong(const Panel<S>& panel, const Temperature<V>& t, Trial* trial, Sum sum) {
+  using Shift = typename Source<S, kCoarse>::template ShiftAs<kScaled>;
+  V max = Set<V>(0);
+  if constexpr (std::is_same_v<Trial, PlainTrial>) {
+    if (!(kScaled && t.scaled) && trial->IsDue()) {
+      const auto sums = sum(PlainShift<V, ReductionOf<V, kCoarse>>(), &max);
+      if (trial->template Succeeds<V>(sums)) return MakeStripSum(max, Shift(RowSum{}, t), sums);
+    }
+  }
+  return ReduceInTwoPasses<Shift>(panel, t, sum);
+}
+
+// The least bytes of a row that is stored by lines: see ForEachVectorTo. By measurement.
+template <class S>
+inline constexpr size_t kLeastByLines = VecOf<S>::kLanes * sizeof(S) == 64 ? 384 : 1024;
+// y = f for row j, past the cache if the panel is streamed.
+template <class S, class F>
+inline void MapRow(const Panel<S>& panel, size_t j, F f) {
+  S* const y = panel.Out(j);
+  if (panel.stream) return MapTo<VecOf<S>>(y, panel.n, true, f);
+  ForEachVectorTo<VecOf<S>, kLeastByLines<S>>(y, panel.n,
+                                              [&](size_t i, auto lanes) { StoreLanes(y + i, f(i, lanes), lanes); });
+}
+// The same for all rows: of(j, map) calls map with the f of row j.
+template <class S, class F>
+inline void MapRows(const Panel<S>& panel, F of) {
+  if (panel.n == 0) return;
+  if (panel.stream || panel.y_places != nullptr || panel.n * sizeof(S) >= kLeastByLines<S>) {
+    for (size_t j = 0; j < panel.rows; ++j) of(j, [&](auto f) { MapRow(panel, j, f); });
+    return;
+  }
+  constexpr size_t kStep = 4 * VecOf<S>::kLanes;
+  WithEnding<VecOf<S>>(panel.n, [&](size_t whole, auto ending) {
     for (size_t j = 0; j < panel.rows; ++j) {
-      if (panel.far) PrefetchBeyond(panel, j, kForLog || !fills_lines);
-      const auto x = panel.Row(j);
-      const Narrowed own = shifts[j];
-      if (!keeps) {
-        WideSum<V> sum;
-        ForEachVectorOf<V>(panel.n, [&](size_t i, auto lanes) { AddEach(&sum, ScaledExp(x(i, lanes), own)); });
-        partial[j] = PartialSum(sum);
-        continue;
-      }
-      T* e = kept.Row(j);
-      ForEachVectorOf<V>(panel.n, [&](size_t i, auto lanes) {
-        StoreLanes(e + i, ScaledExp(x(i, lanes), own), Whole<decltype(lanes)::kVectors>{});
+      S* const y = RowAt(panel.y, panel.y_stride, j);
+      of(j, [&](auto f) {
+        for (size_t i = 0; i < whole; i += kStep) StoreLanes(y + i, f(i, Whole<4>{}), Whole<4>{});
+        StoreLanes(y + whole, f(whole, ending), ending);
       });
     }
   });
-  for (size_t j = 0; j < panel.rows && keeps; ++j) {
-    partial[j] = PartialSum(SumOfKept<kForLog, V>(kept.Row(j), kept.vectors));
-  }
-  for (size_t j = panel.rows; j < kRows; ++j) partial[j] = partial[0];
-  return MakeStripSum(max, shift, FoldSums(partial, V{}));
-}
-
-// y = f for row j.
-template <class S, class F>
-inline void StoreRow(const Panel<S>& panel, size_t j, F f) {
-  constexpr size_t kLeast = VecOf<S>::kLanes * sizeof(S) == 64 ? 384 : 1024;  // by measurement
-  S* y = panel.Out(j);
-  ForEachVectorTo<VecOf<S>, kLeast>(y, panel.n, [&](size_t i, auto lanes) { StoreLanes(y + i, f(i, lanes), lanes); });
-}
-// The same, past the cache if the panel is streamed.
-template <class S, class F>
-inline void MapRow(const Panel<S>& panel, size_t j, F f) {
-  if (panel.stream) return MapTo<VecOf<S>>(panel.Out(j), panel.n, true, f);
-  StoreRow(panel, j, f);
 }
 
 }  // namespace

@@ -155,14 +155,11 @@ struct KeepNoTerm {
 };
 
 // Reduces rows as stored, short ones in two passes and others in one.
-template <template <class> class Result, bool kCoarse, bool kScaled, class S, class V = VecOf<S>>
-inline auto ReduceStoredTo(const Panel<S>& panel, const StripTemperature<V>& t, void* scratch) {
-  using T = Compute<S>;
-  if (panel.n <= kPaneled<T>) {
-    return ReduceAlongTo<Result, kCoarse, kScaled>(panel, t, KeptTerms<T>(scratch, panel.n), false);
-  }
+template <template <class> class Result, bool kCoarse, bool kScaled, class S, class Trial, class V = VecOf<S>>
+inline auto ReduceStoredTo(PanelTerms<S>* terms, const StripTemperature<V>& t, Trial* trial) {
+  if (terms->panel.n <= kPaneled<Compute<S>>) return ReduceAlongTo<Result, kCoarse, kScaled>(terms, t, trial, false);
   const auto all = [](size_t) { return true; };
-  return ReduceInOnePassTo<Result, kCoarse, kScaled>(panel, t, all, KeepNoTerm{});
+  return ReduceInOnePassTo<Result, kCoarse, kScaled>(terms->panel, t, all, KeepNoTerm{});
 }
 
 }  // namespace

@@ -28,6 +28,16 @@ struct Panel {
     return {Rows<const S>{x, x_stride, x_places}[j], mask == nullptr ? nullptr : RowAt(mask, mask_stride, j)};
   }
   S* Out(size_t j) const { return Rows<S>{y, y_stride, y_places}[j]; }
+
+  // Elements [begin, end) of its rows.
+  Panel Part(size_t begin, size_t end) const {
+    Panel part = *this;
+    part.x += begin;
+    part.y += begin;
+    if (mask != nullptr) part.mask += begin;
+    part.n = end - begin;
+    return part;
+  }
 };
 
 // Calls prefetch(byte) for every cache line of row j of a panel whose rows are neighbours. (Always inlined: GCC regards

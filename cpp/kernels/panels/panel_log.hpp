@@ -89,13 +89,13 @@ inline auto ReduceTransposedTo(const Panel<S>& panel, Columns<Compute<S>>* colum
   return Result<Shift>(panel,
                        [&] { return ReduceInOrderForLog<kScaled>(x, max, t.vector, KeepInColumns<V>{terms->at}); });
 }
-template <template <class> class Result, bool kCoarse, bool kScaled, class S, class V = VecOf<S>>
-inline auto ReduceAlongTo(const Panel<S>& panel, const StripTemperature<V>& t, const KeptTerms<Compute<S>>& kept,
-                          bool wants_terms) {
+template <template <class> class Result, bool kCoarse, bool kScaled, class S, class Trial, class V = VecOf<S>>
+inline auto ReduceAlongTo(PanelTerms<S>* terms, const StripTemperature<V>& t, Trial* trial, bool keeps_all) {
   using Shift = typename Source<S, kCoarse>::template ShiftAs<kScaled>;
-  return Result<Shift>(panel, [&] {
-    return StripRest<Shift>([&] { return ReduceAlong<kCoarse, kScaled, true>(panel, t.vector, kept, wants_terms); },
-                            [&](const auto& strip) { return RestAlong(panel, strip, t); });
+  return Result<Shift>(terms->panel, [&] {
+    const auto sum = [&](const auto& shift, V* max) { return terms->SumSingly(shift, keeps_all, max); };
+    return StripRest<Shift>([&] { return ReduceAlong<kCoarse, kScaled>(terms->panel, t.vector, trial, sum); },
+                            [&](const auto& strip) { return RestAlong(terms->panel, strip, t); });
   });
 }
 

@@ -13,25 +13,27 @@ inline void SoftmaxTransposed(const Panel<S>& panel, const StripTemperature<V>& 
   Columns<Compute<S>> columns;
   const V max = LoadTransposed(panel, columns.at);
   const auto x = AsStrip<S, kCoarse>(columns.at, panel.n);
-  const auto strip = ReduceInOrder<kScaled>(x, max, t.vector, KeepInColumns<V>{columns.at});
+  const auto strip = ReduceShort<kScaled>(x, max, t.vector, KeepInColumns<V>{columns.at}, x.n);
   const Divisor<V> divisor(strip.sum.hi, strip.sum.lo);
   StoreTransposed(columns.at, panel, [&](const auto& e) { return Divide(e, divisor); });
   ForEachMarked(panel, DegenerateLanes(strip.sum),
                 [&](size_t j) { SoftmaxMapDegenerate(panel.Row(j), panel.Out(j), panel.n); });
 }
 
-template <bool kCoarse, bool kScaled, class S, class V = VecOf<S>>
-inline void SoftmaxAlong(const Panel<S>& panel, const StripTemperature<V>& t, void* scratch) {
-  using T = Compute<S>;
-  const KeptTerms<T> kept(scratch, panel.n);
-  const auto strip = ReduceAlong<kCoarse, kScaled, false>(panel, t.vector, kept, true);
-  const LaneDivisors<V> divisors(strip.sum);
-  for (size_t j = 0; j < panel.rows; ++j) {
-    const Divisor<V> divisor = divisors[j];
-    const T* e = kept.Row(j);
-    StoreRow(panel, j, [&]<class Lanes>(size_t i, Lanes) {
-      return Divide(LoadLanes<V>(e + i, Whole<Lanes::kVectors>{}, T(0)), divisor);
+template <bool kCoarse, bool kScaled, class S, class Trial, class V = VecOf<S>>
+inline void SoftmaxAlong(const Panel<S>& panel, const StripTemperature<V>& t, void* scratch, Trial* trial) {
+  PanelTerms<S> terms(panel, scratch, InOrder<V, false>(panel.n));
+  const auto strip =
+      ReduceAlong<kCoarse, kScaled>(panel, t.vector, trial, [&](const auto& shift, V*) { return terms.Sum(shift); });
+  const Divisor<V> divisor(strip.sum.hi, strip.sum.lo);
+  const LaneDivisors<V> divisors(divisor);
+  MapRows(terms.rows, [&](size_t j, auto map) {
+    map([e = terms.kept.Row(j), by = divisors[j]]<class Lanes>(size_t i, Lanes) {
+      return Divide(LoadLanes<V>(e + i, Whole<Lanes::kVectors>{}, Compute<S>(0)), by);
     });
+  });
+  if (terms.columns.n != 0) {
+    StoreTransposed(terms.last.at, terms.columns, [&](const auto& e) { return Divide(e, divisor); });
   }
   ForEachMarked(panel, DegenerateLanes(strip.sum),
                 [&](size_t j) { SoftmaxMapDegenerate(panel.Row(j), panel.Out(j), panel.n); });
@@ -39,53 +41,57 @@ inline void SoftmaxAlong(const Panel<S>& panel, const StripTemperature<V>& t, vo
 
 // ---- logarithms ----
 
-template <bool kCoarse, bool kScaled, class S, class V = VecOf<S>>
-inline void LogSoftmaxTransposed(const Panel<S>& panel, const StripTemperature<V>& t) {
-  using T = Compute<S>;
-  Columns<T> columns, terms;
-  const auto log = ReduceTransposedTo<PanelLog, kCoarse, kScaled>(panel, &columns, &terms, t);
-  const auto shift = LogShift<V>::Make(log.reduced.strip.sum.offset, log.log_sum, kScaled && t.vector.scaled);
-  const auto x = AsStrip<S, kCoarse>(columns.at, panel.n);
-  const bool any_degenerate = log.AnyDegenerate();
-  if (any_degenerate) {
-    const StripOut<T> y = {reinterpret_cast<char*>(columns.at), x.stride, x.n, x.lanes};
-    LogSoftmaxDegenerateStrip(x, y, shift, t, log.reduced.strip.sum);
-    StoreTransposed(columns.at, panel);
-  } else {
-    StoreTransposed(columns.at, panel, [&](const auto& x) { return SubtractLog<kScaled>(x, shift, t.vector); });
+// Stores the logarithms of rows that are in `columns`.
+template <bool kCoarse, bool kScaled, class S, class T, class Shift, class V = VecOf<S>>
+inline void StoreLogsTransposed(const Panel<S>& panel, T* columns, const PanelLog<Shift>& log, const LogShift<V>& shift,
+                                const StripTemperature<V>& t) {
+  if (!log.AnyDegenerate()) {
+    return StoreTransposed(columns, panel, [&](const auto& x) { return SubtractLog<kScaled>(x, shift, t.vector); });
   }
-  if (any_degenerate && panel.mask != nullptr) {
-    ForEachMarked(panel, log.degenerate, [&](size_t j) {
-      const uint8_t* counts = RowAt(panel.mask, panel.mask_stride, j);
-      for (size_t i = 0; i < panel.n; ++i) {
-        if (counts[i] == 0) StoreScalar(panel.Out(j) + i, -__builtin_inf());
-      }
-    });
-  }
+  const auto x = AsStrip<S, kCoarse>(columns, panel.n);
+  const StripOut<T> y = {reinterpret_cast<char*>(columns), x.stride, x.n, x.lanes};
+  LogSoftmaxDegenerateStrip(x, y, shift, t, log.reduced.strip.sum);
+  StoreTransposed(columns, panel);
+  if (panel.mask == nullptr) return;
+  ForEachMarked(panel, log.degenerate, [&](size_t j) {
+    const uint8_t* counts = RowAt(panel.mask, panel.mask_stride, j);
+    for (size_t i = 0; i < panel.n; ++i) {
+      if (counts[i] == 0) StoreScalar(panel.Out(j) + i, -__builtin_inf());
+    }
+  });
 }
 
 template <bool kCoarse, bool kScaled, class S, class V = VecOf<S>>
-inline void LogSoftmaxAlong(const Panel<S>& panel, const StripTemperature<V>& t, void* scratch) {
+inline void LogSoftmaxTransposed(const Panel<S>& panel, const StripTemperature<V>& t) {
+  Columns<Compute<S>> columns, terms;
+  const auto log = ReduceTransposedTo<PanelLog, kCoarse, kScaled>(panel, &columns, &terms, t);
+  const auto shift = LogShift<V>::Make(log.reduced.strip.sum.offset, log.log_sum, kScaled && t.vector.scaled);
+  StoreLogsTransposed<kCoarse, kScaled>(panel, columns.at, log, shift, t);
+}
+
+template <bool kCoarse, bool kScaled, class S, class Trial, class V = VecOf<S>>
+inline void LogSoftmaxAlong(const Panel<S>& panel, const StripTemperature<V>& t, void* scratch, Trial* trial) {
   using T = Compute<S>;
-  const auto log = ReduceStoredTo<PanelLog, kCoarse, kScaled>(panel, t, scratch);
-  const auto shifts = LogShift<V>::Make(log.reduced.strip.sum.offset, log.log_sum, kScaled && t.vector.scaled);
+  PanelTerms<S> terms(panel, scratch, InOrder<V, true>(panel.n));
+  const auto log = ReduceStoredTo<PanelLog, kCoarse, kScaled>(&terms, t, trial);
+  const auto shift = LogShift<V>::Make(log.reduced.strip.sum.offset, log.log_sum, kScaled && t.vector.scaled);
   T offset[V::kLanes], minus_high[V::kLanes], low[V::kLanes];
-  Store(offset, shifts.offset);
-  Store(minus_high, shifts.minus_high);
-  Store(low, shifts.low);
+  Store(offset, shift.offset);
+  Store(minus_high, shift.minus_high);
+  Store(low, shift.low);
   const LaneTemperatures<V> temperatures(t.vector);
   double degenerate[V::kLanes];
   StoreLanes(degenerate, log.degenerate, Whole<sizeof(Wide<V>) / sizeof(F64)>{});
-  for (size_t j = 0; j < panel.rows; ++j) {
+  MapRows(terms.rows, [&](size_t j, auto map) {
     const auto x = panel.Row(j);
     if (degenerate[j] != 0) {
-      LogSoftmaxMapDegenerate(x, panel.Out(j), panel.n, IsAllNan(RowOf(log.reduced.strip.sum, j)));
-      continue;
+      return LogSoftmaxMapDegenerate(x, panel.Out(j), terms.rows.n, IsAllNan(RowOf(log.reduced.strip.sum, j)));
     }
-    const LogShift<V> shift = {Set<V>(offset[j]), Set<V>(minus_high[j]), Set<V>(low[j])};
+    const LogShift<V> own = {Set<V>(offset[j]), Set<V>(minus_high[j]), Set<V>(low[j])};
     const Temperature<V> temperature = temperatures[j];
-    MapRow(panel, j, [&](size_t i, auto lanes) { return SubtractLog<kScaled>(x(i, lanes), shift, temperature); });
-  }
+    map([&](size_t i, auto lanes) { return SubtractLog<kScaled>(x(i, lanes), own, temperature); });
+  });
+  if (terms.columns.n != 0) StoreLogsTransposed<kCoarse, kScaled>(terms.columns, terms.last.at, log, shift, t);
 }
 
 // logsumexp of each lane, given log(sum).

@@ -49,6 +49,18 @@ inline void ForEachVectorOf(size_t n, F f) {
   ForEachVectorFrom<V>(0, n, f);
 }
 
+// Calls f(i, ending) for rows of n elements, whose ending from element i on is one to four vectors. Before it are whole
+// blocks of four.
+template <class V, class F>
+inline void WithEnding(size_t n, F f) {
+  constexpr size_t kLanes = V::kLanes, kStep = 4 * kLanes;
+  const size_t i = (n - 1) / kStep * kStep, rest = n - i;
+  if (rest <= kLanes) return f(i, Ending<1>{rest});
+  if (rest <= 2 * kLanes) return f(i, Ending<2>{rest});
+  if (rest <= 3 * kLanes) return f(i, Ending<3>{rest});
+  f(i, Ending<4>{rest});
+}
+
 // The number of elements of y before the first that begins a vector in memory.
 template <class V, class S>
 inline size_t ToAligned(const S* y) {

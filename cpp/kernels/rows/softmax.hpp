@@ -39,8 +39,7 @@ template <class V>
 struct LaneDivisors {
   typename V::Scalar hi[V::kLanes], lo[V::kLanes];
 
-  explicit LaneDivisors(const SumOfExp<Wide<V>>& sum) {
-    const Divisor<V> divisors(sum.hi, sum.lo);
+  explicit LaneDivisors(const Divisor<V>& divisors) {
     Store(hi, divisors.hi);
     Store(lo, divisors.lo);
   }

@@ -95,7 +95,7 @@ BOLTZMAX_KERNEL void DrawShortRows(const ShortDraws<T>& call, const PhiloxKey& k
     }
     const auto x = AsStrip<T, false>(columns.at, panel.n);
     V id = Set<V>(0), nearest = Set<V>(0);
-    const auto strip = ReduceInOrder<true>(x, max, t.vector, KeepInColumns<V>{terms.at});
+    const auto strip = ReduceShort<true>(x, max, t.vector, KeepInColumns<V>{terms.at}, x.n);
     V sum = Set<V>(0);
     for (size_t i = 0; i < panel.n; ++i) {
       sum = sum + Load(terms.at + i * V::kLanes);

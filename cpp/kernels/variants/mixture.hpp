@@ -14,7 +14,7 @@ struct Component {
   using T = Compute<S>;
   const S* x;
   double c;
-  T magic, floor, weight;
+  T unit, floor, weight;
 };
 inline constexpr size_t kComponentDoubles = 5;  // at most, in scratch memory
 
@@ -35,7 +35,7 @@ struct Mixture {
     B sum = Set<V>(0);
     for (size_t m = 0; m < count; ++m) {
       const Component<S>& c = components[m];
-      shift.magic = Set<V>(c.magic);
+      shift.unit = Set<V>(c.unit);
       shift.floor = Set<V>(c.floor);
       sum = MulAdd(ScaledExp(LoadLanes<V>(c.x + k, lanes, T(0)), shift), B(Set<V>(c.weight)), sum);
     }
@@ -74,7 +74,7 @@ inline Mixture<S> MixtureOf(const RowCall& call) {
     const ExpShift<V, false> shift(Set<V>(here ? static_cast<T>(-c) : T(0)), MakeTemperature<V>(1.0));
     const double exponent = static_cast<double>(FirstLane(shift.exponent));
     const double weight = here ? ExpOfNumber(c + exponent * ExpConstants<double>::kLn2) : 0.0;
-    components[count++] = {Offset<const S>(b.x, m, b.x_stride), c, FirstLane(shift.magic), FirstLane(shift.floor),
+    components[count++] = {Offset<const S>(b.x, m, b.x_stride), c, FirstLane(shift.unit), FirstLane(shift.floor),
                            static_cast<T>(weight)};
   }
   return {components, count, is_direct};

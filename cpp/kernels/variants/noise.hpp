@@ -120,7 +120,7 @@ BOLTZMAX_KERNEL inline void GumbelSoftmaxPanel(const Panel<S>& panel, const Stri
     const V v = Load(at), z = (v - max) + Load(noise.at + i * V::kLanes);
     Store(at, IfThenElse(Eq(v, lowest), lowest, z));
   }
-  const auto strip = ReduceInOrder<true>(x, StripMax(x, x.n), t.vector, KeepInColumns<V>{noise.at});
+  const auto strip = ReduceShort<true>(x, StripMax(x, x.n), t.vector, KeepInColumns<V>{noise.at}, x.n);
   if (hard) {
     OneHotColumns<V>(columns.at, panel.n);
   } else {

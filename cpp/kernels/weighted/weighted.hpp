@@ -123,13 +123,13 @@ inline Pair<D> TwoProduct(const D& a, const D& b) {
   return {product, Const(0) - Remainder(product, a, b)};
 }
 
-// The rest of ln(2) / kNodes beyond ExpReduction's kStepHi and kStepLo: together 160 bits.
+// The rest of ln(2) beyond ExpReduction's kStepHi and kStepLo: together 160 bits.
 template <int kNodes>
 inline constexpr double kStepLeast = 0;
 template <>
 inline constexpr double kStepLeast<1> = 0x1.cc01f97b57a08p-87;
 template <>
-inline constexpr double kStepLeast<8> = -0x1.9ff0342542fc3p-93;
+inline constexpr double kStepLeast<8> = -0x1.9ff0342542fc3p-90;
 
 template <class D>
 inline Pair<D> Product(const Pair<D>& a, const Pair<D>& b) {
@@ -190,29 +190,29 @@ template <bool kCareful, class B, class Shift>
 inline Pair<B> PairTermsOf(const B& x, const Shift& shift) {
   using V = typename Shift::Vector;
   using R = typename Shift::Reduction;
-  const B a = shift.Argument(x);
-  const B t = MulAdd(a, B(Set<V>(R::kInverseStep)), B(shift.magic));
-  const B k = t - B(shift.magic);
-  const B high = NegMulAdd(k, B(Set<V>(R::kStepHi)), a);  // exact
+  const ExpArgument<B, Shift> argument(x, shift);
+  const B& k = argument.k;
+  const B high = NegMulAdd(k, B(Set<V>(R::kStepHi)), argument.a);  // exact
   const Pair<B> low = TwoProduct(k, B(Set<V>(R::kStepLo)));
   Pair<B> r;
   r.hi = TwoSum(high, B(Const(0)) - low.hi, &r.lo);
   r.lo = NegMulAdd(k, B(Set<V>(kStepLeast<V::kNodes>)), r.lo - low.lo);
-  Pair<B> s;
-  B power;
-  if constexpr (V::kNodes > 1) {
-    r.lo = r.lo + NodeRest(t);
-    s = Expm1OfPair<kCareful>(r);
-    power = NodePower(t);
+  const auto times = [](const B& power, const Pair<B>& s) -> Pair<B> {  // power (1 + s)
+    const Pair<B> product = TwoProduct(power, s.hi), sum = FastTwoSum(power, product.hi);
+    return {sum.hi, sum.lo + MulAdd(power, s.lo, product.lo)};
+  };
+  if constexpr (kScales<V>) {
+    const Pair<B> s = Expm1OfPair<kCareful>(r), e = times(NodePower(argument.t), s);
+    const B rest = NodeRest(argument.t), power = shift.PowerOf(k);
+    const auto counts = argument.Counts(shift);
+    return {ScaleIf(counts, e.hi, power), ScaleIf(counts, e.lo + MulAdd(rest, s.hi, rest), power)};
   } else {
     const B eighth = Const(0.125);
-    s = Expm1OfPair<kCareful>(Pair<B>{r.hi * eighth, r.lo * eighth});
+    Pair<B> s = Expm1OfPair<kCareful>(Pair<B>{r.hi * eighth, r.lo * eighth});
     BOLTZMAX_UNROLL
     for (int i = 0; i < 3; ++i) s = SquareLessOne(s);
-    power = Pow2(t);
+    return times(Pow2(argument.t), s);
   }
-  const Pair<B> product = TwoProduct(power, s.hi), sum = FastTwoSum(power, product.hi);
-  return {sum.hi, sum.lo + MulAdd(power, s.lo, product.lo)};
 }
 
 inline double MaxOfDoubles(const double* x, size_t n) { return MaxOver<Vec<double>>(n, Source<double>{x, nullptr}); }
