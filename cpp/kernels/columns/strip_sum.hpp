@@ -211,13 +211,11 @@ inline auto ReduceInOrderForLog(const StripType& x, V max, const Temperature<V>&
 
 // log(sum exp(x/T)) - offset/T for every lane, for rows that go by panels; `rest` is the sum without one
 // largest term.
-template <class Shift, class D = Wide<typename Shift::Vector>>
-inline Pair<D> LogOfShort(const StripSum<Shift>& strip, const Pair<D>& rest) {
-  using T = typename Shift::T;
-  const SumOfExp<D>& sum = strip.sum;
+template <class T, class D>
+inline Pair<D> LogOfShort(const SumOfExp<D>& sum, const D& top_error, const Pair<D>& rest) {
   if constexpr (!kNeedsLow<T>) {
     // A float has digits to spare: one formula covers every row.
-    return LogOfTopAndRest(sum.max - sum.offset, sum.exponent, sum.top + strip.top_error, rest.hi);
+    return LogOfTopAndRest(sum.max - sum.offset, sum.exponent, sum.top + top_error, rest.hi);
   } else {
     const auto usual = LogPartsOfSum<T>(sum);
     const auto is_peaked = Lt(sum.hi, sum.top * Const(kPeakedHere));
@@ -227,6 +225,10 @@ inline Pair<D> LogOfShort(const StripSum<Shift>& strip, const Pair<D>& rest) {
     return Join<T>(
         LogParts<D>{choose(peaked.base, usual.base), choose(peaked.f, usual.f), choose(peaked.extra, usual.extra)});
   }
+}
+template <class Shift, class D = Wide<typename Shift::Vector>>
+inline Pair<D> LogOfShort(const StripSum<Shift>& strip, const Pair<D>& rest) {
+  return LogOfShort<typename Shift::T>(strip.sum, strip.top_error, rest);
 }
 
 }  // namespace
