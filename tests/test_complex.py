@@ -98,6 +98,20 @@ def test_complex_softmax(isa: str, dtype: str, n: int) -> None:
 
 
 @pytest.mark.parametrize("dtype", COMPLEX)
+def test_angles_of_many_turns(isa: str, dtype: str) -> None:
+    rng = np.random.default_rng(18)
+    x = (rng.standard_normal((3, 100)) + 1j * rng.uniform(-9, 9, (3, 100))).astype(dtype)
+    x[1, ::7] += x.dtype.type(3e6j)
+    e = np.exp(x.astype(np.clongdouble))
+    p = special.softmax(x, 1)
+    np.testing.assert_allclose(
+        p, e / e.sum(axis=1, keepdims=True), rtol=500 * float(np.finfo(dtype).eps)
+    )
+    for layout in LAYOUTS.values():
+        np.testing.assert_array_equal(special.softmax(layout(x), 1), p)
+
+
+@pytest.mark.parametrize("dtype", COMPLEX)
 def test_complex_masks_and_temperatures(isa: str, dtype: str) -> None:
     rng = np.random.default_rng(16)
     x = (rng.standard_normal((4, 30)) + 1j * rng.standard_normal((4, 30))).astype(dtype)

@@ -55,6 +55,7 @@ NAMES_LOG_SOFTMAX = {
     "cpp/kernels/operations.hpp",
     "cpp/kernels/rows/softmax.hpp",
     "cpp/kernels/columns/columns.hpp",
+    "cpp/kernels/columns/strip_groups.hpp",
     "cpp/kernels/panels/panels.hpp",
     "cpp/kernels/operations/backward.hpp",
     "cpp/kernels/operations/rows_of_one.hpp",

@@ -131,6 +131,23 @@ def test_columns_anywhere_in_memory(op: str, n: int, dtype: Any, isa: str) -> No
         assert not memory.any(), offset
 
 
+@pytest.mark.parametrize("op", ulp.OPS)
+@pytest.mark.parametrize("n", [1, 2, 10, 21, 40])
+def test_columns_without_probabilities(op: str, n: int, dtype: Any, isa: str) -> None:
+    """They are the same in a group of strips, in a strip, and as rows; in place, too."""
+    rows = logits(300, n, dtype, seed=9)
+    for column, value in ((3, np.nan), (77, -np.inf), (140, np.inf), (141, np.nan), (299, np.nan)):
+        rows[column, n // 2] = value
+    rows[200] = -np.inf
+    expected = call(op, rows).astype(np.float64)
+    columns = np.ascontiguousarray(rows.T)
+    got = np.asarray(getattr(boltzmax, op)(columns, 0))
+    np.testing.assert_array_equal(got.T.astype(np.float64), expected)
+    if op != "logsumexp":
+        getattr(boltzmax, op)(columns, 0, out=columns)
+        np.testing.assert_array_equal(columns.T.astype(np.float64), expected)
+
+
 @pytest.mark.parametrize("n", [1, 2, 7, 10, 17, 33, 100])
 def test_rows_without_probabilities_leave_their_neighbours_alone(
     n: int, dtype: Any, isa: str

@@ -151,6 +151,21 @@ def test_terms_that_cancel_without_being_equal(isa: str) -> None:
     check([1, 0, -3, 0, 0, -200], [1, first, 1e-9, second, third, -1])
 
 
+@pytest.mark.parametrize("dtype", REAL)
+@pytest.mark.parametrize("n", [2, 40, 300])
+def test_sums_far_below_their_terms(isa: str, n: int, dtype: str) -> None:
+    """Sums of 2^-1 to 2^-19 of their terms: every precision of terms decides some of them."""
+    rng = np.random.default_rng(11)
+    for digits in range(1, 21, 2):
+        x = (rng.choice([0.0, 3.0, -700.0]) + rng.standard_normal(n)).astype(dtype)
+        b = rng.standard_normal(n).astype(dtype)
+        x[-1] = x.max()
+        e = np.exp((x - x[-1]).astype(np.longdouble))
+        others = b[:-1] * e[:-1]
+        b[-1] = np.abs(others).sum() * np.longdouble(2) ** -digits - others.sum()
+        check(x, b, dtype)
+
+
 def test_numbers_near_the_end_of_the_range(isa: str) -> None:
     for x, b in (
         ([800, 0], [1e-300, 1e300]),

@@ -49,7 +49,8 @@ struct ExpConstants<double> {
 // The reduction of x: to the nearest multiple of a step, ln(2) / kNodes, and a remainder r. exp(r) = 1 + r (1 + r (c2 +
 // r (...))) is minimax on |r| <= step / 2; coefficients are stored from the highest down.
 //
-// With kCoarse, k step is subtracted in one piece, which is accurate enough for 16-bit numbers.
+// With kCoarse, k step is subtracted in one piece, and the polynomial is shorter: accurate enough for results of 16
+// bits or, in double, for sums of floats whose weights cancel.
 template <class T, int kNodes, bool kCoarse = false>
 struct ExpReduction;
 
@@ -79,6 +80,15 @@ struct ExpReduction<float, 1, true> {
   static constexpr float kInverseStep = ExpConstants<float>::kLog2e, kStep = ExpConstants<float>::kLn2;
   // Relative error 5.3e-6.
   static constexpr float kPoly[] = {0x1.52258ep-5f, 0x1.571cc2p-3f, 0x1.0006b6p-1f};
+};
+
+template <>
+struct ExpReduction<double, 1, true> {
+  static constexpr bool kIsCoarse = true;
+  static constexpr double kInverseStep = ExpConstants<double>::kLog2e, kStep = ExpConstants<double>::kLn2;
+  // Relative error 5.2e-11.
+  static constexpr double kPoly[] = {0x1.9f08a4683e2edp-13, 0x1.6d8cf3e9076a3p-10, 0x1.1112708ee7f7cp-7,
+                                     0x1.55548dd8abad8p-5,  0x1.55555443662b9p-3,  0x1.0000003a1ac57p-1};
 };
 
 // With a table of the powers between 1 and 2 (Tang, ACM TOMS 15(2), 1989), for vectors that can look one up: kPower[i] is
@@ -146,6 +156,15 @@ struct ExpReduction<double, 8> {
                                                  0x1.6e9f156864b27p+74,
                                                  0x1.7a1cd345dcc81p+74,
                                                  0x1.2ed02d75b3707p+73};
+};
+
+template <>
+struct ExpReduction<double, 8, true> {
+  static constexpr bool kIsCoarse = true;
+  using C = ExpConstants<double>;
+  static constexpr double kMagic = 0x1.8p49, kInverseStep = C::kLog2e, kStep = C::kLn2;
+  // Relative error 1.7e-10.
+  static constexpr double kPoly[] = {0x1.5548424e08229p-5, 0x1.555c75a134b95p-3, 0x1.0000006d86fffp-1};
 };
 
 }  // namespace

@@ -20,6 +20,8 @@ struct WeightedSum {
 // Bounds of the error of a sum, as multiples of its size. For terms in float and double, with u half an ULP: 2.4 u for
 // exp (see exp.hpp), u for the product, and 2 u for a tree of additions. For pairs, see PairTermsOf.
 inline constexpr double kErrorOfFloats = 5.5 * 0x1p-24, kErrorOfDoubles = 5.5 * 0x1p-53;
+// For floats' terms in double that are computed coarsely: 2^-32.4.
+inline constexpr double kErrorOfCoarse = 0x1p-32;
 inline constexpr double kErrorOfPairs = 0x1p-62, kErrorOfCarefulPairs = 0x1p-90;
 
 // Below this size, products of small weights may have lost digits.
@@ -54,6 +56,8 @@ inline constexpr double kErrorOfComplex = 0x1p-49;
 // Rows, or pieces of them, of at most kSegment numbers; x and b are contiguous.
 struct WeightedTable {
   WeightedSum (*sum_f32)(const float* x, const float* b, size_t n);
+  // The same in double, whose terms are coarse.
+  WeightedSum (*sum_f32_coarsely)(const float* x, const float* b, size_t n);
   WeightedSum (*sum_f64)(const double* x, const double* b, size_t n);
   // The largest x; NaN is ignored.
   double (*max_f64)(const double* x, size_t n);

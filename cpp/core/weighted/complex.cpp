@@ -5,6 +5,7 @@
 #include <complex>
 #include <limits>
 #include <optional>
+#include <type_traits>
 #include <vector>
 
 #include "../../kernels/row_sum.hpp"
@@ -40,10 +41,39 @@ struct LogOfComplex {
   Number sum;
 };
 
+// Whether numbers are pairs of T that follow each other, from `first` on.
+template <class T>
+bool ArePairsOf(DType part, const Axes& axes, Operand k, const char* first) {
+  constexpr DType kPart = std::is_same_v<T, float> ? DType::kFloat32 : DType::kFloat64;
+  const bool follows = axes.empty() || (axes.size() == 1 && axes[0].stride[k] == 2 * ptrdiff_t{sizeof(T)});
+  return part == kPart && follows && reinterpret_cast<uintptr_t>(first) % alignof(T) == 0;
+}
+
+// Pairs into their parts, and back. (Reading them twice, or writing their lines twice, takes longer.)
+template <class T>
+void Split(const char* base, size_t begin, size_t n, double* re, double* im) {
+  const T* pairs = reinterpret_cast<const T*>(base) + 2 * begin;
+  for (size_t i = 0; i < n; ++i) {
+    re[i] = static_cast<double>(pairs[2 * i]);
+    im[i] = static_cast<double>(pairs[2 * i + 1]);
+  }
+}
+template <class T>
+void Join(const double* re, const double* im, size_t begin, size_t n, char* base) {
+  T* pairs = reinterpret_cast<T*>(base) + 2 * begin;
+  for (size_t i = 0; i < n; ++i) {
+    pairs[2 * i] = static_cast<T>(re[i]);
+    pairs[2 * i + 1] = static_cast<T>(im[i]);
+  }
+}
+
 void Load(const Numbers& numbers, const Axes& axes, Operand k, ptrdiff_t at, size_t begin, size_t n, double* re,
           double* im) {
   const GatherFn gather = Gather(numbers.part, DType::kFloat64);
   const char* base = numbers.data + at;
+  if (numbers.is_complex && ArePairsOf<float>(numbers.part, axes, k, base)) return Split<float>(base, begin, n, re, im);
+  if (numbers.is_complex && ArePairsOf<double>(numbers.part, axes, k, base))
+    return Split<double>(base, begin, n, re, im);
   GatherLine(gather, axes, k, base, begin, n, sizeof(double), re);
   if (!numbers.is_complex) {
     std::fill_n(im, n, 0.0);
@@ -53,6 +83,11 @@ void Load(const Numbers& numbers, const Axes& axes, Operand k, ptrdiff_t at, siz
 }
 
 // Kernels reduce angles only up to kMostAngle; libm reduces all.
+bool AnyIsLarge(const double* angles, size_t n) {
+  int64_t large = 0;  // as wide as the numbers, so that the compiler vectorizes
+  for (size_t i = 0; i < n; ++i) large |= std::abs(angles[i]) > kMostAngle ? 1 : 0;
+  return large != 0;
+}
 double Reduced(double angle) {
   return std::abs(angle) > kMostAngle ? std::atan2(std::sin(angle), std::cos(angle)) : angle;
 }
@@ -168,7 +203,8 @@ class Rows {
       for (size_t i = 0; i < n; ++i) room.re[i] /= temperature;
       for (size_t i = 0; i < n; ++i) room.angle[i] /= temperature;
     }
-    for (size_t i = 0; i < n; ++i) room.im[i] = Reduced(room.angle[i]);
+    const bool copies = p_.mask != nullptr || AnyIsLarge(room.angle, n);
+    for (size_t i = 0; copies && i < n; ++i) room.im[i] = Reduced(room.angle[i]);
     const bool weighted = p_.b.data != nullptr;
     if (weighted) Load(p_.b, p_.inner, kWeights, at[kWeights], begin, n, room.b_re, room.b_im);
     if (p_.mask != nullptr) {
@@ -179,7 +215,8 @@ class Rows {
         room.im[i] = room.b_re[i] = room.b_im[i] = 0.0;
       }
     }
-    return {room.re, room.im, weighted ? room.b_re : nullptr, weighted && p_.b.is_complex ? room.b_im : nullptr, n};
+    return {room.re, copies ? room.im : room.angle, weighted ? room.b_re : nullptr,
+            weighted && p_.b.is_complex ? room.b_im : nullptr, n};
   }
 
   ComplexSum SumOfTerms(const std::vector<ExpTerm>& terms) const {
@@ -253,15 +290,18 @@ class SoftmaxRows {
     Buffers& room = Room();
     const Axes& inner = rows_.Problem().inner;
     char* y = p_.y + at[kY];
+    const DType type = p_.x.part;
+    if (ArePairsOf<float>(type, inner, kY, y)) return Join<float>(room.e_re, room.e_im, begin, n, y);
+    if (ArePairsOf<double>(type, inner, kY, y)) return Join<double>(room.e_re, room.e_im, begin, n, y);
     for (double* part : {room.e_re, room.e_im}) {
-      if (p_.x.part == DType::kFloat32) {
+      if (type == DType::kFloat32) {
         auto* narrow = reinterpret_cast<float*>(room.b_re);
         std::copy_n(part, n, narrow);
         ScatterLine(Scatter(DType::kFloat32), inner, kY, y, begin, n, sizeof(float), narrow);
       } else {
         ScatterLine(Scatter(DType::kFloat64), inner, kY, y, begin, n, sizeof(double), part);
       }
-      y += ItemSize(p_.x.part);
+      y += ItemSize(type);
     }
   }
 

@@ -95,7 +95,8 @@ class Rows {
         n_(CountElements(problem.inner)),
         segment_(SegmentLength(DType::kFloat64)),
         ulp_of_one_(std::ldexp(1.0, 1 - Digits(problem.storage))),
-        narrow_(IsNarrow(problem.input) && IsNarrow(problem.weights) && problem.temperature == nullptr) {
+        narrow_(IsNarrow(problem.input) && IsNarrow(problem.weights) && IsNarrow(problem.storage) &&
+                problem.temperature == nullptr) {
     p_.outer = Coalesce(problem.outer);
     p_.inner = Coalesce(problem.inner);
     p_.results = Coalesce(problem.results);
@@ -168,6 +169,7 @@ class Rows {
     return Added(sums);
   }
 
+  using FloatsKernel = WeightedSum (*)(const float*, const float*, size_t);
   using PairsKernel = WeightedSum (*)(const double*, const double*, size_t, double);
 
   std::optional<SignedLog> AccurateLogOfPairs(const Offsets& at) const {
@@ -199,10 +201,17 @@ class Rows {
   }
 
   SignedLog LogOf(const Offsets& at) const {
-    if (narrow_ && n_ > kShortRow && !MixesSigns(PieceAt<float>(at, 0))) {
+    const auto log_of_floats = [&](FloatsKernel kernel, double error, double least_size) {
       const auto sum =
-          SumPieces<float>(at, [&](const Piece<float>& piece) { return kernels_.sum_f32(piece.x, piece.b, piece.n); });
-      if (const auto result = AccurateLog(sum, kErrorOfFloats, kLeastSizeOfFloats)) return *result;
+          SumPieces<float>(at, [&](const Piece<float>& piece) { return kernel(piece.x, piece.b, piece.n); });
+      return AccurateLog(sum, error, least_size);
+    };
+    if (narrow_ && n_ > kShortRow && !MixesSigns(PieceAt<float>(at, 0))) {
+      if (const auto result = log_of_floats(kernels_.sum_f32, kErrorOfFloats, kLeastSizeOfFloats)) return *result;
+    }
+    if (narrow_) {
+      const auto result = log_of_floats(kernels_.sum_f32_coarsely, kErrorOfCoarse, kLeastSizeOfDoubles);
+      if (result) return *result;
     }
     const bool wide = p_.storage != DType::kFloat64 || (n_ > kShortRow && !MixesSigns(PieceAt<double>(at, 0)));
     if (wide) {
@@ -276,7 +285,7 @@ class Rows {
   const StorageKernels& logs_;
   size_t n_, segment_;
   double ulp_of_one_;
-  bool narrow_;  // whether terms in float are enough to begin with
+  bool narrow_;  // whether kernels of floats are enough to begin with
 };
 
 }  // namespace

@@ -109,6 +109,11 @@ constexpr size_t InOrder(size_t n) {
   return n <= kMostVectors * V::kLanes && rest <= V::kPart ? rest : 0;
 }
 
+template <class V, bool kForLog>
+constexpr bool IsInOrder(size_t n) {
+  return InOrder<V, kForLog>(n) == n;
+}
+
 // The sum of a row's two parts.
 template <class V>
 inline Pair<Wide<V>> Plus(const Pair<Wide<V>>& a, const Pair<Wide<V>>& b) {
@@ -181,14 +186,15 @@ inline Pair<Wide<V>> SumOfTermsInOrder(const StripType& x, const Shift& shift) {
 
 // The sum of the exponentials of short columns, which are kept: in order from element `first` on, after the sum of those
 // before it by trees.
-template <class V, class StripType, class Shift>
-inline Pair<Wide<V>> SumOfKeptTerms(const StripType& x, const Shift& shift, size_t first, KeepInColumns<V> keep) {
+template <class V, class StripType, class Shift, class Keep>
+inline Pair<Wide<V>> SumOfKeptTerms(const StripType& x, const Shift& shift, size_t first, Keep keep) {
   ForEachStripRow(x.n,
                   [&]<size_t U>(size_t i, RowCount<U>) { keep(i, 1, ScaledExp(x.template Rows<U>(i, 1), shift)); });
   SumInOrder<V> last;
   last.AddKept(first, x.n, keep);
   if (first == 0) return last.Lanes();
-  const Strip<typename V::Scalar, false> terms = AsStrip<typename V::Scalar, false>(keep.columns, x.n);
+  using T = typename V::Scalar;
+  const Strip<T, false> terms = {reinterpret_cast<const char*>(keep.Kept(0)), V::kLanes * sizeof(T), x.n, V::kLanes};
   const auto sum = ColumnSum<V>(
       first, [&]<size_t U>(size_t i, size_t step, RowCount<U>) { return terms.template Rows<U>(i, step); });
   return first == x.n ? sum : Plus<V>(sum, last.Lanes());
@@ -196,8 +202,8 @@ inline Pair<Wide<V>> SumOfKeptTerms(const StripType& x, const Shift& shift, size
 
 // Reduces columns of at most kInOrder elements, given their maxima and how many of the last are added in order. So few
 // elements that a temperature is a parameter here (kScaled: there may be one).
-template <bool kScaled, class StripType, class V>
-inline auto ReduceShort(const StripType& x, V max, const Temperature<V>& t, KeepInColumns<V> keep, size_t in_order) {
+template <bool kScaled, class StripType, class V, class Keep>
+inline auto ReduceShort(const StripType& x, V max, const Temperature<V>& t, Keep keep, size_t in_order) {
   typename StripType::template ShiftAs<kScaled> shift(max, t);
   shift.Simplify();
   Pair<Wide<V>> sum;
@@ -261,13 +267,11 @@ inline auto ReduceInOrderForLog(const StripType& x, V max, const Temperature<V>&
 
 // log(sum exp(x/T)) - offset/T for every lane, for rows that go by panels; `rest` is the sum without one
 // largest term.
-template <class Shift, class D = Wide<typename Shift::Vector>>
-inline Pair<D> LogOfShort(const StripSum<Shift>& strip, const Pair<D>& rest) {
-  using T = typename Shift::T;
-  const SumOfExp<D>& sum = strip.sum;
+template <class T, class D>
+inline Pair<D> LogOfShort(const SumOfExp<D>& sum, const D& top_error, const Pair<D>& rest) {
   if constexpr (!kNeedsLow<T>) {
     // A float has digits to spare: one formula covers every row.
-    return LogOfTopAndRest(sum.max - sum.offset, sum.exponent, sum.top + strip.top_error, rest.hi);
+    return LogOfTopAndRest(sum.max - sum.offset, sum.exponent, sum.top + top_error, rest.hi);
   } else {
     const auto usual = LogPartsOfSum<T>(sum);
     const auto is_peaked = Lt(sum.hi, sum.top * Const(kPeakedHere));
@@ -277,6 +281,10 @@ inline Pair<D> LogOfShort(const StripSum<Shift>& strip, const Pair<D>& rest) {
     return Join<T>(
         LogParts<D>{choose(peaked.base, usual.base), choose(peaked.f, usual.f), choose(peaked.extra, usual.extra)});
   }
+}
+template <class Shift, class D = Wide<typename Shift::Vector>>
+inline Pair<D> LogOfShort(const StripSum<Shift>& strip, const Pair<D>& rest) {
+  return LogOfShort<typename Shift::T>(strip.sum, strip.top_error, rest);
 }
 
 }  // namespace

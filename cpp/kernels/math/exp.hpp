@@ -25,7 +25,8 @@
 //     double, FMA:     0.9083 ULP at -0x1.46a45a1f17a25p+9
 //     double, scalar:  1.2002 ULP at -0x1.40e961ea3cce5p+7
 //
-// The coarse variant, for 16-bit results, has a relative error below 2^-14 where |x| is at most kDirectLimit.
+// The coarse variant, for 16-bit results, has a relative error below 2^-14 where |x| is at most kDirectLimit; in double,
+// for floats, below 2^-32.
 #pragma once
 
 #include "../exp_constants.hpp"

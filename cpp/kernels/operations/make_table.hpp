@@ -2,6 +2,7 @@
 // that ISA's vector header.
 #pragma once
 
+#include "../columns/strip_groups.hpp"
 #include "../layers/units.hpp"
 #include "../panels/panels.hpp"
 #include "../panels/widened.hpp"
@@ -81,6 +82,7 @@ using TrialFor = std::conditional_t<kScaled && sizeof(S) == sizeof(Compute<S>), 
     static void OnStrip(const Columns& x, char* y, ptrdiff_t y_stride, const T& t) { \
       Name##Strip(x, y, y_stride, t);                                                \
     }                                                                                \
+    using Groups = GroupOf<Op::k##Name>;                                             \
     static constexpr bool kReduces = Reduces(Op::k##Name);                           \
     static constexpr bool kNeedsLogSum = NeedsLogSum(Op::k##Name);                   \
     BOLTZMAX_PANELS_##kind(Name)                                                     \
@@ -172,7 +174,7 @@ inline void RunRows(const RowBatch& b) {
   if (b.n == 0 || b.n > kMost || (b.far && b.n > kMostFar)) return RunOverlapping<S, Operation>(b);
   constexpr bool kCoarse = Operation::kCoarse;
   WithBool(b.scaled, [&]<bool kScaled>(Bool<kScaled>) {
-    const bool is_transposed = InOrder<VecOf<S>, Forms::kNeedsLogSum>(b.n) == b.n;
+    const bool is_transposed = IsInOrder<VecOf<S>, Forms::kNeedsLogSum>(b.n);
     const auto run = is_transposed ? RunTransposed<kCoarse, kScaled, T, Forms> : RunAlong<kCoarse, kScaled, T, Forms>;
     if constexpr (sizeof(S) == sizeof(T)) {
       run(b);
@@ -192,8 +194,20 @@ inline Source<S> SourceOf(const Row& row) {
   return {static_cast<const S*>(row.x), row.mask};
 }
 
-// Runs strips of kLanes columns, one after another. The first is narrower if that lets the results of others begin
-// where cache lines do: then each of their stores fills a line, which is not read first.
+// Runs a group of strips, if there are as many; false if a strip must run by itself.
+template <class S, class Forms, class Columns>
+inline bool RunGroup(const ColumnBatch& b, const Columns& x, size_t left, char* y) {
+  using V = VecOf<S>;
+  if constexpr (Forms::Groups::kExists) {
+    const bool is_short = Forms::kNeedsLogSum ? IsInOrder<V, true>(x.n) : x.n <= V::kInOrder;
+    if (!is_short || b.scaled || x.lanes < V::kLanes || left < kStripsOfGroup * V::kLanes) return false;
+    return Forms::Groups::Run(x, y, b.y_stride);
+  }
+  return false;
+}
+
+// Runs strips of kLanes columns, one after another, or short ones in groups. The first is narrower if that lets the
+// results of others begin where cache lines do: then each of their stores fills a line, which is not read first.
 template <class S, class Forms>
 inline void RunColumns(const ColumnBatch& b) {
   using V = VecOf<S>;
@@ -204,10 +218,16 @@ inline void RunColumns(const ColumnBatch& b) {
   size_t lanes = alignable ? ToAligned<V>(reinterpret_cast<const S*>(b.y)) : 0;
   if (lanes == 0) lanes = V::kLanes;
   for (size_t c = 0; c < b.columns; c += lanes, lanes = V::kLanes) {
-    lanes = b.columns - c < lanes ? b.columns - c : lanes;
+    const size_t left = b.columns - c;
+    lanes = left < lanes ? left : lanes;
     const Strip<S, Forms::template OnRow<S>::kCoarse> x = {b.x + c * sizeof(S), b.x_stride, b.n, lanes};
+    char* y = b.y + c * sizeof(S);
+    if (RunGroup<S, Forms>(b, x, left, y)) {
+      lanes *= kStripsOfGroup;
+      continue;
+    }
     if (b.scaled) temperature = {Offset<const double>(t, c, b.temperature_stride), b.temperature_stride, lanes};
-    Forms::OnStrip(x, b.y + c * sizeof(S), b.y_stride, temperature);
+    Forms::OnStrip(x, y, b.y_stride, temperature);
   }
 }
 
@@ -282,7 +302,7 @@ struct Kernels {
         .count_above = CountAbove,
         .find_above = FindAbove,
         .group_maxima = GroupMaxima,
-        .read_once = Vec<T>::kLanes * sizeof(S) == 64 ? Vec<T>::kInOrder : 0,
+        .read_once = Vec<T>::kLanes * sizeof(S) == 64 ? Vec<T>::kTransposedForLog : 0,
     };
     BOLTZMAX_FOR_EACH_GRADIENT(BOLTZMAX_GRADIENT_KERNELS)
     return table;

@@ -167,7 +167,7 @@ class PanelTerms {
         });
     if (columns.n == 0) return sum;
     LoadTransposed(columns, last.at);
-    return Plus<V>(sum, SumOfKeptTerms<V>(LastColumns(shift), shift, 0, {last.at}));
+    return Plus<V>(sum, SumOfKeptTerms<V>(LastColumns(shift), shift, 0, KeepInColumns<V>{last.at}));
   }
 
   // The sums of terms that are added singly, for a logarithm, and the maxima. (A function of its own, as many kernels

@@ -58,53 +58,122 @@ inline double SizeOfVanished(size_t n, T weight) {
   return static_cast<double>(n) * (static_cast<double>(weight) * kLeast);
 }
 
-template <class Shift, class V>
-inline WeightedSum MakeWeightedSum(const Shift& shift, const SignedSum<V>& total, double lost) {
+template <class Shift>
+inline WeightedSum MakeWeightedSum(const Shift& shift, const Sum& sum, double size, double lost) {
   constexpr double kUnscale = Shift::C::kUnscale;
-  const Sum sum = total.sum.Total();
   return {static_cast<double>(FirstLane(shift.offset)),
           static_cast<double>(FirstLane(shift.exponent)),
           sum.hi * kUnscale,
           sum.lo * kUnscale,
-          total.Size() * kUnscale,
+          size * kUnscale,
           lost};
 }
 
-// The sum, in one pass if the first elements give a good guess of the maximum, as in ReduceRow.
+// Adds up the terms of a row, in vectors V, in one pass if the first elements give a good guess of the maximum, as in
+// ReduceRow. add(shift, total, running) adds them to a new Total, and raises `running` to the maximum of the row.
+template <class V, bool kCoarse, class Total, class T, class Add>
+inline WeightedSum SumOfRow(const T* x, size_t n, Add add) {
+  using C = ExpConstants<T>;
+  using Shift = ExpShift<V, false, ReductionOf<V, kCoarse>>;
+  const Source<T> source = {x, nullptr};
+  const auto shift_at = [](T max) {
+    return Shift(Set<V>(static_cast<typename V::Scalar>(max)), MakeTemperature<V>(1.0));
+  };
+  const auto is_direct = [](T v) { return v <= C::kDirectLimit && v >= -C::kDirectLimit; };
+  Vec<T> running = Set<Vec<T>>(Source<T>::kLowest);
+  const T guess = GuessMax(source, n);
+  if (is_direct(guess)) {
+    const Shift shift = shift_at(guess);
+    Total total;
+    add(DirectShift(shift), total, running);
+    const T max = ReduceMax(running);
+    if (max - guess <= C::kHeadroom && is_direct(max)) return total.Of(shift, n);
+  }
+  const T max = MaxOver<Vec<T>>(n, source);
+  if (!IsFinite(static_cast<double>(max))) return {0.0, 0.0, 0.0, 0.0, __builtin_nan(""), 0.0};
+  const Shift shift = shift_at(max);
+  Total total;
+  add(shift, total, running);
+  return total.Of(shift, n);
+}
+
+// A SignedSum, and the largest size of a weight.
+template <class V>
+struct WeightedTotal {
+  SignedSum<V> sum;
+  V weights = Set<V>(0);
+
+  template <class Shift>
+  WeightedSum Of(const Shift& shift, size_t n) const {
+    return MakeWeightedSum(shift, sum.sum.Total(), sum.Size(), SizeOfVanished(n, ReduceMax(weights)));
+  }
+};
+
 template <class T>
 BOLTZMAX_KERNEL inline WeightedSum SumWeighted(const T* x, const T* b, size_t n) {
   using V = Vec<T>;
-  using C = ExpConstants<T>;
-  constexpr T kLowest = Source<T>::kLowest;
   const Source<T> source = {x, nullptr};
-  const auto one = MakeTemperature<V>(1.0);
-  const auto is_direct = [](T v) { return v <= C::kDirectLimit && v >= -C::kDirectLimit; };
-  V running = Set<V>(kLowest), weights = Set<V>(0);
-  const auto sum = [&](const auto& reduction) {
-    SignedSum<V> total;
+  return SumOfRow<V, false, WeightedTotal<V>>(x, n, [&](const auto& shift, WeightedTotal<V>& total, V& running) {
     ForEachBlock<V, 4>(n, [&](size_t i, auto lanes) {
       const auto v = source(i, lanes);
       running = MaxOf(v, running);
       const auto w = LoadLanes<V>(b + i, lanes, T(0));
-      weights = MaxOfSizes(w, weights);
-      total.Add(w * ScaledExp(v, reduction));
+      total.weights = MaxOfSizes(w, total.weights);
+      total.sum.Add(w * ScaledExp(v, shift));
     });
-    return total;
-  };
-  const T guess = GuessMax(source, n);
-  if (is_direct(guess)) {
-    const ExpShift<V, false> shift(Set<V>(guess), one);
-    const auto total = sum(DirectShift(shift));
-    const T max = ReduceMax(running);
-    if (max - guess <= C::kHeadroom && is_direct(max)) {
-      return MakeWeightedSum(shift, total, SizeOfVanished(n, ReduceMax(weights)));
+  });
+}
+
+// ---- the same for floats, in double, with terms that have no more digits than floats need where weights cancel ----
+
+// U vectors of doubles from floats.
+template <size_t U>
+inline Block<F64, U> LoadPromotedLanes(const float* p) {
+  Block<F64, U> b;
+  BOLTZMAX_UNROLL
+  for (size_t u = 0; u < U; ++u) b.part[u] = LoadPromoted(p + u * F64::kLanes);
+  return b;
+}
+
+struct CoarseTotal {
+  static constexpr size_t kVectors = 4;
+  Block<F64, kVectors> sum = Const(0), size = Const(0);
+
+  void Add(const Block<F64, kVectors>& e, const Block<F64, kVectors>& w) {
+    BOLTZMAX_UNROLL
+    for (size_t u = 0; u < kVectors; ++u) {
+      sum.part[u] = MulAdd(w.part[u], e.part[u], sum.part[u]);
+      size.part[u] = MulAdd(Abs(w.part[u]), e.part[u], size.part[u]);
     }
   }
-  const T max = MaxOver<V>(n, source);
-  if (!IsFinite(static_cast<double>(max))) return {0.0, 0.0, 0.0, 0.0, __builtin_nan(""), 0.0};
-  const ExpShift<V, false> shift(Set<V>(max), one);
-  const auto total = sum(shift);
-  return MakeWeightedSum(shift, total, SizeOfVanished(n, ReduceMax(weights)));
+  template <class Shift>
+  WeightedSum Of(const Shift& shift, size_t n) const {
+    const auto folded = [](const Block<F64, kVectors>& b) { return (b.part[0] + b.part[1]) + (b.part[2] + b.part[3]); };
+    const F64 none = Const(0), sums[4] = {folded(sum), folded(size), none, none};
+    double totals[4];
+    ReduceAdd4(sums, totals);
+    constexpr double kMostWeight = ExpConstants<float>::kHuge;
+    return MakeWeightedSum(shift, Sum{totals[0], 0.0}, totals[1], SizeOfVanished(n, kMostWeight));
+  }
+};
+
+BOLTZMAX_KERNEL inline WeightedSum SumWeightedCoarsely(const float* x, const float* b, size_t n) {
+  constexpr size_t kStep = CoarseTotal::kVectors * F64::kLanes, kFloats = kStep / F32::kLanes;
+  return SumOfRow<F64, true, CoarseTotal>(x, n, [&](const auto& shift, CoarseTotal& total, F32& running) {
+    const auto add = [&](const float* p, const float* q) {
+      running = MaxOf(LoadLanes<F32>(p, Whole<kFloats>{}, 0.0f), running);
+      total.Add(ScaledExp(LoadPromotedLanes<CoarseTotal::kVectors>(p), shift),
+                LoadPromotedLanes<CoarseTotal::kVectors>(q));
+    };
+    size_t i = 0;
+    for (; i + kStep <= n; i += kStep) add(x + i, b + i);
+    if (i == n) return;
+    alignas(64) float last_x[kStep], last_b[kStep];
+    const Partial<kFloats> rest = {n - i};
+    StoreLanes(last_x, LoadLanes<F32>(x + i, rest, Source<float>::kLowest), Whole<kFloats>{});
+    StoreLanes(last_b, LoadLanes<F32>(b + i, rest, 0.0f), Whole<kFloats>{});
+    add(last_x, last_b);
+  });
 }
 
 // ---- the same with terms in pairs of doubles ----
@@ -237,7 +306,7 @@ BOLTZMAX_KERNEL inline WeightedSum SumWeightedPairs(const double* x, const doubl
       total.size = total.size + Abs(term.hi.part[u]);
     }
   });
-  return MakeWeightedSum(shift, total, SizeOfVanished(n, ReduceMax(weights)));
+  return MakeWeightedSum(shift, total.sum.Total(), total.Size(), SizeOfVanished(n, ReduceMax(weights)));
 }
 
 }  // namespace
