@@ -16,6 +16,7 @@ from boltzmax import (
     linear_sample,
     linear_topk,
 )
+from boltzmax.linear.scores import Products
 from linear_samples import (
     OPTIONS,
     SHAPES,
@@ -271,6 +272,25 @@ def test_torch(options):
     assert got[0] == pytest.approx(loss.item(), rel=1e-12)
     for g, leaf in zip(got[1:], leaves, strict=True):
         near(g, leaf.grad.numpy(), 1e-12)
+
+
+def test_gradients_of_no_rows_are_zero_in_memory_that_was_used():
+    h, w, t, b = layer(200, 30000, 16, np.float32)
+    used = linear_cross_entropy_with_grad(h, w, t, b)[2]
+    assert used.any()
+    del used
+    _, *gradients = linear_cross_entropy_with_grad(h, w, np.full_like(t, -100), b, empty="zero")
+    assert not any(gradient.any() for gradient in gradients)
+
+
+def test_the_buffer_of_products_fits_any_number_of_rows():
+    rng = np.random.default_rng(0)
+    a, b = rng.normal(size=(50, 3)), rng.normal(size=(3, 4))
+    products = Products(a.dtype, 40)  # not even one column of the larger product
+    for rows in 7, 50, 7:
+        out = np.ones((rows, 4))
+        products.add(a[:rows], b, out, first=False)
+        near(out, 1 + a[:rows] @ b, 1e-14)
 
 
 @pytest.mark.parametrize("half", [False, True])

@@ -111,3 +111,23 @@ def test_entropy_of_peaked_rows(isa: str) -> None:
     assert (exact > 0.1).any()
     got = boltzmax.row_stats(x).entropy
     np.testing.assert_allclose(got, exact.astype(np.float64), rtol=2e-5, atol=1e-30)
+
+
+@pytest.mark.parametrize("share", [1e-6, 1e-3, 0.1, 0.5, 0.9])
+def test_entropy_where_the_first_elements_are_small(isa: str, share: float) -> None:
+    """They are a poor guess at the maximum, about which the mean would cancel.
+
+    All other elements than the maximum have a `share` of the probability.
+    """
+    rng = np.random.default_rng(2)
+    for below in 0.1, 1.0, 3.0, 8.0, 30.0, 63.0:
+        x = rng.normal(size=(20, 3000)) + np.log(share / (1 - share) / 3000)
+        x[:, :100] = -below - rng.random((20, 100))
+        x[:, -7] = 0
+        for offset in 0.0, 50.0:
+            row = (x + offset).astype(np.float32)
+            log_p = boltzmax.log_softmax(row.astype(np.longdouble))
+            exact = -(np.exp(log_p) * log_p).sum(axis=1)
+            np.testing.assert_allclose(
+                boltzmax.row_stats(row).entropy, exact.astype(np.float64), rtol=4e-6
+            )

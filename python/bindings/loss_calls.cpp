@@ -1,12 +1,11 @@
 #include "loss_calls.hpp"
 
 #include <cmath>
-#include <memory>
 #include <optional>
 #include <vector>
 
 #include "../../cpp/core/losses/batch_loss.hpp"
-#include "../../cpp/core/runtime/row_blocks.hpp"
+#include "../../cpp/core/runtime/convert.hpp"
 #include "../../cpp/core/stats/row_stats.hpp"
 #include "arrays.hpp"
 #include "detached.hpp"
@@ -57,25 +56,19 @@ struct Logits {
 };
 
 // Integers, one per row, in the shape of the rows, evenly spaced.
-struct Target {
-  PyArrayObject* array;
-  DType dtype;
-  ptrdiff_t stride;
-
-  static std::optional<Target> Read(PyObject* value, const Logits& logits) {
-    if (!PyArray_CheckExact(value)) return std::nullopt;
-    auto* array = reinterpret_cast<PyArrayObject*>(value);
-    const auto dtype = DTypeOf(array);
-    if (!dtype || !PyTypeNum_ISINTEGER(PyArray_TYPE(array)) || !PyArray_ISALIGNED(array)) return std::nullopt;
-    if (PyArray_NDIM(array) != logits.RowAxes() ||
-        !PyArray_CompareLists(PyArray_DIMS(array), PyArray_DIMS(logits.array), PyArray_NDIM(array))) {
-      return std::nullopt;
-    }
-    if (PyArray_IS_C_CONTIGUOUS(array)) return Target{array, *dtype, PyArray_ITEMSIZE(array)};
-    if (PyArray_NDIM(array) == 1) return Target{array, *dtype, PyArray_STRIDE(array, 0)};
+std::optional<IntegerColumn> ReadTarget(PyObject* value, const Logits& logits) {
+  if (!PyArray_CheckExact(value)) return std::nullopt;
+  auto* array = reinterpret_cast<PyArrayObject*>(value);
+  const auto dtype = DTypeOf(array);
+  if (!dtype || !PyTypeNum_ISINTEGER(PyArray_TYPE(array)) || !PyArray_ISALIGNED(array)) return std::nullopt;
+  if (PyArray_NDIM(array) != logits.RowAxes() ||
+      !PyArray_CompareLists(PyArray_DIMS(array), PyArray_DIMS(logits.array), PyArray_NDIM(array))) {
     return std::nullopt;
   }
-};
+  if (PyArray_IS_C_CONTIGUOUS(array)) return IntegerColumn{PyArray_BYTES(array), PyArray_ITEMSIZE(array), *dtype};
+  if (PyArray_NDIM(array) == 1) return IntegerColumn{PyArray_BYTES(array), PyArray_STRIDE(array, 0), *dtype};
+  return std::nullopt;
+}
 
 // The dtype of a loss: at least float32.
 int LossType(DType storage) { return storage == DType::kFloat64 ? NPY_DOUBLE : NPY_FLOAT; }
@@ -90,22 +83,23 @@ PyObject* LossScalar(DType storage, double value) {
   return scalar;
 }
 
-// One number per row (or several) as an array of the loss's dtype.
-ArrayRef LossArray(const Logits& logits, const double* numbers, npy_intp each = 0) {
+// An array of `type` in the rows' shape, or with `each` elements per row.
+ArrayRef NewRowArray(const Logits& logits, int type, npy_intp each = 0) {
   npy_intp shape[NPY_MAXDIMS];
   const int ndim = logits.RowAxes();
   std::copy_n(PyArray_DIMS(logits.array), ndim, shape);
   shape[ndim] = each;
-  const auto descr = DescrRef::Steal(reinterpret_cast<PyObject*>(PyArray_DescrFromType(LossType(logits.dtype))));
-  ArrayRef result = NewArray(each == 0 ? ndim : ndim + 1, shape, descr.get(), nullptr);
+  const auto descr = DescrRef::Steal(reinterpret_cast<PyObject*>(PyArray_DescrFromType(type)));
+  return NewArray(each == 0 ? ndim : ndim + 1, shape, descr.get(), nullptr);
+}
+
+// One number per row as an array of the loss's dtype.
+ArrayRef LossArray(const Logits& logits, const double* numbers) {
+  ArrayRef result = NewRowArray(logits, LossType(logits.dtype));
   if (!result) return result;
-  void* data = PyArray_DATA(result.get());
-  const npy_intp count = logits.rows * (each == 0 ? 1 : each);
-  if (logits.dtype == DType::kFloat64) {
-    std::copy_n(numbers, count, static_cast<double*>(data));
-  } else {
-    for (npy_intp i = 0; i < count; ++i) static_cast<float*>(data)[i] = static_cast<float>(numbers[i]);
-  }
+  Gather(DType::kFloat64, logits.dtype == DType::kFloat64 ? DType::kFloat64 : DType::kFloat32)(
+      reinterpret_cast<const char*>(numbers), sizeof(double), static_cast<size_t>(logits.rows),
+      PyArray_BYTES(result.get()));
   return result;
 }
 
@@ -153,7 +147,7 @@ struct BatchArguments {
 bool ReadBatch(const BatchArguments& given, std::optional<LossCall>* call) {
   const auto logits = Logits::Read(given.logits, given.axis);
   if (!logits) return false;
-  const auto target = Target::Read(given.target, *logits);
+  const auto target = ReadTarget(given.target, *logits);
   BatchLoss problem = {};
   Reduction wanted;
   if (!target || given.sample_weight != Py_None || !ReadReduction(given.reduction, &wanted) ||
@@ -167,9 +161,7 @@ bool ReadBatch(const BatchArguments& given, std::optional<LossCall>* call) {
   problem.logits_stride = problem.gradient_stride = logits->Stride();
   problem.rows = static_cast<size_t>(logits->rows);
   problem.n = static_cast<size_t>(logits->n);
-  problem.target = PyArray_BYTES(target->array);
-  problem.target_stride = target->stride;
-  problem.target_type = target->dtype;
+  problem.target = *target;
   problem.temperature = 1.0;
   problem.mean = wanted == Reduction::kMean;
   *call = LossCall{*logits, problem, wanted};
@@ -240,27 +232,6 @@ PyObject* FocalLossCall(PyObject*, PyObject* const* args, Py_ssize_t nargs) {
 
 // ---- row_stats ----
 
-// A call's working memory, kept by the thread if it is small.
-struct Numbers {
-  explicit Numbers(size_t count) {
-    constexpr size_t kFew = 1024;
-    thread_local Scratch few;
-    if (count > kFew) many = std::make_unique_for_overwrite<double[]>(count);
-    at = count > kFew ? many.get() : reinterpret_cast<double*>(few.Get(kFew * sizeof(double)));
-  }
-  double* at;
-  std::unique_ptr<double[]> many;
-};
-
-// An int64 array of the rows' shape, or with k elements per row.
-ArrayRef NewIds(const Logits& logits, npy_intp each) {
-  npy_intp shape[NPY_MAXDIMS];
-  const int ndim = logits.RowAxes();
-  std::copy_n(PyArray_DIMS(logits.array), ndim, shape);
-  shape[ndim] = each;
-  return ArrayRef::Steal(PyArray_SimpleNew(each == 0 ? ndim : ndim + 1, shape, NPY_INT64));
-}
-
 // logits, target, k, temperature, entropy, axis:
 // (lse, energy, top_ids, top_log_probs, entropy, target_log_prob, target_rank)
 PyObject* RowStatsCall(PyObject*, PyObject* const* args, Py_ssize_t nargs) {
@@ -273,56 +244,45 @@ PyObject* RowStatsCall(PyObject*, PyObject* const* args, Py_ssize_t nargs) {
     Py_RETURN_NONE;
   }
   k = std::min<int64_t>(k, logits->n);
-  const auto rows = static_cast<size_t>(logits->rows), wanted = static_cast<size_t>(k);
-  std::optional<Target> target;
-  std::vector<int64_t> classes;
+  IntegerColumn target = {};
   if (args[1] != Py_None) {
-    target = Target::Read(args[1], *logits);
-    if (!target || (target->dtype != DType::kInt32 && target->dtype != DType::kInt64)) Py_RETURN_NONE;
-    classes.resize(rows);
-    for (size_t r = 0; r < rows; ++r) {
-      const char* at = PyArray_BYTES(target->array) + static_cast<ptrdiff_t>(r) * target->stride;
-      classes[r] = target->dtype == DType::kInt32 ? *reinterpret_cast<const int32_t*>(at)
-                                                  : *reinterpret_cast<const int64_t*>(at);
-      if (classes[r] < 0 || classes[r] >= logits->n) Py_RETURN_NONE;
-    }
+    const auto given = ReadTarget(args[1], *logits);
+    if (!given) Py_RETURN_NONE;
+    target = *given;
   }
-  const bool with_entropy = args[4] == Py_True;
-  Numbers numbers(rows * (4 + wanted));
-  double *lse = numbers.at, *energy = lse + rows, *entropy = energy + rows, *log_prob = entropy + rows,
-         *top = log_prob + rows;
-  ArrayRef ids, ranks;
-  if (wanted != 0) ids = NewIds(*logits, static_cast<npy_intp>(wanted));
-  if (target) ranks = NewIds(*logits, 0);
-  const auto ints = [](const ArrayRef& array) {
-    return array ? static_cast<int64_t*>(PyArray_DATA(array.get())) : nullptr;
+  const int type = LossType(logits->dtype);
+  const auto new_array = [&](bool is_wanted, int of_type, int64_t each) {
+    return is_wanted && !PyErr_Occurred() ? NewRowArray(*logits, of_type, static_cast<npy_intp>(each)) : ArrayRef();
   };
+  const bool with_top = k != 0, with_target = target.at != nullptr;
+  ArrayRef lse = new_array(true, type, 0), energy = new_array(true, type, 0), ids = new_array(with_top, NPY_INT64, k),
+           top = new_array(with_top, type, k), entropy = new_array(args[4] == Py_True, type, 0),
+           log_prob = new_array(with_target, type, 0), ranks = new_array(with_target, NPY_INT64, 0);
+  if (PyErr_Occurred()) return nullptr;
+  const auto bytes = [](const ArrayRef& array) { return array ? PyArray_BYTES(array.get()) : nullptr; };
+  const auto ints = [&](const ArrayRef& array) { return reinterpret_cast<int64_t*>(bytes(array)); };
   const RowStatsProblem problem = {logits->dtype,
                                    PyArray_BYTES(logits->array),
                                    logits->Stride(),
-                                   rows,
+                                   static_cast<size_t>(logits->rows),
                                    static_cast<size_t>(logits->n),
-                                   target ? classes.data() : nullptr,
+                                   target,
                                    temperature,
-                                   wanted,
-                                   lse,
-                                   with_entropy ? entropy : nullptr,
+                                   static_cast<size_t>(k),
+                                   type == NPY_DOUBLE ? DType::kFloat64 : DType::kFloat32,
+                                   bytes(lse),
+                                   bytes(energy),
+                                   bytes(entropy),
                                    ints(ids),
-                                   wanted == 0 ? nullptr : top,
-                                   target ? log_prob : nullptr,
+                                   bytes(top),
+                                   bytes(log_prob),
                                    ints(ranks)};
-  const bool good = !PyErr_Occurred() && RunDetached(EstimateNanoseconds(rows * problem.n, problem.storage) +
-                                                         50.0 * static_cast<double>(rows),
-                                                     [&] { Run(problem); });
-  if (!good) return nullptr;
-  for (size_t r = 0; r < rows; ++r) energy[r] = -temperature * lse[r];
-  const auto or_none = [](bool is_wanted, ArrayRef array) { return is_wanted ? array.release() : Py_NewRef(Py_None); };
-  const auto array = [&](bool is_wanted, const double* from, npy_intp each) {
-    return or_none(is_wanted, is_wanted ? LossArray(*logits, from, each) : ArrayRef());
-  };
-  return Py_BuildValue("(NNNNNNN)", array(true, lse, 0), array(true, energy, 0), or_none(wanted != 0, std::move(ids)),
-                       array(wanted != 0, top, static_cast<npy_intp>(wanted)), array(with_entropy, entropy, 0),
-                       array(target.has_value(), log_prob, 0), or_none(target.has_value(), std::move(ranks)));
+  bool in_range = false;
+  if (!RunDetached(EstimateNanoseconds(problem), [&] { in_range = Run(problem); })) return nullptr;
+  if (!in_range) Py_RETURN_NONE;
+  const auto or_none = [](ArrayRef& array) { return array ? array.release() : Py_NewRef(Py_None); };
+  return Py_BuildValue("(NNNNNNN)", or_none(lse), or_none(energy), or_none(ids), or_none(top), or_none(entropy),
+                       or_none(log_prob), or_none(ranks));
 }
 
 }  // namespace

@@ -74,34 +74,38 @@ void RunCrossEntropy(const py::object& logits_object, const py::object& target, 
   Detached(2.0 * EstimateNanoseconds(static_cast<size_t>(rows * n), problem.storage), [&] { Run(problem); });
 }
 
-void RunRowStats(const py::object& logits_object, const py::object& target, double temperature, size_t k,
-                 const py::object& lse, const py::object& entropy, const py::object& top_id,
+void RunRowStats(const py::object& logits_object, const py::object& target_object, double temperature, size_t k,
+                 const py::object& lse, const py::object& energy, const py::object& entropy, const py::object& top_id,
                  const py::object& top_log_prob, const py::object& target_log_prob, const py::object& target_rank) {
   PyArrayObject* logits = AsMatrix(logits_object);
   const npy_intp rows = PyArray_DIM(logits, 0), n = PyArray_DIM(logits, 1);
   const auto top = static_cast<npy_intp>(k) * rows;
-  const RowStatsProblem problem = {*DTypeOf(logits),
+  const auto* target = AsColumn<int64_t>(target_object, rows, NPY_INT64);
+  const DType storage = *DTypeOf(logits);
+  const int type = storage == DType::kFloat64 ? NPY_DOUBLE : NPY_FLOAT;
+  const RowStatsProblem problem = {storage,
                                    PyArray_BYTES(logits),
                                    PyArray_STRIDE(logits, 0),
                                    static_cast<size_t>(rows),
                                    static_cast<size_t>(n),
-                                   AsColumn<int64_t>(target, rows, NPY_INT64),
+                                   {reinterpret_cast<const char*>(target), sizeof(int64_t), DType::kInt64},
                                    temperature,
                                    k,
-                                   AsColumn<double>(lse, rows, NPY_DOUBLE),
-                                   AsColumn<double>(entropy, rows, NPY_DOUBLE),
+                                   type == NPY_DOUBLE ? DType::kFloat64 : DType::kFloat32,
+                                   AsColumn<char>(lse, rows, type),
+                                   AsColumn<char>(energy, rows, type),
+                                   AsColumn<char>(entropy, rows, type),
                                    AsColumn<int64_t>(top_id, top, NPY_INT64),
-                                   AsColumn<double>(top_log_prob, top, NPY_DOUBLE),
-                                   AsColumn<double>(target_log_prob, rows, NPY_DOUBLE),
+                                   AsColumn<char>(top_log_prob, top, type),
+                                   AsColumn<char>(target_log_prob, rows, type),
                                    AsColumn<int64_t>(target_rank, rows, NPY_INT64)};
   Require(problem.lse != nullptr && static_cast<npy_intp>(k) <= n, "lse is missing, or k is more than n");
   Require(k == 0 || (problem.top_id != nullptr && problem.top_log_prob != nullptr), "a column of the top is missing");
-  Require(problem.target == nullptr || (problem.target_log_prob != nullptr && problem.target_rank != nullptr),
+  Require(target == nullptr || (problem.target_log_prob != nullptr && problem.target_rank != nullptr),
           "a column of the target is missing");
-  for (npy_intp r = 0; problem.target != nullptr && r < rows; ++r) {
-    Require(problem.target[r] >= 0 && problem.target[r] < n, "a target is out of range");
-  }
-  Detached(EstimateNanoseconds(static_cast<size_t>(rows * n), problem.storage), [&] { Run(problem); });
+  bool in_range = false;
+  Detached(EstimateNanoseconds(problem), [&] { in_range = Run(problem); });
+  Require(in_range, "a target is out of range");
 }
 
 }  // namespace
@@ -111,8 +115,8 @@ void BindLosses(py::module_& module) {
              py::arg("lse"), py::arg("log_prob"), py::arg("distance"), py::arg("gradient"), py::arg("gain"),
              py::arg("lse_gain"), py::arg("add"), py::arg("target_gain"));
   module.def("row_stats", RunRowStats, py::arg("logits"), py::arg("target"), py::arg("temperature"), py::arg("k"),
-             py::arg("lse"), py::arg("entropy"), py::arg("top_id"), py::arg("top_log_prob"), py::arg("target_log_prob"),
-             py::arg("target_rank"));
+             py::arg("lse"), py::arg("energy"), py::arg("entropy"), py::arg("top_id"), py::arg("top_log_prob"),
+             py::arg("target_log_prob"), py::arg("target_rank"));
 }
 
 }  // namespace boltzmax

@@ -1,9 +1,11 @@
 #include "read_arguments.hpp"
 
 #include <algorithm>
+#include <bit>
 #include <cstring>
 
 #include "../../cpp/core/api/api.hpp"
+#include "../../cpp/core/runtime/integers.hpp"
 #include "read_lists.hpp"
 
 namespace boltzmax {
@@ -100,6 +102,19 @@ double NumberOr0(PyObject* value) {
   return PyLong_CheckExact(value) ? static_cast<double>(PyLong_AsLongLongAndOverflow(value, &overflow)) : 0.0;
 }
 
+// Whether all of some numbers are temperatures, and whether all are 1. Positive doubles are in the order of their bits.
+bool AreTemperatures(const double* t, size_t n, bool* are_one) {
+  constexpr auto kLeast = std::bit_cast<uint64_t>(kLeastTemperature), kMost = std::bit_cast<uint64_t>(kMostTemperature);
+  uint64_t outside = 0, differences = 0;
+  for (size_t i = 0; i < n; ++i) {
+    const auto bits = std::bit_cast<uint64_t>(t[i]);
+    outside |= SignIfOutside(bits, kLeast, kMost);
+    differences |= bits ^ std::bit_cast<uint64_t>(1.0);
+  }
+  *are_one = differences == 0;
+  return !HasSign(outside);
+}
+
 }  // namespace
 
 bool ReadTemperature(PyObject* value, PyArrayObject* x, AxisSet reduced, Temperature* temperature) {
@@ -114,8 +129,8 @@ bool ReadTemperature(PyObject* value, PyArrayObject* x, AxisSet reduced, Tempera
   if (!rows->array) return false;
   PyArrayObject* array = rows->array.get();
   const auto* t = static_cast<const double*>(PyArray_DATA(array));
-  const npy_intp n = PyArray_SIZE(array);
-  if (!std::all_of(t, t + n, IsTemperature)) return false;
+  bool are_one;
+  if (!AreTemperatures(t, static_cast<size_t>(PyArray_SIZE(array)), &are_one)) return false;
   // One per row: in the shape of x's other axes or, as with keepdims, with 1 in place of the reduced axes.
   const int ndim = PyArray_NDIM(x);
   bool kept = PyArray_NDIM(array) == ndim;
@@ -123,7 +138,7 @@ bool ReadTemperature(PyObject* value, PyArrayObject* x, AxisSet reduced, Tempera
   if (!BroadcastTo(x, kept ? AllAxes(ndim) : AllAxes(ndim) & ~reduced, rows)) return false;
   const bool is_scalar = PyArray_NDIM(array) == 0;
   temperature->scalar = is_scalar ? *t : 1.0;
-  if (is_scalar || std::all_of(t, t + n, [](double each) { return each == 1.0; })) rows->array = {};
+  if (is_scalar || are_one) rows->array = {};
   return true;
 }
 

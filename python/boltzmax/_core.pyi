@@ -269,11 +269,12 @@ def row_stats(
     target: _I64 | None,
     temperature: float,
     k: int,
-    lse: _F64,
-    entropy: _F64 | None,
+    lse: _Array,
+    energy: _Array,
+    entropy: _Array | None,
     top_id: _I64 | None,
-    top_log_prob: _F64 | None,
-    target_log_prob: _F64 | None,
+    top_log_prob: _Array | None,
+    target_log_prob: _Array | None,
     target_rank: _I64 | None,
 ) -> None: ...
 

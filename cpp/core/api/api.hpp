@@ -7,7 +7,8 @@
 
 namespace boltzmax {
 
-inline bool IsTemperature(double t) { return t >= 1e-30 && t <= 1e30; }
+inline constexpr double kLeastTemperature = 1e-30, kMostTemperature = 1e30;
+inline bool IsTemperature(double t) { return t >= kLeastTemperature && t <= kMostTemperature; }
 
 // Runs f; returns a status instead of throwing, since C cannot catch exceptions.
 template <class F>

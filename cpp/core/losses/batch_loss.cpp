@@ -4,7 +4,6 @@
 #include <cmath>
 #include <cstring>
 #include <limits>
-#include <type_traits>
 #include <vector>
 
 #include "../runtime/row_blocks.hpp"
@@ -49,54 +48,47 @@ struct Chunk {
   }
 };
 
-// Calls f(row, target) for some rows, in order. A target beyond int64 is read as one that is out of range.
-template <class T, class F>
-void ForEachTargetOf(const BatchLoss& p, size_t begin, size_t end, F f) {
-  constexpr int64_t kMost = std::numeric_limits<int64_t>::max();
-  const char* at = p.target + static_cast<ptrdiff_t>(begin) * p.target_stride;
-  for (size_t r = begin; r < end; ++r, at += p.target_stride) {
-    const T target = *reinterpret_cast<const T*>(at);
-    if constexpr (sizeof(T) == sizeof(int64_t) && std::is_unsigned_v<T>) {
-      f(r, target > static_cast<T>(kMost) ? kMost : static_cast<int64_t>(target));
-    } else {
-      f(r, static_cast<int64_t>(target));
-    }
-  }
-}
-template <class F>
-void ForEachTarget(const BatchLoss& p, size_t begin, size_t end, F f) {
-  switch (p.target_type) {
-    case DType::kInt8: return ForEachTargetOf<int8_t>(p, begin, end, f);
-    case DType::kUInt8: return ForEachTargetOf<uint8_t>(p, begin, end, f);
-    case DType::kInt16: return ForEachTargetOf<int16_t>(p, begin, end, f);
-    case DType::kUInt16: return ForEachTargetOf<uint16_t>(p, begin, end, f);
-    case DType::kInt32: return ForEachTargetOf<int32_t>(p, begin, end, f);
-    case DType::kUInt32: return ForEachTargetOf<uint32_t>(p, begin, end, f);
-    case DType::kUInt64: return ForEachTargetOf<uint64_t>(p, begin, end, f);
-    default: return ForEachTargetOf<int64_t>(p, begin, end, f);
-  }
-}
-
-// Whether all targets are classes or ignored, and the divisor of a mean.
+// Whether all targets are classes or ignored, how many count, and the divisor of a mean.
 struct Targets {
-  bool in_range, any_ignored;
-  double total_weight;
+  bool in_range = true;
+  size_t counted = 0;
+  double total_weight = 0.0;
 };
-Targets SummarizeTargets(const BatchLoss& p) {
+// Of rows [begin, end).
+Targets SummarizeTargets(const BatchLoss& p, size_t begin, size_t end) {
   const uint64_t n = p.n;
   const int64_t ignored = p.ignored;
-  bool in_range = true;
-  size_t count = 0;
-  ForEachTarget(p, 0, p.rows, [&](size_t, int64_t t) {
-    in_range &= (static_cast<uint64_t>(t) < n) | (t == ignored);
-    count += t != ignored;
-  });
-  if (!in_range || p.class_weight == nullptr || p.focal) {
-    return {in_range, count != p.rows, static_cast<double>(count)};
+  Targets targets = {AreClasses(p.target, begin, end, p.n), end - begin, 0.0};
+  if (!targets.in_range || static_cast<uint64_t>(ignored) < n) {
+    targets = {true, 0, 0.0};
+    ForEachInteger(p.target, begin, end, [&](size_t, int64_t t) {
+      targets.in_range &= (static_cast<uint64_t>(t) < n) | (t == ignored);
+      targets.counted += t != ignored;
+    });
   }
-  double total = 0.0;
-  ForEachTarget(p, 0, p.rows, [&](size_t, int64_t t) { total += t != ignored ? p.class_weight[t] : 0.0; });
-  return {in_range, count != p.rows, total};
+  if (!targets.in_range || p.class_weight == nullptr || p.focal) {
+    targets.total_weight = static_cast<double>(targets.counted);
+    return targets;
+  }
+  ForEachInteger(p.target, begin, end,
+                 [&](size_t, int64_t t) { targets.total_weight += t != ignored ? p.class_weight[t] : 0.0; });
+  return targets;
+}
+// Of all rows. They are read before anything is written; the sums of blocks are added in order.
+Targets SummarizeTargets(const BatchLoss& p) {
+  constexpr size_t kBlock = 8192;
+  if (p.rows <= kBlock) return SummarizeTargets(p, 0, p.rows);
+  std::vector<Targets> blocks((p.rows + kBlock - 1) / kBlock);
+  // This is short, but what follows needs the threads awake.
+  ParallelFor(blocks.size(), EstimateNanoseconds(p),
+              [&](size_t i) { blocks[i] = SummarizeTargets(p, i * kBlock, std::min(p.rows, (i + 1) * kBlock)); });
+  Targets all;
+  for (const Targets& block : blocks) {
+    all.in_range &= block.in_range;
+    all.counted += block.counted;
+    all.total_weight += block.total_weight;
+  }
+  return all;
 }
 
 void ClearGradient(const BatchLoss& p) {
@@ -143,9 +135,10 @@ class ChunkRun {
   ChunkRun(const BatchPlan& plan, size_t begin, size_t end)
       : plan_(plan), p_(plan.p), begin_(begin), chunk_(end - begin) {
     if (plan.ready) {
-      chunk_.target = reinterpret_cast<const int64_t*>(p_.target) + begin;
+      chunk_.target = p_.target.Plain() + begin;
     } else {
-      ForEachTarget(p_, begin, end, [&](size_t r, int64_t t) { chunk_.copy[r - begin] = t == p_.ignored ? -1 : t; });
+      ForEachInteger(p_.target, begin, end,
+                     [&](size_t r, int64_t t) { chunk_.copy[r - begin] = t == p_.ignored ? -1 : t; });
     }
   }
 
@@ -245,8 +238,7 @@ std::optional<double> Run(const BatchLoss& problem) {
   }
   constexpr size_t kPanel = 16;
   const size_t rows = std::clamp<size_t>(kTaskElements / std::max<size_t>(problem.n, 1), 1, kMostRows);
-  const bool ready = problem.target_type == DType::kInt64 && problem.target_stride == sizeof(int64_t) &&
-                     reinterpret_cast<uintptr_t>(problem.target) % alignof(int64_t) == 0 && !targets.any_ignored;
+  const bool ready = problem.target.Plain() != nullptr && targets.counted == problem.rows;
   const BatchPlan plan = {problem, ready, rows < kPanel ? rows : rows / kPanel * kPanel,
                           1.0 / divisor / problem.temperature};
   if (plan.Chunks() == 1) return ChunkRun(plan, 0, problem.rows).Loss() / divisor;

@@ -4,7 +4,7 @@
 #include <cstdint>
 #include <optional>
 
-#include "../runtime/dispatch.hpp"
+#include "../runtime/integers.hpp"
 
 namespace boltzmax {
 
@@ -20,9 +20,7 @@ struct BatchLoss {
   const char* logits;  // rows of n contiguous elements
   ptrdiff_t logits_stride;
   size_t rows, n;
-  const char* target;  // of any integer type
-  ptrdiff_t target_stride;
-  DType target_type;
+  IntegerColumn target;
   int64_t ignored;
   double temperature;
   double smoothing, z_loss;

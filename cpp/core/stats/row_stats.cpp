@@ -1,7 +1,9 @@
 #include "row_stats.hpp"
 
 #include <algorithm>
+#include <atomic>
 #include <cmath>
+#include <optional>
 #include <vector>
 
 #include "../../kernels/row_sum.hpp"
@@ -16,6 +18,56 @@ namespace {
 
 constexpr size_t kPieceBytes = 32768;
 
+// Results of some rows in double, as they are computed, and the targets of these rows. They are in memory that the
+// thread keeps, unless k is large: as much for all rows would have to be fetched from the system, page by page.
+class Block {
+ public:
+  // The rows that are computed together.
+  static size_t Rows(const RowStatsProblem& p) { return std::max<size_t>(1, kNumbers / (kColumns + p.k)); }
+
+  Block(const RowStatsProblem& p, size_t begin, size_t end) : first(begin), rows(end - begin), p_(p) {
+    thread_local Scratch kept;
+    const size_t count = (kColumns + p.k) * rows;
+    if (count > kNumbers) many_.resize(count);
+    lse = many_.empty() ? reinterpret_cast<double*>(kept.Get(kNumbers * sizeof(double))) : many_.data();
+    energy_ = lse + rows;
+    entropy = energy_ + rows;
+    target_log_prob = entropy + rows;
+    auto* classes = reinterpret_cast<int64_t*>(target_log_prob + rows);
+    top_log_prob = target_log_prob + 2 * rows;
+    if (p.target.at == nullptr) return;
+    target = p.target.Plain() == nullptr ? classes : p.target.Plain() + first;
+    if (target == classes) ForEachInteger(p.target, begin, end, [&](size_t r, int64_t t) { classes[r - first] = t; });
+  }
+
+  // Stores the numbers as the type of the results.
+  void Deliver() const {
+    for (size_t r = 0; r < rows; ++r) energy_[r] = -p_.temperature * lse[r];
+    const GatherFn convert = Gather(DType::kFloat64, p_.numbers);
+    const size_t item = ItemSize(p_.numbers);
+    const auto store = [&](const double* numbers, size_t each, char* column) {
+      if (column == nullptr) return;
+      convert(reinterpret_cast<const char*>(numbers), sizeof(double), each * rows, column + each * first * item);
+    };
+    store(lse, 1, p_.lse);
+    store(energy_, 1, p_.energy);
+    store(entropy, 1, p_.entropy);
+    store(target_log_prob, 1, p_.target_log_prob);
+    store(top_log_prob, p_.k, p_.top_log_prob);
+  }
+
+  size_t first, rows;
+  const int64_t* target = nullptr;
+  double *lse, *entropy, *target_log_prob, *top_log_prob;
+
+ private:
+  static constexpr size_t kNumbers = 4096, kColumns = 5;
+
+  const RowStatsProblem& p_;
+  std::vector<double> many_;
+  double* energy_;
+};
+
 class Worker {
  public:
   explicit Worker(const RowStatsProblem& problem)
@@ -28,9 +80,11 @@ class Worker {
         means_(sums_.size()),
         top_(kernels_, problem.k) {}
 
-  void Run(size_t r) {
-    const bool has_target = p_.target != nullptr;
-    const double at_target = has_target ? Logit(r, p_.target[r]) : 0.0;
+  // Row `at` of a block.
+  void Run(const Block& block, size_t at) {
+    const size_t r = block.first + at;
+    const bool has_target = block.target != nullptr;
+    const double at_target = has_target ? Logit(r, block.target[at]) : 0.0;
     size_t rank = 1;
     for (size_t s = 0; s < sums_.size(); ++s) {
       const Row piece = Piece(r, s);
@@ -39,19 +93,19 @@ class Worker {
     }
     const LongSum sum = Combine(sums_, p_.temperature, true, kernels_,
                                 [&](size_t s) { return kernels_.reduce_rest(Piece(r, s), sums_[s]); });
-    p_.lse[r] = LogSumExpOf(sum.total, sum.log_sum, p_.temperature);
+    block.lse[at] = LogSumExpOf(sum.total, sum.log_sum, p_.temperature);
     const auto log_prob = [&](double logit) {
       if (IsDegenerate(sum.total)) return std::nan("");
       return ((logit - sum.total.offset) / p_.temperature - sum.log_sum.hi) - sum.log_sum.lo;
     };
-    if (p_.entropy != nullptr) p_.entropy[r] = IsDegenerate(sum.total) ? std::nan("") : Entropy(sum);
+    if (p_.entropy != nullptr) block.entropy[at] = IsDegenerate(sum.total) ? std::nan("") : Entropy(sum);
     if (has_target) {
-      p_.target_log_prob[r] = log_prob(at_target);
+      block.target_log_prob[at] = log_prob(at_target);
       p_.target_rank[r] = static_cast<int64_t>(rank);
     }
     if (p_.k > 0) {
       top_.Begin({sums_, [&](size_t s) { return Piece(r, s); }, piece_, 0});
-      StoreTop(r, log_prob);
+      StoreTop(r, block.top_log_prob + at * p_.k, log_prob);
     }
   }
 
@@ -110,12 +164,12 @@ class Worker {
   }
 
   template <class LogProb>
-  void StoreTop(size_t r, LogProb log_prob) {
+  void StoreTop(size_t r, double* log_probs, LogProb log_prob) {
     std::vector<Candidate>& best = top_.Best();
     Fill(r, best);
     for (size_t j = 0; j < p_.k; ++j) {
       p_.top_id[r * p_.k + j] = best[j].id;
-      p_.top_log_prob[r * p_.k + j] = log_prob(best[j].score);
+      log_probs[j] = log_prob(best[j].score);
     }
   }
 
@@ -132,28 +186,48 @@ class Worker {
 thread_local Scratch kept_terms;
 
 // Short rows of which only the results of panels are wanted.
-void RunShortRows(const RowStatsProblem& p, const LossKernels& kernels, size_t begin, size_t end) {
-  const auto from = [begin](auto* column) { return column == nullptr ? nullptr : column + begin; };
-  kernels.row_stats_rows({p.logits + static_cast<ptrdiff_t>(begin) * p.stride, p.stride, end - begin, p.n,
-                          p.temperature, from(p.target), p.lse + begin, from(p.k == 0 ? nullptr : p.top_id),
-                          from(p.top_log_prob), from(p.target_log_prob), from(p.target_rank),
+void RunShortRows(const RowStatsProblem& p, const LossKernels& kernels, const Block& block) {
+  kernels.row_stats_rows({p.logits + static_cast<ptrdiff_t>(block.first) * p.stride, p.stride, block.rows, p.n,
+                          p.temperature, block.target, block.lse, p.k == 0 ? nullptr : p.top_id + block.first,
+                          block.top_log_prob, block.target_log_prob,
+                          block.target == nullptr ? nullptr : p.target_rank + block.first,
                           kept_terms.Get(2 * kKept * sizeof(double)), p.rows * p.n * ItemSize(p.storage) > kFarBytes});
+}
+
+// The largest element of a panel's row is searched for in all of it, of others in pieces.
+bool ByPanels(const RowStatsProblem& p) {
+  return p.n <= std::min(LossKernelsFor(p.storage).most, kKept) && p.k <= 1 && p.entropy == nullptr;
 }
 
 }  // namespace
 
-void Run(const RowStatsProblem& problem) {
-  if (problem.rows == 0 || problem.n == 0) return;
+double EstimateNanoseconds(const RowStatsProblem& problem) {
+  return EstimateNanoseconds(problem.rows * problem.n, problem.storage) +
+         (ByPanels(problem) ? 5.0 : 50.0) * static_cast<double>(problem.rows);
+}
+
+bool Run(const RowStatsProblem& problem) {
+  if (problem.rows == 0 || problem.n == 0) return true;
   const LossKernels& kernels = LossKernelsFor(problem.storage);
-  // The largest element of a panel's row is searched for in all of it, of others in pieces.
-  const bool by_panels = problem.n <= std::min(kernels.most, kKept) && problem.k <= 1 && problem.entropy == nullptr;
-  const double cost = EstimateNanoseconds(problem.rows * problem.n, problem.storage) +
-                      (by_panels ? 5.0 : 50.0) * static_cast<double>(problem.rows);
-  ForEachRowBlock(problem.rows, problem.n, cost, [&](size_t begin, size_t end) {
-    if (by_panels) return RunShortRows(problem, kernels, begin, end);
-    Worker worker(problem);
-    for (size_t r = begin; r < end; ++r) worker.Run(r);
+  const bool by_panels = ByPanels(problem);
+  const size_t most = Block::Rows(problem);
+  std::atomic<bool> in_range{true};
+  ForEachRowBlock(problem.rows, problem.n, EstimateNanoseconds(problem), [&](size_t begin, size_t end) {
+    std::optional<Worker> worker;
+    if (!by_panels) worker.emplace(problem);
+    for (size_t first = begin; first < end && in_range.load(std::memory_order_relaxed); first += most) {
+      const size_t stop = std::min(end, first + most);
+      if (problem.target.at != nullptr && !AreClasses(problem.target, first, stop, problem.n)) {
+        in_range.store(false, std::memory_order_relaxed);
+        return;
+      }
+      const Block block(problem, first, stop);
+      if (by_panels) RunShortRows(problem, kernels, block);
+      for (size_t at = 0; worker && at < block.rows; ++at) worker->Run(block, at);
+      block.Deliver();
+    }
   });
+  return in_range;
 }
 
 }  // namespace boltzmax

@@ -4,7 +4,7 @@
 
 #include <cstdint>
 
-#include "../runtime/dispatch.hpp"
+#include "../runtime/integers.hpp"
 
 namespace boltzmax {
 
@@ -14,17 +14,23 @@ struct RowStatsProblem {
   const char* logits;  // rows of n contiguous elements
   ptrdiff_t stride;
   size_t rows, n;
-  const int64_t* target;
+  IntegerColumn target;
   double temperature;
-  size_t k;  // 0 for none, at most n
-  double* lse;
-  double* entropy;
-  int64_t* top_id;       // rows x k, the largest first, equal ones by index
-  double* top_log_prob;  // rows x k
-  double* target_log_prob;
+  size_t k;       // 0 for none, at most n
+  DType numbers;  // float or double, of the results that are not integers
+  char* lse;
+  char* energy;  // -temperature lse
+  char* entropy;
+  int64_t* top_id;     // rows x k, the largest first, equal ones by index
+  char* top_log_prob;  // rows x k
+  char* target_log_prob;
   int64_t* target_rank;  // 1 + the number of larger elements
 };
 
-void Run(const RowStatsProblem& problem);
+// False if a target is out of range; then results are incomplete.
+bool Run(const RowStatsProblem& problem);
+
+// A rough estimate of the time.
+double EstimateNanoseconds(const RowStatsProblem& problem);
 
 }  // namespace boltzmax

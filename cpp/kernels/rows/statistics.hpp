@@ -20,8 +20,9 @@ inline V SumOfProducts(const Block<V, U>& a, const Block<V, U>& b) {
 }
 
 // The mean sum_j x_j exp(x_j) / sum_j exp(x_j), less the maximum. It is taken about a number near the maximum, so that
-// little cancels: about the guess; or about the maximum itself (kCareful), where the guess was poor, -inf was multiplied by
-// 0, or the largest term is so large a share of the sum that the entropy is small and keeps its digits only so.
+// little cancels: about the guess; or about the maximum itself (kCareful), where -inf was multiplied by 0, or the guess
+// was poor for an entropy that may be small. The error is that of rounding the distance between the two, and the entropy
+// is at least the share of all terms but the largest.
 template <bool kCareful = false, class Src>
 inline RowSum ReduceMean(const Src& x, size_t n, RowTemperature temperature, bool far, double* mean) {
   using V = typename Src::V;
@@ -43,9 +44,8 @@ inline RowSum ReduceMean(const Src& x, size_t n, RowTemperature temperature, boo
                                }},
                                far);
   const double total = moment.Total().hi;
-  const double from_guess = sum.max - static_cast<double>(guess);
-  const bool poor =
-      !(from_guess <= 64.0 * temperature.value) || total - total != 0.0 || (from_guess > 0.0 && IsPeaked(sum, kPeaked));
+  const double from_guess = sum.max - static_cast<double>(guess), rest = 1.0 - sum.top / sum.hi;
+  const bool poor = !(from_guess <= 64.0 * rest * temperature.value) || total - total != 0.0;
   if constexpr (!kCareful) {
     if (poor && !IsDegenerate(sum)) return ReduceMean<true>(x, n, temperature, far, mean);
   }

@@ -153,28 +153,29 @@ def _evaluate(
         rows_wanted = Wanted(scores.shape, scores.classes, scores.axis)
         label, _ = checked_targets(target, rows_wanted, NO_CLASS)
     matrix = scores.rows()
-    rows = len(matrix)
-    lse = np.empty(rows)
-    spread = np.empty(rows) if entropy else None
-    top_ids = np.empty(rows * wanted, np.int64)
-    top_log_probs = np.empty(rows * wanted)
-    log_prob = None if label is None else np.empty(rows)
-    rank = None if label is None else np.empty(rows, np.int64)
+    rows, dtype = len(matrix), loss_dtype(matrix.dtype)
+
+    def column(is_wanted: bool, of: Any = dtype, each: int = 1) -> Any:
+        return np.empty(rows * each, of) if is_wanted else None
+
+    has_target, has_top = label is not None, wanted > 0
+    lse, energy = column(True), column(True)
+    spread = column(entropy)
+    top_ids, top_log_probs = column(has_top, np.int64, wanted), column(has_top, dtype, wanted)
+    log_prob, rank = column(has_target), column(has_target, np.int64)
     _core.row_stats(
-        matrix, label, temperature, wanted, lse, spread, top_ids, top_log_probs, log_prob, rank
-    )
+        matrix, label, temperature, wanted, lse, energy, spread, top_ids, top_log_probs, log_prob,
+        rank,
+    )  # fmt: skip
 
     def shaped(values: Array | None, *more: int) -> Any:
-        if values is None:
-            return None
-        dtype = values.dtype if values.dtype == np.int64 else loss_dtype(matrix.dtype)
-        return values.astype(dtype, copy=False).reshape(scores.shape + more)
+        return None if values is None else values.reshape(scores.shape + more)
 
     return RowStats(
         lse=shaped(lse),
-        energy=shaped(-temperature * lse),
-        top_ids=shaped(top_ids, wanted) if wanted else None,
-        top_log_probs=shaped(top_log_probs, wanted) if wanted else None,
+        energy=shaped(energy),
+        top_ids=shaped(top_ids, wanted),
+        top_log_probs=shaped(top_log_probs, wanted),
         entropy=shaped(spread),
         target_log_prob=shaped(log_prob),
         target_rank=shaped(rank),

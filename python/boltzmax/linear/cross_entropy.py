@@ -19,7 +19,7 @@ from boltzmax._lib.numbers import check_label_smoothing, check_z_loss, per_class
 from boltzmax._lib.same_kind import same_kind
 from boltzmax._lib.targets import Wanted, read_targets
 from boltzmax.linear import scores as linear_scores
-from boltzmax.linear.scores import Products, Rows, Scores, Shares, Totals
+from boltzmax.linear.scores import Products, Rows, Scores, Shares, Totals, recycled
 from boltzmax.losses.reduction import Reduction, read_reduction
 from boltzmax.losses.registry import Loss, register
 
@@ -99,7 +99,7 @@ def linear_cross_entropy(
 
     Notes
     -----
-    Besides the result this takes memory for a few tiles of at most 2**20 numbers.  Rows and classes
+    Besides the result this takes memory for a few tiles of at most 2**21 numbers.  Rows and classes
     of weight 0 are left out, even if their loss is infinite.
 
     Examples
@@ -314,7 +314,9 @@ class _Gradients:
 
     def __init__(self, scores: Scores) -> None:
         self.hidden = np.zeros(scores.hidden.shape, scores.dtype)
-        self.weight = np.zeros(scores.weight.shape, scores.dtype)
+        # The first block of rows overwrites it.
+        new = recycled if scores.n_rows else np.zeros
+        self.weight = new(scores.weight.shape, scores.dtype)
         self.bias = None if scores.bias is None else np.zeros(scores.n_classes)
         self._products = Products(scores.dtype)
         self._untouched = True

@@ -121,7 +121,7 @@ class Shared(Scores):
 
     def plan(self, counted: Any = None) -> None:
         """Choose the tiles: with all candidates, if these are few enough."""
-        if len(self.weight) * FEW_ROWS > LARGEST_TILE:
+        if len(self.weight) * 2 * FEW_ROWS > LARGEST_TILE:
             return super().plan(counted)
         return self.divide(LARGEST_TILE // len(self.weight), len(self.weight))
 

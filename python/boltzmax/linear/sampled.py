@@ -601,7 +601,7 @@ IndexError
     "notes": """
 Candidates may be (n,), the negatives of all rows, or (..., n), those of each row; one that was
 drawn twice counts twice. Shared candidates take three matrix products of their size, the softmax
-four if there are more than 2**14, and tiles of at most 2**20 logits; a row's own candidates are
+four if there are more than 2**14, and tiles of at most 2**21 logits; a row's own candidates are
 read one by one.
 Where the loss of a row is NaN, so are its gradients.
 """,

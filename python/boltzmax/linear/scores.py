@@ -32,10 +32,13 @@ Floats = NDArray[np.float64]
 Rows = slice | NDArray[np.int64]
 
 # Numbers in a tile of logits: this fraction of all logits, between these bounds.
-SMALLEST_TILE, LARGEST_TILE, _PART = 2**17, 2**20, 96
+# Between two products the pass over a tile wakes the threads, so that many small tiles cost more
+# than a few large ones.
+SMALLEST_TILE, LARGEST_TILE, _PART = 2**17, 2**21, 62
 # One compiled function handles calls of at most this many logits.
 SMALL = 2**17
-# Matrix products are slow with fewer rows than this, and no faster with more classes than this.
+# Matrix products are slow with fewer rows than this, and no faster with more classes than this; a
+# quarter fewer are as fast.
 FEW_ROWS, MANY_CLASSES = 64, 1024
 
 
@@ -77,9 +80,11 @@ class Scores:
         size = min(self.hidden.dtype.itemsize, self.weight.dtype.itemsize)
         part = n * self.n_classes * size // (_PART * self.dtype.itemsize)
         room = self._room or min(max(part, SMALLEST_TILE), LARGEST_TILE)
-        # Each logit is computed once only.
-        whole = self.n_classes * max(1, min(n, 2 * FEW_ROWS)) <= room
-        rows = room // self.n_classes if whole else max(math.isqrt(room // 2), room // MANY_CLASSES)
+        # Each logit is computed once only, if that leaves enough rows for the products.
+        enough = self._room or max(room // 2, SMALLEST_TILE)
+        whole = self.n_classes * max(1, min(n, 2 * FEW_ROWS)) <= enough
+        most = max(math.isqrt(room // 2), 4 * room // (3 * MANY_CLASSES))
+        rows = room // self.n_classes if whole else most
         if self.rows is not None or self.hidden.dtype != self.dtype:  # rows are copied
             rows = min(rows, max(room // (4 * self.width + 1), FEW_ROWS))
         rows = _even(n, max(1, min(rows, n)))
@@ -99,6 +104,7 @@ class Scores:
             slice(start, min(start + classes, self.n_classes))
             for start in range(0, self.n_classes, classes)
         ]
+        self._tile = self.last = np.empty(0, self.dtype)  # frees an earlier one
         self._tile = self.last = recycled((rows * classes,), self.dtype)
 
     def blocks(self) -> Iterator[tuple[Rows, Array]]:
@@ -221,10 +227,10 @@ NO_SHARES = Shares(None, None, 0.0, 0.0)
 class Products:
     """Matrix products that are added to sums, by way of a small buffer."""
 
-    ROOM = 2**18  # numbers in the buffer
+    ROOM = 2**19  # numbers in the buffer, at most
 
     def __init__(self, dtype: np.dtype[Any], room: int | None = None) -> None:
-        """Use a buffer of `room` numbers, by default `ROOM`."""
+        """Use a buffer of up to `room` numbers, by default `ROOM`."""
         self._dtype, self._room, self._buffer = dtype, room or self.ROOM, np.empty(0, dtype)
 
     def add(self, a: Array, b: Array, out: Array, first: bool) -> None:
@@ -232,9 +238,9 @@ class Products:
         if first:
             np.matmul(a, b, out=out)
             return
-        if not len(self._buffer):
-            self._buffer = recycled((self._room,), self._dtype)
-        columns = max(1, len(self._buffer) // len(out))
+        columns = min(out.shape[1], max(1, self._room // max(1, len(out))))
+        if len(self._buffer) < len(out) * columns:
+            self._buffer = recycled((len(out) * columns,), self._dtype)
         for start in range(0, out.shape[1], columns):
             some = out[:, start : start + columns]
             product = self._buffer[: some.size].reshape(some.shape)
@@ -243,7 +249,8 @@ class Products:
 
 def recycled(shape: tuple[int, ...], dtype: np.dtype[Any]) -> Array:
     """Return a new array, in the memory of an earlier one if it is large."""
-    return _core.empty_like(np.empty(shape, dtype), dtype)
+    shaped: Array = np.ndarray(shape, dtype, np.empty(1, dtype), strides=(0,) * len(shape))
+    return _core.empty_like(shaped, dtype)
 
 
 @quietly
