@@ -20,6 +20,8 @@ struct Vec<float> {
   static constexpr size_t kUnroll = 8;
   static constexpr bool kHasFma = true;
   static constexpr int kNodes = 16;
+  static constexpr bool kHasScale = true;
+  static constexpr bool kHasPick = true;
   __m512 raw;
 };
 
@@ -34,6 +36,8 @@ struct Vec<double> {
   static constexpr bool kHasInverse = true;
   static constexpr bool kHasFma = true;
   static constexpr int kNodes = 8;
+  static constexpr bool kHasScale = true;
+  static constexpr bool kHasPick = true;
   __m512d raw;
 };
 
@@ -63,12 +67,27 @@ inline __mmask16 Lt(F32 a, F32 b) { return _mm512_cmp_ps_mask(a.raw, b.raw, _CMP
 inline __mmask16 Eq(F32 a, F32 b) { return _mm512_cmp_ps_mask(a.raw, b.raw, _CMP_EQ_OQ); }
 inline F32 IfThenElse(__mmask16 m, F32 a, F32 b) { return {_mm512_mask_blend_ps(m, b.raw, a.raw)}; }
 inline F32 Pow2(F32 t) { return {_mm512_castsi512_ps(_mm512_slli_epi32(_mm512_castps_si512(t.raw), 23))}; }
+inline F32 ScaleByPower(F32 v, F32 k) { return {_mm512_scalef_ps(v.raw, k.raw)}; }
+// The bits of the powers between 1 and 2: those of kPower, less what its entries compensate for. kOne are the bits of 1.
+template <class Bits, auto& kPower, Bits kOne, int kMantissaBits>
+struct NodeValues {
+  static constexpr size_t kNodes = sizeof(kPower) / sizeof(Bits);
+  alignas(64) Bits bits[kNodes] = {};
+
+  constexpr NodeValues() {
+    for (Bits j = 0; j < kNodes; ++j) bits[j] = kPower[j] + kOne + (j << kMantissaBits) / kNodes;
+  }
+};
 // A permutation uses only the low bits of an index: j mod kNodes. The rest of j is shifted into the exponent together
 // with those bits, and the table's entries compensate for them.
 inline F32 NodePower(F32 t) {
   const __m512i j = _mm512_castps_si512(t.raw);
   const __m512i power = _mm512_permutexvar_epi32(j, _mm512_load_si512(ExpReduction<float, 16>::kPower));
   return {_mm512_castsi512_ps(_mm512_add_epi32(power, _mm512_slli_epi32(j, 23 - 4)))};
+}
+inline F32 NodeValue(F32 t) {
+  static constexpr NodeValues<uint32_t, ExpReduction<float, 16>::kPower, 0x3f800000, 23> kValues;
+  return {_mm512_castsi512_ps(_mm512_permutexvar_epi32(_mm512_castps_si512(t.raw), _mm512_load_si512(kValues.bits)))};
 }
 inline F32 NodeRest(F32 t) {
   return {_mm512_permutexvar_ps(_mm512_castps_si512(t.raw), _mm512_load_ps(ExpReduction<float, 16>::kRest))};
@@ -97,11 +116,16 @@ inline F64 Abs(F64 a) { return {_mm512_abs_pd(a.raw)}; }
 inline __mmask8 Lt(F64 a, F64 b) { return _mm512_cmp_pd_mask(a.raw, b.raw, _CMP_LT_OQ); }
 inline __mmask8 Eq(F64 a, F64 b) { return _mm512_cmp_pd_mask(a.raw, b.raw, _CMP_EQ_OQ); }
 inline F64 IfThenElse(__mmask8 m, F64 a, F64 b) { return {_mm512_mask_blend_pd(m, b.raw, a.raw)}; }
+inline F64 ScaleByPower(F64 v, F64 k) { return {_mm512_scalef_pd(v.raw, k.raw)}; }
 inline F64 Pow2(F64 t) { return {_mm512_castsi512_pd(_mm512_slli_epi64(_mm512_castpd_si512(t.raw), 52))}; }
 inline F64 NodePower(F64 t) {
   const __m512i j = _mm512_castpd_si512(t.raw);
   const __m512i power = _mm512_permutexvar_epi64(j, _mm512_load_si512(ExpReduction<double, 8>::kPower));
   return {_mm512_castsi512_pd(_mm512_add_epi64(power, _mm512_slli_epi64(j, 52 - 3)))};
+}
+inline F64 NodeValue(F64 t) {
+  static constexpr NodeValues<uint64_t, ExpReduction<double, 8>::kPower, 0x3ff0000000000000, 52> kValues;
+  return {_mm512_castsi512_pd(_mm512_permutexvar_epi64(_mm512_castpd_si512(t.raw), _mm512_load_si512(kValues.bits)))};
 }
 inline F64 NodeRest(F64 t) {
   return {_mm512_permutexvar_pd(_mm512_castpd_si512(t.raw), _mm512_load_pd(ExpReduction<double, 8>::kRest))};
@@ -121,6 +145,15 @@ inline F64 InverseEstimate(F64 v) { return {_mm512_rcp14_pd(v.raw)}; }
 inline F64 SplitExponent(F64 x, F64* mantissa) {
   mantissa->raw = _mm512_getmant_pd(x.raw, _MM_MANT_NORM_1_2, _MM_MANT_SIGN_src);
   return {_mm512_getexp_pd(x.raw)};
+}
+
+inline F32 PickLanes(F32 v, const uint8_t* p) {
+  const __m512i lanes = _mm512_cvtepu8_epi32(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p)));
+  return {_mm512_permutexvar_ps(lanes, v.raw)};
+}
+inline F64 PickLanes(F64 v, const uint8_t* p) {
+  const __m512i lanes = _mm512_cvtepu8_epi64(_mm_loadl_epi64(reinterpret_cast<const __m128i*>(p)));
+  return {_mm512_permutexvar_pd(lanes, v.raw)};
 }
 
 inline bool Any(__mmask16 m) { return m != 0; }

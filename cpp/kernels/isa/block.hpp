@@ -66,6 +66,8 @@ struct Block {
       BOLTZMAX_EACH(Block, NegMulAdd(a.part[u], b.part[u], c.part[u]))
   friend Block Max(const Block& a, const Block& b) BOLTZMAX_EACH(Block, Max(a.part[u], b.part[u]))
   friend Block NodePower(const Block& t) BOLTZMAX_EACH(Block, NodePower(t.part[u]))
+  friend Block NodeValue(const Block& t) BOLTZMAX_EACH(Block, NodeValue(t.part[u]))
+  friend Block ScaleByPower(const Block& v, const Block& k) BOLTZMAX_EACH(Block, ScaleByPower(v.part[u], k.part[u]))
   friend Block NodeRest(const Block& t) BOLTZMAX_EACH(Block, NodeRest(t.part[u]))
   friend Block InverseEstimate(const Block& v) BOLTZMAX_EACH(Block, InverseEstimate(v.part[u]))
   friend Block Pow2(const Block& t) BOLTZMAX_EACH(Block, Pow2(t.part[u]))

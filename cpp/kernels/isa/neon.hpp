@@ -20,6 +20,8 @@ struct Vec<float> {
   static constexpr size_t kUnroll = 4;
   static constexpr bool kHasFma = true;
   static constexpr int kNodes = 1;
+  static constexpr bool kHasScale = false;
+  static constexpr bool kHasPick = false;
   float32x4_t raw;
 };
 
@@ -34,6 +36,8 @@ struct Vec<double> {
   static constexpr bool kHasInverse = false;
   static constexpr bool kHasFma = true;
   static constexpr int kNodes = 1;
+  static constexpr bool kHasScale = false;
+  static constexpr bool kHasPick = false;
   float64x2_t raw;
 };
 

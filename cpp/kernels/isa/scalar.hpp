@@ -30,6 +30,8 @@ struct Vec<float> {
   static constexpr size_t kUnroll = 4;
   static constexpr bool kHasFma = false;
   static constexpr int kNodes = 1;
+  static constexpr bool kHasScale = false;
+  static constexpr bool kHasPick = false;
   RawF32 raw;
 };
 
@@ -44,6 +46,8 @@ struct Vec<double> {
   static constexpr bool kHasInverse = false;
   static constexpr bool kHasFma = false;
   static constexpr int kNodes = 1;
+  static constexpr bool kHasScale = false;
+  static constexpr bool kHasPick = false;
   RawF64 raw;
 };
 

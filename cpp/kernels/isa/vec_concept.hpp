@@ -18,6 +18,11 @@
 //   Vec::kNodes                                how many powers from 1 up to 2 it can look up; 1 if none. If more:
 //   NodePower(t)                               2^(j / kNodes) for t = kRoundingMagic + kNodes * kBias + j
 //   NodeRest(t)                                the rounding error of NodePower(t), relative to it
+//   Vec::kHasScale                             whether it can multiply by any power of two. If so:
+//   ScaleByPower(v, k)                         v * 2^k, k rounded down: infinite where too large, subnormal where small
+//   NodeValue(t)                               2^(j / kNodes) for the low bits j of t, which count one octave
+//   Vec::kHasPick                              whether it can look up lanes. If so:
+//   PickLanes(v, p)                            lane i is lane p[i] of v; p are kLanes bytes
 //   SplitExponent(v, &mantissa)                v = mantissa * 2^exponent, 1 <= mantissa < 2; v > 0 and normal (double)
 //   LoadIntegers(p)  StoreIntegers(p, v)       int64 of at most 2^51 as doubles, and back
 //   ReduceMax(v)                               maximum over the lanes
