@@ -84,6 +84,44 @@ def test_axes(isa: str, dtype: np.dtype[Any], op: str) -> None:
             assert w.tobytes() == function(u.copy(), v.copy()).tobytes()
 
 
+@pytest.mark.parametrize("op", GRADIENTS)
+def test_bits_depend_on_the_row_alone(isa: str, dtype: np.dtype[Any], op: str) -> None:
+    """Whatever stands beside a row, and wherever rows begin; nothing else is written."""
+    function = getattr(boltzmax, op)
+    rows = 37
+    for n in (*range(1, 10), 15, 16, 17, 31, 33, 47, 48, 63, 64, 65, 97, 129, 257, 1030):
+        dy, y = inputs(op, (rows, n), dtype, seed=n)
+        alone = np.stack([function(dy[r].copy(), y[r].copy()) for r in range(rows)]).tobytes()
+        assert function(dy, y).tobytes() == alone, n
+        for shift in (1, 4, 11):
+            u, v, out = (at_offset(a, k * shift) for k, a in enumerate((dy, y, np.ones_like(y)), 1))
+            around = out.base
+            assert isinstance(around, np.ndarray)
+            before = around.copy()
+            assert function(u, v, out=out).tobytes() == alone, (n, shift)
+            out[...] = 1
+            assert around.tobytes() == before.tobytes(), (n, shift)
+            assert function(u, v, out=u).tobytes() == alone, (n, shift)
+        wide = np.concatenate([dy, dy, y], axis=1)
+        assert function(wide[:, :n], wide[:, 2 * n :], out=wide[:, n : 2 * n]).tobytes() == alone, n
+
+
+def at_offset(x: Array, offset: int) -> Array:
+    """A copy that begins so many elements after the beginning of its memory."""
+    around = np.full(x.size + offset + 32, 2, x.dtype)
+    inside = around[offset : offset + x.size].reshape(x.shape)
+    inside[...] = x
+    return inside
+
+
+@pytest.mark.parametrize("op", GRADIENTS)
+def test_many_short_rows(isa: str, dtype: np.dtype[Any], op: str) -> None:
+    """Short rows have few terms, whose rounding errors do not cancel."""
+    for n in (1, 2, 3, 5, 8, 13, 16, 17, 30, 40, 64, 65):
+        dy, y = inputs(op, (1000, n), dtype, seed=n)
+        assert worst(op, dy, y, getattr(boltzmax, op)(dy, y)) <= 2, n
+
+
 def rows_of(x: Array, axes: tuple[int, ...], length: int) -> Array:
     return np.moveaxis(x, axes, range(-len(axes), 0)).reshape(-1, length)
 

@@ -27,6 +27,7 @@ struct Vec<float> {
   static constexpr size_t kUnroll = 4;
   static constexpr bool kHasFma = true;
   static constexpr int kNodes = 1;
+  static constexpr bool kHasPick = true;
   __m256 raw;
 };
 
@@ -41,6 +42,7 @@ struct Vec<double> {
   static constexpr bool kHasInverse = false;
   static constexpr bool kHasFma = true;
   static constexpr int kNodes = 1;
+  static constexpr bool kHasPick = false;
   __m256d raw;
 };
 
@@ -99,6 +101,11 @@ inline Mask64 Lt(F64 a, F64 b) { return {_mm256_cmp_pd(a.raw, b.raw, _CMP_LT_OQ)
 inline Mask64 Eq(F64 a, F64 b) { return {_mm256_cmp_pd(a.raw, b.raw, _CMP_EQ_OQ)}; }
 inline F64 IfThenElse(Mask64 m, F64 a, F64 b) { return {_mm256_blendv_pd(b.raw, a.raw, m.raw)}; }
 inline F64 Pow2(F64 t) { return {_mm256_castsi256_pd(_mm256_slli_epi64(_mm256_castpd_si256(t.raw), 52))}; }
+inline F32 PickLanes(F32 v, const uint8_t* p) {
+  const __m256i lanes = _mm256_cvtepu8_epi32(_mm_loadl_epi64(reinterpret_cast<const __m128i*>(p)));
+  return {_mm256_permutevar8x32_ps(v.raw, lanes)};
+}
+
 inline bool Any(Mask32 m) { return _mm256_movemask_ps(m.raw) != 0; }
 inline bool Any(Mask64 m) { return _mm256_movemask_pd(m.raw) != 0; }
 inline F64 SplitExponent(F64 x, F64* mantissa) {

@@ -20,6 +20,7 @@ struct Vec<float> {
   static constexpr size_t kUnroll = 8;
   static constexpr bool kHasFma = true;
   static constexpr int kNodes = 16;
+  static constexpr bool kHasPick = true;
   __m512 raw;
 };
 
@@ -34,6 +35,7 @@ struct Vec<double> {
   static constexpr bool kHasInverse = true;
   static constexpr bool kHasFma = true;
   static constexpr int kNodes = 8;
+  static constexpr bool kHasPick = true;
   __m512d raw;
 };
 
@@ -120,6 +122,15 @@ inline F64 InverseEstimate(F64 v) { return {_mm512_rcp14_pd(v.raw)}; }
 inline F64 SplitExponent(F64 x, F64* mantissa) {
   mantissa->raw = _mm512_getmant_pd(x.raw, _MM_MANT_NORM_1_2, _MM_MANT_SIGN_src);
   return {_mm512_getexp_pd(x.raw)};
+}
+
+inline F32 PickLanes(F32 v, const uint8_t* p) {
+  const __m512i lanes = _mm512_cvtepu8_epi32(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p)));
+  return {_mm512_permutexvar_ps(lanes, v.raw)};
+}
+inline F64 PickLanes(F64 v, const uint8_t* p) {
+  const __m512i lanes = _mm512_cvtepu8_epi64(_mm_loadl_epi64(reinterpret_cast<const __m128i*>(p)));
+  return {_mm512_permutexvar_pd(lanes, v.raw)};
 }
 
 inline bool Any(__mmask16 m) { return m != 0; }

@@ -20,6 +20,7 @@ struct Vec<float> {
   static constexpr size_t kUnroll = 4;
   static constexpr bool kHasFma = true;
   static constexpr int kNodes = 1;
+  static constexpr bool kHasPick = false;
   float32x4_t raw;
 };
 
@@ -34,6 +35,7 @@ struct Vec<double> {
   static constexpr bool kHasInverse = false;
   static constexpr bool kHasFma = true;
   static constexpr int kNodes = 1;
+  static constexpr bool kHasPick = false;
   float64x2_t raw;
 };
 

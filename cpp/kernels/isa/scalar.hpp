@@ -30,6 +30,7 @@ struct Vec<float> {
   static constexpr size_t kUnroll = 4;
   static constexpr bool kHasFma = false;
   static constexpr int kNodes = 1;
+  static constexpr bool kHasPick = false;
   RawF32 raw;
 };
 
@@ -44,6 +45,7 @@ struct Vec<double> {
   static constexpr bool kHasInverse = false;
   static constexpr bool kHasFma = false;
   static constexpr int kNodes = 1;
+  static constexpr bool kHasPick = false;
   RawF64 raw;
 };
 
@@ -190,9 +192,11 @@ inline typename V::Mask LoadMaskN(const uint8_t* p, size_t n) {
 }
 template <class V>
 inline typename V::Mask FirstN(size_t n) {
-  uint8_t bytes[V::kLanes] = {};
-  memset(bytes, 1, n);
-  return LoadMask<V>(bytes);
+  V index;
+  typename V::Scalar lanes[V::kLanes];
+  for (size_t i = 0; i < V::kLanes; ++i) lanes[i] = static_cast<typename V::Scalar>(i);
+  memcpy(&index.raw, lanes, sizeof lanes);
+  return index.raw < Set<V>(static_cast<typename V::Scalar>(n)).raw;
 }
 
 // ---- memory ----
@@ -206,16 +210,6 @@ inline void FromFloat(float x, BFloat16* out) { *out = ToBFloat16(x); }
 inline void FromFloat(float x, Half* out) { *out = ToHalf(x); }
 
 template <class S>
-inline Vec<Compute<S>> LoadN(const S* p, size_t n, Compute<S> fill) {
-  using V = Vec<Compute<S>>;
-  Compute<S> lanes[V::kLanes];
-  for (size_t i = 0; i < V::kLanes; ++i) lanes[i] = fill;
-  for (size_t i = 0; i < n; ++i) lanes[i] = ToFloat(p[i]);
-  V v;
-  memcpy(&v.raw, lanes, sizeof lanes);
-  return v;
-}
-template <class S>
 inline Vec<Compute<S>> Load(const S* p) {
   using V = Vec<Compute<S>>;
   V v;
@@ -226,6 +220,17 @@ inline Vec<Compute<S>> Load(const S* p) {
     for (size_t i = 0; i < V::kLanes; ++i) lanes[i] = ToFloat(p[i]);
     memcpy(&v.raw, lanes, sizeof lanes);
   }
+  return v;
+}
+template <class S>
+inline Vec<Compute<S>> LoadN(const S* p, size_t n, Compute<S> fill) {
+  using V = Vec<Compute<S>>;
+  if (n == V::kLanes) return Load(p);
+  Compute<S> lanes[V::kLanes];
+  for (size_t i = 0; i < V::kLanes; ++i) lanes[i] = fill;
+  for (size_t i = 0; i < n; ++i) lanes[i] = ToFloat(p[i]);
+  V v;
+  memcpy(&v.raw, lanes, sizeof lanes);
   return v;
 }
 template <class S>

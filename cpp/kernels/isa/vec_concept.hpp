@@ -21,6 +21,8 @@
 //                                              integer added; and its rounding error
 //   NotLess(a, b)                              mask; set where a or b is NaN
 //   ScaleIf(mask, v, k)                        v 2^floor(k), or 0 outside the mask
+//   Vec::kHasPick                              whether it can look up lanes. If so:
+//   PickLanes(v, p)                            lane i is lane p[i] of v; p are kLanes bytes
 //   SplitExponent(v, &mantissa)                v = mantissa * 2^exponent, 1 <= mantissa < 2; v > 0 and normal (double)
 //   LoadIntegers(p)  StoreIntegers(p, v)       int64 of at most 2^51 as doubles, and back
 //   ReduceMax(v)                               maximum over the lanes

@@ -275,8 +275,8 @@ struct Kernels {
   }
   template <class Gradient>
   BOLTZMAX_KERNEL static void MapGradient(const GradRow& row, const Sum& sum) {
-    BackwardMap<S, Gradient>(static_cast<const S*>(row.dy), static_cast<const S*>(row.y), static_cast<S*>(row.dx),
-                             row.n, Set<Vec<T>>(static_cast<T>(sum.hi)));
+    BackwardMapRow(Gradient(), static_cast<const S*>(row.dy), static_cast<const S*>(row.y), static_cast<S*>(row.dx),
+                   row.n, static_cast<T>(sum.hi));
   }
 
 #define BOLTZMAX_OP_KERNELS(name, Name, ...) \
