@@ -51,14 +51,14 @@ inline auto ReduceStrip(const StripType& x, const Temperature<V>& t, Keep keep, 
       x.template Prefetch<U>(i, step);
       const auto v = x.template Rows<U>(i, step);
       max = MaxOf(v, max);
-      return ExpTermsOf(v, direct);
+      return ScaledExp(v, direct);
     });
     if (is_direct(max) && !Any(Lt(Set<V>(C::kHeadroom), max - guess))) return MakeStripSum(max, shift, sum);
     guess = max;
   }
   const Shift shift(guess, t);
   const auto sum = ColumnSumOfTerms<V>(n, keep, [&]<size_t U>(size_t i, size_t step, RowCount<U>) {
-    return ExpTermsOf(x.template Rows<U>(i, step), shift);
+    return ScaledExp(x.template Rows<U>(i, step), shift);
   });
   return MakeStripSum(guess, shift, sum);
 }

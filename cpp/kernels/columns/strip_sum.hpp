@@ -127,7 +127,7 @@ inline Pair<Wide<V>> ColumnSumOfTerms(size_t n, Keep keep, F terms) {
   constexpr bool kForLog = std::is_same_v<Keep, KeepNoColumn>;
   const size_t first = n - InOrder<V, kForLog>(n);  // of those that are added in order
   const auto term = [&](size_t i, size_t step, auto count) {
-    const auto e = terms(i, step, count).Value();
+    const auto e = terms(i, step, count);
     keep(i, step, e);
     return e;
   };
@@ -236,14 +236,13 @@ inline auto ReduceInOrderForLog(const StripType& x, V max, const Temperature<V>&
   WithShift(shift, [&](const auto& direct) {
     ForEachStripRow(x.n, [&]<size_t U>(size_t i, RowCount<U>) {
       const auto v = x.template Rows<U>(i, 1);
-      const auto terms = ExpTermsOf(v, direct);
       const auto is_largest = Eq(v, decltype(v)(max));
       BOLTZMAX_UNROLL
       for (size_t u = 0; u < U; ++u) count = IfThenElse(is_largest.part[u], count + one, count);
-      const auto e = IfThenElse(is_largest, decltype(v)(zero), terms.Value());
+      const auto e = IfThenElse(is_largest, decltype(v)(zero), ScaledExp(v, direct));
       keep(i, 1, e);
       if constexpr (!requires { keep.Kept(i); }) others.Add(e);
-      if (x.n < kTiny) others.Add(IfThenElse(is_largest, decltype(v)(zero), terms.Error()));
+      if (x.n < kTiny) others.Add(IfThenElse(is_largest, decltype(v)(zero), ExpTermsOf(v, direct).Error()));
     });
   });
   others.AddKept(0, x.n, keep);

@@ -200,7 +200,7 @@ inline void CrossEntropyOfRows(const LossBatch& b, size_t first, const Panel<S>&
     const Divisor<V> divisor = divisors[j];
     const V slope_of_p = Set<V>(gain[j]), offset = Set<V>(add[j]);
     terms(j, [&](auto e) {
-      MapRow(panel, j, [&]<class Lanes>(size_t i, Lanes lanes) {
+      MapRow(panel, panel.n, j, [&]<class Lanes>(size_t i, Lanes lanes) {
         using B = Block<V, Lanes::kVectors>;
         return MulAdd(Divide(e(i, lanes), divisor), B(slope_of_p), B(offset));
       });

@@ -277,7 +277,7 @@ struct ExpTerms {
   // The rounding error of Value().
   B Error() const { return Remainder(scale - Value(), B(Set<Vec<typename B::Scalar>>(0)) - q, part); }
 };
-// The same with a power of two that is yet to be multiplied with.
+// The same with a power of two that is multiplied with at the end.
 template <class B>
 struct ExpTerms<B, true> {
   ExpTerms<B, false> terms;
@@ -288,16 +288,22 @@ struct ExpTerms<B, true> {
   B Error() const { return ScaleIf(counts, terms.Error(), power); }
 };
 
+// The polynomial (exp(r) - 1) / r.
+template <class R, class B>
+inline B ExpPoly(const B& r) {
+  using V = Vec<typename B::Scalar>;
+  B q = Set<V>(R::kPoly[0]);
+  BOLTZMAX_UNROLL
+  for (size_t i = 1; i < sizeof(R::kPoly) / sizeof(R::kPoly[0]); ++i) q = MulAdd(q, r, Set<V>(R::kPoly[i]));
+  return MulAdd(q, r, Set<V>(1));
+}
+
 template <class B, class Shift>
 inline auto ExpTermsOf(const B& x, const Shift& shift) {
   using V = typename Shift::Vector;
   using R = typename Shift::Reduction;
   const ExpArgument<B, Shift> argument(x, shift);
-  const B r = argument.Remainder();
-  B q = Set<V>(R::kPoly[0]);
-  BOLTZMAX_UNROLL
-  for (size_t i = 1; i < sizeof(R::kPoly) / sizeof(R::kPoly[0]); ++i) q = MulAdd(q, r, Set<V>(R::kPoly[i]));
-  q = MulAdd(q, r, Set<V>(1));
+  const B r = argument.Remainder(), q = ExpPoly<R>(r);
   if constexpr (kScales<V>) {
     const B node = NodePower(argument.t);
     B part;
@@ -313,9 +319,19 @@ inline auto ExpTermsOf(const B& x, const Shift& shift) {
   }
 }
 
+// Vectors of an ISA that scales go one by one: the masks of several would not find registers, and such processors look
+// far enough ahead.
 template <class B, class Shift>
 inline B ScaledExp(const B& x, const Shift& shift) {
-  return ExpTermsOf(x, shift).Value();
+  using V = typename Shift::Vector;
+  if constexpr (kScales<V> && requires { x.part; }) {
+    B e;
+    BOLTZMAX_UNROLL
+    for (size_t u = 0; u < sizeof(x.part) / sizeof(V); ++u) e.part[u] = ExpTermsOf(x.part[u], shift).Value();
+    return e;
+  } else {
+    return ExpTermsOf(x, shift).Value();
+  }
 }
 
 }  // namespace

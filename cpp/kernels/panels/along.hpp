@@ -126,6 +126,10 @@ inline Block<V, U> ScaledExpSingly(const Block<V, U>& x, const Shift& shift) {
   return e;
 }
 
+// Whether a term that is too large is infinite, so that it shows in the sum.
+template <class V>
+inline constexpr bool kOverflows = kScales<V>;
+
 // The exponentials of a panel: those of whole vectors row by row, the others as columns.
 template <class S>
 class PanelTerms {
@@ -133,24 +137,28 @@ class PanelTerms {
   using T = Compute<S>;
   using V = Vec<T>;
   const Panel<S>& panel;
-  const Panel<S> rows, columns;
-  const KeptTerms<T> kept;  // of all rows or, if they are not wanted, of one
-  Columns<T> last;          // of the columns; or these as they are, if a logarithm is wanted
+  const size_t in_order, n;  // the number of last elements that are columns, and of those before them
+  const KeptTerms<T> kept;   // of all rows or, if they are not wanted, of one
+  Columns<T> last;           // of the columns; or these as they are, if a logarithm is wanted
 
-  // The last elements, `in_order`, as columns.
-  PanelTerms(const Panel<S>& of, void* scratch, size_t in_order = 0)
-      : panel(of), rows(of.Part(0, of.n - in_order)), columns(of.Part(rows.n, of.n)), kept(scratch, rows.n) {}
+  PanelTerms(const Panel<S>& of, void* scratch, size_t last_in_order = 0)
+      : panel(of), in_order(last_in_order), n(of.n - in_order), kept(scratch, n) {}
 
-  // The sums of trees.
+  Panel<S> LastPart() const { return panel.After(n); }
+
+  // The sums of trees, and the maxima if PlainTrial needs them.
   template <class Shift>
-  Pair<Wide<V>> Sum(const Shift& shift) {
+  Pair<Wide<V>> Sum(const Shift& shift, V* max) {
     const LaneShifts<Shift> shifts(shift);
+    V largest = *max;
     const Pair<Wide<V>> sum = SumRows<Shift>(
         [&](size_t j, const Source<S>& x, size_t whole, auto ending) {
           T* const e = kept.Row(j);
           const auto own = shifts[j];
           const auto tree = [&]<class Lanes>(size_t i, Lanes lanes) {
-            const auto terms = ScaledExpSingly(x(i, lanes), own);
+            const auto v = x(i, lanes);
+            if constexpr (!kOverflows<V>) largest = MaxOf(v, largest);
+            const auto terms = ScaledExpSingly(v, own);
             StoreLanes(e + i, terms, Whole<Lanes::kVectors>{});
             return Tree(terms);
           };
@@ -162,11 +170,15 @@ class PanelTerms {
         },
         [&](size_t j) {
           T* const e = kept.Row(j);
-          KeepTerms(rows.Row(j), shifts[j], e, [](const auto&) {});
+          KeepTerms(panel.Row(j), shifts[j], e, [&](const auto& v) {
+            if constexpr (!kOverflows<V>) largest = MaxOf(v, largest);
+          });
           return PartialSum(SumOfTrees<V>(e, kept.vectors));
         });
-    if (columns.n == 0) return sum;
-    LoadTransposed(columns, last.at);
+    *max = largest;
+    if (in_order == 0) return sum;
+    const V last_max = LoadTransposed(LastPart(), last.at);
+    if constexpr (!kOverflows<V>) *max = Max(last_max, *max);
     return Plus<V>(sum, SumOfKeptTerms<V>(LastColumns(shift), shift, 0, KeepInColumns<V>{last.at}));
   }
 
@@ -197,28 +209,28 @@ class PanelTerms {
         [&](size_t j) {
           T* const e = kept.Row(keeps_all ? j : 0);
           V largest = Set<V>(Source<S>::kLowest);
-          KeepTerms(rows.Row(j), shifts[j], e, [&](const auto& v) { largest = MaxOf(v, largest); });
+          KeepTerms(panel.Row(j), shifts[j], e, [&](const auto& v) { largest = MaxOf(v, largest); });
           maxima[j] = largest;
           WideSum<V> total;
           for (size_t u = 0; u < kept.vectors; ++u) total.AddStored(e + u * V::kLanes);
           return PartialSum(total);
         });
-    for (size_t j = rows.rows; j < V::kLanes; ++j) maxima[j] = maxima[0];
+    for (size_t j = panel.rows; j < V::kLanes; ++j) maxima[j] = maxima[0];
     *max = FoldRows<V>(maxima, [](V a, V b) { return Max(a, b); });
-    if (columns.n == 0) return sum;
-    *max = Max(LoadTransposed(columns, last.at), *max);
+    if (in_order == 0) return sum;
+    *max = Max(LoadTransposed(LastPart(), last.at), *max);
     return Plus<V>(sum, SumOfTermsInOrder<V>(LastColumns(shift), shift));
   }
 
  private:
   template <class Shift>
   auto LastColumns(const Shift&) {
-    return AsStrip<S, Shift::Reduction::kIsCoarse>(last.at, columns.n);
+    return AsStrip<S, Shift::Reduction::kIsCoarse>(last.at, in_order);
   }
   // Keeps the exponentials of a row of any kind.
   template <class Shift, class F>
   void KeepTerms(const Source<S>& x, const Shift& own, T* e, F look) {
-    ForEachVectorOf<V>(rows.n, [&]<class Lanes>(size_t i, Lanes lanes) {
+    ForEachVectorOf<V>(n, [&]<class Lanes>(size_t i, Lanes lanes) {
       const auto v = x(i, lanes);
       look(v);
       StoreLanes(e + i, ScaledExpSingly(v, own), Whole<Lanes::kVectors>{});
@@ -230,15 +242,15 @@ class PanelTerms {
   Pair<Wide<V>> SumRows(Usual usual, Any any) {
     decltype(PartialSum(WideSum<V>{})) partial[V::kLanes];
     const auto each_row = [&](auto f) {
-      for (size_t j = 0; j < rows.rows; ++j) {
+      for (size_t j = 0; j < panel.rows; ++j) {
         if (panel.far) PrefetchBeyond(panel, j, !FillsLines(panel));
         partial[j] = f(j);
       }
     };
     if (kIsPlain<Shift> && panel.mask == nullptr && panel.x_places == nullptr) {
       if constexpr (kIsPlain<Shift>) {
-        WithEnding<V>(rows.n, [&](size_t whole, auto ending) {
-          each_row([&, x = rows.x, stride = rows.x_stride](size_t j) {
+        WithEnding<V>(n, [&](size_t whole, auto ending) {
+          each_row([&, x = panel.x, stride = panel.x_stride](size_t j) {
             return usual(j, Source<S>{RowAt(x, stride, j), nullptr}, whole, ending);
           });
         });
@@ -246,7 +258,7 @@ class PanelTerms {
     } else {
       each_row(any);
     }
-    for (size_t j = rows.rows; j < V::kLanes; ++j) partial[j] = partial[0];
+    for (size_t j = panel.rows; j < V::kLanes; ++j) partial[j] = partial[0];
     return FoldSums(partial, V{});
   }
 };
@@ -270,15 +282,18 @@ inline V MaximaAlong(const Panel<S>& panel) {
 class PlainTrial {
  public:
   bool IsDue() { return wait_ == 0 || wait_-- == 0; }
-  // Whether all sums, in units of 1 / kScale, are near enough to 1 for terms to be in range.
+  // Whether all sums, in units of 1 / kScale, are near enough to 1 for terms to be in range. `max` is at least the
+  // maximum of each row, in any lane, unless too large a term overflows.
   template <class V>
-  bool Succeeds(const Pair<Wide<V>>& sum) {
+  bool Succeeds(const Pair<Wide<V>>& sum, V max) {
+    constexpr double kLn2 = static_cast<double>(ExpConstants<typename V::Scalar>::kLn2);
     constexpr double kNear = int64_t{1} << kPlainPower,
                      kScale = static_cast<double>(ExpConstants<typename V::Scalar>::kScale);
     const Wide<V> zero = Const(0), one = Const(1);
     const auto below = IfThenElse(Lt(sum.hi, Wide<V>(Const(kNear * kScale))), one, zero);  // 0 for NaN
     const auto near = IfThenElse(Lt(Wide<V>(Const(kScale / kNear)), sum.hi), below, zero);
-    const bool succeeds = !Any(Eq(near, zero));
+    const V most = Set<V>(static_cast<typename V::Scalar>(kPlainPower * kLn2));
+    const bool succeeds = !Any(Eq(near, zero)) && !Any(Lt(most, max));
     penalty_ = succeeds ? 0 : (penalty_ == 0 ? kLeastPenalty : kMostPenalty);
     wait_ = penalty_;
     return succeeds;
@@ -295,10 +310,11 @@ struct NoTrial {};
 // Reduces the rows of a panel: their maxima first, and then sum(shift, &max).
 template <class Shift, class S, class Sum, class V = VecOf<S>>
 BOLTZMAX_KERNEL inline StripSum<Shift> ReduceInTwoPasses(const Panel<S>& panel, const Temperature<V>& t, Sum sum) {
-  V max = MaximaAlong(panel);
+  const V max = MaximaAlong(panel);
   const Shift shift(max, t);
   Pair<Wide<V>> sums;
-  WithShift(shift, [&](const auto& narrowed) { sums = sum(narrowed, &max); });
+  V again = max;
+  WithShift(shift, [&](const auto& narrowed) { sums = sum(narrowed, &again); });
   return MakeStripSum(max, shift, sums);
 }
 
@@ -310,7 +326,7 @@ inline auto ReduceAlong(const Panel<S>& panel, const Temperature<V>& t, Trial* t
   if constexpr (std::is_same_v<Trial, PlainTrial>) {
     if (!(kScaled && t.scaled) && trial->IsDue()) {
       const auto sums = sum(PlainShift<V, ReductionOf<V, kCoarse>>(), &max);
-      if (trial->template Succeeds<V>(sums)) return MakeStripSum(max, Shift(RowSum{}, t), sums);
+      if (trial->template Succeeds<V>(sums, max)) return MakeStripSum(max, Shift(RowSum{}, t), sums);
     }
   }
   return ReduceInTwoPasses<Shift>(panel, t, sum);
@@ -319,24 +335,23 @@ inline auto ReduceAlong(const Panel<S>& panel, const Temperature<V>& t, Trial* t
 // The least bytes of a row that is stored by lines: see ForEachVectorTo. By measurement.
 template <class S>
 inline constexpr size_t kLeastByLines = VecOf<S>::kLanes * sizeof(S) == 64 ? 384 : 1024;
-// y = f for row j, past the cache if the panel is streamed.
+// y = f for the first n elements of row j, past the cache if the panel is streamed.
 template <class S, class F>
-inline void MapRow(const Panel<S>& panel, size_t j, F f) {
+inline void MapRow(const Panel<S>& panel, size_t n, size_t j, F f) {
   S* const y = panel.Out(j);
-  if (panel.stream) return MapTo<VecOf<S>>(y, panel.n, true, f);
-  ForEachVectorTo<VecOf<S>, kLeastByLines<S>>(y, panel.n,
+  if (panel.stream) return MapTo<VecOf<S>>(y, n, true, f);
+  ForEachVectorTo<VecOf<S>, kLeastByLines<S>>(y, n,
                                               [&](size_t i, auto lanes) { StoreLanes(y + i, f(i, lanes), lanes); });
 }
 // The same for all rows: of(j, map) calls map with the f of row j.
 template <class S, class F>
-inline void MapRows(const Panel<S>& panel, F of) {
-  if (panel.n == 0) return;
-  if (panel.stream || panel.y_places != nullptr || panel.n * sizeof(S) >= kLeastByLines<S>) {
-    for (size_t j = 0; j < panel.rows; ++j) of(j, [&](auto f) { MapRow(panel, j, f); });
+inline void MapRows(const Panel<S>& panel, size_t n, F of) {
+  if (panel.stream || panel.y_places != nullptr || n * sizeof(S) >= kLeastByLines<S>) {
+    for (size_t j = 0; j < panel.rows; ++j) of(j, [&](auto f) { MapRow(panel, n, j, f); });
     return;
   }
   constexpr size_t kStep = 4 * VecOf<S>::kLanes;
-  WithEnding<VecOf<S>>(panel.n, [&](size_t whole, auto ending) {
+  WithEnding<VecOf<S>>(n, [&](size_t whole, auto ending) {
     for (size_t j = 0; j < panel.rows; ++j) {
       S* const y = RowAt(panel.y, panel.y_stride, j);
       of(j, [&](auto f) {

@@ -29,14 +29,12 @@ struct Panel {
   }
   S* Out(size_t j) const { return Rows<S>{y, y_stride, y_places}[j]; }
 
-  // Elements [begin, end) of its rows.
-  Panel Part(size_t begin, size_t end) const {
-    Panel part = *this;
-    part.x += begin;
-    part.y += begin;
-    if (mask != nullptr) part.mask += begin;
-    part.n = end - begin;
-    return part;
+  // Its elements from `begin` on.
+  Panel After(size_t begin) const {
+    return {x + begin, y + begin, mask == nullptr ? nullptr : mask + begin,
+            x_stride,  y_stride,  mask_stride,
+            rows,      n - begin, false,
+            stream,    x_places,  y_places};
   }
 };
 

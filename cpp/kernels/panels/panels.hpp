@@ -23,17 +23,17 @@ inline void SoftmaxTransposed(const Panel<S>& panel, const StripTemperature<V>& 
 template <bool kCoarse, bool kScaled, class S, class Trial, class V = VecOf<S>>
 inline void SoftmaxAlong(const Panel<S>& panel, const StripTemperature<V>& t, void* scratch, Trial* trial) {
   PanelTerms<S> terms(panel, scratch, InOrder<V, false>(panel.n));
-  const auto strip =
-      ReduceAlong<kCoarse, kScaled>(panel, t.vector, trial, [&](const auto& shift, V*) { return terms.Sum(shift); });
+  const auto strip = ReduceAlong<kCoarse, kScaled>(panel, t.vector, trial,
+                                                   [&](const auto& shift, V* max) { return terms.Sum(shift, max); });
   const Divisor<V> divisor(strip.sum.hi, strip.sum.lo);
   const LaneDivisors<V> divisors(divisor);
-  MapRows(terms.rows, [&](size_t j, auto map) {
+  MapRows(panel, terms.n, [&](size_t j, auto map) {
     map([e = terms.kept.Row(j), by = divisors[j]]<class Lanes>(size_t i, Lanes) {
       return Divide(LoadLanes<V>(e + i, Whole<Lanes::kVectors>{}, Compute<S>(0)), by);
     });
   });
-  if (terms.columns.n != 0) {
-    StoreTransposed(terms.last.at, terms.columns, [&](const auto& e) { return Divide(e, divisor); });
+  if (terms.in_order != 0) {
+    StoreTransposed(terms.last.at, terms.LastPart(), [&](const auto& e) { return Divide(e, divisor); });
   }
   ForEachMarked(panel, DegenerateLanes(strip.sum),
                 [&](size_t j) { SoftmaxMapDegenerate(panel.Row(j), panel.Out(j), panel.n); });
@@ -82,16 +82,16 @@ inline void LogSoftmaxAlong(const Panel<S>& panel, const StripTemperature<V>& t,
   const LaneTemperatures<V> temperatures(t.vector);
   double degenerate[V::kLanes];
   StoreLanes(degenerate, log.degenerate, Whole<sizeof(Wide<V>) / sizeof(F64)>{});
-  MapRows(terms.rows, [&](size_t j, auto map) {
+  MapRows(panel, terms.n, [&](size_t j, auto map) {
     const auto x = panel.Row(j);
     if (degenerate[j] != 0) {
-      return LogSoftmaxMapDegenerate(x, panel.Out(j), terms.rows.n, IsAllNan(RowOf(log.reduced.strip.sum, j)));
+      return LogSoftmaxMapDegenerate(x, panel.Out(j), terms.n, IsAllNan(RowOf(log.reduced.strip.sum, j)));
     }
     const LogShift<V> own = {Set<V>(offset[j]), Set<V>(minus_high[j]), Set<V>(low[j])};
     const Temperature<V> temperature = temperatures[j];
     map([&](size_t i, auto lanes) { return SubtractLog<kScaled>(x(i, lanes), own, temperature); });
   });
-  if (terms.columns.n != 0) StoreLogsTransposed<kCoarse, kScaled>(terms.columns, terms.last.at, log, shift, t);
+  if (terms.in_order != 0) StoreLogsTransposed<kCoarse, kScaled>(terms.LastPart(), terms.last.at, log, shift, t);
 }
 
 // logsumexp of each lane, given log(sum).

@@ -114,24 +114,24 @@ inline constexpr size_t kPaneled = kMostPaneled * sizeof(float) / sizeof(T);
 template <class T>
 inline constexpr size_t kPaneledForLogs = 2 * kPaneled<T>;
 
-// The sum of terms(i, lanes), each an ExpTerms: singly in a short row, otherwise by trees.
-template <class V, class Keep, class F>
-inline Sum SumOfTerms(size_t n, Keep keep, F terms) {
+// The sum of the exponentials of x(i, lanes): singly in a short row, otherwise by trees.
+template <class V, class Keep, class Shift, class F>
+inline Sum SumOfTerms(size_t n, Keep keep, const Shift& shift, F x) {
   if constexpr (Keep::kForLog) {
     if (n <= kShort) {
       WideSum<V> sum;
       ForEachBlock<V, 4>(n, [&](size_t i, auto lanes) {
-        const auto t = terms(i, lanes);
-        const auto e = t.Value();
+        const auto v = x(i, lanes);
+        const auto e = ScaledExp(v, shift);
         keep(i, lanes, e);
         AddEach(&sum, e);
-        if (n < kTiny) AddEach(&sum, t.Error());
+        if (n < kTiny) AddEach(&sum, ExpTermsOf(v, shift).Error());
       });
       return sum.Total();
     }
   }
   return SumOver<V>(n, [&](size_t i, auto lanes) {
-    const auto e = terms(i, lanes).Value();
+    const auto e = ScaledExp(x(i, lanes), shift);
     keep(i, lanes, e);
     return e;
   });
@@ -143,7 +143,7 @@ BOLTZMAX_KERNEL inline RowSum ReduceKnowingMax(const Src& x, size_t n, const Tem
   using V = typename Src::V;
   if (!IsFinite(static_cast<double>(max))) return DegenerateSum(x, n, static_cast<double>(max));
   const typename Src::Shift shift(Set<V>(max), t);
-  const Sum sum = SumOfTerms<V>(n, keep, [&](size_t i, auto lanes) { return ExpTermsOf(x(i, lanes), shift); });
+  const Sum sum = SumOfTerms<V>(n, keep, shift, x);
   return MakeRowSum(max, shift, sum);
 }
 
@@ -181,11 +181,11 @@ BOLTZMAX_KERNEL inline RowSum ReduceRow(const Src& x, size_t n, RowTemperature t
     const typename Src::Shift shift(Set<V>(guess), MakeTemperature<V>(RowTemperature{}));
     const DirectShift direct(shift);
     V running = Set<V>(Src::kLowest);
-    const Sum sum = SumOfTerms<V>(n, keep, [&](size_t i, auto lanes) {
+    const Sum sum = SumOfTerms<V>(n, keep, direct, [&](size_t i, auto lanes) {
       const auto v = x(i, lanes);
       if (far) PrefetchAhead(x.x + i, lanes);
       running = MaxOf(v, running);
-      return ExpTermsOf(v, direct);
+      return v;
     });
     const T max = ReduceMax(running);
     if (max - guess <= C::kHeadroom && is_direct(max)) return MakeRowSum(max, shift, sum);
