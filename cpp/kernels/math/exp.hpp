@@ -7,21 +7,22 @@
 //
 // where N is 1, or the number of powers between 1 and 2 that the ISA can look up (Vec::kNodes), which allows a shorter
 // P. The kernels add up the bracket, times kScale: the shift that keeps exp from overflowing is a whole power of two,
-// so it costs no digit, and any K that keeps the terms in range gives the same bits. The usual exp(x - m) first rounds x - m, which loses |x - m|/2 ulp of the result (Blanchard,
-// Higham & Higham, IMA J. Numer. Anal. 41(4), 2021, section 4).
+// so it costs no digit, and any K that keeps the terms in range gives the same bits. The usual exp(x - m) first rounds
+// x - m, which loses |x - m|/2 ulp of the result (Blanchard, Higham & Higham, IMA J. Numer. Anal. 41(4), 2021, section
+// 4).
 //
 // Where |m| exceeds kDirectLimit, the two-constant reduction would lose digits. There x - m is exact for every term
 // that counts (Sterbenz), and is taken first (`offset`). The same goes for a temperature: (x - m) / T.
 //
 // Error of exp(x), in ULP of the result. Over all 2^31 non-positive floats (tests/exponential.py) it is at most
 //
-//     float, table:    0.7707 ULP at -0x1.5da12p+6
+//     float, table:    0.7663 ULP at -0x1.5d9664p+6
 //     float, FMA:      0.8914 ULP at -0x1.765026p+2
 //     float, scalar:   1.1761 ULP at -0x1.df6e9ep+5
 //
 // and over 2^26 sampled doubles,
 //
-//     double, table:   0.7784 ULP at -0x1.6244ca0d0cffbp+9
+//     double, table:   0.7759 ULP at -0x1.624ec288cd7a5p+9
 //     double, FMA:     0.9083 ULP at -0x1.46a45a1f17a25p+9
 //     double, scalar:  1.2002 ULP at -0x1.40e961ea3cce5p+7
 //
