@@ -26,7 +26,8 @@ struct ExpConstants<float> {
   static constexpr float kBias = 127.0f + 64.0f;
   // How far x may exceed the maximum that an ExpShift was made for before sums or their reciprocals leave the range.
   static constexpr float kHeadroom = 16.0f;
-  // A term below 2^kFloor (times 2^K) is 0: there the shifted exponent itself is 0. This is far below every result.
+  // A term below 2^kFloor (times 2^K) is 0: there the shifted exponent itself is 0. This is far below every result. See
+  // LeastPower, too.
   static constexpr float kFloor = -kBias;
 };
 

@@ -174,7 +174,7 @@ BOLTZMAX_KERNEL inline StripLog<Shift> ReduceStripToLog(const StripType& x, cons
     auto reduced = ReduceInOrderForLog<kScaled>(copy.x, copy.max, t.vector, KeepInColumns<V>{terms.at});
     return finish(reduced.strip, [&](const auto& strip) { return LogOfShort(strip, reduced.rest); });
   };
-  if (IsInOrder<V, true>(x.n)) return t.vector.scaled ? in_order(Bool<true>{}) : in_order(Bool<false>{});
+  if (x.n <= V::kInOrder) return t.vector.scaled ? in_order(Bool<true>{}) : in_order(Bool<false>{});
   auto strip = ReduceStrip(x, t.vector, KeepNoColumn{});
   if (x.n <= kPaneledForLogs<typename V::Scalar>) {
     return finish(strip, [&](const auto& s) { return LogOfShort(s, ReduceStripRest(x, s)); });
@@ -256,7 +256,7 @@ BOLTZMAX_KERNEL inline void LogSoftmaxStrip(const Strip<S, kCoarse>& x, char* y,
       });
     });
   };
-  IsInOrder<VecOf<S>, true>(x.n) ? map(AsStrip<S, kCoarse>(columns.at, x.n)) : map(x);
+  x.n <= VecOf<S>::kInOrder ? map(AsStrip<S, kCoarse>(columns.at, x.n)) : map(x);
 }
 
 template <class S, bool kCoarse>

@@ -2,8 +2,8 @@
 //
 // A long chain of instructions leads from a short column's maximum to its sum, and from there to its results. The strips
 // of a group take each step together, so that the processor overlaps their chains. Memory is waited for while
-// exponentials are computed: they take the longest, and prefetch a line of the next group and one of the results each.
-// A column has the same bits as in a strip by itself.
+// exponentials are computed: they take the longest, and prefetch a line of the next group and one of the results, if they
+// are columns, each. A column has the same bits as in a strip by itself.
 #pragma once
 
 #include "columns.hpp"

@@ -104,7 +104,7 @@ struct SumInOrder {
 template <class V, bool kForLog>
 constexpr size_t InOrder(size_t n) {
   constexpr size_t kMostVectors = 14;  // Longer rows do not always go by panels.
-  if (n <= (kForLog ? V::kTransposedForLog : V::kTransposed)) return n;
+  if (n <= (kForLog ? V::kInOrder : V::kTransposed)) return n;
   const size_t rest = n % V::kLanes;
   return n <= kMostVectors * V::kLanes && rest <= V::kPart ? rest : 0;
 }

@@ -21,7 +21,7 @@ template <>
 struct Vec<float> {
   using Scalar = float;
   static constexpr size_t kPart = 4;
-  static constexpr size_t kInOrder = 16, kTransposed = 16, kTransposedForLog = 16;
+  static constexpr size_t kInOrder = 16, kTransposed = 16;
   using Mask = Mask32;
   static constexpr size_t kLanes = 8;
   static constexpr size_t kUnroll = 4;
@@ -35,7 +35,7 @@ template <>
 struct Vec<double> {
   using Scalar = double;
   static constexpr size_t kPart = 2;
-  static constexpr size_t kInOrder = 8, kTransposed = 8, kTransposedForLog = 8;
+  static constexpr size_t kInOrder = 8, kTransposed = 8;
   using Mask = Mask64;
   static constexpr size_t kLanes = 4;
   static constexpr size_t kUnroll = 4;

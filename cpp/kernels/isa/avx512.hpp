@@ -14,7 +14,7 @@ template <>
 struct Vec<float> {
   using Scalar = float;
   static constexpr size_t kPart = 4;
-  static constexpr size_t kInOrder = 40, kTransposed = 12, kTransposedForLog = 28;
+  static constexpr size_t kInOrder = 40, kTransposed = 12;
   using Mask = __mmask16;
   static constexpr size_t kLanes = 16;
   static constexpr size_t kUnroll = 8;
@@ -28,7 +28,7 @@ template <>
 struct Vec<double> {
   using Scalar = double;
   static constexpr size_t kPart = 2;
-  static constexpr size_t kInOrder = 12, kTransposed = 12, kTransposedForLog = 12;
+  static constexpr size_t kInOrder = 12, kTransposed = 12;
   using Mask = __mmask8;
   static constexpr size_t kLanes = 8;
   static constexpr size_t kUnroll = 8;

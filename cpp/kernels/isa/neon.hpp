@@ -14,7 +14,7 @@ template <>
 struct Vec<float> {
   using Scalar = float;
   static constexpr size_t kPart = 4;
-  static constexpr size_t kInOrder = 8, kTransposed = 8, kTransposedForLog = 8;
+  static constexpr size_t kInOrder = 8, kTransposed = 8;
   using Mask = uint32x4_t;
   static constexpr size_t kLanes = 4;
   static constexpr size_t kUnroll = 4;
@@ -28,7 +28,7 @@ template <>
 struct Vec<double> {
   using Scalar = double;
   static constexpr size_t kPart = 2;
-  static constexpr size_t kInOrder = 8, kTransposed = 8, kTransposedForLog = 8;
+  static constexpr size_t kInOrder = 8, kTransposed = 8;
   using Mask = uint64x2_t;
   static constexpr size_t kLanes = 2;
   static constexpr size_t kUnroll = 4;

@@ -4,8 +4,8 @@
 //
 //   Vec::kLanes, Vec::Mask, Vec::kHasFma       Set(x)                       all lanes x
 //   Vec::kUnroll                               how many vectors a Block of exponentials holds: what the registers allow
-//   Vec::kInOrder                              the longest rows that are transposed, by measurement: see panel.hpp
-//   Vec::kTransposed, Vec::kTransposedForLog   the same for softmax, and for log_softmax and logsumexp
+//   Vec::kInOrder, Vec::kTransposed            the longest rows that are transposed, by measurement: see panel.hpp; the
+//                                              latter for softmax
 //   Load(p)  LoadN(p, n, fill)                 storage types: float, double, Half, BFloat16; lanes >= n hold fill
 //   Store(p, v)  StoreN(p, v, n)  Stream(p, v) Stream wants p aligned to the bytes it writes, and bypasses the cache
 //                                              Rounding to 16 bits is to nearest even. A NaN stored as BFloat16 must

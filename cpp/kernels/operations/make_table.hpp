@@ -199,8 +199,7 @@ template <class S, class Forms, class Columns>
 inline bool RunGroup(const ColumnBatch& b, const Columns& x, size_t left, char* y) {
   using V = VecOf<S>;
   if constexpr (Forms::Groups::kExists) {
-    const bool is_short = Forms::kNeedsLogSum ? IsInOrder<V, true>(x.n) : x.n <= V::kInOrder;
-    if (!is_short || b.scaled || x.lanes < V::kLanes || left < kStripsOfGroup * V::kLanes) return false;
+    if (x.n > V::kInOrder || b.scaled || x.lanes < V::kLanes || left < kStripsOfGroup * V::kLanes) return false;
     return Forms::Groups::Run(x, y, b.y_stride);
   }
   return false;
@@ -302,7 +301,7 @@ struct Kernels {
         .count_above = CountAbove,
         .find_above = FindAbove,
         .group_maxima = GroupMaxima,
-        .read_once = Vec<T>::kLanes * sizeof(S) == 64 ? Vec<T>::kTransposedForLog : 0,
+        .read_once = Vec<T>::kLanes * sizeof(S) == 64 ? Vec<T>::kInOrder : 0,
     };
     BOLTZMAX_FOR_EACH_GRADIENT(BOLTZMAX_GRADIENT_KERNELS)
     return table;

@@ -1,4 +1,4 @@
-// Panels as stored: the rows are read one after the other, and their partial maxima and sums are folded side by side.
+// Panels as stored: the rows are read one after the other, and their partial sums and maxima are folded side by side.
 #pragma once
 
 #include "transposed.hpp"

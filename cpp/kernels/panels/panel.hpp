@@ -1,8 +1,9 @@
 // Panels: as many rows as a vector has lanes, worked on together. The results of reducing a row are in its lane, so
 // that everything done once per row (the shift, a division, a logarithm) is done once per panel.
 //
-// Rows of at most kInOrder elements are first transposed into columns: each lane is a row from beginning to end. Longer
-// ones, up to kPaneled elements, are read as stored, and their partial maxima and sums are folded side by side.
+// Rows of at most kInOrder elements (kTransposed in softmax) are first transposed into columns: each lane is a row from
+// beginning to end. Longer ones, up to kPaneled elements, are read as stored, and their partial sums, and maxima if they
+// are needed, are folded side by side.
 #pragma once
 
 #include "../columns/columns.hpp"

@@ -1,4 +1,4 @@
-// Panels as columns: rows of at most kInOrder elements are transposed, so that each lane is a row.
+// Panels as columns: short rows are transposed, so that each lane is a row.
 #pragma once
 
 #include "panel.hpp"

@@ -1,6 +1,6 @@
 // Short rows of 16 bits, which go by panels as floats: they are widened, a block at a time that stays in the first-level
 // cache, and their results are narrowed. So there is one copy of the code for panels of floats and not three, except for
-// those of AVX-512 that are longer than kInOrder. The bits are those of arithmetic that widens every vector where it is
+// those of AVX-512 that are not transposed. The bits are those of arithmetic that widens every vector where it is
 // loaded.
 #pragma once
 

@@ -1,7 +1,7 @@
 // Passes over a row. An operation is a few of them, with lambdas that read like its formula.
 //
-// A lambda is called as f(i, lanes): i is the first element, and lanes, Whole<U> or Partial<U>, gives the number of
-// elements. It loads and returns a Block<V, U>. The end of a row goes through the same code as its middle.
+// A lambda is called as f(i, lanes): i is the first element, and lanes, Whole<U>, Partial<U> or Ending<U>, gives the number
+// of elements. It loads and returns a Block<V, U>. The end of a row goes through the same code as its middle.
 #pragma once
 
 #include "../isa/block.hpp"
