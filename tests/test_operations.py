@@ -109,9 +109,9 @@ template <bool kCoarse, bool kScaled, class Rows, class T>
 inline void ToyTransposed(const Rows& panel, const T& t) {
   LogSoftmaxTransposed<kCoarse, kScaled>(panel, t);
 }
-template <bool kCoarse, bool kScaled, class Rows, class T>
-inline void ToyAlong(const Rows& panel, const T& t, void* scratch) {
-  LogSoftmaxAlong<kCoarse, kScaled>(panel, t, scratch);
+template <bool kCoarse, bool kScaled, class Rows, class T, class Trial>
+inline void ToyAlong(const Rows& panel, const T& t, void* scratch, Trial* trial) {
+  LogSoftmaxAlong<kCoarse, kScaled>(panel, t, scratch, trial);
 }
 template <class V>
 struct ToyGradient : LogSoftmaxGradient<V> {};
