@@ -152,6 +152,7 @@ class PanelTerms {
     const LaneShifts<Shift> shifts(shift);
     V largest = *max;
     const Pair<Wide<V>> sum = SumRows<Shift>(
+        !FillsLines(panel),
         [&](size_t j, const Source<S>& x, size_t whole, auto ending) {
           T* const e = kept.Row(j);
           const auto own = shifts[j];
@@ -189,6 +190,7 @@ class PanelTerms {
     const LaneShifts<Shift> shifts(shift);
     V maxima[V::kLanes];
     const Pair<Wide<V>> sum = SumRows<Shift>(
+        true,
         [&](size_t j, const Source<S>& x, size_t whole, auto ending) {
           T* const e = kept.Row(keeps_all ? j : 0);
           const auto own = shifts[j];
@@ -239,11 +241,11 @@ class PanelTerms {
   // The sum of each row, of which usual(j, x, whole, ending) returns the lanes for rows at a stride and without a mask,
   // which a PlainShift does for; and any(j) for all others. So the longer code is compiled for few cases.
   template <class Shift, class Usual, class Any>
-  Pair<Wide<V>> SumRows(Usual usual, Any any) {
+  Pair<Wide<V>> SumRows(bool prefetches_y, Usual usual, Any any) {
     decltype(PartialSum(WideSum<V>{})) partial[V::kLanes];
     const auto each_row = [&](auto f) {
       for (size_t j = 0; j < panel.rows; ++j) {
-        if (panel.far) PrefetchBeyond(panel, j, !FillsLines(panel));
+        if (panel.far) PrefetchBeyond(panel, j, prefetches_y);
         partial[j] = f(j);
       }
     };
@@ -281,7 +283,11 @@ inline V MaximaAlong(const Panel<S>& panel) {
 // of 0, as those of most logits are; else it was in vain, and some of the next panels are not tried.
 class PlainTrial {
  public:
-  bool IsDue() { return wait_ == 0 || wait_-- == 0; }
+  bool IsDue() {
+    if (wait_ == 0) return true;
+    --wait_;
+    return false;
+  }
   // Whether all sums, in units of 1 / kScale, are near enough to 1 for terms to be in range. `max` is at least the
   // maximum of each row, in any lane, unless too large a term overflows.
   template <class V>
