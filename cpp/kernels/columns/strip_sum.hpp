@@ -46,23 +46,15 @@ struct StripSum {
   Wide<V> top_error;  // the rounding error of the largest term
 };
 
-// Without the factor kScale.
-template <class V>
-inline Pair<Wide<V>> Unscaled(const Pair<Wide<V>>& sum) {
-  const Wide<V> unscale = Const(ExpConstants<typename V::Scalar>::kUnscale);
-  return {sum.hi * unscale, sum.lo * unscale};
-}
-
 template <class V, class Shift>
-inline StripSum<Shift> MakeStripSum(V max, const Shift& shift, const Pair<Wide<V>>& scaled_sum) {
+inline StripSum<Shift> MakeStripSum(V max, const Shift& shift, const Pair<Wide<V>>& sum) {
   const Wide<V> unscale = Const(ExpConstants<typename V::Scalar>::kUnscale);
   const auto top = ExpTermsOf(max, shift);
-  const auto sum = Unscaled<V>(scaled_sum);
-  return {
-      max,
-      shift,
-      {Promote(max), Promote(shift.offset), Promote(shift.exponent), Promote(top.Value()) * unscale, sum.hi, sum.lo},
-      Promote(top.Error()) * unscale};
+  return {max,
+          shift,
+          {Promote(max), Promote(shift.offset), Promote(shift.exponent), Promote(top.Value()) * unscale,
+           sum.hi * unscale, sum.lo * unscale},
+          Promote(top.Error()) * unscale};
 }
 
 struct KeepNoColumn {
@@ -107,11 +99,6 @@ constexpr size_t InOrder(size_t n) {
   if (n <= (kForLog ? V::kInOrder : V::kTransposed)) return n;
   const size_t rest = n % V::kLanes;
   return n <= kMostVectors * V::kLanes && rest <= V::kPart ? rest : 0;
-}
-
-template <class V, bool kForLog>
-constexpr bool IsInOrder(size_t n) {
-  return InOrder<V, kForLog>(n) == n;
 }
 
 // The sum of a row's two parts.
@@ -222,7 +209,7 @@ struct StripRest {
   StripRest(Strip strip_of, Rest rest_of) : strip(strip_of()), rest(rest_of(strip)) {}
 };
 
-// The same for a logarithm, in order: the largest terms are counted instead of added, so that no tiny term is lost next to
+// ReduceShort for a logarithm, all in order: the largest terms are counted instead of added, so that no tiny term is lost next to
 // them. Only the others are kept, with zeros in place of the largest.
 template <bool kScaled, class StripType, class V, class Keep>
 inline auto ReduceInOrderForLog(const StripType& x, V max, const Temperature<V>& t, Keep keep) {

@@ -166,9 +166,21 @@ struct ExpShift {
   }
 };
 
+// x itself, for shifts with offset 0 and without a temperature.
+struct NoOffset {
+  template <class B>
+  static B Distance(const B& x) {
+    return x;
+  }
+  template <class B>
+  static B Divided(const B& d) {
+    return d;
+  }
+};
+
 // An ExpShift with offset 0 and without a temperature; the same bits.
 template <class V, class R>
-struct DirectShift {
+struct DirectShift : NoOffset {
   using Vector = V;
   using Reduction = R;
   V unit, floor;
@@ -177,14 +189,6 @@ struct DirectShift {
   template <bool kScaled>
   explicit DirectShift(const ExpShift<V, kScaled, R>& shift) : unit(shift.unit), floor(shift.floor) {}
 
-  template <class B>
-  B Distance(const B& x) const {
-    return x;
-  }
-  template <class B>
-  B Divided(const B& d) const {
-    return d;
-  }
   V Magic() const { return RoundingMagic<V, R>(unit); }
   template <class B>
   B PowerOf(const B& k) const {
@@ -194,20 +198,12 @@ struct DirectShift {
 
 // The same with K = 0, for rows whose maxima are within kPlainPower ln(2) = 25 of 0: all of it is constant.
 template <class V, class R = ReductionOf<V>>
-struct PlainShift {
+struct PlainShift : NoOffset {
   using Vector = V;
   using Reduction = R;
   using C = ExpConstants<typename V::Scalar>;
   const V floor = Set<V>(LeastPower<V>() * C::kLn2);
 
-  template <class B>
-  B Distance(const B& x) const {
-    return x;
-  }
-  template <class B>
-  B Divided(const B& d) const {
-    return d;
-  }
   V Magic() const { return RoundingMagic<V, R>(Set<V>(C::kRoundingMagic + C::kBias)); }
   template <class B>
   B PowerOf(const B& k) const {

@@ -174,7 +174,7 @@ inline void RunRows(const RowBatch& b) {
   if (b.n == 0 || b.n > kMost || (b.far && b.n > kMostFar)) return RunOverlapping<S, Operation>(b);
   constexpr bool kCoarse = Operation::kCoarse;
   WithBool(b.scaled, [&]<bool kScaled>(Bool<kScaled>) {
-    const bool is_transposed = IsInOrder<VecOf<S>, Forms::kNeedsLogSum>(b.n);
+    const bool is_transposed = InOrder<VecOf<S>, Forms::kNeedsLogSum>(b.n) == b.n;
     const auto run = is_transposed ? RunTransposed<kCoarse, kScaled, T, Forms> : RunAlong<kCoarse, kScaled, T, Forms>;
     if constexpr (sizeof(S) == sizeof(T)) {
       run(b);
